@@ -1,0 +1,69 @@
+"""Errors a user can act on: what came, where, what was expected and what to do."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class AlpsError(Exception):
+    """Base of all errors that are shown to the user as one line, without a traceback."""
+
+
+class ConfigError(AlpsError):
+    """A configuration value is missing, unknown or contradicts another one."""
+
+
+class DatasetNotFound(AlpsError):
+    """A dataset is not where the configuration says; the message says where to get it."""
+
+
+class ImageError(AlpsError):
+    """One image cannot be used; labelling reports, counts and skips it."""
+
+
+class StoreError(AlpsError):
+    """A label store cannot be read or written."""
+
+
+class StoreMismatch(StoreError):
+    """A label store was made with other settings than this run's; the message names the field."""
+
+
+class TooFewMasks(AlpsError):
+    """There are fewer masks than clusters asked for."""
+
+
+class WeightsNotFound(AlpsError):
+    """No source holds the weights asked for, or the file is not the one expected."""
+
+
+@contextmanager
+def one_line_errors(*config_errors: type[Exception]) -> Iterator[None]:
+    """Show errors that a user can act on as one line on stderr and exit with status 1.
+
+    Args:
+        config_errors: the configuration library's own errors, treated like `AlpsError`.
+
+    Set ``ALPS_TRACEBACK=1`` to see the whole traceback. An interrupt exits with 130 and says how to
+    go on; everything else is a fault of ours and keeps its traceback.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        sys.stderr.write("\ninterrupted: finished shards are kept, the same command resumes\n")
+        sys.exit(130)
+    except Exception as error:
+        if not isinstance(error, (AlpsError, *config_errors)):
+            raise
+        if os.environ.get("ALPS_TRACEBACK"):
+            raise
+        cause: BaseException = error
+        # Hydra wraps what a constructor raises; the user needs the innermost reason.
+        while not isinstance(cause, AlpsError) and cause.__cause__ is not None:
+            cause = cause.__cause__
+        message = " ".join(line.strip() for line in str(cause).splitlines() if line.strip())
+        sys.stderr.write(f"error: {message}\n")
+        sys.exit(1)

@@ -1,0 +1,137 @@
+"""Make a store ready to be written: fix its plan, or check that the same run made it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from alps.errors import StoreError, StoreMismatch
+from alps.store import OUTPUTS, STAGES, LabelStore, Stage, StoreInfo, atomic
+from alps.tables import PLAN
+from alps.types import Identity, ImageRecord
+
+
+def prepare(
+    root: str | Path,
+    *,
+    name: str,
+    images: Mapping[str, Any],
+    records: Sequence[ImageRecord],
+    identities: Mapping[Stage, Identity],
+    num_classes: int,
+    ignore_index: int,
+    versions: Mapping[str, str],
+    shard_size: int | None = None,
+    overwrite: Stage | None = None,
+) -> LabelStore:
+    """Make a store, or open an existing one to go on with it.
+
+    Args:
+        root: folder of the store.
+        name: what the store is called.
+        images: how to make the image set again: class, arguments, root.
+        records: all images; they are sorted by split and id and cut into shards once.
+        identities: per stage the settings that change its output; a stage that is absent does not
+            run.
+        num_classes: K; pixel values are 0..K-1.
+        ignore_index: pixel value of unlabelled pixels.
+        versions: of ALPS and the libraries, for the record.
+        shard_size: images per shard; by default 1/64 of the images, at most 64: a kill costs little
+            and a large store has few files.
+        overwrite: redo this stage and those after it, whatever is there.
+
+    Raises:
+        StoreMismatch: a stage was made with other settings and is not to be overwritten.
+        StoreError: the folder cannot be written, or holds something else.
+    """
+    root = Path(root)
+    records = sorted(records, key=lambda r: (r.split, r.image_id))
+    stages: dict[Stage, dict[str, Any]] = {}
+    parent = _digest([(r.split, r.image_id, r.file_name, r.bytes) for r in records])
+    images = {**images, "n": len(records), "fingerprint": parent}
+    for stage in STAGES:
+        if stage in identities:
+            identity = json.loads(json.dumps(identities[stage]))
+            parent = _digest([stage, parent, identity])
+            stages[stage] = {"fingerprint": parent, "identity": identity}
+    info = StoreInfo(
+        name=name,
+        images=images,
+        ignore_index=ignore_index,
+        num_classes=num_classes,
+        versions=versions,
+        stages=stages,
+    )
+
+    if (root / "store.json").exists():
+        old = LabelStore(root)
+        _check_same(old, info, records, overwrite)
+        shutil.rmtree(root / ".tmp", ignore_errors=True)  # what a killed run left half-written
+        if overwrite is None:
+            return old
+        for stage in STAGES[STAGES.index(overwrite) :]:
+            for output in OUTPUTS[stage]:
+                _delete(root / output)
+    elif root.exists() and any(p.name != ".tmp" for p in root.iterdir()):
+        raise StoreError(
+            f"{root} is not empty and not a label store; choose another folder with store=DIR"
+        )
+    with atomic(root, "store.json") as file:
+        file.write(json.dumps(asdict(info), indent=1).encode())
+    if not (root / "plan.parquet").exists():
+        size = shard_size or min(64, -(-len(records) // 64))
+        rows = [{"shard": i // size, **asdict(record)} for i, record in enumerate(records)]
+        with atomic(root, "plan.parquet") as file:
+            pq.write_table(pa.Table.from_pylist(rows, PLAN), file, compression="zstd")
+    return LabelStore(root)
+
+
+def _check_same(
+    old: LabelStore, new: StoreInfo, records: Sequence[ImageRecord], overwrite: Stage | None
+) -> None:
+    """Raise `StoreMismatch` that names the first field that differs and how to go on."""
+    if overwrite == "masks":
+        return
+    if old.info.images["fingerprint"] != new.images["fingerprint"]:
+        before = {r.image_id: r for shard in old.plan for r in shard}
+        now = {r.image_id: r for r in records}
+        added, removed = sorted(now.keys() - before.keys()), sorted(before.keys() - now.keys())
+        changed = sorted(i for i in now.keys() & before.keys() if now[i] != before[i])
+        raise StoreMismatch(
+            f"{old.root} was made from other images: {len(added)} added, {len(removed)} removed, "
+            f"{len(changed)} changed since (first: {(added + removed + changed)[:1]}); label into "
+            "a new store (store=DIR) or redo this one (overwrite=masks)"
+        )
+    for stage in STAGES[: STAGES.index(overwrite) if overwrite else None]:
+        was, wanted = old.info.stages.get(stage), new.stages.get(stage)
+        if was == wanted:
+            continue
+        a, b = (was or {}).get("identity", {}), (wanted or {}).get("identity", {})
+        fields = [k for k in sorted({*a, *b}) if a.get(k) != b.get(k)]
+        differences = ", ".join(
+            f"{stage}.{k} is {a.get(k, 'absent')} there and {b.get(k, 'absent')} in this run"
+            for k in fields[:3]
+        )
+        raise StoreMismatch(
+            f"{old.root} was made with other settings: {differences}; give the old value, label "
+            f"into a new store (store=DIR) or redo this stage and the next (overwrite={stage})"
+        )
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

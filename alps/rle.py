@@ -1,0 +1,137 @@
+"""COCO run-length encoding, whole images and windows of them.
+
+Masks of large images are mostly empty, so everything here works on the runs or on the columns that
+a mask touches; no function builds an (N, H, W) stack of whole images. The byte format is
+pycocotools', and the tests compare with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from jaxtyping import Bool, Float, Int64
+from pycocotools import mask as coco
+
+from alps.geometry import Tile
+
+
+def encode(masks: Bool[np.ndarray, "N H W"]) -> tuple[bytes, ...]:
+    """Compressed COCO counts of whole-image masks."""
+    if len(masks) == 0:
+        return ()
+    stack = np.asfortranarray(masks.transpose(1, 2, 0), dtype=np.uint8)
+    return tuple(rle["counts"] for rle in coco.encode(stack))
+
+
+def encode_window(
+    window: Bool[np.ndarray, "h w"], x0: int, y0: int, size: tuple[int, int]
+) -> bytes:
+    """Compressed COCO counts of an image of ``size`` (H, W) that is empty outside one window.
+
+    The cost grows with the window, not with the image.
+    """
+    height, width = size
+    h, w = window.shape
+    # One empty row above and below each column: no run reaches from one column into the next.
+    columns = np.zeros((w, h + 2), dtype=bool)
+    columns[:, 1:-1] = window.T
+    edges = np.flatnonzero(columns[:, 1:] != columns[:, :-1])
+    column, row = np.divmod(edges, h + 1)
+    position = (column + x0) * height + row + y0
+    # Where the window is as high as the image a run may end where the next begins: join the two.
+    same = np.flatnonzero(position[1:] == position[:-1])
+    position = np.delete(position, np.concatenate([same, same + 1]))
+    runs = np.diff(position, prepend=0, append=height * width)
+    if runs[-1] == 0:
+        runs = runs[:-1]
+    return bytes(
+        coco.frPyObjects({"size": [height, width], "counts": runs}, height, width)["counts"]
+    )
+
+
+def decode(counts: bytes, size: tuple[int, int]) -> Bool[np.ndarray, "H W"]:
+    """The whole mask; C order."""
+    mask = coco.decode({"size": list(size), "counts": counts})
+    return np.ascontiguousarray(mask, dtype=bool)
+
+
+def runs(counts: bytes) -> Int64[np.ndarray, " R"]:
+    """Run lengths in column-major order, the first one empty space, as COCO defines them.
+
+    The format is a variable-length code: 6 bits a character above '0', of which 5 hold data (low
+    bits first) and one says that more follow; from the fourth run on, the difference to the run
+    before the last is stored.
+    """
+    code = np.frombuffer(counts, dtype=np.uint8).astype(np.int64) - 48
+    last = (code & 0x20) == 0
+    ends = np.flatnonzero(last)
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    place = np.arange(len(code)) - np.repeat(starts, ends - starts + 1)
+    values = np.add.reduceat((code & 0x1F) << (5 * place), starts)
+    negative = (code[ends] & 0x10) != 0
+    values[negative] -= np.int64(1) << (5 * (ends - starts + 1)[negative])
+    # Undo the differences: even and odd runs are two independent cumulative sums.
+    values[1::2] = np.cumsum(values[1::2])
+    values[2::2] = np.cumsum(values[2::2])
+    return values
+
+
+def columns(counts: bytes, height: int) -> tuple[int, Bool[np.ndarray, "w H"]]:
+    """The columns of a mask from the first to the last that it touches.
+
+    Returns:
+        The first column's index, and the columns as rows (the transposed window over the full
+        height). An empty mask gives no columns.
+    """
+    lengths = runs(counts)
+    ends = np.cumsum(lengths)
+    if len(lengths) < 2:
+        return 0, np.zeros((0, height), dtype=bool)
+    first, last = int(ends[0]) // height, -(-int(ends[1::2][-1]) // height)
+    lengths = lengths[: 2 * (len(lengths) // 2)]  # without the empty tail
+    pattern = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths)[first * height :]
+    window = np.zeros((last - first) * height, dtype=bool)
+    window[: len(pattern)] = pattern
+    return first, window.reshape(last - first, height)
+
+
+def decode_window(counts: bytes, height: int, tile: Tile) -> Bool[np.ndarray, "h w"]:
+    """The part of a mask inside ``tile``, as a dense window of the tile's size."""
+    window = np.zeros(tile.size, dtype=bool)
+    first, dense = columns(counts, height)
+    x0, x1 = max(first, tile.x0), min(first + len(dense), tile.x1)
+    if x0 < x1:
+        window[:, x0 - tile.x0 : x1 - tile.x0] = dense[x0 - first : x1 - first, tile.y0 : tile.y1].T
+    return window
+
+
+def area(counts: Sequence[bytes], size: tuple[int, int]) -> Int64[np.ndarray, " N"]:
+    """Pixels per mask."""
+    return np.asarray(coco.area(_objects(counts, size)), dtype=np.int64).reshape(len(counts))
+
+
+def to_xyxy(counts: Sequence[bytes], size: tuple[int, int]) -> Float[np.ndarray, "N 4"]:
+    """Tight boxes, right and lower edges exclusive; zeros for an empty mask."""
+    boxes = np.asarray(coco.toBbox(_objects(counts, size)), dtype=np.float32).reshape(-1, 4)
+    boxes[:, 2:] += boxes[:, :2]
+    return boxes
+
+
+def iou(
+    a: Sequence[bytes], b: Sequence[bytes], size: tuple[int, int]
+) -> Float[np.ndarray, "Na Nb"]:
+    """Intersection over union of every pair of masks of one image size."""
+    if not a or not b:
+        return np.zeros((len(a), len(b)))
+    pairs = coco.iou(_objects(a, size), _objects(b, size), [False] * len(b))
+    return np.asarray(pairs, dtype=np.float64)
+
+
+def union(counts: Iterable[bytes], size: tuple[int, int]) -> bytes:
+    """One mask that covers what any of them covers."""
+    return bytes(coco.merge(_objects(list(counts), size))["counts"])
+
+
+def _objects(counts: Sequence[bytes], size: tuple[int, int]) -> list[dict[str, object]]:
+    return [{"size": list(size), "counts": c} for c in counts]

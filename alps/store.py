@@ -1,0 +1,277 @@
+"""The label store: masks, features and labels of an image set on disk, in standard formats only.
+
+Written shard by shard, each file whole or not at all, so a killed run resumes where it stopped::
+
+    store.json            what the store holds and with which settings; written first
+    config.yaml           the resolved configuration
+    plan.parquet          which image is in which shard; fixed once
+    images/00000.parquet  one row per image: status, size, number of masks
+    features/00000.npy    float16 (N, C), rows aligned with masks/00000.parquet
+    masks/00000.parquet   one row per mask, SA-1B field names; its presence commits the shard
+    clusters/             centroids.npy float32 (K, C), counts.npy int64 (K,)
+    labels/00000.parquet  one row per mask: category_id, distance; its presence commits the labels
+    ann/<split>/<id>.png  index maps
+    categories.json, report.html, manifest.json
+
+A stage's fingerprint is the hash of the settings that change its output and of its parent's
+fingerprint. All files of a stage always belong to the fingerprint in store.json.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from jaxtyping import Float, Float16, Float32, Int, Int64, Shaped
+
+from alps.errors import StoreError
+from alps.tables import IMAGES, LABELS, MASKS, masks_to_table, table_to_masks
+from alps.types import Category, ImageRecord, Masks
+
+SCHEMA_VERSION = 1
+OVERLAP_RULE = "small over large, equal areas: higher mask_id on top"
+
+Stage = Literal["masks", "features", "assign"]
+STAGES: tuple[Stage, ...] = ("masks", "features", "assign")
+#: What each stage writes; redoing a stage deletes this and everything after it.
+OUTPUTS: Mapping[Stage, tuple[str, ...]] = {
+    "masks": ("plan.parquet", "masks", "images"),
+    "features": ("features",),
+    "assign": ("clusters", "labels", "ann", "categories.json", "report.html", "manifest.json"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ImageStatus:
+    """What became of one image: a row of images/."""
+
+    image_id: str
+    status: Literal["ok", "empty", "failed"]  # empty: no mask was found
+    error: str | None
+    height: int
+    width: int
+    n_masks: int
+    covered: int  # pixels inside at least one mask
+
+
+@dataclass(frozen=True, slots=True)
+class StoreInfo:
+    """store.json."""
+
+    name: str
+    images: Mapping[str, Any]  # class, arguments and root of the image set
+    ignore_index: int
+    num_classes: int
+    versions: Mapping[str, str]
+    stages: Mapping[Stage, Mapping[str, Any]]  # stage → {fingerprint, identity}
+    overlap: str = OVERLAP_RULE
+    schema_version: int = SCHEMA_VERSION
+
+
+class LabelStore:
+    """Read and write one store; see the module's docstring for the layout.
+
+    Raises:
+        StoreError: there is no store at ``root``, or it was written by a newer ALPS.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root)
+        try:
+            raw = json.loads((self.root / "store.json").read_text())
+        except FileNotFoundError:
+            raise StoreError(
+                f"no label store at {self.root} (store.json is missing); make one with label.py"
+            ) from None
+        except (OSError, json.JSONDecodeError) as error:
+            raise StoreError(f"cannot read {self.root / 'store.json'}: {error}") from error
+        if raw["schema_version"] != SCHEMA_VERSION:
+            raise StoreError(
+                f"{self.root} has schema version {raw['schema_version']}, this ALPS reads "
+                f"{SCHEMA_VERSION}; use the ALPS that wrote it ({raw['versions'].get('alps')})"
+            )
+        self.info = StoreInfo(**raw)
+        self._plan: list[list[ImageRecord]] | None = None
+
+    # --- the plan -------------------------------------------------------------------------------
+
+    @property
+    def plan(self) -> list[list[ImageRecord]]:
+        """The images of every shard."""
+        if self._plan is None:
+            shards: list[list[ImageRecord]] = []
+            for row in self._read_table("plan.parquet").to_pylist():
+                shard = row.pop("shard")
+                if shard == len(shards):
+                    shards.append([])
+                shards[shard].append(ImageRecord(**row))
+            self._plan = shards
+        return self._plan
+
+    def missing(self, stage: Stage) -> list[int]:
+        """Shards that ``stage`` has still to do."""
+        folder, suffix = {
+            "masks": ("masks", ".parquet"),
+            "features": ("features", ".npy"),
+            "assign": ("labels", ".parquet"),
+        }[stage]
+        done = {p.stem for p in (self.root / folder).glob(f"*{suffix}")}
+        return [i for i in range(len(self.plan)) if f"{i:05d}" not in done]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every stage has run to its end: the manifest is written last."""
+        return (self.root / "manifest.json").exists()
+
+    # --- writing --------------------------------------------------------------------------------
+
+    @contextmanager
+    def writing(self, name: str) -> Iterator[IO[bytes]]:
+        """Open ``name`` (relative to the store) for writing; it appears whole or not at all."""
+        with atomic(self.root, name) as file:
+            yield file
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write a small text file, unless it has this text already."""
+        path = self.root / name
+        if not (path.exists() and path.read_text() == text):
+            with self.writing(name) as file:
+                file.write(text.encode())
+
+    def write_masks(
+        self,
+        shard: int,
+        statuses: Sequence[ImageStatus],
+        masks: Mapping[str, Masks],
+    ) -> None:
+        """Commit the masks of a shard; the image rows go first."""
+        rows = [asdict(status) for status in statuses]
+        self._write_table(
+            f"images/{shard:05d}.parquet", pa.Table.from_pylist(rows, IMAGES), "masks"
+        )
+        parts = [masks_to_table(image_id, m) for image_id, m in masks.items() if len(m)]
+        table = pa.concat_tables(parts) if parts else MASKS.empty_table()
+        self._write_table(f"masks/{shard:05d}.parquet", table, "masks")
+
+    def write_features(self, shard: int, features: Float[np.ndarray, "N C"]) -> None:
+        """Rows in the order of the shard's masks; kept as float16."""
+        self.write_array(f"features/{shard:05d}.npy", features.astype(np.float16))
+
+    def write_array(self, name: str, array: Shaped[np.ndarray, ...]) -> None:
+        """Write an npy file."""
+        with self.writing(name) as file:
+            np.save(file, array, allow_pickle=False)
+
+    def write_labels(
+        self,
+        shard: int,
+        category_id: Int[np.ndarray, " N"],
+        distance: Float[np.ndarray, " N"] | None,
+    ) -> None:
+        """Commit the labels of a shard, in the order of its masks; the index maps go first."""
+        masks = self._read_table(f"masks/{shard:05d}.parquet", ["image_id", "mask_id"])
+        far = pa.nulls(len(masks), pa.float32()) if distance is None else distance
+        columns = [*masks.columns, pa.array(category_id, pa.int32()), pa.array(far, pa.float32())]
+        self._write_table(f"labels/{shard:05d}.parquet", pa.table(columns, schema=LABELS), "assign")
+
+    def write_annotation(self, record: ImageRecord, png: bytes) -> None:
+        """Write the index map of one image."""
+        with self.writing(f"ann/{record.split}/{record.image_id}.png") as file:
+            file.write(png)
+
+    def write_categories(self, categories: Sequence[Category]) -> None:
+        """Write COCO "categories"; the id is the pixel value."""
+        self.write_text("categories.json", json.dumps([asdict(c) for c in categories], indent=1))
+
+    # --- reading --------------------------------------------------------------------------------
+
+    def images(self, shard: int) -> list[ImageStatus]:
+        """What became of each image of a shard."""
+        return [
+            ImageStatus(**row)
+            for row in self._read_table(f"images/{shard:05d}.parquet").to_pylist()
+        ]
+
+    def masks(self, shard: int) -> dict[str, Masks]:
+        """Masks per image of a shard, in plan order; failed images are absent, empty ones empty."""
+        table = self._read_table(f"masks/{shard:05d}.parquet")
+        bounds = np.cumsum([0, *(status.n_masks for status in self.images(shard))])
+        return {
+            status.image_id: table_to_masks(
+                table.slice(start, stop - start), (status.height, status.width)
+            )
+            for status, start, stop in zip(self.images(shard), bounds[:-1], bounds[1:], strict=True)
+            if status.status != "failed"
+        }
+
+    def features(self, shard: int) -> Float16[np.ndarray, "N C"]:
+        """Memory-mapped, rows in the order of the shard's masks."""
+        path = self.root / f"features/{shard:05d}.npy"
+        # An empty array cannot be mapped.
+        array = np.load(path, mmap_mode="r" if path.stat().st_size > 128 else None)
+        return array if len(array) else np.zeros(array.shape, np.float16)
+
+    def labels(self, shard: int) -> tuple[Int[np.ndarray, " N"], Float32[np.ndarray, " N"]]:
+        """(category_id, distance), rows in the order of the shard's masks."""
+        table = self._read_table(f"labels/{shard:05d}.parquet")
+        return (
+            table["category_id"].to_numpy(),
+            table["distance"].to_numpy(zero_copy_only=False).astype(np.float32),
+        )
+
+    def clusters(self) -> tuple[Float32[np.ndarray, "K C"], Int64[np.ndarray, " K"]] | None:
+        """(centroids, counts), or None before they are fitted."""
+        path = self.root / "clusters/centroids.npy"
+        if not path.exists():
+            return None
+        return np.load(path), np.load(path.with_name("counts.npy"))
+
+    def categories(self) -> list[Category]:
+        """The classes; the id is the pixel value."""
+        raw = json.loads((self.root / "categories.json").read_text())
+        return [Category(id=c["id"], name=c["name"], color=tuple(c["color"])) for c in raw]
+
+    # --- inside ---------------------------------------------------------------------------------
+
+    def _write_table(self, name: str, table: pa.Table, stage: Stage) -> None:
+        fingerprint = self.info.stages[stage]["fingerprint"]
+        table = table.replace_schema_metadata({"alps.fingerprint": fingerprint})
+        with self.writing(name) as file:
+            pq.write_table(table, file, compression="zstd")
+
+    def _read_table(self, name: str, columns: list[str] | None = None) -> pa.Table:
+        try:
+            return pq.read_table(self.root / name, columns=columns)
+        except (OSError, pa.ArrowException) as error:
+            raise StoreError(
+                f"cannot read {self.root / name}: {error}; delete the file and run the same "
+                "label.py command again to make it anew"
+            ) from error
+
+
+@contextmanager
+def atomic(root: Path, name: str) -> Iterator[IO[bytes]]:
+    """Write ``root/name``: temporary name, fsync, rename. Raises `StoreError` naming the place."""
+    target = root / name
+    temporary = root / ".tmp" / f"{os.getpid()}-{target.name}"
+    try:
+        temporary.parent.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    except OSError as error:
+        raise StoreError(
+            f"cannot write {target}: {error.strerror or error}; free or permit the place, or "
+            "choose another with store=DIR; what is finished is kept"
+        ) from error

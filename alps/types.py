@@ -1,0 +1,190 @@
+"""The values that pass between the rooms: frozen, checked where they are made, indexable."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import PurePosixPath
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Bool, Float, Float32, Int, Int64, UInt8
+
+from alps import rle
+from alps.errors import ImageError
+
+#: What identifies a stage's output: flat names to JSON values; it goes into the fingerprint.
+Identity = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRecord:
+    """One image of an image set, before it is read.
+
+    ``image_id`` names every file written for the image, so only a plain relative POSIX path passes.
+    """
+
+    image_id: str
+    file_name: str
+    split: str = "train"
+    bytes: int = 0
+    video_id: str | None = None
+    frame_index: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, part in (("image_id", self.image_id), ("split", self.split)):
+            parts = PurePosixPath(part).parts
+            if not part or part.startswith("/") or ".." in parts or "\0" in part or "\\" in part:
+                raise ImageError(
+                    f"{name} {part!r} is not a plain relative path (file {self.file_name!r}); "
+                    "rename the file"
+                )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """One image, read."""
+
+    image_id: str
+    image: UInt8[np.ndarray, "H W 3"]  # RGB
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width)."""
+        return self.image.shape[0], self.image.shape[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Category:
+    """A class of a label store; ``id`` is the pixel value."""
+
+    id: int
+    name: str
+    color: tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Masks:
+    """N masks of one image, run-length encoded, with SA-1B's field names (arXiv 2304.02643)."""
+
+    size: tuple[int, int]
+    counts: tuple[bytes, ...]  # compressed COCO RLE
+    xyxy: Float32[np.ndarray, "N 4"]  # pixels, right and lower edges exclusive
+    area: Int64[np.ndarray, " N"]  # pixels
+    predicted_iou: Float32[np.ndarray, " N"]
+    stability_score: Float32[np.ndarray, " N"]
+    point_coords: Float32[np.ndarray, "N 2"]  # the prompt, x y in pixels
+
+    def __post_init__(self) -> None:
+        for field in fields(self)[1:]:
+            if len(getattr(self, field.name)) != len(self.counts):
+                raise ValueError(
+                    f"Masks.{field.name} has {len(getattr(self, field.name))} rows, "
+                    f"counts has {len(self.counts)}"
+                )
+
+    def __len__(self) -> int:
+        return len(self.counts)
+
+    def __getitem__(self, keep: Bool[np.ndarray, " N"] | Int[np.ndarray, " M"]) -> Masks:
+        index = np.arange(len(self))[keep]
+        rest = {f.name: getattr(self, f.name)[index] for f in fields(self)[2:]}
+        return Masks(size=self.size, counts=tuple(self.counts[i] for i in index), **rest)
+
+    def dense(self) -> Bool[np.ndarray, "N H W"]:
+        """All masks as one array; for small images and tests."""
+        if not len(self):
+            return np.zeros((0, *self.size), dtype=bool)
+        return np.stack([rle.decode(c, self.size) for c in self.counts])
+
+    @classmethod
+    def from_counts(
+        cls,
+        counts: Sequence[bytes],
+        size: tuple[int, int],
+        *,
+        predicted_iou: Float[np.ndarray, " N"] | None = None,
+        stability_score: Float[np.ndarray, " N"] | None = None,
+        point_coords: Float[np.ndarray, "N 2"] | None = None,
+    ) -> Masks:
+        """Box and area are computed; what is not given is NaN."""
+        n = len(counts)
+
+        def column(values: np.ndarray | None, *shape: int) -> np.ndarray:
+            return (
+                np.full((n, *shape), np.nan, np.float32)
+                if values is None
+                else (np.asarray(values, dtype=np.float32).reshape(n, *shape))
+            )
+
+        return cls(
+            size=size,
+            counts=tuple(counts),
+            xyxy=rle.to_xyxy(counts, size),
+            area=rle.area(counts, size),
+            predicted_iou=column(predicted_iou),
+            stability_score=column(stability_score),
+            point_coords=column(point_coords, 2),
+        )
+
+    @classmethod
+    def from_dense(cls, masks: Bool[np.ndarray, "N H W"]) -> Masks:
+        """Encode an array; scores and prompts are NaN."""
+        return cls.from_counts(rle.encode(masks), (masks.shape[1], masks.shape[2]))
+
+    @classmethod
+    def empty(cls, size: tuple[int, int]) -> Masks:
+        """No mask at all, which is a valid result."""
+        return cls.from_counts((), size)
+
+    @classmethod
+    def cat(cls, parts: Sequence[Masks]) -> Masks:
+        """Join masks of one image; the parts must agree on its size."""
+        sizes = {part.size for part in parts}
+        if len(sizes) != 1:
+            raise ValueError(f"cannot join masks of {len(sizes)} image sizes: {sorted(sizes)}")
+        rest = {
+            f.name: np.concatenate([getattr(part, f.name) for part in parts])
+            for f in fields(cls)[2:]
+        }
+        return cls(size=sizes.pop(), counts=tuple(c for part in parts for c in part.counts), **rest)
+
+
+@runtime_checkable
+class ImageSet(Protocol):
+    """Images that can be listed cheaply and read one by one."""
+
+    name: str
+    root: str
+
+    def records(self) -> list[ImageRecord]:
+        """All images; raises `DatasetNotFound` when there are none."""
+
+    def read(self, record: ImageRecord) -> Sample:
+        """Decode one image; raises `ImageError` when it cannot be used."""
+
+
+class MaskSource(Protocol):
+    """Where masks come from."""
+
+    @property
+    def identity(self) -> Identity:
+        """The settings that change the masks."""
+
+    def __call__(self, sample: Sample) -> Masks:
+        """The masks of one image, in its coordinates."""
+
+
+class Featurizer(Protocol):
+    """What a mask looks like."""
+
+    @property
+    def identity(self) -> Identity:
+        """The settings that change the features."""
+
+    @property
+    def channels(self) -> int:
+        """C."""
+
+    def __call__(self, sample: Sample, masks: Masks) -> Float32[np.ndarray, "N C"]:
+        """One row per mask."""
