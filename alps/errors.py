@@ -60,10 +60,11 @@ def one_line_errors(*config_errors: type[Exception]) -> Iterator[None]:
             raise
         if os.environ.get("ALPS_TRACEBACK"):
             raise
-        cause: BaseException = error
-        # Hydra wraps what a constructor raises; the user needs the innermost reason.
-        while not isinstance(cause, AlpsError) and cause.__cause__ is not None:
-            cause = cause.__cause__
-        message = " ".join(line.strip() for line in str(cause).splitlines() if line.strip())
+        # Hydra wraps what a constructor raises; our own reason says more than the wrapping.
+        reason: BaseException | None = error
+        while reason is not None and not isinstance(reason, AlpsError):
+            reason = reason.__cause__
+        message = " ".join(str(reason or error).split())
+        message = message.split(" Config search path:")[0]  # Hydra's, and of no use to a user
         sys.stderr.write(f"error: {message}\n")
         sys.exit(1)

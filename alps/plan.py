@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from alps.errors import StoreError, StoreMismatch
+from alps.errors import ConfigError, StoreError, StoreMismatch
 from alps.store import OUTPUTS, STAGES, LabelStore, Stage, StoreInfo, atomic
 from alps.tables import PLAN
 from alps.types import Identity, ImageRecord
@@ -49,11 +49,13 @@ def prepare(
         overwrite: redo this stage and those after it, whatever is there.
 
     Raises:
+        ConfigError: two images have the same id.
         StoreMismatch: a stage was made with other settings and is not to be overwritten.
         StoreError: the folder cannot be written, or holds something else.
     """
     root = Path(root)
     records = sorted(records, key=lambda r: (r.split, r.image_id))
+    _refuse_duplicates(records)
     stages: dict[Stage, dict[str, Any]] = {}
     parent = _digest([(r.split, r.image_id, r.file_name, r.bytes) for r in records])
     images = {**images, "n": len(records), "fingerprint": parent}
@@ -73,11 +75,12 @@ def prepare(
 
     if (root / "store.json").exists():
         old = LabelStore(root)
-        _check_same(old, info, records, overwrite)
         shutil.rmtree(root / ".tmp", ignore_errors=True)  # what a killed run left half-written
-        if overwrite is None:
+        redo = overwrite or _first_difference(old.info, info)
+        if redo is None:
             return old
-        for stage in STAGES[STAGES.index(overwrite) :]:
+        _check_redo(old, info, records, redo, asked=overwrite is not None)
+        for stage in STAGES[STAGES.index(redo) :]:
             for output in OUTPUTS[stage]:
                 _delete(root / output)
     elif root.exists() and any(p.name != ".tmp" for p in root.iterdir()):
@@ -94,36 +97,62 @@ def prepare(
     return LabelStore(root)
 
 
-def _check_same(
-    old: LabelStore, new: StoreInfo, records: Sequence[ImageRecord], overwrite: Stage | None
+def _refuse_duplicates(records: Sequence[ImageRecord]) -> None:
+    seen: dict[str, ImageRecord] = {}
+    for record in records:
+        # Some file systems do not tell A from a: their files would overwrite each other.
+        other = seen.setdefault(record.image_id.casefold(), record)
+        if other is not record:
+            raise ConfigError(
+                f"two images would share the name {record.image_id!r}: {other.file_name} and "
+                f"{record.file_name}; rename one of them"
+            )
+
+
+def _first_difference(old: StoreInfo, new: StoreInfo) -> Stage | None:
+    """The first stage whose output this run would change."""
+    if old.images["fingerprint"] != new.images["fingerprint"]:
+        return "masks"
+    return next((s for s in STAGES if old.stages.get(s) != new.stages.get(s)), None)
+
+
+def _check_redo(
+    old: LabelStore, new: StoreInfo, records: Sequence[ImageRecord], redo: Stage, *, asked: bool
 ) -> None:
-    """Raise `StoreMismatch` that names the first field that differs and how to go on."""
-    if overwrite == "masks":
+    """Raise `StoreMismatch` if making ``redo`` and the next anew loses work not given up."""
+    difference = _first_difference(old.info, new)
+    if difference is None or (asked and STAGES.index(redo) <= STAGES.index(difference)):
+        return
+    if not asked and not any(old.has_begun(s) for s in STAGES[STAGES.index(redo) :]):
         return
     if old.info.images["fingerprint"] != new.images["fingerprint"]:
-        before = {r.image_id: r for shard in old.plan for r in shard}
-        now = {r.image_id: r for r in records}
-        added, removed = sorted(now.keys() - before.keys()), sorted(before.keys() - now.keys())
-        changed = sorted(i for i in now.keys() & before.keys() if now[i] != before[i])
-        raise StoreMismatch(
-            f"{old.root} was made from other images: {len(added)} added, {len(removed)} removed, "
-            f"{len(changed)} changed since (first: {(added + removed + changed)[:1]}); label into "
-            "a new store (store=DIR) or redo this one (overwrite=masks)"
-        )
-    for stage in STAGES[: STAGES.index(overwrite) if overwrite else None]:
-        was, wanted = old.info.stages.get(stage), new.stages.get(stage)
-        if was == wanted:
-            continue
-        a, b = (was or {}).get("identity", {}), (wanted or {}).get("identity", {})
-        fields = [k for k in sorted({*a, *b}) if a.get(k) != b.get(k)]
-        differences = ", ".join(
-            f"{stage}.{k} is {a.get(k, 'absent')} there and {b.get(k, 'absent')} in this run"
-            for k in fields[:3]
-        )
-        raise StoreMismatch(
-            f"{old.root} was made with other settings: {differences}; give the old value, label "
-            f"into a new store (store=DIR) or redo this stage and the next (overwrite={stage})"
-        )
+        what = "other images: " + _compare_images(old, records)
+    else:
+        what = "other settings: " + _compare_settings(old.info, new, difference)
+    raise StoreMismatch(
+        f"{old.root} was made with {what}; go back to these, label into a new store (store=DIR) "
+        f"or redo from this stage on (overwrite={difference})"
+    )
+
+
+def _compare_images(old: LabelStore, records: Sequence[ImageRecord]) -> str:
+    before = {r.image_id: r for shard in old.plan for r in shard}
+    now = {r.image_id: r for r in records}
+    added, removed = sorted(now.keys() - before.keys()), sorted(before.keys() - now.keys())
+    changed = sorted(i for i in now.keys() & before.keys() if now[i] != before[i])
+    return (
+        f"{len(added)} added, {len(removed)} removed, {len(changed)} changed since "
+        f"(first: {(added + removed + changed)[0]})"
+    )
+
+
+def _compare_settings(old: StoreInfo, new: StoreInfo, stage: Stage) -> str:
+    a, b = (info.stages.get(stage, {}).get("identity", {}) for info in (old, new))
+    fields = [k for k in sorted({*a, *b}) if a.get(k) != b.get(k)]
+    return ", ".join(
+        f"{stage}.{k} is {a.get(k, 'absent')} there and {b.get(k, 'absent')} in this run"
+        for k in fields[:3]
+    )
 
 
 def _digest(value: object) -> str:

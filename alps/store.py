@@ -47,6 +47,8 @@ OUTPUTS: Mapping[Stage, tuple[str, ...]] = {
     "features": ("features",),
     "assign": ("clusters", "labels", "ann", "categories.json", "report.html", "manifest.json"),
 }
+#: The folder whose file per shard says that the stage has done it.
+COMMITS: Mapping[Stage, str] = {"masks": "masks", "features": "features", "assign": "labels"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,13 +120,16 @@ class LabelStore:
 
     def missing(self, stage: Stage) -> list[int]:
         """Shards that ``stage`` has still to do."""
-        folder, suffix = {
-            "masks": ("masks", ".parquet"),
-            "features": ("features", ".npy"),
-            "assign": ("labels", ".parquet"),
-        }[stage]
-        done = {p.stem for p in (self.root / folder).glob(f"*{suffix}")}
+        done = {p.stem for p in (self.root / COMMITS[stage]).glob("*.*")}
         return [i for i in range(len(self.plan)) if f"{i:05d}" not in done]
+
+    def has(self, stage: Stage, shard: int) -> bool:
+        """Whether ``stage`` has done this shard."""
+        return any((self.root / COMMITS[stage]).glob(f"{shard:05d}.*"))
+
+    def has_begun(self, stage: Stage) -> bool:
+        """Whether any shard of ``stage`` is done."""
+        return any((self.root / COMMITS[stage]).glob("*.*"))
 
     @property
     def complete(self) -> bool:

@@ -1,0 +1,38 @@
+# make demo | test | check | format | bench: each sets up .venv when it is missing.
+PYTHON ?= python3
+BIN := .venv/bin
+SETUP := .venv/.set-up
+
+.PHONY: demo test check format bench clean
+.DEFAULT_GOAL := test
+
+# pip's own version is left alone: every pip since 2022 reads this project.
+$(SETUP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
+		{ echo "ALPS needs Python 3.11 to 3.13, and $(PYTHON) is $$($(PYTHON) -V); try make PYTHON=python3.12"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable '.[dev]' --constraint constraints.txt
+	@touch $@
+
+demo: $(SETUP)
+	$(BIN)/python label.py +dataset=sample masks.points_per_side=16 assign.k=12
+
+test: $(SETUP)
+	$(BIN)/python -m pytest
+
+check: $(SETUP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/codespell
+
+format: $(SETUP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(SETUP)
+	$(BIN)/python -m benchmarks.sam
+
+clean:
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache build dist

@@ -1,0 +1,1 @@
+"""What a mask looks like, as a vector."""

@@ -1,0 +1,1 @@
+"""Image sets: where images come from, and how they are read."""

@@ -1,0 +1,42 @@
+"""Names of images: what every file written for an image is called after."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+
+from alps.errors import ConfigError
+
+
+def image_ids(files: Sequence[PurePosixPath]) -> list[str]:
+    """One id per file: its path without the suffix, unique also where case is ignored.
+
+    Files that would share an id keep their suffix, all of them, so an id does not depend on the
+    order of the files.
+
+    >>> image_ids([PurePosixPath(f) for f in ("a/OSBS_029.tif", "a/OSBS_029.png", "b.png")])
+    ['a/OSBS_029.tif', 'a/OSBS_029.png', 'b']
+
+    Raises:
+        ConfigError: two paths differ in nothing but case; on some disks one output would overwrite
+            the other.
+    """
+    ids = [str(file.with_suffix("")) for file in files]
+    while True:
+        sharing: dict[str, list[int]] = defaultdict(list)
+        for i, image_id in enumerate(ids):
+            sharing[image_id.casefold()].append(i)
+        groups = [group for group in sharing.values() if len(group) > 1]
+        if not groups:
+            return ids
+        # A suffix that is kept may meet another file's id (a.png, a.tif, a.png.jpg): look again.
+        full = [(i, str(files[i])) for group in groups for i in group]
+        if all(ids[i] == path for i, path in full):
+            first, second = min(sorted(str(files[i]) for i in group)[:2] for group in groups)
+            raise ConfigError(
+                f"the images {first!r} and {second!r} differ in nothing but upper and lower case, "
+                "so their labels would overwrite each other on some disks; rename one"
+            )
+        for i, path in full:
+            ids[i] = path

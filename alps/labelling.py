@@ -1,0 +1,257 @@
+"""The labelling pipeline: masks and features shard by shard, then classes, then index maps."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from jaxtyping import Float, Float32, Int32
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from alps.errors import ImageError
+from alps.manifest import write_manifest
+from alps.paint import covered, ignore_index_for, paint
+from alps.palette import index_png
+from alps.plan import prepare
+from alps.report import write_report
+from alps.store import ImageStatus, LabelStore, Stage
+from alps.summary import Timings, count
+from alps.types import (
+    Category,
+    Featurizer,
+    Identity,
+    ImageRecord,
+    ImageSet,
+    Masks,
+    MaskSource,
+    Sample,
+)
+
+log = logging.getLogger(__name__)
+
+#: Recorded in store.json: the libraries that decide what masks and classes come out.
+LIBRARIES = ("alps", "torch", "torchvision", "timm", "segment-anything-py", "faiss-cpu", "numpy")
+
+
+class Engine(Protocol):
+    """Where the shards are done."""
+
+    @property
+    def identity(self) -> Identity:
+        """What changes the bytes of the output."""
+
+    def run(self, work: Callable[[int], None], shards: Sequence[int]) -> None:
+        """Do ``work`` for every shard."""
+
+
+class Assigner(Protocol):
+    """How masks get their classes."""
+
+    @property
+    def identity(self) -> Identity:
+        """The settings that change the classes."""
+
+    @property
+    def num_classes(self) -> int:
+        """K."""
+
+    def fit(self, blocks: Sequence[Float[np.ndarray, "n C"]]) -> Any:
+        """Find the classes in the features of all shards."""
+
+    def assign(
+        self, features: Float[np.ndarray, "N C"], clusters: Any
+    ) -> tuple[Int32[np.ndarray, " N"], Float32[np.ndarray, " N"]]:
+        """(category_id, distance) of each mask."""
+
+    def categories(self) -> list[Category]:
+        """Names and colours."""
+
+
+def label(
+    *,
+    image_set: ImageSet,
+    masks: MaskSource,
+    features: Featurizer,
+    assign: Assigner,
+    engine: Engine,
+    root: str | Path,
+    name: str,
+    config: str,
+    shard_size: int | None = None,
+    overwrite: Stage | None = None,
+) -> tuple[LabelStore, Timings]:
+    """Label an image set into the store at ``root``; go on where an earlier run stopped.
+
+    Args:
+        image_set: the images.
+        masks: where their masks come from.
+        features: what the masks look like.
+        assign: how features become classes.
+        engine: where the work runs.
+        root: folder of the store.
+        name: of the store.
+        config: the resolved configuration, kept beside the labels.
+        shard_size: images per shard, see `alps.plan.prepare`.
+        overwrite: a stage to redo with those after it.
+
+    Raises:
+        DatasetNotFound: there are no images.
+        ImageError: there are images, but not one of them can be read.
+        StoreError: the store cannot be written or was made with other settings.
+        TooFewMasks: there are fewer masks than classes.
+    """
+    timings = Timings()
+    target = type(image_set)
+    store = prepare(
+        root,
+        name=name,
+        images={
+            "target": f"{target.__module__}.{target.__qualname__}",
+            "name": image_set.name,
+            "root": str(image_set.root),
+        },
+        records=image_set.records(),
+        identities={
+            "masks": {**masks.identity, **engine.identity},
+            "features": features.identity,
+            "assign": assign.identity,
+        },
+        num_classes=assign.num_classes,
+        ignore_index=ignore_index_for(assign.num_classes),
+        versions={library: version(library) for library in LIBRARIES},
+        shard_size=shard_size,
+        overwrite=overwrite,
+    )
+    if store.complete:
+        return store, timings
+    store.write_text("config.yaml", config)
+
+    todo = sorted({*store.missing("masks"), *store.missing("features")})
+    with _progress("masks and features", store, todo) as bar, logging_redirect_tqdm():
+        work = partial(
+            label_shard,
+            store=store,
+            image_set=image_set,
+            masks=masks,
+            features=features,
+            timings=timings,
+            advance=bar.update,
+        )
+        engine.run(work, todo)
+    counts = count(store)
+    if counts.ok + counts.empty == 0:
+        first = store.images(0)[0]
+        raise ImageError(
+            f"none of the {counts.failed} images of {image_set.root} can be used; the first: "
+            f"{first.error}"
+        )
+
+    clusters = store.clusters()
+    if clusters is None:
+        with timings.measure("clusters", counts.ok):
+            found = assign.fit([store.features(i) for i in range(len(store.plan))])
+            store.write_array("clusters/counts.npy", found.counts)
+            store.write_array("clusters/centroids.npy", found.centroids)
+    store.write_categories(assign.categories())
+    todo = store.missing("assign")
+    with _progress("labels", store, todo) as bar:
+        for shard in todo:
+            n = len(store.plan[shard])
+            with timings.measure("labels", n):
+                assign_shard(shard, store=store, assign=assign)
+            bar.update(n)
+    with timings.measure("report"):
+        write_report(store, image_set)
+    with timings.measure("manifest"):
+        write_manifest(store)
+    return store, timings
+
+
+def label_shard(
+    shard: int,
+    *,
+    store: LabelStore,
+    image_set: ImageSet,
+    masks: MaskSource,
+    features: Featurizer,
+    timings: Timings,
+    advance: Callable[[int], object],
+) -> None:
+    """Masks and features of one shard; where the masks are there already, only the features.
+
+    An image that cannot be read is reported, counted and skipped.
+    """
+    stored = store.masks(shard) if store.has("masks", shard) else None
+    statuses: list[ImageStatus] = []
+    found: dict[str, Masks] = {}
+    rows = [np.zeros((0, features.channels), np.float32)]
+    for record in store.plan[shard]:
+        if stored is None or record.image_id in stored:
+            try:
+                sample = image_set.read(record)
+            except ImageError as error:
+                if stored is not None:
+                    raise
+                log.warning("skipped %s: %s", record.file_name, error)
+                statuses.append(ImageStatus(record.image_id, "failed", str(error), 0, 0, 0, 0))
+            else:
+                if stored is None:
+                    with timings.measure("masks", 1):
+                        found[record.image_id] = masks(sample)
+                    statuses.append(_status(record, sample, found[record.image_id]))
+                else:
+                    found[record.image_id] = stored[record.image_id]
+                with timings.measure("features", 1):
+                    rows.append(features(sample, found[record.image_id]))
+        advance(1)
+    store.write_features(shard, np.concatenate(rows))
+    if stored is None:
+        store.write_masks(shard, statuses, found)
+
+
+def assign_shard(shard: int, *, store: LabelStore, assign: Assigner) -> None:
+    """Classes and index maps of one shard."""
+    category_id, distance = assign.assign(store.features(shard), store.clusters())
+    colors = [category.color for category in store.categories()]
+    masks = store.masks(shard)
+    start = 0
+    for record in store.plan[shard]:
+        if record.image_id in masks:
+            found = masks[record.image_id]
+            ids = category_id[start : start + len(found)]
+            start += len(found)
+            index_map = paint(found, ids, store.info.ignore_index)
+            store.write_annotation(record, index_png(index_map, colors, store.info.ignore_index))
+    store.write_labels(shard, category_id, distance)
+
+
+def _status(record: ImageRecord, sample: Sample, masks: Masks) -> ImageStatus:
+    height, width = sample.size
+    return ImageStatus(
+        image_id=record.image_id,
+        status="ok" if len(masks) else "empty",
+        error=None,
+        height=height,
+        width=width,
+        n_masks=len(masks),
+        covered=covered(masks),
+    )
+
+
+def _progress(what: str, store: LabelStore, shards: Sequence[int]) -> Any:
+    images = sum(len(store.plan[i]) for i in shards)
+    done = sum(len(shard) for shard in store.plan) - images
+    return tqdm(
+        total=images + done,
+        initial=done,
+        desc=what,
+        unit="image",
+        disable=not images,
+        smoothing=0.1,
+    )

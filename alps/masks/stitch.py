@@ -1,0 +1,117 @@
+"""Masks of overlapping tiles become masks of the image: one object, one mask.
+
+Two masks of neighbouring tiles show the same object when they agree where both tiles look. An
+object that a tile's border cuts continues in the neighbour, so cut pieces are united; where some
+tile sees the whole object, its best mask is taken as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from alps import rle
+from alps.geometry import Tile
+from alps.types import Masks
+
+#: Masks agree when their parts in the tiles' overlap have this IoU: SAM's masks of one object in
+#: two tiles lie well above it, masks of nested objects below.
+AGREEMENT = 0.6
+
+
+def stitch(parts: Sequence[tuple[Tile, Masks]], size: tuple[int, int]) -> Masks:
+    """Join the masks of all tiles of an image.
+
+    Args:
+        parts: per tile its masks, already in image coordinates.
+        size: (H, W) of the image.
+    """
+    if len(parts) == 1:
+        return parts[0][1]
+    masks = Masks.cat([m for _, m in parts])
+    if not len(masks):
+        return Masks.empty(size)
+    cut = np.concatenate([_cut(tile, m, size) for tile, m in parts])
+    starts = np.cumsum([0, *(len(m) for _, m in parts)])
+    group = _UnionFind(len(masks))
+    for a, b in combinations(range(len(parts)), 2):
+        for i, j in _agreeing(parts[a], parts[b]):
+            group.join(starts[a] + i, starts[b] + j)
+    return _merge(masks, cut, group.groups())
+
+
+def _merge(masks: Masks, cut: Bool[np.ndarray, " N"], groups: list[list[int]]) -> Masks:
+    counts = list(masks.counts)
+    keep = []
+    for group in groups:
+        whole = [i for i in group if not cut[i]]
+        best = max(whole or group, key=lambda i: float(masks.predicted_iou[i]))
+        if not whole and len(group) > 1:
+            counts[best] = rle.union([masks.counts[i] for i in group], masks.size)
+        keep.append(best)
+    keep.sort()
+    return Masks.from_counts(
+        [counts[i] for i in keep],
+        masks.size,
+        predicted_iou=masks.predicted_iou[keep],
+        stability_score=masks.stability_score[keep],
+        point_coords=masks.point_coords[keep],
+    )
+
+
+def _cut(tile: Tile, masks: Masks, size: tuple[int, int]) -> Bool[np.ndarray, " N"]:
+    """Masks that touch a border of the tile that is not one of the image."""
+    x0, y0, x1, y1 = masks.xyxy.T
+    return np.asarray(
+        ((x0 <= tile.x0) & (tile.x0 > 0))
+        | ((y0 <= tile.y0) & (tile.y0 > 0))
+        | ((x1 >= tile.x1) & (tile.x1 < size[1]))
+        | ((y1 >= tile.y1) & (tile.y1 < size[0]))
+    )
+
+
+def _agreeing(a: tuple[Tile, Masks], b: tuple[Tile, Masks]) -> list[tuple[int, int]]:
+    """Pairs of masks of two tiles that show the same object."""
+    shared = a[0].intersect(b[0])
+    if shared is None:
+        return []
+    ia, wa = _windows(a[1], shared)
+    ib, wb = _windows(b[1], shared)
+    if not len(ia) or not len(ib):
+        return []
+    intersection = wa @ wb.T
+    union = wa.sum(1)[:, None] + wb.sum(1)[None] - intersection
+    return [(int(ia[i]), int(ib[j])) for i, j in np.argwhere(intersection >= AGREEMENT * union)]
+
+
+def _windows(masks: Masks, shared: Tile) -> tuple[np.ndarray, Float[np.ndarray, "N P"]]:
+    """The masks that reach into a window, and their pixels there."""
+    x0, y0, x1, y1 = masks.xyxy.T
+    near = np.flatnonzero((x0 < shared.x1) & (x1 > shared.x0) & (y0 < shared.y1) & (y1 > shared.y0))
+    pixels = [rle.decode_window(masks.counts[i], masks.size[0], shared).ravel() for i in near]
+    flat = np.asarray(pixels, dtype=np.float32).reshape(len(near), shared.area)
+    some = flat.any(axis=1)
+    return near[some], flat[some]
+
+
+class _UnionFind:
+    def __init__(self, n: int) -> None:
+        self.parent = list(range(n))
+
+    def find(self, i: int) -> int:
+        while self.parent[i] != i:
+            self.parent[i] = i = self.parent[self.parent[i]]
+        return i
+
+    def join(self, i: int, j: int) -> None:
+        a, b = sorted((self.find(i), self.find(j)))
+        self.parent[b] = a
+
+    def groups(self) -> list[list[int]]:
+        members: dict[int, list[int]] = {}
+        for i in range(len(self.parent)):
+            members.setdefault(self.find(i), []).append(i)
+        return list(members.values())

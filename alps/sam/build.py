@@ -1,0 +1,62 @@
+"""SAM networks from their official weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from segment_anything import sam_model_registry
+from segment_anything.modeling import MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
+from torch import Tensor
+
+from alps.errors import ConfigError, WeightsNotFound
+from alps.sam.mobile import MobileEncoder, rename_keys
+
+ARCHITECTURES = ("mobile", "vit_b", "vit_l", "vit_h")
+
+
+def build_sam(architecture: str) -> Sam:
+    """One of `ARCHITECTURES` with random weights, in evaluation mode.
+
+    The prompt encoder and mask decoder are the same in all four (SAM, appendix A).
+    """
+    if architecture not in ARCHITECTURES:
+        raise ConfigError(f"unknown SAM {architecture!r}; choose one of {', '.join(ARCHITECTURES)}")
+    if architecture != "mobile":
+        return sam_model_registry[architecture]().eval()
+    return Sam(
+        image_encoder=MobileEncoder(),
+        prompt_encoder=PromptEncoder(
+            embed_dim=256,
+            image_embedding_size=(64, 64),
+            input_image_size=(1024, 1024),
+            mask_in_chans=16,
+        ),
+        mask_decoder=MaskDecoder(
+            num_multimask_outputs=3,
+            transformer=TwoWayTransformer(depth=2, embedding_dim=256, mlp_dim=2048, num_heads=8),
+            transformer_dim=256,
+            iou_head_depth=3,
+            iou_head_hidden_dim=256,
+        ),
+    ).eval()
+
+
+def load_sam_state(sam: Sam, architecture: str, state: Mapping[str, Tensor]) -> Sam:
+    """Load an official checkpoint strictly.
+
+    Raises:
+        WeightsNotFound: the checkpoint is of another network; names what is missing.
+    """
+    if architecture == "mobile":
+        state = rename_keys(state)
+    wanted, given = sam.state_dict(), dict(state)
+    missing, unexpected = sorted(wanted.keys() - given.keys()), sorted(given.keys() - wanted.keys())
+    shapes = [k for k in wanted.keys() & given.keys() if wanted[k].shape != given[k].shape]
+    if missing or unexpected or shapes:
+        raise WeightsNotFound(
+            f"the checkpoint is not one of SAM {architecture}: {len(missing)} tensors missing "
+            f"{missing[:2]}, {len(unexpected)} unexpected {unexpected[:2]}, {len(shapes)} of "
+            f"another shape {shapes[:2]}; set sam= to the checkpoint's network"
+        )
+    sam.load_state_dict(given, strict=True)
+    return sam

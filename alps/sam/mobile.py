@@ -1,0 +1,73 @@
+"""MobileSAM's image encoder (arXiv 2306.14289): timm's TinyViT and SAM's neck.
+
+timm's ``tiny_vit_5m_224`` has the layers of the original and takes any input size; two things
+differ: the last downsampling keeps the resolution (1024 px in, 64 × 64 out), and the names of the
+weights, see `rename_keys`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, cast
+
+import timm
+from jaxtyping import Float
+from segment_anything.modeling.common import LayerNorm2d
+from torch import Tensor, nn
+
+#: Original name → timm's name, applied in order to what follows "image_encoder.".
+RENAMES = (
+    (r"^patch_embed\.seq\.0\.", "patch_embed.conv1."),
+    (r"^patch_embed\.seq\.2\.", "patch_embed.conv2."),
+    (r"\b(conv\d|local_conv)\.c\.", r"\1.conv."),
+    (r"^layers\.", "stages."),
+)
+#: The classifier of the distillation, and indices that timm computes.
+UNUSED = re.compile(r"^(head|norm_head)\.|\.attention_bias_idxs$")
+
+
+class MobileEncoder(nn.Module):
+    """(B, 3, 1024, 1024) normalised pixels → (B, 256, 64, 64)."""
+
+    img_size = 1024
+
+    def __init__(self) -> None:
+        super().__init__()
+        trunk: Any = timm.create_model("tiny_vit_5m_224", num_classes=0)
+        trunk.head = nn.Identity()
+        trunk.stages[3].downsample.conv2.conv.stride = (1, 1)
+        self.trunk = trunk
+        self.neck = nn.Sequential(
+            nn.Conv2d(320, 256, kernel_size=1, bias=False),
+            LayerNorm2d(256),
+            nn.Conv2d(256, 256, kernel_size=3, padding=1, bias=False),
+            LayerNorm2d(256),
+        )
+
+    def forward(self, x: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 256 h w"]:
+        """Stride 16."""
+        return cast(Tensor, self.neck(self.trunk.forward_features(x)))
+
+
+def rename_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """MobileSAM's official state dict in the names of this module; nothing else is changed.
+
+    A stage's downsampling closes the stage before in the original and opens the next in timm.
+    """
+    prefix = "image_encoder."
+    renamed = {}
+    for key, value in state.items():
+        name = key.removeprefix(prefix)
+        if name == key or name.startswith("neck."):
+            renamed[key] = value
+            continue
+        if UNUSED.search(name):
+            continue
+        downsample = re.match(r"^layers\.(\d+)\.downsample\.", name)
+        if downsample:
+            name = f"layers.{int(downsample[1]) + 1}.downsample.{name[downsample.end() :]}"
+        for pattern, replacement in RENAMES:
+            name = re.sub(pattern, replacement, name)
+        renamed[f"{prefix}trunk.{name}"] = value
+    return renamed

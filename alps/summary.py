@@ -1,0 +1,87 @@
+"""What a labelling run did, as a table on the terminal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from rich.console import Console
+from rich.table import Table
+
+from alps.store import LabelStore
+
+
+@dataclass(slots=True)
+class Timings:
+    """Seconds and images per stage, of this run only; a store holds no times."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    images: dict[str, int] = field(default_factory=dict)
+
+    @contextmanager
+    def measure(self, stage: str, images: int = 0) -> Iterator[None]:
+        """Add the time of a block to a stage."""
+        start = time.perf_counter()
+        yield
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
+        self.images[stage] = self.images.get(stage, 0) + images
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Of a whole store."""
+
+    ok: int
+    empty: int
+    failed: int
+    masks: int
+    pixels: int
+    covered: int
+
+    @property
+    def coverage(self) -> float:
+        """Share of the pixels that lie inside at least one mask."""
+        return self.covered / self.pixels if self.pixels else 0.0
+
+
+def count(store: LabelStore) -> Counts:
+    """Add up images/."""
+    rows = [image for shard in range(len(store.plan)) for image in store.images(shard)]
+    statuses = [image.status for image in rows]
+    return Counts(
+        ok=statuses.count("ok"),
+        empty=statuses.count("empty"),
+        failed=statuses.count("failed"),
+        masks=sum(image.n_masks for image in rows),
+        pixels=sum(image.height * image.width for image in rows),
+        covered=sum(image.covered for image in rows),
+    )
+
+
+def print_summary(store: LabelStore, timings: Timings) -> None:
+    """Print what a person wants to know when the run is over."""
+    counts = count(store)
+    console = Console(highlight=False)
+    if timings.seconds:
+        table = Table(
+            "stage", "seconds", "images", "s/image", title="this run", title_justify="left"
+        )
+        for stage, seconds in timings.seconds.items():
+            n = timings.images[stage]
+            table.add_row(stage, f"{seconds:.1f}", str(n or ""), f"{seconds / n:.3f}" if n else "")
+        console.print(table)
+    else:
+        console.print("nothing to do: the store is complete")
+    table = Table(show_header=False, title=store.info.name, title_justify="left")
+    labelled = counts.ok + counts.empty
+    table.add_row("images", f"{labelled} labelled, {counts.failed} skipped")
+    if counts.empty:
+        table.add_row("", f"{counts.empty} of them without any mask")
+    table.add_row("masks", f"{counts.masks} ({counts.masks / max(labelled, 1):.1f} per image)")
+    table.add_row("coverage", f"{counts.coverage:.1%} of the pixels lie inside a mask")
+    table.add_row("classes", str(store.info.num_classes))
+    console.print(table)
+    # Outside the table: a path must never be broken over two lines.
+    console.print(f"store   {store.root}\nreport  {store.root / 'report.html'}", soft_wrap=True)

