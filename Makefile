@@ -18,7 +18,7 @@ demo: $(SETUP)
 	$(BIN)/python label.py +dataset=sample masks.points_per_side=16 assign.k=12
 
 test: $(SETUP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 check: $(SETUP)
 	$(BIN)/ruff format --check .

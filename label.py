@@ -51,7 +51,8 @@ def run(cfg: DictConfig) -> None:
     root = Path(cfg.store)
     if HydraConfig.get().mode == RunMode.MULTIRUN:
         root = Path(HydraConfig.get().runtime.output_dir) / cfg.name
-    kept = {key: value for key, value in cfg.items() if key not in LOCAL_KEYS}
+    resolved = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
+    config = OmegaConf.masked_copy(resolved, [key for key in resolved if key not in LOCAL_KEYS])
     store, timings = label(
         image_set=instantiate(cfg.dataset),
         masks=instantiate(cfg.masks),
@@ -60,7 +61,7 @@ def run(cfg: DictConfig) -> None:
         engine=instantiate(cfg.engine),
         root=root,
         name=cfg.name,
-        config=OmegaConf.to_yaml(OmegaConf.create(kept), resolve=True),
+        config=OmegaConf.to_yaml(config),
         shard_size=cfg.shard_size,
         overwrite=cfg.overwrite,
     )

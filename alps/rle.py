@@ -108,7 +108,8 @@ def decode_window(counts: bytes, height: int, tile: Tile) -> Bool[np.ndarray, "h
 
 def area(counts: Sequence[bytes], size: tuple[int, int]) -> Int64[np.ndarray, " N"]:
     """Pixels per mask."""
-    return np.asarray(coco.area(_objects(counts, size)), dtype=np.int64).reshape(len(counts))
+    # One by one: given 256 masks at once, pycocotools 2.0.11 overflows under NumPy 2.
+    return np.array([coco.area(rle) for rle in _objects(counts, size)], dtype=np.int64)
 
 
 def to_xyxy(counts: Sequence[bytes], size: tuple[int, int]) -> Float[np.ndarray, "N 4"]:

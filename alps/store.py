@@ -30,11 +30,11 @@ from typing import IO, Any, Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from jaxtyping import Float, Float16, Float32, Int, Int64, Shaped
+from jaxtyping import Float, Float16, Float32, Int
 
 from alps.errors import StoreError
 from alps.tables import IMAGES, LABELS, MASKS, masks_to_table, table_to_masks
-from alps.types import Category, ImageRecord, Masks
+from alps.types import Category, Clusters, ImageRecord, Masks
 
 SCHEMA_VERSION = 1
 OVERLAP_RULE = "small over large, equal areas: higher mask_id on top"
@@ -168,12 +168,15 @@ class LabelStore:
 
     def write_features(self, shard: int, features: Float[np.ndarray, "N C"]) -> None:
         """Rows in the order of the shard's masks; kept as float16."""
-        self.write_array(f"features/{shard:05d}.npy", features.astype(np.float16))
+        with self.writing(f"features/{shard:05d}.npy") as file:
+            np.save(file, features.astype(np.float16), allow_pickle=False)
 
-    def write_array(self, name: str, array: Shaped[np.ndarray, ...]) -> None:
-        """Write an npy file."""
-        with self.writing(name) as file:
-            np.save(file, array, allow_pickle=False)
+    def write_clusters(self, clusters: Clusters) -> None:
+        """Write the centroids, and first their counts."""
+        with self.writing("clusters/counts.npy") as file:
+            np.save(file, clusters.counts, allow_pickle=False)
+        with self.writing("clusters/centroids.npy") as file:
+            np.save(file, clusters.centroids, allow_pickle=False)
 
     def write_labels(
         self,
@@ -232,12 +235,12 @@ class LabelStore:
             table["distance"].to_numpy(zero_copy_only=False).astype(np.float32),
         )
 
-    def clusters(self) -> tuple[Float32[np.ndarray, "K C"], Int64[np.ndarray, " K"]] | None:
-        """(centroids, counts), or None before they are fitted."""
+    def clusters(self) -> Clusters | None:
+        """None before they are fitted."""
         path = self.root / "clusters/centroids.npy"
         if not path.exists():
             return None
-        return np.load(path), np.load(path.with_name("counts.npy"))
+        return Clusters(np.load(path), np.load(path.with_name("counts.npy")))
 
     def categories(self) -> list[Category]:
         """The classes; the id is the pixel value."""

@@ -150,6 +150,14 @@ class Masks:
         return cls(size=sizes.pop(), counts=tuple(c for part in parts for c in part.counts), **rest)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Clusters:
+    """What clustering found, the largest cluster first."""
+
+    centroids: Float32[np.ndarray, "K C"]
+    counts: Int64[np.ndarray, " K"]  # rows nearest to each centroid
+
+
 @runtime_checkable
 class ImageSet(Protocol):
     """Images that can be listed cheaply and read one by one."""
@@ -164,6 +172,7 @@ class ImageSet(Protocol):
         """Decode one image; raises `ImageError` when it cannot be used."""
 
 
+@runtime_checkable
 class MaskSource(Protocol):
     """Where masks come from."""
 
@@ -175,6 +184,7 @@ class MaskSource(Protocol):
         """The masks of one image, in its coordinates."""
 
 
+@runtime_checkable
 class Featurizer(Protocol):
     """What a mask looks like."""
 

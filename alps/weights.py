@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
+from pickle import UnpicklingError  # its name alone; nothing is unpickled here
 from typing import Any
 
 from filelock import FileLock
@@ -116,16 +117,16 @@ def find_weights(name_or_path: str | Path) -> Path:
     if weights is None:
         return _existing(name_or_path)
     path = cache_folder() / "weights" / weights.file_name
-    if path.is_file() and _mismatch(path, weights) is None:
-        return path
     try:
+        if path.is_file() and _mismatch(path, weights) is None:
+            return path
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{path}.lock"):
             return _fetch(weights, path)
     except OSError as error:
         raise WeightsNotFound(
             f"weights {weights.name!r} need {weights.size} bytes in {path.parent}, which cannot be "
-            f"written: {error}; choose another folder with ALPS_CACHE=DIR"
+            f"read or written: {error}; choose another folder with ALPS_CACHE=DIR"
         ) from error
 
 
@@ -149,17 +150,20 @@ def load_weights(name_or_path: str | Path) -> dict[str, Any]:
 
     path = find_weights(name_or_path)
     try:
-        # Mapped, a checkpoint is not held in memory beside the model it is copied into; files in
-        # the format before torch 1.6 cannot be.
-        content = torch.load(
-            path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
-        )
+        # Mapped, a checkpoint is not held in memory beside the model it is copied into; what torch
+        # wrote before it took to zip cannot be mapped.
+        with path.open("rb") as file:
+            zipped = file.read(4) == b"PK\3\4"
+        if zipped and not zipfile.is_zipfile(path):
+            raise ValueError("the file is cut off")
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except Exception as error:  # a file of unknown origin may break the unpickler anywhere
-        reason = str(error.__context__ or error).strip().split(". ")[0].splitlines()
+        # torch wraps a refusal in advice to switch the guard off.
+        refusal = error.__context__ if isinstance(error, UnpicklingError) else None
+        reason = (str(refusal or error) or type(error).__name__).split(". ")[0].splitlines()[0]
         raise WeightsNotFound(
-            f"{path} is not a checkpoint of plain tensors as torch.save writes one: "
-            f"{reason[0] if reason else type(error).__name__}; take the weights from their authors "
-            "again, or save the state_dict alone"
+            f"{path} is not a checkpoint of plain tensors as torch.save writes one: {reason}; take "
+            "the weights from their authors again, or save the state_dict alone"
         ) from error
     if not isinstance(content, dict):
         raise WeightsNotFound(
@@ -220,16 +224,14 @@ def _sources(weights: Weights, target: Path) -> Iterator[tuple[str, Callable[[],
 
 
 def _download(weights: Weights, target: Path) -> None:
-    bar = tqdm(
-        total=weights.size, unit="B", unit_scale=True, desc=weights.file_name, disable=None
-    )
+    size, name = weights.size, weights.file_name
     with (
         urllib.request.urlopen(weights.url, timeout=TIMEOUT) as response,  # noqa: S310 - our table
         target.open("wb") as file,
-        bar,
+        tqdm(total=size, unit="B", unit_scale=True, desc=name, disable=None) as bar,
     ):
         # A longer answer is wrong already, and may be endless.
-        while file.tell() <= weights.size and (chunk := response.read(1 << 20)):
+        while file.tell() <= size and (chunk := response.read(1 << 20)):
             bar.update(file.write(chunk))
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import threading
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import cv2
@@ -18,6 +17,7 @@ from alps.errors import ImageError
 
 #: File names with these endings, in any case, are images.
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+FORMATS = ("BMP", "JPEG", "PNG", "TIFF", "WEBP")  # Pillow's names
 #: An image with more pixels is refused before it is decoded: 32,768 × 32,768.
 MAX_PIXELS = 2**30
 #: Percentiles that become 0 and 255 where an image has more than 8 bits.
@@ -39,15 +39,16 @@ def read_image(path: str | Path) -> UInt8[np.ndarray, "H W 3"]:
     """
     try:
         image, nodata = _decode(Path(path))
+        image = image[..., : 3 if image.shape[2] >= 3 else 1]
+        if image.dtype != np.uint8:
+            image = stretch(image, nodata)
     except Exception as error:  # decoders of damaged files raise anything
-        raise ImageError(f"cannot read {path}: {error or type(error).__name__}") from error
-    image = image[..., : 3 if image.shape[2] >= 3 else 1]
-    if image.dtype != np.uint8:
-        image = stretch(image, nodata)
+        reason = str(error) or type(error).__name__
+        raise ImageError(f"cannot read {path}: {reason}") from error
     return np.ascontiguousarray(np.broadcast_to(image, (*image.shape[:2], 3)))
 
 
-def stretch(image: Pixels, nodata: float = 0) -> UInt8[np.ndarray, "H W C"]:
+def stretch(image: Pixels, nodata: float = 0.0) -> UInt8[np.ndarray, "H W C"]:
     """Map an image of any depth to 8 bits, linearly between two percentiles of its own values.
 
     Sixteen bits seldom hold sixteen: sensors deliver 11 or 12 bits, reflectances end near 10,000,
@@ -59,33 +60,124 @@ def stretch(image: Pixels, nodata: float = 0) -> UInt8[np.ndarray, "H W C"]:
     Pixels that are NaN or infinite in any band, or ``nodata`` in all, are no data: they become 0
     and do not count.
     """
-    image = image.astype(np.promote_types(image.dtype, np.float32))
+    dtype = np.promote_types(image.dtype, np.float32)
+    bands = np.array(image.transpose(2, 0, 1), dtype, order="C")  # ten times faster than H W C
     with np.errstate(over="ignore"):  # nodata may lie beyond float32
-        valid = np.isfinite(image).all(axis=2) & (image != nodata).any(axis=2)
-    values = image[valid]
-    if not len(values):
+        valid = np.isfinite(bands).all(axis=0) & (bands != nodata).any(axis=0)
+    values = bands if valid.all() else bands[:, valid]
+    if not values.size:
         return np.zeros(image.shape, np.uint8)
     low, high = np.percentile(values, STRETCH)
     if low == high:  # little but one value: a few ships on dark water
         low, high = values.min(), values.max()
-    image[~valid] = low
-    scale = 255 / (high - low) if high > low else 0
-    image = np.clip((image - image.dtype.type(low)) * image.dtype.type(scale), 0, 255)
-    image[~valid] = 0
-    return np.rint(image).astype(np.uint8)
+    if low == high:
+        return np.zeros(image.shape, np.uint8)
+    bands[:, ~valid] = low
+    bands -= dtype.type(low)
+    bands /= dtype.type(high - low)
+    bands *= 255
+    result: np.ndarray = np.rint(bands.clip(0, 255, out=bands), out=bands).astype(np.uint8)
+    return result.transpose(1, 2, 0)
 
 
 def _decode(path: Path) -> tuple[Pixels, float]:
-    """Pixels as stored, upright, and the value that means no data."""
+    """Pixels as stored but upright, and the value that means no data."""
     with path.open("rb") as file:
         head = file.read(32)
     if not head:
         raise ValueError("the file is empty")
     if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         return _decode_tiff(path)
-    if head[:8] == b"\x89PNG\r\n\x1a\n" and head[24:25] == b"\x10":
+    if head[:8] == b"\x89PNG\r\n\x1a\n" and head[24] == 16:
         with _open(path) as image:
-            image.verify()  # finds damage that cv2 passes over
-        return _decode_cv2(path), 0  # Pillow would cut 16-bit colour down to its upper 8 bits
+            image.verify()  # cv2 may pass over damage
+        return _decode_cv2(path), 0.0  # Pillow would keep only the upper 8 bits of 16-bit colour
+    return _decode_pillow(path), 0.0
+
+
+def _decode_tiff(path: Path) -> tuple[Pixels, float]:
+    with tifffile.TiffFile(path) as tiff:
+        series, page = tiff.series[0], tiff.pages.first
+        axes, shape = series.axes, series.shape
+        if len(shape) == 2:
+            axes, shape = f"{axes}S", (*shape, 1)
+        # Without a sample axis several pages are several bands, and mostly lie in front.
+        axis = axes.find("S") if "S" in axes else 0 if shape[0] <= 4 else 2
+        if len(shape) != 3 or not 1 <= shape[axis] <= 4:
+            raise ValueError(
+                f"it has bands or pages of shape {series.shape} ({series.axes}), expected 1 to 4 "
+                "bands; write red, green and blue into a file of their own"
+            )
+        _check_pixels(*shape[:axis], *shape[axis + 1 :])
+        plain = page.photometric in (tifffile.PHOTOMETRIC.RGB, tifffile.PHOTOMETRIC.MINISBLACK)
+        codec = page.compression in tifffile.TIFF.DECOMPRESSORS
+        if plain and codec and page.predictor in tifffile.TIFF.UNPREDICTORS:
+            image = np.moveaxis(series.asarray().reshape(shape), axis, 2)
+            if image.dtype == bool:
+                image = image.astype(np.uint8) * 255
+            orientation = page.tags.valueof(ExifTags.Base.Orientation, 1)
+            return _upright(image, orientation), _nodata(page)
+        # Palettes, and what tifffile decodes only with imagecodecs: LZW, JPEG, fax.
+        if page.bitspersample <= 8:
+            return _decode_pillow(path), 0.0
+        return _decode_cv2(path), _nodata(page)
+
+
+def _nodata(page: tifffile.TiffPage) -> float:
+    """GDAL's tag, or 0. `TiffPage.nodata` refuses the lowest float32, which is the usual value."""
+    try:
+        return float(page.tags.valueof(42113, "0"))
+    except ValueError:
+        return 0.0
+
+
+def _decode_pillow(path: Path) -> Pixels:
     with _open(path) as image:
-        return _to_rgb(image), 0
+        with suppress(Exception):  # a damaged EXIF block does not spoil the pixels
+            ImageOps.exif_transpose(image, in_place=True)
+        # A palette with transparency goes to RGB through RGBA, else Pillow warns.
+        upright = image.convert("RGBA") if image.mode in ("P", "PA") else image
+        return np.asarray(upright.convert("RGB"))
+
+
+def _decode_cv2(path: Path) -> Pixels:
+    data = np.fromfile(path, np.uint8)
+    image = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)  # BGR, upright
+    if image is None:
+        raise ValueError("damaged, or compressed in a way that needs `pip install imagecodecs`")
+    return image[..., ::-1]
+
+
+_pillow_limit = threading.Lock()
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[Image.Image]:
+    """Open with Pillow under our limit of pixels; its own is smaller than an orthophoto."""
+    with ExitStack() as stack:
+        with _pillow_limit:
+            limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+            try:
+                image = stack.enter_context(Image.open(path, formats=FORMATS))
+                _check_pixels(*image.size)
+                if image.format == "TIFF":
+                    image.load()  # for TIFF Pillow looks at its limit here once more
+            finally:
+                Image.MAX_IMAGE_PIXELS = limit
+        yield image
+
+
+def _check_pixels(height: int, width: int) -> None:
+    if height * width > MAX_PIXELS:
+        raise ValueError(f"{height} x {width} pixels, the limit is {MAX_PIXELS}; cut it into tiles")
+
+
+def _upright(image: Pixels, orientation: int) -> Shaped[np.ndarray, "_ _ C"]:
+    """Undo an EXIF orientation (1 to 8): 5 to 8 are transposed, then the axes may be flipped."""
+    if orientation >= 5:
+        image = image.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        image = image[::-1]
+    if orientation in (2, 3, 6, 7):
+        image = image[:, ::-1]
+    return image

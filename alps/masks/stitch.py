@@ -35,7 +35,7 @@ def stitch(parts: Sequence[tuple[Tile, Masks]], size: tuple[int, int]) -> Masks:
     if not len(masks):
         return Masks.empty(size)
     cut = np.concatenate([_cut(tile, m, size) for tile, m in parts])
-    starts = np.cumsum([0, *(len(m) for _, m in parts)])
+    starts = np.cumsum([0, *(len(m) for _, m in parts)]).tolist()
     group = _UnionFind(len(masks))
     for a, b in combinations(range(len(parts)), 2):
         for i, j in _agreeing(parts[a], parts[b]):

@@ -1,0 +1,1 @@
+"""What gives a mask its class: clusters of its features."""

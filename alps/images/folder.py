@@ -1,0 +1,111 @@
+"""A folder of images, of any depth."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from alps.errors import DatasetNotFound, ImageError
+from alps.images.ids import image_ids
+from alps.images.read import SUFFIXES, read_image
+from alps.types import ImageRecord, Sample
+
+logger = logging.getLogger(__name__)
+
+
+class Folder:
+    """All images under a folder, sorted by path.
+
+    Hidden files and folders are left out. Links are followed, a linked folder that contains itself
+    is entered once. A file whose name cannot be stored (a backslash, bytes that are not UTF-8) is
+    left out with a warning that counts and names such files.
+
+    Args:
+        root: the folder.
+        name: what the image set is called.
+        split: the split all images belong to.
+    """
+
+    def __init__(self, root: str, name: str, split: str = "train") -> None:
+        self.root = root
+        self.name = name
+        self.split = split
+
+    def records(self) -> list[ImageRecord]:
+        """All images.
+
+        Raises:
+            DatasetNotFound: the folder is missing, cannot be listed or holds no image.
+            ConfigError: two paths differ in nothing but case.
+        """
+        root = Path(self.root)
+        if not root.is_dir():
+            raise DatasetNotFound(
+                f"{root.absolute()} is not a folder; give the folder of your images as dataset.root"
+            )
+        sizes: dict[str, int] = {}
+        others: Counter[str] = Counter()
+        try:
+            for path, entry in _walk(root, "", ()):
+                suffix = PurePosixPath(path).suffix.lower()
+                if suffix in SUFFIXES:
+                    sizes[path] = entry.stat().st_size
+                else:
+                    others[suffix or "without suffix"] += 1
+        except OSError as error:
+            raise DatasetNotFound(f"cannot list {root.absolute()}: {error}") from error
+
+        files = sorted(sizes)
+        records, refused = [], []
+        for path, image_id in zip(files, image_ids([*map(PurePosixPath, files)]), strict=True):
+            try:
+                path.encode()
+                records.append(ImageRecord(image_id, path, self.split, sizes[path]))
+            except (ImageError, UnicodeEncodeError):
+                refused.append(path)
+        if refused:
+            logger.warning(
+                "%d of %d images under %s are left out: their names have a backslash or are not "
+                "UTF-8 (first: %a); rename them",
+                len(refused),
+                len(files),
+                root,
+                refused[0],
+            )
+        if not records:
+            kinds = " ".join(suffix for suffix, _ in others.most_common(5))
+            raise DatasetNotFound(
+                f"no images under {root.absolute()}: found {others.total()} other files"
+                f"{f' ({kinds})' if kinds else ''} and {len(refused)} images with names that "
+                f"cannot be stored, looked for {' '.join(SUFFIXES)}"
+            )
+        return records
+
+    def read(self, record: ImageRecord) -> Sample:
+        """Decode one image; raises `ImageError` when it cannot be used."""
+        return Sample(record.image_id, read_image(Path(self.root, record.file_name)))
+
+
+def _walk(
+    folder: str | Path, prefix: str, above: tuple[tuple[int, int], ...]
+) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """Files with their path below the root; ``above`` are the folders on the way down."""
+    status = os.stat(folder)  # noqa: PTH116 - the entries are os.scandir's
+    place = (status.st_dev, status.st_ino)
+    if place in above:  # a link back
+        return
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            try:
+                is_dir, is_file = entry.is_dir(), entry.is_file()
+            except OSError:  # a link to itself
+                continue
+            if is_dir:
+                yield from _walk(entry.path, f"{prefix}{entry.name}/", (*above, place))
+            elif is_file:
+                yield f"{prefix}{entry.name}", entry

@@ -1,0 +1,160 @@
+"""The figures of a label store, counted shard by shard: memory does not grow with the store."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Float32, Float64, Int, Int64
+
+from alps.store import ImageStatus, LabelStore
+from alps.types import ImageRecord, Masks
+
+#: Bins of a mask's share of its image: four per decade; what is smaller falls into the first.
+AREA_EDGES = np.logspace(-7, 0, 29)
+#: Bins of the share of an image's pixels inside a mask.
+COVERAGE_EDGES = np.linspace(0, 1, 21)
+
+POOL = 256  # images to choose pictures from
+SKIPPED = 50  # images without labels that are named
+LOWEST = 10  # images of low coverage that are named
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LabelledImage:
+    """An image of a store with its masks and their classes."""
+
+    record: ImageRecord
+    status: ImageStatus
+    masks: Masks
+    category_id: Int[np.ndarray, " N"]  # -1: unlabelled
+    distance: Float32[np.ndarray, " N"]  # NaN where the recipe has none
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Candidate:
+    """An image that pictures may be made of."""
+
+    shard: int
+    record: ImageRecord
+    category_id: Int[np.ndarray, " N"]
+
+
+def _zeros(edges: np.ndarray) -> Int64[np.ndarray, " B"]:
+    return np.zeros(len(edges) - 1, np.int64)
+
+
+@dataclass(slots=True, eq=False)
+class Census:
+    """What was counted; shares are in 0..1, areas in pixels, sizes (H, W)."""
+
+    class_masks: Int64[np.ndarray, " K"]
+    class_area: Int64[np.ndarray, " K"]  # pixels under two masks count twice
+    class_distance: Float64[np.ndarray, " K"]  # mean over the masks; NaN without distances
+    images: Counter[str] = field(default_factory=Counter)  # by status
+    masks_per_image: Counter[int] = field(default_factory=Counter)  # empty images included
+    masks: int = 0  # unlabelled ones included
+    pixels: int = 0
+    covered: int = 0
+    smallest: tuple[int, int] | None = None
+    largest: tuple[int, int] | None = None
+    areas: Int64[np.ndarray, " A"] = field(default_factory=lambda: _zeros(AREA_EDGES))
+    coverages: Int64[np.ndarray, " B"] = field(default_factory=lambda: _zeros(COVERAGE_EDGES))
+    failed: list[ImageStatus] = field(default_factory=list)  # the first `SKIPPED`
+    empty: list[ImageStatus] = field(default_factory=list)  # the first `SKIPPED`
+    lowest: list[ImageStatus] = field(default_factory=list)  # `LOWEST` of those with masks
+    pool: list[Candidate] = field(default_factory=list)  # spread evenly over those with masks
+
+    @property
+    def by_size(self) -> list[int]:
+        """The classes that hold a mask, those with most masks first."""
+        order = np.argsort(-self.class_masks, kind="stable")
+        return [int(c) for c in order if self.class_masks[c]]
+
+
+def coverage(status: ImageStatus) -> float:
+    """Share of an image's pixels inside a mask."""
+    return status.covered / max(status.height * status.width, 1)
+
+
+def is_labelled(store: LabelStore) -> bool:
+    """Whether the store's recipe gives classes to masks."""
+    return "assign" in store.info.stages
+
+
+def labelled_images(store: LabelStore, shard: int) -> Iterator[LabelledImage]:
+    """The images of a shard that could be read; in a store without classes all masks have -1."""
+    masks = store.masks(shard)
+    n = sum(len(m) for m in masks.values())
+    category_id, distance = (
+        store.labels(shard)
+        if is_labelled(store)
+        else (np.full(n, -1, np.int32), np.full(n, np.nan, np.float32))
+    )
+    statuses = {status.image_id: status for status in store.images(shard)}
+    start = 0
+    for record in store.plan[shard]:
+        if (m := masks.get(record.image_id)) is not None:
+            rows = slice(start, start + len(m))
+            yield LabelledImage(
+                record, statuses[record.image_id], m, category_id[rows], distance[rows]
+            )
+            start = rows.stop
+
+
+def take_census(store: LabelStore) -> Census:
+    """Count a whole store in one pass."""
+    k = store.info.num_classes
+    census = Census(np.zeros(k, np.int64), np.zeros(k, np.int64), np.zeros(k))
+    place, stride = 0, 1
+    for shard in range(len(store.plan)):
+        for status in store.images(shard):
+            _count_status(census, status)
+        for image in labelled_images(store, shard):
+            _count_masks(census, image)
+            if not len(image.masks):
+                continue
+            # Every stride-th image is kept; the stride doubles as the store turns out longer.
+            if place % stride == 0:
+                census.pool.append(Candidate(shard, image.record, image.category_id))
+            if len(census.pool) == 2 * POOL:
+                census.pool, stride = census.pool[::2], 2 * stride
+            place += 1
+    with np.errstate(invalid="ignore"):
+        census.class_distance /= census.class_masks
+    return census
+
+
+def _count_status(census: Census, status: ImageStatus) -> None:
+    census.images[status.status] += 1
+    if status.status == "failed":
+        census.failed = [*census.failed, status][:SKIPPED]
+        return
+    size = (status.height, status.width)
+    census.smallest = min(census.smallest or size, size, key=np.prod)
+    census.largest = max(census.largest or size, size, key=np.prod)
+    census.masks_per_image[status.n_masks] += 1
+    census.pixels += status.height * status.width
+    census.covered += status.covered
+    census.coverages += np.histogram(coverage(status), COVERAGE_EDGES)[0]
+    if status.status == "empty":
+        census.empty = [*census.empty, status][:SKIPPED]
+    else:
+        census.lowest = heapq.nsmallest(LOWEST, [*census.lowest, status], key=coverage)
+
+
+def _count_masks(census: Census, image: LabelledImage) -> None:
+    census.masks += len(image.masks)
+    height, width = image.masks.size
+    share = image.masks.area / max(height * width, 1)
+    census.areas += np.histogram(share.clip(AREA_EDGES[0], 1), AREA_EDGES)[0]
+    k = len(census.class_masks)
+    known = image.category_id >= 0
+    classes = image.category_id[known]
+    census.class_masks += np.bincount(classes, minlength=k)
+    # Sums of whole numbers below 2**53 are exact as float64.
+    census.class_area += np.bincount(classes, image.masks.area[known], k).astype(np.int64)
+    census.class_distance += np.bincount(classes, image.distance[known].astype(np.float64), k)

@@ -1,0 +1,65 @@
+"""Numbers as people read them."""
+
+from __future__ import annotations
+
+import math
+
+
+def count(n: int) -> str:
+    """A whole number with its thousands apart.
+
+    >>> count(1234567)
+    '1,234,567'
+    """
+    return f"{n:,}"
+
+
+def short(n: int) -> str:
+    """A count in little room.
+
+    >>> [short(n) for n in (0, 950, 1500, 20_000, 3_000_000)]
+    ['0', '950', '1.5k', '20k', '3M']
+    """
+    for unit, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if n >= unit:
+            return f"{n / unit:g}{name}"
+    return f"{n:g}"
+
+
+def percent(share: float) -> str:
+    """A share in 0..1, to a tenth of a percent, or two digits where that says nothing.
+
+    >>> [percent(share) for share in (1.0, 0.98765, 0.0123, 0.0000312, 0.0)]
+    ['100%', '98.8%', '1.2%', '0.0031%', '0%']
+    """
+    value = 100 * share
+    digits = 1 if value >= 1 or value <= 0 else 1 - math.floor(math.log10(value))
+    return f"{value:.{digits}f}".rstrip("0").rstrip(".") + "%"
+
+
+def decimal(x: float) -> str:
+    """Three digits, or that it is not known.
+
+    >>> decimal(0.51234), decimal(float("nan"))
+    ('0.512', 'unknown')
+    """
+    return f"{x:.3g}" if math.isfinite(x) else "unknown"
+
+
+def round_step(x: float) -> int:
+    """The next of 1, 2, 5, 10, 20, 50, … that is not below ``x``.
+
+    >>> [round_step(x) for x in (0.0, 1.5, 3.0, 11.0)]
+    [1, 2, 5, 20]
+    """
+    power = 10 ** max(math.floor(math.log10(x)), 0) if x > 1 else 1
+    return next(n * power for n in (1, 2, 5, 10) if n * power >= x)
+
+
+def css_color(color: tuple[int, int, int]) -> str:
+    """RGB in 0..255 as a style sheet writes it.
+
+    >>> css_color((230, 69, 9))
+    '#e64509'
+    """
+    return "#{:02x}{:02x}{:02x}".format(*color)

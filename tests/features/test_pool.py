@@ -1,0 +1,39 @@
+"""Pooling on the feature grid equals lifting the features to the masks, the reference way."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from alps.features.pool import bilinear_matrix, pool_sums
+
+
+@pytest.mark.parametrize(("height", "width"), [(128, 128), (128, 80), (37, 128)])
+def test_equals_interpolated_features(height, width):
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(5, 16, 16)).astype(np.float32)
+    masks = rng.random((4, height, width)) < 0.4
+    along_y = bilinear_matrix(height, 16, height / 16)
+    along_x = bilinear_matrix(width, 16, width / 16)
+    up = F.interpolate(
+        torch.from_numpy(features)[None], (height, width), mode="bilinear", align_corners=False
+    )[0].numpy()
+    expected = np.stack([up[:, m].sum(1) for m in masks])
+    found = pool_sums(features, masks, along_y, along_x)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-3)
+
+
+def test_rows_sum_to_one_and_padding_is_not_read():
+    matrix = bilinear_matrix(100, 10, 8.0)  # pixels reach beyond the cells
+    np.testing.assert_allclose(matrix.sum(1), 1, rtol=1e-6)
+    assert matrix[-1, -1] == 1
+
+
+def test_mean_divides_by_area():
+    """The predecessor divided by the count of non-zero feature values."""
+    features = np.zeros((1, 8, 8), np.float32)
+    features[0, :, :4] = 1.0
+    mask = np.ones((1, 64, 64), bool)
+    along = bilinear_matrix(64, 8, 8.0)
+    mean = pool_sums(features, mask, along, along) / mask.sum()
+    assert mean[0, 0] == pytest.approx(0.5)

@@ -1,0 +1,71 @@
+import numpy as np
+import pytest
+
+from alps.masks.auto import AutoMasks
+from alps.types import Sample
+from tests.fakes import ColorSegmenter, flat_colors
+
+
+def as_set(masks):
+    return {m.tobytes() for m in masks.dense()}
+
+
+def flat_regions(image):
+    colors = np.unique(image.reshape(-1, 3), axis=0)
+    return [np.all(image == color, axis=-1) for color in colors]
+
+
+@pytest.mark.parametrize("size", [(96, 96), (96, 130), (200, 64)])
+def test_masks_follow_the_pixels_of_images_of_any_shape(size):
+    """Not square, larger than a tile: the predecessor broke on both."""
+    image = flat_colors(*size, seed=1)
+    masks = AutoMasks(
+        segmenter=ColorSegmenter(),
+        points_per_side=12,
+        stability_score_thresh=0.5,
+        box_nms_thresh=1.0,
+        tile_size=96,
+        tile_overlap=32,
+    )(Sample("x", image))
+    assert masks.size == size
+    for mask in masks.dense():
+        iou = max((mask & region).sum() / (mask | region).sum() for region in flat_regions(image))
+        assert iou > 0.8  # the fake sees pixels of the small input
+    assert masks.dense().any(0).mean() > 0.95
+
+
+def test_batches_change_nothing():
+    image = flat_colors(80, 100, seed=2)
+    one = AutoMasks(segmenter=ColorSegmenter(), points_per_side=6, points_per_batch=36)
+    many = AutoMasks(segmenter=ColorSegmenter(), points_per_side=6, points_per_batch=5)
+    a, b = one(Sample("x", image)), many(Sample("x", image))
+    assert a.counts == b.counts
+    np.testing.assert_array_equal(a.point_coords, b.point_coords)
+
+
+def test_area_gate_and_thresholds():
+    image = np.zeros((64, 64, 3), np.uint8)
+    image[10:14, 10:14] = 200
+    options = {"segmenter": ColorSegmenter(), "points_per_side": 16}
+    whole = AutoMasks(**options)(Sample("x", image))
+    assert sorted(whole.area.tolist()) == [16, 64 * 64 - 16]
+    assert AutoMasks(**options, max_area=0.3)(Sample("x", image)).area.tolist() == [16]
+    assert AutoMasks(**options, min_area=0.1)(Sample("x", image)).area.tolist() == [64 * 64 - 16]
+    assert len(AutoMasks(**options, pred_iou_thresh=0.96)(Sample("x", image))) == 0
+
+
+def test_prompts_are_in_image_coordinates():
+    image = flat_colors(96, 200, seed=3)
+    find = AutoMasks(segmenter=ColorSegmenter(), points_per_side=8, tile_size=96, tile_overlap=32)
+    masks = find(Sample("x", image))
+    dense = masks.dense()
+    inside = [dense[i][int(y), int(x)] for i, (x, y) in enumerate(masks.point_coords)]
+    assert np.mean(inside) > 0.9
+    assert masks.point_coords[:, 0].max() > 76  # beyond the first tile
+
+
+def test_identity_names_every_setting_and_the_segmenter():
+    identity = AutoMasks(segmenter=ColorSegmenter(), points_per_side=9).identity
+    assert identity["points_per_side"] == 9
+    assert identity["sam.architecture"] == "color"
+    assert {"min_area", "tile_size", "points_per_batch", "source"} <= identity.keys()

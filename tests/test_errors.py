@@ -1,0 +1,41 @@
+import pytest
+
+from alps.errors import AlpsError, ConfigError, one_line_errors
+
+
+class LibraryError(Exception):
+    pass
+
+
+def test_one_line_and_status_1(capsys):
+    with pytest.raises(SystemExit) as stop, one_line_errors(LibraryError):
+        raise ConfigError("what\n  came, where")
+    assert stop.value.code == 1
+    assert capsys.readouterr().err == "error: what came, where\n"
+
+
+def test_our_reason_inside_the_library_s_wrapping(capsys):
+    with pytest.raises(SystemExit), one_line_errors(LibraryError):
+        try:
+            raise AlpsError("the reason")
+        except AlpsError as error:
+            raise LibraryError("Error in call to target") from error
+    assert capsys.readouterr().err == "error: the reason\n"
+
+
+def test_faults_of_ours_keep_their_traceback():
+    with pytest.raises(ZeroDivisionError), one_line_errors(LibraryError):
+        _ = 1 / 0
+
+
+def test_traceback_on_request(monkeypatch):
+    monkeypatch.setenv("ALPS_TRACEBACK", "1")
+    with pytest.raises(ConfigError), one_line_errors():
+        raise ConfigError("x")
+
+
+def test_interrupt_says_how_to_go_on(capsys):
+    with pytest.raises(SystemExit) as stop, one_line_errors():
+        raise KeyboardInterrupt
+    assert stop.value.code == 130
+    assert "the same command resumes" in capsys.readouterr().err

@@ -1,0 +1,183 @@
+"""label.py as a user meets it: in a process of its own."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from PIL import Image
+
+from alps.plan import prepare
+from alps.errors import StoreError
+from alps.types import ImageRecord
+
+ROOT = Path(__file__).parents[1]
+
+
+def label(*arguments, cwd=ROOT):
+    return subprocess.run(
+        [sys.executable, ROOT / "label.py", *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], r"label.py needs a dataset: \+dataset=folder\|sample\|samrs"),
+        (["+dataset=nosuch"], r"Could not find 'dataset/nosuch' .* folder sample samrs"),
+        (["+dataset=[folder,samrs]"], "label.py takes one dataset a run"),
+        (["+dataset=folder"], r"dataset.name=… and dataset.root=… must be given"),
+        (["+dataset=samrs", "masks=nosuch"], r"Could not find 'masks/nosuch' .* auto"),
+        (["+dataset=samrs", "masks.point_per_side=8"], "Could not override 'masks.point_per_side'"),
+        (["+dataset=samrs", "overwrite=all"], "overwrite=all: choose masks, features or assign"),
+    ],
+)
+def test_wrong_command_lines_get_one_line(arguments, message, tmp_path):
+    done = label(*arguments, cwd=tmp_path)
+    assert done.returncode == 1
+    assert re.fullmatch(f"error: .*{message}.*\n", done.stderr)
+    assert done.stdout == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["+dataset=samrs", "dataset.root={tmp}/samrs"],
+            "no images of SAMRS under .*/samrs.*OneDrive",
+        ),
+        (["+dataset=folder", "dataset.root={tmp}/no", "dataset.name=x"], "no is not a folder"),
+        (["+dataset=folder", "dataset.root={tmp}", "dataset.name=x"], "no images under .* 1 other"),
+    ],
+)
+def test_data_that_is_not_there_gets_one_line(arguments, message, tmp_path):
+    (tmp_path / "notes.txt").write_text("no image")
+    arguments = [a.format(tmp=tmp_path) for a in arguments]
+    done = label(*arguments, cwd=tmp_path)
+    assert done.returncode == 1
+    assert re.fullmatch(f"error: .*{message}.*\n", done.stderr)
+
+
+def test_help_shows_groups_and_commands():
+    done = label("--help")
+    assert done.returncode == 0
+    for words in ("python label.py +dataset=samrs", "sam: mobile, vit_b, vit_h, vit_l", "assign:"):
+        assert words in done.stdout
+
+
+def test_real_weights_end_to_end_killed_broken_and_swept(tmp_path):
+    """A truncated PNG and an empty JPEG among good images; then again; then a new k without SAM."""
+    images = tmp_path / "images"
+    images.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(2):
+        image = np.full((90, 120, 3), 90, np.uint8)
+        image[20:60, 20 + 10 * i : 80] = rng.integers(0, 255, 3)
+        image[65:85, 10:30] = rng.integers(0, 255, 3)
+        Image.fromarray(image).save(images / f"{i}.png")
+    (images / "cut.png").write_bytes((images / "0.png").read_bytes()[:100])
+    (images / "none.jpg").touch()
+    command = ["+dataset=folder", f"dataset.root={images}", "dataset.name=tiny"]
+    options = ["masks.points_per_side=4", "assign.k=2", "engine.threads=1"]
+
+    done = label(*command, *options, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "skipped cut.png" in done.stderr
+    assert "skipped none.jpg" in done.stderr
+    assert "2 labelled, 2 skipped" in done.stdout
+    assert "data/tiny_pl/report.html" in done.stdout
+    store = tmp_path / "data/tiny_pl"
+    assert sorted(p.name for p in store.iterdir()) == sorted(
+        "ann categories.json clusters config.yaml features images labels manifest.json masks "
+        "plan.parquet report.html store.json".split()
+    )
+    assert str(store) not in (store / "config.yaml").read_text()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["data", "images"]
+
+    again = label(*command, *options, cwd=tmp_path)
+    assert again.returncode == 0
+    assert "nothing to do" in again.stdout
+
+    other = label(*command, *options, "masks.points_per_side=5", cwd=tmp_path)
+    assert other.returncode == 1
+    assert "masks.points_per_side is 4 there and 5 in this run" in other.stderr
+    assert other.stderr.count("\n") == 1
+
+    many = label(
+        *command, *options[:1], "assign.k=999", "overwrite=assign", "engine.threads=1", cwd=tmp_path
+    )
+    assert many.returncode == 1
+    assert re.search(r"error: \d+ masks cannot make 999 clusters", many.stderr)
+
+
+def test_an_output_that_cannot_be_written(tmp_path):
+    """As an unprivileged user, where the tests run as root: root ignores mode bits."""
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0o555)
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        with pytest.raises(StoreError, match=r"cannot write .*Permission denied.*store=DIR"):
+            prepare(
+                locked / "store",
+                name="x",
+                images={},
+                records=[ImageRecord("a", "a.png")],
+                identities={"masks": {}},
+                num_classes=2,
+                ignore_index=255,
+                versions={},
+            )
+    finally:
+        os.seteuid(user)
+
+
+def yaml_choices():
+    for path in sorted((ROOT / "conf").glob("*/*.yaml")):
+        yield pytest.param(path.parent.name, path.stem, id=f"{path.parent.name}={path.stem}")
+
+
+@pytest.mark.parametrize(("group", "choice"), yaml_choices())
+def test_every_yaml_composes_and_instantiates(group, choice, tmp_path):
+    dataset = [] if group == "dataset" else ["+dataset=sample"]
+    own = {"folder": [f"dataset.root={tmp_path}", "dataset.name=x"]}.get(choice, [])
+    override = f"+{group}={choice}" if group == "dataset" else f"{group}={choice}"
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        cfg = compose("label", [override, *dataset, *own])
+    built = {
+        key: instantiate(cfg[key])
+        for key in ("dataset", "sam", "masks", "features", "assign", "engine")
+    }
+    assert built["masks"].segmenter is built["features"].segmenter
+    assert cfg.store == f"data/{cfg.dataset.name}_pl"
+
+
+def test_a_store_of_a_sweep_lies_in_its_trial(tmp_path):
+    (tmp_path / "x").mkdir()
+    Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(tmp_path / "x/a.png")
+    done = label(
+        "-m",
+        "+dataset=folder",
+        "dataset.root=x",
+        "dataset.name=x",
+        "masks.points_per_side=1,2",
+        "assign.k=1",
+        "hydra.sweep.dir=trials",
+        "engine.threads=1",
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "trials/0/x_pl/store.json").exists()
+    assert (tmp_path / "trials/1/x_pl/store.json").exists()

@@ -1,0 +1,27 @@
+"""Promises about the package as a whole."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(*command):
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_import_does_nothing():
+    """Measured fresh: neither torch nor hydra; 0.3 s would be long for what is left."""
+    code = "import sys, alps; print([m for m in ('torch', 'hydra', 'numpy') if m in sys.modules])"
+    assert run(sys.executable, "-c", code).stdout.strip() == "[]"
+
+
+def test_imports_point_down():
+    result = run(Path(sys.executable).with_name("lint-imports"), "--no-cache")
+    assert result.returncode == 0, result.stdout
+
+
+def test_only_the_entry_point_imports_hydra():
+    knows = [p for p in (ROOT / "alps").rglob("*.py") if "import hydra" in p.read_text()]
+    assert knows == []

@@ -1,0 +1,82 @@
+"""pycocotools is the reference for every byte."""
+
+import numpy as np
+import pytest
+from pycocotools import mask as coco
+
+from alps import rle
+from alps.geometry import Tile
+
+
+def random_masks(seed, n=4):
+    rng = np.random.default_rng(seed)
+    height, width = (int(v) for v in rng.integers(1, 50, 2))
+    share = rng.choice([0.0, 0.02, 0.5, 0.98, 1.0])
+    return rng.random((n, height, width)) < share, rng
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_round_trips_and_bytes(seed):
+    masks, rng = random_masks(seed)
+    size = masks.shape[1:]
+    counts = rle.encode(masks)
+    for mask, c in zip(masks, counts, strict=True):
+        np.testing.assert_array_equal(rle.decode(c, size), mask)
+        assert rle.encode_window(mask, 0, 0, size) == c
+        assert rle.runs(c).sum() == mask.size
+        first, columns = rle.columns(c, size[0])
+        back = np.zeros(size[::-1], bool)
+        back[first : first + len(columns)] = columns
+        np.testing.assert_array_equal(back.T, mask)
+        # the same mask somewhere in a larger image
+        y, x = (int(v) for v in rng.integers(0, 9, 2))
+        large = np.zeros((size[0] + 9, size[1] + 9), bool)
+        large[y : y + size[0], x : x + size[1]] = mask
+        moved = rle.encode_window(mask, x, y, large.shape)
+        assert moved == rle.encode(large[None])[0]
+        tile = Tile(x + 1, y + 1, x + 1 + size[1], y + 1 + size[0])
+        np.testing.assert_array_equal(
+            rle.decode_window(moved, large.shape[0], tile),
+            large[tile.y0 : tile.y1, tile.x0 : tile.x1],
+        )
+    np.testing.assert_array_equal(rle.area(counts, size), masks.sum((1, 2)))
+    np.testing.assert_array_equal(rle.decode(rle.union(counts, size), size), masks.any(0))
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_boxes_and_iou(seed):
+    masks, _ = random_masks(seed)
+    size = masks.shape[1:]
+    counts = rle.encode(masks)
+    for mask, (x0, y0, x1, y1) in zip(masks, rle.to_xyxy(counts, size), strict=True):
+        ys, xs = np.nonzero(mask)
+        expected = (xs.min(), ys.min(), xs.max() + 1, ys.max() + 1) if len(xs) else (0, 0, 0, 0)
+        assert (x0, y0, x1, y1) == expected
+    ious = rle.iou(counts, counts, size)
+    for i, a in enumerate(masks):
+        for j, b in enumerate(masks):
+            if (a | b).any():
+                assert ious[i, j] == pytest.approx((a & b).sum() / (a | b).sum())
+
+
+def test_long_runs_are_decoded():
+    """Runs beyond 2^25 take six characters a number."""
+    size = (9000, 9000)
+    for counts in ([0, 81_000_000], [40_000_000, 1_000_000, 40_000_000], [81_000_000]):
+        packed = coco.frPyObjects({"size": list(size), "counts": counts}, *size)["counts"]
+        assert rle.runs(packed).tolist() == counts
+
+
+def test_no_masks_at_all():
+    assert rle.encode(np.zeros((0, 3, 4), bool)) == ()
+    assert rle.area((), (3, 4)).shape == (0,)
+    assert rle.to_xyxy((), (3, 4)).shape == (0, 4)
+    assert rle.iou((), (), (3, 4)).shape == (0, 0)
+
+
+def test_hundreds_of_masks():
+    masks = np.random.default_rng(0).random((700, 5, 6)) < 0.5
+    counts = rle.encode(masks)
+    np.testing.assert_array_equal(rle.area(counts, (5, 6)), masks.sum((1, 2)))
+    assert rle.to_xyxy(counts, (5, 6)).shape == (700, 4)
+    assert rle.iou(counts, counts, (5, 6)).diagonal().min() == 1

@@ -1,0 +1,229 @@
+import json
+import os
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from alps.errors import ConfigError, StoreError, StoreMismatch
+from alps.manifest import write_manifest
+from alps.plan import prepare
+from alps.store import ImageStatus, LabelStore
+from alps.types import Category, ImageRecord, Masks
+
+IDENTITIES = {
+    "masks": {"source": "auto", "points_per_side": 32},
+    "features": {"features": "sam"},
+    "assign": {"k": 3},
+}
+
+
+def open_store(root, *, n=6, **changes):
+    settings = {
+        "name": "tiny_pl",
+        "images": {"target": "x", "root": "r"},
+        "records": [ImageRecord(f"d/{i}", f"d/{i}.png", bytes=i) for i in range(n)],
+        "identities": IDENTITIES,
+        "num_classes": 3,
+        "ignore_index": 255,
+        "versions": {"alps": "0"},
+        "shard_size": 2,
+    }
+    return prepare(root, **{**settings, **changes})
+
+
+def fill(store, shard=0, seed=0):
+    rng = np.random.default_rng(seed)
+    masks = {}
+    statuses = []
+    for i, record in enumerate(store.plan[shard]):
+        masks[record.image_id] = Masks.from_dense(rng.random((i + 1, 8, 6)) < 0.5)
+        statuses.append(ImageStatus(record.image_id, "ok", None, 8, 6, i + 1, 10))
+    n = sum(map(len, masks.values()))
+    store.write_features(shard, rng.random((n, 4)).astype(np.float32))
+    store.write_masks(shard, statuses, masks)
+    return masks
+
+
+def test_masks_features_and_labels_come_back(tmp_path):
+    store = open_store(tmp_path)
+    masks = fill(store)
+    back = LabelStore(tmp_path)
+    assert list(back.masks(0)) == ["d/0", "d/1"]
+    for image_id, expected in masks.items():
+        found = back.masks(0)[image_id]
+        assert found.counts == expected.counts
+        assert found.size == expected.size
+        for name in ("xyxy", "area", "predicted_iou", "stability_score", "point_coords"):
+            np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+    assert back.features(0).shape == (3, 4)
+    assert back.features(0).dtype == np.float16
+    store.write_labels(0, np.array([2, 0, -1], np.int32), np.array([0.5, 1, 2], np.float32))
+    ids, distance = back.labels(0)
+    assert ids.tolist() == [2, 0, -1]
+    assert distance.tolist() == [0.5, 1, 2]
+    table = pq.read_table(tmp_path / "labels/00000.parquet")
+    assert table["image_id"].to_pylist() == ["d/0", "d/1", "d/1"]
+    assert table["mask_id"].to_pylist() == [0, 0, 1]
+
+
+def test_a_recipe_without_distances_writes_nulls(tmp_path):
+    store = open_store(tmp_path)
+    fill(store)
+    store.write_labels(0, np.array([0, 1, 2], np.int32), None)
+    assert pq.read_table(tmp_path / "labels/00000.parquet")["distance"].null_count == 3
+
+
+def test_failed_and_empty_images(tmp_path):
+    store = open_store(tmp_path)
+    statuses = [
+        ImageStatus("d/0", "failed", "zero bytes", 0, 0, 0, 0),
+        ImageStatus("d/1", "empty", None, 8, 6, 0, 0),
+    ]
+    store.write_features(0, np.zeros((0, 4), np.float32))
+    store.write_masks(0, statuses, {"d/1": Masks.empty((8, 6))})
+    assert store.images(0) == statuses
+    assert list(store.masks(0)) == ["d/1"]
+    assert store.features(0).shape == (0, 4)
+
+
+def test_missing_shards_follow_the_commit_mark(tmp_path):
+    store = open_store(tmp_path)
+    assert store.missing("masks") == [0, 1, 2]
+    fill(store, 1)
+    assert store.missing("masks") == store.missing("features") == [0, 2]
+    assert store.has("masks", 1)
+    assert not store.has("masks", 0)
+
+
+def test_the_plan_is_sorted_and_fixed(tmp_path):
+    records = [ImageRecord(f"{i}", f"{i}.png") for i in (2, 0, 1)]
+    store = open_store(tmp_path, records=records, shard_size=None)
+    assert [[r.image_id for r in shard] for shard in store.plan] == [["0"], ["1"], ["2"]]
+    again = open_store(tmp_path, records=records[::-1], shard_size=3)
+    assert again.plan == store.plan
+
+
+def test_shards_grow_with_the_image_set(tmp_path):
+    records = [ImageRecord(f"{i:05d}", f"{i}.png") for i in range(10_000)]
+    store = open_store(tmp_path, records=records, shard_size=None)
+    assert {len(shard) for shard in store.plan[:-1]} == {64}
+
+
+def test_nothing_half_written_appears(tmp_path):
+    store = open_store(tmp_path)
+    with pytest.raises(RuntimeError, match="power cut"), store.writing("ann/train/x.png") as file:
+        file.write(b"half")
+        raise RuntimeError("power cut")
+    assert not (tmp_path / "ann/train/x.png").exists()
+    assert list((tmp_path / ".tmp").iterdir())
+    open_store(tmp_path)
+    assert not (tmp_path / ".tmp").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"masks": {"source": "auto", "points_per_side": 16}}, "masks.points_per_side is 32 there"),
+        ({"features": {"features": "timm"}}, "features.features is sam there and timm in this run"),
+        ({"assign": {"k": 5}}, r"assign.k is 3 there and 5 in this run.*overwrite=assign"),
+    ],
+)
+def test_other_settings_are_refused_by_name(tmp_path, change, message):
+    store = open_store(tmp_path)
+    fill(store)
+    store.write_labels(0, np.zeros(3, np.int32), None)
+    with pytest.raises(StoreMismatch, match=message):
+        open_store(tmp_path, identities={**IDENTITIES, **change})
+
+
+def test_other_images_are_refused_by_count_and_name(tmp_path):
+    fill(open_store(tmp_path))
+    with pytest.raises(StoreMismatch, match=r"1 added, 0 removed, 0 changed since \(first: d/6\)"):
+        open_store(tmp_path, n=7)
+
+
+def test_overwrite_redoes_a_stage_and_those_after_it(tmp_path):
+    store = open_store(tmp_path)
+    fill(store)
+    store.write_labels(0, np.zeros(3, np.int32), None)
+    write_bytes = (tmp_path / "masks/00000.parquet").read_bytes()
+    with pytest.raises(StoreMismatch, match="features.features"):
+        open_store(tmp_path, identities={**IDENTITIES, "features": {"x": 1}}, overwrite="assign")
+    store = open_store(
+        tmp_path, identities={**IDENTITIES, "features": {"x": 1}}, overwrite="features"
+    )
+    assert (tmp_path / "masks/00000.parquet").read_bytes() == write_bytes
+    assert store.missing("features") == store.missing("assign") == [0, 1, 2]
+    assert store.info.stages["features"]["identity"] == {"x": 1}
+    store = open_store(tmp_path, n=3, overwrite="masks")
+    assert store.missing("masks") == [0, 1]
+
+
+def test_a_stage_that_wrote_nothing_may_change_its_mind(tmp_path):
+    """Too few masks for k: the user gives a smaller k and goes on."""
+    fill(open_store(tmp_path))
+    store = open_store(tmp_path, identities={**IDENTITIES, "assign": {"k": 2}}, num_classes=2)
+    assert store.has("masks", 0)
+    assert LabelStore(tmp_path).info.num_classes == 2
+
+
+def test_names_that_differ_in_case_only_are_refused(tmp_path):
+    records = [ImageRecord("A", "A.png"), ImageRecord("a", "a.png")]
+    with pytest.raises(ConfigError, match=r"share the name 'a': A.png and a.png; rename"):
+        open_store(tmp_path, records=records)
+
+
+def test_a_folder_that_is_no_store_is_left_alone(tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(StoreError, match="not empty and not a label store"):
+        open_store(tmp_path)
+    assert os.listdir(tmp_path) == ["thesis.txt"]
+
+
+def test_no_store_newer_store_broken_store(tmp_path):
+    with pytest.raises(StoreError, match=r"no label store at .*; make one with label.py"):
+        LabelStore(tmp_path)
+    open_store(tmp_path)
+    raw = json.loads((tmp_path / "store.json").read_text())
+    (tmp_path / "store.json").write_text(json.dumps({**raw, "schema_version": 99}))
+    with pytest.raises(StoreError, match="has schema version 99, this ALPS reads 1"):
+        LabelStore(tmp_path)
+    (tmp_path / "store.json").write_text("{")
+    with pytest.raises(StoreError, match="cannot read"):
+        LabelStore(tmp_path)
+
+
+def test_a_broken_table_names_the_file(tmp_path):
+    store = open_store(tmp_path)
+    fill(store)
+    (tmp_path / "masks/00000.parquet").write_bytes(b"PAR1 no")
+    with pytest.raises(StoreError, match=r"masks/00000.parquet.*delete the file"):
+        store.masks(0)
+
+
+def test_tables_carry_the_fingerprint(tmp_path):
+    store = open_store(tmp_path)
+    fill(store)
+    metadata = pq.read_schema(tmp_path / "masks/00000.parquet").metadata
+    assert metadata[b"alps.fingerprint"].decode() == store.info.stages["masks"]["fingerprint"]
+
+
+def test_manifest_counts_and_hashes_every_file(tmp_path):
+    import hashlib
+
+    store = open_store(tmp_path)
+    for shard in range(3):
+        fill(store, shard)
+    store.write_categories([Category(0, "cluster_00", (1, 2, 3))])
+    assert not store.complete
+    write_manifest(store)
+    assert store.complete
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    assert manifest["counts"] == {"images": 6, "ok": 6, "empty": 0, "failed": 0, "masks": 9}
+    on_disk = {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file()}
+    assert set(manifest["files"]) == on_disk - {"manifest.json"}
+    for name, entry in manifest["files"].items():
+        data = (tmp_path / name).read_bytes()
+        assert entry == {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    assert store.categories() == [Category(0, "cluster_00", (1, 2, 3))]

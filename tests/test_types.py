@@ -1,0 +1,42 @@
+import numpy as np
+import pytest
+
+from alps.errors import ImageError
+from alps.types import ImageRecord, Masks
+
+
+@pytest.mark.parametrize("name", ["", "/etc/passwd", "../x", "a/../../b", "a\0b", "a\\b"])
+def test_names_that_could_leave_the_store_are_refused(name):
+    with pytest.raises(ImageError, match="not a plain relative path"):
+        ImageRecord(name, "file.png")
+
+
+def test_masks_index_and_cat():
+    dense = np.random.default_rng(0).random((5, 9, 7)) < 0.4
+    masks = Masks.from_dense(dense)
+    np.testing.assert_array_equal(masks.dense(), dense)
+    np.testing.assert_array_equal(masks[np.array([3, 1])].dense(), dense[[3, 1]])
+    keep = np.array([True, False, True, False, True])
+    np.testing.assert_array_equal(masks[keep].dense(), dense[keep])
+    both = Masks.cat([masks[np.arange(2)], masks[np.arange(2, 5)]])
+    np.testing.assert_array_equal(both.dense(), dense)
+    assert len(masks[np.zeros(5, bool)]) == 0
+
+
+def test_masks_of_two_sizes_do_not_join():
+    with pytest.raises(ValueError, match="2 image sizes"):
+        Masks.cat([Masks.empty((2, 3)), Masks.empty((3, 2))])
+
+
+def test_columns_of_another_length_are_refused():
+    good = Masks.from_dense(np.ones((2, 3, 3), bool))
+    with pytest.raises(ValueError, match="Masks.xyxy has 2 rows, counts has 1"):
+        Masks(
+            good.size,
+            good.counts[:1],
+            good.xyxy,
+            good.area,
+            good.predicted_iou,
+            good.stability_score,
+            good.point_coords,
+        )
