@@ -7,7 +7,7 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pyarrow as pa
@@ -98,15 +98,24 @@ def prepare(
 
 
 def _refuse_duplicates(records: Sequence[ImageRecord]) -> None:
+    # Some file systems do not tell A from a: their files would overwrite each other.
     seen: dict[str, ImageRecord] = {}
+    folders: dict[str, ImageRecord] = {}
     for record in records:
-        # Some file systems do not tell A from a: their files would overwrite each other.
-        other = seen.setdefault(record.image_id.casefold(), record)
-        if other is not record:
-            raise ConfigError(
-                f"two images would share the name {record.image_id!r}: {other.file_name} and "
-                f"{record.file_name}; rename one of them"
-            )
+        _refuse_same(record, seen.setdefault(record.image_id.casefold(), record))
+        for folder in PurePosixPath(record.image_id.casefold()).parents:
+            folders.setdefault(str(folder), record)
+    for record in records:
+        # x.jpg and x.png/y.jpg: the map of the one lies where the folder of the other must.
+        _refuse_same(record, folders.get(f"{record.image_id.casefold()}.png", record))
+
+
+def _refuse_same(record: ImageRecord, other: ImageRecord) -> None:
+    if other is not record:
+        raise ConfigError(
+            f"two images would share the name {record.image_id!r}: {other.file_name} and "
+            f"{record.file_name}; rename one of them"
+        )
 
 
 def _first_difference(old: StoreInfo, new: StoreInfo) -> Stage | None:

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -17,7 +19,7 @@ def test_tiles_cover_the_image_and_overlap(size, overlap):
     assert seen.min() >= 1
     for axis in ("x", "y"):
         spans = sorted({(getattr(t, axis + "0"), getattr(t, axis + "1")) for t in tiles})
-        for (_, end), (start, _) in zip(spans[:-1], spans[1:], strict=True):
+        for (_, end), (start, _) in pairwise(spans):
             assert end - start >= overlap
 
 

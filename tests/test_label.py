@@ -12,8 +12,8 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from PIL import Image
 
-from alps.plan import prepare
 from alps.errors import StoreError
+from alps.plan import prepare
 from alps.types import ImageRecord
 
 ROOT = Path(__file__).parents[1]
@@ -98,10 +98,10 @@ def test_real_weights_end_to_end_killed_broken_and_swept(tmp_path):
     assert "2 labelled, 2 skipped" in done.stdout
     assert "data/tiny_pl/report.html" in done.stdout
     store = tmp_path / "data/tiny_pl"
-    assert sorted(p.name for p in store.iterdir()) == sorted(
-        "ann categories.json clusters config.yaml features images labels manifest.json masks "
-        "plan.parquet report.html store.json".split()
-    )
+    assert sorted(p.name for p in store.iterdir()) == [
+        *("ann", "categories.json", "clusters", "config.yaml", "features", "images", "labels"),
+        *("manifest.json", "masks", "plan.parquet", "report.html", "store.json"),
+    ]
     assert str(store) not in (store / "config.yaml").read_text()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["data", "images"]
 

@@ -192,9 +192,9 @@ def test_overwrite_features_keeps_the_masks_and_gives_the_same_bytes(tmp_path, u
 def test_other_settings_are_refused(tmp_path, undisturbed):
     root = tmp_path / "store"
     shutil.copytree(undisturbed, root)
-    with pytest.raises(StoreMismatch, match="masks.points_per_side is 5 there and 6 in this run"):
+    with pytest.raises(StoreMismatch, match=r"masks\.points_per_side is 5 there and 6 in this run"):
         run(root, images(), points_per_side=6)
-    with pytest.raises(StoreMismatch, match="assign.seed is 0 there and 1 in this run"):
+    with pytest.raises(StoreMismatch, match=r"assign\.seed is 0 there and 1 in this run"):
         run(root, images(), seed=1)
 
 

@@ -1,5 +1,4 @@
 import json
-import os
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -148,7 +147,7 @@ def test_overwrite_redoes_a_stage_and_those_after_it(tmp_path):
     fill(store)
     store.write_labels(0, np.zeros(3, np.int32), None)
     write_bytes = (tmp_path / "masks/00000.parquet").read_bytes()
-    with pytest.raises(StoreMismatch, match="features.features"):
+    with pytest.raises(StoreMismatch, match=r"features\.features"):
         open_store(tmp_path, identities={**IDENTITIES, "features": {"x": 1}}, overwrite="assign")
     store = open_store(
         tmp_path, identities={**IDENTITIES, "features": {"x": 1}}, overwrite="features"
@@ -174,11 +173,17 @@ def test_names_that_differ_in_case_only_are_refused(tmp_path):
         open_store(tmp_path, records=records)
 
 
+def test_a_map_where_a_folder_must_lie_is_refused(tmp_path):
+    records = [ImageRecord("x", "x.jpg"), ImageRecord("x.png/y", "x.png/y.jpg")]
+    with pytest.raises(ConfigError, match=r"x.png/y.jpg and x.jpg; rename"):
+        open_store(tmp_path, records=records)
+
+
 def test_a_folder_that_is_no_store_is_left_alone(tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(StoreError, match="not empty and not a label store"):
         open_store(tmp_path)
-    assert os.listdir(tmp_path) == ["thesis.txt"]
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
 
 
 def test_no_store_newer_store_broken_store(tmp_path):

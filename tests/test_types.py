@@ -30,7 +30,7 @@ def test_masks_of_two_sizes_do_not_join():
 
 def test_columns_of_another_length_are_refused():
     good = Masks.from_dense(np.ones((2, 3, 3), bool))
-    with pytest.raises(ValueError, match="Masks.xyxy has 2 rows, counts has 1"):
+    with pytest.raises(ValueError, match=r"Masks\.xyxy has 2 rows, counts has 1"):
         Masks(
             good.size,
             good.counts[:1],

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Float32, Int32
 
-from alps.assign.kmeans import Clusters, Rows, fit_kmeans, nearest
+from alps.assign.kmeans import Rows, fit_kmeans, nearest
 from alps.errors import ConfigError
 from alps.palette import distinct_colors
-from alps.types import Category, Identity
+from alps.types import Category, Clusters, Identity
 
 
 class Cluster:
@@ -27,7 +27,7 @@ class Cluster:
     """
 
     def __init__(
-        self, *, k: int = 46, niter: int = 20, batch_size: int = 4096, seed: int = 0
+        self, *, k: int = 46, niter: int = 25, batch_size: int = 4096, seed: int = 0
     ) -> None:
         for name, value in (("k", k), ("niter", niter), ("batch_size", batch_size)):
             if value < 1:

@@ -20,11 +20,11 @@ from alps.types import Clusters
 RUN = 32
 #: Rows of the sample that seeds the centroids: so many for each cluster, and no fewer than.
 SAMPLE_PER_CLUSTER, SAMPLE_MIN = 64, 8192
-#: Points that compete to become a centroid. With scikit-learn's 2 + ln K the inertia ends up to 1.5 %
-#: higher and varies more with the seed (46 clusters, 20,000 rows); next to a pass this costs little.
+#: Points that compete to become a centroid. With scikit-learn's 2 + ln K the inertia ends up to
+#: 1.5 % higher and varies more with the seed (46 clusters, 20,000 rows).
 TRIES = 32
 #: Lloyd's iterations end when one improves the inertia by less than this share of it.
-TOLERANCE = 1e-4
+TOLERANCE = 1e-5
 
 
 class Rows:
@@ -54,9 +54,8 @@ class Rows:
         if not finite.all():
             bad = np.flatnonzero(~finite)[0]
             raise AlpsError(
-                f"features hold NaN or infinity: block {home[bad]}, row {local[bad]}; k-means needs "
-                "finite values (float16 ends at 65504): make the features anew with "
-                "overwrite=features"
+                f"features hold NaN or infinity in block {home[bad]}, row {local[bad]}; expected "
+                "finite values (float16 ends at 65504): make them anew with overwrite=features"
             )
         return rows
 
@@ -85,8 +84,8 @@ def fit_kmeans(
     Args:
         blocks: features, float16 or float32, usually memory-mapped; a block may have no rows.
         k: K.
-        niter: passes that move the centroids, at most: one in mini-batches (Sculley 2010, "Web-scale
-            k-means clustering"), the others Lloyd's. One more pass only counts.
+        niter: passes that move the centroids, at most: the first in mini-batches (Sculley 2010,
+            "Web-scale k-means clustering"), the others Lloyd's. One more pass only counts.
         batch_size: rows in memory at once.
         seed: of the sample, the seeding and the mini-batches.
 
