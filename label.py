@@ -38,7 +38,7 @@ def check(cfg: DictConfig) -> None:
     if not isinstance(HydraConfig.get().runtime.choices.get("dataset"), str):
         raise ConfigError("label.py takes one dataset a run; -m +dataset=a,b labels one by one")
     if missing := sorted(OmegaConf.missing_keys(cfg.dataset)):
-        raise ConfigError(" and ".join(f"dataset.{key}=…" for key in missing) + " must be given")
+        raise ConfigError(" and ".join(f"{key}=..." for key in missing) + " must be given")
     if cfg.overwrite not in (None, "masks", "features", "assign"):
         raise ConfigError(f"overwrite={cfg.overwrite}: choose masks, features or assign")
 

@@ -172,6 +172,7 @@ def label(
         write_report(store, image_set)
     with timings.measure("manifest"):
         write_manifest(store)
+    store.discard_unfinished()
     return store, timings
 
 
@@ -217,9 +218,7 @@ def label_shard(
         store.write_masks(shard, statuses, found)
 
 
-def assign_shard(
-    shard: int, *, store: LabelStore, assign: Assigner, clusters: Clusters
-) -> None:
+def assign_shard(shard: int, *, store: LabelStore, assign: Assigner, clusters: Clusters) -> None:
     """Classes and index maps of one shard."""
     category_id, distance = assign.assign(store.features(shard), clusters)
     colors = [category.color for category in store.categories()]

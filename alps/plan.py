@@ -73,9 +73,15 @@ def prepare(
         stages=stages,
     )
 
-    if (root / "store.json").exists():
+    try:
+        entries = {path.name for path in root.iterdir()} if root.exists() else set()
+    except OSError as error:
+        raise StoreError(
+            f"cannot write to {root}: {error.strerror}; choose another folder with store=DIR"
+        ) from error
+    if "store.json" in entries:
         old = LabelStore(root)
-        shutil.rmtree(root / ".tmp", ignore_errors=True)  # what a killed run left half-written
+        old.discard_unfinished()
         redo = overwrite or _first_difference(old.info, info)
         if redo is None:
             return old
@@ -83,7 +89,7 @@ def prepare(
         for stage in STAGES[STAGES.index(redo) :]:
             for output in OUTPUTS[stage]:
                 _delete(root / output)
-    elif root.exists() and any(p.name != ".tmp" for p in root.iterdir()):
+    elif entries - {".tmp"}:
         raise StoreError(
             f"{root} is not empty and not a label store; choose another folder with store=DIR"
         )

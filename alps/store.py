@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -143,6 +144,10 @@ class LabelStore:
         """Open ``name`` (relative to the store) for writing; it appears whole or not at all."""
         with atomic(self.root, name) as file:
             yield file
+
+    def discard_unfinished(self) -> None:
+        """Remove what a killed run left half-written; only while nobody else writes."""
+        shutil.rmtree(self.root / ".tmp", ignore_errors=True)
 
     def write_text(self, name: str, text: str) -> None:
         """Write a small text file, unless it has this text already."""

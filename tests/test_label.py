@@ -36,7 +36,7 @@ def label(*arguments, cwd=ROOT):
         ([], r"label.py needs a dataset: \+dataset=folder\|sample\|samrs"),
         (["+dataset=nosuch"], r"Could not find 'dataset/nosuch' .* folder sample samrs"),
         (["+dataset=[folder,samrs]"], "label.py takes one dataset a run"),
-        (["+dataset=folder"], r"dataset.name=… and dataset.root=… must be given"),
+        (["+dataset=folder"], r"dataset.name=... and dataset.root=... must be given"),
         (["+dataset=samrs", "masks=nosuch"], r"Could not find 'masks/nosuch' .* auto"),
         (["+dataset=samrs", "masks.point_per_side=8"], "Could not override 'masks.point_per_side'"),
         (["+dataset=samrs", "overwrite=all"], "overwrite=all: choose masks, features or assign"),
@@ -145,8 +145,7 @@ def test_an_output_that_cannot_be_written(tmp_path):
 
 
 def yaml_choices():
-    for path in sorted((ROOT / "conf").glob("*/*.yaml")):
-        yield pytest.param(path.parent.name, path.stem, id=f"{path.parent.name}={path.stem}")
+    return [(p.parent.name, p.stem) for p in sorted((ROOT / "conf").glob("*/*.yaml"))]
 
 
 @pytest.mark.parametrize(("group", "choice"), yaml_choices())

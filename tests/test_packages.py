@@ -1,6 +1,7 @@
 import hashlib
 import io
 import os
+import random
 import tarfile
 import zipfile
 
@@ -9,7 +10,7 @@ import pytest
 from alps import packages
 from alps.packages import Package, PackageError, fetch_members
 
-BIG = os.urandom(3 << 20)
+BIG = random.Random(0).randbytes(3 << 20)
 FILES = {"tiny/data.bin": BIG, "tiny/other.txt": b"other", "tiny/../../escape.txt": b"escaped"}
 WHEEL = {
     "tiny-1.0.dist-info/METADATA": b"Metadata-Version: 2.1\nName: tiny\nVersion: 1.0\n",

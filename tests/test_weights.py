@@ -1,8 +1,8 @@
 import hashlib
 import http.server
 import logging
-import os
 import pickle
+import random
 import socket
 import subprocess
 import sys
@@ -19,7 +19,7 @@ from alps.errors import WeightsNotFound
 from alps.packages import Package, PackageError
 from alps.weights import WEIGHTS, Weights, cache_folder, find_weights, load_weights, weights_sha256
 
-CONTENT = os.urandom(3 << 20)
+CONTENT = random.Random(0).randbytes(3 << 20)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
@@ -173,7 +173,9 @@ def test_a_silent_server_does_not_hold_us_up(known, monkeypatch):
         assert time.monotonic() - start < 5
 
 
-@pytest.mark.parametrize("content", [b"", CONTENT[:-1], CONTENT[::-1]])
+@pytest.mark.parametrize(
+    "content", [b"", CONTENT[:-1], CONTENT[::-1]], ids=["empty", "short", "wrong"]
+)
 def test_a_wrong_cached_file_is_reported_and_replaced(server, known, cache, caplog, content):
     known(f"{server.url}/good")
     cache.mkdir(parents=True)

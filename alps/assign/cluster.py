@@ -60,16 +60,15 @@ class Cluster:
     def assign(
         self, features: Float[np.ndarray, "N C"], clusters: Clusters
     ) -> tuple[Int32[np.ndarray, " N"], Float32[np.ndarray, " N"]]:
-        """The class of each row, and its Euclidean distance to the centroid, which is the nearest.
+        """The nearest centroid of each row is its class; the distance to it is Euclidean.
 
         Raises:
             AlpsError: a feature is NaN or infinite.
         """
         category_id = np.empty(len(features), np.int32)
         distance = np.empty(len(features), np.float32)
-        start = 0
-        for chunk in Rows([features]).chunks(self.batch_size):
-            here = slice(start, start := start + len(chunk))
+        for i, chunk in enumerate(Rows([features]).chunks(self.batch_size)):
+            here = slice(i * self.batch_size, (i + 1) * self.batch_size)
             category_id[here], squared = nearest(chunk, clusters.centroids)
             distance[here] = np.sqrt(squared)
         return category_id, distance

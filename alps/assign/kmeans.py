@@ -15,15 +15,15 @@ from jaxtyping import Float, Float32, Float64, Int64
 from alps.errors import AlpsError, TooFewMasks
 from alps.types import Clusters
 
-#: Rows in a row that a mini-batch takes at once: long enough for a disk, short enough that a batch
-#: sees many images.
+#: Neighbouring rows that a mini-batch takes at once: long enough for a disk, short enough that a
+#: batch sees many images.
 RUN = 32
 #: Rows of the sample that seeds the centroids: so many for each cluster, and no fewer than.
 SAMPLE_PER_CLUSTER, SAMPLE_MIN = 64, 8192
 #: Points that compete to become a centroid. With scikit-learn's 2 + ln K the inertia ends up to
 #: 1.5 % higher and varies more with the seed (46 clusters, 20,000 rows).
 TRIES = 32
-#: Lloyd's iterations end when one improves the inertia by less than this share of it.
+#: Lloyd's iterations end with one that improves the inertia by no more than this share of it.
 TOLERANCE = 1e-5
 
 
@@ -120,7 +120,7 @@ def fit_kmeans(
         sums, counts, inertia = lloyd_sums(rows, centroids, batch_size)
         empty = counts == 0
         settled = last - inertia <= TOLERANCE * inertia and not empty.any()
-        if settled or inertia == 0 or not left:
+        if settled or not left:
             break
         last = inertia
         centroids = (sums / np.maximum(counts, 1)[:, None]).astype(np.float32)

@@ -11,7 +11,7 @@ from alps.images.sample import SampleImages
 from alps.masks.auto import AutoMasks
 from alps.sam.build import build_sam, load_sam_state
 from alps.sam.mobile import rename_keys
-from alps.sam.segmenter import SamSegmenter, load_segmenter, upsample
+from alps.sam.segmenter import Embedding, SamSegmenter, load_segmenter, upsample
 from alps.weights import load_weights
 
 
@@ -78,7 +78,12 @@ def test_predictions_below_the_threshold_are_left_out(segmenter, plot):
 def test_the_last_embeddings_are_kept(plot):
     segmenter = SamSegmenter("mobile", keep=2)
     calls = []
-    segmenter._encode = lambda image: calls.append(image.shape) or object()
+
+    def encode(image):
+        calls.append(image.shape)
+        return Embedding(torch.zeros(256, 64, 64), image.shape[:2], (1024, 1024))
+
+    segmenter._encode = encode
     a, b, c = plot.image[:100], plot.image[100:200], plot.image[200:300]
     for image in (a, b, a, b, c, b, a):
         segmenter.embed(image)
