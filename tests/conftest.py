@@ -1,3 +1,4 @@
+import faiss
 import pytest
 import torch
 
@@ -6,3 +7,4 @@ import torch
 def one_thread_per_worker():
     """pytest-xdist has a process per core; more threads than cores only wait for each other."""
     torch.set_num_threads(1)
+    faiss.omp_set_num_threads(1)
