@@ -24,6 +24,10 @@ class ImageError(AlpsError):
     """One image cannot be used; labelling reports, counts and skips it."""
 
 
+class PromptError(AlpsError):
+    """A prompt that SAM cannot answer for this image."""
+
+
 class StoreError(AlpsError):
     """A label store cannot be read or written."""
 

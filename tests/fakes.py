@@ -51,7 +51,8 @@ class ColorSegmenter:
         points: np.ndarray | None = None,
         boxes: np.ndarray | None = None,
         multimask_output: bool = True,
-        pred_iou_thresh: float = 0.0,
+        pred_iou_thresh: float = -1.0,
+        fast: bool = False,
     ) -> Prediction:
         assert points is not None
         assert boxes is None
@@ -64,7 +65,8 @@ class ColorSegmenter:
             logits.append(torch.where(same, 20.0, -20.0))
         iou = torch.full((len(points),), 0.95)
         keep = iou > pred_iou_thresh
-        return Prediction(torch.stack(logits)[keep], iou[keep], torch.arange(len(points))[keep])
+        prompt = torch.arange(len(points))[keep]
+        return Prediction(torch.stack(logits)[keep], iou[keep], prompt, torch.zeros_like(prompt))
 
 
 @dataclass

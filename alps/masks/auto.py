@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Float32
-from segment_anything.utils.amg import batched_mask_to_box, build_point_grid
+from segment_anything.utils.amg import build_point_grid, generate_crop_boxes
 
 from alps import rle
 from alps.geometry import Tile, cut_tiles
-from alps.masks.filter import area_gate, box_nms, stability_score
+from alps.masks.filter import box_iou, near_crop_edge
+from alps.masks.proposals import Box, Proposal, Proposer, Thresholds
 from alps.masks.stitch import stitch
-from alps.sam.segmenter import Embedding, Segmenter, upsample
+from alps.sam.segmenter import Segmenter
 from alps.types import Masks, Sample
+
+#: The crop, the mask in it and the prompt, x y in pixels of the crop.
+Found = tuple[Tile, Proposal, Float32[np.ndarray, " 2"]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,29 +32,40 @@ class AutoMasks:
     Args:
         segmenter: the SAM.
         points_per_side: the grid has this number squared of points per tile.
-        points_per_batch: prompts decoded at once. Small batches stay in a CPU's cache (twice as
-            fast as 64); give 64 and more on a GPU.
+        points_per_batch: prompts decoded at once; give 256 and more on a GPU.
         pred_iou_thresh: lowest mask quality, as predicted by SAM.
         stability_score_thresh: lowest IoU of the masks cut at ± ``stability_score_offset``.
         stability_score_offset: in logits.
         box_nms_thresh: of two masks with a higher box IoU the one of lower quality goes.
         min_area: smallest mask, as a share of the tile.
         max_area: largest mask, as a share of the tile.
+        crop_n_layers: layers of ever smaller crops that are segmented as well; layer i has
+            2^i × 2^i of them.
+        crop_n_points_downscale_factor: the grid of layer i is divided by this to the power i.
+        crop_overlap_ratio: how much the crops of the first layer overlap.
+        crop_nms_thresh: as ``box_nms_thresh``, between crops; the smaller crop's mask stays.
         tile_size: larger images are cut into overlapping tiles of this side, in pixels.
         tile_overlap: pixels that neighbouring tiles share.
+        fast: bfloat16 logits where the hardware has it, see `alps.masks.proposals`; other masks
+            than in float32 by a hair, so it is part of the fingerprint.
     """
 
     segmenter: Segmenter
     points_per_side: int = 32
-    points_per_batch: int = 4
+    points_per_batch: int = 32
     pred_iou_thresh: float = 0.88
     stability_score_thresh: float = 0.95
     stability_score_offset: float = 1.0
     box_nms_thresh: float = 0.7
     min_area: float = 0.0
     max_area: float = 1.0
+    crop_n_layers: int = 0
+    crop_n_points_downscale_factor: int = 1
+    crop_overlap_ratio: float = 512 / 1500
+    crop_nms_thresh: float = 0.7
     tile_size: int = 1024
     tile_overlap: int = 128
+    fast: bool = False
 
     @property
     def identity(self) -> Mapping[str, Any]:
@@ -65,56 +79,77 @@ class AutoMasks:
         return stitch([(t, self._segment_tile(sample, t)) for t in tiles], sample.size)
 
     def _segment_tile(self, sample: Sample, tile: Tile) -> Masks:
-        embedding = self.segmenter.embed(sample.image[tile.y0 : tile.y1, tile.x0 : tile.x1])
-        height, width = tile.size
-        grid = build_point_grid(self.points_per_side)  # x y in the unit square
-        points = (grid * (width, height)).astype(np.float32)
-        batches = [
-            self._segment_points(
-                embedding, points[i : i + self.points_per_batch], tile, sample.size
-            )
-            for i in range(0, len(points), self.points_per_batch)
+        """The tile as a whole, then the crops of each layer, as SAM does (appendix B)."""
+        boxes, layers = generate_crop_boxes(tile.size, self.crop_n_layers, self.crop_overlap_ratio)
+        found = [
+            mask
+            for box, layer in zip(boxes, layers, strict=True)
+            for mask in self._segment_crop(sample, tile, tuple(box), layer)
         ]
-        masks = Masks.cat([masks for masks, _ in batches])
-        boxes = torch.cat([boxes for _, boxes in batches])
-        keep = box_nms(boxes, torch.from_numpy(masks.predicted_iou), self.box_nms_thresh)
-        return masks[keep.numpy()]
+        if len(boxes) > 1:
+            found = [found[i] for i in self._best_of_crops(found)]
+        return _to_masks(found, sample.size)
 
-    @torch.inference_mode()
-    def _segment_points(
-        self,
-        embedding: Embedding,
-        points: Float32[np.ndarray, "P 2"],
-        tile: Tile,
-        size: tuple[int, int],
-    ) -> tuple[Masks, torch.Tensor]:
-        """Candidates of some points in image coordinates, and the boxes that SAM's NMS compares.
+    def _segment_crop(self, sample: Sample, tile: Tile, box: Box, layer: int) -> list[Found]:
+        x0, y0, x1, y1 = box
+        crop = Tile(tile.x0 + x0, tile.y0 + y0, tile.x0 + x1, tile.y0 + y1)
+        points = self._points(crop, layer)
+        propose = Proposer(
+            self.segmenter,
+            self.segmenter.embed(sample.image[crop.y0 : crop.y1, crop.x0 : crop.x1]),
+            points,
+            points_per_batch=self.points_per_batch,
+            thresholds=self._thresholds(tile),
+            fast=self.fast,
+        )
+        proposals = propose(lambda b: not near_crop_edge(b, box, tile.size))
+        return [(crop, proposal, points[proposal.prompt]) for proposal in proposals]
 
-        Those have inclusive right and lower edges, as in segment_anything.
-        """
-        found = self.segmenter.predict(
-            embedding, points=points, pred_iou_thresh=self.pred_iou_thresh
+    def _points(self, crop: Tile, layer: int) -> Float32[np.ndarray, "P 2"]:
+        """The grid of a crop layer, x y in pixels of the crop."""
+        side = int(self.points_per_side / self.crop_n_points_downscale_factor**layer)
+        height, width = crop.size
+        grid = build_point_grid(side) * (width, height)
+        return np.asarray(grid, dtype=np.float32)
+
+    def _thresholds(self, tile: Tile) -> Thresholds:
+        return Thresholds(
+            pred_iou_thresh=self.pred_iou_thresh,
+            stability_score_thresh=self.stability_score_thresh,
+            stability_score_offset=self.stability_score_offset,
+            box_nms_thresh=self.box_nms_thresh,
+            min_area=self.min_area * tile.area,
+            max_area=self.max_area * tile.area,
         )
-        logits = upsample(found.logits, embedding)
-        stability = stability_score(logits, self.stability_score_offset)
-        binary = logits > 0
-        keep = (stability >= self.stability_score_thresh) & area_gate(
-            binary.flatten(1).sum(1), tile.area, self.min_area, self.max_area
-        )
-        binary = binary[keep]
-        boxes = batched_mask_to_box(binary)
-        counts = []
-        for mask, (x0, y0, x1, y1) in zip(binary, boxes.tolist(), strict=True):
-            window = mask[y0 : y1 + 1, x0 : x1 + 1].cpu().numpy()
-            counts.append(rle.encode_window(window, tile.x0 + x0, tile.y0 + y0, size))
-        prompts = points[found.prompt[keep].cpu().numpy()] + np.array(
-            [tile.x0, tile.y0], np.float32
-        )
-        masks = Masks.from_counts(
-            counts,
-            size,
-            predicted_iou=found.predicted_iou[keep].float().cpu().numpy(),
-            stability_score=stability[keep].float().cpu().numpy(),
-            point_coords=prompts,
-        )
-        return masks, boxes.float().cpu()
+
+    def _best_of_crops(self, found: Sequence[Found]) -> list[int]:
+        """Of one object seen in several crops the mask of the smallest crop stays."""
+        boxes = np.array(
+            [
+                (c.x0 + x0, c.y0 + y0, c.x0 + x1 - 1, c.y0 + y1 - 1)
+                for c, p, _ in found
+                for x0, y0, x1, y1 in [p.box]
+            ],
+            dtype=np.float32,
+        ).reshape(-1, 4)
+        keep: list[int] = []
+        for i in sorted(range(len(found)), key=lambda i: found[i][0].area):
+            if not (box_iou(boxes[i], boxes[keep]) > self.crop_nms_thresh).any():
+                keep.append(i)
+        return keep
+
+
+def _to_masks(found: Sequence[Found], size: tuple[int, int]) -> Masks:
+    """Proposals of crops as masks of the image of ``size`` (H, W)."""
+    counts = [
+        rle.encode_window(p.window, crop.x0 + p.box[0], crop.y0 + p.box[1], size)
+        for crop, p, _ in found
+    ]
+    points = [xy + np.array([crop.x0, crop.y0], np.float32) for crop, _, xy in found]
+    return Masks.from_counts(
+        counts,
+        size,
+        predicted_iou=np.array([p.predicted_iou for _, p, _ in found], np.float32),
+        stability_score=np.array([p.stability_score for _, p, _ in found], np.float32),
+        point_coords=np.array(points, np.float32).reshape(-1, 2),
+    )

@@ -1,35 +1,50 @@
-"""Which mask candidates stay: pure functions on logits, boxes and areas."""
+"""Which mask candidates stay: pure functions on logits and boxes."""
 
 from __future__ import annotations
 
-from typing import cast
-
+import numpy as np
 import torch
-from jaxtyping import Bool, Float, Integer
+from jaxtyping import Float
 from torch import Tensor
-from torchvision.ops import nms
 
 
-def stability_score(logits: Float[Tensor, "N H W"], offset: float) -> Float[Tensor, " N"]:
-    """IoU of the masks cut at +offset and at −offset (SAM, appendix B); 0 where both are empty."""
-    inside = (logits > offset).flatten(1).sum(1)
-    outside = (logits > -offset).flatten(1).sum(1)
-    return inside / outside.clamp(min=1)
+def low_res_stability(logits: Float[Tensor, "N h w"], offset: float) -> Float[Tensor, " N"]:
+    """IoU of the masks cut at +offset and at −offset (SAM, appendix B); NaN for empty masks."""
+    inside = (logits > offset).flatten(1).sum(1, dtype=torch.int32)
+    outside = (logits > -offset).flatten(1).sum(1, dtype=torch.int32)
+    return inside / outside
 
 
-def area_gate(
-    area: Integer[Tensor, " N"], tile_area: int, min_area: float, max_area: float
-) -> Bool[Tensor, " N"]:
-    """Masks whose share of the tile's pixels lies in ``[min_area, max_area]``; never empty ones."""
-    share = area / tile_area
-    return (area > 0) & (share >= min_area) & (share <= max_area)
+def box_iou(
+    box: Float[np.ndarray, " 4"], others: Float[np.ndarray, "N 4"]
+) -> Float[np.ndarray, " N"]:
+    """IoU of one box with others, all xyxy; 0 where both have no area."""
+    sides = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
+    overlap = sides.clip(min=0).prod(axis=1)
+    union = (box[2:] - box[:2]).prod() + (others[:, 2:] - others[:, :2]).prod(axis=1) - overlap
+    iou: np.ndarray = np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0)
+    return iou
 
 
-def box_nms(
-    boxes: Float[Tensor, "N 4"], scores: Float[Tensor, " N"], iou_thresh: float
-) -> Integer[Tensor, " M"]:
-    """Indices of the boxes kept, best score first, none overlapping a better one too much."""
-    # Equal scores are common (copies of a mask from neighbouring points): a stable order decides.
-    order = torch.argsort(scores, descending=True, stable=True)
-    rank = torch.arange(len(scores), 0, -1, device=scores.device, dtype=torch.float)
-    return order[cast(Tensor, nms(boxes[order], rank, iou_thresh))]
+def near_crop_edge(
+    box: tuple[int, int, int, int],
+    crop: tuple[int, int, int, int],
+    size: tuple[int, int],
+    atol: float = 20,
+) -> bool:
+    """Whether a box ends near an edge of its crop that is not the image's: it may be cut off.
+
+    Args:
+        box: x0, y0, x1, y1 in the crop, right and lower edge exclusive.
+        crop: x0, y0, x1, y1 in the image.
+        size: (H, W) of the image.
+        atol: what is near, in pixels.
+    """
+    x0, y0, x1, y1 = box
+    # SAM counts the last pixel as the edge of a mask, and the same is done here.
+    edges = (x0 + crop[0], y0 + crop[1], x1 - 1 + crop[0], y1 - 1 + crop[1])
+    image = (0, 0, size[1], size[0])
+    return any(
+        abs(edge - c) <= atol and abs(edge - i) > atol
+        for edge, c, i in zip(edges, crop, image, strict=True)
+    )

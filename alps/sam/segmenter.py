@@ -11,13 +11,14 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Int64, UInt8
+from jaxtyping import Float, Float32, Int64, Integer, UInt8
 from segment_anything.modeling import Sam
 from segment_anything.utils.transforms import ResizeLongestSide
 from torch import Tensor
-from torch.nn import functional as F
 
+from alps.errors import PromptError
 from alps.sam.build import build_sam, load_sam_state
+from alps.sam.decoder import FoldedDecoder, PreparedImage
 from alps.weights import load_weights, weights_sha256
 
 
@@ -35,6 +36,11 @@ class Embedding:
         stride = max(self.input_size) // self.features.shape[-1]
         return -(-self.input_size[0] // stride), -(-self.input_size[1] // stride)
 
+    @property
+    def low_res(self) -> int:
+        """Side of the square logits that the decoder gives: four per feature."""
+        return 4 * self.features.shape[-1]
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prediction:
@@ -43,6 +49,7 @@ class Prediction:
     logits: Float[Tensor, "n h w"]  # low resolution, of the padded square input, stride 4
     predicted_iou: Float[Tensor, " n"]
     prompt: Int64[Tensor, " n"]  # which prompt each came from
+    mask: Int64[Tensor, " n"]  # and which of the prompt's masks it is
 
 
 @runtime_checkable
@@ -63,9 +70,22 @@ class Segmenter(Protocol):
         points: Float32[np.ndarray, "N 2"] | None = None,
         boxes: Float32[np.ndarray, "N 4"] | None = None,
         multimask_output: bool = True,
-        pred_iou_thresh: float = 0.0,
+        pred_iou_thresh: float = -1.0,
+        fast: bool = False,
     ) -> Prediction:
-        """Masks for N prompts, one point (x y) or box (xyxy) each, in pixels of the image."""
+        """Masks for N prompts: a point (x y), a box (xyxy) or both each, in pixels of the image.
+
+        Args:
+            embedding: of the image.
+            points: foreground points.
+            boxes: around the objects.
+            multimask_output: three masks a prompt, or one.
+            pred_iou_thresh: masks that are not predicted better are left out.
+            fast: where the hardware has bfloat16, use it for the logits (not for the IoU).
+
+        Raises:
+            PromptError: a prompt lies outside the image.
+        """
 
 
 class SamSegmenter:
@@ -96,6 +116,7 @@ class SamSegmenter:
         self.device = torch.device(device)
         self.keep = keep
         self._embeddings: OrderedDict[bytes, Embedding] = OrderedDict()
+        self._prepared: tuple[Embedding, PreparedImage] | None = None
 
     @property
     def identity(self) -> Mapping[str, Any]:
@@ -141,41 +162,76 @@ class SamSegmenter:
         points: Float32[np.ndarray, "N 2"] | None = None,
         boxes: Float32[np.ndarray, "N 4"] | None = None,
         multimask_output: bool = True,
-        pred_iou_thresh: float = 0.0,
+        pred_iou_thresh: float = -1.0,
+        fast: bool = False,
     ) -> Prediction:
-        """One forward pass of the official prompt encoder and mask decoder over all prompts."""
-        height, width = embedding.size
-        # x and y have a scale each: the resized sides are rounded to whole pixels.
-        scale = torch.tensor(
-            [embedding.input_size[1] / width, embedding.input_size[0] / height], device=self.device
-        )
-        sparse_points = sparse_boxes = None
-        if points is not None:
-            xy = torch.as_tensor(points, device=self.device) * scale
-            labels = torch.ones(len(points), 1, dtype=torch.int, device=self.device)
-            sparse_points = (xy[:, None], labels)
-        if boxes is not None:
-            sparse_boxes = torch.as_tensor(boxes, device=self.device) * scale.repeat(2)
-        encoder, decoder = self.model.prompt_encoder, self.model.mask_decoder
-        sparse, dense = encoder(points=sparse_points, boxes=sparse_boxes, masks=None)
-        logits, iou = decoder(
-            image_embeddings=embedding.features[None],
-            image_pe=encoder.get_dense_pe(),
-            sparse_prompt_embeddings=sparse,
-            dense_prompt_embeddings=dense,
+        """Decode all prompts as one batch; see `alps.sam.decoder` for how."""
+        decoder = self.decoders[fast]
+        decoded = decoder.decode(
+            self._prepare(embedding),
+            points=self._points_to_input(points, embedding),
+            boxes=self._boxes_to_input(boxes, embedding),
             multimask_output=multimask_output,
         )
-        prompt, mask = torch.nonzero(iou > pred_iou_thresh, as_tuple=True)
-        return Prediction(logits[prompt, mask], iou[prompt, mask], prompt)
+        keep = decoded.iou > pred_iou_thresh
+        prompt, mask = keep.nonzero(as_tuple=True)
+        return Prediction(decoder.upscale(decoded, keep), decoded.iou[keep], prompt, mask)
+
+    @cached_property
+    def decoders(self) -> tuple[FoldedDecoder, FoldedDecoder]:
+        """The exact decoder, and one that upscales in bfloat16; they share prepared images."""
+        parts = self.model.prompt_encoder, self.model.mask_decoder
+        group = 2 if self.device.type == "cpu" else 64
+        exact = FoldedDecoder(*parts, group=group)
+        if not has_bfloat16(self.device):
+            return exact, exact
+        return exact, FoldedDecoder(*parts, upscale_dtype=torch.bfloat16, group=group)
+
+    def _prepare(self, embedding: Embedding) -> PreparedImage:
+        if self._prepared is None or self._prepared[0] is not embedding:
+            image = self.decoders[0].prepare(embedding.features[None])
+            self._prepared = (embedding, image)
+        return self._prepared[1]
+
+    def _points_to_input(
+        self, points: Float32[np.ndarray, "N 2"] | None, embedding: Embedding
+    ) -> tuple[Float[Tensor, "N 1 2"], Integer[Tensor, "N 1"]] | None:
+        """Foreground points in the frame of the resized image."""
+        if points is None:
+            return None
+        _check_inside(points, embedding.size)
+        xy = torch.as_tensor(points, device=self.device) * self._scale(embedding)
+        return xy[:, None], torch.ones(len(points), 1, dtype=torch.int, device=self.device)
+
+    def _boxes_to_input(
+        self, boxes: Float32[np.ndarray, "N 4"] | None, embedding: Embedding
+    ) -> Float[Tensor, "N 4"] | None:
+        if boxes is None:
+            return None
+        _check_inside(boxes.reshape(-1, 2), embedding.size)
+        return torch.as_tensor(boxes, device=self.device) * self._scale(embedding).repeat(2)
+
+    def _scale(self, embedding: Embedding) -> Float[Tensor, " 2"]:
+        """X and y have a scale each: the resized sides are rounded to whole pixels."""
+        (height, width), (h, w) = embedding.size, embedding.input_size
+        return torch.tensor([w / width, h / height], device=self.device)
 
 
-def upsample(logits: Float[Tensor, "n h w"], embedding: Embedding) -> Float[Tensor, "n H W"]:
-    """Low-resolution logits at the image's size: as in SAM, up to the input, crop, then resize."""
-    side = max(embedding.input_size)
-    height, width = embedding.input_size
-    full = F.interpolate(logits[:, None], (side, side), mode="bilinear", align_corners=False)
-    full = full[..., :height, :width]
-    return F.interpolate(full, embedding.size, mode="bilinear", align_corners=False)[:, 0]
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 matrices faster than float32 ones."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def _check_inside(xy: Float32[np.ndarray, "P 2"], size: tuple[int, int]) -> None:
+    height, width = size
+    outside = ~((xy >= 0) & (xy <= (width, height))).all(axis=1)  # NaN is outside too
+    if outside.any():
+        raise PromptError(
+            f"a prompt lies outside the image: x y = {xy[outside][0].tolist()}, expected within "
+            f"0..{width} and 0..{height}; clip prompts to the image"
+        )
 
 
 @lru_cache(maxsize=1)

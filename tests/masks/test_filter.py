@@ -1,44 +1,45 @@
+import numpy as np
 import pytest
 import torch
-from segment_anything.utils.amg import calculate_stability_score
-from torchvision.ops import box_iou
+from segment_anything.utils.amg import calculate_stability_score, is_box_near_crop_edge
+from torchvision.ops import box_iou as torchvision_iou
 
-from alps.masks.filter import area_gate, box_nms, stability_score
+from alps.masks.filter import box_iou, low_res_stability, near_crop_edge
 
 
 def test_stability_equals_segment_anything():
     logits = torch.randn(7, 20, 30, generator=torch.Generator().manual_seed(0)) * 3
     expected = calculate_stability_score(logits, 0.0, 1.0)
-    torch.testing.assert_close(stability_score(logits, 1.0), expected)
+    torch.testing.assert_close(low_res_stability(logits, 1.0), expected)
 
 
-def test_stability_of_an_empty_mask_is_zero():
-    assert stability_score(torch.full((1, 4, 4), -9.0), 1.0).item() == 0
-
-
-def test_area_gate_is_a_share_of_the_tile():
-    area = torch.tensor([0, 1, 10, 30, 31, 100])
-    assert area_gate(area, 100, 0.0, 0.3).tolist() == [False, True, True, True, False, False]
-    assert area_gate(area, 100, 0.1, 1.0).tolist() == [False, False, True, True, True, True]
+def test_an_empty_mask_has_no_stability():
+    assert low_res_stability(torch.full((1, 4, 4), -9.0), 1.0).isnan().all()
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_nms_keeps_the_best_and_no_overlap(seed):
-    generator = torch.Generator().manual_seed(seed)
-    corner = torch.rand(40, 2, generator=generator) * 50
-    boxes = torch.cat([corner, corner + 5 + torch.rand(40, 2, generator=generator) * 30], 1)
-    scores = torch.randint(0, 5, (40,), generator=generator).float()  # many ties
-    keep = box_nms(boxes, scores, 0.5)
-    iou = box_iou(boxes, boxes)
-    kept = iou[keep][:, keep].fill_diagonal_(0)
-    assert kept.max() <= 0.5
-    for i in set(range(40)) - set(keep.tolist()):
-        better = [j for j in keep.tolist() if iou[i, j] > 0.5 and scores[j] >= scores[i]]
-        assert better
-    assert scores[keep].tolist() == sorted(scores[keep].tolist(), reverse=True)
+def test_box_iou_equals_torchvision(seed):
+    rng = np.random.default_rng(seed)
+    corner = rng.random((40, 2), np.float32) * 50
+    boxes = np.concatenate([corner, corner + rng.random((40, 2), np.float32) * 30], 1)
+    expected = torchvision_iou(torch.from_numpy(boxes[:1]), torch.from_numpy(boxes))[0]
+    np.testing.assert_allclose(box_iou(boxes[0], boxes), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_nms_of_equal_scores_takes_the_first():
-    boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 10], [20, 20, 30, 30]])
-    assert box_nms(boxes, torch.ones(3), 0.7).tolist() == [0, 2]
-    assert box_nms(torch.zeros(0, 4), torch.zeros(0), 0.7).tolist() == []
+def test_boxes_of_one_pixel_do_not_suppress_each_other():
+    """Their inclusive corners coincide, so they have no area."""
+    point = np.array([3, 3, 3, 3], np.float32)
+    assert box_iou(point, point[None]).tolist() == [0]
+    assert box_iou(point, np.zeros((0, 4), np.float32)).shape == (0,)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_near_crop_edge_equals_segment_anything(seed):
+    rng = np.random.default_rng(seed)
+    crop = (100, 50, 400, 350) if seed % 2 else (0, 50, 300, 350)
+    for _ in range(50):
+        x0, y0 = (int(v) for v in rng.integers(0, 250, 2))
+        x1, y1 = x0 + int(rng.integers(1, 50)), y0 + int(rng.integers(1, 50))
+        inclusive = torch.tensor([[x0, y0, x1 - 1, y1 - 1]])
+        expected = is_box_near_crop_edge(inclusive, list(crop), [0, 0, 600, 400]).item()
+        assert near_crop_edge((x0, y0, x1, y1), crop, (400, 600)) == expected

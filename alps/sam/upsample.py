@@ -1,0 +1,145 @@
+"""Low-resolution logits to exact masks of an image, only where a mask is.
+
+SAM's `postprocess_masks` resizes 256×256 logits to the model's 1024×1024, crops the padding and
+resizes to the image: two bilinear resizes, so one composed matrix per axis: rows @ logits @ colsᵀ.
+A pixel is a convex combination of the few logits that its row and column touch. Where these are all
+at or below a threshold, the pixel is too; so a window around the logits above a threshold holds
+every pixel above it.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+BLOCK = 64  # image rows drawn at a time: few low-resolution rows, and an array that stays in cache
+STRIP = 8  # rows or columns drawn at a time when looking for an edge
+
+
+def bilinear(size_in: int, size_out: int) -> Float[Tensor, "o i"]:
+    """The matrix of a bilinear resize along one axis (``align_corners=False``, no antialias)."""
+    at = torch.arange(size_out)
+    position = ((at + 0.5) * (size_in / size_out) - 0.5).clamp(min=0)
+    low = position.long()
+    weight = position - low
+    matrix = torch.zeros(size_out, size_in)
+    matrix[at, low] += 1 - weight
+    matrix[at, (low + 1).clamp(max=size_in - 1)] += weight
+    return matrix
+
+
+class Axis:
+    """One axis of the way from the logits to the image.
+
+    Args:
+        low: logits along the axis.
+        model: side of the model's square input.
+        used: the part of it that the image fills.
+        pixels: of the image.
+        device: of the logits.
+    """
+
+    def __init__(
+        self, low: int, model: int, used: int, pixels: int, device: torch.device | str = "cpu"
+    ) -> None:
+        matrix = bilinear(used, pixels) @ bilinear(low, model)[:used]
+        touched = (matrix != 0).int()
+        self.first: list[int] = touched.argmax(1).tolist()  # logits that a pixel touches: ascending
+        self.stop: list[int] = (low - touched.flip(1).argmax(1)).tolist()
+        self.matrix = matrix.to(device)
+
+    def pixels(self, active: Bool[Tensor, " low"], start: int = 0) -> range:
+        """The pixels from the first to the last that touch an active logit; ``start`` is its 0."""
+        found = active.nonzero()
+        if not len(found):
+            return range(0)
+        first, last = start + int(found[0]), start + int(found[-1])
+        return range(bisect_left(self.stop, first + 1), bisect_left(self.first, last + 1))
+
+    def low(self, pixels: range) -> range:
+        """The logits that some pixels touch."""
+        return range(self.first[pixels[0]], self.stop[pixels[-1]])
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """The logits of one mask around those above ``-offset``, and how they lie in the image."""
+
+    logits: Float[Tensor, "y x"]
+    rows: Axis
+    cols: Axis
+    ys: range  # pixels that can be above -offset
+    xs: range
+
+    @classmethod
+    def cut(
+        cls, logits: Float[Tensor, "Y X"], offset: float, rows: Axis, cols: Axis
+    ) -> Patch | None:
+        """Keep what matters of a mask's logits; None where no pixel is above ``-offset``."""
+        ys = rows.pixels(logits.amax(1) > -offset)
+        xs = cols.pixels(logits.amax(0) > -offset)
+        if not ys or not xs:
+            return None
+        i, j = rows.low(ys), cols.low(xs)
+        # A copy, so that the whole array can go.
+        return cls(logits[i.start : i.stop, j.start : j.stop].clone(), rows, cols, ys, xs)
+
+    def blocks(self, ys: range, xs: range) -> Iterator[Float[Tensor, "h w"]]:
+        """The image's logits in a window inside (ys, xs), some rows at a time."""
+        top, left = self.rows.low(self.ys).start, self.cols.low(self.xs).start
+        j = self.cols.low(xs)
+        wide = self.cols.matrix[xs.start : xs.stop, j.start : j.stop].T
+        for start in range(ys.start, ys.stop, BLOCK):
+            block = range(start, min(start + BLOCK, ys.stop))
+            i = self.rows.low(block)
+            low = self.logits[i.start - top : i.stop - top, j.start - left : j.stop - left]
+            yield self.rows.matrix[block.start : block.stop, i.start : i.stop] @ (low @ wide)
+
+    def stability(self, offset: float) -> float:
+        """Pixels above ``offset`` over pixels above ``-offset``, SAM's stability score."""
+        inner = outer = 0
+        for block in self.blocks(self.ys, self.xs):
+            inner += int((block > offset).sum())
+            outer += int((block > -offset).sum())
+        return inner / outer if outer else 0.0
+
+    def window(self, box: tuple[int, int, int, int]) -> Bool[Tensor, "h w"]:
+        """The mask inside its box."""
+        x0, y0, x1, y1 = box
+        return torch.cat([block > 0 for block in self.blocks(range(y0, y1), range(x0, x1))])
+
+    def box(self) -> tuple[int, int, int, int] | None:
+        """Tight x0, y0, x1, y1 of the mask, right and lower edge exclusive; None if it is empty.
+
+        Only strips are drawn, from outside inwards until one holds a pixel.
+        """
+        inside = self.logits > 0
+        ys = self.rows.pixels(inside.any(1), self.rows.low(self.ys).start)
+        xs = self.cols.pixels(inside.any(0), self.cols.low(self.xs).start)
+
+        def first(side: range, positive: Callable[[range], Bool[Tensor, " n"]]) -> int | None:
+            """The first of the pixels that is not empty; they may descend."""
+            for start in range(0, len(side), STRIP):
+                strip = side[start : start + STRIP]
+                found = positive(range(min(strip), max(strip) + 1)).nonzero()
+                if len(found):
+                    return min(strip) + int(found[0] if side.step > 0 else found[-1])
+            return None
+
+        def row(strip: range) -> Bool[Tensor, " n"]:
+            return torch.cat([block.amax(1) for block in self.blocks(strip, xs)]) > 0
+
+        def col(strip: range) -> Bool[Tensor, " n"]:
+            return torch.stack([b.amax(0) for b in self.blocks(ys, strip)]).amax(0) > 0
+
+        if not xs or (y0 := first(ys, row)) is None or (y1 := first(ys[::-1], row)) is None:
+            return None
+        ys = range(y0, y1 + 1)
+        if (x0 := first(xs, col)) is None or (x1 := first(xs[::-1], col)) is None:
+            return None
+        return x0, y0, x1 + 1, y1 + 1
