@@ -44,10 +44,6 @@ LIBRARIES = ("alps", "torch", "torchvision", "timm", "segment-anything-py", "fai
 class Engine(Protocol):
     """Where the shards are done."""
 
-    @property
-    def identity(self) -> Identity:
-        """What changes the bytes of the output."""
-
     def run(self, work: Callable[[int], None], shards: Sequence[int]) -> None:
         """Do ``work`` for every shard."""
 
@@ -121,7 +117,7 @@ def label(
         },
         records=image_set.records(),
         identities={
-            "masks": {**masks.identity, **engine.identity},
+            "masks": masks.identity,
             "features": features.identity,
             "assign": assign.identity,
         },

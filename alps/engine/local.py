@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import faiss
 import torch
@@ -15,20 +14,15 @@ class LocalEngine:
     """This process does all shards.
 
     Args:
-        threads: CPU threads of the worker. Sums over threads round differently, so the number is
-            part of the masks' fingerprint and fixed, whatever the machine has.
+        threads: CPU threads. Mask sources and k-means split their work over that many; each piece
+            is computed by one, so the number does not change a byte.
     """
 
     threads: int = 2
 
-    @property
-    def identity(self) -> Mapping[str, Any]:
-        """What changes the bytes of the output."""
-        return {"threads": self.threads}
-
     def run(self, work: Callable[[int], None], shards: Sequence[int]) -> None:
         """Do ``work`` for every shard."""
-        torch.set_num_threads(self.threads)
+        torch.set_num_threads(1)
         faiss.omp_set_num_threads(self.threads)
         for shard in shards:
             work(shard)

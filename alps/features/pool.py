@@ -5,42 +5,39 @@ multiplies them with each mask. Bilinear interpolation is linear, so the masks c
 
     Σ_p up(F)[p] · m[p]  =  Σ_q F[q] · (Uyᵀ m Ux)[q]
 
-with the interpolation matrices U (pixels × cells): the same sums from N × h × w numbers.
+with the interpolation matrices U (pixels × cells): the same sums from N × h × w numbers, and one
+product for all masks. Divided by its area that is the mask's mean (not by the number of non-zero
+features).
 """
 
 from __future__ import annotations
 
-import numpy as np
-from jaxtyping import Bool, Float32
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
 
 
-def bilinear_matrix(pixels: int, cells: int, stride: float) -> Float32[np.ndarray, "pixels cells"]:
+def bilinear_matrix(pixels: int, cells: int, stride: float) -> Float[Tensor, "pixels cells"]:
     """Weights with which each pixel reads from a row of cells.
 
     Pixel centres lie at ``(i + ½) / stride − ½`` in cells (``align_corners=False``); beyond the
     first and last cell the nearest one counts, so padding outside ``cells`` is never read.
     """
-    position = np.clip((np.arange(pixels) + 0.5) / stride - 0.5, 0, cells - 1)
-    low = np.floor(position).astype(int)
-    high = np.minimum(low + 1, cells - 1)
-    weight = (position - low).astype(np.float32)
-    matrix = np.zeros((pixels, cells), dtype=np.float32)
-    rows = np.arange(pixels)
-    np.add.at(matrix, (rows, low), 1 - weight)
-    np.add.at(matrix, (rows, high), weight)
+    at = torch.arange(pixels)
+    position = ((at + 0.5) / stride - 0.5).clamp(0, cells - 1)
+    low = position.long()
+    weight = position - low
+    matrix = torch.zeros(pixels, cells)
+    matrix[at, low] += 1 - weight
+    matrix[at, (low + 1).clamp(max=cells - 1)] += weight
     return matrix
 
 
-def pool_sums(
-    features: Float32[np.ndarray, "C h w"],
-    masks: Bool[np.ndarray, "N H W"],
-    along_y: Float32[np.ndarray, "H h"],
-    along_x: Float32[np.ndarray, "W w"],
-) -> Float32[np.ndarray, "N C"]:
-    """Sum of the interpolated feature map over the pixels of each mask.
+def interpolation_weights(
+    mask: Bool[Tensor, "H W"], along_y: Float[Tensor, "H h"], along_x: Float[Tensor, "W w"]
+) -> Float[Tensor, "h w"]:
+    """How much each cell counts in the sum of the interpolated map over a mask's pixels.
 
-    Divide by the mask's area for its mean — not by the number of non-zero features.
+    A mask may be given as the window around it, with the rows of the matrices that lie there.
     """
-    weights = along_y.T @ (masks.astype(np.float32) @ along_x)
-    n, c = len(masks), len(features)
-    return np.asarray(weights.reshape(n, -1) @ features.reshape(c, -1).T)
+    return along_y.T @ (mask.to(along_x.dtype) @ along_x)

@@ -7,16 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Float32
+from torch import Tensor
 
 from alps import rle
-from alps.features.pool import bilinear_matrix, pool_sums
+from alps.features.pool import bilinear_matrix, interpolation_weights
 from alps.geometry import Tile, cut_tiles
 from alps.sam.segmenter import Embedding, Segmenter
 from alps.types import Masks, Sample
-
-#: Masks held as dense windows at once; 1 MB each in a tile of 1024².
-CHUNK = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,33 +49,41 @@ class SamFeatures:
 
     def __call__(self, sample: Sample, masks: Masks) -> Float32[np.ndarray, "N C"]:
         """One row per mask; masks come from one image and are not empty."""
-        sums = np.zeros((len(masks), self.channels), dtype=np.float32)
-        pixels = np.zeros(len(masks), dtype=np.float32)
+        sums = torch.zeros(len(masks), self.channels)
+        pixels = torch.zeros(len(masks))
         for tile in cut_tiles(sample.size, self.tile_size, self.tile_overlap):
             embedding = self.segmenter.embed(sample.image[tile.y0 : tile.y1, tile.x0 : tile.x1])
-            inside = _reaching_into(masks, tile)
-            for i in range(0, len(inside), CHUNK):
-                rows = inside[i : i + CHUNK]
-                part_sums, part_pixels = _pool_tile(embedding, masks, rows, tile)
-                sums[rows] += part_sums
-                pixels[rows] += part_pixels
-        return sums / pixels[:, None]
+            weights = [torch.zeros(embedding.valid) for _ in range(len(masks))]
+            along_y, along_x = _interpolation(embedding)
+            for i in range(len(masks)):
+                window = _bounds(masks.xyxy[i]).intersect(tile)
+                if window is not None:
+                    mask = rle.decode_window(masks.counts[i], masks.size[0], window)
+                    weights[i] = interpolation_weights(
+                        torch.from_numpy(mask),
+                        along_y[window.y0 - tile.y0 : window.y1 - tile.y0],
+                        along_x[window.x0 - tile.x0 : window.x1 - tile.x0],
+                    )
+                    pixels[i] += int(mask.sum())
+            if weights:
+                h, w = embedding.valid  # without the padding of images that are not square
+                features = embedding.features[:, :h, :w].float().cpu().flatten(1)
+                sums += torch.stack(weights).flatten(1) @ features.T
+        return (sums / pixels[:, None]).numpy()
 
 
-def _reaching_into(masks: Masks, tile: Tile) -> np.ndarray:
-    x0, y0, x1, y1 = masks.xyxy.T
-    return np.flatnonzero((x0 < tile.x1) & (x1 > tile.x0) & (y0 < tile.y1) & (y1 > tile.y0))
+def _bounds(xyxy: Float32[np.ndarray, " 4"]) -> Tile:
+    x0, y0, x1, y1 = (int(v) for v in xyxy)
+    return Tile(x0, y0, x1, y1)
 
 
-def _pool_tile(
-    embedding: Embedding, masks: Masks, rows: np.ndarray, tile: Tile
-) -> tuple[np.ndarray, np.ndarray]:
-    dense = np.stack([rle.decode_window(masks.counts[i], masks.size[0], tile) for i in rows])
-    h, w = embedding.valid  # without the padding of images that are not square
-    features = embedding.features[:, :h, :w].float().cpu().numpy()
+def _interpolation(embedding: Embedding) -> tuple[Tensor, Tensor]:
+    """Matrices from the cells that see the image to its pixels, along y and x."""
     cell = max(embedding.input_size) // embedding.features.shape[-1]  # input pixels
     along_y, along_x = (
         bilinear_matrix(pixels, cells, cell * pixels / resized)
-        for pixels, cells, resized in zip(embedding.size, (h, w), embedding.input_size, strict=True)
+        for pixels, cells, resized in zip(
+            embedding.size, embedding.valid, embedding.input_size, strict=True
+        )
     )
-    return pool_sums(features, dense, along_y, along_x), dense.sum(axis=(1, 2), dtype=np.float32)
+    return along_y, along_x

@@ -48,6 +48,7 @@ class AutoMasks:
         tile_overlap: pixels that neighbouring tiles share.
         fast: bfloat16 logits where the hardware has it, see `alps.masks.proposals`; other masks
             than in float32 by a hair, so it is part of the fingerprint.
+        threads: CPU threads that share the prompts; their number changes nothing.
     """
 
     segmenter: Segmenter
@@ -66,11 +67,13 @@ class AutoMasks:
     tile_size: int = 1024
     tile_overlap: int = 128
     fast: bool = False
+    threads: int = 1
 
     @property
     def identity(self) -> Mapping[str, Any]:
         """All settings, and the segmenter's."""
-        settings = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "segmenter"}
+        names = {field.name for field in fields(self)} - {"segmenter", "threads"}
+        settings = {name: getattr(self, name) for name in sorted(names)}
         return {"source": "auto", **settings, **self.segmenter.identity}
 
     def __call__(self, sample: Sample) -> Masks:
@@ -101,6 +104,7 @@ class AutoMasks:
             points_per_batch=self.points_per_batch,
             thresholds=self._thresholds(tile),
             fast=self.fast,
+            threads=self.threads,
         )
         proposals = propose(lambda b: not near_crop_edge(b, box, tile.size))
         return [(crop, proposal, points[proposal.prompt]) for proposal in proposals]

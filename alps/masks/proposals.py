@@ -11,7 +11,9 @@ the same.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import chain
 
 import numpy as np
 import torch
@@ -55,6 +57,11 @@ class Candidate:
     box: Box  # x0, y0, x1, y1 in pixels, right and lower edge exclusive
     patch: Patch | None  # None: over the budget
 
+    @property
+    def nbytes(self) -> int:
+        """Of its logits."""
+        return 0 if self.patch is None else self.patch.logits.numel() * 4
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Proposal:
@@ -77,6 +84,8 @@ class Proposer:
         points_per_batch: prompts decoded at once.
         thresholds: which masks stay.
         fast: see `alps.sam.segmenter.Segmenter.predict`.
+        threads: batches decoded side by side. A batch is one thread's work: two threads on one
+            batch would wait for each other in every small product, and round differently.
     """
 
     def __init__(
@@ -88,9 +97,11 @@ class Proposer:
         points_per_batch: int,
         thresholds: Thresholds,
         fast: bool,
+        threads: int = 1,
     ) -> None:
         self.segmenter, self.embedding, self.points = segmenter, embedding, points
         self.points_per_batch, self.thresholds, self.fast = points_per_batch, thresholds, fast
+        self.threads = threads
         side = max(embedding.input_size)
         low = embedding.low_res
         device = embedding.features.device
@@ -112,32 +123,40 @@ class Proposer:
         candidates = [c for c in self._decode() if accept(c.box)]
         return list(self._suppress(candidates, taken))
 
-    def _decode(self) -> Iterator[Candidate]:
-        """Masks that pass the cheap filters, with exact boxes."""
-        t, size = self.thresholds, self.points_per_batch
+    def _decode(self) -> list[Candidate]:
+        """Masks that pass the cheap filters, with exact boxes, in the order of the prompts."""
+        starts = range(0, len(self.points), self.points_per_batch)
+        candidates = []
         budget = BUDGET
-        for start in range(0, len(self.points), size):
-            found = self.segmenter.predict(
-                self.embedding,
-                points=self.points[start : start + size],
-                pred_iou_thresh=t.pred_iou_thresh,
-                fast=self.fast,
-            )
-            used = self.axes[0].stop[-1], self.axes[1].stop[-1]
-            stable = low_res_stability(
-                found.logits[:, : used[0], : used[1]], t.stability_score_offset
-            )
-            chosen = torch.nonzero(stable >= t.stability_score_thresh - MARGIN)[:, 0].tolist()
-            prompts, masks = found.prompt.tolist(), found.mask.tolist()
-            scores = found.predicted_iou.tolist()
-            for i in chosen:
-                patch = Patch.cut(found.logits[i], t.stability_score_offset, *self.axes)
-                box = patch.box() if patch else None
-                if patch is not None and box is not None:
-                    budget -= patch.logits.numel() * patch.logits.element_size()
-                    yield Candidate(
-                        start + prompts[i], masks[i], scores[i], box, patch if budget > 0 else None
-                    )
+        # PyTorch's own threads are counted per thread.
+        with ThreadPoolExecutor(
+            self.threads, initializer=torch.set_num_threads, initargs=(1,)
+        ) as pool:
+            for candidate in chain.from_iterable(pool.map(self._decode_batch, starts)):
+                budget -= candidate.nbytes
+                candidates.append(candidate if budget > 0 else replace(candidate, patch=None))
+        return candidates
+
+    @torch.inference_mode()
+    def _decode_batch(self, start: int) -> list[Candidate]:
+        t = self.thresholds
+        found = self.segmenter.predict(
+            self.embedding,
+            points=self.points[start : start + self.points_per_batch],
+            pred_iou_thresh=t.pred_iou_thresh,
+            fast=self.fast,
+        )
+        used = self.axes[0].stop[-1], self.axes[1].stop[-1]
+        stable = low_res_stability(found.logits[:, : used[0], : used[1]], t.stability_score_offset)
+        prompts, masks = found.prompt.tolist(), found.mask.tolist()
+        scores = found.predicted_iou.tolist()
+        candidates = []
+        for i in torch.nonzero(stable >= t.stability_score_thresh - MARGIN)[:, 0].tolist():
+            patch = Patch.cut(found.logits[i], t.stability_score_offset, *self.axes)
+            box = patch.box() if patch else None
+            if patch is not None and box is not None:
+                candidates.append(Candidate(start + prompts[i], masks[i], scores[i], box, patch))
+        return candidates
 
     def _suppress(self, candidates: list[Candidate], taken: Sequence[Box]) -> Iterator[Proposal]:
         """Best first: drop what a kept one overlaps, then what is unstable; draw the rest."""

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from alps.features.pool import bilinear_matrix, pool_sums
+from alps.features.pool import bilinear_matrix, interpolation_weights
 
 
 @pytest.mark.parametrize(("height", "width"), [(128, 128), (128, 80), (37, 128)])
@@ -19,7 +19,8 @@ def test_equals_interpolated_features(height, width):
         torch.from_numpy(features)[None], (height, width), mode="bilinear", align_corners=False
     )[0].numpy()
     expected = np.stack([up[:, m].sum(1) for m in masks])
-    found = pool_sums(features, masks, along_y, along_x)
+    weights = [interpolation_weights(torch.from_numpy(m), along_y, along_x) for m in masks]
+    found = torch.stack(weights).flatten(1) @ torch.from_numpy(features).flatten(1).T
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-3)
 
 
@@ -31,9 +32,19 @@ def test_rows_sum_to_one_and_padding_is_not_read():
 
 def test_mean_divides_by_area():
     """The predecessor divided by the count of non-zero feature values."""
-    features = np.zeros((1, 8, 8), np.float32)
-    features[0, :, :4] = 1.0
-    mask = np.ones((1, 64, 64), bool)
+    features = torch.zeros(8, 8)
+    features[:, :4] = 1.0
+    mask = torch.ones(64, 64, dtype=torch.bool)
     along = bilinear_matrix(64, 8, 8.0)
-    mean = pool_sums(features, mask, along, along) / mask.sum()
-    assert mean[0, 0] == pytest.approx(0.5)
+    mean = (interpolation_weights(mask, along, along) * features).sum() / mask.sum()
+    assert mean.item() == pytest.approx(0.5)
+
+
+def test_a_window_of_the_mask_is_enough():
+    along_y, along_x = bilinear_matrix(60, 8, 7.5), bilinear_matrix(80, 10, 8.0)
+    mask = torch.zeros(60, 80, dtype=torch.bool)
+    mask[10:30, 40:75] = torch.rand(20, 35, generator=torch.Generator().manual_seed(0)) < 0.5
+    torch.testing.assert_close(
+        interpolation_weights(mask[10:30, 40:75], along_y[10:30], along_x[40:75]),
+        interpolation_weights(mask, along_y, along_x),
+    )
