@@ -19,15 +19,12 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32
 
-from alps.masks.filter import box_iou, low_res_stability
+from alps.masks.filter import box_iou, may_be_stable
 from alps.sam.segmenter import Embedding, Segmenter
 from alps.sam.upsample import Axis, Patch
 
 Box = tuple[int, int, int, int]
 
-#: The low-resolution stability may lie this much below the threshold: on real images it differs
-#: from the exact one by 0.011–0.017 (standard deviation), by 0.098 at worst.
-MARGIN = 0.1
 #: With bfloat16 logits, masks whose stability lies this near the threshold are decoded again in
 #: float32.
 DOUBT = 0.01
@@ -147,11 +144,15 @@ class Proposer:
             fast=self.fast,
         )
         used = self.axes[0].stop[-1], self.axes[1].stop[-1]
-        stable = low_res_stability(found.logits[:, : used[0], : used[1]], t.stability_score_offset)
+        stable = may_be_stable(
+            found.logits[:, : used[0], : used[1]],
+            t.stability_score_offset,
+            t.stability_score_thresh,
+        )
         prompts, masks = found.prompt.tolist(), found.mask.tolist()
         scores = found.predicted_iou.tolist()
         candidates = []
-        for i in torch.nonzero(stable >= t.stability_score_thresh - MARGIN)[:, 0].tolist():
+        for i in torch.nonzero(stable)[:, 0].tolist():
             patch = Patch.cut(found.logits[i], t.stability_score_offset, *self.axes)
             box = patch.box() if patch else None
             if patch is not None and box is not None:

@@ -4,17 +4,18 @@ import torch
 from segment_anything.utils.amg import calculate_stability_score, is_box_near_crop_edge
 from torchvision.ops import box_iou as torchvision_iou
 
-from alps.masks.filter import box_iou, low_res_stability, near_crop_edge
+from alps.masks.filter import box_iou, may_be_stable, near_crop_edge
 
 
-def test_stability_equals_segment_anything():
-    logits = torch.randn(7, 20, 30, generator=torch.Generator().manual_seed(0)) * 3
-    expected = calculate_stability_score(logits, 0.0, 1.0)
-    torch.testing.assert_close(low_res_stability(logits, 1.0), expected)
-
-
-def test_an_empty_mask_has_no_stability():
-    assert low_res_stability(torch.full((1, 4, 4), -9.0), 1.0).isnan().all()
+def test_what_is_clearly_unstable_is_refused_and_nothing_stable():
+    generator = torch.Generator().manual_seed(0)
+    spread = torch.linspace(0.5, 30, 60)[:, None, None]
+    logits = torch.randn(60, 40, 50, generator=generator) * spread
+    stability = calculate_stability_score(logits, 0.0, 1.0)
+    kept = may_be_stable(logits, 1.0, 0.9)
+    assert kept[stability >= 0.9].all()
+    assert not kept[stability < 0.8].any()
+    assert 0 < kept.sum() < 60
 
 
 @pytest.mark.parametrize("seed", range(5))
