@@ -74,14 +74,15 @@ class AutoMasks:
         """All settings, and the segmenter's."""
         names = {field.name for field in fields(self)} - {"segmenter", "threads"}
         settings = {name: getattr(self, name) for name in sorted(names)}
-        return {"source": "auto", **settings, **self.segmenter.identity}
+        return {"source": type(self).__name__, **settings, **self.segmenter.identity}
 
     def __call__(self, sample: Sample) -> Masks:
         """Masks of one image; none is a valid result."""
         tiles = cut_tiles(sample.size, self.tile_size, self.tile_overlap)
-        return stitch([(t, self._segment_tile(sample, t)) for t in tiles], sample.size)
+        found = [_to_masks(self._segment_tile(sample, tile), sample.size) for tile in tiles]
+        return stitch(list(zip(tiles, found, strict=True)), sample.size)
 
-    def _segment_tile(self, sample: Sample, tile: Tile) -> Masks:
+    def _segment_tile(self, sample: Sample, tile: Tile) -> list[Found]:
         """The tile as a whole, then the crops of each layer, as SAM does (appendix B)."""
         boxes, layers = generate_crop_boxes(tile.size, self.crop_n_layers, self.crop_overlap_ratio)
         found = [
@@ -91,7 +92,7 @@ class AutoMasks:
         ]
         if len(boxes) > 1:
             found = [found[i] for i in self._best_of_crops(found)]
-        return _to_masks(found, sample.size)
+        return found
 
     def _segment_crop(self, sample: Sample, tile: Tile, box: Box, layer: int) -> list[Found]:
         x0, y0, x1, y1 = box

@@ -19,6 +19,7 @@ from torch import Tensor
 from alps.errors import PromptError
 from alps.sam.build import build_sam, load_sam_state
 from alps.sam.decoder import FoldedDecoder, PreparedImage
+from alps.sam.mobile import MobileEncoder
 from alps.weights import load_weights, weights_sha256
 
 
@@ -132,6 +133,8 @@ class SamSegmenter:
         """The network, loaded on first use."""
         sam = build_sam(self.architecture)
         load_sam_state(sam, self.architecture, load_weights(self.weights))
+        if isinstance(sam.image_encoder, MobileEncoder):
+            sam.image_encoder.fold()
         return sam.requires_grad_(False).to(self.device)
 
     @torch.inference_mode()
@@ -166,6 +169,11 @@ class SamSegmenter:
         fast: bool = False,
     ) -> Prediction:
         """Decode all prompts as one batch; see `alps.sam.decoder` for how."""
+        if not any(len(prompts) for prompts in (points, boxes) if prompts is not None):
+            nothing = embedding.features.new_zeros(0)
+            where = nothing.long()
+            side = embedding.low_res
+            return Prediction(nothing.reshape(0, side, side), nothing, where, where)
         decoder = self.decoders[fast]
         decoded = decoder.decode(
             self._prepare(embedding),

@@ -6,13 +6,15 @@ import torch
 from segment_anything import SamAutomaticMaskGenerator, SamPredictor
 
 from alps import rle
-from alps.errors import ConfigError, WeightsNotFound
+from alps.errors import ConfigError, PromptError, WeightsNotFound
+from alps.features.sam import SamFeatures
 from alps.images.sample import SampleImages
 from alps.masks.auto import AutoMasks
 from alps.sam.build import build_sam, load_sam_state
 from alps.sam.mobile import rename_keys
 from alps.sam.segmenter import Embedding, SamSegmenter, load_segmenter
 from alps.sam.upsample import Axis
+from alps.types import Sample
 from alps.weights import load_weights
 
 
@@ -83,6 +85,71 @@ def test_predictions_below_the_threshold_are_left_out(segmenter, plot):
     assert some.prompt.tolist() == every.prompt[keep].tolist()
 
 
+@pytest.mark.parametrize("prompt", [(-1, 5), (401, 5), (5, 400.5), (np.nan, 5)])
+def test_a_prompt_outside_the_image_is_named(segmenter, plot, prompt):
+    embedding = segmenter.embed(plot.image)
+    points = np.array([[5, 5], prompt], np.float32)
+    with pytest.raises(PromptError, match=r"outside the image: x y = .*expected within 0..400"):
+        segmenter.predict(embedding, points=points)
+    with pytest.raises(PromptError, match="outside the image"):
+        segmenter.predict(embedding, boxes=np.array([[0, 0, *prompt]], np.float32))
+
+
+def test_no_prompts_no_masks(segmenter, plot):
+    embedding = segmenter.embed(plot.image)
+    for prompts in ({"points": np.zeros((0, 2))}, {"boxes": np.zeros((0, 4))}):
+        prompts = {name: value.astype(np.float32) for name, value in prompts.items()}
+        found = segmenter.predict(embedding, **prompts)
+        assert found.logits.shape == (0, 256, 256)
+        assert len(found.predicted_iou) == len(found.prompt) == 0
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 5), (2, 300)])
+def test_images_smaller_than_a_patch_work(segmenter, plot, size):
+    image = np.ascontiguousarray(plot.image[: size[0], : size[1]])
+    masks = AutoMasks(segmenter=segmenter, points_per_side=2)(Sample("tiny", image))
+    assert masks.size == size
+    features = SamFeatures(segmenter=segmenter)(Sample("tiny", image), masks)
+    assert features.shape == (len(masks), 256)
+    assert np.isfinite(features).all()
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_threads_change_no_byte(segmenter, plot, threads):
+    sample = Sample("x", np.ascontiguousarray(plot.image[:200, :300]))
+    one = AutoMasks(segmenter=segmenter, points_per_side=4, points_per_batch=4)(sample)
+    many = AutoMasks(segmenter=segmenter, points_per_side=4, points_per_batch=4, threads=threads)(
+        sample
+    )
+    assert one.counts == many.counts
+    np.testing.assert_array_equal(one.stability_score, many.stability_score)
+
+
+def test_fast_masks_are_near(segmenter, plot):
+    exact = AutoMasks(segmenter=segmenter, points_per_side=6)(plot)
+    fast = AutoMasks(segmenter=segmenter, points_per_side=6, fast=True)(plot)
+    assert abs(len(fast) - len(exact)) <= 1
+    assert rle.iou(fast.counts, exact.counts, exact.size).max(axis=1).mean() > 0.98
+
+
+def test_points_with_boxes_equal_segment_anything(segmenter, plot):
+    predictor = SamPredictor(segmenter.model)
+    predictor.set_image(plot.image)
+    points = np.array([[100, 100], [300, 200]], np.float32)
+    boxes = np.array([[60, 50, 150, 160], [250, 150, 340, 260]], np.float32)
+    found = segmenter.predict(
+        segmenter.embed(plot.image), points=points, boxes=boxes, multimask_output=False
+    )
+    for i in range(2):
+        _, iou, logits = predictor.predict(
+            points[i : i + 1], np.array([1]), boxes[i], multimask_output=False
+        )
+        torch.testing.assert_close(
+            found.logits[i], torch.from_numpy(logits[0]), rtol=1e-3, atol=1e-2
+        )
+        assert found.predicted_iou[i].item() == pytest.approx(iou[0], abs=1e-4)
+
+
 def test_the_last_embeddings_are_kept(plot):
     segmenter = SamSegmenter("mobile", keep=2)
     calls = []
@@ -113,6 +180,18 @@ def test_a_checkpoint_of_another_network_is_refused():
         load_sam_state(build_sam("mobile"), "mobile", state)
     with pytest.raises(ConfigError, match="unknown SAM 'vit_x'; choose one of mobile, vit_b"):
         build_sam("vit_x")
+
+
+def test_folding_the_encoder_changes_rounding_only():
+    sam = build_sam("mobile")
+    load_sam_state(sam, "mobile", load_weights("mobile"))
+    x = torch.randn(1, 3, 256, 192, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        before = sam.image_encoder(x)
+        sam.image_encoder.fold()
+        after = sam.image_encoder(x)
+    assert not any("bn" in name for name, _ in sam.image_encoder.trunk.named_parameters())
+    assert (after - before).abs().max() < 1e-4 * before.abs().max()
 
 
 def test_features_of_the_encoder_do_not_depend_on_the_batch(segmenter):

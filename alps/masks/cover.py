@@ -1,0 +1,72 @@
+"""Masks that cover the image: SAM asked again where it found nothing, with lower demands."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Bool
+
+from alps.geometry import Tile
+from alps.masks.auto import AutoMasks, Found
+from alps.masks.proposals import Proposer
+from alps.types import Sample
+
+#: A mask of a later pass must lie on uncovered ground with this share of its pixels.
+NEW_GROUND = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CoverMasks(AutoMasks):
+    """`AutoMasks`, then further passes over the points that no mask covers yet.
+
+    One pass of SAM leaves much of a remote-sensing scene unlabelled. A later pass decodes only the
+    grid points on bare ground, so it costs the share of the image that is still bare.
+
+    Args:
+        passes: (pred_iou_thresh, stability_score_thresh) of each further pass, falling.
+    """
+
+    passes: Sequence[Sequence[float]] = ((0.8, 0.9), (0.7, 0.8), (0.5, 0.6))
+
+    def _segment_tile(self, sample: Sample, tile: Tile) -> list[Found]:
+        found = AutoMasks._segment_tile(self, sample, tile)  # slots leave no super() here
+        points = self._points(tile, layer=0)
+        covered = np.zeros(tile.size, dtype=bool)
+        for crop, proposal, _ in found:
+            _view(covered, tile, crop, proposal.box)[proposal.window] = True
+        for pred_iou_thresh, stability_score_thresh in self.passes:
+            x, y = np.minimum(points.astype(int), (tile.size[1] - 1, tile.size[0] - 1)).T
+            bare = points[~covered[y, x]]
+            if not len(bare):
+                break
+            propose = Proposer(
+                self.segmenter,
+                self.segmenter.embed(sample.image[tile.y0 : tile.y1, tile.x0 : tile.x1]),
+                bare,
+                points_per_batch=self.points_per_batch,
+                thresholds=replace(
+                    self._thresholds(tile),
+                    pred_iou_thresh=pred_iou_thresh,
+                    stability_score_thresh=stability_score_thresh,
+                ),
+                fast=self.fast,
+                threads=self.threads,
+            )
+            for proposal in propose():
+                ground = _view(covered, tile, tile, proposal.box)
+                new = proposal.window & ~ground
+                if new.sum() >= NEW_GROUND * proposal.window.sum():
+                    ground[proposal.window] = True
+                    found.append((tile, proposal, bare[proposal.prompt]))
+        return found
+
+
+def _view(
+    covered: Bool[np.ndarray, "H W"], tile: Tile, crop: Tile, box: tuple[int, int, int, int]
+) -> Bool[np.ndarray, "h w"]:
+    """The part of a tile's map under a box of a crop."""
+    dx, dy = crop.x0 - tile.x0, crop.y0 - tile.y0
+    x0, y0, x1, y1 = box
+    return covered[y0 + dy : y1 + dy, x0 + dx : x1 + dx]
