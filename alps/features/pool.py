@@ -12,25 +12,8 @@ features).
 
 from __future__ import annotations
 
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-
-
-def bilinear_matrix(pixels: int, cells: int, stride: float) -> Float[Tensor, "pixels cells"]:
-    """Weights with which each pixel reads from a row of cells.
-
-    Pixel centres lie at ``(i + ½) / stride − ½`` in cells (``align_corners=False``); beyond the
-    first and last cell the nearest one counts, so padding outside ``cells`` is never read.
-    """
-    at = torch.arange(pixels)
-    position = ((at + 0.5) / stride - 0.5).clamp(0, cells - 1)
-    low = position.long()
-    weight = position - low
-    matrix = torch.zeros(pixels, cells)
-    matrix[at, low] += 1 - weight
-    matrix[at, (low + 1).clamp(max=cells - 1)] += weight
-    return matrix
 
 
 def interpolation_weights(

@@ -12,9 +12,10 @@ from jaxtyping import Float32
 from torch import Tensor
 
 from alps import rle
-from alps.features.pool import bilinear_matrix, interpolation_weights
+from alps.features.pool import interpolation_weights
 from alps.geometry import Tile, cut_tiles
 from alps.sam.segmenter import Embedding, Segmenter
+from alps.sam.upsample import bilinear
 from alps.types import Masks, Sample
 
 
@@ -81,7 +82,7 @@ def _interpolation(embedding: Embedding) -> tuple[Tensor, Tensor]:
     """Matrices from the cells that see the image to its pixels, along y and x."""
     cell = max(embedding.input_size) // embedding.features.shape[-1]  # input pixels
     along_y, along_x = (
-        bilinear_matrix(pixels, cells, cell * pixels / resized)
+        bilinear(cells, pixels, resized / pixels / cell)
         for pixels, cells, resized in zip(
             embedding.size, embedding.valid, embedding.input_size, strict=True
         )

@@ -82,7 +82,8 @@ class Segmenter(Protocol):
             boxes: around the objects.
             multimask_output: three masks a prompt, or one.
             pred_iou_thresh: masks that are not predicted better are left out.
-            fast: where the hardware has bfloat16, use it for the logits (not for the IoU).
+            fast: points: logits (not the IoU) in bfloat16 where the hardware has it. Boxes: logits
+                around them only; pieces of a mask far outside its box are lost.
 
         Raises:
             PromptError: a prompt lies outside the image.
@@ -174,16 +175,21 @@ class SamSegmenter:
             where = nothing.long()
             side = embedding.low_res
             return Prediction(nothing.reshape(0, side, side), nothing, where, where)
-        decoder = self.decoders[fast]
+        around = self._boxes_to_input(boxes, embedding)
+        decoder = self.decoders[fast and points is not None]
         decoded = decoder.decode(
             self._prepare(embedding),
             points=self._points_to_input(points, embedding),
-            boxes=self._boxes_to_input(boxes, embedding),
+            boxes=around,
             multimask_output=multimask_output,
         )
         keep = decoded.iou > pred_iou_thresh
+        if fast and points is None and around is not None:
+            logits = decoder.upscale_part(decoded, keep, decoder.near(around))
+        else:
+            logits = decoder.upscale(decoded, keep)
         prompt, mask = keep.nonzero(as_tuple=True)
-        return Prediction(decoder.upscale(decoded, keep), decoded.iou[keep], prompt, mask)
+        return Prediction(logits, decoded.iou[keep], prompt, mask)
 
     @cached_property
     def decoders(self) -> tuple[FoldedDecoder, FoldedDecoder]:

@@ -21,10 +21,17 @@ BLOCK = 64  # image rows drawn at a time: few low-resolution rows, and an array 
 STRIP = 8  # rows or columns drawn at a time when looking for an edge
 
 
-def bilinear(size_in: int, size_out: int) -> Float[Tensor, "o i"]:
-    """The matrix of a bilinear resize along one axis (``align_corners=False``, no antialias)."""
+def bilinear(size_in: int, size_out: int, scale: float | None = None) -> Float[Tensor, "o i"]:
+    """The matrix of a bilinear resize along one axis (``align_corners=False``, no antialias).
+
+    Args:
+        size_in: what there is; beyond its ends the last value counts.
+        size_out: what is made of it.
+        scale: inputs per output, by default such that the two are of one length.
+    """
     at = torch.arange(size_out)
-    position = ((at + 0.5) * (size_in / size_out) - 0.5).clamp(min=0)
+    position = (at + 0.5) * (scale or size_in / size_out) - 0.5
+    position = position.clamp(0, size_in - 1)
     low = position.long()
     weight = position - low
     matrix = torch.zeros(size_out, size_in)

@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from alps.features.pool import bilinear_matrix, interpolation_weights
+from alps.features.pool import interpolation_weights
+from alps.sam.upsample import bilinear
 
 
 @pytest.mark.parametrize(("height", "width"), [(128, 128), (128, 80), (37, 128)])
@@ -13,8 +14,8 @@ def test_equals_interpolated_features(height, width):
     rng = np.random.default_rng(0)
     features = rng.normal(size=(5, 16, 16)).astype(np.float32)
     masks = rng.random((4, height, width)) < 0.4
-    along_y = bilinear_matrix(height, 16, height / 16)
-    along_x = bilinear_matrix(width, 16, width / 16)
+    along_y = bilinear(16, height)
+    along_x = bilinear(16, width)
     up = F.interpolate(
         torch.from_numpy(features)[None], (height, width), mode="bilinear", align_corners=False
     )[0].numpy()
@@ -25,7 +26,7 @@ def test_equals_interpolated_features(height, width):
 
 
 def test_rows_sum_to_one_and_padding_is_not_read():
-    matrix = bilinear_matrix(100, 10, 8.0)  # pixels reach beyond the cells
+    matrix = bilinear(10, 100, 1 / 8)  # pixels reach beyond the cells
     np.testing.assert_allclose(matrix.sum(1), 1, rtol=1e-6)
     assert matrix[-1, -1] == 1
 
@@ -35,13 +36,13 @@ def test_mean_divides_by_area():
     features = torch.zeros(8, 8)
     features[:, :4] = 1.0
     mask = torch.ones(64, 64, dtype=torch.bool)
-    along = bilinear_matrix(64, 8, 8.0)
+    along = bilinear(8, 64)
     mean = (interpolation_weights(mask, along, along) * features).sum() / mask.sum()
     assert mean.item() == pytest.approx(0.5)
 
 
 def test_a_window_of_the_mask_is_enough():
-    along_y, along_x = bilinear_matrix(60, 8, 7.5), bilinear_matrix(80, 10, 8.0)
+    along_y, along_x = bilinear(8, 60), bilinear(10, 80)
     mask = torch.zeros(60, 80, dtype=torch.bool)
     mask[10:30, 40:75] = torch.rand(20, 35, generator=torch.Generator().manual_seed(0)) < 0.5
     torch.testing.assert_close(

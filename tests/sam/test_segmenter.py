@@ -132,6 +132,16 @@ def test_fast_masks_are_near(segmenter, plot):
     assert rle.iou(fast.counts, exact.counts, exact.size).max(axis=1).mean() > 0.98
 
 
+def test_fast_boxes_draw_the_same_masks_near_them(segmenter, plot):
+    embedding = segmenter.embed(plot.image)
+    boxes = np.array([[60, 50, 110, 90], [250, 150, 340, 260], [5, 5, 390, 390]], np.float32)
+    exact = segmenter.predict(embedding, boxes=boxes, multimask_output=False)
+    fast = segmenter.predict(embedding, boxes=boxes, multimask_output=False, fast=True)
+    torch.testing.assert_close(fast.predicted_iou, exact.predicted_iou)
+    for a, b in zip(fast.logits > 0, exact.logits > 0, strict=True):
+        assert (a & b).sum() >= 0.999 * (a | b).sum()
+
+
 def test_points_with_boxes_equal_segment_anything(segmenter, plot):
     predictor = SamPredictor(segmenter.model)
     predictor.set_image(plot.image)
