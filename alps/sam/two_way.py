@@ -1,0 +1,300 @@
+"""SAM's two-way transformer with the image side folded away (arXiv 2304.02643, appendix A).
+
+The stock decoder carries an array of 4096 image tokens × 256 channels per prompt through its
+layers. All prompts of an image start from the same array F, and a layer adds to it a weighted sum
+of a few tokens and normalises it. So after any layer the image tokens of a prompt are
+
+    Y = a ⊙ F + Uᵀ R + β                                                                      (1)
+
+    F (N, C)  of the image: its embedding, centred and scaled by the γ of the norms so far
+    a (N)     of the prompt: the product of the norms' 1/σ
+    U (r, N)  of the prompt: the image's attention weights on the tokens, times the 1/σ since
+    R (r, C)  of the prompt: what one unit of each weight adds, centred and scaled as F is
+    β (C)     the last norm's bias.
+
+A layer adds rows to U and R. The T weights of a head sum to one, so T − 1 of them say it all: with
+values v and the output projection Wo, head h adds rows (v_t − v_T)·Wo_h for t < T with weights
+A_ht, and one row with weight 1 takes β, the bias of Wo, and v_T·Wo: 8·6 + 1 = 49 rows for 7 tokens.
+
+The norm centres F and R over the channels and needs for each image token
+
+    C·σ² = a²‖F‖² + 2a·Σ_r U ⊙ (R Fᵀ) + Σ_r U ⊙ (R Rᵀ U),                                       (2)
+
+where R Fᵀ is cheap as well, for R is v times matrices that all prompts share. A product with Y is a
+product with F, done once per image, and one of rank r: Y W = a ⊙ (F W) + Uᵀ (R W) + β W. So Y is
+never built, not even for the upscaling. All this is exact, and nothing is retrained.
+
+Letters: B prompts, T tokens of a prompt (5 outputs and the sparse prompt), N image tokens,
+C channels, h heads, d channels a head, l layers, M masks a prompt, S = 4 subpixels × channels.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """What the products between tokens and image need of the image's F after some layers."""
+
+    keys: Float[Tensor, "h d N"]  # F Wk of the tokens' look at the image
+    values: Float[Tensor, "h N d"]
+    queries: Float[Tensor, "_ d N"]  # F Wq of the image's look at the tokens; empty at the end
+    square: Float[Tensor, " N"]  # ‖F‖² before γ; here and below: of use from depth 1 on
+    outs: tuple[Float[Tensor, "h d N"], ...]  # Wo Fᵀ of each layer so far, before γ
+    biases: Float[Tensor, "l N"]  # (β + bias of Wo) Fᵀ of each layer so far, before γ
+
+
+@dataclass(slots=True)
+class ImageTokens:
+    """The image tokens of B prompts as the factors of (1); at depth 0 there is only F."""
+
+    a: Float[Tensor, "B N"]
+    u: Float[Tensor, "B r N"]
+    r: Float[Tensor, "B r C"]
+    room: Float[Tensor, "B rows N"]  # of which u is the part filled so far
+    values: tuple[Float[Tensor, "B T hd"], ...] = ()  # v − v_T for t < T, then v_T, of each layer
+
+
+class CrossAttention:
+    """An attention between tokens and image; its scores are symmetric in who asks whom.
+
+    Args:
+        attention: segment_anything's.
+        tokens: the projection on the tokens' side.
+        image: the projection on the image's side.
+        position: the positional encoding of the image.
+        beta: the bias of the image tokens' last norm.
+    """
+
+    def __init__(
+        self,
+        attention: Any,
+        tokens: nn.Linear,
+        image: nn.Linear,
+        position: Float[Tensor, "N C"],
+        beta: Float[Tensor, " C"],
+    ) -> None:
+        h = int(attention.num_heads)
+        d = int(attention.internal_dim) // h
+        self.heads, self.width = h, d
+        self.tokens = tokens.weight / math.sqrt(d), tokens.bias / math.sqrt(d)
+        self.image = image.weight.view(h, d, -1)
+        # Bias and β drop out of a softmax over the image, but not out of one over the tokens.
+        self.position = F.linear(position + beta, image.weight, image.bias).T.reshape(h, d, -1)
+        v, out = attention.v_proj, attention.out_proj
+        self.v, self.v_bias = v.weight.view(h, d, -1), v.bias
+        self.v_beta = F.linear(beta, v.weight, v.bias).view(h, 1, d)
+        self.out, self.out_bias = out.weight.T.contiguous().view(h, d, -1), out.bias
+
+    def ask(self, tokens: Float[Tensor, "B T C"]) -> Float[Tensor, "h BT d"]:
+        """The tokens' side of the scores, heads first."""
+        return self.split(F.linear(tokens, *self.tokens))
+
+    def split(self, x: Float[Tensor, "B T hd"]) -> Float[Tensor, "h BT d"]:
+        """Heads first, the rows of all prompts together."""
+        return x.reshape(-1, self.heads, self.width).transpose(0, 1)
+
+    def join(self, x: Float[Tensor, "h BT d"], prompts: int) -> Float[Tensor, "B T hd"]:
+        """The inverse of `split`."""
+        return x.transpose(0, 1).reshape(prompts, -1, self.heads * self.width)
+
+
+class FoldedTransformer:
+    """segment_anything's TwoWayTransformer, the image side as factors.
+
+    Args:
+        transformer: segment_anything's, with its weights.
+        position: the positional encoding of the image.
+        group: prompts whose image side is computed at a time.
+    """
+
+    def __init__(self, transformer: Any, position: Float[Tensor, "N C"], group: int) -> None:
+        self.group = group
+        self.layers: list[Any] = list(transformer.layers)
+        self.norm: Any = transformer.norm_final_attn
+        beta = torch.zeros_like(position[0])
+        self.token_to_image: list[CrossAttention] = []
+        self.image_to_token: list[CrossAttention] = []
+        for layer in self.layers:
+            look, back = layer.cross_attn_token_to_image, layer.cross_attn_image_to_token
+            self.token_to_image.append(
+                CrossAttention(look, look.q_proj, look.k_proj, position, beta)
+            )
+            self.image_to_token.append(
+                CrossAttention(back, back.k_proj, back.q_proj, position, beta)
+            )
+            # What the layer adds to every image token: its own bias and β of the norm before.
+            self.image_to_token[-1].out_bias = back.out_proj.bias + beta
+            beta = layer.norm4.bias
+        look = transformer.final_attn_token_to_image
+        self.token_to_image.append(CrossAttention(look, look.q_proj, look.k_proj, position, beta))
+        self.beta = beta  # of the image tokens at the end
+
+    def prepare(self, f: Float[Tensor, "N C"]) -> tuple[tuple[Depth, ...], Float[Tensor, "N C"]]:
+        """Project an image once for all its prompts; also its F after the last layer."""
+        square, biases, offsets = f[:, 0], f[:0], f[:, :0].T
+        seen: tuple[Tensor, ...] = ()
+        outs: list[Tensor] = []
+        depths: list[Depth] = []
+        for depth, look in enumerate(self.token_to_image):
+            keys = torch.matmul(look.image, f.T)
+            values = torch.matmul(f, look.v.mT)
+            queries = keys[:0]
+            if depth < len(self.layers):
+                queries = torch.matmul(self.image_to_token[depth].image, f.T)
+            if depth == 0:  # Y = F: what depends on the position alone belongs to the image
+                keys = keys + look.position
+                values = values + look.v_beta
+                queries = queries + self.image_to_token[0].position
+            depths.append(Depth(keys, values, queries, square, seen, offsets))
+            if depth == len(self.layers):
+                break
+            # Through the layer's norm.
+            gamma = self.layers[depth].norm4.weight
+            added = self.image_to_token[depth]
+            f = f - f.mean(1, keepdim=True)
+            outs = [out - out.mean(2, keepdim=True) for out in (*outs, added.out)]
+            biases = torch.cat([biases, added.out_bias[None]])
+            biases = biases - biases.mean(1, keepdim=True)
+            square = f.square().sum(1)
+            seen = tuple(torch.matmul(out, f.T) for out in outs)
+            offsets = biases @ f.T
+            f, biases, outs = f * gamma, biases * gamma, [out * gamma for out in outs]
+        return tuple(depths), f
+
+    def __call__(
+        self, depths: tuple[Depth, ...], start: Float[Tensor, "B T C"]
+    ) -> tuple[Float[Tensor, "B T C"], tuple[ImageTokens, ...]]:
+        """The tokens of a batch as they are, the image tokens of its groups as factors."""
+        states = tuple(self._start(depths[0], part) for part in torch.split(start, self.group))
+
+        def look(depth: int, tokens: Float[Tensor, "B T C"]) -> Float[Tensor, "B T C"]:
+            parts = torch.split(tokens + start, self.group)
+            found = [
+                self._look(depth, depths[depth], *pair) for pair in zip(states, parts, strict=True)
+            ]
+            return tokens + torch.cat(found)
+
+        tokens = start
+        for depth, layer in enumerate(self.layers):
+            if layer.skip_first_layer_pe:
+                tokens = layer.self_attn(tokens, tokens, tokens)
+            else:
+                at = tokens + start
+                tokens = tokens + layer.self_attn(at, at, tokens)
+            tokens = layer.norm2(look(depth, layer.norm1(tokens)))
+            tokens = layer.norm3(tokens + layer.mlp(tokens))
+            ats, values = torch.split(tokens + start, self.group), torch.split(tokens, self.group)
+            for state, at, value in zip(states, ats, values, strict=True):
+                self._answer(depth, depths[depth], state, at, value)
+                self._normalise(depths[depth + 1], state, layer.norm4)
+        tokens = look(len(self.layers), tokens)
+        return self.norm(tokens), states
+
+    def _start(self, part: Depth, start: Float[Tensor, "B T C"]) -> ImageTokens:
+        """The image tokens before the first layer, with room for the rows of all layers."""
+        b, t, c = start.shape
+        rows = self.token_to_image[0].heads * (t - 1) + 1
+        room = start.new_empty(b, rows * len(self.layers), part.keys.shape[2])
+        return ImageTokens(torch.ones_like(room[:, 0]), room[:, :0], start.new_empty(b, 0, c), room)
+
+    def _scores(
+        self,
+        attention: CrossAttention,
+        image: Float[Tensor, "h d N"],
+        state: ImageTokens,
+        asked: Float[Tensor, "h BT d"],
+    ) -> Float[Tensor, "B h T N"]:
+        """asked·(Y W + position W)ᵀ of every head."""
+        b, h = len(state.u), attention.heads
+
+        def prompts_first(x: Float[Tensor, "h BT _"]) -> Float[Tensor, "B h T _"]:
+            return x.view(h, b, x.shape[1] // b, x.shape[2]).transpose(0, 1)
+
+        scores = prompts_first(torch.bmm(asked, image))
+        if not state.values:
+            return scores
+        # Through the weights first, (asked Wᵀ) Rᵀ U: few rows all the way.
+        rows = prompts_first(torch.bmm(asked, attention.image)).flatten(1, 2)
+        low_rank = torch.bmm(torch.bmm(rows, state.r.mT), state.u).view(scores.shape)
+        low_rank += prompts_first(torch.bmm(asked, attention.position))
+        return low_rank.addcmul_(scores, state.a[:, None, None])
+
+    def _look(
+        self, depth: int, part: Depth, state: ImageTokens, at: Float[Tensor, "B T C"]
+    ) -> Float[Tensor, "B T C"]:
+        """The tokens attend to the image."""
+        attention = self.token_to_image[depth]
+        b = len(at)
+        weights = self._scores(attention, part.keys, state, attention.ask(at)).softmax(-1)
+
+        def heads_first(x: Float[Tensor, "B h T _"]) -> Float[Tensor, "h BT _"]:
+            return x.transpose(0, 1).flatten(1, 2)
+
+        if not state.values:
+            found = torch.bmm(heads_first(weights), part.values)
+        else:
+            # A (Y Wv) = (A ⊙ a) (F Wv) + ((A Uᵀ) R) Wv + β Wv; a row of A sums to one.
+            rows = torch.bmm(torch.bmm(weights.flatten(1, 2), state.u.mT), state.r)
+            rows = heads_first(rows.view(b, attention.heads, -1, rows.shape[2]))
+            found = torch.baddbmm(attention.v_beta, rows, attention.v.mT)
+            weights *= state.a[:, None, None]
+            found.baddbmm_(heads_first(weights), part.values)
+        out: Tensor = attention.out.flatten(0, 1)
+        return torch.addmm(attention.out_bias, attention.join(found, b).flatten(0, 1), out).view(
+            at.shape
+        )
+
+    def _answer(
+        self,
+        depth: int,
+        part: Depth,
+        state: ImageTokens,
+        at: Float[Tensor, "B T C"],
+        tokens: Float[Tensor, "B T C"],
+    ) -> None:
+        """The image attends to the tokens: the layer's rows of U and R."""
+        attention, queries = self.image_to_token[depth], part.queries
+        b, t, c = tokens.shape
+        n = state.room.shape[2]
+        weights = self._scores(attention, queries, state, attention.ask(at)).softmax(2)
+        before = state.u.shape[1]
+        after = before + attention.heads * (t - 1) + 1
+        state.room[:, before : after - 1].view(b, -1, t - 1, n).copy_(weights[:, :, :-1])
+        state.room[:, after - 1] = 1
+        v = F.linear(tokens, attention.v.flatten(0, 1), attention.v_bias)
+        v = torch.cat([v[:, :-1] - v[:, -1:], v[:, -1:]], dim=1)
+        rows = torch.bmm(attention.split(v[:, :-1]), attention.out)
+        rows = rows.view(-1, b, t - 1, c).transpose(0, 1).flatten(1, 2)
+        last = v[:, -1:] @ attention.out.flatten(0, 1) + attention.out_bias
+        state.u = state.room[:, :after]
+        state.r = torch.cat([state.r, rows, last], dim=1)
+        state.values = (*state.values, v)
+
+    def _normalise(self, part: Depth, state: ImageTokens, norm: Any) -> None:
+        """The layer norm of Y, by (2)."""
+        r = state.r - state.r.mean(2, keepdim=True)
+        variance = torch.bmm(torch.bmm(r, r.mT), state.u).mul_(state.u).sum(1)
+        cross = torch.zeros_like(state.a)
+        rows = state.u.shape[1] // len(state.values)
+        for i, (v, out) in enumerate(zip(state.values, part.outs, strict=True)):
+            u = state.u[:, rows * i : rows * (i + 1)]
+            b, n = len(u), u.shape[2]
+            seen = torch.bmm(self.image_to_token[i].split(v[:, :-1]), out)
+            weights = u[:, :-1].view(b, len(out), -1, n)
+            seen = weights * seen.view(len(out), b, -1, n).transpose(0, 1)
+            last = torch.addmm(part.biases[i], v[:, -1], out.flatten(0, 1))
+            cross += seen.flatten(1, 2).sum(1).addcmul_(last, u[:, -1])
+        variance += state.a * (2 * cross + state.a * part.square)
+        s = torch.rsqrt(variance / r.shape[2] + norm.eps)
+        state.a = state.a * s
+        state.u *= s[:, None]
+        state.r = r * norm.weight
