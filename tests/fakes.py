@@ -35,7 +35,7 @@ class ColorSegmenter:
             height, width = image.shape[:2]
             scale = 256 / max(height, width)
             h, w = int(height * scale + 0.5), int(width * scale + 0.5)
-            pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float()
+            pixels = torch.tensor(image).permute(2, 0, 1)[None].float()
             resized = F.interpolate(pixels, (h, w), mode="nearest-exact")
             padded = F.pad(resized, (0, 256 - w, 0, 256 - h))
             small = F.interpolate(padded, (16, 16), mode="area")[0]

@@ -11,9 +11,11 @@ from alps.assign.cluster import Cluster
 from alps.engine.local import LocalEngine
 from alps.errors import ImageError, StoreMismatch, TooFewMasks
 from alps.features.sam import SamFeatures
+from alps.images.samrs import Samrs
 from alps.labelling import label
 from alps.masks.auto import AutoMasks
 from alps.store import LabelStore
+from tests.factories import create_samrs
 from tests.fakes import ArrayImages, ColorSegmenter, flat_colors
 
 
@@ -22,11 +24,24 @@ def images(n=6):
     return {f"site/{i}": flat_colors(*sizes[i % 3], seed=i) for i in range(n)}
 
 
+def test_samrs_as_published_is_labelled(tmp_path):
+    create_samrs(tmp_path / "samrs")
+    images = Samrs(str(tmp_path / "samrs"))
+    store = run(tmp_path / "store", images)
+    records = [record for shard in store.plan for record in shard]
+    assert {r.image_id.split("/")[0] for r in records} == {"sota", "sior", "fast"}
+    assert {r.split for r in records} == {"train", "val"}
+    for record in records:
+        index_map = Image.open(tmp_path / f"store/ann/{record.split}/{record.image_id}.png")
+        assert index_map.size == images.read(record).size[::-1]
+    assert store.info.images["target"] == "alps.images.samrs.Samrs"
+
+
 def run(root, arrays, *, segmenter=None, k=4, points_per_side=5, max_area=1.0, seed=0, **options):
     segmenter = segmenter or ColorSegmenter()
     tiles = {"tile_size": 64, "tile_overlap": 16}
     store, _ = label(
-        image_set=ArrayImages(arrays),
+        image_set=ArrayImages(arrays) if isinstance(arrays, dict) else arrays,
         masks=AutoMasks(
             segmenter=segmenter,
             points_per_side=points_per_side,
