@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -27,7 +27,6 @@ from alps.types import (
     Clusters,
     Featurizer,
     Identity,
-    ImageRecord,
     ImageSet,
     Masks,
     MaskSource,
@@ -38,6 +37,9 @@ log = logging.getLogger(__name__)
 
 #: Recorded in store.json: the libraries that decide what masks and classes come out.
 LIBRARIES = ("alps", "torch", "torchvision", "timm", "segment-anything-py", "faiss-cpu", "numpy")
+
+#: Images read before the first is segmented, so that a GPU encodes several at once.
+AHEAD, AHEAD_PIXELS = 8, 1 << 24
 
 
 @runtime_checkable
@@ -187,31 +189,59 @@ def label_shard(
     An image that cannot be read is reported, counted and skipped.
     """
     stored = store.masks(shard) if store.has("masks", shard) else None
-    statuses: list[ImageStatus] = []
+    statuses: dict[str, ImageStatus] = {}
     found: dict[str, Masks] = {}
     rows = [np.zeros((0, features.channels), np.float32)]
-    for record in store.plan[shard]:
-        if stored is None or record.image_id in stored:
+
+    def read() -> Iterator[Sample]:
+        for record in store.plan[shard]:
+            if stored is not None and record.image_id not in stored:
+                advance(1)  # failed when its masks were made
+                continue
             try:
-                sample = image_set.read(record)
+                yield image_set.read(record)
             except ImageError as error:
                 if stored is not None:
                     raise
                 log.warning("skipped %s: %s", record.file_name, error)
-                statuses.append(ImageStatus(record.image_id, "failed", str(error), 0, 0, 0, 0))
+                statuses[record.image_id] = ImageStatus(
+                    record.image_id, "failed", str(error), 0, 0, 0, 0
+                )
+                advance(1)
+
+    for samples in _read_ahead(read()):
+        if stored is None:
+            with timings.measure("masks"):
+                masks.prefetch(samples)
+        for sample in samples:
+            if stored is None:
+                with timings.measure("masks", 1):
+                    found[sample.image_id] = masks(sample)
+                statuses[sample.image_id] = _status(sample, found[sample.image_id])
             else:
-                if stored is None:
-                    with timings.measure("masks", 1):
-                        found[record.image_id] = masks(sample)
-                    statuses.append(_status(record, sample, found[record.image_id]))
-                else:
-                    found[record.image_id] = stored[record.image_id]
-                with timings.measure("features", 1):
-                    rows.append(features(sample, found[record.image_id]))
-        advance(1)
+                found[sample.image_id] = stored[sample.image_id]
+            with timings.measure("features", 1):
+                rows.append(features(sample, found[sample.image_id]))
+            advance(1)
     store.write_features(shard, np.concatenate(rows))
     if stored is None:
-        store.write_masks(shard, statuses, found)
+        in_order = [statuses[record.image_id] for record in store.plan[shard]]
+        store.write_masks(shard, in_order, found)
+
+
+def _read_ahead(samples: Iterator[Sample]) -> Iterator[list[Sample]]:
+    """Groups of at most `AHEAD` images and `AHEAD_PIXELS`, so that large ones come alone."""
+    group: list[Sample] = []
+    pixels = 0
+    for sample in samples:
+        size = sample.size[0] * sample.size[1]
+        if group and (len(group) == AHEAD or pixels + size > AHEAD_PIXELS):
+            yield group
+            group, pixels = [], 0
+        group.append(sample)
+        pixels += size
+    if group:
+        yield group
 
 
 def assign_shard(shard: int, *, store: LabelStore, assign: Assigner, clusters: Clusters) -> None:
@@ -230,10 +260,10 @@ def assign_shard(shard: int, *, store: LabelStore, assign: Assigner, clusters: C
     store.write_labels(shard, category_id, distance)
 
 
-def _status(record: ImageRecord, sample: Sample, masks: Masks) -> ImageStatus:
+def _status(sample: Sample, masks: Masks) -> ImageStatus:
     height, width = sample.size
     return ImageStatus(
-        image_id=record.image_id,
+        image_id=sample.image_id,
         status="ok" if len(masks) else "empty",
         error=None,
         height=height,

@@ -180,6 +180,9 @@ class MaskSource(Protocol):
     def identity(self) -> Identity:
         """The settings that change the masks."""
 
+    def prefetch(self, samples: Sequence[Sample]) -> None:
+        """Hear which images come next; a chance to do them as a batch."""
+
     def __call__(self, sample: Sample) -> Masks:
         """The masks of one image, in its coordinates."""
 

@@ -44,6 +44,10 @@ class ColorSegmenter:
             self._padded = {**getattr(self, "_padded", {}), id(self._cache[key]): padded[0]}
         return self._cache[key]
 
+    def prefetch(self, images: list[np.ndarray]) -> None:
+        for image in images:
+            self.embed(image)
+
     def predict(
         self,
         embedding: Embedding,

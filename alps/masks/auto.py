@@ -76,6 +76,16 @@ class AutoMasks:
         settings = {name: getattr(self, name) for name in sorted(names)}
         return {"source": type(self).__name__, **settings, **self.segmenter.identity}
 
+    def prefetch(self, samples: Sequence[Sample]) -> None:
+        """Embed the tiles of the next images."""
+        self.segmenter.prefetch(
+            [
+                sample.image[tile.y0 : tile.y1, tile.x0 : tile.x1]
+                for sample in samples
+                for tile in cut_tiles(sample.size, self.tile_size, self.tile_overlap)
+            ]
+        )
+
     def __call__(self, sample: Sample) -> Masks:
         """Masks of one image; none is a valid result."""
         tiles = cut_tiles(sample.size, self.tile_size, self.tile_overlap)

@@ -50,6 +50,7 @@ class FoldedDecoder:
             over the weights, so batches are best large; the image side of more than two prompts
             falls out of a processor's cache. On a GPU take the batch.
         rows: image tokens upscaled at a time, for the same reason.
+        compile: hand the transformer to torch.compile.
 
     Build it anew after the weights were moved or changed.
     """
@@ -63,6 +64,7 @@ class FoldedDecoder:
         upscale_dtype: torch.dtype | None = None,
         group: int = 2,
         rows: int = 512,
+        compile: bool = False,  # noqa: A002 - torch's own word
     ) -> None:
         self.prompt_encoder: Any = prompt_encoder
         self.mask_decoder: Any = mask_decoder
@@ -70,6 +72,7 @@ class FoldedDecoder:
         self.dtype = mask_decoder.iou_token.weight.dtype
         position = prompt_encoder.get_dense_pe().to(self.dtype).flatten(2)[0].T
         self.transformer = FoldedTransformer(mask_decoder.transformer, position, group)
+        self.transform = torch.compile(self.transformer) if compile else self.transformer
         self._fold_upscaling(
             mask_decoder.output_upscaling, self.transformer.beta, upscale_dtype or self.dtype
         )
@@ -125,9 +128,8 @@ class FoldedDecoder:
         sparse, _ = self.prompt_encoder(points=points, boxes=boxes, masks=None)
         outputs = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
         outputs = outputs.expand(len(sparse), -1, -1)
-        tokens, states = self.transformer(
-            image.depths, torch.cat([outputs, sparse.to(self.dtype)], dim=1)
-        )
+        start = torch.cat([outputs, sparse.to(self.dtype)], dim=1)
+        tokens, states = self.transform(image.depths, start)
         chosen = slice(1, None) if multimask_output else slice(0, 1)
         masks = range(decoder.num_mask_tokens)[chosen]
         hyper = [decoder.output_hypernetworks_mlps[i](tokens[:, 1 + i]) for i in masks]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any, Protocol, runtime_checkable
@@ -64,6 +64,9 @@ class Segmenter(Protocol):
     def embed(self, image: UInt8[np.ndarray, "H W 3"]) -> Embedding:
         """Run the encoder, unless this very image was embedded a moment ago."""
 
+    def prefetch(self, images: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> None:
+        """Embed images that are asked for next, several per batch where that is faster."""
+
     def predict(
         self,
         embedding: Embedding,
@@ -97,6 +100,8 @@ class SamSegmenter:
         architecture: one of `alps.sam.build.ARCHITECTURES`.
         checkpoint: path of other weights of the same network; None takes the official ones.
         device: "auto" is the first GPU, else the CPU.
+        compile: let torch.compile fuse encoder and decoder: a minute at the start, then faster on
+            a GPU and not on a CPU.
         keep: embeddings kept, newest first, so that masks and features of an image share them;
             4 MB each.
 
@@ -109,6 +114,7 @@ class SamSegmenter:
         *,
         checkpoint: str | None = None,
         device: str = "auto",
+        compile: bool = False,  # noqa: A002 - torch's own word
         keep: int = 64,
     ) -> None:
         self.architecture = architecture
@@ -116,6 +122,7 @@ class SamSegmenter:
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         self.device = torch.device(device)
+        self.compile = compile
         self.keep = keep
         self._embeddings: OrderedDict[bytes, Embedding] = OrderedDict()
         self._prepared: tuple[Embedding, PreparedImage] | None = None
@@ -127,6 +134,7 @@ class SamSegmenter:
             "sam.architecture": self.architecture,
             "sam.sha256": weights_sha256(self.weights),
             "sam.device": self.device.type,
+            "sam.compile": self.compile,
         }
 
     @cached_property
@@ -136,27 +144,46 @@ class SamSegmenter:
         load_sam_state(sam, self.architecture, load_weights(self.weights))
         if isinstance(sam.image_encoder, MobileEncoder):
             sam.image_encoder.fold()
+        if self.compile:
+            sam.image_encoder.compile()
         return sam.requires_grad_(False).to(self.device)
 
-    @torch.inference_mode()
     def embed(self, image: UInt8[np.ndarray, "H W 3"]) -> Embedding:
         """Resize the long side to 1024, normalise, pad, encode; remembers the last ``keep``."""
-        digest = hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16)
-        digest.update(str(image.shape).encode())
-        key = digest.digest()
-        if key not in self._embeddings:
-            self._embeddings[key] = self._encode(image)
-            while len(self._embeddings) > self.keep:
-                self._embeddings.popitem(last=False)
-        self._embeddings.move_to_end(key)
-        return self._embeddings[key]
+        return self._embed([image])[0]
 
-    def _encode(self, image: UInt8[np.ndarray, "H W 3"]) -> Embedding:
-        resized = ResizeLongestSide(self.model.image_encoder.img_size).apply_image(image)
-        pixels = torch.as_tensor(resized, device=self.device).permute(2, 0, 1)[None]
-        features = self.model.image_encoder(self.model.preprocess(pixels))[0]
-        height, width = image.shape[:2]
-        return Embedding(features, (height, width), (resized.shape[0], resized.shape[1]))
+    def prefetch(self, images: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> None:
+        """Embed images that are asked for next, as many as are kept for certain."""
+        self._embed(images[: self.keep // 2])
+
+    @torch.inference_mode()
+    def _embed(self, images: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> list[Embedding]:
+        keys = [_digest(image) for image in images]
+        new = {k: im for k, im in zip(keys, images, strict=True) if k not in self._embeddings}
+        # One at a time on a CPU: a batch would be no faster, and round differently.
+        size = 1 if self.device.type == "cpu" else 8
+        for start in range(0, len(new), size):
+            batch = list(new)[start : start + size]
+            encoded = self._encode([new[key] for key in batch])
+            self._embeddings.update(zip(batch, encoded, strict=True))
+        for key in keys:
+            self._embeddings.move_to_end(key)
+        found = [self._embeddings[key] for key in keys]
+        while len(self._embeddings) > self.keep:
+            self._embeddings.popitem(last=False)
+        return found
+
+    def _encode(self, images: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> list[Embedding]:
+        resize = ResizeLongestSide(self.model.image_encoder.img_size)
+        resized = [resize.apply_image(image) for image in images]
+        pixels = [torch.as_tensor(r, device=self.device).permute(2, 0, 1)[None] for r in resized]
+        inputs = torch.cat([self.model.preprocess(p) for p in pixels])
+        return [
+            Embedding(features, (image.shape[0], image.shape[1]), (r.shape[0], r.shape[1]))
+            for features, image, r in zip(
+                self.model.image_encoder(inputs), images, resized, strict=True
+            )
+        ]
 
     @torch.inference_mode()
     def predict(
@@ -196,10 +223,13 @@ class SamSegmenter:
         """The exact decoder, and one that upscales in bfloat16; they share prepared images."""
         parts = self.model.prompt_encoder, self.model.mask_decoder
         group = 2 if self.device.type == "cpu" else 64
-        exact = FoldedDecoder(*parts, group=group)
+        exact = FoldedDecoder(*parts, group=group, compile=self.compile)
         if not has_bfloat16(self.device):
             return exact, exact
-        return exact, FoldedDecoder(*parts, upscale_dtype=torch.bfloat16, group=group)
+        fast = FoldedDecoder(
+            *parts, upscale_dtype=torch.bfloat16, group=group, compile=self.compile
+        )
+        return exact, fast
 
     def _prepare(self, embedding: Embedding) -> PreparedImage:
         if self._prepared is None or self._prepared[0] is not embedding:
@@ -231,6 +261,12 @@ class SamSegmenter:
         return torch.tensor([w / width, h / height], device=self.device)
 
 
+def _digest(image: UInt8[np.ndarray, "H W 3"]) -> bytes:
+    digest = hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16)
+    digest.update(str(image.shape).encode())
+    return digest.digest()
+
+
 def has_bfloat16(device: torch.device) -> bool:
     """Whether the device multiplies bfloat16 matrices faster than float32 ones."""
     if device.type == "cuda":
@@ -250,7 +286,10 @@ def _check_inside(xy: Float32[np.ndarray, "P 2"], size: tuple[int, int]) -> None
 
 @lru_cache(maxsize=1)
 def load_segmenter(
-    architecture: str, checkpoint: str | None = None, device: str = "auto"
+    architecture: str,
+    checkpoint: str | None = None,
+    device: str = "auto",
+    compile: bool = False,  # noqa: A002
 ) -> SamSegmenter:
     """The one segmenter of this process: mask source and features share it and its embeddings."""
-    return SamSegmenter(architecture, checkpoint=checkpoint, device=device)
+    return SamSegmenter(architecture, checkpoint=checkpoint, device=device, compile=compile)

@@ -33,6 +33,9 @@ class Blobs:
     def embed(self, image):
         raise NotImplementedError
 
+    def prefetch(self, images):
+        raise NotImplementedError
+
     def logits(self, x, y):
         generator = torch.Generator().manual_seed(int(x) * 1000 + int(y) + self.seed * 7)
         coarse = torch.randn(1, 3, 9, 9, generator=generator) * 6

@@ -1,5 +1,8 @@
 """The folded decoder against segment_anything's, with random weights: every path, small."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from segment_anything.build_sam import _build_sam
@@ -95,3 +98,35 @@ def test_bfloat16_logits_are_near(sam, embedding):
     x, y = exact.upscale(a, every), fast.upscale(b, every)
     assert y.dtype == torch.float32
     assert (x - y).abs().mean() < 0.02 * x.abs().mean()
+
+
+COMPILED = """
+import functools, torch
+from segment_anything.build_sam import _build_sam
+from alps.sam.decoder import FoldedDecoder
+
+torch.set_num_threads(1)
+torch.manual_seed(0)
+sam = _build_sam(48, 2, 2, [1]).eval().requires_grad_(False)
+plain = FoldedDecoder(sam.prompt_encoder, sam.mask_decoder)
+torch.compile = functools.partial(torch.compile, backend="eager")
+compiled = FoldedDecoder(sam.prompt_encoder, sam.mask_decoder, compile=True)
+image = plain.prepare(torch.randn(1, 256, 64, 64))
+points = torch.rand(3, 1, 2) * 1024, torch.ones(3, 1, dtype=torch.int)
+a, b = (decoder.decode(image, points=points) for decoder in (plain, compiled))
+torch.testing.assert_close(a.iou, b.iou)
+keep = torch.ones_like(a.iou, dtype=torch.bool)
+torch.testing.assert_close(plain.upscale(a, keep), compiled.upscale(b, keep))
+assert compiled.transform is not compiled.transformer
+"""
+
+
+def test_compiled_graphs_are_equal():
+    """What torch.compile captures, without the minute of code generation.
+
+    In a process of its own: it cannot trace the checks of shapes that the tests switch on.
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", COMPILED], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

@@ -164,15 +164,42 @@ def test_the_last_embeddings_are_kept(plot):
     segmenter = SamSegmenter("mobile", keep=2)
     calls = []
 
-    def encode(image):
-        calls.append(image.shape)
-        return Embedding(torch.zeros(256, 64, 64), image.shape[:2], (1024, 1024))
+    def encode(images):
+        calls.extend(image.shape for image in images)
+        return [Embedding(torch.zeros(256, 64, 64), im.shape[:2], (1024, 1024)) for im in images]
 
     segmenter._encode = encode
     a, b, c = plot.image[:100], plot.image[100:200], plot.image[200:300]
     for image in (a, b, a, b, c, b, a):
         segmenter.embed(image)
     assert len(calls) == 4  # a, b, c, and a again after c pushed it out
+
+
+def test_prefetched_images_are_encoded_in_batches_on_a_gpu(plot):
+    segmenter = SamSegmenter("mobile", keep=64)
+    segmenter.device = torch.device("meta")  # stands for a GPU: only the CPU takes one at a time
+    batches = []
+
+    def encode(images):
+        batches.append(len(images))
+        return [Embedding(torch.zeros(256, 64, 64), im.shape[:2], (1024, 1024)) for im in images]
+
+    segmenter._encode = encode
+    crops = [plot.image[i : i + 50] for i in range(0, 200, 20)]
+    segmenter.prefetch([*crops, crops[0]])
+    for crop in crops:
+        segmenter.embed(crop)
+    assert batches == [8, 2]
+
+
+def test_images_of_a_batch_are_embedded_as_alone(segmenter, plot):
+    images = [plot.image[:300], plot.image[:, :200]]
+    with torch.inference_mode():
+        together = segmenter._encode(images)
+        alone = [segmenter._encode([image])[0] for image in images]
+    for a, b in zip(together, alone, strict=True):
+        assert (a.size, a.input_size) == (b.size, b.input_size)
+        torch.testing.assert_close(a.features, b.features, rtol=1e-3, atol=1e-4)
 
 
 def test_the_official_checkpoint_loads_strictly():
