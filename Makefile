@@ -32,7 +32,7 @@ format: $(SETUP)
 	$(BIN)/ruff format .
 
 bench: $(SETUP)
-	$(BIN)/python -m benchmarks.sam
+	for name in sam pooling painting kmeans; do $(BIN)/python -m benchmarks.$$name || exit; done
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache build dist

@@ -53,7 +53,7 @@ class AutoMasks:
 
     segmenter: Segmenter
     points_per_side: int = 32
-    points_per_batch: int = 32
+    points_per_batch: int = 16
     pred_iou_thresh: float = 0.88
     stability_score_thresh: float = 0.95
     stability_score_offset: float = 1.0

@@ -29,7 +29,7 @@ Box = tuple[int, int, int, int]
 #: float32.
 DOUBT = 0.01
 #: Bytes of logits kept of a window's candidates; beyond, they are decoded again when needed.
-BUDGET = 64 << 20
+BUDGET = 16 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,1 @@
+"""Speed and quality, each against a peer in the same run; the results are in README.md."""

@@ -1,0 +1,134 @@
+"""What the benchmarks share: images, CPU seconds of interleaved rounds, spreads, tables."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from rich.console import Console
+from rich.table import Table
+from segment_anything import SamAutomaticMaskGenerator
+from segment_anything.modeling import Sam
+
+from alps.images.read import read_image
+from alps.images.sample import SampleImages
+
+#: Left upper corner of the 1024 × 1024 pixels that are taken of DOTA's P0706, a marina.
+MARINA_X, MARINA_Y = 64, 128
+console = Console(width=120)
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Median, least and greatest of a few rounds."""
+
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: Sequence[float] | Float[np.ndarray, " n"]) -> Spread:
+        """Of one number a round."""
+        return cls(float(np.median(values)), float(np.min(values)), float(np.max(values)))
+
+    def __str__(self) -> str:
+        places = 1 if self.median >= 10 else 2
+        return f"{self.median:.{places}f} ({self.low:.{places}f}-{self.high:.{places}f})"
+
+
+def ratio(peer: Sequence[float], ours: Sequence[float]) -> Spread:
+    """How many times as long the peer takes, of each round."""
+    return Spread.of(np.array(peer) / np.array(ours))
+
+
+def cpu_seconds(work: Callable[[], Any]) -> tuple[Any, float]:
+    """The result, and the CPU seconds of all threads: on a shared machine wall time says little."""
+    start = time.process_time()
+    result = work()
+    return result, time.process_time() - start
+
+
+def interleave(
+    peers: Mapping[str, Callable[[], Any]], rounds: int
+) -> tuple[dict[str, Any], dict[str, list[float]]]:
+    """One peer after the other, so many rounds: the last results, the seconds of each round.
+
+    Every round starts with another peer, so that none always runs on a warm cache.
+    """
+    names = list(peers)
+    results: dict[str, Any] = {}
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    for start in range(rounds):
+        for name in names[start % len(names) :] + names[: start % len(names)]:
+            results[name], spent = cpu_seconds(peers[name])
+            seconds[name].append(spent)
+    return results, seconds
+
+
+def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print a table, the first column to the left and the others to the right."""
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="right" if i else "left")
+    for row in rows:
+        table.add_row(*(str(cell) for cell in row))
+    console.print(table)
+
+
+def arguments(description: str) -> argparse.ArgumentParser:
+    """The options that every benchmark has."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument(
+        "--data", type=Path, default=Path("../shared/data"), help="holds dota/, vhr10/, potsdam224/"
+    )
+    parser.add_argument(
+        "--full", action="store_true", help="measure whole what is scaled otherwise"
+    )
+    return parser
+
+
+def one_thread() -> None:
+    """Of PyTorch and of faiss: ratios of one thread are what a shared machine can measure."""
+    torch.set_num_threads(1)
+    faiss.omp_set_num_threads(1)
+
+
+def load_images(data: Path) -> dict[str, UInt8[np.ndarray, "H W 3"]]:
+    """Two DOTA images, a marina and a car park; without them two of the sample's plots."""
+    dota = data / "dota/images"
+    if not dota.is_dir():
+        console.print(f"{dota} is not there: the sample images are taken instead")
+        return dict(list(sample_images().items())[:2])
+    marina = read_image(dota / "P0706.png")
+    marina = marina[MARINA_Y : MARINA_Y + 1024, MARINA_X : MARINA_X + 1024]
+    return {"P0706": np.ascontiguousarray(marina), "P1888": read_image(dota / "P1888.png")}
+
+
+def sample_images() -> dict[str, UInt8[np.ndarray, "H W 3"]]:
+    """The plots of `alps.images.sample`, cut to one tile."""
+    images = SampleImages("data/sample")
+    return {
+        record.image_id: np.ascontiguousarray(images.read(record).image[:1024, :1024])
+        for record in images.records()
+    }
+
+
+def stock_generator(
+    sam: Sam, points: Float[np.ndarray, "P 2"], batch: int
+) -> SamAutomaticMaskGenerator:
+    """segment_anything's generator, prompted with points in units of the image."""
+    return SamAutomaticMaskGenerator(
+        sam,
+        points_per_side=None,
+        point_grids=[points],
+        points_per_batch=batch,
+        output_mode="coco_rle",
+    )
