@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import chain
 
@@ -126,10 +127,14 @@ class Proposer:
         candidates = []
         budget = BUDGET
         # PyTorch's own threads are counted per thread.
-        with ThreadPoolExecutor(
-            self.threads, initializer=torch.set_num_threads, initargs=(1,)
-        ) as pool:
-            for candidate in chain.from_iterable(pool.map(self._decode_batch, starts)):
+        with ExitStack() as stack:
+            run: Callable[..., Iterator[list[Candidate]]] = map
+            if self.threads > 1:  # a pool of one would only keep a heap of its own
+                pool = ThreadPoolExecutor(
+                    self.threads, initializer=torch.set_num_threads, initargs=(1,)
+                )
+                run = stack.enter_context(pool).map
+            for candidate in chain.from_iterable(run(self._decode_batch, starts)):
                 budget -= candidate.nbytes
                 candidates.append(candidate if budget > 0 else replace(candidate, patch=None))
         return candidates
