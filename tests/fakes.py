@@ -25,6 +25,7 @@ class ColorSegmenter:
     """
 
     embedded: int = 0
+    points_per_batch: int = 32
     identity: Mapping[str, Any] = field(default_factory=lambda: {"sam.architecture": "color"})
     _cache: dict[bytes, Embedding] = field(default_factory=dict)
 

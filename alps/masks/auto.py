@@ -32,7 +32,8 @@ class AutoMasks:
     Args:
         segmenter: the SAM.
         points_per_side: the grid has this number squared of points per tile.
-        points_per_batch: prompts decoded at once; give 256 and more on a GPU.
+        points_per_batch: prompts decoded at once; None lets the segmenter choose: 16 on a CPU, what
+            the memory holds on a GPU.
         pred_iou_thresh: lowest mask quality, as predicted by SAM.
         stability_score_thresh: lowest IoU of the masks cut at ± ``stability_score_offset``.
         stability_score_offset: in logits.
@@ -53,7 +54,7 @@ class AutoMasks:
 
     segmenter: Segmenter
     points_per_side: int = 32
-    points_per_batch: int = 16
+    points_per_batch: int | None = None
     pred_iou_thresh: float = 0.88
     stability_score_thresh: float = 0.95
     stability_score_offset: float = 1.0
@@ -112,7 +113,7 @@ class AutoMasks:
             self.segmenter,
             self.segmenter.embed(sample.image[crop.y0 : crop.y1, crop.x0 : crop.x1]),
             points,
-            points_per_batch=self.points_per_batch,
+            points_per_batch=self.points_per_batch or self.segmenter.points_per_batch,
             thresholds=self._thresholds(tile),
             fast=self.fast,
             threads=self.threads,

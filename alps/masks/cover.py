@@ -45,7 +45,7 @@ class CoverMasks(AutoMasks):
                 self.segmenter,
                 self.segmenter.embed(sample.image[tile.y0 : tile.y1, tile.x0 : tile.x1]),
                 bare,
-                points_per_batch=self.points_per_batch,
+                points_per_batch=self.points_per_batch or self.segmenter.points_per_batch,
                 thresholds=replace(
                     self._thresholds(tile),
                     pred_iou_thresh=pred_iou_thresh,

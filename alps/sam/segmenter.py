@@ -22,6 +22,10 @@ from alps.sam.decoder import FoldedDecoder, PreparedImage
 from alps.sam.mobile import MobileEncoder
 from alps.weights import load_weights, weights_sha256
 
+#: What decoding takes for each prompt of a batch, at most: the factors of its image tokens (98 rows
+#: of 4096), three times that for the products, and its logits at low resolution.
+PROMPT_BYTES = 16 << 20
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Embedding:
@@ -60,6 +64,10 @@ class Segmenter(Protocol):
     @property
     def identity(self) -> Mapping[str, Any]:
         """The settings that change masks and embeddings."""
+
+    @property
+    def points_per_batch(self) -> int:
+        """How many prompts to predict at once."""
 
     def embed(self, image: UInt8[np.ndarray, "H W 3"]) -> Embedding:
         """Run the encoder, unless this very image was embedded a moment ago."""
@@ -136,6 +144,14 @@ class SamSegmenter:
             "sam.device": self.device.type,
             "sam.compile": self.compile,
         }
+
+    @property
+    def points_per_batch(self) -> int:
+        """16 on a CPU; on a GPU as many as half its free memory holds, up to 1024."""
+        if self.device.type == "cpu":
+            return 16
+        free, _ = torch.cuda.mem_get_info(self.device)
+        return int(min(max(free // 2 // PROMPT_BYTES, 16), 1024))
 
     @cached_property
     def model(self) -> Sam:

@@ -25,6 +25,7 @@ class Blobs:
     """Three nested, ragged discs around each point, the same for the same point."""
 
     identity = {}  # noqa: RUF012
+    points_per_batch = 7
 
     def __init__(self, seed):
         self.seed = seed

@@ -192,6 +192,15 @@ def test_prefetched_images_are_encoded_in_batches_on_a_gpu(plot):
     assert batches == [8, 2]
 
 
+@pytest.mark.parametrize(("free_gib", "prompts"), [(0, 16), (2, 64), (8, 256), (139, 1024)])
+def test_the_batch_follows_the_memory_of_a_gpu(monkeypatch, free_gib, prompts):
+    segmenter = SamSegmenter("mobile", device="cpu")
+    assert segmenter.points_per_batch == 16
+    segmenter.device = torch.device("cuda")
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (free_gib << 30, 139 << 30))
+    assert segmenter.points_per_batch == prompts
+
+
 def test_images_of_a_batch_are_embedded_as_alone(segmenter, plot):
     images = [plot.image[:300], plot.image[:, :200]]
     with torch.inference_mode():
