@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -14,6 +15,7 @@ from jaxtyping import Float, Float32, Int32
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from alps import __version__
 from alps.errors import ImageError
 from alps.manifest import write_manifest
 from alps.paint import covered, ignore_index_for, paint
@@ -36,7 +38,7 @@ from alps.types import (
 log = logging.getLogger(__name__)
 
 #: Recorded in store.json: the libraries that decide what masks and classes come out.
-LIBRARIES = ("alps", "torch", "torchvision", "timm", "segment-anything-py", "faiss-cpu", "numpy")
+LIBRARIES = ("torch", "torchvision", "timm", "segment-anything-py", "faiss-cpu", "numpy")
 
 #: Images read before the first is segmented, so that a GPU encodes several at once.
 AHEAD, AHEAD_PIXELS = 8, 1 << 24
@@ -125,7 +127,7 @@ def label(
         },
         num_classes=assign.num_classes,
         ignore_index=ignore_index_for(assign.num_classes),
-        versions={library: version(library) for library in LIBRARIES},
+        versions=_versions(),
         shard_size=shard_size,
         overwrite=overwrite,
     )
@@ -258,6 +260,15 @@ def assign_shard(shard: int, *, store: LabelStore, assign: Assigner, clusters: C
             index_map = paint(found, ids, store.info.ignore_index)
             store.write_annotation(record, index_png(index_map, colors, store.info.ignore_index))
     store.write_labels(shard, category_id, distance)
+
+
+def _versions() -> dict[str, str]:
+    """Of what is installed: a clone need not be, and faiss-gpu may stand in for faiss-cpu."""
+    found = {"alps": __version__}
+    for library in LIBRARIES:
+        with suppress(PackageNotFoundError):
+            found[library] = version(library)
+    return found
 
 
 def _status(sample: Sample, masks: Masks) -> ImageStatus:
