@@ -59,7 +59,7 @@ def one_line_errors(*config_errors: type[Exception]) -> Iterator[None]:
     except KeyboardInterrupt:
         sys.stderr.write("\ninterrupted: finished shards are kept, the same command resumes\n")
         sys.exit(130)
-    except Exception as error:
+    except Exception as error:  # the classes are not known before; all others go on below
         if not isinstance(error, (AlpsError, *config_errors)):
             raise
         if os.environ.get("ALPS_TRACEBACK"):

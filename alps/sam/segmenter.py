@@ -305,7 +305,7 @@ def load_segmenter(
     architecture: str,
     checkpoint: str | None = None,
     device: str = "auto",
-    compile: bool = False,  # noqa: A002
+    compile: bool = False,  # noqa: A002 - torch's own word
 ) -> SamSegmenter:
     """The one segmenter of this process: mask source and features share it and its embeddings."""
     return SamSegmenter(architecture, checkpoint=checkpoint, device=device, compile=compile)

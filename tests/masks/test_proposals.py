@@ -24,7 +24,7 @@ OPEN = Thresholds(
 class Blobs:
     """Three nested, ragged discs around each point, the same for the same point."""
 
-    identity = {}  # noqa: RUF012
+    identity = {}  # noqa: RUF012 - read only
     points_per_batch = 7
 
     def __init__(self, seed):
@@ -32,10 +32,10 @@ class Blobs:
         self.decoded = 0
 
     def embed(self, image):
-        raise NotImplementedError
+        raise AssertionError("a Proposer gets its embedding")
 
     def prefetch(self, images):
-        raise NotImplementedError
+        raise AssertionError("a Proposer gets its embedding")
 
     def logits(self, x, y):
         generator = torch.Generator().manual_seed(int(x) * 1000 + int(y) + self.seed * 7)
