@@ -16,12 +16,28 @@ class ConfigError(AlpsError):
     """A configuration value is missing, unknown or contradicts another one."""
 
 
+class CheckpointError(AlpsError):
+    """A checkpoint is of another net, or cannot be read."""
+
+
 class DatasetNotFound(AlpsError):
     """A dataset is not where the configuration says; the message says where to get it."""
 
 
+class DivergedError(AlpsError):
+    """The loss is not finite any more."""
+
+
 class ImageError(AlpsError):
-    """One image cannot be used; labelling reports, counts and skips it."""
+    """One image cannot be used; it is reported, counted and skipped."""
+
+
+class LabelError(AlpsError):
+    """A label contradicts its image or the classes: seldom one file alone, so the run stops."""
+
+
+class MissingPackage(AlpsError):
+    """An optional package is not installed; the message names the extra that brings it."""
 
 
 class PromptError(AlpsError):

@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Int, Int64, UInt8
+from jaxtyping import Bool, Float, Float32, Int, Int64, UInt8, UInt16
 
 from alps import rle
 from alps.errors import ImageError
@@ -170,6 +170,22 @@ class ImageSet(Protocol):
 
     def read(self, record: ImageRecord) -> Sample:
         """Decode one image; raises `ImageError` when it cannot be used."""
+
+
+@runtime_checkable
+class LabelledSet(ImageSet, Protocol):
+    """Images with a class per pixel: ground truth, or a label store."""
+
+    ignore_index: int  # the pixel value that is neither learnt nor scored
+    protocol: str  # how scores on this set are to be read, in a line
+
+    def categories(self) -> list[Category]:
+        """The classes; the id is the pixel value."""
+
+    def read_target(
+        self, record: ImageRecord
+    ) -> UInt8[np.ndarray, "H W"] | UInt16[np.ndarray, "H W"]:
+        """The index map of one image; raises `LabelError` when it cannot be used."""
 
 
 @runtime_checkable

@@ -1,0 +1,153 @@
+"""A labelled image set as a torch dataset; the one place where labels are checked."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Int32, Int64, UInt8, UInt16
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from alps.datasets.sampler import Draw
+from alps.errors import ImageError, LabelError
+from alps.types import ImageRecord, LabelledSet
+
+logger = logging.getLogger(__name__)
+
+#: Training ends where so many images in a row cannot be read: the disk is gone, not a file.
+MAX_UNREADABLE = 20
+
+Image = UInt8[Tensor, "3 H W"]  # RGB
+#: As small as the set's values allow, for the way from the workers.
+Target = UInt8[Tensor, "H W"] | Int32[Tensor, "H W"]
+Transform = Callable[[Image, Target], tuple[Image, Target]]
+
+
+class Example(NamedTuple):
+    """One image and its target."""
+
+    image: Image
+    target: Target
+    image_id: str
+
+
+class Batch(NamedTuple):
+    """Examples of one size."""
+
+    image: UInt8[Tensor, "B 3 H W"]
+    target: Int64[Tensor, "B H W"]
+    image_ids: list[str]
+
+
+def collate(examples: list[Example]) -> Batch:
+    """Stack examples of one size."""
+    return Batch(
+        torch.stack([example.image for example in examples]),
+        torch.stack([example.target for example in examples]).long(),
+        [example.image_id for example in examples],
+    )
+
+
+class SegmentationDataset(Dataset[Example]):
+    """Images with their targets, checked.
+
+    ``dataset[draw]`` is for training: the draw's seed decides on all that is random, and torch's
+    own generator is left as it was. An image that cannot be read is reported once, and the next one
+    that can be takes its place. ``dataset[index]`` is for evaluation, where another image in its
+    place would falsify the score: it raises `ImageError`.
+
+    Args:
+        images: where they are read.
+        records: those to use.
+        transform: of image and target together.
+    """
+
+    def __init__(
+        self,
+        images: LabelledSet,
+        records: Sequence[ImageRecord],
+        transform: Transform | None = None,
+    ) -> None:
+        self.images = images
+        self.records = records
+        self.transform = transform
+        self.unreadable: set[str] = set()  # files met by this process
+        self._num_classes = len(images.categories())
+        highest = max(self._num_classes - 1, images.ignore_index)
+        self._dtype = np.uint8 if images.ignore_index >= 0 and highest < 256 else np.int32
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, draw: Draw | int) -> Example:
+        """One example.
+
+        Raises:
+            ImageError: the image cannot be read; for a draw: nor can those after it.
+            LabelError: the label contradicts its image or the classes.
+        """
+        if not isinstance(draw, Draw):
+            return self._transformed(self._read(self.records[draw]))
+        with torch.random.fork_rng(devices=()):
+            torch.default_generator.manual_seed(draw.seed)  # torch.manual_seed also seeds the GPUs
+            return self._transformed(self._read_from(draw.index))
+
+    def _transformed(self, example: Example) -> Example:
+        if self.transform is None:
+            return example
+        image, target = self.transform(example.image, example.target)
+        return Example(image, target, example.image_id)
+
+    def _read_from(self, index: int) -> Example:
+        """The first image from ``index`` on that can be read."""
+        tries = min(MAX_UNREADABLE, len(self))
+        for i in range(index, index + tries):
+            record = self.records[i % len(self)]
+            try:
+                return self._read(record)
+            except ImageError as error:
+                last = error
+                if record.file_name not in self.unreadable:
+                    self.unreadable.add(record.file_name)
+                    logger.warning(
+                        "%s; the next image takes its place (%d unreadable so far)",
+                        error,
+                        len(self.unreadable),
+                    )
+        raise ImageError(
+            f"{tries} images of {self.images.name} in a row cannot be read; check "
+            f"{self.images.root}; the last: {last}"
+        ) from last
+
+    def _read(self, record: ImageRecord) -> Example:
+        sample = self.images.read(record)
+        target = self.images.read_target(record)
+        label = f"the label of {record.file_name} in {self.images.root}"
+        if target.shape != sample.size:
+            raise LabelError(
+                f"{label} has (height, width) = {target.shape}, its image {sample.size}; expected "
+                "one size: cut or export them again together"
+            )
+        self._check_values(target, label)
+        return Example(
+            torch.tensor(sample.image).permute(2, 0, 1),  # channels last, which resizes faster
+            torch.from_numpy(target.astype(self._dtype)),
+            sample.image_id,
+        )
+
+    def _check_values(
+        self, target: UInt8[np.ndarray, "H W"] | UInt16[np.ndarray, "H W"], label: str
+    ) -> None:
+        classes, ignore_index = self._num_classes, self.images.ignore_index
+        wrong = target[(target >= classes) & (target != ignore_index)]
+        if wrong.size:
+            values = ", ".join(map(str, np.unique(wrong)[:5]))
+            raise LabelError(
+                f"{label} holds the value {values} at {wrong.size} pixels; expected 0 to "
+                f"{classes - 1} ({classes} classes) or {ignore_index} (ignored); correct the "
+                "label, or dataset.classes"
+            )

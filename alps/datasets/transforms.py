@@ -1,0 +1,166 @@
+"""Random views of an image and its target: scale, crop, flips, quarter turns, colours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Float64, Integer, UInt8
+from torch import Tensor
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional as F
+
+#: Widest changes of brightness, contrast and saturation (factors 1 ± this), and of hue (turns).
+JITTER = (0.3, 0.3, 0.3, 0.05)
+#: Windows tried in search of one that no class fills.
+TRIES = 10
+#: RGB to luma and two chroma axes (NTSC's YIQ). Gray has no chroma, turned or not.
+YIQ = np.array([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
+
+
+class TrainTransform:
+    """A random square of the scaled image, in random pose and colours, uint8 as it came.
+
+    What is drawn is the window of the source and only this is resized: the same as to resize all
+    and then crop, up to the rounding of the window to whole source pixels, at a fraction of the
+    cost. An image smaller than the crop lies somewhere on a ground of ``fill``, which is ignored.
+    All random numbers come from torch's default generator.
+
+    Args:
+        crop: side of the result, pixels.
+        scale: range of the factor, uniform.
+        scale_p: probability to scale at all.
+        flip_p: probability of each of the two flips.
+        rot90: whether to turn by a random number of quarters: overhead images have no top.
+        photometric_p: probability to change the colours, within `JITTER`.
+        cat_max_ratio: windows are drawn again, up to `TRIES` times, where one class has more than
+            this share of the labelled pixels (mmsegmentation's ``RandomCrop``); 1: never.
+        fill: RGB beyond the image; ImageNet's mean, which the normalisation turns into 0.
+        ignore_index: target beyond the image.
+    """
+
+    def __init__(
+        self,
+        *,
+        crop: int,
+        scale: Sequence[float] = (0.5, 2.0),
+        scale_p: float = 1.0,
+        flip_p: float = 0.5,
+        rot90: bool = True,
+        photometric_p: float = 0.5,
+        cat_max_ratio: float = 0.75,
+        fill: Sequence[int] = (124, 116, 104),
+        ignore_index: int,
+    ) -> None:
+        self.crop = crop
+        self.scale = scale
+        self.scale_p = scale_p
+        self.flip_p = flip_p
+        self.rot90 = rot90
+        self.photometric_p = photometric_p
+        self.cat_max_ratio = cat_max_ratio
+        self.fill = fill
+        self.ignore_index = ignore_index
+
+    def __call__(
+        self, image: UInt8[Tensor, "3 H W"], target: Integer[Tensor, "H W"]
+    ) -> tuple[UInt8[Tensor, "3 S S"], Integer[Tensor, "S S"]]:
+        """One random view."""
+        image, target = self._scaled_crop(image, target)
+        if _chance(self.photometric_p):
+            image = _jitter(image)
+        image, target = self._pad(image, target)
+        for axis in (-1, -2):
+            if _chance(self.flip_p):
+                image, target = image.flip(axis), target.flip(axis)
+        if self.rot90:
+            quarters = _randint(4)
+            image, target = (torch.rot90(x, quarters, (-2, -1)) for x in (image, target))
+        return image, target
+
+    def _scaled_crop(
+        self, image: UInt8[Tensor, "3 H W"], target: Integer[Tensor, "H W"]
+    ) -> tuple[UInt8[Tensor, "3 h w"], Integer[Tensor, "h w"]]:
+        """At most ``crop`` × ``crop``."""
+        ratio = _uniform(*self.scale) if _chance(self.scale_p) else 1.0
+        side = max(1, round(self.crop / ratio))  # of the window, in source pixels
+        height, width = (min(side, length) for length in target.shape)
+        for _ in range(TRIES):
+            top = _randint(target.shape[0] - height + 1)
+            left = _randint(target.shape[1] - width + 1)
+            window = (..., slice(top, top + height), slice(left, left + width))
+            if self._is_mixed(target[window]):
+                break
+        image, target = image[window], target[window]
+        size = [max(1, round(length * self.crop / side)) for length in (height, width)]
+        if size != [height, width]:
+            # v2's mask kernel takes torch's "nearest", which is half a pixel off the image's grid.
+            nearest = InterpolationMode.NEAREST_EXACT
+            image = F.resize(image, size, antialias=True)
+            target = F.resize(target[None], size, interpolation=nearest)[0]
+        return image, target
+
+    def _is_mixed(self, target: Integer[Tensor, "h w"]) -> bool:
+        if self.cat_max_ratio >= 1:
+            return True
+        some = target[::4, ::4]  # enough to tell
+        counts = torch.bincount(some[some != self.ignore_index])
+        return bool((counts <= self.cat_max_ratio * counts.sum()).all()) and counts.numel() > 0
+
+    def _pad(
+        self, image: UInt8[Tensor, "3 h w"], target: Integer[Tensor, "h w"]
+    ) -> tuple[UInt8[Tensor, "3 S S"], Integer[Tensor, "S S"]]:
+        height, width = target.shape
+        if (height, width) == (self.crop, self.crop):
+            return image, target
+        top, left = _randint(self.crop - height + 1), _randint(self.crop - width + 1)
+        borders = [left, top, self.crop - width - left, self.crop - height - top]
+        image = F.pad(image, borders, fill=list(self.fill))
+        return image, F.pad(target[None], borders, fill=self.ignore_index)[0]
+
+
+def _jitter(image: UInt8[Tensor, "3 H W"]) -> UInt8[Tensor, "3 H W"]:
+    """Change the colours at random, within `JITTER`."""
+    brightness, contrast, saturation = (_uniform(1 - width, 1 + width) for width in JITTER[:3])
+    hue = _uniform(-JITTER[3], JITTER[3])
+    pixels = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
+    matrix = color_matrix(pixels, brightness, contrast, saturation, hue)
+    return torch.from_numpy(cv2.transform(pixels, matrix)).permute(2, 0, 1)
+
+
+def color_matrix(
+    image: UInt8[np.ndarray, "H W 3"],
+    brightness: float,
+    contrast: float,
+    saturation: float,
+    hue: float,
+) -> Float64[np.ndarray, "3 4"]:
+    """The four changes of torchvision's ``ColorJitter`` as one affine map of RGB.
+
+    They commute: luma and gray are fixed points of saturation and hue, contrast is about the mean
+    luma of ``image``. In one map they are rounded and clipped once, and take a hundredth of the
+    time of ``adjust_hue``, which goes through HSV; here hue is a turn of the chroma, as in CSS's
+    ``hue-rotate``.
+    """
+    angle = 2 * np.pi * hue
+    turn = np.eye(3)
+    turn[1:, 1:] = [[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]
+    chroma = np.diag([1, saturation, saturation])
+    linear = brightness * contrast * np.linalg.inv(YIQ) @ chroma @ turn @ YIQ
+    offset = brightness * (1 - contrast) * YIQ[0] @ cv2.mean(image)[:3]
+    return np.column_stack([linear, np.full(3, offset)])
+
+
+def _uniform(low: float, high: float) -> float:
+    return low + (high - low) * torch.rand(()).item()
+
+
+def _chance(p: float) -> bool:
+    return torch.rand(()).item() < p
+
+
+def _randint(n: int) -> int:
+    """From 0 to n - 1."""
+    return int(torch.randint(n, ()))
