@@ -32,15 +32,27 @@ def main(cfg: DictConfig) -> None:
 
 def check(cfg: DictConfig) -> None:
     """Refuse what cannot be meant, before anything slow is imported."""
-    datasets = sorted(p.stem for p in Path(__file__).with_name("conf").glob("dataset/*.yaml"))
+    files = sorted(Path(__file__).with_name("conf").glob("dataset/*.yaml"))
+    datasets = "|".join(file.stem for file in files if not is_store(OmegaConf.load(file)))
     if OmegaConf.is_missing(cfg, "dataset"):
-        raise ConfigError(f"label.py needs a dataset: +dataset={'|'.join(datasets)}")
-    if not isinstance(HydraConfig.get().runtime.choices.get("dataset"), str):
+        raise ConfigError(f"label.py needs a dataset: +dataset={datasets}")
+    choice = HydraConfig.get().runtime.choices.get("dataset")
+    if not isinstance(choice, str):
         raise ConfigError("label.py takes one dataset a run; -m +dataset=a,b labels one by one")
+    if is_store(cfg.dataset):
+        raise ConfigError(
+            f"dataset={choice} is a label store: label.py makes them and train.py learns from "
+            f"them; label images, +dataset={datasets}"
+        )
     if missing := sorted(OmegaConf.missing_keys(cfg.dataset)):
         raise ConfigError(" and ".join(f"{key}=..." for key in missing) + " must be given")
     if cfg.overwrite not in (None, "masks", "features", "assign"):
         raise ConfigError(f"overwrite={cfg.overwrite}: choose masks, features or assign")
+
+
+def is_store(dataset: DictConfig) -> bool:
+    """Whether a dataset is what label.py writes, not what it reads."""
+    return str(dataset.get("_target_")).endswith(".StoredLabels")
 
 
 def run(cfg: DictConfig) -> None:

@@ -162,8 +162,13 @@ class Clusters:
 class ImageSet(Protocol):
     """Images that can be listed cheaply and read one by one."""
 
-    name: str
-    root: str
+    @property
+    def name(self) -> str:
+        """What the image set is called."""
+
+    @property
+    def root(self) -> str:
+        """The folder it lies in."""
 
     def records(self) -> list[ImageRecord]:
         """All images; raises `DatasetNotFound` when there are none."""
@@ -176,8 +181,13 @@ class ImageSet(Protocol):
 class LabelledSet(ImageSet, Protocol):
     """Images with a class per pixel: ground truth, or a label store."""
 
-    ignore_index: int  # the pixel value that is neither learnt nor scored
-    protocol: str  # how scores on this set are to be read, in a line
+    @property
+    def ignore_index(self) -> int:
+        """The pixel value that is neither learnt nor scored."""
+
+    @property
+    def protocol(self) -> str:
+        """How scores on this set are to be read, in a line."""
 
     def categories(self) -> list[Category]:
         """The classes; the id is the pixel value."""

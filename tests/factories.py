@@ -106,6 +106,115 @@ def create_samrs(root: Path, n: int = 3, size: tuple[int, int] = (64, 64)) -> No
         (base / "valid.txt").write_text(f"{stems[-1]}\n")
 
 
+def draw_labels(
+    size: tuple[int, int] = (64, 96), seed: int = 0, num_classes: int = 4
+) -> tuple[np.ndarray, np.ndarray]:
+    """A scene with a class per shape on ground of class 0.
+
+    Returns:
+        RGB uint8 (H, W, 3), and an index map uint8 (H, W) that holds every class.
+    """
+    image, masks = draw_scene(size, seed, 2 * num_classes)
+    labels = np.zeros(size, np.uint8)
+    for i, mask in enumerate(masks):
+        labels[mask] = i % num_classes
+    labels[0, :num_classes] = range(num_classes)
+    return image, labels
+
+
+def create_folder_pair(
+    root: Path,
+    n: int = 2,
+    size: tuple[int, int] = (64, 96),
+    num_classes: int = 4,
+    splits: tuple[str, ...] = ("train", "val"),
+) -> None:
+    """Write ``img_dir/<split>/<i>.jpg`` and index PNGs in ``ann_dir``; the last row is 255."""
+    for s, split in enumerate(splits):
+        for i in range(n):
+            image, labels = draw_labels(size, 10 * s + i, num_classes)
+            labels[-1] = 255
+            for folder, array, suffix in (("img_dir", image, "jpg"), ("ann_dir", labels, "png")):
+                path = root / folder / split / f"{i}.{suffix}"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(array).save(path)
+
+
+POTSDAM_COLORS = np.array(
+    [(255, 255, 255), (0, 0, 255), (0, 255, 255), (0, 255, 0), (255, 255, 0), (255, 0, 0)],
+    dtype=np.uint8,
+)
+
+
+def create_potsdam(
+    root: Path,
+    areas: tuple[str, ...] = ("2_10", "7_9", "2_13"),
+    size: tuple[int, int] = (96, 96),
+    eroded: bool = True,
+) -> dict[str, np.ndarray]:
+    """Write ISPRS Potsdam as it is unzipped; the eroded references have a black margin of 2 pixels.
+
+    Returns:
+        The index map of each area, clutter as 5.
+    """
+    maps = {}
+    for seed, area in enumerate(areas):
+        image, labels = draw_labels(size, seed, 6)
+        maps[area] = labels
+        color = POTSDAM_COLORS[labels]
+        inner = np.zeros_like(color)
+        inner[2:-2, 2:-2] = color[2:-2, 2:-2]
+        files = {"2_Ortho_RGB": (image, "RGB"), "5_Labels_all": (color, "label")}
+        if eroded:
+            files["5_Labels_all_noBoundary"] = (inner, "label_noBoundary")
+        for folder, (array, kind) in files.items():
+            path = root / folder / f"top_potsdam_{area}_{kind}.tif"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            tifffile.imwrite(path, array, photometric="rgb")
+    return maps
+
+
+ISAID_COLORS = np.array(
+    [
+        *((0, 0, 0), (0, 0, 63), (0, 63, 63), (0, 63, 0), (0, 63, 127), (0, 63, 191), (0, 63, 255)),
+        *((0, 127, 63), (0, 127, 127), (0, 0, 127), (0, 0, 191), (0, 0, 255), (0, 191, 127)),
+        *((0, 127, 191), (0, 127, 255), (0, 100, 155)),
+    ],
+    dtype=np.uint8,
+)
+
+
+def create_isaid(
+    root: Path, sizes: dict[str, tuple[int, int]] | None = None
+) -> dict[str, np.ndarray]:
+    """Write iSAID as its archives unpack: images of DOTA, instance ids and semantic masks.
+
+    Args:
+        root: where to.
+        sizes: split and image, as ``train/P0000``, to its size.
+
+    Returns:
+        The index map of each image.
+    """
+    maps = {}
+    for seed, (name, size) in enumerate(
+        (sizes or {"train/P0000": (80, 120), "val/P0003": (40, 70)}).items()
+    ):
+        split, stem = name.split("/")
+        image, labels = draw_labels(size, seed, 16)
+        maps[stem] = labels
+        files = {
+            f"images/images/{stem}.png": image,
+            f"Instance_masks/images/{stem}_instance_id_RGB.png": image,
+            f"Semantic_masks/images/{stem}_instance_color_RGB.png": ISAID_COLORS[labels],
+        }
+        for file, array in files.items():
+            path = root / split / file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(array).save(path)
+    return maps
+
+
 def _write_samrs_labels(folder: Path, stem: str, masks: np.ndarray) -> None:
     """gray/ and color/ as PNG, ins/ as a pickled list of dicts; 255 and white are background."""
     colors = {0: (0, 127, 255), 1: (0, 63, 0), 255: (255, 255, 255)}

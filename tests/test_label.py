@@ -13,8 +13,9 @@ from hydra.utils import instantiate
 from PIL import Image
 
 from alps.errors import StoreError
+from alps.images.stored import StoredLabels
 from alps.plan import prepare
-from alps.types import ImageRecord
+from alps.types import ImageRecord, ImageSet
 
 ROOT = Path(__file__).parents[1]
 
@@ -33,9 +34,16 @@ def label(*arguments, cwd=ROOT):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], r"label.py needs a dataset: \+dataset=folder\|sample\|samrs"),
-        (["+dataset=nosuch"], r"Could not find 'dataset/nosuch' .* folder sample samrs"),
+        (
+            [],
+            r"label.py needs a dataset: \+dataset=folder\|folder_pair\|isaid\|.*\|sample\|samrs",
+        ),
+        (["+dataset=nosuch"], r"Could not find 'dataset/nosuch' .* folder .*sample samrs"),
         (["+dataset=[folder,samrs]"], "label.py takes one dataset a run"),
+        (["+dataset=samrs_pl"], r"dataset=samrs_pl is a label store: .*, \+dataset=folder\|"),
+        (["+dataset=isaid_pl"], "dataset=isaid_pl is a label store: label.py makes them"),
+        (["+dataset=store"], "dataset=store is a label store: .* train.py learns from them"),
+        (["+dataset=folder_pair"], r"dataset.root=... must be given"),
         (["+dataset=folder"], r"dataset.name=... and dataset.root=... must be given"),
         (["+dataset=samrs", "masks=nosuch"], r"Could not find 'masks/nosuch' .* auto"),
         (["+dataset=samrs", "masks.point_per_side=8"], "Could not override 'masks.point_per_side'"),
@@ -144,14 +152,20 @@ def test_an_output_that_cannot_be_written(tmp_path):
         os.seteuid(user)
 
 
+#: The groups of label.py; conf/ also holds those of train.py.
+GROUPS = ("dataset", "sam", "masks", "features", "assign", "engine", "recipe", "paths")
+STORES = ("store", "samrs_pl", "isaid_pl")
+
+
 def yaml_choices():
-    return [(p.parent.name, p.stem) for p in sorted((ROOT / "conf").glob("*/*.yaml"))]
+    return [(g, p.stem) for g in GROUPS for p in sorted((ROOT / "conf" / g).glob("*.yaml"))]
 
 
 @pytest.mark.parametrize(("group", "choice"), yaml_choices())
 def test_every_yaml_composes_and_instantiates(group, choice, tmp_path):
     dataset = [] if group == "dataset" else ["+dataset=sample"]
-    own = {"folder": [f"dataset.root={tmp_path}", "dataset.name=x"]}.get(choice, [])
+    root = [f"dataset.root={tmp_path}"] if choice in ("folder", "folder_pair", "store") else []
+    own = [*root, "dataset.name=x"] if choice == "folder" else root
     override = f"+{group}={choice}" if group == "dataset" else f"{group}={choice}"
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         cfg = compose("label", [override, *dataset, *own])
@@ -160,7 +174,9 @@ def test_every_yaml_composes_and_instantiates(group, choice, tmp_path):
         for key in ("dataset", "sam", "masks", "features", "assign", "engine")
     }
     assert built["masks"].segmenter is built["features"].segmenter
-    assert cfg.store == f"data/{cfg.dataset.name}_pl"
+    assert isinstance(built["dataset"], StoredLabels if choice in STORES else ImageSet)
+    if choice not in STORES:  # these have their name on disk, and label.py refuses them
+        assert cfg.store == f"data/{cfg.dataset.name}_pl"
 
 
 def test_a_store_of_a_sweep_lies_in_its_trial(tmp_path):

@@ -49,7 +49,7 @@ class Folder:
         sizes: dict[str, int] = {}
         others: Counter[str] = Counter()
         try:
-            for path, entry in _walk(root, "", ()):
+            for path, entry in walk(root):
                 suffix = PurePosixPath(path).suffix.lower()
                 if suffix in SUFFIXES:
                     sizes[path] = entry.stat().st_size
@@ -89,10 +89,24 @@ class Folder:
         return Sample(record.image_id, read_image(Path(self.root, record.file_name)))
 
 
-def _walk(
-    folder: str | Path, prefix: str, above: tuple[tuple[int, int], ...]
+def contents(folder: Path) -> str:
+    """What a folder holds, in words, for messages."""
+    if not folder.is_dir():
+        return "no such folder"
+    names = sorted(entry.name for entry in folder.iterdir())
+    return f"{len(names)} entries ({', '.join(names[:5])})" if names else "an empty folder"
+
+
+def walk(
+    folder: str | Path, prefix: str = "", above: tuple[tuple[int, int], ...] = ()
 ) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """Files with their path below the root; ``above`` are the folders on the way down."""
+    """Files below a folder with their path from there, as `Folder` finds them.
+
+    Args:
+        folder: where to look.
+        prefix: put before every path.
+        above: device and inode of the folders on the way down.
+    """
     status = os.stat(folder)  # noqa: PTH116 - the entries are os.scandir's
     place = (status.st_dev, status.st_ino)
     if place in above:  # a link back
@@ -106,6 +120,6 @@ def _walk(
             except OSError:  # a link to itself
                 continue
             if is_dir:
-                yield from _walk(entry.path, f"{prefix}{entry.name}/", (*above, place))
+                yield from walk(entry.path, f"{prefix}{entry.name}/", (*above, place))
             elif is_file:
                 yield f"{prefix}{entry.name}", entry

@@ -89,7 +89,7 @@ def _decode(path: Path) -> tuple[Pixels, float]:
     if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         return _decode_tiff(path)
     if head[:8] == b"\x89PNG\r\n\x1a\n" and head[24] == 16:
-        with _open(path) as image:
+        with open_image(path) as image:
             image.verify()  # cv2 may pass over damage
         return _decode_cv2(path), 0.0  # Pillow would keep only the upper 8 bits of 16-bit colour
     return _decode_pillow(path), 0.0
@@ -132,7 +132,7 @@ def _nodata(page: tifffile.TiffPage) -> float:
 
 
 def _decode_pillow(path: Path) -> Pixels:
-    with _open(path) as image:
+    with open_image(path) as image:
         with suppress(Exception):  # a damaged EXIF block does not spoil the pixels
             ImageOps.exif_transpose(image, in_place=True)
         # A palette with transparency goes to RGB through RGBA, else Pillow warns.
@@ -152,7 +152,7 @@ _pillow_limit = threading.Lock()
 
 
 @contextmanager
-def _open(path: Path) -> Iterator[Image.Image]:
+def open_image(path: Path) -> Iterator[Image.Image]:
     """Open with Pillow under our limit of pixels; its own is smaller than an orthophoto."""
     with ExitStack() as stack:
         with _pillow_limit:

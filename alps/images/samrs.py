@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from alps.errors import ConfigError, DatasetNotFound
+from alps.images.folder import contents
 from alps.images.ids import image_ids
 from alps.images.read import read_image
 from alps.types import ImageRecord, Sample
@@ -88,7 +89,7 @@ class Samrs:
         if not records:
             places = [f"{SUBSETS[s].folders[0]}/{SUBSETS[s].images}" for s in self.subsets]
             raise DatasetNotFound(
-                f"no images of SAMRS under {root.absolute()}: found {_entries(root)}, looked for "
+                f"no images of SAMRS under {root.absolute()}: found {contents(root)}, looked for "
                 f"{', '.join(places)}; download SAMRS through the OneDrive or Baidu links at {URL} "
                 "and unpack it there, or give its folder as dataset.root"
             )
@@ -139,11 +140,3 @@ def _read_stems(path: Path) -> set[str]:
     """One stem per line; a list that is not there is empty."""
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     return {line.strip() for line in lines} - {""}
-
-
-def _entries(root: Path) -> str:
-    """What a folder holds, in words."""
-    if not root.is_dir():
-        return "no such folder"
-    names = sorted(entry.name for entry in root.iterdir())
-    return f"{len(names)} entries ({', '.join(names[:5])})" if names else "an empty folder"

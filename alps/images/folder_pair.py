@@ -1,0 +1,147 @@
+"""Images and index maps in two folders of the same structure, as mmsegmentation wants them."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from tqdm import tqdm
+
+from alps.errors import DatasetNotFound, LabelError
+from alps.images.folder import Folder, contents, walk
+from alps.images.labels import LABEL_SUFFIXES, Labels, read_labels, refuse_unlabelled
+from alps.images.read import read_image
+from alps.palette import distinct_colors
+from alps.types import Category, ImageRecord, Sample
+
+logger = logging.getLogger(__name__)
+
+SPLITS = ("train", "val", "test")
+_SUFFIXES = " or ".join(LABEL_SUFFIXES)
+LAYOUT = "img_dir/{train,val,test}/ and ann_dir/{train,val,test}/"
+
+
+class FolderPair:
+    """``img_dir/<split>/x.jpg`` with ``ann_dir/<split>/x.png``, at any depth below the split.
+
+    Splits are train, val and test, those that are there. The id of an image is its path below
+    img_dir without the suffix, ``train/x``: one name may occur in several splits.
+
+    Args:
+        root: the folder that holds img_dir and ann_dir.
+        name: what the image set is called.
+        classes: names of the classes, in the order of their numbers. None: they are counted, which
+            reads every label once.
+        ignore_index: the label value that is neither learnt nor scored.
+    """
+
+    def __init__(
+        self,
+        *,
+        root: str,
+        name: str = "folder_pair",
+        classes: Sequence[str] | None = None,
+        ignore_index: int = 255,
+    ) -> None:
+        self.root = root
+        self.name = name
+        self.classes = classes
+        self.ignore_index = ignore_index
+
+    @property
+    def protocol(self) -> str:
+        """How scores are to be read."""
+        folder = Path(self.root).resolve().name
+        ignored = f"label {self.ignore_index} ignored"
+        return f"{self.name} {folder}: {len(self.categories())} classes, {ignored}"
+
+    def records(self) -> list[ImageRecord]:
+        """All images of the splits that are there.
+
+        Raises:
+            DatasetNotFound: the folders are not there, or hold no image of a split.
+            LabelError: an image has no label.
+        """
+        root = Path(self.root)
+        records = []
+        if (root / "img_dir").is_dir() and (root / "ann_dir").is_dir():
+            records = [
+                replace(record, file_name=f"img_dir/{record.file_name}", split=split)
+                for record in Folder(str(root / "img_dir"), self.name).records()
+                if (split := record.file_name.split("/")[0]) in SPLITS
+            ]
+        if not records:
+            raise DatasetNotFound(
+                f"no image under {root.absolute()} in the layout {LAYOUT}: found {contents(root)}, "
+                f"in img_dir {contents(root / 'img_dir')}; arrange the files so, or give the "
+                "folder that holds img_dir and ann_dir as dataset.root"
+            )
+        refuse_unlabelled(
+            [r.file_name for r in records if _stem(r) not in self._labels],
+            len(records),
+            f"each below {root.absolute() / 'ann_dir'} as below img_dir, as {_SUFFIXES}",
+        )
+        return records
+
+    def read(self, record: ImageRecord) -> Sample:
+        """Decode one image; raises `ImageError` when it cannot be used."""
+        return Sample(record.image_id, read_image(Path(self.root, record.file_name)))
+
+    def categories(self) -> list[Category]:
+        """The classes; the id is the pixel value."""
+        names = self.classes or [str(i) for i in range(self._num_classes)]
+        colors = distinct_colors(len(names))
+        return [Category(i, *both) for i, both in enumerate(zip(names, colors, strict=True))]
+
+    def read_target(self, record: ImageRecord) -> Labels:
+        """The index map of one image; raises `LabelError` when it cannot be used."""
+        return read_labels(self._labels[_stem(record)])
+
+    @cached_property
+    def _labels(self) -> dict[str, Path]:
+        """Label files by their path below ann_dir without the suffix."""
+        root = Path(self.root, "ann_dir")
+        paths = sorted(PurePosixPath(path) for path, _ in walk(root))
+        labels = (path for path in paths if path.suffix.lower() in LABEL_SUFFIXES)
+        return {str(path.with_suffix("")): root / path for path in labels}
+
+    @cached_property
+    def _num_classes(self) -> int:
+        """One more than the highest label."""
+
+        def highest(path: Path) -> int:
+            labels = read_labels(path)
+            return int(np.max(labels, initial=0, where=labels != self.ignore_index))
+
+        paths = [self._labels[_stem(record)] for record in self.records()]
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+            found = pool.map(highest, paths)
+            bar = tqdm(found, "counting classes", len(paths), unit="label", delay=1)
+            top: int
+            top, path = max(zip(bar, paths, strict=True))
+        if top == 0:
+            raise LabelError(
+                f"the labels under {Path(self.root, 'ann_dir')} hold no number but 0 and "
+                f"{self.ignore_index} (which is ignored), expected two classes or more; where "
+                f"{self.ignore_index} is a class, give another number as dataset.ignore_index"
+            )
+        logger.info(
+            "%s has %d classes: the highest label is %d, in %s; dataset.classes=[...] names them "
+            "and saves the counting",
+            self.root,
+            top + 1,
+            top,
+            path,
+        )
+        return top + 1
+
+
+def _stem(record: ImageRecord) -> str:
+    """The path below img_dir without the suffix, also where the id keeps it."""
+    return str(PurePosixPath(record.file_name).relative_to("img_dir").with_suffix(""))

@@ -1,0 +1,105 @@
+"""The images of a label store, with its pseudo-labels as their targets."""
+
+from __future__ import annotations
+
+import logging
+from functools import cached_property
+from pathlib import Path
+
+from alps.errors import DatasetNotFound, StoreError
+from alps.images.folder import contents
+from alps.images.labels import Labels, read_labels
+from alps.images.read import read_image
+from alps.store import LabelStore
+from alps.types import Category, ImageRecord, Sample
+
+logger = logging.getLogger(__name__)
+
+
+class StoredLabels:
+    """What label.py wrote, to learn from.
+
+    The store holds the labels and where the images lay; these are read from there. Images that
+    could not be read, and those without any mask, have nothing to learn from and are left out.
+
+    Args:
+        root: folder of the store.
+        images: folder of the images, where they have moved since.
+        made_by: the command that makes this store, for the message when it is not there.
+    """
+
+    def __init__(self, *, root: str, images: str | None = None, made_by: str | None = None) -> None:
+        self.root = root
+        self.images = images
+        self.made_by = made_by
+
+    @property
+    def name(self) -> str:
+        """What the store is called."""
+        return self._store.info.name
+
+    @property
+    def ignore_index(self) -> int:
+        """The value of unlabelled pixels."""
+        return self._store.info.ignore_index
+
+    @property
+    def protocol(self) -> str:
+        """How scores are to be read."""
+        return f"agreement with the {self._store.info.num_classes} pseudo-classes of {self.name}"
+
+    def records(self) -> list[ImageRecord]:
+        """All images with labels, in the order of the store's plan.
+
+        Raises:
+            DatasetNotFound: there is no store, or its images are not where they were.
+            StoreError: the store is not finished.
+        """
+        store = self._store
+        if not store.complete:
+            done = len(store.plan) - len(store.missing("assign"))
+            raise StoreError(
+                f"the label store {self.root} is not finished ({done} of {len(store.plan)} shards "
+                "have labels); run the same label.py command again, it goes on where it stopped"
+            )
+        records = []
+        for shard, plan in enumerate(store.plan):
+            ok = {status.image_id for status in store.images(shard) if status.status == "ok"}
+            records += [record for record in plan if record.image_id in ok]
+        n = sum(map(len, store.plan))
+        if len(records) < n:
+            logger.info("%s: %d of %d images have labels", self.name, len(records), n)
+        if records and not (self._images / records[0].file_name).is_file():
+            raise DatasetNotFound(
+                f"the images of the label store {self.root} are not in {self._images.absolute()} "
+                f"({contents(self._images)}, no {records[0].file_name}); give the folder they are "
+                "in as dataset.images"
+            )
+        return records
+
+    def read(self, record: ImageRecord) -> Sample:
+        """Decode one image; raises `ImageError` when it cannot be used."""
+        return Sample(record.image_id, read_image(self._images / record.file_name))
+
+    def categories(self) -> list[Category]:
+        """The pseudo-classes; the id is the pixel value."""
+        return self._store.categories()
+
+    def read_target(self, record: ImageRecord) -> Labels:
+        """The index map of one image; raises `LabelError` when it cannot be used."""
+        return read_labels(Path(self.root, "ann", record.split, f"{record.image_id}.png"))
+
+    @cached_property
+    def _store(self) -> LabelStore:
+        root = Path(self.root)
+        if not (root / "store.json").is_file():
+            make = f"make it with `{self.made_by}`" if self.made_by else "make one with label.py"
+            raise DatasetNotFound(
+                f"no label store at {root.absolute()} (store.json is missing; found "
+                f"{contents(root)}); {make}, or give the folder of one as dataset.root"
+            )
+        return LabelStore(root)
+
+    @cached_property
+    def _images(self) -> Path:
+        return Path(self.images or self._store.info.images["root"])

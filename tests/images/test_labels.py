@@ -1,0 +1,126 @@
+import struct
+import zlib
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from alps.errors import LabelError
+from alps.images.labels import colors_to_index, read_colors, read_labels, refuse_unlabelled
+from alps.images.potsdam import CLASSES
+from alps.palette import distinct_colors, index_png
+
+LABELS = np.random.default_rng(0).integers(0, 4, (20, 30)).astype(np.uint8)
+COLORS = {color: i for i, (_, color) in enumerate(CLASSES)}
+
+
+def gray_png(labels, bits):
+    """Pillow writes no gray PNG of 2 or 4 bits."""
+
+    def chunk(kind, data):
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    planes = np.unpackbits(labels[..., None], axis=2)[..., 8 - bits :].reshape(len(labels), -1)
+    rows = b"".join(b"\0" + np.packbits(row).tobytes() for row in planes)
+    header = struct.pack(">IIBBBBB", labels.shape[1], labels.shape[0], bits, 0, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+def same(path, expected, dtype=np.uint8):
+    found = read_labels(path)
+    assert found.dtype == dtype
+    assert found.flags.writeable
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_numbers_count_in_every_form(tmp_path):
+    Image.fromarray(LABELS).save(tmp_path / "gray.png")
+    (tmp_path / "palette.png").write_bytes(index_png(LABELS, distinct_colors(4), 255))
+    image = Image.fromarray(LABELS)
+    image.putpalette([255, 0, 0] * 4)  # equal colours stay different numbers
+    image.save(tmp_path / "few.png", bits=2)
+    for bits in (2, 4, 8):
+        (tmp_path / f"gray{bits}.png").write_bytes(gray_png(LABELS, bits))
+    tifffile.imwrite(tmp_path / "a.tif", LABELS)
+    Image.fromarray(LABELS).save(tmp_path / "lzw.TIF", compression="tiff_lzw")
+    paths = list(tmp_path.iterdir())
+    assert len(paths) == 8
+    for path in paths:
+        same(path, LABELS)
+
+
+def test_one_bit(tmp_path):
+    Image.fromarray(LABELS > 1).save(tmp_path / "a.png")
+    same(tmp_path / "a.png", LABELS > 1)
+
+
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+def test_sixteen_bits(tmp_path, byteorder):
+    labels = LABELS.astype(np.uint16) * 300
+    Image.fromarray(labels).save(tmp_path / "a.png")
+    tifffile.imwrite(tmp_path / "a.tif", labels, byteorder=byteorder)
+    for path in tmp_path.iterdir():
+        same(path, labels, np.uint16)
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "kind"),
+    [
+        ("a.png", np.zeros((4, 5, 3), np.uint8), "PNG in mode RGB"),
+        ("a.png", np.zeros((4, 5, 2), np.uint8), "PNG in mode LA"),
+        ("a.jpg", np.zeros((4, 5), np.uint8), "JPEG in mode L"),
+        ("a.tif", np.zeros((4, 5), np.float32), "TIFF in mode F"),
+        ("a.tif", np.zeros((4, 5), np.int32), "TIFF in mode I"),
+    ],
+)
+def test_other_images_are_refused(tmp_path, name, array, kind):
+    Image.fromarray(array).save(tmp_path / name)
+    with pytest.raises(LabelError, match=rf"{name} is a {kind}, expected an index map: .* colours"):
+        read_labels(tmp_path / name)
+
+
+def test_damage_is_named(tmp_path):
+    Image.fromarray(LABELS).save(tmp_path / "a.png")
+    (tmp_path / "a.png").write_bytes((tmp_path / "a.png").read_bytes()[:80])
+    for read in (read_labels, read_colors):
+        with pytest.raises(LabelError, match=r"cannot read .*a\.png: ."):
+            read(tmp_path / "a.png")
+        with pytest.raises(LabelError, match=r"cannot read .*b\.png: .*No such file"):
+            read(tmp_path / "b.png")
+
+
+def test_colors_come_back_as_numbers(tmp_path):
+    labels = np.random.default_rng(0).integers(0, 6, (1100, 7)).astype(np.uint8)
+    rgb = np.array([color for _, color in CLASSES], np.uint8)[labels]
+    np.testing.assert_array_equal(colors_to_index(rgb, COLORS, "a.png"), labels)
+
+
+def test_a_number_may_be_255_and_several_colors_one():
+    rgb = np.array([[(0, 0, 0), (1, 2, 3), (3, 2, 1)]], np.uint8)
+    colors = {(0, 0, 0): 255, (1, 2, 3): 7, (3, 2, 1): 7}
+    assert colors_to_index(rgb, colors, "a.png").tolist() == [[255, 7, 7]]
+
+
+def test_an_unknown_color_is_named_with_its_place():
+    rgb = np.full((600, 9, 3), 255, np.uint8)
+    rgb[520, 4] = 254, 255, 255
+    rgb[530, :2] = 9, 8, 7
+    with pytest.raises(
+        LabelError,
+        match=r"a\.png has 3 pixels of colours that are no class, the first \(254, 255, 255\) in "
+        r"row 520, column 4; expected \(255, 255, 255\), \(0, 0, 255\), .*published",
+    ):
+        colors_to_index(rgb, COLORS, "a.png")
+
+
+def test_images_without_labels_are_counted():
+    refuse_unlabelled([], 3, "x")
+    with pytest.raises(
+        LabelError,
+        match=r"4 of 9 images have no label \(first: a, b, c\); expected x; add the labels or",
+    ):
+        refuse_unlabelled(["a", "b", "c", "d"], 9, "x")

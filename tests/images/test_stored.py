@@ -1,0 +1,142 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from alps.assign.cluster import Cluster
+from alps.engine.local import LocalEngine
+from alps.errors import DatasetNotFound, StoreError
+from alps.features.sam import SamFeatures
+from alps.images.folder import Folder
+from alps.images.folder_pair import FolderPair
+from alps.images.isaid import Isaid
+from alps.images.potsdam import Potsdam
+from alps.images.stored import StoredLabels
+from alps.labelling import label
+from alps.manifest import write_manifest
+from alps.masks.auto import AutoMasks
+from alps.palette import distinct_colors, index_png
+from alps.plan import prepare
+from alps.store import ImageStatus
+from alps.types import Category, LabelledSet
+from tests.factories import create_folder_pair, create_images, create_isaid, create_potsdam
+from tests.fakes import ColorSegmenter
+
+
+def make_store(tmp_path, *, num_classes=3, ignore_index=255, finished=True):
+    """Five images, the second failed, the third without a mask."""
+    create_images(tmp_path / "images", 5, size=(8, 6))
+    records = Folder(str(tmp_path / "images"), "mine").records()
+    store = prepare(
+        tmp_path / "mine_pl",
+        name="mine_pl",
+        images={"target": "x", "name": "mine", "root": str(tmp_path / "images")},
+        records=records,
+        identities={stage: {} for stage in ("masks", "features", "assign")},
+        num_classes=num_classes,
+        ignore_index=ignore_index,
+        versions={},
+        shard_size=2,
+    )
+    colors = distinct_colors(num_classes)
+    store.write_categories([Category(i, f"cluster {i}", c) for i, c in enumerate(colors)])
+    dtype = np.uint8 if ignore_index == 255 else np.uint16
+    for shard, plan in enumerate(store.plan):
+        statuses = []
+        for record in plan:
+            i = int(record.image_id[-1])
+            status = {1: "failed", 2: "empty"}.get(i, "ok")
+            statuses.append(ImageStatus(record.image_id, status, None, 8, 6, 0, 0))
+            labels = np.full((8, 6), num_classes - 1, dtype)
+            labels[0] = ignore_index
+            store.write_annotation(record, index_png(labels, colors, ignore_index))
+        store.write_masks(shard, statuses, {})
+        if finished or shard == 0:
+            store.write_labels(shard, np.zeros(0, np.int32), None)
+    if finished:
+        write_manifest(store)
+    return str(store.root)
+
+
+@pytest.mark.parametrize(("num_classes", "ignore_index"), [(3, 255), (300, 65535)])
+def test_a_store_is_a_labelled_set(tmp_path, num_classes, ignore_index):
+    root = make_store(tmp_path, num_classes=num_classes, ignore_index=ignore_index)
+    stored = StoredLabels(root=root)
+    assert isinstance(stored, LabelledSet)
+    assert stored.name == "mine_pl"
+    assert stored.ignore_index == ignore_index
+    assert stored.protocol == f"agreement with the {num_classes} pseudo-classes of mine_pl"
+    assert [c.id for c in stored.categories()] == list(range(num_classes))
+    records = stored.records()
+    assert [record.image_id for record in records] == ["image_0", "image_3", "image_4"]
+    target = stored.read_target(records[1])
+    assert (target[0] == ignore_index).all()
+    assert (target[1:] == num_classes - 1).all()
+    with Image.open(tmp_path / "images/image_3.png") as image:
+        np.testing.assert_array_equal(stored.read(records[1]).image, np.array(image))
+
+
+@pytest.mark.parametrize("dataset", ["folder_pair", "potsdam", "isaid"])
+def test_labelled_sets_are_labelled_and_learnt_from(tmp_path, dataset):
+    """What label.py reads, and what train.py then gets."""
+    create = {"folder_pair": create_folder_pair, "potsdam": create_potsdam, "isaid": create_isaid}
+    create[dataset](tmp_path / "data")
+    images = {
+        "folder_pair": lambda root: FolderPair(root=root),
+        "potsdam": lambda root: Potsdam(root=root, tile_size=64),
+        "isaid": lambda root: Isaid(root=root, tile_size=64, stride=64),
+    }[dataset](str(tmp_path / "data"))
+    segmenter = ColorSegmenter()
+    label(
+        image_set=images,
+        masks=AutoMasks(segmenter=segmenter, points_per_side=3, stability_score_thresh=0.5),
+        features=SamFeatures(segmenter=segmenter),
+        assign=Cluster(k=2),
+        engine=LocalEngine(threads=1),
+        root=tmp_path / "x_pl",
+        name="x_pl",
+        config="",
+    )
+    stored = StoredLabels(root=str(tmp_path / "x_pl"))
+    by_id = {record.image_id: record for record in images.records()}
+    assert stored.records()
+    for record in stored.records():
+        assert record == by_id[record.image_id]
+        np.testing.assert_array_equal(stored.read(record).image, images.read(record).image)
+        target = stored.read_target(record)
+        assert target.shape == images.read_target(record).shape
+        assert set(np.unique(target)) <= {0, 1, 255}
+
+
+def test_images_that_moved(tmp_path):
+    root = make_store(tmp_path)
+    (tmp_path / "images").rename(tmp_path / "elsewhere")
+    with pytest.raises(
+        DatasetNotFound,
+        match=rf"the images of the label store {root} are not in {tmp_path}/images \(no such "
+        r"folder, no image_0.png\); give .*dataset.images",
+    ):
+        StoredLabels(root=root).records()
+    stored = StoredLabels(root=root, images=str(tmp_path / "elsewhere"))
+    assert stored.read(stored.records()[0]).size == (8, 6)
+
+
+def test_a_store_that_is_not_there_names_the_command(tmp_path):
+    command = "python label.py +dataset=samrs"
+    stored = StoredLabels(root=str(tmp_path / "samrs_pl"), made_by=command)
+    with pytest.raises(
+        DatasetNotFound,
+        match=rf"no label store at {tmp_path}/samrs_pl \(store.json is missing; found no such "
+        rf"folder\); make it with `{command.replace('+', '[+]')}`, or give .* dataset.root",
+    ):
+        stored.records()
+    with pytest.raises(DatasetNotFound, match=r"an empty folder\); make one with label\.py"):
+        StoredLabels(root=str(tmp_path)).records()
+
+
+def test_an_unfinished_store_is_refused(tmp_path):
+    root = make_store(tmp_path, finished=False)
+    with pytest.raises(
+        StoreError,
+        match=r"mine_pl is not finished \(1 of 3 shards have labels\); run the same label.py comm",
+    ):
+        StoredLabels(root=root).records()
