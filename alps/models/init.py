@@ -1,0 +1,235 @@
+"""Where a net's first weights come from: nowhere, ImageNet, or a file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from alps.errors import CheckpointError, ConfigError
+from alps.models.segmentation import SegmentationModel
+from alps.weights import load_weights
+
+PARTS = ("encoder", "head", "classifier", "aux_head", "aux_classifier")
+#: What a file holds whole or not at all.
+UNITS = ("encoder.trunk", "encoder.pyramid", *PARTS[1:])
+#: The last layers, which have a row per class.
+CLASSIFIERS = ("classifier", "aux_classifier")
+
+TRUNK = "encoder.trunk."
+#: What frameworks put before a net's own names, torch.compile anywhere in them.
+WRAPPERS = re.compile(r"^((module|model|_orig_mod)\.)+|(?<=\.)_orig_mod\.")
+#: timm's ``features_only`` nets join the first two parts of a name.
+JOINED = re.compile(r"^([a-z]+)_(\d+)\.")
+
+
+@dataclass(frozen=True, slots=True)
+class Mismatch:
+    """A tensor with another shape in the file than in the net."""
+
+    name: str
+    in_file: tuple[int, ...]
+    in_model: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class InitReport:
+    """What was loaded and what was not; parts that were skipped are not in it."""
+
+    source: str
+    parts: Mapping[str, tuple[int, int]]  # tensors loaded, of all
+    missing: tuple[str, ...] = ()  # in the net, not in the file
+    unused: tuple[str, ...] = ()  # in the file, not in the net
+    mismatched: tuple[Mismatch, ...] = ()
+
+    def __str__(self) -> str:
+        counts = [
+            f"{part} {f'{loaded} of {total} tensors' if loaded else 'new'}"
+            for part, (loaded, total) in self.parts.items()
+        ]
+        if self.unused:
+            counts.append(f"{len(self.unused)} tensors of the file unused")
+        return f"init from {self.source}: {', '.join(counts) or 'all skipped'}"
+
+
+def load_init(
+    model: SegmentationModel,
+    init: str | None,
+    *,
+    skip: Collection[str] = (),
+    strict: bool = True,
+) -> InitReport:
+    """Give a net its first weights.
+
+    A part that the file does not hold at all stays new; one that it holds must fit.
+
+    Args:
+        model: changed in place; not at all when an error is raised.
+        init: None, ``imagenet`` (see `Encoder.load_imagenet`), or a file: a checkpoint of training,
+            a state dict, or a checkpoint of the encoder alone in timm's names.
+        skip: of `PARTS`, to be left as they are.
+        strict: False loads what fits and reports the rest.
+
+    Raises:
+        CheckpointError: the file is of another net.
+        ConfigError: ``skip`` names no part.
+        WeightsNotFound: there is no such file, it is no checkpoint, or nothing gives ImageNet's.
+    """
+    if unknown := sorted(set(skip) - set(PARTS)):
+        raise ConfigError(
+            f"init_skip={unknown} names no part of the net; expected some of {', '.join(PARTS)}"
+        )
+    wanted = _counted(model.state_dict(), skip)
+    if init is None:
+        return InitReport("random weights", _count(wanted, ()))
+    if init == "imagenet":
+        if "encoder" not in skip:
+            model.encoder.load_imagenet()
+        return InitReport(init, _count(wanted, [n for n in wanted if n.startswith(TRUNK)]))
+
+    given = _in_our_names(_read(init), wanted)
+    trunk = {name.removeprefix(TRUNK): v for name, v in given.items() if name.startswith(TRUNK)}
+    given |= {TRUNK + name: v for name, v in model.encoder.adapt_input(trunk).items()}
+    given = _counted(given, skip)
+    both = [name for name in wanted if name in given]
+    fitting = {name: given[name] for name in both if given[name].shape == wanted[name].shape}
+    report = InitReport(
+        source=init,
+        parts=_count(wanted, fitting),
+        missing=tuple(name for name in wanted if name not in given),
+        unused=tuple(name for name in given if name not in wanted),
+        mismatched=tuple(
+            Mismatch(name, tuple(given[name].shape), tuple(wanted[name].shape))
+            for name in both
+            if name not in fitting
+        ),
+    )
+    if strict:
+        _check_classes(report)
+        for unit in UNITS:
+            _check_unit(unit, wanted, given, fitting, init)
+    if wanted and not fitting:
+        raise _another_net(init, "encoder", wanted, given, fitting)
+    model.load_state_dict(fitting, strict=False)
+    return report
+
+
+def _read(source: str) -> dict[str, Tensor]:
+    """The tensors of a checkpoint, without the wrappers' names."""
+    content: dict[str, Any] = load_weights(source)
+    for key in ("state_dict", "model"):  # as Lightning and timm, and as others call it
+        if isinstance(content.get(key), dict):
+            content = content[key]
+            break
+    tensors = {WRAPPERS.sub("", k): v for k, v in content.items() if isinstance(v, Tensor)}
+    if not tensors:
+        raise CheckpointError(
+            f"{source} holds no weights, but {', '.join(list(content)[:5]) or 'nothing'}; expected "
+            "a state dict, or a dict with one as state_dict"
+        )
+    return tensors
+
+
+def _in_our_names(state: dict[str, Tensor], wanted: Collection[str]) -> dict[str, Tensor]:
+    """A checkpoint of ours as it is; of any other all is taken to be the encoder's.
+
+    So what it calls ``head`` or ``classifier`` is no part of ours.
+    """
+    if any(name.startswith(TRUNK) for name in state):
+        return state
+    prefixes = ("backbone.", "encoder.")
+    prefix = next((p for p in prefixes if any(name.startswith(p) for name in state)), "")
+    renamed = {}
+    for name, value in state.items():
+        inner = WRAPPERS.sub("", name.removeprefix(prefix))
+        if TRUNK + inner not in wanted:
+            inner = JOINED.sub(r"\1.\2.", inner)
+        renamed[TRUNK + inner] = value
+    return renamed
+
+
+def _counted(state: Mapping[str, Tensor], skip: Collection[str]) -> dict[str, Tensor]:
+    """Without what is skipped, and without the batch norms' counters, which nothing here reads."""
+    return {
+        name: value
+        for name, value in state.items()
+        if _part(name) not in skip and not name.endswith(".num_batches_tracked")
+    }
+
+
+def _part(name: str) -> str:
+    """The normalisation goes with the encoder."""
+    first = name.split(".")[0]
+    return "encoder" if first in ("mean", "std") else first
+
+
+def _count(wanted: Collection[str], loaded: Collection[str]) -> dict[str, tuple[int, int]]:
+    counts = {}
+    for part in PARTS:
+        if names := [name for name in wanted if name.startswith(f"{part}.")]:
+            counts[part] = (sum(name in loaded for name in names), len(names))
+    return counts
+
+
+def _check_classes(report: InitReport) -> None:
+    for wrong in report.mismatched:
+        part = _part(wrong.name)
+        if part in CLASSIFIERS and wrong.in_file[1:] == wrong.in_model[1:]:
+            parts = ",".join(p for p in CLASSIFIERS if p in report.parts)
+            raise CheckpointError(
+                f"{part} has {wrong.in_file[0]} classes in {report.source} and {wrong.in_model[0]} "
+                f"here; init_skip=[{parts}] starts the last layer anew"
+            )
+
+
+def _check_unit(
+    unit: str,
+    wanted: Mapping[str, Tensor],
+    given: Mapping[str, Tensor],
+    fitting: Mapping[str, Tensor],
+    source: str,
+) -> None:
+    """Raise for a unit that is there in part, for a larger one, and for no encoder at all."""
+    here = {name: v for name, v in wanted.items() if name.startswith(f"{unit}.")}
+    there = {name: v for name, v in given.items() if name.startswith(f"{unit}.")}
+    if not here or (not there and unit != "encoder.trunk"):
+        return
+    # A classifier beside the encoder's own layers is no difference; a layer more among them is.
+    layers = {_layer(name) for name in here}
+    more = [n for n in there if n not in here and n.endswith(".weight") and _layer(n) in layers]
+    if more or here.keys() - fitting.keys():
+        raise _another_net(source, unit, here, there or given, fitting)
+
+
+def _layer(name: str) -> str:
+    """``encoder.trunk.layer1``, ``head.blocks``."""
+    return ".".join(name.split(".")[: 3 if name.startswith("encoder.") else 2])
+
+
+def _another_net(
+    source: str,
+    unit: str,
+    here: Mapping[str, Tensor],
+    there: Mapping[str, Tensor],
+    fitting: Mapping[str, Tensor],
+) -> CheckpointError:
+    part = unit.split(".")[0]
+    shape = next((n for n in here if n in there and n not in fitting), None)
+    missing = next((n for n in here if n not in there), None)
+    first = next((n for n in there if n not in here), "nothing")
+    if shape:
+        difference = (
+            f"{shape} has shape {tuple(there[shape].shape)}, expected {tuple(here[shape].shape)}"
+        )
+    elif missing:
+        difference = f"there is no {missing}, but {first}"
+    else:
+        difference = f"{first} is not in this net"
+    return CheckpointError(
+        f"{source} is a checkpoint of another net: {part} has "
+        f"{sum(name in fitting for name in here)} of {len(here)} tensors in common; {difference}; "
+        f"set model= and head= as they were there, or init_skip=[{part}]"
+    )
