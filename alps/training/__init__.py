@@ -1,0 +1,1 @@
+"""Learning: the Lightning task, its data, its checkpoints, and prediction."""

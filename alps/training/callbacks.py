@@ -1,0 +1,118 @@
+"""What a run shows while it learns: speed, scores and pictures."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import RichProgressBar
+from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.utilities import rank_zero_only
+from rich import get_console
+
+from alps.datasets.segmentation import Batch
+from alps.training.pictures import sheet
+from alps.training.task import SegmentationTask
+
+IMAGES_PER_SECOND = "train/images_per_second"
+
+
+class Speed(Callback):
+    """Measure images per second of all processes, without validation and the first steps.
+
+    The time runs from the end of one batch to the end of the next, so that waiting for data counts.
+
+    Args:
+        warmup: batches that are not counted: caches fill, workers start, kernels are chosen.
+    """
+
+    def __init__(self, warmup: int = 3) -> None:
+        self.warmup = warmup
+        self.images = 0
+        self.seconds = 0.0
+        self._last: float | None = None
+
+    @property
+    def images_per_second(self) -> float:
+        """Mean since the start; NaN before it can be known."""
+        return self.images / self.seconds if self.seconds else float("nan")
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+    ) -> None:
+        """Count a batch."""
+        now = time.perf_counter()
+        if self.warmup > 0:
+            self.warmup -= 1
+        elif self._last is not None:
+            self.images += len(batch.target) * trainer.world_size
+            self.seconds += now - self._last
+            pl_module.log(IMAGES_PER_SECOND, self.images_per_second, rank_zero_only=True)
+        self._last = now
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop the clock; the batch after validation is not counted."""
+        self._last = None
+
+
+class ProgressBar(RichProgressBar):
+    """Lightning's bar over the steps of a run, in images per second."""
+
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+        """What stands behind the bar."""
+        metrics = super().get_metrics(trainer, pl_module)
+        metrics.pop("v_num", None)
+        speed = trainer.callback_metrics.get(IMAGES_PER_SECOND)
+        return metrics if speed is None else {**metrics, "images/s": f"{float(speed):.1f}"}
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        return "Training"  # there is one epoch: the run
+
+
+class ScoreLines(Callback):
+    """Print a line per validation: what a log file keeps of the curve."""
+
+    @rank_zero_only
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Step, loss, scores, speed."""
+        if trainer.sanity_checking:
+            return
+        metrics = trainer.callback_metrics
+        words = [f"step {trainer.global_step}/{trainer.max_steps}"]
+        for name, places in (("train/loss", 3), ("val/mIoU", 4), ("val/mF1", 4), ("val/OA", 4)):
+            if name in metrics:
+                words.append(f"{name} {float(metrics[name]):.{places}f}")
+        if IMAGES_PER_SECOND in metrics:
+            words.append(f"{float(metrics[IMAGES_PER_SECOND]):.1f} images/s")
+        get_console().print("  ".join(words), highlight=False, soft_wrap=True)
+
+
+class Pictures(Callback):
+    """Draw image | label | prediction of the first validation images, after each validation.
+
+    Args:
+        folder: where the PNGs go; W&B, where it logs, gets them too.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.folder = Path(folder)
+
+    @rank_zero_only
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write ``step_<n>.png``."""
+        assert isinstance(pl_module, SegmentationTask)
+        if trainer.sanity_checking or not pl_module.shown:
+            return
+        picture = sheet(pl_module.shown, pl_module.categories)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        picture.save(self.folder / f"step_{trainer.global_step:06d}.png")
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                logger.log_image("val/pictures", [picture], step=trainer.global_step)

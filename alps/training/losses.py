@@ -1,0 +1,65 @@
+"""Losses that are the same number on one process and on many."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+
+class CrossEntropy(nn.Module):
+    """Pixel-wise cross-entropy, the mean over all labelled pixels of all processes.
+
+    Each process has its own share of unlabelled pixels, and the gradients of the processes are
+    averaged. Divided by its own number of pixels, a pixel beside many unlabelled ones would count
+    more; divided by the number of all processes, two processes give the gradient of one process
+    with twice the batch. A batch without any labelled pixel has loss 0.
+
+    Args:
+        ignore_index: the value of unlabelled pixels.
+        label_smoothing: share of the target that is spread over all classes (arXiv 1512.00567).
+        class_weights: one weight per class, or None for equal ones.
+    """
+
+    weight: Float[Tensor, " K"] | None
+
+    def __init__(
+        self,
+        *,
+        ignore_index: int,
+        label_smoothing: float = 0.0,
+        class_weights: Sequence[float] | None = None,
+    ) -> None:
+        super().__init__()
+        self.ignore_index = ignore_index
+        self.label_smoothing = label_smoothing
+        weight = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
+        self.register_buffer("weight", weight, persistent=False)  # the configuration keeps it
+
+    def forward(
+        self, logits: Float[Tensor, "B K H W"], target: Int64[Tensor, "B H W"]
+    ) -> Float[Tensor, ""]:
+        """Scalar in float32."""
+        total = F.cross_entropy(
+            logits.float(),
+            target,
+            weight=self.weight,
+            ignore_index=self.ignore_index,
+            reduction="sum",
+            label_smoothing=self.label_smoothing,
+        )
+        labelled = target[target != self.ignore_index]
+        mass = (
+            self.weight[labelled].sum()
+            if self.weight is not None
+            else labelled.new_tensor(labelled.numel(), dtype=torch.float32)
+        )
+        processes = 1
+        if dist.is_available() and dist.is_initialized():
+            dist.all_reduce(mass)
+            processes = dist.get_world_size()
+        return total * processes / mass.clamp(min=torch.finfo(torch.float32).tiny)

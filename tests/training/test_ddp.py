@@ -1,0 +1,41 @@
+"""Two gloo processes against one with twice the batch."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(processes, folder):
+    folder.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.training.ddp_run", str(processes), str(folder)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads((folder / "result.json").read_text()), torch.load(folder / "weights.pt")
+
+
+def test_two_processes_learn_and_score_as_one_with_twice_the_batch(tmp_path):
+    one, weights = run(1, tmp_path / "one")
+    two, theirs = run(2, tmp_path / "two")
+    assert (one["processes"], two["processes"]) == (1, 2)
+    assert len(one["losses"]) == 6
+    assert two["losses"] == pytest.approx(one["losses"], rel=1e-4)
+    # Every validation image once: five images over two processes.
+    assert sum(map(sum, one["confusion"])) == sum(map(sum, two["confusion"])) > 0
+    assert two["mIoU"] == pytest.approx(one["mIoU"], abs=2e-3)
+    for name, value in weights.items():
+        assert_close(theirs[name], value, rtol=1e-3, atol=2e-4, msg=name)

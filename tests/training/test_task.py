@@ -1,0 +1,147 @@
+"""The task under Lightning: learning, resuming, averaging, diverging."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
+from torch.testing import assert_close
+
+from alps.errors import CheckpointError, DivergedError
+from alps.metrics.segmentation import confusion_matrix
+from alps.training.checkpoint import read_checkpoint
+from tests.training.tiny_runs import (
+    ColoredBlocks,
+    Losses,
+    tiny_data,
+    tiny_task,
+    tiny_trainer,
+)
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*LeafSpec",  # Lightning on torch 2.15
+    "ignore:.*does not have many workers",
+    "ignore:You're resuming from a checkpoint that ended before",  # our batches are resumable
+    "ignore:Checkpoint directory .* exists",
+)
+
+
+def checkpoint(folder: Path, **options) -> ModelCheckpoint:
+    return ModelCheckpoint(
+        folder,
+        filename="best",
+        monitor="val/mIoU",
+        mode="max",
+        save_last=True,
+        enable_version_counter=False,
+        **options,
+    )
+
+
+def weights(task):
+    return {name: value.clone() for name, value in task.model.state_dict().items()}
+
+
+def fit(folder, steps, *, callbacks=(), resume=None, **options):
+    task, losses = tiny_task(), Losses()
+    trainer = tiny_trainer(folder, steps, [losses, checkpoint(folder), *callbacks], **options)
+    trainer.fit(task, datamodule=tiny_data(), ckpt_path=resume, weights_only=True)
+    return task, losses.values
+
+
+def test_it_learns(tmp_path):
+    task, losses = fit(tmp_path, 30)
+    assert losses[-1] < 0.6 * losses[0]
+    assert task.scores.mIoU > 0.6
+
+
+@pytest.mark.parametrize("stop", [4, 6])
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_resumed_run_ends_with_the_weights_of_an_unbroken_one(tmp_path, stop, accumulate):
+    options = {"accumulate_grad_batches": accumulate, "val_check_interval": 2 * accumulate}
+    whole, losses = fit(tmp_path / "whole", 10, **options)
+    callbacks = [StopAfter(stop)]
+    _, first = fit(tmp_path / "broken", 10, callbacks=callbacks, **options)
+    resumed, rest = fit(tmp_path / "broken", 10, resume=tmp_path / "broken/last.ckpt", **options)
+    assert len(first) + len(rest) == len(losses)
+    assert first + rest == losses
+    for name, value in weights(whole).items():
+        assert torch.equal(weights(resumed)[name], value), name
+
+
+class StopAfter(Losses):
+    """End a run as a kill would: after a step, and nothing is written any more."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__()
+        self.step = step
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        trainer.should_stop = trainer.global_step >= self.step
+
+
+def test_scores_are_those_of_the_whole_split(tmp_path):
+    images = ColoredBlocks(n=7, val=3)
+    task, data = tiny_task(images), tiny_data(images, batch_size=2)
+    trainer = tiny_trainer(tmp_path)
+    trainer.validate(task, datamodule=data, verbose=False)
+    expected = torch.zeros(3, 3, dtype=torch.int64)
+    for record in images.records()[4:]:
+        image = torch.from_numpy(images.read(record).image).permute(2, 0, 1)
+        with torch.no_grad():
+            prediction = task.model.eval()(image[None]).logits[0].argmax(0)
+        target = torch.from_numpy(images.read_target(record))
+        expected += confusion_matrix(prediction, target, 3, 255)
+    assert torch.equal(task.confusion, expected)
+    assert trainer.callback_metrics["val/mIoU"].item() == pytest.approx(task.scores.mIoU)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_batch(tmp_path):
+    task = tiny_task()
+    trainer = tiny_trainer(tmp_path)
+    with torch.no_grad():
+        task.model.classifier.weight[0, 0] = torch.nan
+    with pytest.raises(
+        DivergedError, match=r"loss is nan at step 0 \(batch 0: \d+, .*lower optim.lr"
+    ):
+        trainer.fit(task, datamodule=tiny_data())
+
+
+def test_weight_averaging_is_what_a_checkpoint_holds_and_resumes(tmp_path):
+    def ema():
+        return EMAWeightAveraging(decay=0.5)
+
+    whole, _ = fit(tmp_path / "whole", 8, callbacks=[ema()])
+    fit(tmp_path / "broken", 8, callbacks=[ema(), StopAfter(4)])
+    resumed, _ = fit(
+        tmp_path / "broken", 8, callbacks=[ema()], resume=tmp_path / "broken/last.ckpt"
+    )
+    plain, _ = fit(tmp_path / "plain", 8)
+    saved = read_checkpoint(tmp_path / "whole/last.ckpt").weights
+    for name, value in weights(whole).items():
+        assert torch.equal(weights(resumed)[name], value), name
+        assert torch.equal(saved[name], value), name
+    assert not torch.equal(weights(plain)["classifier.weight"], saved["classifier.weight"])
+
+
+def test_a_checkpoint_can_be_used_without_anything_else(tmp_path):
+    task, _ = fit(tmp_path, 2)
+    saved = read_checkpoint(tmp_path / "last.ckpt")
+    assert (saved.config, saved.protocol, saved.crop, saved.step) == (
+        "seed: 0",
+        "blocks: 3 classes",
+        64,
+        2,
+    )
+    assert saved.categories == task.categories
+    other = tiny_task()
+    with torch.no_grad():
+        other.model.classifier.weight.zero_()
+    saved.load_into(other.model)
+    assert_close(weights(other), weights(task), rtol=0, atol=0)
+
+
+def test_a_checkpoint_of_another_program(tmp_path):
+    torch.save({"state_dict": {"fc.weight": torch.zeros(2)}}, tmp_path / "other.pt")
+    with pytest.raises(CheckpointError, match=r"not a checkpoint of train.py: 'alps' is missing"):
+        read_checkpoint(tmp_path / "other.pt")
