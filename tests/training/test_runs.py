@@ -1,0 +1,95 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from alps.errors import ConfigError, DatasetNotFound
+from alps.training.callbacks import Pictures, ScoreLines, Speed
+from alps.training.data import SegmentationData
+from alps.training.pictures import GAP, HEADING, UNLABELLED, Shown, sheet
+from alps.training.runs import validation_interval
+from alps.types import Category
+from tests.training.tiny_runs import ColoredBlocks, tiny_data, tiny_task, tiny_trainer
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*LeafSpec",  # Lightning on torch 2.15
+    "ignore:.*does not have many workers",
+)
+
+
+@pytest.mark.parametrize(
+    ("steps", "interval"), [(150, 15), (20000, 2000), (7, 1), (1, 1), (22, 11), (151, 151)]
+)
+def test_a_validation_falls_on_the_last_step(steps, interval):
+    assert validation_interval(steps, None) == interval
+    assert steps % interval == 0
+    assert validation_interval(steps, interval) == interval
+
+
+def test_an_interval_that_would_lose_the_last_steps():
+    with pytest.raises(ConfigError, match=r"=40 does not divide .*=150: .*; try 25, 30, 50"):
+        validation_interval(150, 40)
+
+
+def test_a_run_tells_its_speed_and_scores_and_draws(tmp_path, capsys):
+    speed = Speed(warmup=1)
+    callbacks = [speed, ScoreLines(), Pictures(str(tmp_path))]
+    trainer = tiny_trainer(tmp_path, 6, callbacks, val_check_interval=3)
+    trainer.fit(tiny_task(), datamodule=tiny_data(batch_size=4))
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("step")]
+    assert [line.split()[1] for line in lines] == ["3/6", "6/6"]
+    assert all("val/mIoU" in line and "images/s" in line for line in lines)
+    # The first batch warms up, the first after a validation waits for it.
+    assert speed.images == 4 * 4
+    assert speed.images_per_second == pytest.approx(16 / speed.seconds)
+    assert sorted(p.name for p in tmp_path.glob("*.png")) == ["step_000003.png", "step_000006.png"]
+
+
+def test_a_picture_holds_image_label_and_prediction():
+    image = np.full((20, 40, 3), 77, np.uint8)
+    target = np.zeros((20, 40), np.uint8)
+    target[:, 20:] = 255
+    prediction = np.ones((20, 40), np.int64)
+    categories = [Category(0, "water", (10, 20, 30)), Category(1, "road", (200, 100, 0))]
+    picture = np.asarray(sheet([Shown(image, target, prediction)], categories))
+    y = HEADING + 40
+
+    def pixel(column, x):
+        return tuple(picture[y, GAP + column * (320 + GAP) + x].tolist())
+
+    assert pixel(0, 100) == (77, 77, 77)
+    assert pixel(1, 100) == (10, 20, 30)
+    assert pixel(1, 250) == (UNLABELLED,) * 3
+    assert pixel(2, 100) == pixel(2, 250) == (200, 100, 0)
+
+
+def test_the_crop_fits_the_images():
+    assert SegmentationData(ColoredBlocks(size=(80, 112)), batch_size=2).crop == 64
+    assert SegmentationData(ColoredBlocks(size=(608, 640)), batch_size=2).crop == 512
+    assert SegmentationData(ColoredBlocks(), batch_size=2, crop=96).crop == 96
+    with pytest.raises(ConfigError, match=r"data.crop=100: .*multiple of 32 px; try 96"):
+        SegmentationData(ColoredBlocks(), batch_size=2, crop=100)
+
+
+def test_without_a_split_val_images_are_held_out():
+    data = SegmentationData(ColoredBlocks(n=10, val=0), batch_size=2, hold_out=0.3)
+    assert (len(data.train), len(data.val)) == (7, 3)
+    assert not {r.image_id for r in data.train} & {r.image_id for r in data.val}
+    with pytest.raises(DatasetNotFound, match="too few images .train 1, val 0, test 0"):
+        SegmentationData(ColoredBlocks(n=1, val=0), batch_size=2)
+
+
+def test_subsets_do_not_change_what_is_scored():
+    whole = SegmentationData(ColoredBlocks(), batch_size=2)
+    part = SegmentationData(ColoredBlocks(), batch_size=2, fraction=0.25)
+    assert len(part.train) == 2
+    assert part.val == whole.val
+
+
+def test_pictures_of_many_sizes_fit_on_a_sheet():
+    rows = [
+        Shown(np.zeros((h, w, 3), np.uint8), np.zeros((h, w), np.uint8), np.zeros((h, w), np.uint8))
+        for h, w in ((900, 300), (30, 50))
+    ]
+    assert isinstance(
+        sheet(rows, [Category(0, "a very long name of a class", (1, 2, 3))]), Image.Image
+    )
