@@ -16,6 +16,10 @@ $(SETUP): pyproject.toml constraints.txt
 
 demo: $(SETUP)
 	$(BIN)/python label.py +dataset=sample masks.points_per_side=16 assign.k=12
+	$(BIN)/python train.py stage=pretrain experiment=demo run=runs/demo
+	@echo
+	@echo "The labels to look at:      data/sample_pl/report.html"
+	@echo "Image, label, prediction:   runs/demo/pictures/step_000060.png"
 
 test: $(SETUP)
 	$(BIN)/python -m pytest -n auto
@@ -32,7 +36,7 @@ format: $(SETUP)
 	$(BIN)/ruff format .
 
 bench: $(SETUP)
-	for name in sam pooling painting kmeans; do $(BIN)/python -m benchmarks.$$name || exit; done
+	for name in sam pooling painting kmeans train; do $(BIN)/python -m benchmarks.$$name || exit; done
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache build dist

@@ -66,6 +66,7 @@ def check(cfg: DictConfig) -> None:
 def fit(cfg: DictConfig) -> float:
     """Learn: stage=pretrain and stage=finetune."""
     from lightning.pytorch import seed_everything
+    from lightning.pytorch.utilities import rank_zero_only
 
     from alps.models.init import load_init
     from alps.training.data import SegmentationData
@@ -78,7 +79,7 @@ def fit(cfg: DictConfig) -> float:
     data = SegmentationData(images, **cfg.data, seed=cfg.seed)
     model = build_model(cfg, len(categories))
     report = load_init(model, cfg.init, skip=cfg.init_skip, strict=cfg.init_strict)
-    print(report, flush=True)  # noqa: T201 - what a user looks for first
+    rank_zero_only(print)(report, flush=True)  # what a user looks for first
     if cfg.compile:
         model.compile()
     resolved = OmegaConf.to_container(cfg, resolve=True)
@@ -163,7 +164,8 @@ def build_trainer(cfg: DictConfig) -> Any:
 
     from alps.training.runs import validation_interval
 
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # else it advertises
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)  # else they advertise
     logger = instantiate(cfg.logger) or False
     callbacks = [instantiate(callback) for callback in cfg.callbacks.values()]
     if not logger:

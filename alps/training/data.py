@@ -39,7 +39,7 @@ class SegmentationData(LightningDataModule):
         fraction: share of the training images; subsets are nested.
         hold_out: share of the training images that is scored on where there is no split ``val``.
         num_workers: loader processes; None: one per core, at most eight, and none on a CPU, where
-            they would take the net's cores: loading is a hundredth of the work there.
+            they would take the net's cores.
         seed: decides everything random.
 
     Raises:

@@ -74,7 +74,7 @@ def test_without_a_split_val_images_are_held_out():
     data = SegmentationData(ColoredBlocks(n=10, val=0), batch_size=2, hold_out=0.3)
     assert (len(data.train), len(data.val)) == (7, 3)
     assert not {r.image_id for r in data.train} & {r.image_id for r in data.val}
-    with pytest.raises(DatasetNotFound, match="too few images .train 1, val 0, test 0"):
+    with pytest.raises(DatasetNotFound, match=r"too few images \(train 1, val 0, test 0\)"):
         SegmentationData(ColoredBlocks(n=1, val=0), batch_size=2)
 
 

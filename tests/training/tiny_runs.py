@@ -75,7 +75,9 @@ def tiny_task(
         protocol=images.protocol,
         window=SlidingWindow(crop=64),
         loss=CrossEntropy(ignore_index=images.ignore_index),
-        optim=Optim(optimizer=partial(torch.optim.AdamW), lr=lr, weight_decay=0.05, warmup=0.1),
+        optim=Optim(
+            optimizer=partial(torch.optim.AdamW, fused=True), lr=lr, weight_decay=0.05, warmup=0.1
+        ),
         config="seed: 0",
         **options,
     )

@@ -1,0 +1,241 @@
+"""Learning: our task against a bare loop, our nets against smp's, the loader, the cost of a step.
+
+python -m benchmarks.train
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from hydra.utils import instantiate
+from jaxtyping import Float64, UInt8
+from lightning.pytorch import Callback, seed_everything
+from omegaconf import DictConfig
+from PIL import Image
+from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
+
+import train
+from alps.images.folder_pair import FolderPair
+from alps.training.data import SegmentationData
+from alps.training.runs import EXPECTED_WARNINGS
+from alps.training.task import SegmentationTask
+from benchmarks.measure import Spread, arguments, console, load_images, one_thread, show
+from benchmarks.nets import NETS, NUM_CLASSES, against_smp, by_size, configuration, loop
+
+SMALL = next(iter(NETS.values()))
+Seconds = Float64[np.ndarray, "2"]  # wall, CPU
+Steps = Float64[np.ndarray, "n 2"]
+
+
+class Alternate(Callback):
+    """Takes a step of the bare loop after each of Lightning's, and the time of both."""
+
+    def __init__(self, bare: Iterator[Tensor]) -> None:
+        self.bare = bare
+        self.times: list[tuple[Seconds, Seconds]] = []  # after a step of ours, after a bare one
+        self.loss = torch.tensor(torch.nan)
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """What Lightning does from here to its next batch counts for ours."""
+        start = now()
+        self.loss = next(self.bare)
+        self.times.append((start, now()))
+
+    def seconds(self) -> tuple[Steps, Steps]:
+        """(wall, CPU) of all steps but the first: ours, bare."""
+        before, after = (np.array(times) for times in zip(*self.times, strict=True))
+        return before[1:] - after[:-1], (after - before)[1:]
+
+
+class GpuClock(Callback):
+    """Measures ``steps`` steps after the first ``skip``."""
+
+    def __init__(self, steps: int, skip: int) -> None:
+        self.steps, self.skip, self.step = steps, skip, 0
+        self.wall = 0.0
+        self.profile = profile(activities=[ProfilerActivity.CUDA])
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Start and stop; no waiting in between."""
+        self.step += 1
+        if self.step in (self.skip, self.skip + self.steps):
+            torch.cuda.synchronize()
+            if self.step == self.skip:
+                self.profile.start()  # may take seconds
+            self.wall = time.perf_counter() - self.wall
+            if self.step > self.skip:
+                self.profile.stop()
+
+    @property
+    def busy(self) -> float:
+        """Share of the wall time in which the GPU had work."""
+        spent = sum(event.self_device_time_total for event in self.profile.key_averages())
+        return float(spent) / 1e6 / self.wall
+
+
+def now() -> Seconds:
+    return np.array([time.perf_counter(), time.process_time()])
+
+
+def build(cfg: DictConfig, images: FolderPair) -> tuple[SegmentationTask, SegmentationData]:
+    """As train.py does; two calls give equal weights."""
+    seed_everything(cfg.seed, verbose=False)
+    data = SegmentationData(images, **cfg.data, seed=cfg.seed)
+    task = SegmentationTask(
+        model=train.build_model(cfg, NUM_CLASSES),
+        categories=images.categories(),
+        ignore_index=images.ignore_index,
+        protocol=images.protocol,
+        window=instantiate(cfg.window, crop=data.crop),
+        loss=instantiate(cfg.loss, ignore_index=images.ignore_index),
+        optim=instantiate(cfg.optim),
+    )
+    return task, data
+
+
+def ours(cfg: DictConfig, images: FolderPair, callback: Callback) -> float:
+    """Our task under Lightning's Trainer; the last loss."""
+    task, data = build(cfg, images)
+    trainer = train.build_trainer(cfg)
+    trainer.callbacks.append(callback)
+    trainer.fit(task, datamodule=data)
+    return float(trainer.callback_metrics["train/loss"])
+
+
+def bare(cfg: DictConfig, images: FolderPair) -> Iterator[Tensor]:
+    """The same net, loader, loss, optimiser and schedule in a loop."""
+    task, data = build(cfg, images)
+    data.trainer = train.build_trainer(cfg)  # the loader asks it how many steps there are
+    device = data.trainer.strategy.root_device
+    model = task.model.to(device).train()
+    assert task.optim is not None
+    assert task.loss is not None
+    return loop(
+        lambda image: model(image).logits,
+        data.train_dataloader(),
+        task.loss,
+        *task.optim.build(model, cfg.trainer.max_steps),
+        device=device,
+        bf16=cfg.trainer.precision == "bf16-mixed",
+    )
+
+
+def against_bare(images: FolderPair, crop: int, batch: int, steps: int) -> None:
+    """Step by step in turn, for the machine is not ours alone; both must learn the same."""
+    sizes = (f"data.crop={crop}", f"data.batch_size={batch}", f"trainer.max_steps={steps + 1}")
+    cfg = configuration(*SMALL, "trainer=cpu", "head.dropout=0", *sizes)
+    turns = Alternate(bare(cfg, images))
+    loss = ours(cfg, images, turns)
+    if loss != float(turns.loss):
+        raise RuntimeError(f"the losses differ: {loss}, {float(turns.loss)}")
+    mine, theirs = (seconds.T for seconds in turns.seconds())  # (wall, CPU), steps
+    rows = [
+        [
+            name,
+            Spread.of(batch / spent[0]),
+            Spread.of(1000 * spent[1]),
+            *(quartiles(*pair) for pair in zip(theirs, spent, strict=True)),
+        ]
+        for name, spent in (("bare loop", theirs), ("our task", mine))
+    ]
+    columns = ["", "images/s", "CPU ms a step", "x speed, wall", "x speed, CPU"]
+    show(f"crop {crop}, batch {batch}: {steps} steps of each", columns, rows)
+
+
+def quartiles(peer: Float64[np.ndarray, " n"], ours: Float64[np.ndarray, " n"]) -> str:
+    """How many times as long the peer takes: median (quartiles)."""
+    low, median, high = np.quantile(peer / ours, (0.25, 0.5, 0.75))
+    return f"{median:.3f} ({low:.3f}-{high:.3f})"
+
+
+def loading(sets: dict[tuple[str, int], FolderPair], rounds: int) -> None:
+    """The loader alone, after its workers have started."""
+    batch, skip, batches = 4, 3, 8
+    rows = []
+    for (name, crop), images in sets.items():
+        sizes = (f"data.crop={crop}", f"data.batch_size={batch}", "trainer.max_steps=1000")
+        for workers in (0, 1, 2):
+            cfg = configuration("trainer=cpu", f"data.num_workers={workers}", *sizes)
+            speed = []
+            for _ in range(rounds):
+                data = SegmentationData(images, **cfg.data)
+                data.trainer = train.build_trainer(cfg)
+                times = [now() for _ in islice(data.train_dataloader(), skip + batches)]
+                speed.append(batch * batches / (times[-1] - times[skip - 1]))
+            wall, cpu = (Spread.of(part) for part in np.array(speed).T)
+            rows.append([f"{name}, crop {crop}", workers, wall, "" if workers else cpu])
+    show("The loader alone", ["", "workers", "images/s", "images per CPU s"], rows)
+
+
+def on_gpu(images: FolderPair, steps: int = 30) -> None:
+    """train.py's default net and sizes, float32 and bf16, compiled or not."""
+    if not torch.cuda.is_available():
+        console.print("no GPU: bf16, compile and utilisation are not measured")
+        return
+    rows = []
+    for precision in ("32-true", "bf16-mixed"):
+        for compiled in ("false", "true"):
+            more = ("trainer=gpu", f"trainer.precision={precision}", f"compile={compiled}")
+            cfg = configuration(*more, "data.crop=512", f"trainer.max_steps={steps + 10}")
+            for name in ("bare loop", "our task"):
+                torch.cuda.reset_peak_memory_stats()
+                clock = GpuClock(steps, skip=10)
+                if name == "our task":
+                    ours(cfg, images, clock)
+                else:
+                    for _ in bare(cfg, images):
+                        clock.on_train_batch_end()
+                speed = cfg.data.batch_size * steps / clock.wall
+                memory = torch.cuda.max_memory_allocated() / 2**30
+                words = f"{precision}{', compiled' * (compiled == 'true')}, {name}"
+                rows.append([words, f"{speed:.1f}", f"{100 * clock.busy:.0f}", f"{memory:.1f}"])
+    show("resnet50 + upernet, crop 512", ["", "images/s", "GPU busy, %", "memory, GiB"], rows)
+
+
+def write_pairs(root: Path, picture: UInt8[np.ndarray, "H W 3"]) -> FolderPair:
+    """The picture in four turns, its brightness the label."""
+    label = cv2.medianBlur(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), 15) // 43
+    for folder, array in (("img_dir", picture), ("ann_dir", label)):
+        (root / folder / "train").mkdir(parents=True)
+        for i in range(4):
+            Image.fromarray(np.rot90(array, i)).save(root / folder / f"train/{i}.png")
+    return FolderPair(root=str(root), classes=[str(i) for i in range(NUM_CLASSES)])
+
+
+def main() -> None:
+    args = arguments(str(__doc__)).parse_args()
+    one_thread()
+    logging.getLogger("lightning").setLevel(logging.ERROR)
+    for message in EXPECTED_WARNINGS:
+        warnings.filterwarnings("ignore", message)
+    rounds = 9 if args.full else 3
+    picture = next(iter(load_images(args.data).values()))
+    with TemporaryDirectory() as folder:
+        large = write_pairs(Path(folder, "1024"), picture)
+        potsdam = args.data / "potsdam224"
+        if potsdam.is_dir():
+            small = FolderPair(root=str(potsdam), classes=large.classes)
+        else:
+            console.print(f"{potsdam} is not there: a part of the picture is taken instead")
+            small = write_pairs(Path(folder, "224"), picture[:224, :224])
+        against_bare(small, crop=128, batch=4, steps=60 if args.full else 20)
+        against_bare(small, crop=64, batch=2, steps=120 if args.full else 40)
+        against_smp(crop=128, batch=2, rounds=rounds)
+        loading({("224 px", 224): small, ("1024 px", 224): large, ("1024 px", 512): large}, rounds)
+        by_size(batch=2, rounds=rounds)
+        on_gpu(large)
+
+
+if __name__ == "__main__":
+    main()
