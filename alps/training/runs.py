@@ -25,8 +25,8 @@ from alps.types import Category
 #: Validations of a run, where nothing else is asked for.
 VALIDATIONS = 10
 
-#: Lightning's, that say nothing here: the run's folder holds config.yaml; on a CPU workers would take
-#: the net's cores; torch renamed what Lightning uses; our batches are resumable.
+#: Lightning's, that say nothing here: the run's folder holds config.yaml; on a CPU workers are rivals
+#: of the net; torch renamed what Lightning uses; our batches are resumable.
 EXPECTED_WARNINGS = (
     "Checkpoint directory .* exists and is not empty",
     ".* does not have many workers",

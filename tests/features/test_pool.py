@@ -5,8 +5,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from alps.features.pool import interpolation_weights
+from alps.features.pool import FeatureMap, MaskMeans, interpolation_weights
+from alps.geometry import Tile
 from alps.sam.upsample import bilinear
+from alps.types import Masks
 
 
 @pytest.mark.parametrize(("height", "width"), [(128, 128), (128, 80), (37, 128)])
@@ -49,3 +51,32 @@ def test_a_window_of_the_mask_is_enough():
         interpolation_weights(mask[10:30, 40:75], along_y[10:30], along_x[40:75]),
         interpolation_weights(mask, along_y, along_x),
     )
+
+
+def test_a_map_sums_what_lies_in_a_window_of_its_tile():
+    rng = torch.Generator().manual_seed(0)
+    along_y, along_x = bilinear(8, 60), bilinear(10, 80)
+    cells = torch.randn(8, 10, 3, generator=rng)
+    window = torch.rand(20, 35, generator=rng) < 0.5
+    mask = torch.zeros(60, 80, dtype=torch.bool)
+    mask[10:30, 40:75] = window
+    lifted = torch.einsum("yh,hwc,xw->yxc", along_y, cells, along_x)
+    found = FeatureMap(cells, along_y, along_x).sum_inside(window, 10, 40)
+    torch.testing.assert_close(found, lifted[mask].sum(0), rtol=1e-4, atol=1e-4)
+
+
+def test_means_over_tiles_are_means_over_the_image():
+    """Tiles of one pixel a cell: the features are then the image itself."""
+    rng = np.random.default_rng(0)
+    image = torch.from_numpy(rng.normal(size=(40, 70, 2)).astype(np.float32))
+    dense = rng.random((5, 40, 70)) < 0.3
+    dense[0, :, :35] = False  # not in the first tile
+    means = MaskMeans(Masks.from_dense(dense), [2, 1])
+    for tile in (Tile(0, 0, 35, 40), Tile(35, 0, 70, 40)):
+        cells = image[:, tile.x0 : tile.x1]
+        eyes = torch.eye(40), torch.eye(35)
+        means.add(tile, [FeatureMap(cells, *eyes), FeatureMap(cells[..., :1], *eyes)])
+    both, first = means.means()
+    expected = torch.stack([image[torch.from_numpy(mask)].mean(0) for mask in dense])
+    torch.testing.assert_close(both, expected)
+    torch.testing.assert_close(first, expected[:, :1])

@@ -45,3 +45,11 @@ def test_no_masks_no_rows():
     pool = SamFeatures(segmenter=ColorSegmenter())
     sample = Sample("x", flat_colors(40, 40, seed=0))
     assert pool(sample, Masks.empty((40, 40))).shape == (0, 256)
+
+
+def test_normalized_rows_have_the_same_direction_and_length_1():
+    sample = Sample("x", flat_colors(80, 120, seed=1))
+    masks = Masks.from_dense(np.random.default_rng(0).random((4, 80, 120)) < 0.1)
+    raw = SamFeatures(segmenter=ColorSegmenter())(sample, masks)
+    unit = SamFeatures(segmenter=ColorSegmenter(), normalize=True)(sample, masks)
+    np.testing.assert_allclose(unit, raw / np.linalg.norm(raw, axis=1, keepdims=True), rtol=1e-5)

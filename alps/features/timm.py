@@ -1,0 +1,183 @@
+"""Feature maps of any timm net, averaged inside each mask, or over a cut-out of it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, UInt8
+from torch import Tensor
+from torch.nn import functional as F
+
+from alps.encoders import Encoder
+from alps.errors import ConfigError
+from alps.features.cutout import batches_of_cutouts
+from alps.features.pool import FeatureMap, MaskMeans
+from alps.geometry import cut_tiles
+from alps.sam.upsample import bilinear
+from alps.types import Masks, Sample
+
+POOLS = ("mask", "box", "both")
+
+
+class TimmFeatures:
+    """The mean of an ImageNet encoder's feature maps over a mask's pixels.
+
+    With ``pool="mask"`` the encoder sees each tile of the image once, so a mask knows what lies
+    around it. With ``"box"`` it sees each mask alone, cut out and enlarged, one run per mask;
+    ``"both"`` is one beside the other.
+
+    Args:
+        model: any encoder of timm with weights, see `alps.encoders.Encoder`.
+        strides: the feature maps to take, side by side.
+        pool: see above.
+        scale: how much an image is enlarged before it is encoded.
+        box_size: side of a cut-out, in pixels.
+        normalize: give each map's part of a row the same length, and the whole row length 1, so
+            that the one with the largest values does not decide alone.
+        tile_size: larger images are cut into overlapping tiles of this side, in pixels.
+        tile_overlap: pixels that neighbouring tiles share.
+        device: "auto" is the first GPU, else the CPU.
+
+    The weights are fetched and loaded when they are first needed, not before.
+
+    Raises:
+        ConfigError: an argument is out of range, or the net has no such trained feature map.
+        WeightsNotFound: timm has no weights of this name, or nothing answers.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: str = "tf_efficientnet_lite0",
+        strides: Sequence[int] = (4, 8, 16, 32),
+        pool: str = "mask",
+        scale: float = 1.0,
+        box_size: int = 128,
+        normalize: bool = True,
+        tile_size: int = 1024,
+        tile_overlap: int = 128,
+        device: str = "auto",
+    ) -> None:
+        if pool not in POOLS:
+            raise ConfigError(f"features.pool={pool}: choose {', '.join(POOLS)}")
+        if not strides or not set(strides) <= set(Encoder.strides):
+            raise ConfigError(
+                f"features.strides={list(strides)}: choose one or more of {list(Encoder.strides)}"
+            )
+        if box_size % Encoder.divisor or box_size <= 0:
+            raise ConfigError(
+                f"features.box_size={box_size}: expected a multiple of {Encoder.divisor} pixels"
+            )
+        if not scale > 0:
+            raise ConfigError(f"features.scale={scale}: expected a number above 0")
+        self.model, self.strides, self.pool = model, tuple(strides), pool
+        self.scale, self.box_size, self.normalize = scale, box_size, normalize
+        self.tile_size, self.tile_overlap = tile_size, tile_overlap
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.device = torch.device(device)
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """All settings, the weights' hash and the kind of device."""
+        names = ("model", "pool", "scale", "box_size", "normalize", "tile_size", "tile_overlap")
+        return {
+            "features": "timm",
+            **{name: getattr(self, name) for name in names},
+            "strides": list(self.strides),
+            "sha256": self._sha256,
+            "device": self.device.type,
+        }
+
+    @property
+    def channels(self) -> int:
+        """Those of the feature maps taken; twice for "both"."""
+        return sum(self._channels) * (2 if self.pool == "both" else 1)
+
+    def __call__(self, sample: Sample, masks: Masks) -> Float32[np.ndarray, "N C"]:
+        """One row per mask; masks come from one image and are not empty."""
+        if not len(masks):
+            return np.zeros((0, self.channels), np.float32)
+        with torch.inference_mode():
+            parts: list[Float[Tensor, "N _"]] = []
+            if self.pool != "box":
+                parts += self._inside_masks(sample, masks)
+            if self.pool != "mask":
+                parts += self._over_cutouts(sample, masks)
+            if self.normalize:
+                parts = [F.normalize(part) / len(parts) ** 0.5 for part in parts]
+            return torch.cat(parts, dim=1).numpy()
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """The net, loaded on first use."""
+        encoder = Encoder(self.model, pretrained=True)
+        if encoder.pyramid is not None and self.strides != (16,):
+            raise ConfigError(
+                f"features.strides={list(self.strides)}: {self.model!r} is a plain ViT, whose one "
+                "trained feature map has stride 16; set features.strides=[16]"
+            )
+        return encoder.eval().requires_grad_(False).to(self.device)
+
+    def _inside_masks(self, sample: Sample, masks: Masks) -> list[Float[Tensor, "N _"]]:
+        means = MaskMeans(masks, self._channels)
+        for tile in cut_tiles(sample.size, self.tile_size, self.tile_overlap):
+            pixels = sample.image[None, tile.y0 : tile.y1, tile.x0 : tile.x1]
+            maps = [
+                FeatureMap(
+                    level[0].permute(1, 2, 0).contiguous(),
+                    bilinear(level.shape[2], tile.size[0]),
+                    bilinear(level.shape[3], tile.size[1]),
+                )
+                for level in self._encode(pixels, self._input_size(tile.size))
+            ]
+            means.add(tile, maps)
+        return means.means()
+
+    def _over_cutouts(self, sample: Sample, masks: Masks) -> list[Float[Tensor, "N _"]]:
+        fill = np.rint(self.encoder.mean).astype(np.uint8)  # what the net takes for nothing
+        size = (self.box_size, self.box_size)
+        batches = [
+            [level.mean(dim=(2, 3)) for level in self._encode(pixels, size)]
+            for pixels in batches_of_cutouts(sample, masks, side=self.box_size, fill=fill)
+        ]
+        return [torch.cat(rows) for rows in zip(*batches, strict=True)]
+
+    def _encode(
+        self, pixels: UInt8[np.ndarray, "B H W 3"], size: tuple[int, int]
+    ) -> list[Float[Tensor, "B _ _ _"]]:
+        """The feature maps taken, on the CPU, of images that are resized to ``size`` first."""
+        mean, std = (
+            torch.tensor(values, device=self.device).view(1, 3, 1, 1)
+            for values in (self.encoder.mean, self.encoder.std)
+        )
+        x = torch.tensor(pixels, device=self.device).permute(0, 3, 1, 2).float()
+        if size != x.shape[2:]:
+            x = F.interpolate(x, size, mode="bilinear", align_corners=False, antialias=True)
+        levels = dict(zip(self.encoder.strides, self.encoder((x - mean) / std), strict=True))
+        return [levels[stride].cpu() for stride in self.strides]
+
+    def _input_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """The nearest size that the encoder takes: unpadded, so its maps are of the tile alone."""
+        divisor = self.encoder.divisor
+        height, width = (max(round(self.scale * side / divisor), 1) * divisor for side in size)
+        return height, width
+
+    @property
+    def _channels(self) -> list[int]:
+        channels = dict(zip(self.encoder.strides, self.encoder.channels, strict=True))
+        return [channels[stride] for stride in self.strides]
+
+    @cached_property
+    def _sha256(self) -> str:
+        """Of the weights themselves, wherever they came from."""
+        digest = hashlib.sha256()
+        for name, value in self.encoder.trunk.state_dict().items():
+            digest.update(name.encode())
+            digest.update(value.cpu().numpy().tobytes())
+        return digest.hexdigest()

@@ -1,0 +1,186 @@
+"""Clusters without names against classes: what one table of counts says."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int, Int64, Integer
+from scipy.optimize import linear_sum_assignment
+
+from alps.metrics.segmentation import Scores
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Contingency:
+    """How many pixels of each class lie in each cluster; tables of images add up."""
+
+    counts: Int64[np.ndarray, "K G"]  # clusters, classes
+    unlabelled: Int64[np.ndarray, " G"]  # pixels that have a class but no cluster
+
+    def __add__(self, other: Contingency) -> Contingency:
+        return Contingency(self.counts + other.counts, self.unlabelled + other.unlabelled)
+
+    def covered(self) -> Contingency:
+        """The same without the unlabelled pixels, for scores over what is covered."""
+        return Contingency(self.counts, np.zeros_like(self.unlabelled))
+
+    def group(self, groups: Sequence[int]) -> Contingency:
+        """Merge classes.
+
+        Args:
+            groups: the new class of each class. Potsdam-3 (road and car, building and clutter,
+                vegetation and tree) is ``(0, 1, 2, 2, 0, 1)``.
+        """
+        member = np.eye(max(groups) + 1, dtype=np.int64)[list(groups)]
+        return Contingency(self.counts @ member, self.unlabelled @ member)
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """How far clusters and classes say the same, whatever the clusters are called.
+
+    Purity, homogeneity, completeness and NMI lie in [0, 1]. ARI is 1 for equal partitions, 0 on
+    average for random ones, and may be negative. NaN where there are no pixels.
+    """
+
+    purity: float
+    homogeneity: float
+    completeness: float
+    nmi: float
+    ari: float
+
+
+def contingency(
+    labels: Integer[np.ndarray, "*pixels"],
+    target: Integer[np.ndarray, "*pixels"],
+    num_clusters: int,
+    num_classes: int,
+    *,
+    unlabelled: int,
+    ignore_index: int,
+) -> Contingency:
+    """Count pixels by cluster and class; or masks, given one of each per mask.
+
+    Args:
+        labels: clusters in [0, K), or ``unlabelled``.
+        target: classes in [0, G), or ``ignore_index``, which is not counted.
+        num_clusters: K.
+        num_classes: G.
+        unlabelled: what ``labels`` holds where there is no cluster.
+        ignore_index: what ``target`` holds where there is no class.
+
+    Raises:
+        ValueError: a cluster is not in [0, K) or a class not in [0, G).
+    """
+    scored = target != ignore_index
+    cluster, classes = labels[scored].astype(np.int64), target[scored].astype(np.int64)
+    bare = cluster == unlabelled
+    for name, values, bound in (
+        ("labels hold clusters", cluster[~bare], num_clusters),
+        ("target holds classes", classes, num_classes),
+    ):
+        low, high = (values.min(), values.max()) if values.size else (0, 0)
+        if low < 0 or high >= bound:
+            raise ValueError(f"{name} from {low} to {high}, expected 0 to {bound - 1}")
+    cluster[bare] = num_clusters  # the last row takes them
+    cells = np.bincount(cluster * num_classes + classes, minlength=(num_clusters + 1) * num_classes)
+    rows = cells.reshape(num_clusters + 1, num_classes)
+    return Contingency(rows[:-1], rows[-1])
+
+
+def majority(table: Contingency) -> Int64[np.ndarray, " K"]:
+    """The class most frequent in each cluster (many to one); for an empty one, that of them all."""
+    mapping: np.ndarray = table.counts.argmax(axis=1)
+    mapping[~table.counts.any(axis=1)] = table.counts.sum(axis=0).argmax()
+    return mapping
+
+
+def hungarian(table: Contingency) -> Int64[np.ndarray, " K"]:
+    """The one-to-one matching with the most hits (Kuhn 1955); -1 for clusters left without one."""
+    clusters, classes = linear_sum_assignment(table.counts, maximize=True)
+    mapping = np.full(len(table.counts), -1, dtype=np.int64)
+    mapping[clusters] = classes
+    return mapping
+
+
+def scores(table: Contingency, mapping: Int[np.ndarray, " K"]) -> Scores:
+    """What the clusters are worth as a prediction once each stands for a class.
+
+    Unlabelled pixels are wrong; give it ``table.covered()`` to leave them out. The mapping may come
+    from another table: learnt on one set of images and scored on another, many clusters gain
+    nothing from being many.
+
+    Args:
+        table: K clusters, G classes.
+        mapping: a class in [0, G) per cluster; -1 makes its pixels wrong.
+    """
+    counts = table.counts
+    mapped = mapping >= 0
+    predicted = np.zeros((counts.shape[1], counts.shape[1]), dtype=np.int64)  # rows: prediction
+    np.add.at(predicted, mapping[mapped], counts[mapped])
+    hits, said = predicted.diagonal(), predicted.sum(axis=1)
+    reference = counts.sum(axis=0) + table.unlabelled
+    with np.errstate(invalid="ignore"):  # 0 / 0 is NaN
+        iou = hits / (reference + said - hits)
+        f1 = 2 * hits / (reference + said)
+        accuracy = hits / reference
+        overall = hits.sum() / reference.sum()
+    return Scores(
+        iou=tuple(iou.tolist()),
+        f1=tuple(f1.tolist()),
+        accuracy=tuple(accuracy.tolist()),
+        mIoU=_nanmean(iou),
+        mF1=_nanmean(f1),
+        OA=float(overall),
+    )
+
+
+def agreement(table: Contingency) -> Agreement:
+    """Measures that need no mapping, over the labelled pixels.
+
+    Homogeneity, completeness and their harmonic mean, the V-measure: Rosenberg & Hirschberg (EMNLP
+    2007). NMI is normalised by the arithmetic mean of the entropies, which makes it that same
+    V-measure. ARI: Hubert & Arabie (Journal of Classification 1985).
+    """
+    counts = table.counts
+    total = int(counts.sum())
+    if total == 0:
+        return Agreement(*[math.nan] * 5)
+    clusters, classes = counts.sum(axis=1), counts.sum(axis=0)
+    in_cluster, in_class = _entropy(clusters), _entropy(classes)
+    information = max(0.0, in_cluster + in_class - _entropy(counts.ravel()))
+    homogeneity = information / in_class if in_class else 1.0
+    completeness = information / in_cluster if in_cluster else 1.0
+    entropy = in_cluster + in_class
+    return Agreement(
+        purity=int(counts.max(axis=1).sum()) / total,
+        homogeneity=homogeneity,
+        completeness=completeness,
+        nmi=2 * information / entropy if entropy else 1.0,
+        ari=_adjusted_rand(_pairs(counts), _pairs(clusters), _pairs(classes), total),
+    )
+
+
+def _entropy(counts: Int64[np.ndarray, " n"]) -> float:
+    share = counts[counts > 0] / counts.sum()
+    return float(-(share * np.log(share)).sum())
+
+
+def _pairs(counts: Int64[np.ndarray, "*n"]) -> int:
+    return int((counts * (counts - 1) // 2).sum())
+
+
+def _adjusted_rand(both: int, clusters: int, classes: int, total: int) -> float:
+    """From the pairs that share cluster and class, the cluster, the class."""
+    if both == clusters == classes:  # the same partition, be it of one part or of single pixels
+        return 1.0
+    expected = clusters * classes / (total * (total - 1) // 2)
+    return (both - expected) / ((clusters + classes) / 2 - expected)
+
+
+def _nanmean(values: Float[np.ndarray, " n"]) -> float:
+    values = values[~np.isnan(values)]
+    return float(values.mean()) if values.size else math.nan

@@ -1,0 +1,149 @@
+import re
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from alps.errors import ConfigError
+from alps.features import timm as module
+from alps.features.timm import TimmFeatures
+from alps.types import Featurizer, Masks, Sample
+from tests.fakes import flat_colors
+
+
+@pytest.fixture(scope="module")
+def sample():
+    rng = np.random.default_rng(0)
+    image = flat_colors(96, 160, seed=0).astype(int) + rng.integers(-20, 20, (96, 160, 3))
+    return Sample("x", image.clip(0, 255).astype(np.uint8))
+
+
+@pytest.fixture(scope="module")
+def masks():
+    dense = np.zeros((18, 96, 160), bool)
+    rng = np.random.default_rng(0)
+    for mask in dense:
+        y, x = rng.integers(0, 70), rng.integers(0, 120)
+        mask[y : y + rng.integers(4, 60), x : x + rng.integers(4, 90)] = True
+    return Masks.from_dense(dense & (rng.random(dense.shape) < 0.8))
+
+
+def test_rows_are_the_means_of_the_lifted_feature_maps(sample, masks):
+    features = TimmFeatures(strides=(4, 16), normalize=False)
+    found = features(sample, masks)
+    mean, std = (
+        torch.tensor(v).view(3, 1, 1) for v in (features.encoder.mean, features.encoder.std)
+    )
+    image = (torch.tensor(sample.image).permute(2, 0, 1) - mean) / std
+    with torch.no_grad():
+        maps = features.encoder(image[None])
+    lifted = torch.cat(
+        [F.interpolate(maps[i], (96, 160), mode="bilinear", align_corners=False)[0] for i in (0, 2)]
+    )
+    expected = [lifted[:, torch.from_numpy(mask)].mean(1).numpy() for mask in masks.dense()]
+    assert features.channels == 24 + 112
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_every_map_has_the_same_say_and_every_row_length_1(sample, masks):
+    raw = TimmFeatures(strides=[8, 16], normalize=False)(sample, masks)
+    found = TimmFeatures(strides=[8, 16])(sample, masks)
+    fine = TimmFeatures(strides=[8])(sample, masks)
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, rtol=1e-5)
+    np.testing.assert_allclose(found[:, :40] * 2**0.5, fine, rtol=1e-4, atol=1e-6)
+    expected = raw[:, 40:] / np.linalg.norm(raw[:, 40:], axis=1, keepdims=True)
+    np.testing.assert_allclose(found[:, 40:] * 2**0.5, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_both_is_inside_beside_alone(sample, masks):
+    inside, alone, both = (
+        TimmFeatures(pool=pool, box_size=64, normalize=False) for pool in ("mask", "box", "both")
+    )
+    found = both(sample, masks)
+    assert both.channels == inside.channels + alone.channels == found.shape[1]
+    np.testing.assert_array_equal(found[:, :496], inside(sample, masks))
+    np.testing.assert_array_equal(found[:, 496:], alone(sample, masks))
+
+
+def test_alone_a_mask_does_not_know_its_surroundings(sample, masks):
+    features = TimmFeatures(pool="box", box_size=64)
+    other = sample.image.copy()
+    other[~masks.dense()[3]] = 0
+    mask = masks[np.array([3])]
+    np.testing.assert_array_equal(features(Sample("y", other), mask), features(sample, mask))
+
+
+@pytest.mark.parametrize("pool", ["mask", "box"])
+def test_other_masks_of_the_image_change_nothing(sample, masks, pool):
+    features = TimmFeatures(pool=pool, box_size=64)
+    every = features(sample, masks)
+    order = np.random.default_rng(1).permutation(len(masks))
+    np.testing.assert_allclose(features(sample, masks[order]), every[order], atol=1e-5)
+    np.testing.assert_array_equal(features(sample, masks), every)
+
+
+@pytest.mark.parametrize("pool", ["mask", "box", "both"])
+def test_no_masks_no_rows(sample, pool):
+    features = TimmFeatures(pool=pool)
+    assert isinstance(features, Featurizer)
+    assert features(sample, Masks.empty((96, 160))).shape == (0, features.channels)
+
+
+@pytest.mark.parametrize(
+    ("size", "scale", "expected"),
+    [((96, 160), 1.0, (96, 160)), ((100, 150), 1.0, (96, 160)), ((20, 70), 2.0, (32, 128))],
+)
+def test_an_image_of_any_size_is_resized_to_the_nearest_that_fits(size, scale, expected):
+    features = TimmFeatures(scale=scale)
+    seen = []
+    features.encoder.register_forward_pre_hook(lambda _, args: seen.append(args[0].shape[2:]))
+    masks = Masks.from_dense(np.ones((1, *size), bool))
+    assert np.isfinite(features(Sample("x", np.zeros((*size, 3), np.uint8)), masks)).all()
+    assert seen == [expected]
+
+
+def test_a_large_image_is_encoded_tile_by_tile():
+    """On an image that repeats itself every tile looks the same, and so does a mask of them all."""
+    tile = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    features = TimmFeatures(tile_size=64, tile_overlap=0)
+    one = features(Sample("x", tile), Masks.from_dense(np.ones((1, 64, 64), bool)))
+    seen = []
+    features.encoder.register_forward_pre_hook(lambda _, args: seen.append(args[0].shape[2:]))
+    image = np.tile(tile, (2, 3, 1))
+    six = features(Sample("x", image), Masks.from_dense(np.ones((1, 128, 192), bool)))
+    assert seen == [(64, 64)] * 6
+    np.testing.assert_allclose(six, one, atol=1e-5)
+
+
+def test_the_identity_follows_settings_and_weights(monkeypatch):
+    first = TimmFeatures()
+    assert first.identity == TimmFeatures(strides=[4, 8, 16, 32]).identity
+    assert first.identity != TimmFeatures(strides=(16,)).identity
+    assert re.fullmatch("[0-9a-f]{64}", first.identity["sha256"])
+    other = TimmFeatures()
+    next(other.encoder.trunk.parameters()).mul_(2)
+    assert other.identity != first.identity
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"pool": "crop"}, "features.pool=crop: choose mask, box, both"),
+        ({"strides": (2, 8)}, r"features.strides=\[2, 8\]: choose one or more of \[4, 8, 16, 32\]"),
+        ({"strides": ()}, r"features.strides=\[\]: choose"),
+        ({"box_size": 100}, "features.box_size=100: expected a multiple of 32 pixels"),
+        ({"scale": 0.0}, "features.scale=0.0: expected a number above 0"),
+    ],
+)
+def test_wrong_settings_are_refused(options, message):
+    with pytest.raises(ConfigError, match=message):
+        TimmFeatures(**options)
+
+
+def test_a_plain_vit_has_one_trained_map(monkeypatch, sample, masks):
+    monkeypatch.setattr(module.Encoder, "load_imagenet", lambda self: None)
+    with pytest.raises(ConfigError, match=r"plain ViT.* set features.strides=\[16\]"):
+        TimmFeatures(model="vit_tiny_patch16_224")(sample, masks)
+    features = TimmFeatures(model="vit_tiny_patch16_224", strides=(16,))
+    assert features(sample, masks).shape == (18, features.channels) == (18, 192)
