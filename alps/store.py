@@ -132,6 +132,16 @@ class LabelStore:
         """Whether any shard of ``stage`` is done."""
         return any((self.root / COMMITS[stage]).glob("*.*"))
 
+    def require(self, stage: Stage) -> None:
+        """Raise `StoreError` unless ``stage`` is finished."""
+        if stage not in self.info.stages:
+            raise StoreError(f"{self.root} has no {stage}: its recipe makes none")
+        if missing := self.missing(stage):
+            raise StoreError(
+                f"{self.root}: {len(missing)} of {len(self.plan)} shards have no {stage} yet; run "
+                "the label.py command that made it again, it goes on where it stopped"
+            )
+
     @property
     def complete(self) -> bool:
         """Whether every stage has run to its end: the manifest is written last."""
@@ -268,6 +278,35 @@ class LabelStore:
                 f"cannot read {self.root / name}: {error}; delete the file and run the same "
                 "label.py command again to make it anew"
             ) from error
+
+
+class StoredImages:
+    """Masks and features image by image; fast where images come in the order of the plan."""
+
+    def __init__(self, store: LabelStore) -> None:
+        self.store = store
+        self._shard_of = {r.image_id: i for i, shard in enumerate(store.plan) for r in shard}
+        self._read: tuple[int, dict[str, Masks]] = (-1, {})
+
+    def masks(self, image_id: str) -> Masks | None:
+        """None where the store has no such image, or failed to read it."""
+        shard = self._shard_of.get(image_id)
+        return None if shard is None else self._masks(shard).get(image_id)
+
+    def features(self, image_id: str) -> Float16[np.ndarray, "N C"] | None:
+        """Rows in the order of the image's masks."""
+        shard = self._shard_of.get(image_id)
+        start = 0
+        for other, masks in self._masks(shard).items() if shard is not None else ():
+            if other == image_id:
+                return self.store.features(self._shard_of[image_id])[start : start + len(masks)]
+            start += len(masks)
+        return None
+
+    def _masks(self, shard: int) -> dict[str, Masks]:
+        if self._read[0] != shard:
+            self._read = (shard, self.store.masks(shard))
+        return self._read[1]
 
 
 @contextmanager

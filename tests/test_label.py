@@ -15,7 +15,8 @@ from PIL import Image
 from alps.errors import StoreError
 from alps.images.stored import StoredLabels
 from alps.plan import prepare
-from alps.types import ImageRecord, ImageSet
+from alps.store import ImageStatus
+from alps.types import ImageRecord, ImageSet, Masks
 
 ROOT = Path(__file__).parents[1]
 
@@ -157,6 +158,23 @@ GROUPS = ("dataset", "sam", "masks", "features", "assign", "engine", "recipe", "
 STORES = ("store", "samrs_pl", "isaid_pl")
 
 
+def finished_store(folder):
+    """A store of one image without masks."""
+    store = prepare(
+        folder / "store",
+        name="x",
+        images={},
+        records=[ImageRecord("a", "a.png")],
+        identities={"masks": {}, "features": {}},
+        num_classes=2,
+        ignore_index=255,
+        versions={},
+    )
+    store.write_features(0, np.zeros((0, 4), np.float32))
+    store.write_masks(0, [ImageStatus("a", "empty", None, 8, 8, 0, 0)], {"a": Masks.empty((8, 8))})
+    return store.root
+
+
 def yaml_choices():
     return [(g, p.stem) for g in GROUPS for p in sorted((ROOT / "conf" / g).glob("*.yaml"))]
 
@@ -166,6 +184,8 @@ def test_every_yaml_composes_and_instantiates(group, choice, tmp_path):
     dataset = [] if group == "dataset" else ["+dataset=sample"]
     root = [f"dataset.root={tmp_path}"] if choice in ("folder", "folder_pair", "store") else []
     own = [*root, "dataset.name=x"] if choice == "folder" else root
+    if choice == "stored":
+        own = ["masks=stored", f"masks.store={finished_store(tmp_path)}"]
     override = f"+{group}={choice}" if group == "dataset" else f"{group}={choice}"
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         cfg = compose("label", [override, *dataset, *own])
@@ -173,7 +193,7 @@ def test_every_yaml_composes_and_instantiates(group, choice, tmp_path):
         key: instantiate(cfg[key])
         for key in ("dataset", "sam", "masks", "features", "assign", "engine")
     }
-    if choice not in ("timm", "sscd", "shape", "joined"):  # one encoder run serves both
+    if choice not in ("timm", "sscd", "shape", "joined", "stored"):  # one encoder run serves both
         assert built["masks"].segmenter is built["features"].segmenter
     assert isinstance(built["dataset"], StoredLabels if choice in STORES else ImageSet)
     if choice not in STORES:  # these have their name on disk, and label.py refuses them

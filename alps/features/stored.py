@@ -1,0 +1,60 @@
+"""The features of a store that exists, beside its masks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32
+
+from alps.errors import StoreError
+from alps.store import LabelStore, StoredImages
+from alps.types import Masks, Sample
+
+
+class StoredFeatures:
+    """Features read from the store whose masks are taken, too: only the classes are made anew.
+
+    Args:
+        store: folder of the store.
+
+    Raises:
+        StoreError: there is no store, or its features are not finished.
+    """
+
+    def __init__(self, *, store: str) -> None:
+        self._store = LabelStore(store)
+        self._store.require("features")
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """What made the features; where the store lies changes nothing."""
+        stage = self._store.info.stages["features"]
+        return {"features": "stored", "fingerprint": stage["fingerprint"]}
+
+    @property
+    def channels(self) -> int:
+        """C."""
+        return int(self._store.features(0).shape[1])
+
+    def __call__(self, sample: Sample, masks: Masks) -> Float32[np.ndarray, "N C"]:
+        """One row per mask.
+
+        Raises:
+            StoreError: the masks are not those of the store.
+        """
+        rows = self._images.features(sample.image_id)
+        stored = self._images.masks(sample.image_id)
+        if rows is None or stored is None or stored.counts != masks.counts:
+            raise StoreError(
+                f"the masks of {sample.image_id} are not those of {self._store.root}, whose "
+                "features were asked for; take both from it: masks=stored features=stored "
+                "masks.store=STORE"
+            )
+        return rows.astype(np.float32)
+
+    @cached_property
+    def _images(self) -> StoredImages:
+        return StoredImages(self._store)

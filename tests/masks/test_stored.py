@@ -1,0 +1,103 @@
+"""Labelling again from a store: the same masks, the same features, other classes, no SAM."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from alps.assign.cluster import Cluster
+from alps.engine.local import LocalEngine
+from alps.errors import ImageError, StoreError
+from alps.features.sam import SamFeatures
+from alps.features.stored import StoredFeatures
+from alps.labelling import label
+from alps.masks.auto import AutoMasks
+from alps.masks.stored import StoredMasks
+from alps.store import LabelStore
+from alps.types import Sample
+from tests.fakes import ArrayImages, ColorSegmenter, flat_colors
+
+TILES = {"tile_size": 64, "tile_overlap": 16}
+
+
+def images(n=5):
+    return {f"site/{i}": flat_colors(48 + 8 * i, 64, seed=i) for i in range(n)}
+
+
+def run(root, arrays, masks, features, k=3):
+    store, _ = label(
+        image_set=ArrayImages(arrays),
+        masks=masks,
+        features=features,
+        assign=Cluster(k=k),
+        engine=LocalEngine(threads=1),
+        root=root,
+        name="tiny_pl",
+        config="",
+        shard_size=2,
+    )
+    return store
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    segmenter = ColorSegmenter()
+    masks = AutoMasks(segmenter=segmenter, points_per_side=5, stability_score_thresh=0.5, **TILES)
+    features = SamFeatures(segmenter=segmenter, **TILES)
+    return run(tmp_path_factory.mktemp("source") / "store", images(), masks, features)
+
+
+def test_masks_and_features_are_those_of_the_store(source, tmp_path):
+    root = str(source.root)
+    store = run(tmp_path / "again", images(), StoredMasks(store=root), StoredFeatures(store=root))
+    for shard in range(len(store.plan)):
+        assert store._read_table(f"masks/{shard:05d}.parquet").equals(
+            source._read_table(f"masks/{shard:05d}.parquet")
+        )
+        np.testing.assert_array_equal(store.features(shard), source.features(shard))
+        np.testing.assert_array_equal(store.labels(shard)[0], source.labels(shard)[0])
+
+
+def test_another_k_and_fewer_images(source, tmp_path):
+    root = str(source.root)
+    some = {name: image for name, image in images().items() if name != "site/1"}
+    store = run(tmp_path / "few", some, StoredMasks(store=root), StoredFeatures(store=root), k=2)
+    assert store.info.num_classes == 2
+    whole = {i: m for shard in range(3) for i, m in source.masks(shard).items()}
+    found = {i: m for shard in range(len(store.plan)) for i, m in store.masks(shard).items()}
+    assert found.keys() == some.keys()
+    assert all(found[i].counts == whole[i].counts for i in found)
+
+
+def test_the_fingerprint_is_of_what_made_the_masks_not_of_the_place(source, tmp_path):
+    copy = tmp_path / "copy"
+    copy.symlink_to(source.root)
+    here, there = StoredMasks(store=str(source.root)), StoredMasks(store=str(copy))
+    assert here.identity == there.identity
+    assert here.identity["fingerprint"] == source.info.stages["masks"]["fingerprint"]
+
+
+def test_what_does_not_belong_together(source, tmp_path):
+    masks = StoredMasks(store=str(source.root))
+    image = images()["site/0"]
+    with pytest.raises(ImageError, match=r"site/9 has no masks in .*; label it into a new store"):
+        masks(Sample("site/9", image))
+    with pytest.raises(ImageError, match=r"site/0 has \(height, width\) = \(8, 9\), its masks"):
+        masks(Sample("site/0", np.zeros((8, 9, 3), np.uint8)))
+    other = masks(Sample("site/0", image))[np.array([0])]
+    with pytest.raises(StoreError, match=r"masks of site/0 are not those of .*features=stored"):
+        StoredFeatures(store=str(source.root))(Sample("site/0", image), other)
+
+
+def test_stores_that_cannot_serve(source, tmp_path):
+    with pytest.raises(StoreError, match="no label store at"):
+        StoredMasks(store=str(tmp_path / "none"))
+    broken = tmp_path / "broken"
+    shutil.copytree(source.root, broken)
+    (broken / "features/00001.npy").unlink()
+    (broken / "masks/00002.parquet").unlink()
+    with pytest.raises(StoreError, match=r"1 of 3 shards have no masks yet; run the label\.py"):
+        StoredMasks(store=str(broken))
+    with pytest.raises(StoreError, match="1 of 3 shards have no features yet"):
+        StoredFeatures(store=str(broken))
+    assert LabelStore(broken).missing("masks") == [2]
