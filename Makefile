@@ -16,6 +16,7 @@ $(SETUP): pyproject.toml constraints.txt
 
 demo: $(SETUP)
 	$(BIN)/python label.py +dataset=sample masks.points_per_side=16 assign.k=12
+	rm -rf runs/demo
 	$(BIN)/python train.py stage=pretrain experiment=demo run=runs/demo
 	@echo
 	@echo "The labels to look at:      data/sample_pl/report.html"

@@ -20,12 +20,13 @@ LOCAL_KEYS = ("store", "paths", "overwrite")
 
 
 CONFIG_ERRORS = (HydraException, OmegaConfBaseException)
+INTERRUPTED = "finished shards are kept, the same command resumes"
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="label")
 def main(cfg: DictConfig) -> None:
     """Compose, build, label."""
-    with one_line_errors(*CONFIG_ERRORS):
+    with one_line_errors(*CONFIG_ERRORS, interrupted=INTERRUPTED):
         check(cfg)
         run(cfg)
 
@@ -81,5 +82,5 @@ def run(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    with one_line_errors(*CONFIG_ERRORS):
+    with one_line_errors(*CONFIG_ERRORS, interrupted=INTERRUPTED):
         main()

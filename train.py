@@ -13,13 +13,14 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from hydra.utils import instantiate
+from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from alps.errors import CheckpointError, ConfigError, one_line_errors
 
 CONFIG_ERRORS = (HydraException, OmegaConfBaseException)
+INTERRUPTED = "nothing was learnt yet"
 CONF = Path(__file__).resolve().with_name("conf")
 #: Image sets that hold no labels: label.py makes a store of them.
 UNLABELLED = ("folder", "sample", "samrs")
@@ -28,13 +29,9 @@ UNLABELLED = ("folder", "sample", "samrs")
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")
 def main(cfg: DictConfig) -> float | None:
     """Compose, build, run; the score goes to Hydra's sweepers."""
-    with one_line_errors(*CONFIG_ERRORS):
+    with one_line_errors(*CONFIG_ERRORS, interrupted=INTERRUPTED):
         check(cfg)
-        if HydraConfig.get().mode == RunMode.MULTIRUN:
-            cfg.run = HydraConfig.get().runtime.output_dir
-        elif cfg.resume is not None:
-            cfg.run = str(Path(cfg.resume).parent)
-        cfg.run = str(cfg.run)  # the time in it is told once
+        cfg.run = run_folder(cfg)
         stages: dict[str, Callable[[DictConfig], float | None]]
         stages = {"pretrain": fit, "finetune": fit, "test": test, "predict": predict}
         return stages[cfg.stage](cfg)
@@ -47,20 +44,48 @@ def check(cfg: DictConfig) -> None:
         raise ConfigError("train.py needs a stage: stage=pretrain|finetune|test|predict")
     names = {path.stem for path in CONF.glob("dataset/*.yaml")}
     labelled = "|".join(sorted(names.difference(UNLABELLED)))
+    words = HydraConfig.get().overrides.task
     choice = HydraConfig.get().runtime.choices.get("dataset")
-    if choice is None and "dataset" in cfg:  # of [a,b] Hydra merges the keys
+    learns = cfg.stage in ("pretrain", "finetune")
+    if any(word.startswith("dataset=[") for word in words):  # Hydra would merge their keys
         raise ConfigError("train.py takes one dataset a run; -m dataset=a,b trains on one by one")
     if choice in UNLABELLED:
         raise ConfigError(
             f"dataset={choice} has no labels to learn from; make a store of it "
             f"(python label.py +dataset={choice}) and give that: dataset=store dataset.root=STORE"
         )
-    if "dataset" not in cfg and cfg.stage in ("pretrain", "finetune"):
+    if learns and "dataset" not in cfg:
         raise ConfigError(f"stage={cfg.stage} needs a dataset: dataset={labelled}")
-    if OmegaConf.is_missing(cfg, "init"):
+    if learns and OmegaConf.is_missing(cfg, "init") and cfg.resume is None:
         raise ConfigError("stage=finetune needs init=null (random), init=imagenet or init=FILE")
-    if missing := sorted(OmegaConf.missing_keys(cfg)):
+    if missing := sorted(OmegaConf.missing_keys(cfg) - {"init"}):
         raise ConfigError(" and ".join(f"{key}=..." for key in missing) + " must be given")
+    for word in words:
+        if not learns and word.partition("=")[0].partition(".")[0] in ("model", "head", "resume"):
+            raise ConfigError(f"{word}: stage={cfg.stage} takes the net of ckpt={cfg.ckpt}")
+    for key, kinds in (("seed", int), ("resume", str | None), ("trainer.max_steps", int)):
+        value = OmegaConf.select(cfg, key)
+        if not isinstance(value, kinds) or (kinds is int and value < 0):
+            raise ConfigError(
+                f"{key}={value}: expected {'a FILE' if key == 'resume' else '0 or more'}"
+            )
+    if cfg.trainer.accumulate_grad_batches < 1:
+        raise ConfigError("trainer.accumulate_grad_batches must be 1 or more")
+
+
+def run_folder(cfg: DictConfig) -> str:
+    """Where a run writes: as asked for, but a resumed run into its own folder."""
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        return str(HydraConfig.get().runtime.output_dir)
+    asked = any(word.startswith("run=") for word in HydraConfig.get().overrides.task)
+    if cfg.resume is not None:
+        if asked and Path(cfg.run).resolve() != Path(cfg.resume).resolve().parent:
+            raise ConfigError(f"run={cfg.run}: resume={cfg.resume} goes on in its own folder")
+        return str(Path(cfg.resume).parent)
+    job = os.environ.get("SLURM_JOB_ID")
+    if HydraConfig.get().runtime.choices.trainer == "slurm" and job and not asked:
+        return str(Path(cfg.paths.runs, cfg.name, job))  # where a requeued job finds itself again
+    return str(cfg.run)  # the time in it is told once
 
 
 def fit(cfg: DictConfig) -> float:
@@ -69,20 +94,30 @@ def fit(cfg: DictConfig) -> float:
     from lightning.pytorch.utilities import rank_zero_only
 
     from alps.models.init import load_init
+    from alps.training.checkpoint import read_checkpoint
     from alps.training.data import SegmentationData
     from alps.training.runs import fit as run_fit
+    from alps.training.runs import validation_interval
     from alps.training.task import SegmentationTask
 
     seed_everything(cfg.seed, workers=True, verbose=False)
+    resolved = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=False)
+    if cfg.resume is not None:
+        read_checkpoint(cfg.resume).check_resume(resolved, cfg.trainer.max_steps)
     images = instantiate(cfg.dataset)
     categories = images.categories()
+    if cfg.loss.class_weights is not None and len(cfg.loss.class_weights) != len(categories):
+        raise ConfigError(
+            f"loss.class_weights has {len(cfg.loss.class_weights)} numbers, {images.name} has "
+            f"{len(categories)} classes"
+        )
     data = SegmentationData(images, **cfg.data, seed=cfg.seed)
     model = build_model(cfg, len(categories))
-    report = load_init(model, cfg.init, skip=cfg.init_skip, strict=cfg.init_strict)
-    rank_zero_only(print)(report, flush=True)  # what a user looks for first
+    if cfg.resume is None:
+        report = load_init(model, cfg.init, skip=cfg.init_skip, strict=cfg.init_strict)
+        rank_zero_only(print)(report, flush=True)  # what a user looks for first
     if cfg.compile:
         model.compile()
-    resolved = OmegaConf.to_container(cfg, resolve=True)
     task = SegmentationTask(
         model=model,
         categories=categories,
@@ -92,10 +127,11 @@ def fit(cfg: DictConfig) -> float:
         loss=instantiate(cfg.loss, ignore_index=images.ignore_index),
         optim=instantiate(cfg.optim),
         config=OmegaConf.to_yaml(OmegaConf.create(resolved)),
+        seed=cfg.seed,
     )
-    return run_fit(
-        task, data, build_trainer(cfg), run=Path(cfg.run), config=resolved, resume=cfg.resume
-    )
+    interval = validation_interval(cfg.trainer.max_steps, cfg.trainer.val_check_interval)
+    trainer = build_trainer(cfg, interval)
+    return run_fit(task, data, trainer, run=Path(cfg.run), config=resolved, resume=cfg.resume)
 
 
 def test(cfg: DictConfig) -> float:
@@ -105,13 +141,20 @@ def test(cfg: DictConfig) -> float:
     from alps.training.task import SegmentationTask
 
     saved, trained, model = restore(cfg.ckpt)
-    images = instantiate(cfg.dataset if "dataset" in cfg else trusted(trained.dataset))
-    if len(images.categories()) != len(saved.categories):
+    if HydraConfig.get().runtime.choices.dataset is not None:
+        images = instantiate(cfg.dataset)
+    else:  # the checkpoint's own, perhaps moved: +dataset.root=DIR
+        moved = cfg.dataset if "dataset" in cfg else {}
+        images = instantiate(OmegaConf.merge(trusted(trained.dataset, "alps.images."), moved))
+    names = [category.name for category in images.categories()]
+    if (known := [category.name for category in saved.categories]) != names:
         raise CheckpointError(
-            f"{saved.path} knows {len(saved.categories)} classes ({saved.protocol}), "
-            f"{images.name} has {len(images.categories())}; test it on a dataset of its classes"
+            f"{saved.path} knows the classes {', '.join(known)} ({saved.protocol}), {images.name} "
+            f"has {', '.join(names)}; test it on a dataset of its classes"
         )
-    data = SegmentationData(images, **{**cfg.data, "crop": saved.crop}, seed=cfg.seed)
+    # The images held out then, and none of those learnt from.
+    held_out = {"crop": saved.crop, "fraction": 1.0, "hold_out": trained.data.hold_out}
+    data = SegmentationData(images, **{**cfg.data, **held_out}, seed=trained.seed)
     task = SegmentationTask(
         model=model,
         categories=images.categories(),
@@ -126,16 +169,16 @@ def predict(cfg: DictConfig) -> None:
     """Index maps of images: stage=predict."""
     from lightning.fabric import Fabric
 
+    from alps.training.runs import choose_accelerator
     from alps.training.runs import predict as run_predict
 
+    accelerator = choose_accelerator(cfg.trainer.accelerator)
     saved, _, model = restore(cfg.ckpt)
     run_predict(
         model,
         window=instantiate(cfg.window, crop=cfg.window.crop or saved.crop),
         categories=saved.categories,
-        fabric=Fabric(
-            accelerator=cfg.trainer.accelerator, devices=1, precision=cfg.trainer.precision
-        ),
+        fabric=Fabric(accelerator=accelerator, devices=1, precision=cfg.trainer.precision),
         source=cfg.input,
         target=cfg.output,
     )
@@ -147,35 +190,35 @@ def build_model(cfg: DictConfig, num_classes: int) -> Any:
     from alps.models.heads.fcn import FCN
     from alps.models.segmentation import SegmentationModel
 
-    encoder = Encoder(
-        cfg.model.encoder,
-        in_channels=cfg.model.in_channels,
-        drop_path_rate=cfg.model.drop_path_rate,
-    )
-    head = instantiate(cfg.head)(encoder.channels)
-    aux_head = FCN(encoder.channels) if cfg.model.aux else None
-    return SegmentationModel(encoder, head, num_classes=num_classes, aux_head=aux_head)
+    try:
+        encoder = Encoder(cfg.model.encoder, drop_path_rate=cfg.model.drop_path_rate)
+        head = instantiate(cfg.head)(encoder.channels)
+        aux_head = FCN(encoder.channels) if cfg.model.aux else None
+        return SegmentationModel(encoder, head, num_classes=num_classes, aux_head=aux_head)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"no net can be built with model={dict(cfg.model)} and head={dict(cfg.head)}: {error}"
+        ) from error
 
 
-def build_trainer(cfg: DictConfig) -> Any:
-    """Lightning's Trainer with the run's callbacks and logger."""
-    import torch
+def build_trainer(cfg: DictConfig, interval: int = 1) -> Any:
+    """Lightning's Trainer with the run's callbacks and logger, validating after ``interval``."""
     from lightning.pytorch.callbacks import LearningRateMonitor
 
-    from alps.training.runs import validation_interval
+    from alps.training.runs import choose_accelerator
 
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)  # else they advertise
+    accelerator = choose_accelerator(cfg.trainer.accelerator)
     logger = instantiate(cfg.logger) or False
     callbacks = [instantiate(callback) for callback in cfg.callbacks.values()]
     if not logger:
         callbacks = [c for c in callbacks if not isinstance(c, LearningRateMonitor)]
-    interval = validation_interval(cfg.trainer.max_steps, cfg.trainer.val_check_interval)
-    on_cpu = cfg.trainer.accelerator == "cpu" or not torch.cuda.is_available()
     return instantiate(
         cfg.trainer,
+        accelerator=accelerator,
         # On CPUs there is no synchronised batch norm.
-        sync_batchnorm=cfg.trainer.sync_batchnorm and not on_cpu,
+        sync_batchnorm=cfg.trainer.sync_batchnorm and accelerator != "cpu",
         val_check_interval=interval * cfg.trainer.accumulate_grad_batches,
         log_every_n_steps=min(interval, cfg.trainer.log_every_n_steps),
         default_root_dir=cfg.run,
@@ -190,26 +233,34 @@ def restore(ckpt: str) -> tuple[Any, DictConfig, Any]:
 
     saved = read_checkpoint(ckpt)
     trained = OmegaConf.create(saved.config)
-    trusted(trained.head)
-    model = build_model(trained, len(saved.categories))
+    try:
+        trusted(trained.head, "alps.models.heads.")
+        model = build_model(trained, len(saved.categories))
+    except OmegaConfBaseException as error:
+        raise CheckpointError(
+            f"{ckpt}, written by ALPS {saved.version}, has a configuration that this ALPS does not "
+            f"read: {error}; use that version"
+        ) from error
     saved.load_into(model)
     return saved, trained, model
 
 
-def trusted(node: Any) -> Any:
-    """A part of a checkpoint's configuration, if all it builds are classes of ALPS.
+def trusted(node: Any, package: str) -> Any:
+    """A part of a checkpoint's configuration, if all it builds are classes made in ``package``.
 
-    A checkpoint may come from anywhere, and ``_target_`` can name any function.
+    A checkpoint may come from anywhere, and ``_target_`` can name any function that any module of
+    ours imports.
     """
-    targets = re.findall(r"_target_: *(\S+)", OmegaConf.to_yaml(node))
-    if foreign := [target for target in targets if not target.startswith("alps.")]:
-        raise CheckpointError(
-            f"the checkpoint's configuration would call {foreign[0]}, expected classes of alps "
-            "alone; do not use it unless you know who made it"
-        )
+    for target in re.findall(r"_target_: *(\S+)", OmegaConf.to_yaml(node)):
+        made = get_object(target) if target.startswith(package) else None
+        if not isinstance(made, type) or f"{made.__module__}.{made.__qualname__}" != target:
+            raise CheckpointError(
+                f"the checkpoint's configuration would call {target}, expected a class of "
+                f"{package}*; do not use it unless you know who made it"
+            )
     return node
 
 
 if __name__ == "__main__":
-    with one_line_errors(*CONFIG_ERRORS):
+    with one_line_errors(*CONFIG_ERRORS, interrupted=INTERRUPTED):
         main()

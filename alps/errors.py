@@ -61,19 +61,20 @@ class WeightsNotFound(AlpsError):
 
 
 @contextmanager
-def one_line_errors(*config_errors: type[Exception]) -> Iterator[None]:
+def one_line_errors(*config_errors: type[Exception], interrupted: str = "") -> Iterator[None]:
     """Show errors that a user can act on as one line on stderr and exit with status 1.
 
     Args:
         config_errors: the configuration library's own errors, treated like `AlpsError`.
+        interrupted: what to tell after Ctrl-C.
 
-    Set ``ALPS_TRACEBACK=1`` to see the whole traceback. An interrupt exits with 130 and says how to
-    go on; everything else is a fault of ours and keeps its traceback.
+    Set ``ALPS_TRACEBACK=1`` to see the whole traceback. An interrupt exits with 130; everything
+    else is a fault of ours and keeps its traceback.
     """
     try:
         yield
     except KeyboardInterrupt:
-        sys.stderr.write("\ninterrupted: finished shards are kept, the same command resumes\n")
+        sys.stderr.write(f"\ninterrupted{interrupted and ': '}{interrupted}\n")
         sys.exit(130)
     except Exception as error:  # the classes are not known before; all others go on below
         if not isinstance(error, (AlpsError, *config_errors)):
@@ -86,5 +87,7 @@ def one_line_errors(*config_errors: type[Exception]) -> Iterator[None]:
             reason = reason.__cause__
         message = " ".join(str(reason or error).split())
         message = message.split(" Config search path:")[0]  # Hydra's, and of no use to a user
+        if message.startswith("Caught "):  # in a loader's process, told with its traceback
+            message = message.rpartition(f"{type(reason).__name__}: ")[2]
         sys.stderr.write(f"error: {message}\n")
         sys.exit(1)

@@ -35,7 +35,14 @@ def test_traceback_on_request(monkeypatch):
 
 
 def test_interrupt_says_how_to_go_on(capsys):
-    with pytest.raises(SystemExit) as stop, one_line_errors():
+    with pytest.raises(SystemExit) as stop, one_line_errors(interrupted="do it again"):
         raise KeyboardInterrupt
     assert stop.value.code == 130
-    assert "the same command resumes" in capsys.readouterr().err
+    assert capsys.readouterr().err == "\ninterrupted: do it again\n"
+
+
+def test_an_error_of_a_loader_s_process_is_told_without_its_traceback(capsys):
+    told = "Caught ConfigError in DataLoader worker process 0.\nOriginal Traceback: ...\n"
+    with pytest.raises(SystemExit), one_line_errors():
+        raise ConfigError(f"{told}alps.errors.ConfigError: what came, where")
+    assert capsys.readouterr().err == "error: what came, where\n"

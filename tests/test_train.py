@@ -1,8 +1,11 @@
 """train.py as a user meets it: main() in this process, its output and its exit."""
 
+import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +55,7 @@ def run(tmp_path, monkeypatch, capfd):
         GlobalHydra.instance().clear()
         status = 0
         try:
-            with one_line_errors(*train.CONFIG_ERRORS):
+            with one_line_errors(*train.CONFIG_ERRORS, interrupted=train.INTERRUPTED):
                 train.main()
         except SystemExit as exit_:
             status = exit_.code
@@ -115,14 +118,40 @@ def break_label(folder, change):
             [],
             r"= \(56, 96\), its image \(64, 96\); expected one size",
         ),
-        (lambda p: [f.unlink() for f in p.glob("*/train/*")], [], "train 0, val 3"),
+        (lambda p: [f.unlink() for f in p.glob("*/train/*")], [], r"in train \(train 0, val 3"),
+        (
+            lambda p: break_label(p, lambda label: np.where(label == 3, 10, label)),
+            ["dataset.classes=[a,b,c,d]", "data.num_workers=1"],
+            r"the label of .* holds the value 10 at \d+ pixels; expected 0 to 3",
+        ),
+        (
+            lambda p: break_label(p, lambda label: np.where(label == 3, 77, label)),
+            [],
+            r"holds the label 77, but no file holds 4; .*dataset.ignore_index=77",
+        ),
+        (lambda p: None, ["dataset.classes=road"], "classes=road: expected a list of different"),
+        (lambda p: None, ["dataset.classes=[a,a]"], r"classes=\['a', 'a'\]: expected a list"),
         (lambda p: None, ["trainer.val_check_interval=3"], "3 does not divide .*try 1, 2"),
         (lambda p: None, ["trainer.max_steps=0"], "max_steps=0: expected"),
-        (lambda p: None, ["data.crop=50"], "data.crop=50: .*multiple of 32 px; try 64"),
-        (lambda p: None, ["data.batch_size=0"], "batch_size=0: expected at least 1"),
+        (lambda p: None, ["data.crop=50"], "data.crop=50: .*multiple of 32 px"),
+        (lambda p: None, ["data.batch_size=0"], "batch_size=0: expected a whole number from 1"),
         (lambda p: None, ["model.encoder=test_resnets"], "no encoder 'test_resnets'; near it"),
         (lambda p: None, ["optim.schedule=step"], "choose poly, cosine, constant"),
-        (lambda p: None, ["resume=nosuch.ckpt"], "resume=nosuch.ckpt: no such file"),
+        (lambda p: None, ["resume=nosuch.ckpt"], "nosuch.ckpt: no such file; give the best.ckpt"),
+        (lambda p: None, ["init=None"], "init=None: no such file; expected null, imagenet or"),
+        (
+            lambda p: None,
+            ["data.scale=[-1.0,1.0]"],
+            r"data.scale=\[-1.0, 1.0\]: expected the least and",
+        ),
+        (lambda p: None, ["data.fraction=2.0"], "data.fraction=2.0 is not a share"),
+        (lambda p: None, ["loss.class_weights=[1,2]"], "class_weights has 2 numbers, .* 4 classes"),
+        (lambda p: None, ["loss.label_smoothing=2.0"], "label_smoothing=2.0: expected a share"),
+        (lambda p: None, ["optim.lr=0.0"], "optim.lr=0.0: expected a number above 0"),
+        (lambda p: None, ["head.channels=100"], "no net can be built with .*channels"),
+        (lambda p: None, ["seed=-1"], "seed=-1: expected 0 or more"),
+        (lambda p: None, ["trainer.accumulate_grad_batches=0"], "must be 1 or more"),
+        (lambda p: None, ["run=/proc/x"], "cannot write to /proc/x: .*run=DIR"),
         (
             lambda p: None,
             ["optim.lr=1e30", "optim.warmup=0.0"],
@@ -179,18 +208,24 @@ def test_train_resume_test_and_predict(run, pair, tmp_path):
     assert status == 0, err
     assert out.splitlines()[-1].startswith("test/mIoU 0.")
     assert "3 whole images" in out
-    status, _, err = run(
-        *("stage=test", "ckpt=first/last.ckpt", "dataset=folder_pair"),
-        f"dataset.root={tmp_path}/other",
-    )
+    other = ("stage=test", "ckpt=first/last.ckpt", "dataset=folder_pair")
+    status, _, err = run(*other, f"dataset.root={tmp_path}/other")
     assert status == 1
-    assert "knows 4 classes (folder_pair pair: 4 classes" in err.splitlines()[-1]
+    assert "knows the classes 0, 1, 2, 3 (folder_pair pair: 4 classes" in err.splitlines()[-1]
+    pair.rename(tmp_path / "moved")
+    moved = ("stage=test", "ckpt=first/last.ckpt", "trainer=cpu", "logger=none")
+    status, _, err = run(*moved)
+    assert (status, "no image under" in err) == (1, True)
+    status, again, err = run(*moved, f"+dataset.root={tmp_path}/moved")
+    assert again.splitlines()[-1] == out.splitlines()[-1], err
+    status, _, err = run(*moved, "model=swin_tiny")
+    assert "model=swin_tiny: stage=test takes the net of ckpt=first/last.ckpt" in err
 
     status, out, err = run(
         *(
             "stage=predict",
             "ckpt=first/last.ckpt",
-            f"input={pair}/img_dir",
+            f"input={tmp_path}/moved/img_dir",
             "output=maps",
             "trainer=cpu",
         )
@@ -203,22 +238,76 @@ def test_train_resume_test_and_predict(run, pair, tmp_path):
     assert set(np.unique(found)) <= {0, 1, 2, 3}
 
 
-def test_a_run_goes_on_in_its_folder(run, pair, tmp_path):
-    base = ("init=null", "logger=csv", "trainer.max_steps=4", "trainer.val_check_interval=2")
-    status, _, err = run(*finetune(pair, *base, "run=whole"))
+def test_a_run_goes_on_in_its_folder_and_in_its_words(run, pair, tmp_path):
+    base = finetune(pair, "init=null", "trainer.val_check_interval=2", "logger=csv")
+    status, _, err = run(*base, "trainer.max_steps=4", "run=here")
     assert status == 0, err
-    status, _, err = run(*finetune(pair, *base, "run=broken", "optim.lr=1e-4"))
-    last = torch.load(tmp_path / "broken/last.ckpt", weights_only=True)
-    assert last["global_step"] == 4
-    status, out, err = run(
-        *finetune(pair, "init=null", "trainer.max_steps=6", "trainer.val_check_interval=2"),
-        "resume=broken/last.ckpt",
+    status, _, err = run(*base, "trainer.max_steps=4", "run=here")
+    assert (status, err.splitlines()[-1]) == (
+        1,
+        "error: here holds a run: resume=here/last.ckpt goes on with it, another run=DIR starts a "
+        "new one",
     )
+    resume = (*base, "resume=here/last.ckpt")
+    for more, message in (
+        (("trainer.max_steps=4",), r"is finished \(step 4\); a larger trainer.max_steps goes on"),
+        (("trainer.max_steps=6", "optim.lr=1e-2"), "optim.lr was 0.0001, is 0.01; say what was"),
+        (("trainer.max_steps=6", "data.batch_size=3"), "data.batch_size was 2, is 3"),
+        (("trainer.max_steps=6", "run=there"), "run=there: resume=here/last.ckpt goes on in its"),
+    ):
+        status, _, err = run(*resume, *more)
+        assert status == 1
+        assert re.search(message, err.splitlines()[-1]), err
+    status, out, err = run(*resume, "trainer.max_steps=6")
     assert status == 0, err
     assert re.findall(r"step (\d)/6", out) == ["6"]
-    assert torch.load(tmp_path / "broken/last.ckpt", weights_only=True)["global_step"] == 6
-    assert (tmp_path / "broken/csv/version_1/metrics.csv").exists()  # the first curve is kept
+    assert torch.load(tmp_path / "here/last.ckpt", weights_only=True)["global_step"] == 6
+    assert (tmp_path / "here/csv/version_1/metrics.csv").exists()  # the first curve is kept
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_test_sees_the_images_that_were_held_out(run, tmp_path):
+    create_folder_pair(tmp_path / "pair", n=8, splits=("train",))
+    more = ("init=null", "trainer.max_steps=1", "data.hold_out=0.5", "seed=3", "run=x")
+    status, out, err = run(*finetune(tmp_path / "pair", *more, "logger=none"))
+    assert status == 0, err
+    status, again, err = run("stage=test", "ckpt=x/last.ckpt", "trainer=cpu", "logger=none")
+    assert status == 0, err
+    assert "4 whole images" in again
+    assert again.splitlines()[-1] == out.splitlines()[-1].replace("val/", "test/")
+
+
+def test_a_gpu_that_is_not_there(run, pair, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    status, _, err = run(*finetune(pair, "init=null", "trainer=gpu"))
+    assert status == 1
+    assert "accelerator=gpu: torch" in err.splitlines()[-1]
+    assert "sees no GPU; mend that, or compute on the CPU with trainer=cpu" in err
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_run_says_how_to_go_on(pair, tmp_path, number, status):
+    options = finetune(pair, "init=null", "trainer.max_steps=2000", "run=x", "logger=none")
+    words = ("trainer.val_check_interval=1000", *options)
+    with subprocess.Popen(
+        [sys.executable, ROOT / "train.py", *words],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    ) as process:
+        while not (tmp_path / "x/config.yaml").exists():
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.1)
+        time.sleep(3)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == status, err
+    found = re.search(r"stopped after step (\d+); .* resume=x/last.ckpt go on", err)
+    assert found, err
+    last = torch.load(tmp_path / "x/last.ckpt", weights_only=True)
+    assert last["global_step"] == int(found[1])
 
 
 def test_a_checkpoint_cannot_name_code_to_run(run, pair, tmp_path):
@@ -227,18 +316,24 @@ def test_a_checkpoint_cannot_name_code_to_run(run, pair, tmp_path):
     )
     assert status == 0, err
     content = torch.load(tmp_path / "x/last.ckpt", weights_only=True)
-    for head in (
-        {"_target_": "os.system", "_args_": ["touch harm"]},
-        {"_target_": "alps.models.heads.fpn.FPN", "channels": {"_target_": "os.system"}},
+    head = {"_target_": "alps.models.heads.fpn.FPN", "channels": {"_target_": "os.system"}}
+    for part, evil, harm in (
+        ("head", {"_target_": "os.system", "_args_": ["touch harm"]}, "os.system"),
+        ("head", head, "os.system"),
+        ("dataset", {"_target_": "alps.training.predict.Path.unlink", "_args_": [str(pair)]}, ""),
+        ("dataset", {"_target_": "alps.images.folder_pair.Path"}, "alps.images.folder_pair.Path"),
+        ("dataset", {"_target_": "alps.images.folder_pair.read_labels"}, "read_labels"),
+        ("head", {"_target_": "alps.weights.urllib.request.urlretrieve"}, "urlretrieve"),
     ):
         config = yaml.safe_load(content["alps"]["config"])
-        config["head"] = head
-        content["alps"]["config"] = yaml.safe_dump(config)
-        torch.save(content, tmp_path / "evil.ckpt")
-        status, _, err = run("stage=predict", "ckpt=evil.ckpt", f"input={pair}/img_dir")
+        config[part] = evil
+        changed = {**content, "alps": {**content["alps"], "config": yaml.safe_dump(config)}}
+        torch.save(changed, tmp_path / "evil.ckpt")
+        status, _, err = run("stage=test", "ckpt=evil.ckpt", "trainer=cpu", "logger=none")
         assert status == 1
-        assert "would call os.system, expected classes of alps alone" in err
+        assert re.search(rf"would call \S*{harm}, expected a class of alps", err), err
         assert not (tmp_path / "harm").exists()
+        assert pair.exists()
 
 
 def test_help_shows_its_own_groups_and_commands():

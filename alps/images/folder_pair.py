@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from tqdm import tqdm
 
-from alps.errors import DatasetNotFound, LabelError
+from alps.errors import ConfigError, DatasetNotFound, LabelError
 from alps.images.folder import Folder, contents, walk
 from alps.images.labels import LABEL_SUFFIXES, Labels, read_labels, refuse_unlabelled
 from alps.images.read import read_image
@@ -39,6 +39,9 @@ class FolderPair:
         classes: names of the classes, in the order of their numbers. None: they are counted, which
             reads every label once.
         ignore_index: the label value that is neither learnt nor scored.
+
+    Raises:
+        ConfigError: ``classes`` is no list of different names.
     """
 
     def __init__(
@@ -49,6 +52,11 @@ class FolderPair:
         classes: Sequence[str] | None = None,
         ignore_index: int = 255,
     ) -> None:
+        if isinstance(classes, str) or len({*(classes or ())}) < len(classes or ()):
+            raise ConfigError(
+                f"dataset.classes={classes}: expected a list of different names, one per class, as "
+                "[road,tree,water]"
+            )
         self.root = root
         self.name = name
         self.classes = classes
@@ -107,29 +115,42 @@ class FolderPair:
     def _labels(self) -> dict[str, Path]:
         """Label files by their path below ann_dir without the suffix."""
         root = Path(self.root, "ann_dir")
-        paths = sorted(PurePosixPath(path) for path, _ in walk(root))
-        labels = (path for path in paths if path.suffix.lower() in LABEL_SUFFIXES)
-        return {str(path.with_suffix("")): root / path for path in labels}
+        labels: dict[str, Path] = {}
+        for path in sorted(PurePosixPath(path) for path, _ in walk(root)):
+            if path.suffix.lower() in LABEL_SUFFIXES:
+                other = labels.setdefault(str(path.with_suffix("")), root / path)
+                if other != root / path:
+                    raise LabelError(
+                        f"{other} and {root / path} are labels of one image; remove one of them"
+                    )
+        return labels
 
     @cached_property
     def _num_classes(self) -> int:
-        """One more than the highest label."""
+        """One more than the highest label; every number below it must occur."""
 
-        def highest(path: Path) -> int:
-            labels = read_labels(path)
-            return int(np.max(labels, initial=0, where=labels != self.ignore_index))
+        def values(path: Path) -> set[int]:
+            return set(np.unique(read_labels(path)).tolist()) - {self.ignore_index}
 
         paths = [self._labels[_stem(record)] for record in self.records()]
+        holders: dict[int, Path] = {}
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            found = pool.map(highest, paths)
+            found = pool.map(values, paths)
             bar = tqdm(found, "counting classes", len(paths), unit="label", delay=1)
-            top: int
-            top, path = max(zip(bar, paths, strict=True))
+            for path, numbers in zip(paths, bar, strict=True):
+                holders |= dict.fromkeys(numbers - holders.keys(), path)
+        top = max(holders, default=0)
         if top == 0:
             raise LabelError(
                 f"the labels under {Path(self.root, 'ann_dir')} hold no number but 0 and "
                 f"{self.ignore_index} (which is ignored), expected two classes or more; where "
                 f"{self.ignore_index} is a class, give another number as dataset.ignore_index"
+            )
+        if gap := sorted(set(range(top)) - {self.ignore_index} - holders.keys()):
+            raise LabelError(
+                f"the classes cannot be counted: {holders[top]} holds the label {top}, but no file "
+                f"holds {gap[0]}; where {top} is no class, give dataset.ignore_index={top}, else "
+                "name the classes by dataset.classes=[...]"
             )
         logger.info(
             "%s has %d classes: the highest label is %d, in %s; dataset.classes=[...] names them "
@@ -137,7 +158,7 @@ class FolderPair:
             self.root,
             top + 1,
             top,
-            path,
+            holders[top],
         )
         return top + 1
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -34,6 +35,9 @@ class Mismatch:
     in_file: tuple[int, ...]
     in_model: tuple[int, ...]
 
+    def __str__(self) -> str:
+        return f"{self.name} {self.in_file}, not {self.in_model}"
+
 
 @dataclass(frozen=True, slots=True)
 class InitReport:
@@ -50,9 +54,15 @@ class InitReport:
             f"{part} {f'{loaded} of {total} tensors' if loaded else 'new'}"
             for part, (loaded, total) in self.parts.items()
         ]
-        if self.unused:
-            counts.append(f"{len(self.unused)} tensors of the file unused")
-        return f"init from {self.source}: {', '.join(counts) or 'all skipped'}"
+        lines = [f"init from {self.source}: {', '.join(counts) or 'all skipped'}"]
+        for what, names in (
+            ("of another shape", [str(mismatch) for mismatch in self.mismatched]),
+            ("not in the net", self.unused),
+        ):
+            if names:
+                some = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+                lines.append(f"  {len(names)} tensors of the file are {what}: {some}")
+        return "\n".join(lines)
 
 
 def load_init(
@@ -78,9 +88,11 @@ def load_init(
         ConfigError: ``skip`` names no part.
         WeightsNotFound: there is no such file, it is no checkpoint, or nothing gives ImageNet's.
     """
-    if unknown := sorted(set(skip) - set(PARTS)):
+    if isinstance(skip, str) or (unknown := sorted(set(skip) - set(PARTS))):
+        unknown = [skip] if isinstance(skip, str) else unknown
         raise ConfigError(
-            f"init_skip={unknown} names no part of the net; expected some of {', '.join(PARTS)}"
+            f"init_skip={unknown} is no list of parts of the net; expected some of "
+            f"[{', '.join(PARTS)}]"
         )
     wanted = _counted(model.state_dict(), skip)
     if init is None:
@@ -119,6 +131,8 @@ def load_init(
 
 def _read(source: str) -> dict[str, Tensor]:
     """The tensors of a checkpoint, without the wrappers' names."""
+    if not Path(source).is_file():
+        raise CheckpointError(f"init={source}: no such file; expected null, imagenet or a FILE")
     content: dict[str, Any] = load_weights(source)
     for key in ("state_dict", "model"):  # as Lightning and timm, and as others call it
         if isinstance(content.get(key), dict):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from lightning.pytorch import LightningDataModule, Trainer
@@ -15,13 +16,17 @@ from alps.datasets.subset import fraction as take_fraction
 from alps.datasets.subset import hold_out
 from alps.datasets.transforms import TrainTransform
 from alps.encoders import Encoder
-from alps.errors import ConfigError, DatasetNotFound
+from alps.errors import ConfigError, DatasetNotFound, ImageError
 from alps.types import ImageRecord, LabelledSet
 
 #: The largest crop that is chosen where none is asked for.
 CROP = 512
 #: What sides of crops are multiples of.
 DIVISOR = Encoder.divisor
+#: Images whose size is looked at to choose a crop.
+LOOKED_AT = 8
+#: Not the run's seed: all runs on a dataset are scored on the same images.
+HOLD_OUT_SEED = 0
 
 
 class SegmentationData(LightningDataModule):
@@ -43,7 +48,7 @@ class SegmentationData(LightningDataModule):
         seed: decides everything random.
 
     Raises:
-        DatasetNotFound: a split that is needed is empty.
+        DatasetNotFound: there are no images.
         ConfigError: a number out of its range.
     """
 
@@ -61,31 +66,50 @@ class SegmentationData(LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if batch_size < 1:
-            raise ConfigError(f"data.batch_size={batch_size}: expected at least 1")
-        if crop is not None and (crop < DIVISOR or crop % DIVISOR):
-            raise ConfigError(
-                f"data.crop={crop}: encoders need a multiple of {DIVISOR} px; "
-                f"try {max(1, round(crop / DIVISOR)) * DIVISOR}"
-            )
+        for name, value, valid, expected in (
+            ("batch_size", batch_size, _is_whole(batch_size, 1), "a whole number from 1 on"),
+            (
+                "crop",
+                crop,
+                crop is None or (_is_whole(crop, DIVISOR) and crop % DIVISOR == 0),
+                f"null or a multiple of {DIVISOR} px",
+            ),
+            ("scale", scale, _is_range(scale), "the least and the most, as [0.5,2.0]"),
+            ("photometric", photometric, 0 <= photometric <= 1, "a probability"),
+            (
+                "num_workers",
+                num_workers,
+                num_workers is None or _is_whole(num_workers, 0),
+                "null or a whole number from 0 on",
+            ),
+        ):
+            if not valid:
+                raise ConfigError(f"data.{name}={value}: expected {expected}")
         self.images = images
         self.batch_size = batch_size
         self.scale = scale
         self.photometric = photometric
         self.seed = seed
         self.num_workers = num_workers
-        self.train, self.val, self.test = _split(images, fraction, hold_out, seed)
+        self.train, self.val, self.test = _split(images, hold_out)
         self.crop = crop or self._fitting_crop()
+        self.train = take_fraction(images, self.train, fraction, seed)
 
     def _fitting_crop(self) -> int:
-        records = self.train or self.val or self.test
-        side = min(CROP, *self.images.read(records[0]).size)
+        """What some images of all splits allow, whatever the subset and the seed."""
+        records = [*self.train, *self.val, *self.test]
+        side = CROP
+        for record in records[:: -(-len(records) // LOOKED_AT)]:
+            with suppress(ImageError):  # told when it is needed
+                side = min(side, *self.images.read(record).size)
         return max(DIVISOR, side // DIVISOR * DIVISOR)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Batches for the steps that are still to do."""
         trainer = self.trainer
         assert trainer is not None
+        if not self.train:
+            raise self._too_few("train")
         transform = TrainTransform(
             crop=self.crop,
             scale=self.scale,
@@ -113,15 +137,24 @@ class SegmentationData(LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[list[Example]]:
         """Whole images of the split ``val``, or of those held out."""
-        return self._whole_images(self.val)
+        return self._whole_images(self.val, "val")
 
     def test_dataloader(self) -> DataLoader[list[Example]]:
         """Whole images of the split ``test``, or of ``val`` where there is none."""
-        return self._whole_images(self.test or self.val)
+        return self._whole_images(self.test or self.val, "test or val")
 
-    def _whole_images(self, records: Sequence[ImageRecord]) -> DataLoader[list[Example]]:
+    def _whole_images(
+        self, records: Sequence[ImageRecord], split: str
+    ) -> DataLoader[list[Example]]:
         trainer = self.trainer
         assert trainer is not None
+        if not records:
+            raise self._too_few(split)
+        if len(records) < trainer.world_size:
+            raise ConfigError(
+                f"{len(records)} images in {split} are too few for {trainer.world_size} processes; "
+                f"set trainer.devices={len(records)} or less, or a larger data.hold_out"
+            )
         dataset: Dataset[Any] = SegmentationDataset(self.images, records)
         return DataLoader(
             dataset,
@@ -129,6 +162,13 @@ class SegmentationData(LightningDataModule):
             sampler=ShardSampler(len(records), trainer.global_rank, trainer.world_size),
             collate_fn=list,
             num_workers=self._workers(trainer),
+        )
+
+    def _too_few(self, split: str) -> DatasetNotFound:
+        counts = f"train {len(self.train)}, val {len(self.val)}, test {len(self.test)}"
+        return DatasetNotFound(
+            f"{self.images.name} at {self.images.root} has no image in {split} ({counts}): "
+            "training needs some in train, and some in val or enough in train to hold out"
         )
 
     def _workers(self, trainer: Trainer) -> int:
@@ -139,16 +179,19 @@ class SegmentationData(LightningDataModule):
 
 
 def _split(
-    images: LabelledSet, fraction: float, share: float, seed: int
+    images: LabelledSet, share: float
 ) -> tuple[list[ImageRecord], list[ImageRecord], list[ImageRecord]]:
     records = images.records()
     train, val, test = ([r for r in records if r.split == s] for s in ("train", "val", "test"))
     if not val and len(train) > 1:
-        train, val = hold_out(train, share, seed)
-    if not train or not val:
-        counts = f"train {len(train)}, val {len(val)}, test {len(test)}"
-        raise DatasetNotFound(
-            f"{images.name} at {images.root} has too few images ({counts}): "
-            "training needs some in train, and some in val or enough in train to hold out"
-        )
-    return take_fraction(images, train, fraction, seed), val, test
+        train, val = hold_out(train, share, HOLD_OUT_SEED)
+    return train, val, test
+
+
+def _is_whole(value: Any, least: int) -> bool:
+    return isinstance(value, int) and value >= least
+
+
+def _is_range(value: Any) -> bool:
+    numbers = isinstance(value, Sequence) and all(isinstance(n, int | float) for n in value)
+    return numbers and len(value) == 2 and 0 < value[0] <= value[1]

@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from alps.errors import ConfigError
+
 
 class CrossEntropy(nn.Module):
     """Pixel-wise cross-entropy, the mean over all labelled pixels of all processes.
@@ -23,6 +25,9 @@ class CrossEntropy(nn.Module):
         ignore_index: the value of unlabelled pixels.
         label_smoothing: share of the target that is spread over all classes (arXiv 1512.00567).
         class_weights: one weight per class, or None for equal ones.
+
+    Raises:
+        ConfigError: the smoothing is out of range.
     """
 
     weight: Float[Tensor, " K"] | None
@@ -35,6 +40,8 @@ class CrossEntropy(nn.Module):
         class_weights: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
+        if not 0 <= label_smoothing < 1:
+            raise ConfigError(f"loss.label_smoothing={label_smoothing}: expected a share in [0, 1)")
         self.ignore_index = ignore_index
         self.label_smoothing = label_smoothing
         weight = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)

@@ -49,6 +49,10 @@ class Optim:
     ) -> None:
         if schedule not in SCHEDULES:
             raise ConfigError(f"optim.schedule={schedule}: choose {', '.join(SCHEDULES)}")
+        if not lr > 0:
+            raise ConfigError(f"optim.lr={lr}: expected a number above 0")
+        if not weight_decay >= 0:
+            raise ConfigError(f"optim.weight_decay={weight_decay}: expected 0 or more")
         if not 0 <= warmup < 1:
             raise ConfigError(f"optim.warmup={warmup}: expected a share of the steps in [0, 1)")
         if not 0 < layer_decay <= 1:

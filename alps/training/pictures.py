@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from alps.types import Category
 
+HEADINGS = ("image", "label", "prediction")
 CELL = 320  # pixels of a picture's long side
 GAP = 12
 HEADING = 28
@@ -31,7 +32,6 @@ class Shown:
 def sheet(
     rows: Sequence[Shown],
     categories: Sequence[Category],
-    headings: Sequence[str] = ("image", "label", "prediction"),
 ) -> Image.Image:
     """Draw a row per image and, below, the classes that occur, the most frequent first.
 
@@ -42,8 +42,7 @@ def sheet(
         for row in rows
     ]
     names = _legend(rows, categories)
-    columns = 3
-    width = GAP + columns * (CELL + GAP)
+    width = GAP + len(HEADINGS) * (CELL + GAP)
     per_line = max(1, (width - 2 * GAP) // 150)
     heights = [max(cell.shape[0] for cell in row) for row in cells]
     lines = -(-len(names) // per_line)
@@ -52,7 +51,7 @@ def sheet(
     canvas = Image.new("RGB", (width, height), "white")
     draw = ImageDraw.Draw(canvas)
     font = ImageFont.load_default(15)
-    for i, heading in enumerate(headings):
+    for i, heading in enumerate(HEADINGS):
         draw.text((GAP + i * (CELL + GAP), 6), heading, "black", font)
     y = HEADING
     for row, row_height in zip(cells, heights, strict=True):

@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.fabric import Fabric
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from rich import get_console
 from rich.table import Table
 
-from alps.errors import CheckpointError, ConfigError
+from alps.errors import ConfigError
 from alps.models.segmentation import SegmentationModel
 from alps.training.callbacks import IMAGES_PER_SECOND
 from alps.training.data import SegmentationData
+from alps.training.interrupt import Interrupt
 from alps.training.predict import Counts, Predictor
-from alps.training.sliding import SlidingWindow
+from alps.training.sliding import BUFFER, SlidingWindow
 from alps.training.task import SegmentationTask
 from alps.types import Category
 
 #: Validations of a run, where nothing else is asked for.
-VALIDATIONS = 10
+VALIDATIONS, MIN_VALIDATIONS = 10, 5
 
-#: Lightning's, that say nothing here: the run's folder holds config.yaml; on a CPU workers are rivals
-#: of the net; torch renamed what Lightning uses; our batches are resumable.
+#: Lightning's, that say nothing here: the run's folder holds config.yaml; on a CPU workers are
+#: rivals of the net; torch renamed what Lightning uses; our batches are resumable.
 EXPECTED_WARNINGS = (
     "Checkpoint directory .* exists and is not empty",
     ".* does not have many workers",
@@ -52,27 +56,35 @@ def fit(
         trainer: how long, and on what.
         run: folder of the run.
         config: the resolved configuration, for W&B.
-        resume: a ``last.ckpt``; the run goes on as if it had never stopped.
+        resume: a ``last.ckpt`` of the same run, which goes on as if it had never stopped.
 
     Returns:
         The last val/mIoU.
 
     Raises:
-        CheckpointError: ``resume`` is not there.
+        ConfigError: ``run`` holds another run, or cannot be written.
         DivergedError: the loss is not finite any more.
+        SystemExit: SIGTERM (143) or Ctrl-C (130); ``last.ckpt`` is written.
     """
-    if resume is not None and not Path(resume).is_file():
-        raise CheckpointError(f"resume={resume}: no such file; give the last.ckpt of a run")
     if trainer.is_global_zero:
-        run.mkdir(parents=True, exist_ok=True)
-        (run / "config.yaml").write_text(task.config)
+        _start(run, task.config, resume)
+    interrupt = Interrupt(run)
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    callbacks.append(interrupt)
     for logger in trainer.loggers:
         if isinstance(logger, WandbLogger):
             logger.log_hyperparams(dict(config))
     with warnings.catch_warnings():
         for message in EXPECTED_WARNINGS:
             warnings.filterwarnings("ignore", message)
-        trainer.fit(task, datamodule=data, ckpt_path=resume, weights_only=True)
+        try:
+            trainer.fit(task, datamodule=data, ckpt_path=resume, weights_only=True)
+        except SIGTERMException:
+            sys.stderr.write(
+                f"\nstopped after step {trainer.global_step}; the same words with "
+                f"resume={interrupt.path} go on\n"
+            )
+            sys.exit(interrupt.exit_status)
     for logger in trainer.loggers:
         if isinstance(logger, WandbLogger) and trainer.is_global_zero:
             logger.experiment.finish()  # the next trial of a sweep is another run
@@ -111,11 +123,26 @@ def predict(
         categories=categories,
         divisor=model.encoder.divisor,
         device=fabric.device,
+        buffer=BUFFER // len(categories),
     )
     counts = predictor(source, target)
     words = f"{counts.written} predicted, {counts.kept} were there, {counts.failed} skipped"
     get_console().print(f"{words}\npredictions {target}", highlight=False, soft_wrap=True)
     return counts
+
+
+def choose_accelerator(asked: str) -> str:
+    """Of Lightning's names; ``auto`` is a GPU where there is one.
+
+    Raises:
+        ConfigError: a GPU is asked for and there is none.
+    """
+    if asked in ("gpu", "cuda") and not torch.cuda.is_available():
+        raise ConfigError(
+            f"trainer.accelerator={asked}: torch {torch.__version__} sees no GPU; mend that, or "
+            "compute on the CPU with trainer=cpu"
+        )
+    return "cpu" if asked == "auto" and not torch.cuda.is_available() else asked
 
 
 def validation_interval(max_steps: int, wanted: int | None) -> int:
@@ -128,7 +155,15 @@ def validation_interval(max_steps: int, wanted: int | None) -> int:
         raise ConfigError(f"trainer.max_steps={max_steps}: expected how many steps to learn for")
     divisors = [d for d in range(1, max_steps + 1) if max_steps % d == 0]
     if wanted is None:
-        return min(d for d in divisors if max_steps // d <= VALIDATIONS)
+        some = [d for d in divisors if MIN_VALIDATIONS <= max_steps // d <= 2 * VALIDATIONS]
+        if not some and max_steps > MIN_VALIDATIONS:
+            rounder = max_steps // VALIDATIONS * VALIDATIONS
+            raise ConfigError(
+                f"trainer.max_steps={max_steps} cannot be divided into about {VALIDATIONS} equal "
+                f"parts, with a validation after each; set trainer.max_steps={rounder}, or "
+                "trainer.val_check_interval to a number that divides it"
+            )
+        return min(some or [1], key=lambda d: abs(max_steps // d - VALIDATIONS))
     if wanted not in divisors:
         near = sorted(sorted(divisors, key=lambda d: abs(d - wanted))[:3])
         raise ConfigError(
@@ -136,6 +171,22 @@ def validation_interval(max_steps: int, wanted: int | None) -> int:
             f"the last steps would be neither scored nor kept; try {', '.join(map(str, near))}"
         )
     return wanted
+
+
+def _start(run: Path, config: str, resume: str | None) -> None:
+    """Make the folder of a run, or refuse one in which another run lies."""
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        if resume is None and (run / "last.ckpt").exists():
+            raise ConfigError(
+                f"{run} holds a run: resume={run / 'last.ckpt'} goes on with it, another run=DIR "
+                "starts a new one"
+            )
+        (run / "config.yaml").write_text(config)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot write to {run}: {error.strerror or error}; choose another folder with run=DIR"
+        ) from error
 
 
 def _print_scores(task: SegmentationTask, split: str, n: int) -> None:

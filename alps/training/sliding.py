@@ -19,6 +19,9 @@ Net = Callable[[Shaped[Tensor, "B C H W"]], Float[Tensor, "B K H W"]]
 
 BLENDS = ("gaussian", "mean")
 
+#: Probabilities in memory at once for a large image, 4 bytes each.
+BUFFER = 1 << 27
+
 #: Standard deviation of the Gaussian as a share of the window, as in nnU-Net (Isensee et al. 2021).
 SIGMA = 1 / 8
 

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Float, Int64, Shaped, UInt8
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 import alps
 from alps.datasets.segmentation import Batch, Example
 from alps.errors import DivergedError
+from alps.geometry import Tile
 from alps.metrics.segmentation import Scores, confusion_matrix, scores
 from alps.models.segmentation import SegmentationModel
 from alps.training.optim import Optim
 from alps.training.pictures import Shown
-from alps.training.sliding import SlidingWindow
+from alps.training.sliding import BUFFER, SlidingWindow
 from alps.types import Category
 
 #: Images in a picture of predictions.
 SHOWN = 4
+
+REMEDY = "lower optim.lr, lengthen optim.warmup or set trainer.gradient_clip_val=1"
 
 
 class SegmentationTask(LightningModule):
@@ -38,6 +43,7 @@ class SegmentationTask(LightningModule):
         aux_weight: weight of the auxiliary head's loss, where there is one (0.4 as in PSPNet,
             arXiv 1612.01105, section 3.3).
         config: the resolved configuration as YAML, kept in every checkpoint.
+        seed: of dropout and the like, together with the number of the batch.
     """
 
     def __init__(
@@ -52,6 +58,7 @@ class SegmentationTask(LightningModule):
         optim: Optim | None = None,
         aux_weight: float = 0.4,
         config: str = "",
+        seed: int = 0,
     ) -> None:
         super().__init__()
         self.model = model
@@ -63,10 +70,17 @@ class SegmentationTask(LightningModule):
         self.optim = optim
         self.aux_weight = aux_weight
         self.config = config
+        self.seed = seed
         self.scores: Scores | None = None
         self.shown: list[Shown] = []  # the first validation images, for pictures
         # No buffer: weight averaging would average it.
         self.confusion: Int64[Tensor, "K K"] = self._zeros()
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Seed what the net draws: a resumed run draws what an unbroken one would."""
+        spawn = (self.trainer.fit_loop.epoch_loop.total_batch_idx, self.trainer.global_rank)
+        sequence = np.random.SeedSequence(self.seed, spawn_key=spawn)
+        torch.manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Float[Tensor, ""]:
         """The loss of one batch; raises `DivergedError` when it is not finite."""
@@ -78,19 +92,10 @@ class SegmentationTask(LightningModule):
         if not loss.isfinite():
             raise DivergedError(
                 f"the loss is {loss.item()} at step {self.global_step} (batch {batch_idx}: "
-                f"{', '.join(batch.image_ids)}); lower optim.lr, lengthen optim.warmup, set "
-                "trainer.gradient_clip_val=1, or look at these images; last.ckpt is from before"
+                f"{', '.join(batch.image_ids)}); {REMEDY}, or look at these images"
             )
         self.log("train/loss", loss, prog_bar=True, sync_dist=True, batch_size=len(batch.target))
         return loss
-
-    def probabilities(
-        self, images: Sequence[UInt8[Tensor, "C H W"]]
-    ) -> list[Float[Tensor, "K H W"]]:
-        """Class probabilities of whole images of any size."""
-        return self.window(
-            lambda batch: self.model(batch).logits, images, divisor=self.model.encoder.divisor
-        )
 
     def validation_step(self, batch: list[Example], batch_idx: int) -> None:
         """Count the pixels of whole images."""
@@ -101,7 +106,9 @@ class SegmentationTask(LightningModule):
         self._count(batch)
 
     def on_validation_epoch_start(self) -> None:
-        """Forget what was counted before."""
+        """Forget what was counted before; raises `DivergedError` when weights are not finite."""
+        if not all(parameter.isfinite().all() for parameter in self.model.parameters()):
+            raise DivergedError(f"weights are not finite after step {self.global_step}; {REMEDY}")
         self.confusion = self._zeros()
         self.shown.clear()
 
@@ -136,10 +143,7 @@ class SegmentationTask(LightningModule):
         }
 
     def _count(self, batch: list[Example]) -> None:
-        for example, part in zip(
-            batch, self.probabilities([example.image for example in batch]), strict=True
-        ):
-            prediction = part.max(0).indices  # on a CPU six times as fast as argmax
+        for example, prediction in zip(batch, self._predict(batch), strict=True):
             self.confusion += confusion_matrix(
                 prediction, example.target, len(self.categories), self.ignore_index
             )
@@ -147,6 +151,32 @@ class SegmentationTask(LightningModule):
                 image = example.image.permute(1, 2, 0)
                 maps = (image, example.target, prediction)
                 self.shown.append(Shown(*(values.cpu().numpy() for values in maps)))
+
+    def _predict(self, batch: list[Example]) -> Iterator[Int64[Tensor, "_ _"]]:
+        """Index maps, some windows at a time and large images in bands: memory is bounded."""
+        divisor, n = self.model.encoder.divisor, self.window.batch_size
+        images = [example.image for example in batch]
+        if all(max(image.shape[1:]) <= self.window.crop for image in images):
+            for i in range(0, len(images), n):
+                for part in self.window(self._logits, images[i : i + n], divisor):
+                    yield part.max(0).indices  # on a CPU six times as fast as argmax
+            return
+        for image in images:
+            bands = self.window.bands(
+                self._logits,
+                partial(_cut, image),
+                (image.shape[1], image.shape[2]),
+                divisor=divisor,
+                buffer=BUFFER // len(self.categories),
+            )
+            prediction = torch.empty(image.shape[1:], dtype=torch.int64, device=image.device)
+            for tile, part in bands:
+                prediction[tile.y0 : tile.y1, tile.x0 : tile.x1] = part.max(0).indices
+            yield prediction
+
+    def _logits(self, image: Shaped[Tensor, "B C H W"]) -> Float[Tensor, "B K H W"]:
+        logits: Tensor = self.model(image).logits
+        return logits
 
     def _log_scores(self, split: str) -> None:
         confusion = self.trainer.strategy.reduce(self.confusion, reduce_op="sum")
@@ -164,3 +194,7 @@ class SegmentationTask(LightningModule):
     def _zeros(self) -> Int64[Tensor, "K K"]:
         k = len(self.categories)
         return torch.zeros(k, k, dtype=torch.int64, device=self.device)
+
+
+def _cut(image: UInt8[Tensor, "C _ _"], tile: Tile) -> UInt8[Tensor, "C _ _"]:
+    return image[:, tile.y0 : tile.y1, tile.x0 : tile.x1]

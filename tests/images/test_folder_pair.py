@@ -37,15 +37,15 @@ def test_images_and_targets_of_both_splits(root):
 
 
 def test_classes_are_counted_in_all_splits(root, caplog):
-    Image.fromarray(np.full((64, 96), 6, np.uint8)).save(root / "ann_dir/val/1.png")
+    Image.fromarray(np.full((64, 96), 4, np.uint8)).save(root / "ann_dir/val/1.png")
     images = FolderPair(root=str(root))
     with caplog.at_level(logging.INFO):
-        assert images.protocol == "folder_pair pair: 7 classes, label 255 ignored"
-    assert "the highest label is 6, in " in caplog.text
+        assert images.protocol == "folder_pair pair: 5 classes, label 255 ignored"
+    assert "the highest label is 4, in " in caplog.text
     assert "ann_dir/val/1.png; dataset.classes=[...] names them" in caplog.text
     categories = images.categories()
-    assert [(c.id, c.name) for c in categories] == [(i, str(i)) for i in range(7)]
-    assert len({c.color for c in categories}) == 7
+    assert [(c.id, c.name) for c in categories] == [(i, str(i)) for i in range(5)]
+    assert len({c.color for c in categories}) == 5
     assert len(caplog.records) == 1
 
 
@@ -60,8 +60,16 @@ def test_given_classes_need_no_reading(root):
 
 
 def test_the_ignored_label_is_not_counted(root):
-    assert len(FolderPair(root=str(root), ignore_index=3).categories()) == 256
+    with pytest.raises(LabelError, match=r"holds the label 255, but no file holds 4; "):
+        FolderPair(root=str(root), ignore_index=3).categories()
     assert len(FolderPair(root=str(root), ignore_index=255).categories()) == 4
+
+
+def test_two_labels_of_one_image(root):
+    label = root / "ann_dir/train/0.png"
+    label.with_suffix(".tif").write_bytes(label.read_bytes())
+    with pytest.raises(LabelError, match=r"0\.png and .*0\.tif are labels of one image; remove"):
+        FolderPair(root=str(root)).records()
 
 
 def test_masks_of_0_and_255_are_no_classes(root):

@@ -134,12 +134,10 @@ def test_every_model_in_conf_builds(path):
     model = OmegaConf.load(path)
     if OmegaConf.is_missing(model, "encoder"):
         model.encoder = "resnet18"
-    assert set(model) == {"encoder", "in_channels", "drop_path_rate", "aux", "lr"}
+    assert set(model) == {"encoder", "drop_path_rate", "aux", "lr"}
     assert model.lr > 0
     with torch.device("meta"):
-        encoder = Encoder(
-            model.encoder, in_channels=model.in_channels, drop_path_rate=model.drop_path_rate
-        )
+        encoder = Encoder(model.encoder, drop_path_rate=model.drop_path_rate)
     assert len(encoder.channels) == 4
 
 

@@ -18,7 +18,7 @@ def main(processes: int, folder: Path) -> None:
     torch.set_num_threads(1)
     images = ColoredBlocks(n=13, val=5)  # neither number is a multiple of the processes
     # Norms that see one image: batch norm has no synchronised form on a CPU.
-    task = tiny_task(images, encoder="test_convnext")
+    task = tiny_task(images, encoder="test_convnext", dropout=0.0)
     losses = Losses()
     trainer = tiny_trainer(
         folder,

@@ -17,12 +17,18 @@ pytestmark = pytest.mark.filterwarnings(
 
 
 @pytest.mark.parametrize(
-    ("steps", "interval"), [(150, 15), (20000, 2000), (7, 1), (1, 1), (22, 11), (151, 151)]
+    ("steps", "interval"),
+    [(150, 15), (20000, 2000), (7, 1), (1, 1), (4, 1), (22, 2), (60, 6), (99, 9)],
 )
 def test_a_validation_falls_on_the_last_step(steps, interval):
     assert validation_interval(steps, None) == interval
     assert steps % interval == 0
     assert validation_interval(steps, interval) == interval
+
+
+def test_a_length_that_cannot_be_divided():
+    with pytest.raises(ConfigError, match=r"max_steps=151 cannot .*; set trainer.max_steps=150"):
+        validation_interval(151, None)
 
 
 def test_an_interval_that_would_lose_the_last_steps():
@@ -66,16 +72,26 @@ def test_the_crop_fits_the_images():
     assert SegmentationData(ColoredBlocks(size=(80, 112)), batch_size=2).crop == 64
     assert SegmentationData(ColoredBlocks(size=(608, 640)), batch_size=2).crop == 512
     assert SegmentationData(ColoredBlocks(), batch_size=2, crop=96).crop == 96
-    with pytest.raises(ConfigError, match=r"data.crop=100: .*multiple of 32 px; try 96"):
+    with pytest.raises(ConfigError, match=r"data.crop=100: .*multiple of 32 px"):
         SegmentationData(ColoredBlocks(), batch_size=2, crop=100)
 
 
-def test_without_a_split_val_images_are_held_out():
+def test_without_a_split_val_images_are_held_out(tmp_path):
     data = SegmentationData(ColoredBlocks(n=10, val=0), batch_size=2, hold_out=0.3)
     assert (len(data.train), len(data.val)) == (7, 3)
     assert not {r.image_id for r in data.train} & {r.image_id for r in data.val}
-    with pytest.raises(DatasetNotFound, match=r"too few images \(train 1, val 0, test 0\)"):
-        SegmentationData(ColoredBlocks(n=1, val=0), batch_size=2)
+    data = SegmentationData(ColoredBlocks(n=1, val=0), batch_size=2)
+    data.trainer = tiny_trainer(tmp_path)
+    with pytest.raises(DatasetNotFound, match=r"no image in val \(train 1, val 0, test 0\)"):
+        data.val_dataloader()
+
+
+def test_all_runs_on_a_dataset_are_scored_on_the_same_images():
+    val = [
+        SegmentationData(ColoredBlocks(n=10, val=0), batch_size=2, hold_out=0.3, seed=s).val
+        for s in (0, 1)
+    ]
+    assert val[0] == val[1]
 
 
 def test_subsets_do_not_change_what_is_scored():

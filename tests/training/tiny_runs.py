@@ -60,13 +60,17 @@ class ColoredBlocks:
 
 
 def tiny_task(
-    images: ColoredBlocks | None = None, lr: float = 1e-3, encoder: str = "test_resnet", **options
+    images: ColoredBlocks | None = None,
+    lr: float = 1e-3,
+    encoder: str = "test_resnet",
+    dropout: float = 0.1,
+    **options,
 ) -> SegmentationTask:
     """Seeded: two calls give equal weights."""
     seed_everything(0, verbose=False)
     images = images or ColoredBlocks()
     trunk = Encoder(encoder)
-    head = FPN(trunk.channels, channels=32, pyramid_channels=32, dropout=0.0)
+    head = FPN(trunk.channels, channels=32, pyramid_channels=32, dropout=dropout)
     model = SegmentationModel(trunk, head, num_classes=len(COLORS))
     return SegmentationTask(
         model=model,
