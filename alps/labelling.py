@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float, Float32, Int32
+from jaxtyping import Float, Float32, Int, Int32, Int64, Integer
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from alps import __version__
 from alps.errors import ImageError
 from alps.manifest import write_manifest
-from alps.paint import covered, ignore_index_for, paint
+from alps.paint import covered, ignore_index_for
 from alps.palette import index_png
 from alps.plan import prepare
 from alps.report import write_report
@@ -64,13 +64,27 @@ class Assigner(Protocol):
     def num_classes(self) -> int:
         """K."""
 
-    def fit(self, blocks: Sequence[Float[np.ndarray, "n C"]]) -> Clusters:
-        """Find the classes in the features of all shards."""
+    def fit(
+        self,
+        blocks: Sequence[Float[np.ndarray, "_ C"]],
+        areas: Sequence[Int64[np.ndarray, " _"]],
+    ) -> Clusters | None:
+        """Find the classes in the features of all shards; None where there is nothing to find.
+
+        Args:
+            blocks: a shard's features each; C is 0 where the recipe makes none.
+            areas: pixels of the same masks.
+        """
 
     def assign(
-        self, features: Float[np.ndarray, "N C"], clusters: Clusters
+        self, features: Float[np.ndarray, "N C"], clusters: Clusters | None, image_id: str
     ) -> tuple[Int32[np.ndarray, " N"], Float32[np.ndarray, " N"]]:
-        """(category_id, distance) of each mask."""
+        """(category_id, distance) of each mask of an image; -1 and NaN where there is none."""
+
+    def paint(
+        self, masks: Masks, category_id: Int[np.ndarray, " N"], ignore_index: int
+    ) -> Integer[np.ndarray, "H W"]:
+        """The index map of an image: what its masks say, and what becomes of bare ground."""
 
     def categories(self) -> list[Category]:
         """Names and colours."""
@@ -80,7 +94,7 @@ def label(
     *,
     image_set: ImageSet,
     masks: MaskSource,
-    features: Featurizer,
+    features: Featurizer | None,
     assign: Assigner,
     engine: Engine,
     root: str | Path,
@@ -94,7 +108,7 @@ def label(
     Args:
         image_set: the images.
         masks: where their masks come from.
-        features: what the masks look like.
+        features: what the masks look like; None where their classes do not depend on it.
         assign: how features become classes.
         engine: where the work runs.
         root: folder of the store.
@@ -122,7 +136,7 @@ def label(
         records=image_set.records(),
         identities={
             "masks": masks.identity,
-            "features": features.identity,
+            **({"features": features.identity} if features else {}),
             "assign": assign.identity,
         },
         num_classes=assign.num_classes,
@@ -135,7 +149,7 @@ def label(
         return store, timings
     store.write_text("config.yaml", config)
 
-    todo = sorted({*store.missing("masks"), *store.missing("features")})
+    todo = sorted({*store.missing("masks"), *(store.missing("features") if features else ())})
     with _progress("masks and features", store, todo) as bar, logging_redirect_tqdm():
         work = partial(
             label_shard,
@@ -158,8 +172,12 @@ def label(
     clusters = store.clusters()
     if clusters is None:
         with timings.measure("clusters", counts.ok):
-            clusters = assign.fit([store.features(i) for i in range(len(store.plan))])
-            store.write_clusters(clusters)
+            shards = range(len(store.plan))
+            clusters = assign.fit(
+                [store.features(i) for i in shards], [store.areas(i) for i in shards]
+            )
+            if clusters is not None:
+                store.write_clusters(clusters)
     store.write_categories(assign.categories())
     todo = store.missing("assign")
     with _progress("labels", store, todo) as bar:
@@ -182,7 +200,7 @@ def label_shard(
     store: LabelStore,
     image_set: ImageSet,
     masks: MaskSource,
-    features: Featurizer,
+    features: Featurizer | None,
     timings: Timings,
     advance: Callable[[int], object],
 ) -> None:
@@ -193,7 +211,7 @@ def label_shard(
     stored = store.masks(shard) if store.has("masks", shard) else None
     statuses: dict[str, ImageStatus] = {}
     found: dict[str, Masks] = {}
-    rows = [np.zeros((0, features.channels), np.float32)]
+    rows = [np.zeros((0, features.channels), np.float32)] if features else []
 
     def read() -> Iterator[Sample]:
         for record in store.plan[shard]:
@@ -222,10 +240,12 @@ def label_shard(
                 statuses[sample.image_id] = _status(sample, found[sample.image_id])
             else:
                 found[sample.image_id] = stored[sample.image_id]
-            with timings.measure("features", 1):
-                rows.append(features(sample, found[sample.image_id]))
+            if features:
+                with timings.measure("features", 1):
+                    rows.append(features(sample, found[sample.image_id]))
             advance(1)
-    store.write_features(shard, np.concatenate(rows))
+    if features:
+        store.write_features(shard, np.concatenate(rows))
     if stored is None:
         in_order = [statuses[record.image_id] for record in store.plan[shard]]
         store.write_masks(shard, in_order, found)
@@ -246,19 +266,24 @@ def _read_ahead(samples: Iterator[Sample]) -> Iterator[list[Sample]]:
         yield group
 
 
-def assign_shard(shard: int, *, store: LabelStore, assign: Assigner, clusters: Clusters) -> None:
+def assign_shard(
+    shard: int, *, store: LabelStore, assign: Assigner, clusters: Clusters | None
+) -> None:
     """Classes and index maps of one shard."""
-    category_id, distance = assign.assign(store.features(shard), clusters)
+    features, masks = store.features(shard), store.masks(shard)
+    ignore_index = store.info.ignore_index
     colors = [category.color for category in store.categories()]
-    masks = store.masks(shard)
+    category_id = np.empty(len(features), np.int32)
+    distance = np.empty(len(features), np.float32)
     start = 0
     for record in store.plan[shard]:
-        if record.image_id in masks:
-            found = masks[record.image_id]
-            ids = category_id[start : start + len(found)]
-            start += len(found)
-            index_map = paint(found, ids, store.info.ignore_index)
-            store.write_annotation(record, index_png(index_map, colors, store.info.ignore_index))
+        if (found := masks.get(record.image_id)) is not None:
+            rows = slice(start, start + len(found))
+            start = rows.stop
+            ids, distance[rows] = assign.assign(features[rows], clusters, record.image_id)
+            category_id[rows] = ids
+            index_map = assign.paint(found, ids, ignore_index)
+            store.write_annotation(record, index_png(index_map, colors, ignore_index))
     store.write_labels(shard, category_id, distance)
 
 

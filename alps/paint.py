@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Int, Integer
+from scipy.ndimage import distance_transform_edt
 
 from alps import rle
 from alps.types import Masks
+
+#: Rows that are filled at once, in `fill_uncovered`.
+STRIP = 512
 
 
 def ignore_index_for(num_classes: int) -> int:
@@ -39,6 +43,37 @@ def paint(
             first, window = rle.columns(masks.counts[i], height)
             by_column[first : first + len(window)][window] = category_id[i]
     return np.ascontiguousarray(by_column.T)
+
+
+def fill_uncovered(
+    index_map: Integer[np.ndarray, "H W"], masks: Masks, within: int
+) -> Integer[np.ndarray, "H W"]:
+    """Give pixels that no mask covers the value of the nearest covered pixel.
+
+    Slivers between masks and small holes close; a mask without a class is no bare ground, and what
+    lies nearest to it stays unlabelled too.
+
+    Args:
+        index_map: of `paint`.
+        masks: the same.
+        within: px, the Euclidean distance between pixel centres up to which this is done; 0 fills
+            nothing.
+    """
+    if not within or not len(masks):
+        return index_map
+    bare = ~rle.decode(rle.union(masks.counts, masks.size), masks.size)
+    filled = index_map.copy()
+    # In strips, for memory: nothing farther than `within` is asked for, so their seams do not show.
+    for top in range(0, masks.size[0], STRIP):
+        strip = bare[max(0, top - within) : top + STRIP + within]
+        if not strip.any() or strip.all():
+            continue
+        values = index_map[max(0, top - within) : top + STRIP + within]
+        far, (y, x) = distance_transform_edt(strip, return_indices=True)
+        near = np.where(far <= within, values[y, x], values)
+        own = slice(min(top, within), min(top, within) + STRIP)
+        filled[top : top + STRIP] = near[own]
+    return filled
 
 
 def covered(masks: Masks) -> int:

@@ -8,7 +8,7 @@ Written shard by shard, each file whole or not at all, so a killed run resumes w
     images/00000.parquet  one row per image: status, size, number of masks
     features/00000.npy    float16 (N, C), rows aligned with masks/00000.parquet
     masks/00000.parquet   one row per mask, SA-1B field names; its presence commits the shard
-    clusters/             centroids.npy float32 (K, C), counts.npy int64 (K,)
+    clusters/             the arrays of `Clusters` that there are: centroids.npy, counts.npy, …
     labels/00000.parquet  one row per mask: category_id, distance; its presence commits the labels
     ann/<split>/<id>.png  index maps
     categories.json, report.html, manifest.json
@@ -24,14 +24,14 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import IO, Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from jaxtyping import Float, Float16, Float32, Int
+from jaxtyping import Float, Float16, Float32, Int, Int64
 
 from alps.errors import StoreError
 from alps.tables import IMAGES, LABELS, MASKS, masks_to_table, table_to_masks
@@ -187,11 +187,12 @@ class LabelStore:
             np.save(file, features.astype(np.float16), allow_pickle=False)
 
     def write_clusters(self, clusters: Clusters) -> None:
-        """Write the centroids, and first their counts."""
-        with self.writing("clusters/counts.npy") as file:
-            np.save(file, clusters.counts, allow_pickle=False)
-        with self.writing("clusters/centroids.npy") as file:
-            np.save(file, clusters.centroids, allow_pickle=False)
+        """Write a file per array that there is; the centroids come last and commit the others."""
+        for field in reversed(fields(Clusters)):
+            array = getattr(clusters, field.name)
+            if array is not None:
+                with self.writing(f"clusters/{field.name}.npy") as file:
+                    np.save(file, array, allow_pickle=False)
 
     def write_labels(
         self,
@@ -199,10 +200,14 @@ class LabelStore:
         category_id: Int[np.ndarray, " N"],
         distance: Float[np.ndarray, " N"] | None,
     ) -> None:
-        """Commit the labels of a shard, in the order of its masks; the index maps go first."""
+        """Commit the labels of a shard, in the order of its masks; the index maps go first.
+
+        Distances that are NaN are written as null.
+        """
         masks = self._read_table(f"masks/{shard:05d}.parquet", ["image_id", "mask_id"])
-        far = pa.nulls(len(masks), pa.float32()) if distance is None else distance
-        columns = [*masks.columns, pa.array(category_id, pa.int32()), pa.array(far, pa.float32())]
+        far = np.full(len(masks), np.nan) if distance is None else distance
+        distances = pa.array(far, pa.float32(), from_pandas=True)
+        columns = [*masks.columns, pa.array(category_id, pa.int32()), distances]
         self._write_table(f"labels/{shard:05d}.parquet", pa.table(columns, schema=LABELS), "assign")
 
     def write_annotation(self, record: ImageRecord, png: bytes) -> None:
@@ -235,8 +240,15 @@ class LabelStore:
             if status.status != "failed"
         }
 
+    def areas(self, shard: int) -> Int64[np.ndarray, " N"]:
+        """Pixels of each mask of a shard."""
+        area: np.ndarray = self._read_table(f"masks/{shard:05d}.parquet", ["area"])[0].to_numpy()
+        return area.astype(np.int64)
+
     def features(self, shard: int) -> Float16[np.ndarray, "N C"]:
-        """Memory-mapped, rows in the order of the shard's masks."""
+        """Memory-mapped, rows in the order of the shard's masks; C is 0 where there are none."""
+        if "features" not in self.info.stages:
+            return np.zeros((len(self.areas(shard)), 0), np.float16)
         path = self.root / f"features/{shard:05d}.npy"
         # An empty array cannot be mapped.
         array = np.load(path, mmap_mode="r" if path.stat().st_size > 128 else None)
@@ -252,10 +264,10 @@ class LabelStore:
 
     def clusters(self) -> Clusters | None:
         """None before they are fitted."""
-        path = self.root / "clusters/centroids.npy"
-        if not path.exists():
+        files = {path.stem: path for path in (self.root / "clusters").glob("*.npy")}
+        if "centroids" not in files:
             return None
-        return Clusters(np.load(path), np.load(path.with_name("counts.npy")))
+        return Clusters(**{name: np.load(path) for name, path in files.items()})
 
     def categories(self) -> list[Category]:
         """The classes; the id is the pixel value."""

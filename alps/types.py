@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Int, Int64, UInt8, UInt16
+from jaxtyping import Bool, Float, Float32, Float64, Int, Int32, Int64, UInt8, UInt16
 
 from alps import rle
 from alps.errors import ImageError
@@ -152,10 +152,19 @@ class Masks:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Clusters:
-    """What clustering found, the largest cluster first."""
+    """What clustering found, the largest cluster first; all that is needed to assign again."""
 
-    centroids: Float32[np.ndarray, "K C"]
+    centroids: Float32[np.ndarray, "K D"]
     counts: Int64[np.ndarray, " K"]  # rows nearest to each centroid
+    # Features are projected onto these before they are compared; None: D is C.
+    mean: Float32[np.ndarray, " C"] | None = None
+    components: Float32[np.ndarray, "D C"] | None = None
+    # The class of each cluster, and the merges that led there, as scipy writes them (a linkage
+    # matrix); None: each cluster is a class.
+    category_id: Int32[np.ndarray, " K"] | None = None
+    tree: Float64[np.ndarray, "_ 4"] | None = None
+    # A mask farther than this from its centroid gets no class; None: every mask gets one.
+    radius: Float32[np.ndarray, " K"] | None = None
 
 
 @runtime_checkable

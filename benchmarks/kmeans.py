@@ -11,7 +11,8 @@ from sklearn.cluster import MiniBatchKMeans
 from threadpoolctl import threadpool_limits
 
 from alps.assign.cluster import Cluster
-from alps.assign.kmeans import Rows, fit_kmeans, lloyd_sums
+from alps.assign.kmeans import fit_kmeans, lloyd_sums
+from alps.assign.rows import Rows
 from benchmarks.measure import Spread, arguments, interleave, one_thread, ratio, show
 
 CHANNELS = 256
@@ -35,7 +36,7 @@ def features(n: int) -> Float16[np.ndarray, "n C"]:
 
 def inertia(rows: Float16[np.ndarray, "n C"], centroids: Float32[np.ndarray, "K C"]) -> float:
     """Sum of squared distances to the nearest centroid, over all rows."""
-    return lloyd_sums(Rows([rows]), centroids, 1 << 14)[2]
+    return lloyd_sums(Rows([rows]), centroids, 1 << 14).inertia
 
 
 def main() -> None:
@@ -51,10 +52,10 @@ def main() -> None:
             results, seconds = interleave(
                 {
                     "ours": lambda k=k: (
-                        fit_kmeans([rows], k, niter=niter, batch_size=BATCH, seed=0).centroids
+                        fit_kmeans(Rows([rows]), k, niter=niter, batch_size=BATCH, seed=0).centroids
                     ),
                     "one pass": lambda k=k: (
-                        fit_kmeans([rows], k, niter=1, batch_size=BATCH, seed=0).centroids
+                        fit_kmeans(Rows([rows]), k, niter=1, batch_size=BATCH, seed=0).centroids
                     ),
                     "sklearn": lambda k=k: (
                         MiniBatchKMeans(k, batch_size=BATCH, n_init=1, random_state=0)

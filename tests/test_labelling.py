@@ -4,9 +4,11 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from alps.assign.baselines import Binary, Random
 from alps.assign.cluster import Cluster
 from alps.engine.local import LocalEngine
 from alps.errors import ImageError, StoreMismatch, TooFewMasks
@@ -37,7 +39,19 @@ def test_samrs_as_published_is_labelled(tmp_path):
     assert store.info.images["target"] == "alps.images.samrs.Samrs"
 
 
-def run(root, arrays, *, segmenter=None, k=4, points_per_side=5, max_area=1.0, seed=0, **options):
+def run(
+    root,
+    arrays,
+    *,
+    segmenter=None,
+    k=4,
+    points_per_side=5,
+    max_area=1.0,
+    seed=0,
+    assign=None,
+    with_features=True,
+    **options,
+):
     segmenter = segmenter or ColorSegmenter()
     tiles = {"tile_size": 64, "tile_overlap": 16}
     store, _ = label(
@@ -49,8 +63,8 @@ def run(root, arrays, *, segmenter=None, k=4, points_per_side=5, max_area=1.0, s
             max_area=max_area,
             **tiles,
         ),
-        features=SamFeatures(segmenter=segmenter, **tiles),
-        assign=Cluster(k=k, seed=seed),
+        features=SamFeatures(segmenter=segmenter, **tiles) if with_features else None,
+        assign=assign or Cluster(k=k, seed=seed),
         engine=LocalEngine(threads=1),
         root=root,
         name="tiny_pl",
@@ -147,6 +161,76 @@ def test_a_run_killed_late_resumes_with_the_same_bytes(tmp_path, undisturbed, go
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     run(root, images())
     assert files(root) == files(undisturbed)
+
+
+EVERY_OPTION = Cluster(
+    k=9,
+    metric="spherical",
+    pca=3,
+    whiten=True,
+    restarts=2,
+    weight="sqrt_area",
+    merge=4,
+    reject=0.2,
+    fill=2,
+)
+
+
+@pytest.mark.parametrize("assign", [EVERY_OPTION, Random(k=4, fill=2), Binary()])
+@pytest.mark.parametrize("gone", ["labels", "clusters"])
+def test_whatever_assigns_resumes_with_the_same_bytes(tmp_path, undisturbed, assign, gone):
+    unbroken, root = tmp_path / "unbroken/store", tmp_path / "store"
+    shutil.copytree(undisturbed, unbroken)
+    run(unbroken, images(), assign=assign, overwrite="assign")
+    shutil.copytree(unbroken, root)
+    for path in (root / "manifest.json", root / "report.html", root / "categories.json"):
+        path.unlink()
+    if gone == "clusters":
+        (root / "clusters/centroids.npy").unlink(missing_ok=True)  # the commit of the others
+        shutil.rmtree(root / "labels")
+        shutil.rmtree(root / "ann")
+    else:
+        (root / "labels/00005.parquet").unlink()
+    run(root, images(), assign=assign)
+    assert files(root) == files(unbroken)
+
+
+def test_masks_that_are_rejected_are_unlabelled(tmp_path, undisturbed):
+    shutil.copytree(undisturbed, tmp_path / "store")
+    assign = Cluster(k=4, reject=0.4)
+    store = run(tmp_path / "store", images(), assign=assign, overwrite="assign")
+    ids = np.concatenate([store.labels(i)[0] for i in range(len(store.plan))])
+    clusters = store.clusters()
+    assert (ids == -1).sum() == sum(int(0.4 * n) for n in clusters.counts)
+    usual = LabelStore(undisturbed)
+    before = np.concatenate([usual.labels(i)[0] for i in range(len(usual.plan))])
+    assert (ids[ids >= 0] == before[ids >= 0]).all()
+
+
+@pytest.mark.parametrize("assign", [Random(k=4), Binary()])
+def test_classes_that_need_no_features_get_none(tmp_path, undisturbed, assign):
+    shutil.copytree(undisturbed, tmp_path / "store")
+    shutil.copytree(undisturbed, tmp_path / "usual")
+    options = {"assign": assign, "overwrite": "features"}
+    store = run(tmp_path / "store", images(), with_features=False, **options)
+    assert store.complete
+    assert not (tmp_path / "store/features").exists()
+    assert not (tmp_path / "store/clusters").exists()
+    assert list(store.info.stages) == ["masks", "assign"]
+    run(tmp_path / "usual", images(), **options)
+    assert files(tmp_path / "store/ann") == files(tmp_path / "usual/ann")
+    distance = np.concatenate([store.labels(i)[1] for i in range(len(store.plan))])
+    assert np.isnan(distance).all()
+    assert pq.read_table(tmp_path / "store/labels/00000.parquet")["distance"].null_count
+    assert assign.num_classes == store.info.num_classes == len(store.categories())
+
+
+def test_binary_maps_say_mask_or_ground(tmp_path):
+    store = run(tmp_path / "store", images(), assign=Binary(), with_features=False)
+    (image_id, masks), *_ = store.masks(0).items()
+    index_map = np.array(Image.open(tmp_path / f"store/ann/train/{image_id}.png"))
+    assert ((index_map == 0) == masks.dense().any(axis=0)).all()
+    assert ((index_map == 1) == ~masks.dense().any(axis=0)).all()
 
 
 def test_broken_images_are_skipped_named_and_counted(tmp_path, caplog):

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alps.paint import covered, ignore_index_for, paint
+from alps import paint as paint_module
+from alps.paint import covered, fill_uncovered, ignore_index_for, paint
 from alps.palette import distinct_colors, index_png
 from alps.types import Masks
 
@@ -56,6 +57,48 @@ def test_equals_painting_pixel_by_pixel(seed):
             reference[y, x] = ids[i]
     np.testing.assert_array_equal(paint(masks, ids, 255), reference)
     assert covered(masks) == dense.any(0).sum()
+
+
+@pytest.mark.parametrize("within", [1, 2, 5, 100])
+@pytest.mark.parametrize("strip", [4, 512])
+def test_bare_ground_takes_the_value_of_the_nearest_covered_pixel(monkeypatch, within, strip):
+    monkeypatch.setattr(paint_module, "STRIP", strip)
+    rng = np.random.default_rng(within)
+    dense = np.zeros((5, 19, 23), bool)
+    for mask in dense:
+        y, x = rng.integers(0, 17), rng.integers(0, 20)
+        mask[y : y + 3, x : x + 3] = True
+    masks, ids = Masks.from_dense(dense), np.array([0, 1, 2, 3, -1])
+    index_map = paint(masks, ids, 255)
+    before = index_map.copy()
+    filled = fill_uncovered(index_map, masks, within)
+    assert (index_map == before).all()
+    inside = np.argwhere(dense.any(axis=0))
+    for y, x in np.ndindex(19, 23):
+        far = np.hypot(*(inside - (y, x)).T)
+        if dense[:, y, x].any() or far.min() > within:
+            assert filled[y, x] == index_map[y, x]
+        else:
+            assert filled[y, x] in {index_map[tuple(p)] for p in inside[far == far.min()]}
+
+
+def test_filling_closes_slivers_but_no_wide_gap_and_no_rejected_mask():
+    masks = masks_at((0, 0, 10, 20), (12, 0, 20, 20), (2, 2, 6, 6))
+    filled = fill_uncovered(paint(masks, np.array([4, 7, 5]), 255), masks, 2)
+    assert set(filled[:, 10]) == {4}
+    assert set(filled[:, 11]) == {7}
+    assert set(filled[:, 20:22].ravel()) == {7}
+    assert set(filled[:, 22:].ravel()) == {255}
+    rejected = fill_uncovered(paint(masks, np.array([4, -1, 5]), 255), masks, 2)
+    assert set(rejected[:, 11:].ravel()) == {255}
+
+
+def test_nothing_to_fill():
+    masks = masks_at((0, 0, 10, 10))
+    index_map = paint(masks, np.array([1]), 255)
+    assert fill_uncovered(index_map, masks, 0) is index_map
+    empty = Masks.empty((20, 30))
+    assert (fill_uncovered(paint(empty, np.zeros(0, int), 255), empty, 5) == 255).all()
 
 
 def test_more_than_255_classes_need_16_bits():

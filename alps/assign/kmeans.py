@@ -6,18 +6,17 @@ that stream the data. Memory is bounded by K and the batch size, whatever the nu
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import faiss
 import numpy as np
-from jaxtyping import Float, Float32, Float64, Int64
+from jaxtyping import Float32, Float64, Int64
 
-from alps.errors import AlpsError, TooFewMasks
+from alps.assign.projection import unit
+from alps.assign.rows import Rows
+from alps.errors import TooFewMasks
 from alps.types import Clusters
 
-#: Neighbouring rows that a mini-batch takes at once: long enough for a disk, short enough that a
-#: batch sees many images.
-RUN = 32
 #: Rows of the sample that seeds the centroids: so many for each cluster, and no fewer than.
 SAMPLE_PER_CLUSTER, SAMPLE_MIN = 64, 8192
 #: Points that compete to become a centroid. With scikit-learn's 2 + ln K the inertia ends up to
@@ -27,139 +26,134 @@ TRIES = 32
 TOLERANCE = 1e-5
 
 
-class Rows:
-    """Blocks of features, as one long array of rows that is read piecewise.
+class Pass(NamedTuple):
+    """What one look at all rows adds up; the sums of parts of the data add up too."""
 
-    Results depend on the order of the rows, never on how they are cut into blocks.
-
-    Args:
-        blocks: memory-mapped in practice; only the rows asked for are read.
-    """
-
-    def __init__(self, blocks: Sequence[Float[np.ndarray, "_ C"]]) -> None:
-        self._blocks = blocks
-        self._starts = np.cumsum([0, *(len(block) for block in blocks)])
-
-    def __len__(self) -> int:
-        return int(self._starts[-1])
-
-    def take(self, index: Int64[np.ndarray, " n"]) -> Float32[np.ndarray, "n C"]:
-        """Rows by their place in the whole; n ≥ 1. Raises `AlpsError` on NaN or infinity."""
-        home = np.searchsorted(self._starts, index, side="right") - 1
-        local = index - self._starts[home]
-        rows = np.empty((len(index), self._blocks[home[0]].shape[1]), np.float32)
-        for b in np.unique(home):
-            rows[home == b] = self._blocks[b][local[home == b]]
-        finite = np.isfinite(rows).all(axis=1)
-        if not finite.all():
-            bad = np.flatnonzero(~finite)[0]
-            raise AlpsError(
-                f"features hold NaN or infinity in block {home[bad]}, row {local[bad]}; expected "
-                "finite values (float16 ends at 65504): make them anew with overwrite=features"
-            )
-        return rows
-
-    def chunks(self, size: int) -> Iterator[Float32[np.ndarray, "_ C"]]:
-        """All rows in order, ``size`` at a time."""
-        for start in range(0, len(self), size):
-            yield self.take(np.arange(start, min(start + size, len(self))))
-
-    def batches(self, size: int, rng: np.random.Generator) -> Iterator[Float32[np.ndarray, "_ C"]]:
-        """All rows once, at most ``size`` at a time: short runs, drawn from the whole in any order.
-
-        The order within a batch does not matter to k-means, so it is not shuffled.
-        """
-        run = min(RUN, size)
-        starts = rng.permutation(np.arange(0, len(self), run))
-        for first in range(0, len(starts), size // run):
-            index = np.add.outer(starts[first : first + size // run], np.arange(run)).ravel()
-            yield self.take(index[index < len(self)])
+    sums: Float64[np.ndarray, "K D"]  # of the weighted rows nearest to each centroid
+    mass: Float64[np.ndarray, " K"]  # of their weights
+    inertia: float  # weighted squared distances to the nearest centroid
+    counts: Int64[np.ndarray, " K"]  # rows
 
 
 def fit_kmeans(
-    blocks: Sequence[Float[np.ndarray, "_ C"]], k: int, *, niter: int, batch_size: int, seed: int
+    rows: Rows,
+    k: int,
+    *,
+    niter: int,
+    batch_size: int,
+    seed: int,
+    restarts: int = 1,
+    spherical: bool = False,
 ) -> Clusters:
-    """Cluster the rows of all blocks; the same bytes for the same rows, seed and threads.
+    """Cluster all rows; the same bytes for the same rows, seed and threads.
 
     Args:
-        blocks: features, float16 or float32, usually memory-mapped; a block may have no rows.
+        rows: features, usually memory-mapped; a block may have no rows.
         k: K.
         niter: passes that move the centroids, at most: the first in mini-batches (Sculley 2010,
             "Web-scale k-means clustering"), the others Lloyd's. One more pass only counts.
         batch_size: rows in memory at once.
         seed: of the sample, the seeding and the mini-batches.
+        restarts: how often all this is done; the lowest inertia wins.
+        spherical: the rows have length 1, and so have the centroids (Dhillon & Modha 2001,
+            "Concept decompositions for large sparse text data using clustering").
 
     Raises:
         TooFewMasks: there are fewer rows than clusters.
         AlpsError: a feature is NaN or infinite.
     """
-    rows = Rows(blocks)
     if len(rows) < k:
         raise TooFewMasks(
             f"{len(rows)} masks cannot make {k} clusters: lower assign.k to {len(rows)} at most, "
             "or label more images"
         )
     rng = np.random.default_rng(seed)
+    best, lowest = None, np.inf
+    for _ in range(restarts):
+        centroids, last = _fit_once(rows, k, niter, batch_size, spherical, rng)
+        if best is None or last.inertia < lowest:
+            order = np.argsort(-last.counts, kind="stable")
+            best, lowest = Clusters(centroids[order], last.counts[order]), last.inertia
+    assert best is not None
+    return best
+
+
+def _fit_once(
+    rows: Rows, k: int, niter: int, batch_size: int, spherical: bool, rng: np.random.Generator
+) -> tuple[Float32[np.ndarray, "K D"], Pass]:
+    """From one seeding to centroids that have settled, and the pass that counted them."""
     # What a reservoir holds after the whole stream, drawn without reading it: lengths are known.
     n = min(len(rows), max(SAMPLE_PER_CLUSTER * k, SAMPLE_MIN))
-    sample = rows.take(np.sort(rng.choice(len(rows), n, replace=False)))
-    first = rng.integers(n, size=1)
-    centroids = sample[np.append(first, plus_plus(sample, sample[first], k - 1, rng))]
+    index = np.sort(rng.choice(len(rows), n, replace=False))
+    sample, weights = rows.take(index), rows.weights(index)
+    first = rng.choice(n, 1, p=weights / weights.sum(dtype=np.float64))
+    centroids = sample[np.append(first, plus_plus(sample, sample[first], k - 1, rng, weights))]
 
-    moved = np.zeros(centroids.shape)
-    counts = np.zeros(k, np.int64)
-    for batch in rows.batches(batch_size, rng):
-        category_id, _ = nearest(batch, centroids)
-        sums, new = sum_rows(batch, category_id, k)
-        counts += new
-        moved += (sums - new[:, None] * moved) / np.maximum(counts, 1)[:, None]
-        centroids = np.where(counts[:, None] > 0, moved, centroids).astype(np.float32)
+    means, mass = np.zeros(centroids.shape), np.zeros(k)
+    for index in rows.batches(batch_size, rng):
+        batch = rows.take(index)
+        sums, new = sum_rows(batch, rows.weights(index), nearest(batch, centroids)[0], k)
+        mass += new
+        means += (sums - new[:, None] * means) / np.where(mass > 0, mass, 1)[:, None]
+        centroids = _move(centroids, means, mass, spherical)
 
     last = np.inf
     for left in reversed(range(niter)):
-        sums, counts, inertia = lloyd_sums(rows, centroids, batch_size)
-        empty = counts == 0
-        settled = last - inertia <= TOLERANCE * inertia and not empty.any()
+        seen = lloyd_sums(rows, centroids, batch_size)
+        empty = seen.counts == 0
+        settled = last - seen.inertia <= TOLERANCE * seen.inertia and not empty.any()
         if settled or not left:
             break
-        last = inertia
-        centroids = (sums / np.maximum(counts, 1)[:, None]).astype(np.float32)
+        last = seen.inertia
+        means = seen.sums / np.where(empty, 1, seen.mass)[:, None]
+        centroids = _move(centroids, means, seen.mass, spherical)
         if empty.any():
-            centroids[empty] = sample[plus_plus(sample, centroids[~empty], int(empty.sum()), rng)]
+            new = plus_plus(sample, centroids[~empty], int(empty.sum()), rng, weights)
+            centroids[empty] = sample[new]
+    return centroids, seen
 
-    order = np.argsort(-counts, kind="stable")
-    return Clusters(centroids[order], counts[order])
+
+def _move(
+    centroids: Float32[np.ndarray, "K D"],
+    means: Float64[np.ndarray, "K D"],
+    mass: Float64[np.ndarray, " K"],
+    spherical: bool,
+) -> Float32[np.ndarray, "K D"]:
+    """To the means; a centroid without rows stays where it is."""
+    moved = np.where(mass[:, None] > 0, means, centroids).astype(np.float32)
+    return unit(moved) if spherical else moved
 
 
 def plus_plus(
-    points: Float32[np.ndarray, "n C"],
-    centroids: Float32[np.ndarray, "K C"],
+    points: Float32[np.ndarray, "n D"],
+    centroids: Float32[np.ndarray, "K D"],
     k: int,
     rng: np.random.Generator,
+    weights: Float32[np.ndarray, " n"],
 ) -> Int64[np.ndarray, " k"]:
     """Choose ``k`` of the points to go beside the centroids; returns their places.
 
     Greedy k-means++ (Arthur & Vassilvitskii 2007): of a few points drawn with a probability in
-    proportion to the squared distance from the nearest centroid, take the one that lowers the sum
-    of these most. Where all points lie on centroids already, a point comes twice.
+    proportion to the weighted squared distance from the nearest centroid, take the one that lowers
+    the sum of these most. Where all points lie on centroids already, a point comes twice.
     """
     closest = nearest(points, centroids)[1].astype(np.float64)
     points = points - points.mean(axis=0)  # for the digits, as in `nearest`
     norms = np.einsum("nc,nc->n", points, points)
     chosen = np.zeros(k, np.int64)
     for i in range(k):
-        mass = np.cumsum(closest)
+        mass = np.cumsum(closest * weights)
         drawn = np.searchsorted(mass, rng.random(TRIES) * mass[-1], side="right")
         drawn = np.minimum(drawn, len(points) - 1)
         apart = norms + norms[drawn, None] - 2 * points[drawn] @ points.T
         apart = np.minimum(closest, np.maximum(apart, 0))
-        best = apart.sum(axis=1).argmin()
+        best = (apart * weights).sum(axis=1).argmin()
         chosen[i], closest = drawn[best], apart[best]
     return chosen
 
 
 def nearest(
-    rows: Float32[np.ndarray, "n C"], centroids: Float32[np.ndarray, "K C"]
+    rows: Float32[np.ndarray, "n D"], centroids: Float32[np.ndarray, "K D"]
 ) -> tuple[Int64[np.ndarray, " n"], Float32[np.ndarray, " n"]]:
     """The nearest centroid of each row, and the squared Euclidean distance to it."""
     # faiss expands |x - c|², which loses digits when all rows are far from the origin.
@@ -170,30 +164,36 @@ def nearest(
 
 
 def sum_rows(
-    rows: Float32[np.ndarray, "n C"], category_id: Int64[np.ndarray, " n"], k: int
-) -> tuple[Float64[np.ndarray, "K C"], Int64[np.ndarray, " K"]]:
-    """Sum and number of the rows of each class."""
-    counts = np.bincount(category_id, minlength=k)
-    rows = rows[np.argsort(category_id, kind="stable")]
+    rows: Float32[np.ndarray, "n D"],
+    weights: Float32[np.ndarray, " n"],
+    category_id: Int64[np.ndarray, " n"],
+    k: int,
+) -> tuple[Float64[np.ndarray, "K D"], Float64[np.ndarray, " K"]]:
+    """Sum of the weighted rows of each class, and of their weights."""
+    order = np.argsort(category_id, kind="stable")
+    rows = rows[order] * weights[order, None]
     sums = np.zeros((k, rows.shape[1]))
-    for i, stop in enumerate(np.cumsum(counts)):
-        rows[stop - counts[i] : stop].sum(axis=0, dtype=np.float64, out=sums[i])
-    return sums, counts
+    start = 0
+    for i, n in enumerate(np.bincount(category_id, minlength=k)):
+        rows[start : start + n].sum(axis=0, dtype=np.float64, out=sums[i])
+        start += n
+    return sums, np.bincount(category_id, weights, k)
 
 
-def lloyd_sums(
-    rows: Rows, centroids: Float32[np.ndarray, "K C"], batch_size: int
-) -> tuple[Float64[np.ndarray, "K C"], Int64[np.ndarray, " K"], float]:
-    """One pass: sum and number of the rows nearest to each centroid, and the inertia.
+def lloyd_sums(rows: Rows, centroids: Float32[np.ndarray, "K D"], batch_size: int) -> Pass:
+    """One pass over all rows.
 
-    These add up over parts of the data; for float16 features the sums are exact as long as they
-    stay below 2²⁹, so neither the order nor the parts can be seen in the result.
+    For float16 features of weight 1 the sums are exact as long as they stay below 2²⁹, so neither
+    the order nor the parts can be seen in the result.
     """
-    sums, counts, inertia = np.zeros(centroids.shape), np.zeros(len(centroids), np.int64), 0.0
-    for chunk in rows.chunks(batch_size):
+    k = len(centroids)
+    sums, mass, inertia, counts = np.zeros(centroids.shape), np.zeros(k), 0.0, np.zeros(k, np.int64)
+    for index in rows.chunks(batch_size):
+        chunk, weights = rows.take(index), rows.weights(index)
         category_id, distance = nearest(chunk, centroids)
-        part, n = sum_rows(chunk, category_id, len(centroids))
+        part, new = sum_rows(chunk, weights, category_id, k)
         sums += part
-        counts += n
-        inertia += float(distance.sum(dtype=np.float64))
-    return sums, counts, inertia
+        mass += new
+        inertia += float((distance * weights).sum(dtype=np.float64))
+        counts += np.bincount(category_id, minlength=k)
+    return Pass(sums, mass, inertia, counts)

@@ -1,15 +1,37 @@
 """The cluster assigner: settings, classes, distances."""
 
+import inspect
 import json
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.metrics import adjusted_rand_score
 
 from alps.assign.cluster import Cluster
 from alps.errors import AlpsError, ConfigError
 from alps.paint import paint
-from alps.types import Clusters, Masks
+from alps.plan import prepare
+from alps.types import Clusters, ImageRecord, Masks
+
+#: Each setting once, with another value than its default.
+SETTINGS: list[dict[str, Any]] = [
+    {"k": 7},
+    {"niter": 7},
+    {"batch_size": 7},
+    {"seed": 7},
+    {"metric": "spherical"},
+    {"pca": 4},
+    {"pca": 4, "whiten": True},
+    {"restarts": 7},
+    {"weight": "sqrt_area"},
+    {"weight": "area"},
+    {"merge": 7},
+    {"reject": 0.1},
+    {"fill": 7},
+]
 
 
 @pytest.fixture
@@ -18,16 +40,34 @@ def features() -> np.ndarray:
 
 
 def test_each_setting_changes_the_identity() -> None:
-    made = [Cluster(), Cluster(k=7), Cluster(niter=7), Cluster(batch_size=7), Cluster(seed=7)]
-    assert len({json.dumps(assigner.identity) for assigner in made}) == 5
+    made = [Cluster(), *(Cluster(**options) for options in SETTINGS)]
+    assert len({json.dumps(assigner.identity) for assigner in made}) == len(SETTINGS) + 1
+    every = {name for options in SETTINGS for name in options}
+    assert every == inspect.signature(Cluster).parameters.keys()
     assert Cluster(k=7).identity == Cluster(k=7).identity
     assert Cluster(k=7).identity["assigner"] == "cluster"
 
 
-@pytest.mark.parametrize("name", ["k", "niter", "batch_size"])
+@pytest.mark.parametrize("name", ["k", "niter", "batch_size", "restarts", "pca", "merge"])
 def test_settings_below_one_are_refused(name: str) -> None:
     with pytest.raises(ConfigError, match=rf"assign\.{name} must be 1 or more, got 0"):
         Cluster(**{name: 0})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"metric": "cosine"}, "assign.metric=cosine: choose one of euclidean, spherical"),
+        ({"weight": "pixels"}, "assign.weight=pixels: choose one of none, sqrt_area, area"),
+        ({"whiten": True}, "assign.whiten=true needs assign.pca=DIM"),
+        ({"k": 5, "merge": 6}, "assign.merge is 6, but there are 5 clusters to merge"),
+        ({"reject": 1.0}, r"assign.reject is a share of the masks in \[0, 1\), got 1.0"),
+        ({"fill": -1}, "assign.fill must be 0 px or more, got -1"),
+    ],
+)
+def test_settings_that_cannot_be_meant_are_refused(options: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Cluster(**options)
 
 
 def test_assign_gives_the_nearest_centroid_and_its_distance(features: np.ndarray) -> None:
@@ -90,3 +130,142 @@ def test_categories_are_named_and_coloured(k: int, last: str) -> None:
     assert categories[-1].name == last
     assert [c.name for c in categories] == sorted(c.name for c in categories)
     assert len({c.color for c in categories}) == k
+
+
+def areas(n: int = 700) -> np.ndarray:
+    return np.random.default_rng(1).integers(1, 5000, n)
+
+
+def test_spherical_ignores_length_and_takes_the_largest_cosine(features: np.ndarray) -> None:
+    assigner = Cluster(k=9, metric="spherical", batch_size=64)
+    clusters = assigner.fit([features])
+    category_id, distance = assigner.assign(features, clusters)
+    np.testing.assert_allclose(np.linalg.norm(clusters.centroids, axis=1), 1, rtol=1e-6)
+    x = features.astype(np.float64)
+    cosine = x / np.linalg.norm(x, axis=1, keepdims=True) @ clusters.centroids.T
+    assert (category_id == cosine.argmax(axis=1)).all()
+    np.testing.assert_allclose(distance, np.sqrt(2 - 2 * cosine.max(axis=1)), atol=1e-5)
+    longer = features * np.float16(2) ** np.random.default_rng(0).integers(-2, 3, (700, 1))
+    again = assigner.fit([longer.astype(np.float16)])
+    np.testing.assert_allclose(again.centroids, clusters.centroids, atol=1e-3)
+
+
+def test_spherical_equals_euclidean_on_normalised_rows_given_centroids(
+    features: np.ndarray,
+) -> None:
+    clusters = Cluster(k=9, metric="spherical").fit([features])
+    rows = features.astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    spherical, _ = Cluster(k=9, metric="spherical").assign(features, clusters)
+    euclidean, _ = Cluster(k=9).assign(rows, clusters)
+    assert spherical.tolist() == euclidean.tolist()
+
+
+def test_all_components_unscaled_change_no_class(features: np.ndarray) -> None:
+    plain, turned = Cluster(k=5, restarts=4), Cluster(k=5, restarts=4, pca=6)
+    ids = [a.assign(features, a.fit([features]))[0] for a in (plain, turned)]
+    assert adjusted_rand_score(*ids) > 0.9
+
+
+def test_whitening_finds_groups_that_a_loud_channel_hides() -> None:
+    rng = np.random.default_rng(0)
+    group = rng.integers(2, size=800)
+    x = np.stack([100 * rng.standard_normal(800), 4 * group + 0.3 * rng.standard_normal(800)], 1)
+    found = {
+        whiten: adjusted_rand_score(
+            group, (a := Cluster(k=2, pca=2, whiten=whiten)).assign(x, a.fit([x]))[0]
+        )
+        for whiten in (False, True)
+    }
+    assert found[True] > 0.9
+    assert found[False] < 0.1
+
+
+@pytest.mark.parametrize("weight", ["sqrt_area", "area"])
+def test_centroids_are_the_weighted_means_of_their_masks(weight: str) -> None:
+    rng = np.random.default_rng(0)
+    group, area = rng.integers(3, size=700), areas()
+    x = (10 * np.eye(3)[group] + rng.standard_normal((700, 3)) / 3).astype(np.float16)
+    assigner = Cluster(k=3, weight=weight)
+    clusters = assigner.fit([x[:100], x[100:]], [area[:100], area[100:]])
+    ids, _ = assigner.assign(x, clusters)
+    w = area if weight == "area" else np.sqrt(area)
+    means = [np.average(x[ids == i].astype(float), 0, w[ids == i]) for i in range(3)]
+    np.testing.assert_allclose(clusters.centroids, means, rtol=1e-4, atol=1e-4)
+    assert clusters.counts.tolist() == np.bincount(ids).tolist()
+    with pytest.raises(ValueError, match=f"weight={weight} needs the areas"):
+        assigner.fit([x])
+
+
+def test_merging_joins_clusters_and_moves_none(features: np.ndarray) -> None:
+    fine, coarse = Cluster(k=30), Cluster(k=30, merge=6)
+    before, after = fine.fit([features]), coarse.fit([features])
+    assert after.centroids.tobytes() == before.centroids.tobytes()
+    assert after.tree is not None
+    assert after.tree.shape == (29, 4)
+    small, near = fine.assign(features, before)
+    large, far = coarse.assign(features, after)
+    assert near.tobytes() == far.tobytes()
+    assert all(len(set(large[small == i])) == 1 for i in range(30))
+    counts = np.bincount(large, minlength=6)
+    assert counts.tolist() == sorted(counts.tolist(), reverse=True)
+    assert counts.min() > 0
+    assert coarse.num_classes == len(coarse.categories()) == 6
+
+
+@pytest.mark.parametrize("reject", [0.05, 0.3, 0.99])
+@pytest.mark.parametrize("options", [{}, {"metric": "spherical", "pca": 4}, {"merge": 4}])
+def test_the_farthest_of_each_cluster_get_no_class(
+    features: np.ndarray, reject: float, options: dict
+) -> None:
+    assigner = Cluster(k=9, reject=reject, batch_size=4096, **options)
+    clusters = assigner.fit([features])
+    # One by one, as an image with one mask would: rounding must not move the border.
+    parts = [assigner.assign(row[None], clusters) for row in features]
+    ids, distance = (np.concatenate(part) for part in zip(*parts, strict=True))
+    each = replace(clusters, radius=None, category_id=None)
+    cluster, _ = assigner.assign(features, each)
+    for i in range(9):
+        own, kept = distance[cluster == i], ids[cluster == i] >= 0
+        assert (~kept).sum() == int(reject * len(own))
+        assert own[kept].max() <= own[~kept].min(initial=np.inf)
+    usual = Cluster(k=9, **options)
+    known = ids >= 0
+    assert (ids[known] == usual.assign(features, usual.fit([features]))[0][known]).all()
+
+
+def test_bare_ground_near_a_mask_takes_its_class() -> None:
+    square = np.zeros((1, 9, 9), bool)
+    square[0, 3:6, 3:6] = True
+    masks, ids = Masks.from_dense(square), np.array([0])
+    assert (Cluster(k=1).paint(masks, ids, 255) == 0).sum() == 9
+    assert (Cluster(k=1, fill=1).paint(masks, ids, 255) == 0).sum() == 9 + 12
+
+
+@pytest.mark.parametrize("options", SETTINGS)
+def test_clusters_come_back_from_a_store_as_they_were(
+    tmp_path: Path, features: np.ndarray, options: dict
+) -> None:
+    assigner = Cluster(**{"k": 9, **options})
+    clusters = assigner.fit([features], [areas()])
+    store = prepare(
+        tmp_path / "store",
+        name="x",
+        images={},
+        records=[ImageRecord("a", "a.png")],
+        identities={"masks": {}, "features": {}, "assign": assigner.identity},
+        num_classes=assigner.num_classes,
+        ignore_index=255,
+        versions={},
+    )
+    assert store.clusters() is None
+    store.write_clusters(clusters)
+    back = store.clusters()
+    assert back is not None
+    for field in fields(Clusters):
+        before, after = getattr(clusters, field.name), getattr(back, field.name)
+        assert (before is None) == (after is None)
+        assert before is None or (before.dtype == after.dtype and (before == after).all())
+    ids, again = (assigner.assign(features, c)[0] for c in (clusters, back))
+    assert ids.tobytes() == again.tobytes()
+    assert assigner.fit([features], [areas()]).centroids.tobytes() == clusters.centroids.tobytes()

@@ -13,7 +13,8 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 
 from alps.assign import kmeans
-from alps.assign.kmeans import Rows, fit_kmeans, lloyd_sums, nearest, plus_plus
+from alps.assign.kmeans import fit_kmeans, lloyd_sums, nearest, plus_plus
+from alps.assign.rows import Rows
 from alps.errors import AlpsError, TooFewMasks
 from alps.types import Clusters
 
@@ -30,7 +31,7 @@ def blobs(
 
 
 def fit(*blocks: np.ndarray, k: int = 8, seed: int = 0, **options: int) -> Clusters:
-    return fit_kmeans(blocks, k, **{"niter": 25, "batch_size": 256, "seed": seed, **options})
+    return fit_kmeans(Rows(blocks), k, **{"niter": 25, "batch_size": 256, "seed": seed, **options})
 
 
 def inertia(x: np.ndarray, centroids: np.ndarray) -> float:
@@ -94,9 +95,11 @@ def test_float16_gives_what_its_values_give_in_float32() -> None:
 
 def test_same_bytes_in_another_process_with_another_hash_seed() -> None:
     code = (
-        "import hashlib, numpy as np; from alps.assign.kmeans import fit_kmeans\n"
+        "import hashlib, numpy as np\n"
+        "from alps.assign.kmeans import fit_kmeans\n"
+        "from alps.assign.rows import Rows\n"
         "x = np.random.default_rng(5).standard_normal((1000, 8)).astype(np.float16)\n"
-        "c = fit_kmeans([x[:300], x[300:]], 16, niter=5, batch_size=128, seed=3)\n"
+        "c = fit_kmeans(Rows([x[:300], x[300:]]), 16, niter=5, batch_size=128, seed=3)\n"
         "print(hashlib.sha256(c.centroids.tobytes() + c.counts.tobytes()).hexdigest())"
     )
     x = np.random.default_rng(5).standard_normal((1000, 8)).astype(np.float16)
@@ -213,7 +216,8 @@ def test_sums_add_up_exactly_over_parts_of_the_data() -> None:
 @pytest.mark.parametrize("size", [1, 10, 64, 1000, 5000])
 def test_batches_hold_every_row_once_from_all_over(size: int) -> None:
     x = np.arange(2999, dtype=np.float32)[:, None]
-    batches = list(Rows([x[:1234], x[1234:]]).batches(size, np.random.default_rng(0)))
+    rows = Rows([x[:1234], x[1234:]])
+    batches = [rows.take(index) for index in rows.batches(size, np.random.default_rng(0))]
     assert np.sort(np.concatenate(batches).ravel()).tolist() == x.ravel().tolist()
     assert max(len(batch) for batch in batches) <= size
     if size == 1000:
@@ -223,8 +227,50 @@ def test_batches_hold_every_row_once_from_all_over(size: int) -> None:
 def test_seeds_fall_where_no_centroid_is() -> None:
     x, truth = blobs(k=10)
     centres = np.stack([x[truth == i].mean(axis=0) for i in range(10)])
-    chosen = plus_plus(x, centres[:4], 6, np.random.default_rng(0))
+    chosen = plus_plus(x, centres[:4], 6, np.random.default_rng(0), np.ones(len(x), np.float32))
     assert set(truth[chosen]) == {4, 5, 6, 7, 8, 9}
+
+
+def test_a_weight_is_worth_as_many_rows() -> None:
+    x, _ = blobs(n=400, spread=0.8)
+    times = np.random.default_rng(0).integers(1, 6, len(x))
+    centroids = fit(x).centroids
+    weighted = lloyd_sums(Rows([x], weights=times.astype(np.float32)), centroids, 64)
+    repeated = lloyd_sums(Rows([np.repeat(x, times, axis=0)]), centroids, 64)
+    np.testing.assert_allclose(weighted.sums, repeated.sums, rtol=1e-5, atol=1e-5)
+    assert weighted.mass.tolist() == repeated.mass.tolist() == repeated.counts.tolist()
+    assert weighted.inertia == pytest.approx(repeated.inertia, rel=1e-6)
+    assert weighted.counts.sum() == len(x)
+
+
+def test_weighted_inertia_is_that_of_sklearn() -> None:
+    x, _ = blobs(k=20, n=1500, spread=0.8)
+    weights = np.random.default_rng(0).lognormal(0, 2, len(x)).astype(np.float32)
+    rows = Rows([x], weights=weights)
+    ours = [
+        fit_kmeans(rows, 12, niter=25, batch_size=256, seed=s, restarts=2).centroids
+        for s in range(3)
+    ]
+    peer = [KMeans(12, n_init=2, random_state=s).fit(x, sample_weight=weights) for s in range(3)]
+    found = [lloyd_sums(rows, centroids, 256).inertia for centroids in ours]
+    assert np.mean(found) <= 1.02 * np.mean([p.inertia_ for p in peer])
+
+
+def test_the_lowest_inertia_of_the_restarts_wins() -> None:
+    x, _ = blobs(k=20, n=800, spread=0.8)
+    found = [inertia(x, fit(x, k=12, niter=3, restarts=n).centroids) for n in (1, 2, 4, 8)]
+    assert found == sorted(found, reverse=True)
+    assert found[-1] < found[0]
+    assert same(fit(x, restarts=1), fit(x))
+
+
+def test_online_in_one_pass_is_near_full_batch_lloyd() -> None:
+    x, truth = blobs(k=8, n=3000, spread=0.3)
+    full = [KMeans(8, n_init=1, random_state=s).fit(x) for s in range(3)]
+    online = [fit(x, niter=1, seed=s).centroids for s in range(3)]
+    scores = [adjusted_rand_score(truth, model.labels_) for model in full]
+    ours = [adjusted_rand_score(truth, nearest(x, centroids)[0]) for centroids in online]
+    assert np.mean(ours) >= np.mean(scores) - np.std(scores) - 0.005
 
 
 def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:

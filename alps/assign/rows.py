@@ -1,0 +1,79 @@
+"""Features that stay on disk, as one long array of rows that is read piecewise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+from jaxtyping import Float, Float32, Int64
+
+from alps.errors import AlpsError
+
+#: Neighbouring rows that a mini-batch takes at once: long enough for a disk, short enough that a
+#: batch sees many images.
+RUN = 32
+
+Transform = Callable[[Float32[np.ndarray, "n C"]], Float32[np.ndarray, "n D"]]
+
+
+class Rows:
+    """Blocks of features as one array, with a weight per row.
+
+    Results depend on the order of the rows, never on how they are cut into blocks.
+
+    Args:
+        blocks: memory-mapped in practice; only the rows asked for are read.
+        weights: what a row counts; all 1 by default.
+        transform: what is done to every row that is read.
+    """
+
+    def __init__(
+        self,
+        blocks: Sequence[Float[np.ndarray, "_ C"]],
+        *,
+        weights: Float32[np.ndarray, " n"] | None = None,
+        transform: Transform | None = None,
+    ) -> None:
+        self._blocks = blocks
+        self._starts = np.cumsum([0, *(len(block) for block in blocks)])
+        self._weights = weights
+        self._transform = transform
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def take(self, index: Int64[np.ndarray, " n"]) -> Float32[np.ndarray, "n D"]:
+        """Rows by their place in the whole; n ≥ 1. Raises `AlpsError` on NaN or infinity."""
+        home = np.searchsorted(self._starts, index, side="right") - 1
+        local = index - self._starts[home]
+        rows = np.empty((len(index), self._blocks[home[0]].shape[1]), np.float32)
+        for b in np.unique(home):
+            rows[home == b] = self._blocks[b][local[home == b]]
+        finite = np.isfinite(rows).all(axis=1)
+        if not finite.all():
+            bad = np.flatnonzero(~finite)[0]
+            raise AlpsError(
+                f"features hold NaN or infinity in block {home[bad]}, row {local[bad]}; expected "
+                "finite values (float16 ends at 65504): make them anew with overwrite=features"
+            )
+        return rows if self._transform is None else self._transform(rows)
+
+    def weights(self, index: Int64[np.ndarray, " n"]) -> Float32[np.ndarray, " n"]:
+        """What these rows count."""
+        return np.ones(len(index), np.float32) if self._weights is None else self._weights[index]
+
+    def chunks(self, size: int) -> Iterator[Int64[np.ndarray, " _"]]:
+        """The places of all rows in order, ``size`` at a time."""
+        for start in range(0, len(self), size):
+            yield np.arange(start, min(start + size, len(self)))
+
+    def batches(self, size: int, rng: np.random.Generator) -> Iterator[Int64[np.ndarray, " _"]]:
+        """The places of all rows once, at most ``size`` at a time: short runs from the whole.
+
+        The order within a batch does not matter to k-means, so it is not shuffled.
+        """
+        run = min(RUN, size)
+        starts = rng.permutation(np.arange(0, len(self), run))
+        for first in range(0, len(starts), size // run):
+            index = np.add.outer(starts[first : first + size // run], np.arange(run)).ravel()
+            yield index[index < len(self)]

@@ -1,0 +1,178 @@
+"""The original's features, clusters and index maps (ALPS, arXiv 2406.10855), as its code does it.
+
+python -m benchmarks.reference --masks STORE... [--patches 20]
+
+What features and index maps cost, ours and the original's, on the same masks; of k-means see
+`benchmarks.kmeans`, of how good the labels are `benchmarks.labels`.
+
+Where paper and published code differ, this follows the code, and it is kinder to it in two things:
+masks come from memory instead of a PNG file each, and NumPy paints them instead of a loop over
+pixels. The original takes masks as the file system lists their files; here the names' order counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, Int32, UInt8
+from sklearn.cluster import MiniBatchKMeans
+from torch.nn import functional as F
+from torchvision import transforms
+
+from alps.features.sam import SamFeatures
+from alps.paint import paint
+from alps.sam.segmenter import SamSegmenter
+from alps.types import Featurizer, Masks, Sample
+from benchmarks.measure import Spread, arguments, interleave, one_thread, ratio, show
+from benchmarks.patches import IGNORE_INDEX, load_patches
+
+BATCH = 512
+#: Masks above this share of the image are dropped.
+MAX_AREA = 0.3
+#: Side of the encoder's input in pixels; features are lifted and masks lowered to a quarter of it.
+INPUT = 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferenceFeatures:
+    """Sums of the embedding inside a mask, each divided by its number of values that are not zero.
+
+    The encoder gets blue, green and red in [0, 1], without SAM's mean and standard deviation. Masks
+    have soft edges, whose pixels add a part of themselves to the sum and 1 to the number.
+
+    Args:
+        segmenter: the SAM whose encoder is taken.
+    """
+
+    segmenter: SamSegmenter
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """The segmenter's."""
+        return {"features": "reference", **self.segmenter.identity}
+
+    @property
+    def channels(self) -> int:
+        """256 in every SAM."""
+        return 256
+
+    @torch.inference_mode()
+    def __call__(self, sample: Sample, masks: Masks) -> Float32[np.ndarray, "N C"]:
+        """One row per mask of a square image; zeros for a mask that is lost on the way down."""
+        resize = transforms.Compose(
+            [transforms.ToPILImage(), transforms.Resize(INPUT), transforms.ToTensor()]
+        )
+        meet = partial(F.interpolate, size=(INPUT // 4, INPUT // 4), mode="bilinear")
+        embedding = meet(self.segmenter.model.image_encoder(resize(sample.image[..., ::-1])[None]))
+        rows = []
+        for mask in masks.dense():
+            inside = embedding * meet(resize(mask.astype(np.uint8) * 255)[None])
+            mean = inside.sum(dim=(2, 3)) / torch.count_nonzero(inside, dim=(2, 3))
+            rows.append(mean.nan_to_num(nan=0.0))
+        return torch.cat(rows).numpy()
+
+
+def file_order(n: int) -> list[int]:
+    """The masks of an image by the names of their files: 0.png, 1.png, 10.png, 11.png, 2.png."""
+    return sorted(range(n), key=str)
+
+
+def fit(rows: Sequence[Float[np.ndarray, "_ C"]], k: int, seed: int) -> MiniBatchKMeans:
+    """A step of mini-batch k-means for every 512 masks, one pass.
+
+    Args:
+        rows: the features of each image.
+        k: number of clusters, at most that of the first 512 masks.
+        seed: 0 in the original.
+    """
+    kmeans = MiniBatchKMeans(k, batch_size=BATCH, n_init="auto", random_state=seed)
+    stream = np.concatenate([of_image[file_order(len(of_image))] for of_image in rows])
+    for start in range(0, len(stream), BATCH):
+        kmeans.partial_fit(stream[start : start + BATCH])
+    return kmeans
+
+
+def assign(
+    rows: Sequence[Float[np.ndarray, "_ C"]], kmeans: MiniBatchKMeans
+) -> list[Int32[np.ndarray, " _"]]:
+    """The nearest cluster of each mask of each image."""
+    stops = np.cumsum([len(of_image) for of_image in rows])
+    return np.split(kmeans.predict(np.concatenate(rows)), stops[:-1])
+
+
+def paint_files(masks: Masks, category_id: Int32[np.ndarray, " N"]) -> UInt8[np.ndarray, "H W"]:
+    """Draw the masks in the order of their files, the last on top.
+
+    Bare ground is 0, and so is cluster 0: its masks leave no trace, not even on others.
+    """
+    template = np.zeros(masks.size, np.uint8)
+    dense = masks.dense()
+    for i in file_order(len(masks)):
+        if category_id[i]:
+            template[dense[i]] = category_id[i]
+    return template
+
+
+def main() -> None:
+    parser = arguments(str(__doc__))
+    parser.add_argument("--masks", type=Path, nargs="+", required=True, help="label stores")
+    parser.add_argument("--patches", type=int, default=20)
+    args = parser.parse_args()
+    one_thread()
+    patches = load_patches(args.masks, args.data / "potsdam224")
+    patches = [patch for patch in patches if len(patch.masks)][: args.patches]
+    masks = [patch.masks for patch in patches]
+    segmenter = SamSegmenter("mobile", device="cpu", keep=2 * len(patches))
+    segmenter.prefetch([patch.sample.image for patch in patches])  # as after finding the masks
+    encoding = SamSegmenter("mobile", device="cpu", keep=1)  # the next patch drives it out
+    peers: dict[str, Featurizer] = {
+        "ours": SamFeatures(segmenter=segmenter),
+        "ours, encoder": SamFeatures(segmenter=encoding),
+        "reference": ReferenceFeatures(segmenter=segmenter),
+    }
+    _, features = interleave(
+        {
+            name: partial(lambda peer: [peer(p.sample, p.masks) for p in patches], peer)
+            for name, peer in peers.items()
+        },
+        3,
+    )
+    classes = [np.ones(len(m), np.int32) for m in masks]
+    _, index_maps = interleave(
+        {
+            "ours": lambda: [
+                paint(m, ids, IGNORE_INDEX) for m, ids in zip(masks, classes, strict=True)
+            ],
+            "reference": lambda: list(map(paint_files, masks, classes)),
+        },
+        3,
+    )
+    steps = {
+        "features": (features["ours"], features["reference"]),
+        "features, encoder run anew": (features["ours, encoder"], features["reference"]),
+        "index maps": (index_maps["ours"], index_maps["reference"]),
+    }
+    each = 1000 / len(patches)
+    show(
+        f"{len(patches)} patches, {sum(map(len, masks))} masks: CPU ms a patch",
+        ["", "ours", "reference", "x ours"],
+        [
+            [
+                name,
+                Spread.of(each * np.array(ours)),
+                Spread.of(each * np.array(theirs)),
+                ratio(theirs, ours),
+            ]
+            for name, (ours, theirs) in steps.items()
+        ],
+    )
+
+
+if __name__ == "__main__":
+    main()
