@@ -227,7 +227,8 @@ def _weights_file(name: str, config: dict[str, Any]) -> dict[str, Any] | None:
     if isinstance(cached, str):
         return {"file": cached, "custom_load": False}
     try:
-        urlopen(Request(constants.ENDPOINT, method="HEAD"), timeout=TIMEOUT).close()  # noqa: S310
+        hub = Request(constants.ENDPOINT, method="HEAD")  # noqa: S310 - huggingface_hub's address
+        urlopen(hub, timeout=TIMEOUT).close()  # noqa: S310 - the same
     except HTTPError:
         pass  # an answer
     except OSError as error:

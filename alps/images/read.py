@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import tifffile
-from jaxtyping import Shaped, UInt8
+from jaxtyping import Bool, Float, Shaped, UInt8
 from PIL import ExifTags, Image, ImageOps
 
 from alps.errors import ImageError
@@ -67,17 +67,31 @@ def stretch(image: Pixels, nodata: float = 0.0) -> UInt8[np.ndarray, "H W C"]:
     values = bands if valid.all() else bands[:, valid]
     if not values.size:
         return np.zeros(image.shape, np.uint8)
+    low, high = stretch_limits(values)
+    return stretch_between(bands, valid, low, high).transpose(1, 2, 0)
+
+
+def stretch_limits(values: Shaped[np.ndarray, ...]) -> tuple[float, float]:
+    """The percentiles `STRETCH` of some valid values, or their extremes where these are one."""
     low, high = np.percentile(values, STRETCH)
     if low == high:  # little but one value: a few ships on dark water
         low, high = values.min(), values.max()
+    return float(low), float(high)
+
+
+def stretch_between(
+    bands: Float[np.ndarray, "C H W"], valid: Bool[np.ndarray, "H W"], low: float, high: float
+) -> UInt8[np.ndarray, "C H W"]:
+    """Map ``low`` to 0 and ``high`` to 255, in place of ``bands``; what is not valid becomes 0."""
     if low == high:
-        return np.zeros(image.shape, np.uint8)
+        return np.zeros(bands.shape, np.uint8)
+    number = bands.dtype.type
     bands[:, ~valid] = low
-    bands -= dtype.type(low)
-    bands /= dtype.type(high - low)
+    bands -= number(low)
+    bands /= number(high - low)
     bands *= 255
     result: np.ndarray = np.rint(bands.clip(0, 255, out=bands), out=bands).astype(np.uint8)
-    return result.transpose(1, 2, 0)
+    return result
 
 
 def _decode(path: Path) -> tuple[Pixels, float]:

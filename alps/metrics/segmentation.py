@@ -22,7 +22,7 @@ class Scores:
     f1: tuple[float, ...]
     accuracy: tuple[float, ...]
     mIoU: float  # noqa: N815 - the field's spelling
-    mF1: float  # noqa: N815
+    mF1: float  # noqa: N815 - the same
     OA: float
 
 

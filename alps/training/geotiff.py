@@ -13,7 +13,7 @@ from jaxtyping import Bool, Integer, Shaped, UInt8
 
 from alps.errors import ImageError, MissingPackage
 from alps.geometry import Tile
-from alps.images.read import STRETCH
+from alps.images.read import stretch_between, stretch_limits
 from alps.palette import IGNORE_COLOR
 
 #: Tags that place a TIFF on Earth: pixel scale, affine transform, coordinate reference system.
@@ -170,24 +170,13 @@ class GeoTiff:
         values = image[:, valid].astype(np.promote_types(image.dtype, np.float32))
         if not values.size:
             return 0.0, 1.0
-        low, high = np.percentile(values, STRETCH)
-        if low == high:  # little but one value
-            low, high = values.min(), values.max()
-        return float(low), float(high)
+        return stretch_limits(values)
 
     def _stretch(
         self, image: Shaped[np.ndarray, "C H W"], valid: Bool[np.ndarray, "H W"]
     ) -> UInt8[np.ndarray, "C H W"]:
-        low, high = self._limits
-        if low == high:
-            return np.zeros(image.shape, np.uint8)
-        dtype = np.promote_types(image.dtype, np.float32)
-        bands = np.where(valid, image, image.dtype.type(low)).astype(dtype)
-        bands -= dtype.type(low)
-        bands /= dtype.type(high - low)
-        bands *= 255
-        result: np.ndarray = np.rint(bands.clip(0, 255)).astype(np.uint8)
-        return result
+        bands = image.astype(np.promote_types(image.dtype, np.float32))
+        return stretch_between(bands, valid, *self._limits)
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
