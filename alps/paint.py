@@ -78,4 +78,4 @@ def fill_uncovered(
 
 def covered(masks: Masks) -> int:
     """Pixels that at least one mask covers."""
-    return int(rle.area([rle.union(masks.counts, masks.size)], masks.size)[0]) if len(masks) else 0
+    return int(rle.area([rle.union(masks.counts, masks.size)], masks.size)[0])

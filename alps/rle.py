@@ -130,8 +130,9 @@ def iou(
 
 
 def union(counts: Iterable[bytes], size: tuple[int, int]) -> bytes:
-    """One mask that covers what any of them covers."""
-    return bytes(coco.merge(_objects(list(counts), size))["counts"])
+    """One mask that covers what any of them covers; of none, an empty one."""
+    parts = tuple(counts) or encode(np.zeros((1, *size), bool))  # pycocotools knows no empty sum
+    return bytes(coco.merge(_objects(parts, size))["counts"])
 
 
 def _objects(counts: Sequence[bytes], size: tuple[int, int]) -> list[dict[str, object]]:

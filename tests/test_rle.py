@@ -43,6 +43,10 @@ def test_round_trips_and_bytes(seed):
     np.testing.assert_array_equal(rle.decode(rle.union(counts, size), size), masks.any(0))
 
 
+def test_no_masks_unite_to_an_empty_one():
+    assert not rle.decode(rle.union((), (5, 7)), (5, 7)).any()
+
+
 @pytest.mark.parametrize("seed", range(10))
 def test_boxes_and_iou(seed):
     masks, _ = random_masks(seed)

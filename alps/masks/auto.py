@@ -13,6 +13,7 @@ from segment_anything.utils.amg import build_point_grid, generate_crop_boxes
 from alps import rle
 from alps.geometry import Tile, cut_tiles
 from alps.masks.filter import box_iou, near_crop_edge
+from alps.masks.ground import cover_ground
 from alps.masks.proposals import Box, Proposal, Proposer, Thresholds
 from alps.masks.stitch import stitch
 from alps.sam.segmenter import Segmenter
@@ -47,6 +48,8 @@ class AutoMasks:
         crop_nms_thresh: as ``box_nms_thresh``, between crops; the smaller crop's mask stays.
         tile_size: larger images are cut into overlapping tiles of this side, in pixels.
         tile_overlap: pixels that neighbouring tiles share.
+        ground: side of the superpixels that bare ground is cut into, in pixels, see
+            `alps.masks.ground`; 0 leaves it bare, as SAM does.
         fast: bfloat16 logits where the hardware has it, see `alps.masks.proposals`; other masks
             than in float32 by a hair, so it is part of the fingerprint.
         threads: CPU threads that share the prompts; their number changes nothing.
@@ -67,6 +70,7 @@ class AutoMasks:
     crop_nms_thresh: float = 0.7
     tile_size: int = 1024
     tile_overlap: int = 128
+    ground: int = 0
     fast: bool = False
     threads: int = 1
 
@@ -91,7 +95,8 @@ class AutoMasks:
         """Masks of one image; none is a valid result."""
         tiles = cut_tiles(sample.size, self.tile_size, self.tile_overlap)
         found = [_to_masks(self._segment_tile(sample, tile), sample.size) for tile in tiles]
-        return stitch(list(zip(tiles, found, strict=True)), sample.size)
+        masks = stitch(list(zip(tiles, found, strict=True)), sample.size)
+        return cover_ground(masks, sample, self.ground)
 
     def _segment_tile(self, sample: Sample, tile: Tile) -> list[Found]:
         """The tile as a whole, then the crops of each layer, as SAM does (appendix B)."""

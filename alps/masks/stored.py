@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from alps.errors import ImageError
+from alps.masks.ground import cover_ground
 from alps.store import LabelStore, StoredImages
 from alps.types import Masks, Sample
 
@@ -16,19 +17,23 @@ class StoredMasks:
 
     Args:
         store: folder of the store; its masks must be finished, its labels need not be.
+        ground: side of the superpixels that bare ground is cut into, in pixels, see
+            `alps.masks.ground`; 0 leaves it bare.
 
     Raises:
         StoreError: there is no store, or its masks are not finished.
     """
 
-    def __init__(self, *, store: str) -> None:
+    def __init__(self, *, store: str, ground: int = 0) -> None:
         self._store = LabelStore(store)
         self._store.require("masks")
+        self._ground = ground
 
     @property
     def identity(self) -> Mapping[str, Any]:
         """What made the masks; where the store lies changes nothing."""
-        return {"masks": "stored", "fingerprint": self._store.info.stages["masks"]["fingerprint"]}
+        fingerprint = self._store.info.stages["masks"]["fingerprint"]
+        return {"masks": "stored", "fingerprint": fingerprint, "ground": self._ground}
 
     def prefetch(self, samples: Sequence[Sample]) -> None:
         """Nothing to prepare."""
@@ -49,7 +54,7 @@ class StoredMasks:
                 f"{sample.image_id} has (height, width) = {sample.size}, its masks in "
                 f"{self._store.root} {masks.size}; is it another image of this name?"
             )
-        return masks
+        return cover_ground(masks, sample, self._ground)
 
     @cached_property
     def _images(self) -> StoredImages:

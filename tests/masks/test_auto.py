@@ -54,6 +54,14 @@ def test_area_gate_and_thresholds():
     assert len(AutoMasks(**options, pred_iou_thresh=0.96)(Sample("x", image))) == 0
 
 
+def test_bare_ground_is_covered_on_demand():
+    sample = Sample("x", flat_colors(64, 64, seed=2))
+    options = {"segmenter": ColorSegmenter(), "points_per_side": 4, "max_area": 0.3}
+    some, all_of_it = AutoMasks(**options)(sample), AutoMasks(**options, ground=8)(sample)
+    assert all_of_it.counts[: len(some)] == some.counts
+    assert some.dense().any(0).mean() < 0.9 < 0.99 < all_of_it.dense().any(0).mean()
+
+
 def test_prompts_are_in_image_coordinates():
     image = flat_colors(96, 200, seed=3)
     find = AutoMasks(segmenter=ColorSegmenter(), points_per_side=8, tile_size=96, tile_overlap=32)

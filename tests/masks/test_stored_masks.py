@@ -77,6 +77,20 @@ def test_the_fingerprint_is_of_what_made_the_masks_not_of_the_place(source, tmp_
     assert here.identity["fingerprint"] == source.info.stages["masks"]["fingerprint"]
 
 
+def test_bare_ground_is_covered_on_demand(tmp_path):
+    segmenter = ColorSegmenter()
+    small = AutoMasks(segmenter=segmenter, points_per_side=5, max_area=0.2, **TILES)
+    features = SamFeatures(segmenter=segmenter, **TILES)
+    root, sample = str(tmp_path / "gaps"), Sample("site/0", images()["site/0"])
+    run(tmp_path / "gaps", images(3), small, features, k=1)
+    as_they_are, covering = StoredMasks(store=root), StoredMasks(store=root, ground=4)
+    bare = ~as_they_are(sample).dense().any(0)
+    assert bare.any()
+    assert covering(sample).counts[: len(as_they_are(sample))] == as_they_are(sample).counts
+    assert (~covering(sample).dense().any(0)).sum() < 0.2 * bare.sum()
+    assert as_they_are.identity != covering.identity
+
+
 def test_what_does_not_belong_together(source, tmp_path):
     masks = StoredMasks(store=str(source.root))
     image = images()["site/0"]

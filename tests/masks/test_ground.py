@@ -1,0 +1,99 @@
+"""Superpixels on bare ground: all but slivers is covered, nothing twice, edges are followed."""
+
+import cv2
+import numpy as np
+import pytest
+
+from alps.errors import ConfigError
+from alps.masks import ground
+from alps.masks.ground import cover_ground
+from alps.types import Masks, Sample
+
+
+def scene(height=70, width=90):
+    """Two materials with a crooked border between them, noise in both."""
+    y, x = np.mgrid[:height, :width]
+    right = x + 8 * np.sin(y / 9) > width / 2
+    rng = np.random.default_rng(0)
+    image = np.where(right[..., None], (150, 90, 60), (60, 120, 70)) + rng.integers(
+        -6, 7, (height, width, 3)
+    )
+    return Sample("a", image.astype(np.uint8)), right
+
+
+def partitions(masks):
+    """No pixel in two masks, hardly one in none: that of a sliver."""
+    times = masks.dense().sum(axis=0)
+    return times.max() == 1 and (times == 0).mean() < 0.005
+
+
+def test_an_image_without_masks_is_partitioned():
+    sample, _ = scene()
+    masks = cover_ground(Masks.empty(sample.size), sample, 16)
+    assert partitions(masks)
+    assert 20 <= len(masks) <= 24  # a seed per 16 px in each direction, the first at 8
+    assert np.isnan(masks.predicted_iou).all()
+    assert np.isnan(masks.point_coords).all()
+
+
+def test_superpixels_follow_edges_where_squares_do_not():
+    sample, right = scene()
+    masks = cover_ground(Masks.empty(sample.size), sample, 16).dense()
+
+    def impure(regions):
+        return sum(min((right & r).sum(), (~right & r).sum()) for r in regions)
+
+    squares = [
+        np.pad(np.ones((h, w), bool), ((y, 70 - y - h), (x, 90 - x - w)))
+        for y in range(0, 70, 16)
+        for x in range(0, 90, 16)
+        for h, w in [(min(16, 70 - y), min(16, 90 - x))]
+    ]
+    assert impure(masks) < 0.2 * impure(squares)
+
+
+def test_each_superpixel_is_in_one_piece():
+    sample, _ = scene()
+    for mask in cover_ground(Masks.empty(sample.size), sample, 8).dense():
+        assert cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)[0] == 2
+
+
+def test_the_sources_masks_come_first_and_stay_as_they_are():
+    sample, right = scene()
+    given = Masks.from_dense(np.stack([right, ~right & (np.arange(90) < 10)]))
+    masks = cover_ground(given, sample, 16)
+    assert masks.counts[:2] == given.counts
+    dense = masks.dense()
+    assert not (dense[2:].any(axis=0) & dense[:2].any(axis=0)).any()
+    assert dense.any(axis=0).mean() > 0.98
+
+
+def test_slivers_stay_bare():
+    sample, _ = scene()
+    bare = np.zeros(sample.size, bool)
+    bare[20, :30] = True  # 30 pixels: less than an eighth of 16 × 16
+    bare[40:46, 40:46] = True  # 36: more, though no seed of the grid lies in it
+    masks = cover_ground(Masks.from_dense(~bare[None]), sample, 16)
+    assert masks.area.tolist() == [(~bare).sum(), 36]
+
+
+def test_what_is_covered_gains_nothing_and_neither_does_what_stays_bare():
+    sample, right = scene()
+    everything = Masks.from_dense(np.ones((1, *sample.size), bool))
+    assert cover_ground(everything, sample, 16).counts == everything.counts
+    half = Masks.from_dense(right[None])
+    assert cover_ground(half, sample, 0) is half
+
+
+def test_blocks_leave_no_gap(monkeypatch):
+    monkeypatch.setattr(ground, "BLOCK", 32)
+    sample, _ = scene()
+    masks = cover_ground(Masks.empty(sample.size), sample, 16)
+    assert partitions(masks)
+
+
+@pytest.mark.parametrize("side", [-1, 3])
+def test_a_side_that_makes_no_sense_is_refused(side):
+    sample, _ = scene()
+    with pytest.raises(ConfigError, match=f"masks.ground={side}: expected 4 px or more, or 0"):
+        cover_ground(Masks.empty(sample.size), sample, side)
