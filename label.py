@@ -9,14 +9,14 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from hydra.utils import instantiate
+from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from alps.errors import ConfigError, one_line_errors
 
 #: Not part of what was labelled: where the store lies, and what this run was asked to redo.
-LOCAL_KEYS = ("store", "paths", "overwrite")
+LOCAL_KEYS = ("store", "paths", "overwrite", "evaluate", "choose_k")
 
 
 CONFIG_ERRORS = (HydraException, OmegaConfBaseException)
@@ -34,21 +34,30 @@ def main(cfg: DictConfig) -> None:
 def check(cfg: DictConfig) -> None:
     """Refuse what cannot be meant, before anything slow is imported."""
     files = sorted(Path(__file__).with_name("conf").glob("dataset/*.yaml"))
-    datasets = "|".join(file.stem for file in files if not is_store(OmegaConf.load(file)))
+    datasets = {file.stem: OmegaConf.load(file) for file in files}
+    datasets = {name: dataset for name, dataset in datasets.items() if not is_store(dataset)}
     if OmegaConf.is_missing(cfg, "dataset"):
-        raise ConfigError(f"label.py needs a dataset: +dataset={datasets}")
+        raise ConfigError(f"label.py needs a dataset: +dataset={'|'.join(datasets)}")
     choice = HydraConfig.get().runtime.choices.get("dataset")
     if not isinstance(choice, str):
         raise ConfigError("label.py takes one dataset a run; -m +dataset=a,b labels one by one")
     if is_store(cfg.dataset):
         raise ConfigError(
             f"dataset={choice} is a label store: label.py makes them and train.py learns from "
-            f"them; label images, +dataset={datasets}"
+            f"them; label images, +dataset={'|'.join(datasets)}"
         )
     if missing := sorted(OmegaConf.missing_keys(cfg.dataset)):
         raise ConfigError(" and ".join(f"{key}=..." for key in missing) + " must be given")
     if cfg.overwrite not in (None, "masks", "features", "assign"):
         raise ConfigError(f"overwrite={cfg.overwrite}: choose masks, features or assign")
+    if cfg.evaluate not in (True, False):
+        raise ConfigError(f"evaluate={cfg.evaluate}: expected true or false")
+    if cfg.evaluate and not has_truth(cfg.dataset):
+        known = [name for name, dataset in datasets.items() if has_truth(dataset)]
+        raise ConfigError(
+            f"evaluate=true compares with the ground truth, and dataset={choice} has none; "
+            f"expected +dataset={'|'.join(known)}; or label without evaluate"
+        )
 
 
 def is_store(dataset: DictConfig) -> bool:
@@ -56,21 +65,36 @@ def is_store(dataset: DictConfig) -> bool:
     return str(dataset.get("_target_")).endswith(".StoredLabels")
 
 
+def has_truth(dataset: DictConfig) -> bool:
+    """Whether a dataset is a `LabelledSet`: it knows the class of every pixel."""
+    return hasattr(get_class(dataset._target_), "read_target")
+
+
 def run(cfg: DictConfig) -> None:
     """Build what the configuration names, and label."""
-    from alps.labelling import label  # torch takes seconds
-    from alps.summary import print_summary
+    from alps.assign.choose_k import check_ks  # torch takes seconds
+    from alps.evaluation import evaluate
+    from alps.labelling import label
+    from alps.manifest import write_manifest
+    from alps.report import write_choose_k, write_evaluation, write_report
+    from alps.summary import print_evaluation, print_summary
 
     root = Path(cfg.store)
     if HydraConfig.get().mode == RunMode.MULTIRUN:
         root = Path(HydraConfig.get().runtime.output_dir) / cfg.name
     resolved = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
+    assign, ks = instantiate(cfg.assign), OmegaConf.to_object(resolved)["choose_k"]
+    if ks is not None:
+        check_ks(assign, ks)
     config = OmegaConf.masked_copy(resolved, [key for key in resolved if key not in LOCAL_KEYS])
+    image_set = instantiate(cfg.dataset)
+    if cfg.evaluate:
+        image_set.categories()  # where they cannot be counted, this is the time to say so
     store, timings = label(
-        image_set=instantiate(cfg.dataset),
+        image_set=image_set,
         masks=instantiate(cfg.masks),
         features=instantiate(cfg.features),
-        assign=instantiate(cfg.assign),
+        assign=assign,
         engine=instantiate(cfg.engine),
         root=root,
         name=cfg.name,
@@ -78,7 +102,19 @@ def run(cfg: DictConfig) -> None:
         shard_size=cfg.shard_size,
         overwrite=cfg.overwrite,
     )
+    if ks is not None:
+        with timings.measure("choose_k"):
+            write_choose_k(store, assign, ks)
+    if cfg.evaluate:
+        with timings.measure("evaluation"):
+            evaluation = evaluate(store, image_set)
+            write_evaluation(store, image_set, evaluation)
+    if ks is not None or cfg.evaluate:
+        write_report(store, image_set)  # which links to them
+        write_manifest(store)
     print_summary(store, timings)
+    if cfg.evaluate:
+        print_evaluation(evaluation, store)
 
 
 if __name__ == "__main__":

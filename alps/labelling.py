@@ -21,7 +21,7 @@ from alps.manifest import write_manifest
 from alps.paint import covered, ignore_index_for
 from alps.palette import index_png
 from alps.plan import prepare
-from alps.report import write_report
+from alps.report import take_census, write_report, write_statistics
 from alps.store import ImageStatus, LabelStore, Stage
 from alps.summary import Timings, count
 from alps.types import (
@@ -172,10 +172,8 @@ def label(
     clusters = store.clusters()
     if clusters is None:
         with timings.measure("clusters", counts.ok):
-            shards = range(len(store.plan))
-            clusters = assign.fit(
-                [store.features(i) for i in shards], [store.areas(i) for i in shards]
-            )
+            areas = [store.areas(i) for i in range(len(store.plan))]
+            clusters = assign.fit(store.all_features(), areas)
             if clusters is not None:
                 store.write_clusters(clusters)
     store.write_categories(assign.categories())
@@ -187,7 +185,9 @@ def label(
                 assign_shard(shard, store=store, assign=assign, clusters=clusters)
             bar.update(n)
     with timings.measure("report"):
-        write_report(store, image_set)
+        census = take_census(store)
+        write_report(store, image_set, census=census)
+        write_statistics(store, census)
     with timings.measure("manifest"):
         write_manifest(store)
     store.discard_unfinished()

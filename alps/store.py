@@ -11,6 +11,8 @@ Written shard by shard, each file whole or not at all, so a killed run resumes w
     clusters/             the arrays of `Clusters` that there are: centroids.npy, counts.npy, …
     labels/00000.parquet  one row per mask: category_id, distance; its presence commits the labels
     ann/<split>/<id>.png  index maps
+    statistics/           tables and pictures of what the store holds
+    evaluation.json       how good the labels are, where they were compared with ground truth
     categories.json, report.html, manifest.json
 
 A stage's fingerprint is the hash of the settings that change its output and of its parent's
@@ -22,9 +24,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -46,10 +49,16 @@ STAGES: tuple[Stage, ...] = ("masks", "features", "assign")
 OUTPUTS: Mapping[Stage, tuple[str, ...]] = {
     "masks": ("plan.parquet", "masks", "images"),
     "features": ("features",),
-    "assign": ("clusters", "labels", "ann", "categories.json", "report.html", "manifest.json"),
+    "assign": (
+        *("clusters", "labels", "ann", "categories.json", "report.html", "statistics"),
+        *("choose_k.html", "evaluation.json", "evaluation.html"),
+        "manifest.json",
+    ),
 }
 #: The folder whose file per shard says that the stage has done it.
 COMMITS: Mapping[Stage, str] = {"masks": "masks", "features": "features", "assign": "labels"}
+#: Shards whose features are open at once.
+OPEN = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +135,8 @@ class LabelStore:
 
     def has(self, stage: Stage, shard: int) -> bool:
         """Whether ``stage`` has done this shard."""
-        return any((self.root / COMMITS[stage]).glob(f"{shard:05d}.*"))
+        folder = self.root / COMMITS[stage]  # by name: a store may have a million files in it
+        return any((folder / f"{shard:05d}{suffix}").exists() for suffix in (".parquet", ".npy"))
 
     def has_begun(self, stage: Stage) -> bool:
         """Whether any shard of ``stage`` is done."""
@@ -254,6 +264,13 @@ class LabelStore:
         array = np.load(path, mmap_mode="r" if path.stat().st_size > 128 else None)
         return array if len(array) else np.zeros(array.shape, np.float16)
 
+    def all_features(self) -> Sequence[Float16[np.ndarray, "_ C"]]:
+        """Those of each shard, as `features` gives them, opened when they are asked for.
+
+        A memory map holds a file open, and a process may have 1024 of them; a store more shards.
+        """
+        return _Opened(lru_cache(OPEN)(self.features), len(self.plan))
+
     def labels(self, shard: int) -> tuple[Int[np.ndarray, " N"], Float32[np.ndarray, " N"]]:
         """(category_id, distance), rows in the order of the shard's masks."""
         table = self._read_table(f"labels/{shard:05d}.parquet")
@@ -339,3 +356,18 @@ def atomic(root: Path, name: str) -> Iterator[IO[bytes]]:
             f"cannot write {target}: {error.strerror or error}; free or permit the place, or "
             "choose another with store=DIR; what is finished is kept"
         ) from error
+
+
+class _Opened(Sequence[Float16[np.ndarray, "_ C"]]):
+    """Blocks by their number."""
+
+    def __init__(self, read: Callable[[int], Float16[np.ndarray, "_ C"]], n: int) -> None:
+        self._read, self._n = read, n
+
+    def __len__(self) -> int:
+        return self._n
+
+    def __getitem__(self, index: Any) -> Any:
+        if not 0 <= index < self._n:  # what ends a loop over a sequence
+            raise IndexError(index)
+        return self._read(index)

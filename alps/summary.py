@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from rich.console import Console
 from rich.table import Table
 
+from alps.evaluation import Evaluation
 from alps.store import LabelStore
 
 
@@ -85,3 +86,32 @@ def print_summary(store: LabelStore, timings: Timings) -> None:
     console.print(table)
     # Outside the table: a path must never be broken over two lines.
     console.print(f"store   {store.root}\nreport  {store.root / 'report.html'}", soft_wrap=True)
+    if (page := store.root / "choose_k.html").exists():
+        console.print(f"k       {page}", soft_wrap=True)
+
+
+def print_evaluation(evaluation: Evaluation, store: LabelStore) -> None:
+    """Print how good the labels are, beside their controls."""
+    console = Console(highlight=False)
+    learnt, scored = (" and ".join(x) for x in (evaluation.learnt_on, evaluation.scored_on))
+    table = Table(
+        *("", "accuracy", "of covered", "mIoU", "NMI", "coverage"),
+        title=f"against {len(evaluation.categories)} classes of ground truth",
+        title_justify="left",
+    )
+    for name in ("labels", "oracle", "random", "binary"):
+        rating = evaluation.ratings[name]
+        values = (
+            *(rating.everywhere.OA, rating.covered.OA, rating.everywhere.mIoU),
+            *(rating.agreement.nmi, rating.coverage),
+        )
+        table.add_row(name, *(f"{value:.1%}" for value in values))
+    console.print(table)
+    console.print(
+        f"what clusters stand for is learnt on {learnt}, scored on {scored}"
+        + ("" if evaluation.held_out else ": many clusters flatter themselves"),
+        soft_wrap=True,
+    )
+    if evaluation.skipped:
+        console.print(f"{len(evaluation.skipped)} images could not be compared")
+    console.print(f"page    {store.root / 'evaluation.html'}", soft_wrap=True)

@@ -1,5 +1,6 @@
 """label.py as a user meets it: in a process of its own."""
 
+import json
 import os
 import re
 import subprocess
@@ -48,6 +49,10 @@ def label(*arguments, cwd=ROOT):
         (["+dataset=folder"], r"dataset.name=... and dataset.root=... must be given"),
         (["+dataset=samrs", "masks=nosuch"], r"Could not find 'masks/nosuch' .* auto"),
         (["+dataset=samrs", "masks.point_per_side=8"], "Could not override 'masks.point_per_side'"),
+        (
+            ["+dataset=samrs", "recipe=random", "choose_k=[8]"],
+            "and Random makes none; use assign=c",
+        ),
         (["+dataset=samrs", "overwrite=all"], "overwrite=all: choose masks, features or assign"),
     ],
 )
@@ -109,7 +114,8 @@ def test_real_weights_end_to_end_killed_broken_and_swept(tmp_path):
     store = tmp_path / "data/tiny_pl"
     assert sorted(p.name for p in store.iterdir()) == [
         *("ann", "categories.json", "clusters", "config.yaml", "features", "images", "labels"),
-        *("manifest.json", "masks", "plan.parquet", "report.html", "store.json"),
+        *("manifest.json", "masks", "plan.parquet", "report.html", "statistics"),
+        "store.json",
     ]
     assert str(store) not in (store / "config.yaml").read_text()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["data", "images"]
@@ -117,6 +123,16 @@ def test_real_weights_end_to_end_killed_broken_and_swept(tmp_path):
     again = label(*command, *options, cwd=tmp_path)
     assert again.returncode == 0
     assert "nothing to do" in again.stdout
+
+    before = json.loads((store / "manifest.json").read_text())["files"]
+    compared = label(*command, *options, "choose_k=[2,3]", cwd=tmp_path)
+    assert compared.returncode == 0, compared.stderr
+    assert "data/tiny_pl/choose_k.html" in compared.stdout
+    after = json.loads((store / "manifest.json").read_text())["files"]
+    new = {"choose_k.html", "statistics/choose_k.csv", "statistics/choose_k.png"}
+    assert after.keys() - before.keys() == new
+    assert [name for name in before if before[name] != after[name]] == ["report.html"]
+    assert 'href="choose_k.html"' in (store / "report.html").read_text()
 
     other = label(*command, *options, "masks.points_per_side=5", cwd=tmp_path)
     assert other.returncode == 1

@@ -1,9 +1,12 @@
 import json
+import resource
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from alps.assign.rows import Rows
 from alps.errors import ConfigError, StoreError, StoreMismatch
 from alps.manifest import write_manifest
 from alps.plan import prepare
@@ -64,6 +67,23 @@ def test_masks_features_and_labels_come_back(tmp_path):
     table = pq.read_table(tmp_path / "labels/00000.parquet")
     assert table["image_id"].to_pylist() == ["d/0", "d/1", "d/1"]
     assert table["mask_id"].to_pylist() == [0, 0, 1]
+
+
+def test_features_of_more_shards_than_files_may_be_open(tmp_path, monkeypatch):
+    """A memory map holds its file open; SAMRS has 1,600 shards, a process 1,024 files."""
+    monkeypatch.setattr("alps.store.OPEN", 4)
+    store = open_store(tmp_path, n=60, shard_size=1)
+    for shard in range(60):
+        fill(store, shard, seed=shard)
+    blocks = store.all_features()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = max(int(fd.name) for fd in Path("/dev/fd").iterdir())
+    resource.setrlimit(resource.RLIMIT_NOFILE, (used + 8, hard))
+    try:
+        rows = Rows(blocks).take(np.arange(60))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    np.testing.assert_array_equal(rows, np.concatenate([store.features(i) for i in range(60)]))
 
 
 def test_a_recipe_without_distances_writes_nulls(tmp_path):

@@ -46,8 +46,8 @@ class Rows:
         """Rows by their place in the whole; n ≥ 1. Raises `AlpsError` on NaN or infinity."""
         home = np.searchsorted(self._starts, index, side="right") - 1
         local = index - self._starts[home]
-        rows = np.empty((len(index), self._blocks[home[0]].shape[1]), np.float32)
-        for b in np.unique(home):
+        rows = np.empty((len(index), self._blocks[int(home[0])].shape[1]), np.float32)
+        for b in np.unique(home).tolist():
             rows[home == b] = self._blocks[b][local[home == b]]
         finite = np.isfinite(rows).all(axis=1)
         if not finite.all():

@@ -67,12 +67,12 @@ class Tally:
 
     @property
     def achievable_accuracy(self) -> float:
-        """See `count_achieved`."""
+        """See `count_overlaps`."""
         return _ratio(self.achieved, self.scored)
 
     @property
     def undersegmentation_error(self) -> float:
-        """See `count_leaked`."""
+        """See `count_overlaps`."""
         return _ratio(self.leaked, self.scored)
 
     @property

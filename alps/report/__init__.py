@@ -1,5 +1,15 @@
-"""The page a person opens first: what a label store holds, in pictures and figures."""
+"""The pages a person opens: what a label store holds, and how good it is."""
 
+from alps.report.census import take_census
+from alps.report.choose_k import write_choose_k
+from alps.report.evaluation import write_evaluation
 from alps.report.page import write_report
+from alps.report.statistics import write_statistics
 
-__all__ = ["write_report"]
+__all__ = [
+    "take_census",
+    "write_choose_k",
+    "write_evaluation",
+    "write_report",
+    "write_statistics",
+]

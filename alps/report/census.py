@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Float32, Float64, Int, Int64
 
+from alps.images.labels import read_labels
 from alps.store import ImageStatus, LabelStore
 from alps.types import ImageRecord, Masks
 
@@ -17,6 +18,8 @@ from alps.types import ImageRecord, Masks
 AREA_EDGES = np.logspace(-7, 0, 29)
 #: Bins of the share of an image's pixels inside a mask.
 COVERAGE_EDGES = np.linspace(0, 1, 21)
+#: Cells per side of the grid on which masks are counted, every image stretched to a square.
+GRID = 32
 
 POOL = 256  # images to choose pictures from
 SKIPPED = 50  # images without labels that are named
@@ -52,10 +55,14 @@ class Census:
     """What was counted; shares are in 0..1, areas in pixels, sizes (H, W)."""
 
     class_masks: Int64[np.ndarray, " K"]
-    class_area: Int64[np.ndarray, " K"]  # pixels under two masks count twice
+    class_pixels: Int64[np.ndarray, " K"]  # of the index maps
     class_distance: Float64[np.ndarray, " K"]  # mean over the masks; NaN without distances
+    # Where masks lie, by class: each is 1 in sum, spread evenly over its box. The last plane is of
+    # those without a class. 8 kB a class.
+    places: Float64[np.ndarray, "K+1 G G"]
     images: Counter[str] = field(default_factory=Counter)  # by status
     masks_per_image: Counter[int] = field(default_factory=Counter)  # empty images included
+    classes_per_image: Counter[int] = field(default_factory=Counter)  # of masks; the same images
     masks: int = 0  # unlabelled ones included
     pixels: int = 0
     covered: int = 0
@@ -67,6 +74,17 @@ class Census:
     empty: list[ImageStatus] = field(default_factory=list)  # the first `SKIPPED`
     lowest: list[ImageStatus] = field(default_factory=list)  # `LOWEST` of those with masks
     pool: list[Candidate] = field(default_factory=list)  # spread evenly over those with masks
+
+    @classmethod
+    def of_nothing(cls, num_classes: int) -> Census:
+        """Nothing counted yet."""
+        k = num_classes
+        return cls(
+            class_masks=np.zeros(k, np.int64),
+            class_pixels=np.zeros(k, np.int64),
+            class_distance=np.zeros(k),
+            places=np.zeros((k + 1, GRID, GRID)),
+        )
 
     @property
     def by_size(self) -> list[int]:
@@ -107,14 +125,15 @@ def labelled_images(store: LabelStore, shard: int) -> Iterator[LabelledImage]:
 
 def take_census(store: LabelStore) -> Census:
     """Count a whole store in one pass."""
-    k = store.info.num_classes
-    census = Census(np.zeros(k, np.int64), np.zeros(k, np.int64), np.zeros(k))
+    census = Census.of_nothing(store.info.num_classes)
     place, stride = 0, 1
     for shard in range(len(store.plan)):
         for status in store.images(shard):
             _count_status(census, status)
         for image in labelled_images(store, shard):
             _count_masks(census, image)
+            if is_labelled(store):
+                _count_pixels(census, store, image.record)
             if not len(image.masks):
                 continue
             # Every stride-th image is kept; the stride doubles as the store turns out longer.
@@ -155,6 +174,26 @@ def _count_masks(census: Census, image: LabelledImage) -> None:
     known = image.category_id >= 0
     classes = image.category_id[known]
     census.class_masks += np.bincount(classes, minlength=k)
-    # Sums of whole numbers below 2**53 are exact as float64.
-    census.class_area += np.bincount(classes, image.masks.area[known], k).astype(np.int64)
+    census.classes_per_image[len(np.unique(classes))] += 1
     census.class_distance += np.bincount(classes, image.distance[known].astype(np.float64), k)
+    rows = _spread(image.masks.xyxy[:, 1], image.masks.xyxy[:, 3], height)
+    columns = _spread(image.masks.xyxy[:, 0], image.masks.xyxy[:, 2], width)
+    for c in np.unique(image.category_id):  # -1 is the last plane
+        own = image.category_id == c
+        census.places[c] += rows[own].T @ columns[own]
+
+
+def _spread(
+    start: Float32[np.ndarray, " N"], stop: Float32[np.ndarray, " N"], length: int
+) -> Float64[np.ndarray, "N G"]:
+    """The share of each interval in [0, ``length``] that falls into each of `GRID` cells."""
+    edges = np.linspace(0, length, GRID + 1)
+    inside = np.diff(edges.clip(start[:, None], stop[:, None]))
+    shares: np.ndarray = inside / np.maximum(stop - start, 1)[:, None]
+    return shares
+
+
+def _count_pixels(census: Census, store: LabelStore, record: ImageRecord) -> None:
+    index_map = read_labels(store.root / "ann" / record.split / f"{record.image_id}.png")
+    k = len(census.class_pixels)
+    census.class_pixels += np.bincount(index_map.ravel(), minlength=k)[:k]

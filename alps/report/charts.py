@@ -1,21 +1,34 @@
-"""The bar charts of the report as plain numbers; the page draws them."""
+"""The charts of the report as plain numbers; `page` draws them as SVG and `plots` as PNG."""
 
 from __future__ import annotations
 
 import itertools
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Int, Int64
 
 from alps.report.census import AREA_EDGES, COVERAGE_EDGES, Census
-from alps.report.figures import count, percent, round_step, short
+from alps.report.figures import count, css_color, percent, round_step, short
+from alps.types import Category
 
 COUNT_BARS = 24  # at most, for masks per image
 CLASS_BARS = 200  # at most, for class sizes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chart:
+    """What stands around a plot; ticks are (share of the plot's width or height, text)."""
+
+    title: str
+    finding: str
+    x_ticks: list[tuple[float, str]]
+    y_ticks: list[tuple[float, str]]
+    x_label: str
+    y_label: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,28 +39,56 @@ class Bar:
     height: float
     stands_for: str
     color: str | None = None  # None: the page's own
+    name: str = ""  # of the class
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BarChart(Chart):
+    """Bars of equal width side by side."""
+
+    bars: list[Bar]
 
 
 @dataclass(frozen=True, slots=True)
-class Chart:
-    """Bars of equal width side by side; ticks are (share of the plot's width or height, text)."""
+class Point:
+    """A point of a line, in shares of the plot's width and height."""
 
-    title: str
-    finding: str
-    bars: list[Bar]
-    x_ticks: list[tuple[float, str]]
-    y_ticks: list[tuple[float, str]]
-    x_label: str
-    y_label: str
+    x: float
+    y: float
+    stands_for: str
+    favoured: bool
 
 
-def mask_sizes(census: Census) -> Chart:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LineChart(Chart):
+    """One line."""
+
+    points: list[Point]
+
+
+def distributions(census: Census, categories: Sequence[Category]) -> dict[str, list[BarChart]]:
+    """The bar charts by subject; without ``categories`` those of the classes are left out."""
+    found = {
+        "mask_sizes": [mask_sizes(census)],
+        "coverage": [coverages(census)],
+        "masks_per_image": [per_image(census.masks_per_image, "masks")],
+    }
+    if not categories:
+        return found
+    return {
+        "classes": class_sizes(census, categories),
+        **found,
+        "classes_per_image": [per_image(census.classes_per_image, "classes")],
+    }
+
+
+def mask_sizes(census: Census) -> BarChart:
     """Histogram of the share of its image that a mask covers, logarithmic."""
     used = np.flatnonzero(census.areas)
     first, last = (used[0], used[-1]) if len(used) else (16, 27)
     start, stop = first // 4 * 4, last // 4 * 4 + 4  # whole decades: a tick at both ends
     edges = AREA_EDGES[start : stop + 1].tolist()
-    return _chart(
+    return _bars(
         census.areas[start:stop],
         [f"masks of {percent(a)} to {percent(b)}" for a, b in itertools.pairwise(edges)],
         ticks=[(float(i), percent(edges[i])) for i in range(0, len(edges), 4)],
@@ -60,59 +101,43 @@ def mask_sizes(census: Census) -> Chart:
     )
 
 
-def masks_per_image(census: Census) -> Chart:
-    """Histogram of the number of masks in an image, images without any included."""
-    most = max(census.masks_per_image, default=0)
+def per_image(counted: Counter[int], what: str) -> BarChart:
+    """Histogram of the number of masks (or classes) in an image, images without any included."""
+    most = max(counted, default=0)
     width = round_step((most + 1) / COUNT_BARS)
     counts = np.zeros(most // width + 1, np.int64)
-    for n, images in census.masks_per_image.items():
+    for n, images in counted.items():
         counts[n // width] += images
     ends = [f" to {count(n + width - 1)}" if width > 1 else "" for n in range(0, most + 1, width)]
     # A bar that stands for one number has its tick in the middle.
     shift, stop = (0.5, most + 1) if width == 1 else (0.0, len(counts) * width + 1)
-    return _chart(
+    return _bars(
         counts,
-        [f"images with {count(i * width)}{end} masks" for i, end in enumerate(ends)],
+        [f"images with {count(i * width)}{end} {what}" for i, end in enumerate(ends)],
         ticks=[(n / width + shift, count(n)) for n in range(0, stop, round_step(stop / 6))],
-        title="Masks per image",
-        finding=f"The median image has {count(median(census.masks_per_image))}, the fullest "
-        f"{count(most)}.",
-        x_label="masks in the image",
+        title=f"{what.capitalize()} per image",
+        finding=f"The median image has {count(median(counted))}, the fullest {count(most)}.",
+        x_label=f"{what} in the image",
         y_label="images",
     )
 
 
-def class_sizes(census: Census, names: Sequence[str], colors: Sequence[str]) -> Chart:
-    """Masks of each class, the largest first, in the colours of the classes."""
-    order = census.by_size
-    sizes = census.class_masks[order]
-    total = int(sizes.sum())
-    half = int(np.searchsorted(np.cumsum(sizes), total / 2)) + 1
-    shown = order[:CLASS_BARS]
-    few = "" if len(shown) == len(order) else f", the largest {len(shown)} of {count(len(order))}"
-    return _chart(
-        census.class_masks[shown],
-        [f"masks of {names[c]}" for c in shown],
-        ticks=[(n - 0.5, count(n)) for n in range(0, len(shown) + 1, round_step(len(shown) / 6))][
-            1:
-        ],
-        title="Class sizes",
-        finding=f"The largest of {count(len(order))} classes holds {percent(sizes[0] / total)} of "
-        f"the masks, the largest {half} hold half of them."
-        if total
-        else "No mask has a class.",
-        x_label=f"classes by rank{few}",
-        y_label="masks",
-        colors=[colors[c] for c in shown],
-    )
+def class_sizes(census: Census, categories: Sequence[Category]) -> list[BarChart]:
+    """Masks and pixels of each class in its colour, in one order: most masks first."""
+    order = np.lexsort((-census.class_pixels, -census.class_masks))
+    order = order[(census.class_masks + census.class_pixels)[order] > 0]
+    return [
+        _class_sizes(census.class_masks, "masks", order, categories),
+        _class_sizes(census.class_pixels, "pixels", order, categories),
+    ]
 
 
-def coverages(census: Census) -> Chart:
+def coverages(census: Census) -> BarChart:
     """Histogram of the share of an image's pixels inside a mask."""
     images = max(int(census.coverages.sum()), 1)
     half = len(census.coverages) // 2
     edges = COVERAGE_EDGES.tolist()
-    return _chart(
+    return _bars(
         census.coverages,
         [f"images of {percent(a)} to {percent(b)}" for a, b in itertools.pairwise(edges)],
         ticks=[(i * len(census.coverages) / 5, percent(i / 5)) for i in range(6)],
@@ -143,24 +168,57 @@ def median(counts: Counter[int]) -> int:
     return 0
 
 
-def _chart(
+def _class_sizes(
+    sizes: Int64[np.ndarray, " K"],
+    unit: str,
+    order: Int64[np.ndarray, " _"],
+    categories: Sequence[Category],
+) -> BarChart:
+    total = int(sizes.sum())
+    half = int(np.searchsorted(np.cumsum(np.sort(sizes)[::-1]), total / 2)) + 1
+    shown = order[:CLASS_BARS]
+    few = "" if len(shown) == len(order) else f", {len(shown)} of {count(len(order))}"
+    step = round_step(len(shown) / 6)
+    return _bars(
+        sizes[shown],
+        [f"{unit} of {categories[c].name}" for c in shown],
+        ticks=[(n - 0.5, count(n)) for n in range(step, len(shown) + 1, step)],
+        title=f"Classes by {unit}",
+        finding=f"The largest of {count(int(np.count_nonzero(sizes)))} classes holds "
+        f"{percent(sizes.max() / total)} of the labelled {unit}, the largest {half} hold half of "
+        "them."
+        if total
+        else f"No {unit} have a class.",
+        x_label=f"classes, those with most masks first{few}",
+        y_label=unit,
+        classes=[categories[c] for c in shown],
+    )
+
+
+def _bars(
     counts: Int[np.ndarray, " N"],
     stands_for: Sequence[str],
     *,
     ticks: Sequence[tuple[float, str]],
-    colors: Sequence[str] | None = None,
+    classes: Sequence[Category] | None = None,
     **texts: Any,
-) -> Chart:
+) -> BarChart:
     """Scale ``counts``, and ``ticks`` given in bars from the left, to the plot."""
     most = int(counts.max(initial=0))
     step = round_step(most / 5)
     top = max(-(-most // step), 1) * step
     n = max(len(counts), 1)
-    return Chart(
-        bars=[
-            Bar(i, int(c) / top, f"{count(int(c))} {text}", colors[i] if colors else None)
-            for i, (c, text) in enumerate(zip(counts, stands_for, strict=True))
-        ],
+    bars = [
+        Bar(i, int(c) / top, f"{count(int(c))} {text}")
+        for i, (c, text) in enumerate(zip(counts, stands_for, strict=True))
+    ]
+    if classes is not None:
+        bars = [
+            replace(bar, color=css_color(c.color), name=c.name)
+            for bar, c in zip(bars, classes, strict=True)
+        ]
+    return BarChart(
+        bars=bars,
         x_ticks=[(place / n, text) for place, text in ticks],
         y_ticks=[(level / top, short(level)) for level in range(0, top + 1, step)],
         **texts,

@@ -37,6 +37,15 @@ def percent(share: float) -> str:
     return f"{value:.{digits}f}".rstrip("0").rstrip(".") + "%"
 
 
+def share(part: float) -> str:
+    """A share for a column of them, always to a tenth of a percent; a dash where it is not known.
+
+    >>> [share(part) for part in (0.5, 0.98765, -0.002, float("nan"))]
+    ['50.0%', '98.8%', '-0.2%', '-']
+    """
+    return "-" if math.isnan(part) else f"{100 * part:.1f}%"
+
+
 def decimal(x: float) -> str:
     """Three digits, or that it is not known.
 

@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
-import functools
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
-import jinja2
 import numpy as np
 
-from alps.report import charts, figures
+from alps.report import charts, heat
 from alps.report.album import make_album
 from alps.report.census import SKIPPED, Census, coverage, is_labelled, take_census
+from alps.report.charts import distributions
 from alps.report.figures import count, decimal, percent
+from alps.report.pictures import data_uri
+from alps.report.rendering import render
 from alps.store import LabelStore
 from alps.types import Category, ImageSet
 
 BAND = 256  # classes in the band of colours, the largest
 LONGEST = 300  # characters of an error that are shown
+MAP_BYTES = 8_000  # of a heat map
 
 
-def write_report(store: LabelStore, image_set: ImageSet, *, name: str = "report.html") -> Path:
+def write_report(
+    store: LabelStore,
+    image_set: ImageSet,
+    *,
+    census: Census | None = None,
+    name: str = "report.html",
+) -> Path:
     """Write a self-contained page about a finished store into it.
 
     The page needs no network and no script, and holds no time, host or absolute path: the same
@@ -33,15 +41,18 @@ def write_report(store: LabelStore, image_set: ImageSet, *, name: str = "report.
     Args:
         store: the stages of its recipe have run.
         image_set: the images that the store was made from; one that is gone is not shown.
+        census: of the store, where it has been taken already.
         name: of the file, relative to the store.
 
     Raises:
         StoreError: a part of the store cannot be read, or the page cannot be written.
     """
-    census = take_census(store)
+    census = census or take_census(store)
     categories = store.categories() if is_labelled(store) else []
     album = make_album(store, image_set, census, [c.color for c in categories])
-    html = _template().render(
+    maps = heat.heat_maps(census, categories)
+    html = render(
+        "page.html.jinja",
         store=store.info,
         clustered=store.clusters() is not None,
         categories=categories,
@@ -50,11 +61,15 @@ def write_report(store: LabelStore, image_set: ImageSet, *, name: str = "report.
         tiles=tiles(census, categories),
         band=band(census, categories),
         classes=classes(census, categories),
-        charts=distributions(census, categories),
+        charts=[c for group in distributions(census, categories).values() for c in group],
+        maps=[(m, data_uri(heat.shade(heat.coarsen(m.cells)), MAP_BYTES, flat=True)) for m in maps],
+        border=heat.finding(census) if maps else "",
         skipped=skipped(census, [str(image_set.root), str(store.root), str(store.root.resolve())]),
         lowest=[(s.image_id, s.n_masks, coverage(s)) for s in census.lowest],
         recipe=recipe(store, image_set),
         command=command(store),
+        choose_k=(store.root / "choose_k.html").exists(),
+        evaluated=(store.root / "evaluation.html").exists(),
     )
     with store.writing(name) as file:
         file.write(html.encode())
@@ -98,42 +113,32 @@ def tiles(census: Census, categories: Sequence[Category]) -> list[tuple[str, str
 
 
 def band(census: Census, categories: Sequence[Category]) -> list[tuple[Category, float]]:
-    """The largest classes by area with their shares of it."""
-    total = max(int(census.class_area.sum()), 1)
-    order = np.argsort(-census.class_area, kind="stable")[:BAND]
-    return [(categories[c], census.class_area[c] / total) for c in order if census.class_area[c]]
+    """The largest classes by pixels with their shares of those that have a class."""
+    pixels = census.class_pixels
+    order = np.argsort(-pixels, kind="stable")[:BAND]
+    return [(categories[c], pixels[c] / pixels.sum()) for c in order if pixels[c]]
 
 
 def classes(census: Census, categories: Sequence[Category]) -> list[dict[str, Any]]:
     """Figures of the classes that hold masks, the largest first."""
-    masks, area = int(census.class_masks.sum()), int(census.class_area.sum())
+    masks, pixels = int(census.class_masks.sum()), max(int(census.class_pixels.sum()), 1)
     return [
         {
             "category": categories[c],
             "masks": int(census.class_masks[c]),
             "share": census.class_masks[c] / masks,
-            "area": census.class_area[c] / area,
+            "pixels": census.class_pixels[c] / pixels,
             "distance": float(census.class_distance[c]),
         }
         for c in census.by_size
     ]
 
 
-def distributions(census: Census, categories: Sequence[Category]) -> list[charts.Chart]:
-    """The charts."""
-    drawn = [charts.mask_sizes(census), charts.masks_per_image(census), charts.coverages(census)]
-    if categories:
-        names = [c.name for c in categories]
-        colors = [figures.css_color(c.color) for c in categories]
-        drawn.append(charts.class_sizes(census, names, colors))
-    return drawn
-
-
 def skipped(census: Census, roots: Sequence[str]) -> list[tuple[str, str, str]]:
     """(image, status, reason) of the first images without labels, those that failed before all."""
     rows = [*census.failed, *census.empty][:SKIPPED]
     return [
-        (s.image_id, s.status, _without_paths(s.error or "no mask was found", roots)[:LONGEST])
+        (s.image_id, s.status, without_paths(s.error or "no mask was found", roots)[:LONGEST])
         for s in rows
     ]
 
@@ -188,22 +193,9 @@ def _setting(value: object) -> str:
     return re.sub(r"\b([0-9a-f]{12})[0-9a-f]{20,}\b", r"\1…", text)
 
 
-def _without_paths(text: str, roots: Sequence[str]) -> str:
+def without_paths(text: str, roots: Sequence[str]) -> str:
     """A message without the folders of the machine that it was made on."""
     for root in sorted(roots, key=len, reverse=True):
         if folder := root.rstrip("/"):
             text = text.replace(folder + "/", "")
     return re.sub(r"(?<![\w.:/])/(?:[^\s/]+/)+", "…/", text)
-
-
-@functools.cache
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {f.__name__: f for f in (count, decimal, percent, figures.css_color)}
-    return environment.get_template("page.html.jinja")

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float32, Int, Int32, UInt8
+from jaxtyping import Bool, Float32, Int, Int32, Int64, Integer, UInt8
 from PIL import Image
 
 from alps import rle
@@ -22,6 +22,7 @@ from alps.types import Masks
 LONG_SIDE = 640  # pixels of a picture; shown at half of that, so that it is sharp on any screen
 ENLARGE = 4  # at most, for small images: outlines stay thin
 CUTOUT = 128  # pixels of a cut-out's long side
+WRONG = (232, 48, 32)
 FOG = 170  # gray level of what lies around a cut-out: neither dark nor bright masks vanish in it
 
 
@@ -43,15 +44,22 @@ def top_masks(masks: Masks, size: tuple[int, int]) -> Int32[np.ndarray, "h w"]:
 
     The overlap rule is that of `alps.paint.paint`.
     """
-    (height, width), (h, w) = masks.size, size
-    ys = (np.arange(h) * 2 + 1) * height // (2 * h)
-    xs = (np.arange(w) * 2 + 1) * width // (2 * w)
-    by_column = np.full((w, h), -1, np.int32)
+    ys, xs = _centers(masks.size[0], size[0]), _centers(masks.size[1], size[1])
+    by_column = np.full(size[::-1], -1, np.int32)
     for i in np.argsort(-masks.area, kind="stable"):
-        first, window = rle.columns(masks.counts[i], height)
+        first, window = rle.columns(masks.counts[i], masks.size[0])
         start, stop = np.searchsorted(xs, [first, first + len(window)])
         by_column[start:stop][window[xs[start:stop] - first][:, ys]] = i
     return np.ascontiguousarray(by_column.T)
+
+
+def shrink_classes(
+    classes: Integer[np.ndarray, "H W"], size: tuple[int, int]
+) -> Int32[np.ndarray, "h w"]:
+    """An index map at ``size`` (h, w): the class at the centre of each pixel of the picture."""
+    ys, xs = _centers(classes.shape[0], size[0]), _centers(classes.shape[1], size[1])
+    picture: np.ndarray = classes[ys[:, None], xs].astype(np.int32)
+    return picture
 
 
 def draw_masks(
@@ -75,10 +83,30 @@ def draw_classes(
 ) -> UInt8[np.ndarray, "h w 3"]:
     """The index map in the colours of its classes; hatched where no mask with a class lies."""
     classes = np.append(category_id, -1)[top]
-    y, x = np.indices(top.shape)
-    hatch = np.where((x + y) % 12 < 3, 108, 78).astype(np.uint8)
-    picture = np.repeat(hatch[..., None], 3, axis=2)
+    picture = _hatch(top.shape)
     picture[classes >= 0] = np.array(colors, np.uint8)[classes[classes >= 0]]
+    return picture
+
+
+def draw_errors(
+    image: UInt8[np.ndarray, "h w 3"],
+    classes: Int32[np.ndarray, "h w"],
+    target: Int32[np.ndarray, "h w"],
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Wrong classes in red over the image in gray; hatched without a label, black without truth.
+
+    Args:
+        image: what the two maps are of.
+        classes: labels; -1 where there is none.
+        target: the truth; -1 where there is none.
+    """
+    gray = image.mean(axis=2, keepdims=True)
+    picture: np.ndarray = np.repeat(90 + 0.5 * gray, 3, axis=2)
+    wrong = classes != target
+    picture[wrong] = (0.4 * gray + 0.6 * np.array(WRONG))[wrong]
+    picture = picture.astype(np.uint8)
+    picture[classes < 0] = _hatch(classes.shape)[classes < 0]
+    picture[target < 0] = 0
     return picture
 
 
@@ -100,11 +128,11 @@ def cut_out(
     return drawn.astype(np.uint8)
 
 
-def data_uri(picture: UInt8[np.ndarray, "h w 3"], max_bytes: int, *, flat: bool = False) -> str:
+def data_uri(picture: UInt8[np.ndarray, "h w c"], max_bytes: int, *, flat: bool = False) -> str:
     """A WebP data URI in the best quality that fits, half as large where none does.
 
     Args:
-        picture: RGB.
+        picture: RGB or RGBA.
         max_bytes: before base64, which adds a third.
         flat: areas of one colour with sharp edges; lossless where that fits.
     """
@@ -128,6 +156,17 @@ def _around(xyxy: Float32[np.ndarray, " 4"], size: tuple[int, int]) -> Tile:
 
     (left, right), (upper, lower) = span((x0 + x1) / 2, size[1]), span((y0 + y1) / 2, size[0])
     return Tile(left, upper, right, lower)
+
+
+def _centers(n: int, m: int) -> Int64[np.ndarray, " m"]:
+    """Which of ``n`` pixels the centres of ``m`` lie in that take up the same length."""
+    return (np.arange(m) * 2 + 1) * n // (2 * m)
+
+
+def _hatch(size: tuple[int, ...]) -> UInt8[np.ndarray, "h w 3"]:
+    y, x = np.indices(size)
+    hatch = np.where((x + y) % 12 < 3, 108, 78).astype(np.uint8)
+    return np.repeat(hatch[..., None], 3, axis=2)
 
 
 def _edges(values: Int32[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:

@@ -7,8 +7,18 @@ import numpy as np
 import pytest
 from sklearn.metrics import silhouette_score
 
-from alps.assign.choose_k import compare_k, silhouette
+from alps.assign.baselines import Random
+from alps.assign.choose_k import (
+    Choice,
+    check_ks,
+    compare_k,
+    elbow,
+    favoured,
+    silhouette,
+    with_classes,
+)
 from alps.assign.cluster import Cluster
+from alps.errors import ConfigError
 
 
 def blobs(k: int = 5, n: int = 600) -> np.ndarray:
@@ -51,3 +61,61 @@ def test_one_seed_says_nothing_of_stability() -> None:
     (choice,) = compare_k(make, [blobs()], areas, ks=(3,), seeds=(0,))
     assert math.isnan(choice.stability)
     assert choice.inertia > 0
+
+
+def test_the_inertia_is_that_of_the_assigner() -> None:
+    areas = [np.ones(600, np.int64)]
+    (choice,) = compare_k(make, [blobs()], areas, ks=(4,), seeds=(0,))
+    clusters = make(4, 0).fit([blobs()])
+    _, distance = make(4, 0).assign(blobs(), clusters)
+    assert choice.inertia == pytest.approx(np.square(distance).mean(), rel=1e-5)
+
+
+def test_merged_classes_are_compared_by_their_own_centres() -> None:
+    cluster = Cluster(k=20, merge=4, niter=5, metric="spherical")
+    three = with_classes(cluster, 3, 7)
+    assert vars(three) == {**vars(cluster), "merge": 3, "seed": 7}
+    areas = [np.ones(600, np.int64)]
+    found = list(compare_k(partial(with_classes, cluster), [blobs()], areas, ks=(2, 5, 20)))
+    assert [f.inertia for f in found] == sorted((f.inertia for f in found), reverse=True)
+    assert found[0].inertia > 2 * found[1].inertia
+    assert max(found, key=lambda choice: choice.silhouette).k == 5
+
+
+def curve(*inertia: float) -> list[Choice]:
+    return [Choice(2 ** (i + 1), x, x, -x) for i, x in enumerate(map(float, inertia))]
+
+
+def test_the_elbow_is_farthest_below_the_chord() -> None:
+    assert elbow(curve(10, 3, 2, 1)) == 4
+    assert elbow(curve(10, 6, 2, 1)) == 8
+    assert elbow(curve(100, 60, 20, 10)) == 8  # whatever the scale
+    for straight in ((3, 2, 1), (10, 9, 1), (2, 1), (1, 1, 1)):
+        assert elbow(curve(*straight)) is None
+
+
+def test_each_figure_favours_its_best() -> None:
+    assert favoured(curve(10, 3, 2, 1)) == {"inertia": 4, "silhouette": 2, "stability": 16}
+    nothing = [Choice(2, 1.0, math.nan, math.nan), Choice(4, 0.5, math.nan, math.nan)]
+    assert set(favoured(nothing).values()) == {None}
+
+
+@pytest.mark.parametrize(
+    ("assigner", "ks", "message"),
+    [
+        (Random(k=4), [2, 3], "choose_k compares clusterings, and Random makes none; use assign="),
+        (Cluster(), 8, r"choose_k=8: expected whole numbers of 2 or more in brackets, as \[8,16"),
+        (Cluster(), [], r"choose_k=\[\]: expected whole numbers"),
+        (Cluster(), [1, 8], r"choose_k=\[1, 8\]: expected whole numbers of 2"),
+        (Cluster(), [4.5], r"choose_k=\[4.5\]: expected"),
+        (Cluster(k=8, merge=4), [4, 9], "asks for 9 classes, but assign.k makes 8 clusters to m"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(assigner: object, ks: object, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        check_ks(assigner, ks)
+
+
+def test_what_can_be_compared_is_not() -> None:
+    check_ks(Cluster(), [2, 1000])
+    check_ks(Cluster(k=8, merge=4), [8, 2])

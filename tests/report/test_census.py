@@ -1,7 +1,9 @@
 from collections import Counter
 
 import numpy as np
-from tiny_stores import make_store, some_scenes
+import pytest
+from PIL import Image
+from tiny_stores import make_store, some_scenes, write_labels
 
 from alps.paint import covered
 from alps.report import census as module
@@ -25,15 +27,51 @@ def test_the_census_is_what_a_plain_count_gives(tmp_path):
     assert census.covered == sum(covered(m) for m in masks)
     assert census.pixels == 9 * 20 * 30
     assert census.coverages.sum() == 9
+    maps = np.concatenate(
+        [np.asarray(Image.open(p)).ravel() for p in (store.root / "ann").rglob("*.png")]
+    )
     for c in range(7):
         assert census.class_masks[c] == (category == c).sum()
-        assert census.class_area[c] == area[category == c].sum()
+        assert census.class_pixels[c] == (maps == c).sum()
+        assert census.places[c].sum() == pytest.approx((category == c).sum())
         np.testing.assert_allclose(census.class_distance[c], distance[category == c].mean())
+    bounds = np.cumsum([len(m) for m in masks])[:-1]
+    per_image = [len(np.unique(part)) for part in np.split(category, bounds)]
+    assert census.classes_per_image == Counter(per_image)
     shares = [covered(m) / 600 for m in masks if len(m)]
     assert [module.coverage(s) for s in census.lowest] == sorted(shares)
     assert [s.image_id for s in census.failed] == ["bad"]
     assert [s.image_id for s in census.empty] == ["zz"]
     assert (np.diff(census.class_masks[census.by_size]) <= 0).all()
+
+
+def test_a_mask_is_spread_over_its_box(tmp_path, monkeypatch):
+    """One box in the upper left quarter, one over all of an image that is not square."""
+    monkeypatch.setattr(module, "GRID", 4)
+    masks = np.zeros((2, 20, 40), bool)
+    masks[0, :10, :20] = True
+    masks[1] = True
+    store, _ = make_store(
+        tmp_path / "s", {"a": (np.zeros((20, 40, 3), np.uint8), Masks.from_dense(masks))}
+    )
+    write_labels(store, 0, np.array([2, -1], np.int32))
+    census = take_census(store)
+    corner = np.zeros((4, 4))
+    corner[:2, :2] = 1 / 4
+    np.testing.assert_allclose(census.places[2], corner, atol=1e-12)
+    np.testing.assert_allclose(census.places[-1], np.full((4, 4), 1 / 16), atol=1e-12)
+    assert census.classes_per_image == {1: 1}
+
+
+def test_neither_order_nor_shards_of_images_change_the_census(tmp_path):
+    scenes = some_scenes(7, masks=1)
+    one, _ = make_store(tmp_path / "a", scenes, k=1)
+    renamed = dict(zip(sorted(scenes), reversed([scenes[i] for i in sorted(scenes)]), strict=True))
+    two, _ = make_store(tmp_path / "b", renamed, k=1)
+    a, b = take_census(one), take_census(two)
+    np.testing.assert_allclose(a.places, b.places)
+    np.testing.assert_array_equal(a.class_pixels, b.class_pixels)
+    assert a.masks_per_image == b.masks_per_image
 
 
 def test_the_pool_stays_small_and_spreads_over_the_store(tmp_path, monkeypatch):

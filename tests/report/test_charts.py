@@ -5,15 +5,23 @@ import pytest
 
 from alps.report import charts, figures
 from alps.report.census import AREA_EDGES, COVERAGE_EDGES, Census
+from alps.report.heat import heat_maps
+from alps.types import Category
 
 
 def a_census(per_image=(0, 3, 3, 40), k=4, class_masks=(5, 0, 30, 11)):
-    census = Census(np.array(class_masks), np.array(class_masks) * 9, np.zeros(k))
+    census = Census.of_nothing(k)
+    census.class_masks += class_masks
+    census.class_pixels += np.array(class_masks)[::-1] * 9
     census.masks_per_image = Counter(per_image)
     census.masks = sum(per_image)
     census.areas[9], census.areas[14] = 6, census.masks - 6
     census.coverages[0], census.coverages[19] = 1, len(per_image) - 1
     return census
+
+
+def categories(k):
+    return [Category(i, f"thing_{i}", (i % 256, 0, 0)) for i in range(k)]
 
 
 def totals(chart):
@@ -30,12 +38,16 @@ def totals(chart):
 def test_bars_hold_every_mask_and_image():
     census = a_census()
     assert sum(totals(charts.mask_sizes(census))) == 46
-    assert sum(totals(charts.masks_per_image(census))) == 4
+    assert sum(totals(charts.per_image(census.masks_per_image, "masks"))) == 4
     assert sum(totals(charts.coverages(census))) == 4
-    sizes = charts.class_sizes(census, list("abcd"), ["#1", "#2", "#3", "#4"])
-    assert totals(sizes) == [30, 11, 5]
-    assert [bar.color for bar in sizes.bars] == ["#3", "#4", "#1"]
-    assert "largest of 3 classes holds 65.2% of the masks, the largest 1 hold" in sizes.finding
+    masks, pixels = charts.class_sizes(census, categories(4))
+    assert totals(masks) == [30, 11, 5, 0]
+    assert totals(pixels) == [0, 45, 99, 270]  # in the same order
+    for chart in (masks, pixels):
+        assert [bar.name for bar in chart.bars] == ["thing_2", "thing_3", "thing_0", "thing_1"]
+        assert [bar.color for bar in chart.bars] == ["#020000", "#030000", "#000000", "#010000"]
+    assert "of 3 classes holds 65.2% of the labelled masks, the largest 1 hold" in masks.finding
+    assert "of 3 classes holds 65.2% of the labelled pixels, the largest 1 hold" in pixels.finding
 
 
 def test_mask_sizes_show_whole_decades():
@@ -48,7 +60,7 @@ def test_mask_sizes_show_whole_decades():
 
 @pytest.mark.parametrize("per_image", [(0,), (1,), (5, 9), range(24), range(25), (0, 12345)])
 def test_masks_per_image_have_few_bars_at_round_places(per_image):
-    chart = charts.masks_per_image(a_census(per_image))
+    chart = charts.per_image(Counter(per_image), "masks")
     assert len(chart.bars) <= charts.COUNT_BARS + 1
     assert sum(totals(chart)) == len(per_image)
     assert 1 <= len(chart.x_ticks) <= 8
@@ -58,21 +70,17 @@ def test_masks_per_image_have_few_bars_at_round_places(per_image):
 def test_many_classes_are_cut_to_the_largest():
     n = 1000
     census = a_census(k=n, class_masks=np.arange(n))
-    chart = charts.class_sizes(census, [str(i) for i in range(n)], ["#fff"] * n)
+    chart, _ = charts.class_sizes(census, categories(n))
     assert totals(chart) == list(range(999, 999 - charts.CLASS_BARS, -1))
-    assert "largest 200 of 999" in chart.x_label
+    assert "most masks first, 200 of 1,000" in chart.x_label
 
 
 def test_an_empty_store_has_empty_charts():
-    census = Census(np.zeros(3, np.int64), np.zeros(3, np.int64), np.zeros(3))
-    for chart in (
-        charts.mask_sizes(census),
-        charts.masks_per_image(census),
-        charts.coverages(census),
-        charts.class_sizes(census, list("abc"), ["#1"] * 3),
-    ):
+    found = charts.distributions(Census.of_nothing(3), categories(3))
+    for chart in (chart for group in found.values() for chart in group):
         assert not any(bar.height for bar in chart.bars)
         assert chart.y_ticks == [(0, "0"), (1, "1")]
+    assert heat_maps(Census.of_nothing(3), categories(3)) == []
 
 
 def test_figures_read_well():

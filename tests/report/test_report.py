@@ -7,11 +7,11 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_stores import Scenes, draw, make_store, some_scenes
+from tiny_stores import Scenes, draw, make_store, some_scenes, write_labels
 
 from alps.paint import covered
 from alps.palette import distinct_colors
-from alps.report import album, write_report
+from alps.report import album, heat, write_report
 from alps.report.census import take_census
 from alps.store import LabelStore
 from alps.types import Category, Masks
@@ -177,7 +177,7 @@ def test_images_that_are_gone_or_changed_are_not_shown(tmp_path):
 
 def test_unlabelled_masks_are_counted(tmp_path):
     store, images = make_store(tmp_path / "s", some_scenes(2))
-    store.write_labels(0, np.array([-1, -1, 0, 1, 2, 3, 4, 0]), None)
+    write_labels(store, 0, np.array([-1, -1, 0, 1, 2, 3, 4, 0]))
     assert "classes 5 of 5 hold masks, 2 masks in none" in report(store, images).words
 
 
@@ -186,7 +186,8 @@ def test_pictures_are_bounded(tmp_path, monkeypatch):
     store, images = make_store(tmp_path / "s", some_scenes(14), k=9)
     path = write_report(store, images)
     assert images.n_read == 9
-    assert Page(path).tags.count("img") <= 3 * album.SHOWN + album.CLASSES * album.CUTOUTS
+    pictures = 3 * album.SHOWN + album.CLASSES * album.CUTOUTS
+    assert Page(path).tags.count("img") <= pictures + 1 + heat.CLASSES
 
 
 def test_the_size_is_bounded_even_for_noise(tmp_path):
@@ -194,7 +195,7 @@ def test_the_size_is_bounded_even_for_noise(tmp_path):
     path = write_report(*make_store(tmp_path / "s", {"noise": draw(rng, (640, 640), 20)}, k=2))
     uris = [a for a in Page(path).addresses if a.startswith("data:")]
     n_bytes = [len(base64.b64decode(uri.partition(",")[2])) for uri in uris]
-    pictures, cutouts = n_bytes[:3], n_bytes[3:]
+    pictures, cutouts = n_bytes[:3], n_bytes[3:-3]
     assert 40_000 < pictures[0] <= album.PICTURE_BYTES
     assert max(pictures) <= album.PICTURE_BYTES
     assert max(cutouts) <= album.CUTOUT_BYTES

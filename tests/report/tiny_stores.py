@@ -3,8 +3,8 @@
 import numpy as np
 
 from alps.errors import ImageError
-from alps.paint import covered, ignore_index_for
-from alps.palette import distinct_colors
+from alps.paint import covered, ignore_index_for, paint
+from alps.palette import distinct_colors, index_png
 from alps.plan import prepare
 from alps.store import ImageStatus
 from alps.types import Category, Clusters, ImageRecord, Masks, Sample
@@ -75,13 +75,28 @@ def make_store(root, scenes, *, k=5, assign="cluster", failed=(), name="tiny_pl"
             store.write_features(shard, rng.random((n, 3), dtype=np.float32))
         if assign:
             far = rng.random(n, dtype=np.float32) if assign == "cluster" else None
-            store.write_labels(shard, rng.integers(0, k, n, dtype=np.int32), far)
+            category_id = rng.integers(0, k, n, dtype=np.int32)
+            write_labels(store, shard, category_id, far)
     if assign == "cluster":
         store.write_clusters(Clusters(np.zeros((k, 3), np.float32), np.ones(k, np.int64)))
     if assign:
         colors = distinct_colors(k)
         store.write_categories([Category(i, f"thing_{i}", colors[i]) for i in range(k)])
     return store, Scenes({i: image for i, (image, _) in scenes.items()})
+
+
+def write_labels(store, shard, category_id, distance=None):
+    """The labels of a shard, index maps first."""
+    start, ignore_index = 0, store.info.ignore_index
+    masks = store.masks(shard)
+    for record in store.plan[shard]:
+        if (found := masks.get(record.image_id)) is not None:
+            stop = start + len(found)
+            index_map = paint(found, category_id[start:stop], ignore_index)
+            colors = distinct_colors(store.info.num_classes)
+            store.write_annotation(record, index_png(index_map, colors, ignore_index))
+            start = stop
+    store.write_labels(shard, category_id, distance)
 
 
 def some_scenes(n=7, size=(20, 30), masks=4):

@@ -1,0 +1,75 @@
+"""The best and the worst images of an evaluation, beside the ground truth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from alps.errors import ImageError, LabelError
+from alps.evaluation import Evaluation, ImageScore
+from alps.images.stored import StoredLabels
+from alps.report.pictures import (
+    data_uri,
+    draw_classes,
+    draw_errors,
+    picture_size,
+    shrink,
+    shrink_classes,
+)
+from alps.store import LabelStore
+from alps.types import LabelledSet
+
+PICTURE_BYTES = 60_000  # of each of 8 × 4 at most: 2.6 MB in base64
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedImage:
+    """An image, its truth, its labels as classes, and where these are wrong: data URIs."""
+
+    score: ImageScore
+    pictures: tuple[str, str, str, str]
+
+
+def gallery(
+    store: LabelStore, image_set: LabelledSet, evaluation: Evaluation
+) -> list[tuple[str, list[ComparedImage]]]:
+    """The best and the worst; an image that is among both is one of the best."""
+    best = [score.record.image_id for score in evaluation.best]
+    worst = [score for score in evaluation.worst if score.record.image_id not in best]
+    return [
+        (title, [shown for score in part if (shown := _show(store, image_set, evaluation, score))])
+        for title, part in (("Best", evaluation.best), ("Worst", worst))
+    ]
+
+
+def _show(
+    store: LabelStore, image_set: LabelledSet, evaluation: Evaluation, score: ImageScore
+) -> ComparedImage | None:
+    labels = StoredLabels(root=str(store.root))
+    try:
+        pixels = image_set.read(score.record).image
+        target = image_set.read_target(score.record)
+        clusters = labels.read_target(score.record)
+    except (ImageError, LabelError):
+        return None
+    size = picture_size((pixels.shape[0], pixels.shape[1]))
+    picture = shrink(pixels, size)
+    truth = shrink_classes(target, size)
+    truth[truth == image_set.ignore_index] = -1
+    found = shrink_classes(clusters, size)
+    bare = found == store.info.ignore_index
+    found[~bare] = evaluation.mapping[found[~bare]]
+    found[bare] = -1
+    classes = np.arange(len(evaluation.categories))
+    colors: Sequence[tuple[int, int, int]] = [c.color for c in evaluation.categories]
+    return ComparedImage(
+        score,
+        (
+            data_uri(picture, PICTURE_BYTES),
+            data_uri(draw_classes(truth, classes, colors), PICTURE_BYTES, flat=True),
+            data_uri(draw_classes(found, classes, colors), PICTURE_BYTES, flat=True),
+            data_uri(draw_errors(picture, found, truth), PICTURE_BYTES),
+        ),
+    )

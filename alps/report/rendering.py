@@ -1,0 +1,28 @@
+"""Pages from templates: one look for all, and numbers as people read them."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import jinja2
+
+from alps.report.figures import count, css_color, decimal, percent, share
+
+
+def render(template: str, **values: object) -> str:
+    """Fill a template of this folder in; what is not plain text in ``values`` is escaped."""
+    return _environment().get_template(template).render(values)
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {f.__name__: f for f in (count, css_color, decimal, percent, share)}
+    return environment

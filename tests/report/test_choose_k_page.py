@@ -1,0 +1,87 @@
+"""The page on the number of classes."""
+
+import csv
+from functools import cache
+
+import numpy as np
+import pytest
+from PIL import Image
+from test_report import Page
+from tiny_stores import make_store, some_scenes
+
+from alps.assign.choose_k import Choice
+from alps.assign.cluster import Cluster
+from alps.errors import TooFewMasks
+from alps.report.choose_k import _levels, draw, write_choose_k
+
+
+def files(root):
+    return {p.relative_to(root).as_posix(): p.read_bytes() for p in root.rglob("*") if p.is_file()}
+
+
+def test_the_page_the_table_and_the_picture_say_the_same(tmp_path):
+    store, _ = make_store(tmp_path / "s", some_scenes(4), k=5)
+    before = files(store.root)
+    choices = write_choose_k(store, Cluster(k=5, niter=2), [4, 2, 5, 4])
+    assert [choice.k for choice in choices] == [2, 4, 5]
+    after = files(store.root)
+    new = {"choose_k.html", "statistics/choose_k.csv", "statistics/choose_k.png"}
+    assert after.keys() - before.keys() == new
+    assert {name: after[name] for name in before} == before
+
+    page = Page(store.root / "choose_k.html")
+    assert page.addresses == ["report.html"]
+    assert "on 16 masks" in page.words
+    assert "5 (this store)" in page.words
+    for row, choice in zip(
+        csv.DictReader(after["statistics/choose_k.csv"].decode().splitlines()),
+        choices,
+        strict=True,
+    ):
+        assert int(row["k"]) == choice.k
+        for figure in ("inertia", "silhouette", "stability"):
+            assert float(row[figure]) == pytest.approx(getattr(choice, figure), rel=1e-4)
+            assert f"{getattr(choice, figure):.3g}" in page.words
+    with Image.open(store.root / "statistics/choose_k.png") as image:
+        assert image.size == (2100, 640)
+
+    write_choose_k(store, Cluster(k=5, niter=2), [2, 4, 5])
+    assert files(store.root) == after
+
+
+def test_too_few_masks_are_told_at_once(tmp_path, monkeypatch):
+    store, _ = make_store(tmp_path / "s", some_scenes(1))
+    fitted = []
+    fit = Cluster.fit
+    monkeypatch.setattr(Cluster, "fit", lambda self, *a: fitted.append(self.k) or fit(self, *a))
+    with pytest.raises(TooFewMasks, match="4 masks cannot make 9 clusters"):
+        write_choose_k(store, Cluster(), [2, 3, 9])
+    assert fitted == [9]
+
+
+def test_lines_leave_out_what_is_not_known():
+    nan = float("nan")
+    inertia, silhouette, stability = draw([Choice(2, 9.0, nan, -0.1), Choice(8, 1.0, nan, nan)])
+    assert [(p.x, p.y) for p in inertia.points] == [(0, 0.9), (1, 0.1)]
+    assert not any(p.favoured for p in inertia.points)  # two points have no elbow
+    assert silhouette.points == []
+    assert [p.stands_for for p in stability.points] == ["2 classes: -0.1"]
+    assert stability.points[0].favoured
+    assert [text for _, text in stability.x_ticks] == ["2", "8"]
+
+
+@cache
+def spans():
+    rng = np.random.default_rng(0)
+    return [sorted(rng.normal(scale=10.0**e, size=2).tolist()) for e in range(-6, 7)]
+
+
+def test_levels_are_round_and_hold_the_values():
+    for low, high in [*spans(), (0.0, 0.0), (0.0, 0.4)]:
+        levels = _levels([0.0, low, high])
+        steps = np.diff(levels)
+        assert 2 <= len(levels) <= 7
+        assert levels[0] <= min(low, 0)
+        assert levels[-1] >= high
+        np.testing.assert_allclose(steps, steps[0])
+        assert f"{steps[0]:e}"[0] in "125"

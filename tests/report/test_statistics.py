@@ -1,0 +1,140 @@
+"""statistics/: tables that equal the census, and pictures of them."""
+
+import csv
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny_stores import make_store, some_scenes
+
+from alps.report import heat, plots
+from alps.report.census import Census, take_census
+from alps.report.charts import LineChart, Point, class_sizes
+from alps.report.statistics import tables, to_csv, write_statistics
+from alps.store import LabelStore
+from alps.types import Category, Masks
+
+NAMES = {"classes", "classes_per_image", "coverage", "heat_map", "mask_sizes", "masks_per_image"}
+
+
+def read(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def column(rows, name):
+    return np.array([float(row[name]) for row in rows])
+
+
+def test_the_tables_are_the_census(tmp_path):
+    scenes = some_scenes(5) | {"zz": (np.zeros((9, 9, 3), np.uint8), Masks.empty((9, 9)))}
+    store, _ = make_store(tmp_path / "s", scenes, k=7, failed={"bad": "x"})
+    census = take_census(store)
+    write_statistics(store, census)
+    found = {path.stem: read(path) for path in (store.root / "statistics").glob("*.csv")}
+    assert found.keys() == NAMES
+    classes = found["classes"]
+    assert [row["name"] for row in classes] == [f"thing_{i}" for i in range(7)]
+    for name, counted in (
+        ("masks", census.class_masks),
+        ("pixels", census.class_pixels),
+        ("mean_distance", census.class_distance),
+    ):
+        np.testing.assert_allclose(column(classes, name), counted, rtol=1e-5)
+    assert column(found["mask_sizes"], "masks").sum() == census.masks == 20
+    assert column(found["coverage"], "images").sum() == 6
+    for what, counted in (
+        ("masks", census.masks_per_image),
+        ("classes", census.classes_per_image),
+    ):
+        rows = found[f"{what}_per_image"]
+        assert {int(row[what]): int(row["images"]) for row in rows} == counted
+    cells = found["heat_map"]
+    assert (len(cells), cells[33]["row"], cells[33]["column"]) == (32 * 32, "1", "1")
+    assert column(cells, "all").sum() == pytest.approx(20, rel=1e-4)
+    largest = census.by_size[0]
+    np.testing.assert_allclose(
+        column(cells, f"thing_{largest}"), census.places[largest].ravel(), rtol=1e-5, atol=1e-12
+    )
+
+
+def test_the_pictures_open_and_the_same_store_gives_the_same_bytes(tmp_path):
+    store, _ = make_store(tmp_path / "s", some_scenes(3))
+    shutil.copytree(tmp_path / "s", tmp_path / "t")
+    for root in ("s", "t"):
+        copy = LabelStore(tmp_path / root)
+        write_statistics(copy, take_census(copy))
+    files = sorted(path.name for path in (store.root / "statistics").iterdir())
+    assert files == sorted(f"{name}.{suffix}" for name in NAMES for suffix in ("csv", "png"))
+    for name in files:
+        path = store.root / "statistics" / name
+        assert path.read_bytes() == (tmp_path / "t/statistics" / name).read_bytes()
+        if path.suffix == ".png":
+            with Image.open(path) as image:
+                width = {"classes": 2000, "heat_map": 2080}.get(path.stem, 1280)
+                assert image.size[0] == width
+                assert image.info.keys() == {"dpi"}  # no version and no date
+                assert len(np.unique(image.convert("L"))) > 10
+
+
+@pytest.mark.parametrize("assign", [None, "category"])
+def test_a_store_without_clusters(tmp_path, assign):
+    store, _ = make_store(tmp_path / "s", some_scenes(2), assign=assign)
+    write_statistics(store, take_census(store))
+    names = {path.stem for path in (store.root / "statistics").iterdir()}
+    assert names == (NAMES if assign else NAMES - {"classes", "classes_per_image"})
+    if assign:
+        rows = read(store.root / "statistics/classes.csv")
+        assert {row["mean_distance"] for row in rows} == {""}
+
+
+def test_a_store_without_masks_has_no_map():
+    assert "heat_map" not in tables(Census.of_nothing(2), [])
+
+
+def test_names_are_quoted():
+    assert to_csv((("name", "x"), [('a,"b"', 0.1234567), ("é", None)])) == (
+        'name,x\r\n"a,""b""",0.123457\r\né,\r\n'.encode()
+    )
+
+
+@pytest.mark.parametrize("k", [1, 64, 65])
+def test_many_classes_fit(k):
+    """Up to 64 have their names below them, and the picture grows by the longest."""
+    census = Census.of_nothing(k)
+    census.class_masks += np.arange(1, k + 1)
+    census.masks = int(census.class_masks.sum())
+    census.places[:k] = 1 / 1024
+    heights = []
+    for name in ("a", "a_very_long_name_of_a_class"):
+        categories = [Category(i, f"{name}{i}", (i % 256, 99, 99)) for i in range(k)]
+        picture = plots.draw_bars(class_sizes(census, categories))
+        heights.append(int.from_bytes(picture[20:24], "big"))  # IHDR
+    assert (heights[1] > heights[0]) == (k <= 64)
+    assert plots.draw_maps(heat.heat_maps(census, categories)).startswith(b"\x89PNG")
+
+
+def test_lines_ring_what_is_favoured():
+    points = [Point(0.0, 0.5, "2", False), Point(1.0, 1.0, "4", True)]
+    texts = dict.fromkeys(("title", "finding", "x_label", "y_label"), "x")
+    ticks = [(0.0, "2"), (1.0, "4")]
+    rings = [
+        plots.draw_lines([LineChart(points=p, x_ticks=ticks, y_ticks=ticks, **texts)])
+        for p in (points, [*points[:1], Point(1.0, 1.0, "4", False)])
+    ]
+    assert rings[0] != rings[1]
+
+
+def test_maps_are_as_fine_as_their_masks_allow():
+    fine = np.full((32, 32), 2.0)
+    assert heat.coarsen(fine) is fine
+    for cells, side in ((fine / 8, 16), (fine / 1e6, heat.COARSEST)):
+        coarse = heat.coarsen(cells)
+        assert coarse.shape == (side, side)
+        assert coarse.sum() == pytest.approx(cells.sum())
+    census = Census.of_nothing(0)
+    census.places[0] = fine
+    assert "43.8% of the masks lie near a border" in heat.finding(census)
+    opaque = heat.shade(np.array([[0.0, 1.0], [2.0, 4.0]]))[..., 3]
+    assert opaque.tolist() == [[0, 64], [128, 255]]

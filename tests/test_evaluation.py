@@ -1,0 +1,391 @@
+"""A store against ground truth: what good, bad and renamed labels score, and what is written."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from alps.assign.cluster import cluster_categories
+from alps.errors import LabelError
+from alps.evaluation import evaluate, evaluation_to_json
+from alps.labelling import assign_shard, label_shard
+from alps.manifest import sha256, write_manifest
+from alps.metrics.clustering import scores
+from alps.metrics.masks import find_regions, oracle, region_masks
+from alps.paint import paint
+from alps.palette import distinct_colors
+from alps.plan import prepare
+from alps.report import write_evaluation, write_report
+from alps.report.pictures import draw_errors, shrink_classes
+from alps.store import LabelStore
+from alps.summary import Timings
+from alps.types import Category, ImageRecord, Sample
+from tests.factories import create_folder_pair, draw_labels
+
+ROOT = Path(__file__).parents[1]
+G, IGNORE = 4, 255
+NAMES = ("ground", "roof", "road", "tree")
+
+
+class Truth:
+    """Scenes with ground truth in memory; a target that is a string cannot be used."""
+
+    name, root, ignore_index, protocol = "scenes", "/data/of/someone", IGNORE, "scenes: 4 classes"
+
+    def __init__(self, splits=("train", "val"), n=3):
+        self.images, self.targets = {}, {}
+        for s, split in enumerate(splits):
+            for i in range(n):
+                image, target = draw_labels((40, 48), 10 * s + i, G)
+                target[-2:] = IGNORE
+                self.images[f"{split}/{i}"], self.targets[f"{split}/{i}"] = image, target
+
+    def records(self):
+        return [ImageRecord(i, f"{i}.png", split=i.split("/")[0]) for i in self.images]
+
+    def read(self, record):
+        return Sample(record.image_id, self.images[record.image_id])
+
+    def categories(self):
+        colors = distinct_colors(G)
+        return [Category(i, name, colors[i]) for i, name in enumerate(NAMES)]
+
+    def read_target(self, record):
+        target = self.targets[record.image_id]
+        if isinstance(target, str):
+            raise LabelError(f"cannot read {self.root}/{record.file_name}: {target}")
+        return target
+
+
+class Regions:
+    """The masks are the regions of the ground truth."""
+
+    identity = {"source": "regions"}  # noqa: RUF012
+
+    def __init__(self, truth):
+        self.truth = truth
+
+    def prefetch(self, samples):
+        """Nothing is slow here."""
+
+    def __call__(self, sample):
+        return region_masks(find_regions(self.truth.targets[sample.image_id], IGNORE), 0)
+
+
+class Given:
+    """A mask gets the cluster that a function makes of its class and its image."""
+
+    identity = {"assigner": "given"}  # noqa: RUF012
+
+    def __init__(self, truth, k, cluster):
+        self.truth, self.num_classes, self.cluster = truth, k, cluster
+
+    def fit(self, blocks, areas):
+        return None
+
+    def assign(self, features, clusters, image_id):
+        target = self.truth.targets[image_id]
+        masks = region_masks(find_regions(target, IGNORE), 0)
+        classes = oracle(masks, target, G, IGNORE)
+        ids = [self.cluster(c, image_id, i) for i, c in enumerate(classes)]
+        return np.array(ids, np.int32), np.full(len(ids), np.nan, np.float32)
+
+    def paint(self, masks, category_id, ignore_index):
+        return paint(masks, category_id, ignore_index)
+
+    def categories(self):
+        return cluster_categories(self.num_classes)
+
+
+def make(root, truth, cluster, k=G, overwrite=None):
+    """A store with labels; `alps.labelling.label` without its report, which takes longer."""
+    masks, assign = Regions(truth), Given(truth, k, cluster)
+    store = prepare(
+        root,
+        name="scenes_pl",
+        images={"root": truth.root},
+        records=truth.records(),
+        identities={"masks": masks.identity, "assign": assign.identity},
+        num_classes=k,
+        ignore_index=IGNORE,
+        versions={},
+        shard_size=2,
+        overwrite=overwrite,
+    )
+    store.write_categories(assign.categories())
+    for shard in range(len(store.plan)):
+        label_shard(
+            shard,
+            store=store,
+            image_set=truth,
+            masks=masks,
+            features=None,
+            timings=Timings(),
+            advance=lambda n: None,
+        )
+        assign_shard(shard, store=store, assign=assign, clusters=None)
+    return store
+
+
+def by_lot(k):
+    rng = np.random.default_rng(0)
+    return lambda c, image_id, i: int(rng.integers(k))
+
+
+def test_perfect_labels_score_one(tmp_path):
+    truth = Truth()
+    found = evaluate(make(tmp_path / "s", truth, lambda c, *_: c), truth)
+    labels = found.ratings["labels"]
+    assert (labels.everywhere.OA, labels.everywhere.mIoU, labels.one_to_one) == (1, 1, 1)
+    assert labels.everywhere.iou == found.ratings["oracle"].everywhere.iou == (1,) * G
+    assert labels.agreement.nmi == pytest.approx(1)
+    assert labels.agreement.ari == pytest.approx(1)
+    assert (labels.coverage, found.mask_accuracy, found.mask_purity) == (1, 1, 1)
+    assert (found.masks.ar_100, found.masks.boundary_f1) == (1, 1)
+    assert [score.accuracy for score in (*found.best, *found.worst)] == [1] * 6
+
+
+def test_what_clusters_are_called_changes_nothing(tmp_path):
+    truth, new = Truth(), np.random.default_rng(3).permutation(9)
+    first, second = by_lot(9), by_lot(9)
+    a = evaluate(make(tmp_path / "a", truth, first, 9), truth)
+    b = evaluate(make(tmp_path / "b", truth, lambda *of: int(new[second(*of)]), 9), truth)
+    assert b.mapping[new].tolist() == a.mapping.tolist()
+    assert (b.clusters.counts[new] == a.clusters.counts).all()
+    for rating in ("labels", "oracle", "binary"):
+        for name in ("everywhere", "covered", "one_to_one", "coverage"):
+            assert getattr(a.ratings[rating], name) == getattr(b.ratings[rating], name)
+    assert a.mask_accuracy == b.mask_accuracy
+
+
+def test_what_clusters_stand_for_is_learnt_on_train_alone(tmp_path):
+    truth = Truth(("test", "train", "val"), n=2)
+
+    def turned(c, image_id, i):
+        return int(c) if image_id.startswith("train") else (int(c) + 1) % G
+
+    found = evaluate(make(tmp_path / "s", truth, turned), truth)
+    assert (found.learnt_on, found.scored_on) == (["train"], ["test", "val"])
+    assert found.held_out
+    assert found.images == {"train": 2, "test": 2, "val": 2}
+    assert found.mapping.tolist() == [0, 1, 2, 3]
+    assert found.ratings["labels"].everywhere.OA == 0  # right on train, wrong everywhere else
+    assert found.ratings["labels"].agreement.purity == 1
+    assert found.masks.images == 4
+
+
+@pytest.mark.parametrize("splits", [("train",), ("val",), ("test", "val")])
+def test_without_a_split_to_learn_on_all_images_are_both(tmp_path, splits):
+    truth = Truth(splits, n=1)
+    found = evaluate(make(tmp_path / "s", truth, lambda c, *_: (int(c) + 1) % G), truth)
+    assert not found.held_out
+    assert (found.learnt_on, found.scored_on) == ([*splits], [*splits])
+    assert found.ratings["labels"].everywhere.OA == 1
+    path = write_evaluation(LabelStore(tmp_path / "s"), truth, found)
+    assert "was learnt on the very images that are scored" in path.read_text()
+
+
+def test_no_classes_do_better_than_the_oracle(tmp_path):
+    truth = Truth()
+    found = evaluate(make(tmp_path / "s", truth, by_lot(5), 5), truth)
+    accuracy = {name: rating.everywhere.OA for name, rating in found.ratings.items()}
+    assert accuracy["oracle"] > max(accuracy["labels"], accuracy["random"], accuracy["binary"])
+
+
+def test_controls_leave_unlabelled_what_the_labels_do(tmp_path):
+    truth = Truth()
+    found = evaluate(make(tmp_path / "s", truth, lambda c, *_: -1 if c == 2 else int(c)), truth)
+    assert found.ratings["labels"].coverage < 1
+    assert found.ratings["random"].coverage == found.ratings["labels"].coverage
+    assert found.ratings["oracle"].coverage == found.ratings["binary"].coverage == 1
+    assert found.ratings["labels"].everywhere.iou[2] == 0
+    assert found.ratings["labels"].covered.OA == 1
+    assert found.mask_purity == 1 > found.mask_accuracy
+
+
+def test_the_same_store_gives_the_same_bytes(tmp_path):
+    truth = Truth()
+    store = make(tmp_path / "s", truth, by_lot(6), 6)
+    first = [write_evaluation(store, truth, evaluate(store, truth)).read_bytes()]
+    first.append((store.root / "evaluation.json").read_bytes())
+    again = [write_evaluation(store, truth, evaluate(store, truth)).read_bytes()]
+    again.append((store.root / "evaluation.json").read_bytes())
+    assert first == again
+    assert all(str(tmp_path).encode() not in text for text in first)
+    assert all(Truth.root.encode() not in text for text in first)
+
+
+def test_bad_ground_truth_is_reported_counted_and_skipped(tmp_path, caplog):
+    truth = Truth(n=4)
+    store = make(tmp_path / "s", truth, lambda c, *_: c)
+    truth.targets["val/0"] = "truncated"
+    truth.targets["val/1"] = truth.targets["val/1"][:30]
+    truth.targets["val/2"] = truth.targets["val/2"].clip(None, G) * 2
+    found = evaluate(store, truth)
+    assert found.images == {"train": 4, "val": 1}
+    assert found.ratings["labels"].everywhere.OA == 1
+    assert list(found.skipped) == ["val/0", "val/1", "val/2"]
+    for reason, message in zip(
+        found.skipped.values(),
+        (
+            "cannot read /data/of/someone/val/0.png: truncated",
+            "val/1.png is 48 x 30 pixels, expected 48 x 40 as the image had when it was labelled; ",
+            "val/2.png holds the class 8, expected 0 to 3 or 255 (ignored); ",
+        ),
+        strict=True,
+    ):
+        assert message in reason
+        assert sum(reason in record.getMessage() for record in caplog.records) == 1
+    assert json.loads(evaluation_to_json(found))["skipped"] == ["val/0", "val/1", "val/2"]
+    html = write_evaluation(store, truth, found).read_text()
+    assert "cannot read val/0.png: truncated" in html
+    assert "3 skipped" in html
+
+
+def test_nothing_to_compare_is_an_error(tmp_path):
+    truth = Truth(n=2)
+    store = make(tmp_path / "s", truth, lambda c, *_: c)
+    truth.targets |= {"val/0": "gone", "val/1": "gone"}
+    message = "none of the 2 images of val can be compared .* the first: cannot read .*gone"
+    with pytest.raises(LabelError, match=message):
+        evaluate(store, truth)
+
+
+def test_the_page_holds_the_numbers_of_the_json(tmp_path):
+    truth = Truth()
+    store = make(tmp_path / "s", truth, by_lot(7), 7)
+    found = evaluate(store, truth)
+    html = write_evaluation(store, truth, found).read_text()
+    content = json.loads((store.root / "evaluation.json").read_text())
+    words = " ".join(re.sub(r"<[^>]*>", " ", html.partition("<body>")[2]).split())
+    for name, title in (("labels", "these labels"), ("random", "random clusters")):
+        rating = content["ratings"][name]
+        shown = [
+            *(rating["everywhere"]["OA"], rating["covered"]["OA"], rating["everywhere"]["mIoU"]),
+            *(rating["covered"]["mIoU"], rating["one_to_one"]),
+            *(rating["agreement"][x] for x in ("purity", "homogeneity", "completeness")),
+            *(rating["agreement"]["nmi"], rating["agreement"]["ari"], rating["coverage"]),
+        ]
+        assert f"{title} {' '.join(f'{100 * value:.1f}%' for value in shown)}" in words
+    for c, name in enumerate(NAMES):
+        everywhere = content["ratings"]["labels"]["everywhere"]
+        row = f"{100 * everywhere['accuracy'][c]:.1f}% {100 * everywhere['iou'][c]:.1f}%"
+        assert re.search(rf"{name} [\d.]+% {re.escape(row)}", words)
+    for image_id in {*content["best"], *content["worst"]}:
+        assert image_id in words
+    assert "learnt on the 3 images of train and is scored on the images of val alone" in words
+    table = np.array(content["cluster_pixels"])
+    assert (
+        pytest.approx(
+            sum(table[k, c] for k, c in enumerate(content["cluster_classes"]))
+            / (table.sum() + sum(content["unlabelled_pixels"]))
+        )
+        == scores(found.clusters, found.mapping).OA
+    )
+    assert "<script" not in html
+    assert not re.search(r"https?://", html)
+    assert set(re.findall(r'href="([^#"][^"]*)"', html)) == {"report.html"}
+    anchors = set(re.findall(r'href="#(\w+)"', html))
+    assert anchors <= set(re.findall(r'id="(\w+)"', html))
+
+
+def test_names_are_escaped_and_many_clusters_are_cut(tmp_path):
+    truth = Truth()
+    truth.categories = lambda: [Category(i, f"<b>{i}", (i, 0, 0)) for i in range(G)]
+    store = make(tmp_path / "s", truth, lambda c, image_id, i: i, 90)
+    html = write_evaluation(store, truth, evaluate(store, truth)).read_text()
+    assert "&lt;b&gt;2" in html
+    assert "<b>2" not in html
+    used = int(evaluate(store, truth).clusters.counts.any(axis=1).sum())
+    assert html.count("cluster_") >= min(used, 60)
+
+
+def test_the_report_links_to_the_page_and_a_redo_removes_it(tmp_path):
+    truth = Truth(n=1)
+    store = make(tmp_path / "s", truth, lambda c, *_: c)
+    write_evaluation(store, truth, evaluate(store, truth))
+    assert 'href="evaluation.html"' in write_report(store, truth).read_text()
+    write_manifest(store)
+    files = json.loads((store.root / "manifest.json").read_text())["files"]
+    assert files["evaluation.json"]["sha256"] == sha256(store.root / "evaluation.json")
+    assert "evaluation.html" in files
+    make(tmp_path / "s", truth, by_lot(G), overwrite="assign")
+    assert not (store.root / "evaluation.html").exists()
+    assert not (store.root / "evaluation.json").exists()
+
+
+def test_pictures_show_what_is_wrong():
+    maps = np.array([[0, 1, -1, 1], [0, 2, 1, -1]], np.int32)  # labels, truth
+    labels, target = (
+        shrink_classes(np.repeat(np.repeat([row] * 4, 5, 0), 5, 1), (8, 8)) for row in maps
+    )
+    picture = draw_errors(np.full((8, 8, 3), 100, np.uint8), labels, target)
+    assert labels[0].tolist() == [0, 0, 1, 1, -1, -1, 1, 1]
+    assert (picture[:, :2] == 140).all()  # right: gray
+    assert (picture[:, 2:4] == np.array([179, 68, 59])).all()  # wrong: red
+    assert set(np.unique(picture[:, 4:6])) == {78, 108}  # no label: hatched
+    assert (picture[:, 6:] == 0).all()  # no truth: black
+
+
+def run(*arguments, cwd):
+    return subprocess.run(
+        [sys.executable, ROOT / "label.py", *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["+dataset=samrs", "evaluate=true"],
+            "evaluate=true compares with the ground truth, and dataset=samrs has none; "
+            r"expected \+dataset=folder_pair\|isaid\|potsdam; or label without evaluate",
+        ),
+        (["+dataset=potsdam", "evaluate=val"], "evaluate=val: expected true or false"),
+    ],
+)
+def test_a_set_without_ground_truth_is_refused_at_once(arguments, message, tmp_path):
+    done = run(*arguments, cwd=tmp_path)
+    assert done.returncode == 1
+    assert re.fullmatch(f"error: {message}\n", done.stderr)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_label_py_evaluates_a_store_that_is_there(tmp_path):
+    create_folder_pair(tmp_path / "pair", n=2, size=(40, 48))
+    make(tmp_path / "masks", Truth(n=2), by_lot(G))
+    command = [
+        *("+dataset=folder_pair", "dataset.root=pair", "dataset.name=tiny", "recipe=random"),
+        *("masks=stored", "masks.store=masks", "assign.k=3", "engine.threads=1"),
+    ]
+    done = run(*command, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    store = tmp_path / "data/tiny_pl"
+    labels = {p: p.read_bytes() for p in store.rglob("*.*") if p.suffix in (".png", ".parquet")}
+    config = (store / "config.yaml").read_text()
+    assert "evaluate" not in config
+
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "pair/ann_dir/val/1.png")
+    done = run(*command, "evaluate=true", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "the ground truth of img_dir/val/1.jpg is 8 x 8 pixels" in done.stderr
+    for words in ("against 4 classes", "oracle", "learnt on train, scored on val", "1 image"):
+        assert words in done.stdout
+    assert "data/tiny_pl/evaluation.html" in done.stdout
+    assert {p: p.read_bytes() for p in labels} == labels
+    assert (store / "config.yaml").read_text() == config
+    assert 'href="evaluation.html"' in (store / "report.html").read_text()
+    files = json.loads((store / "manifest.json").read_text())["files"]
+    assert files["report.html"]["sha256"] == sha256(store / "report.html")
+    assert json.loads((store / "evaluation.json").read_text())["images"] == {"train": 2, "val": 1}
