@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int, Integer
+from jaxtyping import Bool, Float, Int, Integer
+from sklearn.cluster import KMeans
 
 from alps.assign.cluster import Cluster
 from alps.features.joined import JoinedFeatures
@@ -16,23 +18,31 @@ from alps.features.sam import SamFeatures
 from alps.features.shape import ShapeFeatures
 from alps.features.sscd import SscdFeatures
 from alps.features.timm import TimmFeatures
+from alps.masks.ground import cover_ground
+from alps.metrics.clustering import Contingency, contingency
 from alps.metrics.masks import oracle
-from alps.paint import paint
+from alps.paint import ignore_index_for, paint
 from alps.sam.segmenter import load_segmenter
 from alps.types import Featurizer, Masks
 from benchmarks import reference
-from benchmarks.patches import IGNORE_INDEX, NUM_CLASSES, Patch, mask_features, squares
+from benchmarks.patches import (
+    IGNORE_INDEX,
+    NUM_CLASSES,
+    Patch,
+    mask_features,
+    squares,
+)
 
 #: Side of the squares that stand in for masks, in pixels.
 SQUARE = 16
+#: Side of the superpixels of `alps.masks.ground`: that of ``recipe=alps``.
+GROUND = 16
+#: SAM's own demands on masks; the stores hold what falls short of them, too.
+SAM_IOU, SAM_STABILITY = 0.88, 0.95
 
 Rows = Sequence[Float[np.ndarray, "_ C"]]
 Classes = Sequence[Int[np.ndarray, " _"]]
-
-
-def paint_ours(masks: Masks, category_id: Int[np.ndarray, " N"]) -> Integer[np.ndarray, "H W"]:
-    """Small masks over large ones; bare ground is not labelled."""
-    return paint(masks, category_id, IGNORE_INDEX)
+Paint = Callable[[Masks, Int[np.ndarray, " N"]], Integer[np.ndarray, "H W"]]
 
 
 def paint_reference(masks: Masks, category_id: Int[np.ndarray, " N"]) -> Integer[np.ndarray, "H W"]:
@@ -42,33 +52,90 @@ def paint_reference(masks: Masks, category_id: Int[np.ndarray, " N"]) -> Integer
     return labels
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Method:
     """A way from masks to index maps.
 
     Args:
         patches: images and masks.
         classes: from k and a seed to a class per mask of each patch.
-        paint: from the masks of a patch and their classes to its index map.
+        paint: from the masks of a patch and their classes to its index map; None: small masks over
+            large ones.
         seconds: of CPU that the features of a patch take.
     """
 
     patches: Sequence[Patch]
     classes: Callable[[int, int], Classes]
-    paint: Callable[[Masks, Int[np.ndarray, " N"]], Integer[np.ndarray, "H W"]] = paint_ours
+    paint: Paint | None = None
     seconds: float | None = None
 
+    def tables(self, k: int, seed: int) -> Iterator[Contingency]:
+        """Clusters against classes, of each patch; bare ground is not labelled."""
+        n = max(k, NUM_CLASSES)
+        for patch, ids, shown in zip(self.patches, self.classes(k, seed), self._shown, strict=True):
+            if self.paint is None:
+                counts = np.zeros((n, NUM_CLASSES), np.int64)
+                np.add.at(counts, ids[ids >= 0], shown.counts[ids >= 0])
+                yield Contingency(counts, shown.unlabelled + shown.counts[ids < 0].sum(axis=0))
+            else:
+                yield contingency(
+                    *(self.paint(patch.masks, ids), patch.target, n, NUM_CLASSES),
+                    unlabelled=IGNORE_INDEX,
+                    ignore_index=IGNORE_INDEX,
+                )
 
-def our_classes(rows: Rows, train: int, k: int, seed: int) -> Classes:
-    """Clusters of the first ``train`` patches; features as a store keeps them."""
+    @cached_property
+    def _shown(self) -> list[Contingency]:
+        """The pixels of each class that a mask shows once smaller ones lie on it."""
+        tables = []
+        for patch in self.patches:
+            masks, nothing = patch.masks, ignore_index_for(len(patch.masks))
+            tables.append(
+                contingency(
+                    paint(masks, np.arange(len(masks)), nothing),
+                    *(patch.target, len(masks), NUM_CLASSES),
+                    unlabelled=nothing,
+                    ignore_index=IGNORE_INDEX,
+                )
+            )
+        return tables
+
+
+def our_classes(
+    rows: Rows, patches: Sequence[Patch], k: int, seed: int, *, finer: int = 1, **options: Any
+) -> Classes:
+    """Clusters of the patches of train; features as a store keeps them.
+
+    Args:
+        rows: the features of each patch.
+        patches: those of train first.
+        k: number of classes.
+        seed: of the clusters.
+        finer: so many clusters are merged into each class, on average.
+        options: of `Cluster`, beside those of ``recipe=alps``.
+    """
+    train = train_of(patches)
     blocks = [of_image.astype(np.float16) for of_image in rows]
-    cluster = Cluster(k=k, seed=seed)
-    clusters = cluster.fit(blocks[:train])
+    merge = {"k": finer * k, "merge": k} if finer > 1 else {"k": k}
+    cluster = Cluster(seed=seed, **{"weight": "area", **merge, **options})
+    clusters = cluster.fit(blocks[:train], [patch.masks.area for patch in patches[:train]])
     return [cluster.assign(block, clusters)[0] for block in blocks]
 
 
-def reference_classes(rows: Rows, train: int, k: int, seed: int) -> Classes:
+def lloyd_classes(rows: Rows, patches: Sequence[Patch], k: int, seed: int) -> Classes:
+    """The same by scikit-learn's full-batch k-means: all masks in memory, until nothing moves."""
+    train = train_of(patches)
+    blocks = [of_image.astype(np.float16).astype(np.float32) for of_image in rows]
+    kmeans = KMeans(k, n_init=1, max_iter=1000, tol=0, random_state=seed)
+    areas = np.concatenate([patch.masks.area for patch in patches[:train]])
+    kmeans.fit(np.concatenate(blocks[:train]), sample_weight=areas)
+    stops = np.cumsum([len(block) for block in blocks])
+    return np.split(kmeans.predict(np.concatenate(blocks)), stops[:-1])
+
+
+def reference_classes(rows: Rows, patches: Sequence[Patch], k: int, seed: int) -> Classes:
     """The same of the original."""
+    train = train_of(patches)
     return reference.assign(rows, reference.fit(rows[:train], k, seed))
 
 
@@ -83,6 +150,17 @@ def best_classes(patches: Sequence[Patch], *_: int) -> Classes:
     return [oracle(p.masks, p.target, NUM_CLASSES, IGNORE_INDEX) for p in patches]
 
 
+def train_of(patches: Sequence[Patch]) -> int:
+    """How many of the patches are of train; they come first."""
+    return sum(patch.split == "train" for patch in patches)
+
+
+def trusted(masks: Masks) -> Bool[np.ndarray, " N"]:
+    """Those that SAM's own settings would have kept."""
+    kept: np.ndarray = (masks.predicted_iou >= SAM_IOU) & (masks.stability_score >= SAM_STABILITY)
+    return kept
+
+
 def methods(patches: Sequence[Patch], keep: Path | None) -> Iterator[tuple[str, Method]]:
     """All rows of the tables; features are made when their turn comes.
 
@@ -90,32 +168,39 @@ def methods(patches: Sequence[Patch], keep: Path | None) -> Iterator[tuple[str, 
         patches: those of train first.
         keep: folder for features, see `mask_features`.
     """
-    train = sum(patch.split == "train" for patch in patches)
     segmenter = load_segmenter("mobile", device="cpu")
     timm = TimmFeatures(device="cpu")
     joined = JoinedFeatures(parts={"timm": timm, "shape": ShapeFeatures()})
-    yield "random", Method(patches, partial(random_classes, patches))
 
+    def ours_on(masks: Sequence[Patch], features: Featurizer, **options: Any) -> Method:
+        rows, seconds = mask_features(masks, features, keep)
+        classes = partial(our_classes, rows, masks, **options)
+        return Method(masks, classes, seconds=seconds)
+
+    yield "random", Method(patches, partial(random_classes, patches))
     rows, seconds = mask_features(patches, reference.ReferenceFeatures(segmenter=segmenter), keep)
-    classes = partial(reference_classes, rows, train)
+    classes = partial(reference_classes, rows, patches)
     yield "reference", Method(patches, classes, paint_reference, seconds)
     small = [p.masks.area <= reference.MAX_AREA * p.target.size for p in patches]
     gated = [replace(p, masks=p.masks[few]) for p, few in zip(patches, small, strict=True)]
     rows = [of_image[few] for of_image, few in zip(rows, small, strict=True)]
-    classes = partial(reference_classes, rows, train)
+    classes = partial(reference_classes, rows, gated)
     yield "reference, as published", Method(gated, classes, reference.paint_files, seconds)
-
-    ours: dict[str, Featurizer] = {
-        "sam": SamFeatures(segmenter=segmenter),
-        "sscd": SscdFeatures(),
-        "timm": timm,
-        "joined": joined,
-    }
-    for name, features in ours.items():
-        rows, seconds = mask_features(patches, features, keep)
-        yield name, Method(patches, partial(our_classes, rows, train), seconds=seconds)
+    yield "sam", ours_on(patches, SamFeatures(segmenter=segmenter))
+    yield "sscd", ours_on(patches, SscdFeatures())
+    yield "timm", ours_on(patches, timm)
+    yield "joined", ours_on(patches, joined)
+    yield "joined, one pass", ours_on(patches, joined, niter=1)
+    rows, seconds = mask_features(patches, joined, keep)
+    yield "joined, Lloyd", Method(patches, partial(lloyd_classes, rows, patches), seconds=seconds)
+    yield "joined, a mask counts 1", ours_on(patches, joined, weight="none")
+    yield "joined, spherical", ours_on(patches, joined, metric="spherical")
+    yield "joined, merged", ours_on(patches, joined, finer=3)
+    sure = [replace(p, masks=p.masks[trusted(p.masks)]) for p in patches]
+    yield "joined, SAM's thresholds", ours_on(sure, joined)
+    whole = [replace(p, masks=cover_ground(p.masks, p.sample, GROUND)) for p in patches]
+    yield "joined, ground: recipe=alps", ours_on(whole, joined)
     cut = [replace(patch, masks=squares(patch.sample.size, SQUARE)) for patch in patches]
-    rows, seconds = mask_features(cut, joined, keep)
-    name = f"joined, squares of {SQUARE} px"
-    yield name, Method(cut, partial(our_classes, rows, train), seconds=seconds)
+    yield f"joined, squares of {SQUARE} px", ours_on(cut, joined)
     yield "oracle", Method(patches, partial(best_classes, patches))
+    yield "oracle, ground", Method(whole, partial(best_classes, whole))

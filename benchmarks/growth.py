@@ -1,0 +1,129 @@
+"""What each stage of labelling takes; benchmarks.pipeline starts this for each number of images.
+
+python -m benchmarks.growth STORE --drawn 100
+python -m benchmarks.growth STORE [SETTING...] --images DIR
+
+The default recipe of label.py on a folder of images, or a fake SAM on drawn ones with real features
+(colours), k-means, store, index maps and report. Prints JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+
+from alps.assign.cluster import Cluster
+from alps.engine.local import LocalEngine
+from alps.features.shape import ShapeFeatures
+from alps.images.folder import Folder
+from alps.labelling import label
+from alps.masks.auto import AutoMasks
+from alps.summary import Timings, count
+from benchmarks.fake import DrawnImages, FakeSegmenter
+from benchmarks.measure import one_thread
+from benchmarks.process import ROOT, peak_memory, run
+
+STAGES = ("masks", "features", "clusters", "labels", "report", "manifest")
+#: What no stage counts: listing, reading and writing.
+REST = "the rest"
+Table = tuple[list[str], list[list[str]]]
+
+
+@dataclass(slots=True)
+class StageCosts(Timings):
+    """CPU seconds in place of wall time, and the peak of memory when a stage was last left."""
+
+    peaks: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def measure(self, stage: str, images: int = 0) -> Iterator[None]:
+        """Add the CPU time of a block to a stage."""
+        start = time.process_time()
+        yield
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.process_time() - start
+        self.images[stage] = self.images.get(stage, 0) + images
+        self.peaks[stage] = peak_memory()
+
+
+def grow(*arguments: str | Path) -> Mapping[str, Any]:
+    """Label in a process of its own; what it printed."""
+    found: Mapping[str, Any] = json.loads(run("-m", "benchmarks.growth", *arguments).output)
+    return found
+
+
+def tabulate(runs: Sequence[Mapping[str, Any]]) -> dict[str, Table]:
+    """Columns and rows by title: CPU time and memory, a row for each number of images."""
+    costs, peaks = [], []
+    for found in runs:
+        n, seconds = found["images"], found["seconds"]
+        each = [1000 * seconds[stage] / n for stage in (*STAGES, REST)]
+        spent = [f"{ms:.1f}" for ms in (sum(each), *each)]
+        costs.append([f"{n:,}", f"{found['masks']:,}", *spent, f"{found['start']:.1f}"])
+        peaks.append([f"{n:,}", *(f"{mib:.0f}" for mib in found["peaks"].values())])
+    return {
+        "CPU ms an image": (["images", "masks", "all", *STAGES, REST, "start-up, s"], costs),
+        "Peak memory so far when a stage ends, MiB": (["images", *runs[0]["peaks"]], peaks),
+    }
+
+
+def real_parts(images: Path, settings: Sequence[str]) -> dict[str, Any]:
+    """What label.py builds, its SAM loaded."""
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        cfg = compose("label", ["engine.threads=1", *settings])
+    _ = instantiate(cfg.sam).decoders
+    parts = {part: instantiate(cfg[part]) for part in ("masks", "features", "assign")}
+    return {"image_set": Folder(str(images), "patches"), **parts}
+
+
+def fake_parts(n: int) -> dict[str, Any]:
+    """The same around a fake SAM."""
+    return {
+        "image_set": DrawnImages(n),
+        "masks": AutoMasks(segmenter=FakeSegmenter(), points_per_side=4),
+        "features": ShapeFeatures(),
+        "assign": Cluster(),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("store", type=Path)
+    parser.add_argument("settings", nargs="*", help="of label.py, for a folder")
+    parser.add_argument("--images", type=Path, help="folder of images")
+    parser.add_argument("--drawn", type=int, default=100, help="how many, without a folder")
+    args = parser.parse_args()
+    one_thread()
+    parts = real_parts(args.images, args.settings) if args.images else fake_parts(args.drawn)
+    start, before = time.process_time(), peak_memory()
+    with patch("alps.labelling.Timings", StageCosts):
+        store, costs = label(
+            **parts, engine=LocalEngine(threads=1), root=args.store, name="grown", config=""
+        )
+    spent = time.process_time() - start
+    assert isinstance(costs, StageCosts)
+    counts = count(store)
+    print(
+        json.dumps(
+            {
+                "images": counts.ok + counts.empty,
+                "masks": counts.masks,
+                "start": start,
+                "seconds": costs.seconds | {REST: spent - sum(costs.seconds.values())},
+                "peaks": {"start-up": before, **costs.peaks},
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""The original's pipeline (ALPS, arXiv 2406.10855), from images to index maps.
+
+python -m benchmarks.original IMAGES OUT [--batch 64] [--k 46]
+
+segment_anything's generator with its own settings but for the grid, then the steps of
+`benchmarks.reference`: the encoder runs once more for the features. Kinder to the original than
+its own code in what passes from step to step: a PNG and a .npy of each mask there, memory here.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from segment_anything import SamAutomaticMaskGenerator
+
+from alps.images.read import read_image
+from alps.sam.segmenter import load_segmenter
+from alps.types import Masks, Sample
+from benchmarks.measure import one_thread
+from benchmarks.reference import ReferenceFeatures, assign, fit, paint_files
+
+SIDE = 16  # points per side of the grid
+
+
+def find_masks(generator: SamAutomaticMaskGenerator, sample: Sample) -> Masks:
+    """All masks of an image, in the order in which they come."""
+    found = [mask["segmentation"] for mask in generator.generate(sample.image)]
+    return Masks.from_dense(np.stack(found)) if found else Masks.empty(sample.size)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("images", type=Path, help="folder of PNG files")
+    parser.add_argument("out", type=Path, help="folder for the index maps")
+    parser.add_argument("--batch", type=int, default=64, help="points at once")
+    parser.add_argument("--k", type=int, default=46, help="clusters")
+    args = parser.parse_args()
+    one_thread()
+    segmenter = load_segmenter("mobile", device="cpu")
+    generator = SamAutomaticMaskGenerator(
+        segmenter.model, points_per_side=SIDE, points_per_batch=args.batch
+    )
+    features = ReferenceFeatures(segmenter=segmenter)
+    paths = sorted(args.images.glob("*.png"))
+    masks, rows = [], []
+    for path in paths:
+        sample = Sample(path.stem, read_image(path))
+        masks.append(find_masks(generator, sample))
+        empty = np.zeros((0, features.channels), np.float32)
+        rows.append(features(sample, masks[-1]) if len(masks[-1]) else empty)
+    classes = assign(rows, fit(rows, args.k, seed=0))
+    args.out.mkdir(parents=True)
+    for path, of_image, ids in zip(paths, masks, classes, strict=True):
+        Image.fromarray(paint_files(of_image, ids)).save(args.out / path.name)
+    print(sum(map(len, masks)))
+
+
+if __name__ == "__main__":
+    main()
