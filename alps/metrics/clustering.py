@@ -82,9 +82,10 @@ def contingency(
         ("labels hold clusters", cluster[~bare], num_clusters),
         ("target holds classes", classes, num_classes),
     ):
-        low, high = (values.min(), values.max()) if values.size else (0, 0)
-        if low < 0 or high >= bound:
-            raise ValueError(f"{name} from {low} to {high}, expected 0 to {bound - 1}")
+        if values.size and not 0 <= values.min() <= values.max() < bound:
+            raise ValueError(
+                f"{name} from {values.min()} to {values.max()}, expected 0 to {bound - 1}"
+            )
     cluster[bare] = num_clusters  # the last row takes them
     cells = np.bincount(cluster * num_classes + classes, minlength=(num_clusters + 1) * num_classes)
     rows = cells.reshape(num_clusters + 1, num_classes)

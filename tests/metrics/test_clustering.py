@@ -195,3 +195,10 @@ def test_what_is_no_cluster_and_no_class_is_refused() -> None:
         table_of(labels, target, 7)
     with pytest.raises(ValueError, match="target holds classes from 0 to 255, expected 0 to 5"):
         table_of(labels, np.where(target == IGNORE, 255, target))
+
+
+def test_an_image_without_clusters_is_unlabelled():
+    target = np.array([[0, 1], [1, 9]])
+    table = contingency(np.full((2, 2), 255), target, 0, 2, unlabelled=255, ignore_index=9)
+    assert table.counts.shape == (0, 2)
+    assert table.unlabelled.tolist() == [1, 2]
