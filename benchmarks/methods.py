@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Integer
+from jaxtyping import Float, Int, Integer
 from sklearn.cluster import KMeans
 
 from alps.assign.cluster import Cluster
@@ -37,8 +37,6 @@ from benchmarks.patches import (
 SQUARE = 16
 #: Side of the superpixels of `alps.masks.ground`: that of ``recipe=alps``.
 GROUND = 16
-#: SAM's own demands on masks; the stores hold what falls short of them, too.
-SAM_IOU, SAM_STABILITY = 0.88, 0.95
 
 Rows = Sequence[Float[np.ndarray, "_ C"]]
 Classes = Sequence[Int[np.ndarray, " _"]]
@@ -155,12 +153,6 @@ def train_of(patches: Sequence[Patch]) -> int:
     return sum(patch.split == "train" for patch in patches)
 
 
-def trusted(masks: Masks) -> Bool[np.ndarray, " N"]:
-    """Those that SAM's own settings would have kept."""
-    kept: np.ndarray = (masks.predicted_iou >= SAM_IOU) & (masks.stability_score >= SAM_STABILITY)
-    return kept
-
-
 def methods(patches: Sequence[Patch], keep: Path | None) -> Iterator[tuple[str, Method]]:
     """All rows of the tables; features are made when their turn comes.
 
@@ -196,8 +188,6 @@ def methods(patches: Sequence[Patch], keep: Path | None) -> Iterator[tuple[str, 
     yield "joined, a mask counts 1", ours_on(patches, joined, weight="none")
     yield "joined, spherical", ours_on(patches, joined, metric="spherical")
     yield "joined, merged", ours_on(patches, joined, finer=3)
-    sure = [replace(p, masks=p.masks[trusted(p.masks)]) for p in patches]
-    yield "joined, SAM's thresholds", ours_on(sure, joined)
     whole = [replace(p, masks=cover_ground(p.masks, p.sample, GROUND)) for p in patches]
     yield "joined, ground: recipe=alps", ours_on(whole, joined)
     cut = [replace(patch, masks=squares(patch.sample.size, SQUARE)) for patch in patches]
