@@ -4,7 +4,8 @@ python -m benchmarks.original IMAGES OUT [--batch 64] [--k 46]
 
 segment_anything's generator with its own settings but for the grid, then the steps of
 `benchmarks.reference`: the encoder runs once more for the features. Kinder to the original than
-its own code in what passes from step to step: a PNG and a .npy of each mask there, memory here.
+its own code: masks and features stay in memory, where it writes a PNG and a .npy of each, and two
+matrix products give the features, where it multiplies the whole embedding with each mask.
 """
 
 from __future__ import annotations
