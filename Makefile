@@ -15,7 +15,7 @@ $(SETUP): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(SETUP)
-	$(BIN)/python label.py +dataset=sample masks.points_per_side=16 masks.max_area=0.4 features=timm assign.k=8
+	$(BIN)/python label.py +dataset=sample masks.points_per_side=16 masks.max_area=0.4 assign.k=8
 	rm -rf runs/demo
 	$(BIN)/python train.py stage=pretrain experiment=demo run=runs/demo
 	@echo
