@@ -102,16 +102,20 @@ def run(cfg: DictConfig) -> None:
         shard_size=cfg.shard_size,
         overwrite=cfg.overwrite,
     )
-    if ks is not None:
-        with timings.measure("choose_k"):
-            write_choose_k(store, assign, ks)
     if cfg.evaluate:
         with timings.measure("evaluation"):
             evaluation = evaluate(store, image_set)
-            write_evaluation(store, image_set, evaluation)
     if ks is not None or cfg.evaluate:
+        # It says that the store is whole: without it, the next run writes what a kill leaves out.
+        (store.root / "manifest.json").unlink(missing_ok=True)
+        if ks is not None:
+            with timings.measure("choose_k"):
+                write_choose_k(store, assign, ks)
+        if cfg.evaluate:
+            write_evaluation(store, image_set, evaluation)
         write_report(store, image_set)  # which links to them
         write_manifest(store)
+        store.discard_unfinished()
     print_summary(store, timings)
     if cfg.evaluate:
         print_evaluation(evaluation, store)

@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 #: Regions of ground truth below this share of their image need not be recalled by a mask.
 MIN_REGION = 1e-4
+#: That fit into an index map of masks, beside "no mask".
+MOST_MASKS = 65535
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,9 +89,15 @@ class Comparison:
                         yield pair
                     bar.update()
         if not any(self.images[split] for split in splits):
+            first = next(
+                self.skipped[record.image_id]
+                for records in plan
+                for record in records
+                if record.image_id in self.skipped
+            )
             raise LabelError(
                 f"none of the {n} images of {' and '.join(splits)} can be compared with their "
-                f"ground truth; the first: {next(iter(self.skipped.values()))}"
+                f"ground truth; the first: {first}"
             )
 
     def zeros(self) -> dict[str, Contingency]:
@@ -104,14 +112,15 @@ class Comparison:
         """Pixels by cluster and class: of the labels, and of controls painted from their masks.
 
         The controls are random clusters, as many, and "in a mask or not". A mask that the store
-        leaves unlabelled stays so in both: what differs is the classes alone.
+        leaves unlabelled stays so among the random ones: what differs is the classes alone.
         """
         unlabelled = self.store.info.ignore_index
         maps = {"labels": pair.labels}
         for name, control in self._controls.items():
             nothing = np.zeros((len(pair.masks), 0), np.float32)
             ids, _ = control.assign(nothing, None, pair.record.image_id)
-            ids[pair.category_id < 0] = -1
+            if name == "random":
+                ids[pair.category_id < 0] = -1
             maps[name] = control.paint(pair.masks, ids, unlabelled)
         return {
             name: self._table(index_map, pair.target, self._num_clusters[name], unlabelled)
@@ -156,6 +165,11 @@ class Comparison:
         if record.image_id not in found:
             raise LabelError(f"{record.file_name} could not be read when it was to be labelled")
         masks, category_id = found[record.image_id]
+        if len(masks) > MOST_MASKS:
+            raise LabelError(
+                f"{record.file_name} has {len(masks)} masks, at most {MOST_MASKS} can be compared; "
+                "cut the image into smaller ones"
+            )
         target = self.image_set.read_target(record)
         if target.shape != masks.size:
             (h, w), (height, width) = target.shape, masks.size

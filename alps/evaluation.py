@@ -98,7 +98,7 @@ def evaluate(store: LabelStore, image_set: LabelledSet) -> Evaluation:
     A cluster stands for the class most frequent in it. Which that is is learnt on the split `LEARN`
     and scored on the others; without that split or others, both on all images. The controls are
     painted from the same masks: random clusters, as many; a mask or not; the best class per mask.
-    Masks that the store leaves unlabelled stay so in the first two.
+    Masks that the store leaves unlabelled stay so in the first.
 
     An image whose ground truth cannot be used is reported, counted and skipped.
 

@@ -113,5 +113,6 @@ def print_evaluation(evaluation: Evaluation, store: LabelStore) -> None:
         soft_wrap=True,
     )
     if evaluation.skipped:
-        console.print(f"{len(evaluation.skipped)} images could not be compared")
+        n = len(evaluation.skipped)
+        console.print(f"{n} {'image' if n == 1 else 'images'} could not be compared")
     console.print(f"page    {store.root / 'evaluation.html'}", soft_wrap=True)

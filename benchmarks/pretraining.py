@@ -87,7 +87,8 @@ class Run:
             return Result(record["scores"], record["seconds"])
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
-        result = Result(seconds=self._learn(), scores=self._scores())
+        seconds = self._learn()
+        result = Result(seconds=seconds, scores=self._scores())
         record = {"words": self.words, "seconds": result.seconds, "scores": result.scores}
         kept.write_text(json.dumps(record, indent=1))
         line = f"{self.folder}: mIoU {result.scores['mIoU']:.4f}, {result.seconds:.0f} CPU s"

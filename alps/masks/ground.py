@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -46,15 +47,17 @@ def cover_ground(masks: Masks, sample: Sample, side: int) -> Masks:
     height, width = sample.size
     counts = [
         rle.encode_window(piece, x0 + x, y0 + y, sample.size)
-        for y0 in range(0, height, BLOCK)
-        for x0 in range(0, width, BLOCK)
-        for piece, x, y in _cut(
-            sample.image[y0 : y0 + BLOCK, x0 : x0 + BLOCK],
-            bare[y0 : y0 + BLOCK, x0 : x0 + BLOCK],
-            side,
-        )
+        for y0, y1 in pairwise(_edges(height))
+        for x0, x1 in pairwise(_edges(width))
+        for piece, x, y in _cut(sample.image[y0:y1, x0:x1], bare[y0:y1, x0:x1], side)
     ]
     return Masks.cat([masks, Masks.from_counts(counts, sample.size)])
+
+
+def _edges(length: int) -> list[int]:
+    """Where blocks begin and end: of equal size, for a narrow last one would hold no seed."""
+    n = -(-length // BLOCK)
+    return [length * i // n for i in range(n + 1)]
 
 
 def _cut(

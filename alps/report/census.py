@@ -24,6 +24,7 @@ GRID = 32
 POOL = 256  # images to choose pictures from
 SKIPPED = 50  # images without labels that are named
 LOWEST = 10  # images of low coverage that are named
+STRIP = 512  # rows of an index map that are counted at once
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -196,4 +197,6 @@ def _spread(
 def _count_pixels(census: Census, store: LabelStore, record: ImageRecord) -> None:
     index_map = read_labels(store.root / "ann" / record.split / f"{record.image_id}.png")
     k = len(census.class_pixels)
-    census.class_pixels += np.bincount(index_map.ravel(), minlength=k)[:k]
+    for top in range(0, len(index_map), STRIP):  # bincount takes 8 bytes a pixel
+        strip = index_map[top : top + STRIP]
+        census.class_pixels += np.bincount(strip.ravel(), minlength=k)[:k]

@@ -23,7 +23,10 @@ SKIPPED = 50  # images that were not compared, named with the reason
 #: What the rows of the first table are.
 ROWS = {
     "labels": ("these labels", "what the store holds"),
-    "oracle": ("oracle", "each mask with its best class: no classes do better on these masks"),
+    "oracle": (
+        "oracle",
+        "each mask with the class most frequent in it; bare ground counts as wrong",
+    ),
     "random": ("random clusters", "the same masks, their clusters drawn by lot"),
     "binary": ("binary mask", "two clusters: in a mask, or not"),
 }

@@ -86,10 +86,11 @@ def test_what_is_covered_gains_nothing_and_neither_does_what_stays_bare():
 
 
 def test_blocks_leave_no_gap(monkeypatch):
-    monkeypatch.setattr(ground, "BLOCK", 32)
+    monkeypatch.setattr(ground, "BLOCK", 34)  # a column of 70 is two such blocks and two pixels
     sample, _ = scene()
     masks = cover_ground(Masks.empty(sample.size), sample, 16)
     assert partitions(masks)
+    assert masks.area.max() < 4 * 16**2
 
 
 @pytest.mark.parametrize("side", [-1, 3])
