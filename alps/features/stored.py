@@ -51,7 +51,7 @@ class StoredFeatures:
             raise StoreError(
                 f"the masks of {sample.image_id} are not those of {self._store.root}, whose "
                 "features were asked for; take both from it: masks=stored features=stored "
-                "masks.store=STORE"
+                "masks.store=STORE masks.ground=0"
             )
         return rows.astype(np.float32)
 

@@ -13,7 +13,7 @@ from segment_anything.utils.amg import build_point_grid, generate_crop_boxes
 from alps import rle
 from alps.geometry import Tile, cut_tiles
 from alps.masks.filter import box_iou, near_crop_edge
-from alps.masks.ground import cover_ground
+from alps.masks.ground import check_side, cover_ground
 from alps.masks.proposals import Box, Proposal, Proposer, Thresholds
 from alps.masks.stitch import stitch
 from alps.sam.segmenter import Segmenter
@@ -53,6 +53,9 @@ class AutoMasks:
         fast: bfloat16 logits where the hardware has it, see `alps.masks.proposals`; other masks
             than in float32 by a hair, so it is part of the fingerprint.
         threads: CPU threads that share the prompts; their number changes nothing.
+
+    Raises:
+        ConfigError: ``ground`` is below 4 pixels, and not 0.
     """
 
     segmenter: Segmenter
@@ -73,6 +76,9 @@ class AutoMasks:
     ground: int = 0
     fast: bool = False
     threads: int = 1
+
+    def __post_init__(self) -> None:
+        check_side(self.ground)
 
     @property
     def identity(self) -> Mapping[str, Any]:

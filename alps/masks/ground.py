@@ -35,14 +35,9 @@ def cover_ground(masks: Masks, sample: Sample, side: int) -> Masks:
         masks: of the image.
         sample: the image.
         side: of a superpixel, about, in pixels; 0 leaves the ground bare.
-
-    Raises:
-        ConfigError: ``side`` is below 4 pixels, and not 0.
     """
     if side == 0:
         return masks
-    if side < 4:
-        raise ConfigError(f"masks.ground={side}: expected 4 px or more, or 0 for no superpixels")
     bare = ~rle.decode(rle.union(masks.counts, masks.size), masks.size)
     height, width = sample.size
     counts = [
@@ -52,6 +47,12 @@ def cover_ground(masks: Masks, sample: Sample, side: int) -> Masks:
         for piece, x, y in _cut(sample.image[y0:y1, x0:x1], bare[y0:y1, x0:x1], side)
     ]
     return Masks.cat([masks, Masks.from_counts(counts, sample.size)])
+
+
+def check_side(side: int) -> None:
+    """Raise `ConfigError` where a side is below 4 pixels, and not 0."""
+    if side != 0 and side < 4:
+        raise ConfigError(f"masks.ground={side}: expected 4 px or more, or 0 for no superpixels")
 
 
 def _edges(length: int) -> list[int]:

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from alps.errors import ImageError
-from alps.masks.ground import cover_ground
+from alps.masks.ground import check_side, cover_ground
 from alps.store import LabelStore, StoredImages
 from alps.types import Masks, Sample
 
@@ -21,12 +21,14 @@ class StoredMasks:
             `alps.masks.ground`; 0 leaves it bare.
 
     Raises:
+        ConfigError: ``ground`` is below 4 pixels, and not 0.
         StoreError: there is no store, or its masks are not finished.
     """
 
     def __init__(self, *, store: str, ground: int = 0) -> None:
         self._store = LabelStore(store)
         self._store.require("masks")
+        check_side(ground)
         self._ground = ground
 
     @property

@@ -6,8 +6,10 @@ import pytest
 
 from alps.errors import ConfigError
 from alps.masks import ground
+from alps.masks.auto import AutoMasks
 from alps.masks.ground import cover_ground
 from alps.types import Masks, Sample
+from tests.fakes import ColorSegmenter
 
 
 def scene(height=70, width=90):
@@ -94,7 +96,6 @@ def test_blocks_leave_no_gap(monkeypatch):
 
 
 @pytest.mark.parametrize("side", [-1, 3])
-def test_a_side_that_makes_no_sense_is_refused(side):
-    sample, _ = scene()
+def test_a_side_that_makes_no_sense_is_refused_before_anything_is_segmented(side):
     with pytest.raises(ConfigError, match=f"masks.ground={side}: expected 4 px or more, or 0"):
-        cover_ground(Masks.empty(sample.size), sample, side)
+        AutoMasks(segmenter=ColorSegmenter(), ground=side)
