@@ -1,11 +1,7 @@
 """A store against ground truth: what good, bad and renamed labels score, and what is written."""
 
 import json
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,8 +23,8 @@ from alps.store import LabelStore
 from alps.summary import Timings
 from alps.types import Category, ImageRecord, Sample
 from tests.factories import create_folder_pair, draw_labels
+from tests.programs import label
 
-ROOT = Path(__file__).parents[1]
 G, IGNORE = 4, 255
 NAMES = ("ground", "roof", "road", "tree")
 
@@ -66,7 +62,7 @@ class Truth:
 class Regions:
     """The masks are the regions of the ground truth."""
 
-    identity = {"source": "regions"}  # noqa: RUF012
+    identity = {"source": "regions"}  # noqa: RUF012 - read only
 
     def __init__(self, truth):
         self.truth = truth
@@ -81,7 +77,7 @@ class Regions:
 class Given:
     """A mask gets the cluster that a function makes of its class and its image."""
 
-    identity = {"assigner": "given"}  # noqa: RUF012
+    identity = {"assigner": "given"}  # noqa: RUF012 - read only
 
     def __init__(self, truth, k, cluster):
         self.truth, self.num_classes, self.cluster = truth, k, cluster
@@ -335,17 +331,6 @@ def test_pictures_show_what_is_wrong():
     assert (picture[:, 6:] == 0).all()  # no truth: black
 
 
-def run(*arguments, cwd):
-    return subprocess.run(
-        [sys.executable, ROOT / "label.py", *arguments],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -358,7 +343,7 @@ def run(*arguments, cwd):
     ],
 )
 def test_a_set_without_ground_truth_is_refused_at_once(arguments, message, tmp_path):
-    done = run(*arguments, cwd=tmp_path)
+    done = label(*arguments, cwd=tmp_path)
     assert done.returncode == 1
     assert re.fullmatch(f"error: {message}\n", done.stderr)
     assert list(tmp_path.iterdir()) == []
@@ -371,7 +356,7 @@ def test_label_py_evaluates_a_store_that_is_there(tmp_path):
         *("+dataset=folder_pair", "dataset.root=pair", "dataset.name=tiny", "recipe=random"),
         *("masks=stored", "masks.store=masks", "assign.k=3", "engine.threads=1"),
     ]
-    done = run(*command, cwd=tmp_path)
+    done = label(*command, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     store = tmp_path / "data/tiny_pl"
     labels = {p: p.read_bytes() for p in store.rglob("*.*") if p.suffix in (".png", ".parquet")}
@@ -379,15 +364,21 @@ def test_label_py_evaluates_a_store_that_is_there(tmp_path):
     assert "evaluate" not in config
 
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "pair/ann_dir/val/1.png")
-    done = run(*command, "evaluate=true", cwd=tmp_path)
+    done = label(*command, "evaluate=true", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "the ground truth of img_dir/val/1.jpg is 8 x 8 pixels" in done.stderr
-    for words in ("against 4 classes", "oracle", "learnt on train, scored on val", "1 image"):
+    for words in (
+        "against 4 classes",
+        "oracle",
+        "learnt on train, scored on val",
+        "\n1 image could",
+    ):
         assert words in done.stdout
     assert "data/tiny_pl/evaluation.html" in done.stdout
     assert {p: p.read_bytes() for p in labels} == labels
     assert (store / "config.yaml").read_text() == config
     assert 'href="evaluation.html"' in (store / "report.html").read_text()
+    assert not (store / ".tmp").exists()
     files = json.loads((store / "manifest.json").read_text())["files"]
     assert files["report.html"]["sha256"] == sha256(store / "report.html")
     assert json.loads((store / "evaluation.json").read_text())["images"] == {"train": 2, "val": 1}

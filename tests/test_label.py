@@ -3,9 +3,6 @@
 import json
 import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,19 +15,7 @@ from alps.images.stored import StoredLabels
 from alps.plan import prepare
 from alps.store import ImageStatus
 from alps.types import ImageRecord, ImageSet, Masks
-
-ROOT = Path(__file__).parents[1]
-
-
-def label(*arguments, cwd=ROOT):
-    return subprocess.run(
-        [sys.executable, ROOT / "label.py", *arguments],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+from tests.programs import ROOT, label
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ def _cut(
     slope = np.stack([cv2.Sobel(lab, cv2.CV_32F, 1, 0), cv2.Sobel(lab, cv2.CV_32F, 0, 1)])
     gradient = np.sqrt(np.square(slope).sum(axis=(0, 3)))
     compactness = COMPACTNESS * 16 / side
-    pieces = watershed(  # type: ignore[no-untyped-call]
+    pieces = watershed(  # type: ignore[no-untyped-call]  # scikit-image has no annotations here
         gradient, _seeds(bare, side), mask=bare, compactness=compactness
     )
     for i, box in enumerate(ndimage.find_objects(pieces), start=1):

@@ -69,8 +69,7 @@ def fit(
     if trainer.is_global_zero:
         _start(run, task.config, resume)
     interrupt = Interrupt(run)
-    # Lightning's connector sets the attribute, where no type checker sees it.
-    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]  # a connector sets it
     callbacks.append(interrupt)
     for logger in trainer.loggers:
         if isinstance(logger, WandbLogger):
