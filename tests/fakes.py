@@ -58,11 +58,13 @@ class ColorSegmenter:
         multimask_output: bool = True,
         pred_iou_thresh: float = -1.0,
         fast: bool = False,
+        coarse: bool = False,
     ) -> Prediction:
         assert points is not None
         assert boxes is None
         padded = self._padded[id(embedding)]
-        low = padded[:, 2::4, 2::4]
+        step = 8 if coarse else 4
+        low = padded[:, step // 2 :: step, step // 2 :: step]
         logits = []
         for x, y in points * (max(embedding.input_size) / max(embedding.size)):
             color = padded[:, min(int(y), 255), min(int(x), 255)]

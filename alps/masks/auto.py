@@ -52,6 +52,8 @@ class AutoMasks:
             `alps.masks.ground`; 0 leaves it bare, as SAM does.
         fast: bfloat16 logits where the hardware has it, see `alps.masks.proposals`; other masks
             than in float32 by a hair, so it is part of the fingerprint.
+        screen: all points at half the resolution first, then only those that found something new,
+            see `alps.masks.screen`: twice as fast, and a few masks are lost, most of them specks.
         threads: CPU threads that share the prompts; their number changes nothing.
 
     Raises:
@@ -75,6 +77,7 @@ class AutoMasks:
     tile_overlap: int = 128
     ground: int = 0
     fast: bool = False
+    screen: bool = False
     threads: int = 1
 
     def __post_init__(self) -> None:
@@ -127,6 +130,7 @@ class AutoMasks:
             points_per_batch=self.points_per_batch or self.segmenter.points_per_batch,
             thresholds=self._thresholds(tile),
             fast=self.fast,
+            screen=self.screen,
             threads=self.threads,
         )
         proposals = propose(lambda b: not near_crop_edge(b, box, tile.size))

@@ -18,10 +18,11 @@ from itertools import chain
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32
+from jaxtyping import Bool, Float, Float32, Int64
 
 from alps.masks.filter import box_iou, may_be_stable
-from alps.sam.segmenter import Embedding, Segmenter
+from alps.masks.screen import IOU_MARGIN, pick_prompts
+from alps.sam.segmenter import Embedding, Prediction, Segmenter
 from alps.sam.upsample import Axis, Patch
 
 Box = tuple[int, int, int, int]
@@ -30,7 +31,7 @@ Box = tuple[int, int, int, int]
 #: float32.
 DOUBT = 0.01
 #: Bytes of logits kept of a window's candidates; beyond, they are decoded again when needed.
-BUDGET = 16 << 20
+BUDGET = 64 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +83,7 @@ class Proposer:
         points_per_batch: prompts decoded at once.
         thresholds: which masks stay.
         fast: see `alps.sam.segmenter.Segmenter.predict`.
+        screen: decode only the points that `alps.masks.screen` picks.
         threads: batches decoded side by side. A batch is one thread's work: two threads on one
             batch would wait for each other in every small product, and round differently.
     """
@@ -95,11 +97,12 @@ class Proposer:
         points_per_batch: int,
         thresholds: Thresholds,
         fast: bool,
+        screen: bool = False,
         threads: int = 1,
     ) -> None:
         self.segmenter, self.embedding, self.points = segmenter, embedding, points
         self.points_per_batch, self.thresholds, self.fast = points_per_batch, thresholds, fast
-        self.threads = threads
+        self.screen, self.threads = screen, threads
         side = max(embedding.input_size)
         low = embedding.low_res
         device = embedding.features.device
@@ -123,9 +126,9 @@ class Proposer:
 
     def _decode(self) -> list[Candidate]:
         """Masks that pass the cheap filters, with exact boxes, in the order of the prompts."""
-        starts = range(0, len(self.points), self.points_per_batch)
         candidates = []
         budget = BUDGET
+        prompts = np.arange(len(self.points))
         # PyTorch's own threads are counted per thread.
         with ExitStack() as stack:
             run: Callable[..., Iterator[list[Candidate]]] = map
@@ -134,17 +137,40 @@ class Proposer:
                     self.threads, initializer=torch.set_num_threads, initargs=(1,)
                 )
                 run = stack.enter_context(pool).map
-            for candidate in chain.from_iterable(run(self._decode_batch, starts)):
+            if self.screen:
+                coarse = run(self._decode_coarse, self._batches(prompts))
+                prompts = pick_prompts(
+                    coarse,
+                    self.thresholds.stability_score_offset,
+                    self.thresholds.stability_score_thresh,
+                )
+            for candidate in chain.from_iterable(run(self._decode_batch, self._batches(prompts))):
                 budget -= candidate.nbytes
                 candidates.append(candidate if budget > 0 else replace(candidate, patch=None))
         return candidates
 
+    def _batches(self, prompts: Int64[np.ndarray, " n"]) -> list[Int64[np.ndarray, " _"]]:
+        return [
+            prompts[start : start + self.points_per_batch]
+            for start in range(0, len(prompts), self.points_per_batch)
+        ]
+
     @torch.inference_mode()
-    def _decode_batch(self, start: int) -> list[Candidate]:
+    def _decode_coarse(self, batch: Int64[np.ndarray, " n"]) -> Prediction:
+        found = self.segmenter.predict(
+            self.embedding,
+            points=self.points[batch],
+            pred_iou_thresh=self.thresholds.pred_iou_thresh - IOU_MARGIN,
+            coarse=True,
+        )
+        return replace(found, prompt=found.prompt + int(batch[0]))
+
+    @torch.inference_mode()
+    def _decode_batch(self, batch: Int64[np.ndarray, " n"]) -> list[Candidate]:
         t = self.thresholds
         found = self.segmenter.predict(
             self.embedding,
-            points=self.points[start : start + self.points_per_batch],
+            points=self.points[batch],
             pred_iou_thresh=t.pred_iou_thresh,
             fast=self.fast,
         )
@@ -154,14 +180,14 @@ class Proposer:
             t.stability_score_offset,
             t.stability_score_thresh,
         )
-        prompts, masks = found.prompt.tolist(), found.mask.tolist()
+        prompts, masks = batch[found.prompt.cpu().numpy()].tolist(), found.mask.tolist()
         scores = found.predicted_iou.tolist()
         candidates = []
         for i in torch.nonzero(stable)[:, 0].tolist():
             patch = Patch.cut(found.logits[i], t.stability_score_offset, *self.axes)
             box = patch.box() if patch else None
             if patch is not None and box is not None:
-                candidates.append(Candidate(start + prompts[i], masks[i], scores[i], box, patch))
+                candidates.append(Candidate(prompts[i], masks[i], scores[i], box, patch))
         return candidates
 
     def _suppress(self, candidates: list[Candidate], taken: Sequence[Box]) -> Iterator[Proposal]:

@@ -8,14 +8,15 @@ weights, see `rename_keys`.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, cast
 
 import timm
 import torch
 from jaxtyping import Float
 from segment_anything.modeling.common import LayerNorm2d
-from timm.models.tiny_vit import ConvNorm
+from timm.models.tiny_vit import Attention, ConvNorm
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -28,6 +29,14 @@ RENAMES = (
 )
 #: The classifier of the distillation, and indices that timm computes.
 UNUSED = re.compile(r"^(head|norm_head)\.|\.attention_bias_idxs$")
+
+
+class InPlaceGELU(nn.Module):
+    """For inference: fresh memory for an array of 64 MB costs as much as the function itself."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Overwrites ``x``, of any shape."""
+        return cast(Tensor, torch.ops.aten.gelu_(x))
 
 
 class MobileEncoder(nn.Module):
@@ -49,20 +58,35 @@ class MobileEncoder(nn.Module):
         )
 
     def fold(self) -> None:
-        """Work every batch norm into its convolution, and order weights for channels-last images.
+        """For inference: the same up to rounding in some 60 % of the time on a CPU.
 
-        For inference; together a quarter less time on a CPU and the same up to rounding.
+        Every batch norm goes into its convolution, weights are ordered for channels-last images,
+        GELUs work in place, and attention gets its bias with the four axes that PyTorch's fused
+        kernel asks for.
         """
-        for module in self.trunk.modules():
+        modules: list[Any] = list(self.trunk.modules())
+        for module in modules:
             if isinstance(module, ConvNorm):
                 module.conv = fuse_conv_bn_eval(module.conv, module.bn)
                 module.add_module("bn", nn.Identity())
+            elif isinstance(module, Attention):
+                biases = partial(_four_axes, module.get_attention_biases)
+                module.get_attention_biases = biases  # type: ignore[method-assign]  # of this one
+            for name, child in module.named_children():
+                if isinstance(child, nn.GELU):
+                    module.add_module(name, InPlaceGELU())
         self.to(memory_format=torch.channels_last)
 
     def forward(self, x: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 256 h w"]:
         """Stride 16."""
         x = x.contiguous(memory_format=torch.channels_last)
         return cast(Tensor, self.neck(self.trunk.forward_features(x)))
+
+
+def _four_axes(
+    biases: Callable[[torch.device], Float[Tensor, "h q k"]], device: torch.device
+) -> Float[Tensor, "1 h q k"]:
+    return biases(device)[None]
 
 
 def rename_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

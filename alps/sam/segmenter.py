@@ -51,7 +51,7 @@ class Embedding:
 class Prediction:
     """Masks that pass the predicted-IoU threshold, n of all prompts' masks."""
 
-    logits: Float[Tensor, "n h w"]  # low resolution, of the padded square input, stride 4
+    logits: Float[Tensor, "n h w"]  # low resolution, of the padded square input, stride 4 or 8
     predicted_iou: Float[Tensor, " n"]
     prompt: Int64[Tensor, " n"]  # which prompt each came from
     mask: Int64[Tensor, " n"]  # and which of the prompt's masks it is
@@ -84,6 +84,7 @@ class Segmenter(Protocol):
         multimask_output: bool = True,
         pred_iou_thresh: float = -1.0,
         fast: bool = False,
+        coarse: bool = False,
     ) -> Prediction:
         """Masks for N prompts: a point (x y), a box (xyxy) or both each, in pixels of the image.
 
@@ -95,6 +96,7 @@ class Segmenter(Protocol):
             pred_iou_thresh: masks that are not predicted better are left out.
             fast: points: logits (not the IoU) in bfloat16 where the hardware has it. Boxes: logits
                 around them only; pieces of a mask far outside its box are lost.
+            coarse: all at half the resolution, about four times as fast; ``fast`` says nothing.
 
         Raises:
             PromptError: a prompt lies outside the image.
@@ -133,7 +135,7 @@ class SamSegmenter:
         self.compile = compile
         self.keep = keep
         self._embeddings: OrderedDict[bytes, Embedding] = OrderedDict()
-        self._prepared: tuple[Embedding, PreparedImage] | None = None
+        self._prepared: tuple[Embedding, dict[int, PreparedImage]] | None = None
 
     @property
     def identity(self) -> Mapping[str, Any]:
@@ -211,6 +213,7 @@ class SamSegmenter:
         multimask_output: bool = True,
         pred_iou_thresh: float = -1.0,
         fast: bool = False,
+        coarse: bool = False,
     ) -> Prediction:
         """Decode all prompts as one batch; see `alps.sam.decoder` for how."""
         if not any(len(prompts) for prompts in (points, boxes) if prompts is not None):
@@ -219,15 +222,15 @@ class SamSegmenter:
             side = embedding.low_res
             return Prediction(nothing.reshape(0, side, side), nothing, where, where)
         around = self._boxes_to_input(boxes, embedding)
-        decoder = self.decoders[fast and points is not None]
+        decoder = self.coarse_decoder if coarse else self.decoders[fast and points is not None]
         decoded = decoder.decode(
-            self._prepare(embedding),
+            self._prepare(embedding, decoder),
             points=self._points_to_input(points, embedding),
             boxes=around,
             multimask_output=multimask_output,
         )
         keep = decoded.iou > pred_iou_thresh
-        if fast and points is None and around is not None:
+        if fast and not coarse and points is None and around is not None:
             logits = decoder.upscale_part(decoded, keep, decoder.near(around))
         else:
             logits = decoder.upscale(decoded, keep)
@@ -247,11 +250,21 @@ class SamSegmenter:
         )
         return exact, fast
 
-    def _prepare(self, embedding: Embedding) -> PreparedImage:
-        if self._prepared is None or self._prepared[0] is not embedding:
-            image = self.decoders[0].prepare(embedding.features[None])
-            self._prepared = (embedding, image)
-        return self._prepared[1]
+    @cached_property
+    def coarse_decoder(self) -> FoldedDecoder:
+        """At half the resolution, so with four times as many prompts in a group."""
+        parts = self.model.prompt_encoder, self.model.mask_decoder
+        group = 8 if self.device.type == "cpu" else 256
+        return FoldedDecoder(*parts, pool=2, group=group, compile=self.compile)
+
+    def _prepare(self, embedding: Embedding, decoder: FoldedDecoder) -> PreparedImage:
+        prepared = self._prepared
+        if prepared is None or prepared[0] is not embedding:
+            prepared = self._prepared = (embedding, {})
+        images = prepared[1]
+        if decoder.pool not in images:
+            images[decoder.pool] = decoder.prepare(embedding.features[None])
+        return images[decoder.pool]
 
     def _points_to_input(
         self, points: Float32[np.ndarray, "N 2"] | None, embedding: Embedding

@@ -48,13 +48,15 @@ class Blobs:
 
     def predict(
         self, embedding, *, points=None, boxes=None, multimask_output=True, pred_iou_thresh=-1.0,
-        fast=False,
+        fast=False, coarse=False,
     ):  # fmt: skip
-        self.decoded += len(points)
+        self.decoded += 0 if coarse else len(points)
         parts = [self.logits(x, y) for x, y in points]
         logits, iou = torch.stack([p[0] for p in parts]), torch.stack([p[1] for p in parts])
         if fast:
             logits = logits.bfloat16().float()
+        if coarse:
+            logits = F.avg_pool2d(logits, 2)
         keep = iou > pred_iou_thresh
         prompt, mask = keep.nonzero(as_tuple=True)
         return Prediction(logits[keep], iou[keep], prompt, mask)
@@ -138,3 +140,19 @@ def test_fast_decides_doubtful_masks_in_float32(embedding):
     exact = propose(Blobs(2), embedding, points)()
     fast = propose(Blobs(2), embedding, points, fast=True)()
     assert [p.prompt for p in fast] == [p.prompt for p in exact]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_screening_decodes_no_point_that_finds_nothing_new(embedding, threads):
+    points = np.random.default_rng(3).integers(0, 90, (12, 2)).astype(np.float32)
+    often = points[np.random.default_rng(4).permutation(np.repeat(np.arange(12), 5))]
+    blobs, screened = Blobs(3), Blobs(3)
+    every = propose(blobs, embedding, often)()
+    found = propose(screened, embedding, often, screen=True, threads=threads)()
+    assert blobs.decoded == 60
+    assert screened.decoded <= 12
+    # The first of equal points answers for all of them.
+    assert [(p.prompt, p.box, p.predicted_iou) for p in found] == [
+        (p.prompt, p.box, p.predicted_iou) for p in every
+    ]
+    assert len(found) > 3

@@ -6,6 +6,7 @@ import sys
 import pytest
 import torch
 from segment_anything.build_sam import _build_sam
+from torch.nn import functional as F
 
 from alps.sam.decoder import FoldedDecoder
 
@@ -64,6 +65,25 @@ def test_equals_segment_anything(sam, embedding, kind, multimask):
     every = torch.ones_like(iou, dtype=torch.bool)
     found = decoder.upscale(decoded, every)
     scale = logits.abs().max()
+    torch.testing.assert_close(found / scale, logits.flatten(0, 1) / scale, rtol=0, atol=1e-4)
+
+
+def test_coarse_equals_segment_anything_on_a_pooled_embedding(sam, embedding):
+    given = prompts(5, points=1)
+    sparse, dense = sam.prompt_encoder(points=given["points"], boxes=None, masks=None)
+    logits, iou = sam.mask_decoder(
+        image_embeddings=F.avg_pool2d(embedding, 2),
+        image_pe=F.avg_pool2d(sam.prompt_encoder.get_dense_pe(), 2),
+        sparse_prompt_embeddings=sparse,
+        dense_prompt_embeddings=dense[..., ::2, ::2],
+        multimask_output=True,
+    )
+    decoder = FoldedDecoder(sam.prompt_encoder, sam.mask_decoder, pool=2)
+    decoded = decoder.decode(decoder.prepare(embedding), **given)
+    torch.testing.assert_close(decoded.iou, iou, rtol=1e-3, atol=1e-4)
+    found = decoder.upscale(decoded, torch.ones_like(iou, dtype=torch.bool))
+    scale = logits.abs().max()
+    assert found.shape == (15, 128, 128)
     torch.testing.assert_close(found / scale, logits.flatten(0, 1) / scale, rtol=0, atol=1e-4)
 
 

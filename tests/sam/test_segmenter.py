@@ -85,6 +85,15 @@ def test_predictions_below_the_threshold_are_left_out(segmenter, plot):
     assert some.prompt.tolist() == every.prompt[keep].tolist()
 
 
+def test_screening_finds_nearly_all_masks(segmenter, plot):
+    """In 400 pixels with many small trees: the rest is what coarse masks do not show."""
+    every = AutoMasks(segmenter=segmenter, points_per_side=12)(plot)
+    screened = AutoMasks(segmenter=segmenter, points_per_side=12, screen=True)(plot)
+    iou = rle.iou(every.counts, screened.counts, every.size)
+    assert (iou.max(axis=1) > 0.9).mean() > 0.85
+    assert iou.max(axis=0).mean() > 0.97
+
+
 @pytest.mark.parametrize("prompt", [(-1, 5), (401, 5), (5, 400.5), (np.nan, 5)])
 def test_a_prompt_outside_the_image_is_named(segmenter, plot, prompt):
     embedding = segmenter.embed(plot.image)
