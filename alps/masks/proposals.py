@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import chain
+from typing import Any
 
 import numpy as np
 import torch
@@ -131,7 +132,7 @@ class Proposer:
         prompts = np.arange(len(self.points))
         # PyTorch's own threads are counted per thread.
         with ExitStack() as stack:
-            run: Callable[..., Iterator[list[Candidate]]] = map
+            run: Callable[..., Iterator[Any]] = map
             if self.threads > 1:  # a pool of one would only keep a heap of its own
                 pool = ThreadPoolExecutor(
                     self.threads, initializer=torch.set_num_threads, initargs=(1,)
