@@ -382,3 +382,13 @@ def test_label_py_evaluates_a_store_that_is_there(tmp_path):
     files = json.loads((store / "manifest.json").read_text())["files"]
     assert files["report.html"]["sha256"] == sha256(store / "report.html")
     assert json.loads((store / "evaluation.json").read_text())["images"] == {"train": 2, "val": 1}
+
+    # Killed between its pages: the manifest goes first and comes last.
+    whole = {p: p.read_bytes() for p in store.rglob("*.*")}
+    for name in ("manifest.json", "evaluation.html"):
+        (store / name).unlink()
+    (store / ".tmp").mkdir()
+    (store / ".tmp/1-evaluation.html").write_text("<html>ha")
+    done = label(*command, "evaluate=true", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert {p: p.read_bytes() for p in store.rglob("*.*")} == whole
