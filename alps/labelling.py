@@ -42,6 +42,8 @@ LIBRARIES = ("torch", "torchvision", "timm", "segment-anything-py", "faiss-cpu",
 
 #: Images read before the first is segmented, so that a GPU encodes several at once.
 AHEAD, AHEAD_PIXELS = 8, 1 << 24
+#: Of an image's annotations that cannot be used so many are named; the others are counted.
+NAMED = 5
 
 
 @runtime_checkable
@@ -77,7 +79,11 @@ class Assigner(Protocol):
         """
 
     def assign(
-        self, features: Float[np.ndarray, "N C"], clusters: Clusters | None, image_id: str
+        self,
+        features: Float[np.ndarray, "N C"],
+        clusters: Clusters | None,
+        image_id: str,
+        masks: Masks | None,
     ) -> tuple[Int32[np.ndarray, " N"], Float32[np.ndarray, " N"]]:
         """(category_id, distance) of each mask of an image; -1 and NaN where there is none."""
 
@@ -238,6 +244,7 @@ def label_shard(
                 with timings.measure("masks", 1):
                     found[sample.image_id] = masks(sample)
                 statuses[sample.image_id] = _status(sample, found[sample.image_id])
+                _report_dropped(sample)
             else:
                 found[sample.image_id] = stored[sample.image_id]
             if features:
@@ -280,7 +287,7 @@ def assign_shard(
         if (found := masks.get(record.image_id)) is not None:
             rows = slice(start, start + len(found))
             start = rows.stop
-            ids, distance[rows] = assign.assign(features[rows], clusters, record.image_id)
+            ids, distance[rows] = assign.assign(features[rows], clusters, record.image_id, found)
             category_id[rows] = ids
             index_map = assign.paint(found, ids, ignore_index)
             store.write_annotation(record, index_png(index_map, colors, ignore_index))
@@ -296,6 +303,13 @@ def _versions() -> dict[str, str]:
     return found
 
 
+def _report_dropped(sample: Sample) -> None:
+    for line in sample.dropped[:NAMED]:
+        log.warning("dropped a box of %s: %s", sample.image_id, line)
+    if len(sample.dropped) > NAMED:
+        log.warning("dropped %d more of %s", len(sample.dropped) - NAMED, sample.image_id)
+
+
 def _status(sample: Sample, masks: Masks) -> ImageStatus:
     height, width = sample.size
     return ImageStatus(
@@ -306,6 +320,7 @@ def _status(sample: Sample, masks: Masks) -> ImageStatus:
         width=width,
         n_masks=len(masks),
         covered=covered(masks),
+        dropped=len(sample.dropped),
     )
 
 

@@ -57,7 +57,7 @@ def prepare(
     records = sorted(records, key=lambda r: (r.split, r.image_id))
     _refuse_duplicates(records)
     stages: dict[Stage, dict[str, Any]] = {}
-    parent = _digest([(r.split, r.image_id, r.file_name, r.bytes) for r in records])
+    parent = _digest([_identify(record) for record in records])
     images = {**images, "n": len(records), "fingerprint": parent}
     for stage in STAGES:
         if stage in identities:
@@ -101,6 +101,11 @@ def prepare(
         with atomic(root, "plan.parquet") as file:
             pq.write_table(pa.Table.from_pylist(rows, PLAN), file, compression="zstd")
     return LabelStore(root)
+
+
+def _identify(record: ImageRecord) -> tuple[str | int, ...]:
+    boxes = () if record.annotations is None else (record.annotations,)
+    return record.split, record.image_id, record.file_name, record.bytes, *boxes
 
 
 def _refuse_duplicates(records: Sequence[ImageRecord]) -> None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+import cv2
 import numpy as np
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float, Float32, Int64
 from pycocotools import mask as coco
 
 from alps.geometry import Tile
@@ -117,6 +118,26 @@ def to_xyxy(counts: Sequence[bytes], size: tuple[int, int]) -> Float[np.ndarray,
     boxes = np.asarray(coco.toBbox(_objects(counts, size)), dtype=np.float32).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]
     return boxes
+
+
+def rotated_boxes(counts: Sequence[bytes], size: tuple[int, int]) -> Float32[np.ndarray, "N 8"]:
+    """The smallest rotated rectangle around each mask: four corners, x y in pixels.
+
+    Pixels count as squares: a mask of one row has the height 1. An empty mask has zeros.
+    """
+    found = np.zeros((len(counts), 8), np.float32)
+    for row, code in zip(found, counts, strict=True):
+        first, window = columns(code, size[0])
+        if window.any():
+            x, y = np.nonzero(window)
+            # The convex hull needs no more of a column than its two ends.
+            new = x[1:] != x[:-1]
+            ends = np.append(True, new) | np.append(new, True)
+            x, y = x[ends] + first, y[ends]
+            corners = [np.stack([x + i, y + j], axis=1) for i in (0, 1) for j in (0, 1)]
+            points = np.concatenate(corners).astype(np.float32)
+            row[:] = cv2.boxPoints(cv2.minAreaRect(points)).ravel()
+    return found
 
 
 def iou(

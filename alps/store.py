@@ -72,6 +72,7 @@ class ImageStatus:
     width: int
     n_masks: int
     covered: int  # pixels inside at least one mask
+    dropped: int = 0  # annotations that could not be used
 
 
 @dataclass(frozen=True, slots=True)

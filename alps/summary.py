@@ -40,6 +40,7 @@ class Counts:
     masks: int
     pixels: int
     covered: int
+    dropped: int  # boxes that could not be used
 
     @property
     def coverage(self) -> float:
@@ -58,6 +59,7 @@ def count(store: LabelStore) -> Counts:
         masks=sum(image.n_masks for image in rows),
         pixels=sum(image.height * image.width for image in rows),
         covered=sum(image.covered for image in rows),
+        dropped=sum(image.dropped for image in rows),
     )
 
 
@@ -81,6 +83,8 @@ def print_summary(store: LabelStore, timings: Timings) -> None:
     if counts.empty:
         table.add_row("", f"{counts.empty} of them without any mask")
     table.add_row("masks", f"{counts.masks} ({counts.masks / max(labelled, 1):.1f} per image)")
+    if counts.dropped:
+        table.add_row("", f"{counts.dropped} boxes could not be used, the log names them")
     table.add_row("coverage", f"{counts.coverage:.1%} of the pixels lie inside a mask")
     table.add_row("classes", str(store.info.num_classes))
     console.print(table)

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, Int, Int32, Int64, UInt8, UInt16
 
 from alps import rle
+from alps.boxes import Boxes
 from alps.errors import ImageError
 
 #: What identifies a stage's output: flat names to JSON values; it goes into the fingerprint.
@@ -30,6 +31,7 @@ class ImageRecord:
     bytes: int = 0
     video_id: str | None = None
     frame_index: int | None = None
+    annotations: str | None = None  # a digest of them: a box that moved makes other labels, too
 
     def __post_init__(self) -> None:
         for name, part in (("image_id", self.image_id), ("split", self.split)):
@@ -47,6 +49,8 @@ class Sample:
 
     image_id: str
     image: UInt8[np.ndarray, "H W 3"]  # RGB
+    boxes: Boxes | None = None  # None: the image set has none; an image may have no box, too
+    dropped: tuple[str, ...] = ()  # a line for each annotation that cannot be used
 
     @property
     def size(self) -> tuple[int, int]:
@@ -74,13 +78,14 @@ class Masks:
     predicted_iou: Float32[np.ndarray, " N"]
     stability_score: Float32[np.ndarray, " N"]
     point_coords: Float32[np.ndarray, "N 2"]  # the prompt, x y in pixels
+    boxes: Boxes | None = None  # what each mask was prompted with, where that was a box
 
     def __post_init__(self) -> None:
         for field in fields(self)[1:]:
-            if len(getattr(self, field.name)) != len(self.counts):
+            rows = getattr(self, field.name)
+            if rows is not None and len(rows) != len(self.counts):
                 raise ValueError(
-                    f"Masks.{field.name} has {len(getattr(self, field.name))} rows, "
-                    f"counts has {len(self.counts)}"
+                    f"Masks.{field.name} has {len(rows)} rows, counts has {len(self.counts)}"
                 )
 
     def __len__(self) -> int:
@@ -88,8 +93,9 @@ class Masks:
 
     def __getitem__(self, keep: Bool[np.ndarray, " N"] | Int[np.ndarray, " M"]) -> Masks:
         index = np.arange(len(self))[keep]
-        rest = {f.name: getattr(self, f.name)[index] for f in fields(self)[2:]}
-        return Masks(size=self.size, counts=tuple(self.counts[i] for i in index), **rest)
+        rest = {f.name: getattr(self, f.name)[index] for f in fields(self)[2:-1]}
+        boxes = None if self.boxes is None else self.boxes[index]
+        return Masks(self.size, tuple(self.counts[i] for i in index), **rest, boxes=boxes)
 
     def dense(self) -> Bool[np.ndarray, "N H W"]:
         """All masks as one array; for small images and tests."""
@@ -106,8 +112,9 @@ class Masks:
         predicted_iou: Float[np.ndarray, " N"] | None = None,
         stability_score: Float[np.ndarray, " N"] | None = None,
         point_coords: Float[np.ndarray, "N 2"] | None = None,
+        boxes: Boxes | None = None,
     ) -> Masks:
-        """Box and area are computed; what is not given is NaN."""
+        """Extent and area are computed; what is not given is NaN."""
         n = len(counts)
 
         def column(values: np.ndarray | None, *shape: int) -> np.ndarray:
@@ -125,6 +132,7 @@ class Masks:
             predicted_iou=column(predicted_iou),
             stability_score=column(stability_score),
             point_coords=column(point_coords, 2),
+            boxes=boxes,
         )
 
     @classmethod
@@ -139,15 +147,17 @@ class Masks:
 
     @classmethod
     def cat(cls, parts: Sequence[Masks]) -> Masks:
-        """Join masks of one image; the parts must agree on its size."""
+        """Join masks of one image; the parts must agree on its size and on having boxes."""
         sizes = {part.size for part in parts}
         if len(sizes) != 1:
             raise ValueError(f"cannot join masks of {len(sizes)} image sizes: {sorted(sizes)}")
         rest = {
             f.name: np.concatenate([getattr(part, f.name) for part in parts])
-            for f in fields(cls)[2:]
+            for f in fields(cls)[2:-1]
         }
-        return cls(size=sizes.pop(), counts=tuple(c for part in parts for c in part.counts), **rest)
+        counts = tuple(c for part in parts for c in part.counts)
+        boxes = [part.boxes for part in parts if part.boxes is not None]
+        return cls(sizes.pop(), counts, **rest, boxes=Boxes.cat(boxes) if boxes else None)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

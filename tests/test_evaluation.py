@@ -85,7 +85,7 @@ class Given:
     def fit(self, blocks, areas):
         return None
 
-    def assign(self, features, clusters, image_id):
+    def assign(self, features, clusters, image_id, masks):
         target = self.truth.targets[image_id]
         masks = region_masks(find_regions(target, IGNORE), 0)
         classes = oracle(masks, target, G, IGNORE)
@@ -337,7 +337,7 @@ def test_pictures_show_what_is_wrong():
         (
             ["+dataset=samrs", "evaluate=true"],
             "evaluate=true compares with the ground truth, and dataset=samrs has none; "
-            r"expected \+dataset=folder_pair\|isaid\|potsdam; or label without evaluate",
+            r"expected \+dataset=coco\|folder_pair\|isaid\|potsdam; or label without evaluate",
         ),
         (["+dataset=potsdam", "evaluate=val"], "evaluate=val: expected true or false"),
     ],

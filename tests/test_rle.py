@@ -1,5 +1,6 @@
 """pycocotools is the reference for every byte."""
 
+import cv2
 import numpy as np
 import pytest
 from pycocotools import mask as coco
@@ -84,3 +85,21 @@ def test_hundreds_of_masks():
     np.testing.assert_array_equal(rle.area(counts, (5, 6)), masks.sum((1, 2)))
     assert rle.to_xyxy(counts, (5, 6)).shape == (700, 4)
     assert rle.iou(counts, counts, (5, 6)).diagonal().min() == 1
+
+
+def test_rotated_boxes_are_tight_and_smallest():
+    """Of a drawn rotated rectangle, of one row, of one pixel and of nothing."""
+    masks = np.zeros((4, 120, 150), np.uint8)
+    corners = cv2.boxPoints(((70, 60), (80, 30), 30))
+    cv2.fillPoly(masks[0], [corners.round().astype(np.int32)], 1)
+    masks[1, 7, 20:60] = 1
+    masks[2, 5, 9] = 1
+    found = rle.rotated_boxes(rle.encode(masks.astype(bool)), (120, 150))
+    xy = found.reshape(4, 4, 2)
+    sides = np.linalg.norm(xy - np.roll(xy, 1, axis=1), axis=2)
+    np.testing.assert_allclose(np.sort(sides[0])[[0, 2]], [30, 80], atol=2.5)
+    for pixel in np.argwhere(masks[0])[:, ::-1].astype(np.float32):
+        assert cv2.pointPolygonTest(xy[0], (pixel + 0.5).tolist(), True) > 0.4
+    np.testing.assert_allclose([xy[1].min(0), xy[1].max(0)], [[20, 7], [60, 8]], atol=1e-4)
+    np.testing.assert_allclose([xy[2].min(0), xy[2].max(0)], [[9, 5], [10, 6]], atol=1e-4)
+    assert not found[3].any()

@@ -54,6 +54,7 @@ class Random:
         features: Float[np.ndarray, "N C"],
         clusters: Clusters | None,
         image_id: str,
+        masks: Masks | None = None,
     ) -> tuple[Int32[np.ndarray, " N"], Float32[np.ndarray, " N"]]:
         """The same for the same image and seed, in whatever order images come."""
         rng = np.random.default_rng([self.seed, zlib.crc32(image_id.encode())])
@@ -98,6 +99,7 @@ class Binary:
         features: Float[np.ndarray, "N C"],
         clusters: Clusters | None,
         image_id: str,
+        masks: Masks | None = None,
     ) -> tuple[Int32[np.ndarray, " N"], Float32[np.ndarray, " N"]]:
         """Class 0 for all."""
         n = len(features)

@@ -142,6 +142,7 @@ class Cluster:
         features: Float[np.ndarray, "N C"],
         clusters: Clusters | None,
         image_id: str = "",
+        masks: Masks | None = None,
     ) -> tuple[Int32[np.ndarray, " N"], Float32[np.ndarray, " N"]]:
         """The nearest centroid of each row gives its class, and the Euclidean distance to it.
 
