@@ -1,7 +1,9 @@
 """Label images: `python label.py +dataset=samrs`; `python label.py --help` says more."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then raises, and one_line_errors explains
 
@@ -66,14 +68,16 @@ def is_store(dataset: DictConfig) -> bool:
 
 
 def has_truth(dataset: DictConfig) -> bool:
-    """Whether a dataset is a `LabelledSet`: it knows the class of every pixel."""
-    return hasattr(get_class(dataset._target_), "read_target")
+    """Whether it knows the class of every pixel, or the mask of every box."""
+    target = get_class(dataset._target_)
+    return hasattr(target, "read_target") or hasattr(target, "read_instances")
 
 
 def run(cfg: DictConfig) -> None:
     """Build what the configuration names, and label."""
     from alps.assign.choose_k import check_ks  # torch takes seconds
     from alps.evaluation import evaluate
+    from alps.instances import InstanceSet, print_instances, score_instances, write_instances
     from alps.labelling import label
     from alps.manifest import write_manifest
     from alps.report import write_choose_k, write_evaluation, write_report
@@ -88,6 +92,7 @@ def run(cfg: DictConfig) -> None:
         check_ks(assign, ks)
     config = OmegaConf.masked_copy(resolved, [key for key in resolved if key not in LOCAL_KEYS])
     image_set = instantiate(cfg.dataset)
+    instances = isinstance(image_set, InstanceSet)
     if cfg.evaluate:
         image_set.categories()  # where they cannot be counted, this is the time to say so
     store, timings = label(
@@ -102,7 +107,10 @@ def run(cfg: DictConfig) -> None:
         shard_size=cfg.shard_size,
         overwrite=cfg.overwrite,
     )
-    if cfg.evaluate:
+    if cfg.evaluate and instances:
+        with timings.measure("evaluation"):
+            scores = score_instances(store, image_set)
+    elif cfg.evaluate:
         with timings.measure("evaluation"):
             evaluation = evaluate(store, image_set)
     if ks is not None or cfg.evaluate:
@@ -111,14 +119,30 @@ def run(cfg: DictConfig) -> None:
         if ks is not None:
             with timings.measure("choose_k"):
                 write_choose_k(store, assign, ks)
-        if cfg.evaluate:
+        if cfg.evaluate and instances:
+            write_instances(store, scores)
+        elif cfg.evaluate:
             write_evaluation(store, image_set, evaluation)
         write_report(store, image_set)  # which links to them
         write_manifest(store)
         store.discard_unfinished()
     print_summary(store, timings)
-    if cfg.evaluate:
+    if cfg.evaluate and instances:
+        print_instances(scores)
+        if HydraConfig.get().mode == RunMode.MULTIRUN and "masks" in timings.seconds:
+            compare_trials(scores.to_json(), timings.seconds["masks"] / timings.images["masks"])
+    elif cfg.evaluate:
         print_evaluation(evaluation, store)
+
+
+def compare_trials(scores: Mapping[str, Any], seconds: float) -> None:
+    """Add this trial of ``-m`` to the table of the sweep."""
+    from alps.study import add_trial, print_trials
+
+    hydra_cfg = HydraConfig.get()
+    folder = Path(hydra_cfg.sweep.dir)
+    add_trial(folder, hydra_cfg.job.num, hydra_cfg.overrides.task, scores, seconds)
+    print_trials(folder)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,11 @@ CONFIG_ERRORS = (HydraException, OmegaConfBaseException)
 INTERRUPTED = "nothing was learnt yet"
 CONF = Path(__file__).resolve().with_name("conf")
 #: Image sets that hold no labels: label.py makes a store of them.
-UNLABELLED = ("folder", "sample", "samrs")
+UNLABELLED = (
+    *("folder", "sample", "samrs"),
+    *("bovtext", "coco", "dior", "dota", "dstext", "fair1m", "hrsc2016"),
+    *("icdar2015_video", "table", "video", "voc"),
+)
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")

@@ -23,11 +23,11 @@ from tests.programs import ROOT, label
     [
         (
             [],
-            r"label.py needs a dataset: \+dataset=folder\|folder_pair\|isaid\|.*\|sample\|samrs",
+            r"label.py needs a dataset: \+dataset=bovtext\|coco\|.*\|folder_pair\|.*\|samrs",
         ),
         (["+dataset=nosuch"], r"Could not find 'dataset/nosuch' .* folder .*sample samrs"),
         (["+dataset=[folder,samrs]"], "label.py takes one dataset a run"),
-        (["+dataset=samrs_pl"], r"dataset=samrs_pl is a label store: .*, \+dataset=folder\|"),
+        (["+dataset=samrs_pl"], r"dataset=samrs_pl is a label store: .*, \+dataset=bovtext\|"),
         (["+dataset=isaid_pl"], "dataset=isaid_pl is a label store: label.py makes them"),
         (["+dataset=store"], "dataset=store is a label store: .* train.py learns from them"),
         (["+dataset=folder_pair"], r"dataset.root=... must be given"),
@@ -182,8 +182,10 @@ def yaml_choices():
 
 @pytest.mark.parametrize(("group", "choice"), yaml_choices())
 def test_every_yaml_composes_and_instantiates(group, choice, tmp_path):
-    dataset = [] if group == "dataset" else ["+dataset=sample"]
-    root = [f"dataset.root={tmp_path}"] if choice in ("folder", "folder_pair", "store") else []
+    boxed = choice in ("category", "samrs", "samtext")
+    dataset = [] if group == "dataset" else [f"+dataset={'dota' if boxed else 'sample'}"]
+    rooted = ("coco", "folder", "folder_pair", "store", "table", "video")
+    root = [f"dataset.root={tmp_path}"] if choice in rooted else []
     own = [*root, "dataset.name=x"] if choice == "folder" else root
     if choice == "stored":
         own = ["masks=stored", f"masks.store={finished_store(tmp_path)}"]
@@ -201,7 +203,8 @@ def test_every_yaml_composes_and_instantiates(group, choice, tmp_path):
         assert built["masks"].segmenter is built["features"].segmenter
     assert isinstance(built["dataset"], StoredLabels if choice in STORES else ImageSet)
     if choice not in STORES:  # these have their name on disk, and label.py refuses them
-        assert cfg.store == f"data/{cfg.dataset.name}_pl"
+        suffix = "seg" if group == "recipe" and boxed else "pl"
+        assert cfg.store == f"data/{cfg.dataset.name}_{suffix}"
 
 
 def test_a_store_of_a_sweep_lies_in_its_trial(tmp_path):

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from alps.errors import DatasetNotFound, StoreError
 from alps.images.folder import contents
+from alps.images.frames import read_frame
 from alps.images.labels import Labels, read_labels
-from alps.images.read import read_image
 from alps.store import LabelStore
 from alps.types import Category, ImageRecord, Sample
 
@@ -79,7 +79,7 @@ class StoredLabels:
 
     def read(self, record: ImageRecord) -> Sample:
         """Decode one image; raises `ImageError` when it cannot be used."""
-        return Sample(record.image_id, read_image(self._images / record.file_name))
+        return Sample(record.image_id, read_frame(self._images, record))
 
     def categories(self) -> list[Category]:
         """The pseudo-classes; the id is the pixel value."""

@@ -122,7 +122,7 @@ class FoldedDecoder:
         *,
         points: tuple[Float[Tensor, "B P 2"], Tensor] | None = None,
         boxes: Float[Tensor, "B 4"] | None = None,
-        multimask_output: bool = True,
+        multimask_output: bool | None = True,
     ) -> Decoded:
         """Run the transformer on a batch of prompts.
 
@@ -130,7 +130,7 @@ class FoldedDecoder:
             image: from `prepare`.
             points: coordinates in the model's input frame, and labels (B, P): 1 in, 0 out.
             boxes: xyxy in the model's input frame.
-            multimask_output: three masks a prompt, or one.
+            multimask_output: three masks a prompt, or one; None: the one, then the three.
         """
         decoder = self.mask_decoder
         sparse, _ = self.prompt_encoder(points=points, boxes=boxes, masks=None)
@@ -138,7 +138,7 @@ class FoldedDecoder:
         outputs = outputs.expand(len(sparse), -1, -1)
         start = torch.cat([outputs, sparse.to(self.dtype)], dim=1)
         tokens, states = self.transform(image.depths, start)
-        chosen = slice(1, None) if multimask_output else slice(0, 1)
+        chosen = {True: slice(1, None), False: slice(0, 1), None: slice(None)}[multimask_output]
         masks = range(decoder.num_mask_tokens)[chosen]
         hyper = [decoder.output_hypernetworks_mlps[i](tokens[:, 1 + i]) for i in masks]
         iou = decoder.iou_prediction_head(tokens[:, 0])[:, chosen]

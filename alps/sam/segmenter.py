@@ -81,18 +81,21 @@ class Segmenter(Protocol):
         *,
         points: Float32[np.ndarray, "N 2"] | None = None,
         boxes: Float32[np.ndarray, "N 4"] | None = None,
-        multimask_output: bool = True,
+        masks: Float32[np.ndarray, "N h w"] | None = None,
+        multimask_output: bool | None = True,
         pred_iou_thresh: float = -1.0,
         fast: bool = False,
         coarse: bool = False,
     ) -> Prediction:
-        """Masks for N prompts: a point (x y), a box (xyxy) or both each, in pixels of the image.
+        """Masks for N prompts: a point (x y), a box (xyxy), a mask or several of them each.
 
         Args:
             embedding: of the image.
-            points: foreground points.
-            boxes: around the objects.
-            multimask_output: three masks a prompt, or one.
+            points: foreground points, in pixels of the image.
+            boxes: around the objects, in pixels of the image.
+            masks: logits at low resolution, of the padded square input, as `Prediction` has them.
+                Slow: each changes the embedding.
+            multimask_output: three masks a prompt, or one; None: the one, then the three.
             pred_iou_thresh: masks that are not predicted better are left out.
             fast: points: logits (not the IoU) in bfloat16 where the hardware has it. Boxes: logits
                 around them only; pieces of a mask far outside its box are lost.
@@ -210,12 +213,15 @@ class SamSegmenter:
         *,
         points: Float32[np.ndarray, "N 2"] | None = None,
         boxes: Float32[np.ndarray, "N 4"] | None = None,
-        multimask_output: bool = True,
+        masks: Float32[np.ndarray, "N h w"] | None = None,
+        multimask_output: bool | None = True,
         pred_iou_thresh: float = -1.0,
         fast: bool = False,
         coarse: bool = False,
     ) -> Prediction:
         """Decode all prompts as one batch; see `alps.sam.decoder` for how."""
+        if masks is not None:
+            return self._predict_each(embedding, points, boxes, masks, multimask_output)
         if not any(len(prompts) for prompts in (points, boxes) if prompts is not None):
             nothing = embedding.features.new_zeros(0)
             where = nothing.long()
@@ -236,6 +242,38 @@ class SamSegmenter:
             logits = decoder.upscale(decoded, keep)
         prompt, mask = keep.nonzero(as_tuple=True)
         return Prediction(logits, decoded.iou[keep], prompt, mask)
+
+    def _predict_each(
+        self,
+        embedding: Embedding,
+        points: Float32[np.ndarray, "N 2"] | None,
+        boxes: Float32[np.ndarray, "N 4"] | None,
+        masks: Float32[np.ndarray, "N h w"],
+        multimask_output: bool | None,
+    ) -> Prediction:
+        """One mask prompt after the other."""
+        decoder, encoder = self.decoders[0], self.model.prompt_encoder
+        given = self._points_to_input(points, embedding), self._boxes_to_input(boxes, embedding)
+        logits, ious = [], []
+        for i, mask in enumerate(torch.as_tensor(masks, device=self.device)):
+            _, dense = encoder(points=None, boxes=None, masks=mask[None, None])
+            plain = encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)
+            decoded = decoder.decode(
+                decoder.prepare(embedding.features[None] + dense - plain),
+                points=None if given[0] is None else (given[0][0][i, None], given[0][1][i, None]),
+                boxes=None if given[1] is None else given[1][i, None],
+                multimask_output=multimask_output,
+            )
+            logits.append(decoder.upscale(decoded, torch.ones_like(decoded.iou, dtype=torch.bool)))
+            ious.append(decoded.iou[0])
+        n = len(ious[0]) if ious else 1
+        each = torch.arange(n * len(masks), device=self.device)
+        side = embedding.low_res
+        return Prediction(
+            torch.cat([*logits, embedding.features.new_zeros(0, side, side)]),
+            torch.cat([*ious, embedding.features.new_zeros(0)]),
+            *(each // n, each % n),
+        )
 
     @cached_property
     def decoders(self) -> tuple[FoldedDecoder, FoldedDecoder]:

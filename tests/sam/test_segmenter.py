@@ -261,3 +261,28 @@ def test_nothing_is_loaded_before_the_first_image():
     segmenter = SamSegmenter("vit_h")
     assert segmenter.identity["sam.sha256"].startswith("a7bf3b02")
     assert "model" not in segmenter.__dict__
+
+
+def test_mask_prompts_equal_segment_anything(segmenter, plot):
+    """Alone, and beside boxes."""
+    embedding = segmenter.embed(plot.image)
+    predictor = SamPredictor(segmenter.model)
+    predictor.set_image(plot.image, image_format="RGB")
+    masks = np.full((2, 256, 256), -8.0, np.float32)
+    masks[0, 60:120, 30:90] = masks[1, 150:220, 100:240] = 8.0
+    boxes = np.array([[50, 90, 140, 190], [150, 240, 380, 350]], np.float32)
+    for given in (None, boxes):
+        found = segmenter.predict(embedding, boxes=given, masks=masks, multimask_output=False)
+        for i in range(2):
+            _, iou, logits = predictor.predict(
+                box=None if given is None else given[i],
+                mask_input=masks[i : i + 1],
+                multimask_output=False,
+                return_logits=True,
+            )
+            scale = np.abs(logits).max()
+            ours = found.logits[i].numpy()
+            np.testing.assert_allclose(ours / scale, logits[0] / scale, atol=1e-4)
+            np.testing.assert_allclose(found.predicted_iou[i], iou[0], atol=1e-4)
+    assert found.prompt.tolist() == [0, 1]
+    assert found.mask.tolist() == [0, 0]

@@ -1,0 +1,107 @@
+"""DOTA: aerial images with rotated boxes (Ding et al., arXiv 2102.12219).
+
+A label file is text: two lines about the image, then a line per object with four corners, its
+category and whether it is difficult (1; in some files 2)::
+
+    imagesource:GoogleEarth
+    gsd:0.266170468393
+    674 375 683 375 684 394 675 395 small-vehicle 0
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+
+from alps.boxes import Annotation
+from alps.errors import ConfigError, DatasetNotFound
+from alps.images.boxed import BoxedFolders, Place, numbers, read_text
+from alps.images.folder import contents
+from alps.types import Category, ImageRecord, Sample
+
+URL = "https://captain-whu.github.io/DOTA/dataset.html"
+#: In the order of SOTA's pixel values (SAMRS, arXiv 2305.02034); a version has the first so many.
+CLASSES = (
+    *("large-vehicle", "swimming-pool", "helicopter", "bridge", "plane", "ship"),
+    *("soccer-ball-field", "basketball-court", "ground-track-field", "small-vehicle"),
+    *("baseball-diamond", "tennis-court", "roundabout", "storage-tank", "harbor"),
+    *("container-crane", "airport", "helipad"),
+)
+VERSIONS: Mapping[str, int] = {"1.0": 15, "1.5": 16, "2.0": 18}
+SPLITS = ("train", "val")
+
+
+class Dota:
+    """``images/`` and ``labelTxt/`` below the root, or below train/ and val/ in it.
+
+    The labels may lie in ``labelTxt-v2.0/`` and so on as well, at any depth, as they are unpacked.
+
+    Args:
+        root: folder of the dataset.
+        version: 1.0, 1.5 or 2.0, which have 15, 16 and 18 classes.
+        name: what the image set is called.
+
+    Raises:
+        ConfigError: there is no such version.
+    """
+
+    def __init__(self, *, root: str, version: str | float = "2.0", name: str = "dota") -> None:
+        if str(version) not in VERSIONS:
+            raise ConfigError(f"dataset.version={version}: choose one of {', '.join(VERSIONS)}")
+        self.root = root
+        self.version = str(version)
+        self.name = name
+
+    def records(self) -> list[ImageRecord]:
+        """All images of the splits that are there.
+
+        Raises:
+            DatasetNotFound: none is there, or there is no image in it.
+            LabelError: an image has no label file.
+        """
+        return self._files.records(self.name)
+
+    def read(self, record: ImageRecord) -> Sample:
+        """Image and boxes; raises `ImageError` when one of the files cannot be used."""
+        return self._files.read(record)
+
+    def categories(self) -> list[Category]:
+        """The classes of the version."""
+        return self._files.categories()
+
+    @cached_property
+    def _files(self) -> BoxedFolders:
+        places = []
+        for split in (*SPLITS, ""):
+            folder = Path(self.root, split)
+            for labels in (f"labelTxt-v{self.version}", "labelTxt"):
+                if (folder / "images").is_dir() and (folder / labels).is_dir():
+                    prefix = split and f"{split}/"
+                    places.append(Place(split or "train", f"{prefix}images", f"{prefix}{labels}"))
+                    break
+        if not places:
+            root = Path(self.root)
+            raise DatasetNotFound(
+                f"no DOTA-v{self.version} under {root.absolute()}: found {contents(root)}, looked "
+                f"for images/ and labelTxt/ (or labelTxt-v{self.version}/) there and in train/ and "
+                f"val/; get it at {URL}, or give its folder as dataset.root"
+            )
+        classes = CLASSES[: VERSIONS[self.version]]
+        return BoxedFolders(self.root, places, ".txt", parse, classes)
+
+
+def parse(path: Path) -> tuple[list[Annotation], list[str]]:
+    """The objects of a label file, and a line for each that is none."""
+    annotations, unclear = [], []
+    for i, line in enumerate(read_text(path).splitlines(), 1):
+        words = line.split()
+        if not words or words[0].startswith(("imagesource:", "gsd:")):
+            continue
+        if len(words) not in (9, 10):
+            expected = "x1 y1 … x4 y4 category difficult"
+            unclear.append(f"line {i}: {len(words)} words, expected {expected}")
+            continue
+        ignore = len(words) == 10 and words[9] != "0"
+        annotations.append(Annotation(f"line {i}", words[8], numbers(words[:8]), ignore=ignore))
+    return annotations, unclear

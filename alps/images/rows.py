@@ -1,0 +1,110 @@
+"""Tables with a row per box, CSV or Parquet: what the readers of stills and of videos share."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+from pyarrow import csv, parquet
+
+from alps.boxes import Annotation
+from alps.errors import LabelError
+from alps.images.boxed import numbers
+from alps.images.clip import whole
+
+logger = logging.getLogger(__name__)
+
+#: The first four are a horizontal box where the others are not there, or empty.
+CORNERS = ("x0", "y0", "x1", "y1", "x2", "y2", "x3", "y3")
+COLUMNS = (*CORNERS, "image", "video", "frame", "track", "category", "ignore", "score", "text")
+#: How the column ``ignore`` says no and yes.
+SWITCH = {"": False, "0": False, "false": False, "1": True, "true": True}
+
+Row = Mapping[str, str]
+
+
+def read_rows(path: Path, names: Sequence[str]) -> list[Row]:
+    """The rows of a table as words; those of a CSV file with too few or many are told and left out.
+
+    Args:
+        path: a CSV file with a header, UTF-8, or a Parquet file.
+        names: columns that must be there besides the first four corners.
+
+    Raises:
+        LabelError: the file cannot be read, or a column is missing.
+    """
+    try:
+        table = _read_parquet(path) if path.suffix.lower() == ".parquet" else _read_csv(path)
+    except (pa.ArrowException, OSError) as error:
+        raise LabelError(f"cannot read {path}: {error}") from error
+    needed = [*names, *CORNERS[:4]]
+    if missing := [name for name in needed if name not in table.column_names]:
+        raise LabelError(
+            f"{path} has no {' and no '.join(missing)}: its columns are "
+            f"{' '.join(table.column_names)}, expected {' '.join(needed)}, for rotated boxes "
+            f"{' '.join(CORNERS[4:])}, too; name the columns so"
+        )
+    known = [name for name in COLUMNS if name in table.column_names]
+    columns = [table[name].cast(pa.string()).fill_null("").to_pylist() for name in known]
+    return [dict(zip(known, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def row_to_annotation(row: Row, where: str, category: str) -> Annotation | str:
+    """The object of a row, or what is wrong with it.
+
+    Args:
+        row: of `read_rows`.
+        where: its place, for messages.
+        category: where the table has no such column.
+    """
+    track, switch = row.get("track", ""), row.get("ignore", "").lower()
+    if track and whole(track) is None:
+        return f"{where}: track {track!r}, expected a whole number"
+    if switch not in SWITCH:
+        return f"{where}: ignore {switch!r}, expected 0 or 1"
+    rotated = any(row.get(name) for name in CORNERS[4:])
+    [score] = numbers([row.get("score", "")])
+    return Annotation(
+        where,
+        row.get("category", category),
+        numbers([row.get(name, "") for name in CORNERS[: 8 if rotated else 4]]),
+        ignore=SWITCH[switch],
+        score=score if row.get("score") else None,
+        track_id=whole(track),
+        text=row.get("text") or None,
+    )
+
+
+def _read_parquet(path: Path) -> pa.Table:
+    return parquet.read_table(path)
+
+
+def _read_csv(path: Path) -> pa.Table:
+    bad: list[csv.InvalidRow] = []
+
+    def note(row: csv.InvalidRow) -> str:
+        bad.append(row)
+        return "skip"
+
+    table = csv.read_csv(
+        path,
+        # Rows have numbers only where one thread reads them.
+        read_options=csv.ReadOptions(use_threads=False),
+        parse_options=csv.ParseOptions(invalid_row_handler=note),
+        # What a column holds is not for its first rows to say, nor is "NA" nothing.
+        convert_options=csv.ConvertOptions(column_types=dict.fromkeys(COLUMNS, pa.string())),
+    )
+    if bad:
+        first = bad[0]
+        logger.warning(
+            "left out %d of %d rows of %s: they do not have %d columns (first: line %d has %d)",
+            len(bad),
+            len(bad) + len(table),
+            path,
+            first.expected_columns,
+            first.number,
+            first.actual_columns,
+        )
+    return table

@@ -1,0 +1,143 @@
+"""Images with a table of boxes, CSV or Parquet: a row for each box, its image by name.
+
+::
+
+    image,x0,y0,x1,y1,category
+    a/OSBS_029.png,203,67,227,90,tree
+
+Columns: ``image``, its path below the folder of the images, with or without the suffix;
+``x0 y0 x1 y1``, the corners of a horizontal box in pixels, or ``x0 y0`` to ``x3 y3``, those of a
+rotated one; and where they are there ``category`` (without it all boxes are of the class "object"),
+``ignore`` (0 or 1), ``score`` and ``text``. Others are passed over.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+
+from alps.boxes import check_boxes
+from alps.errors import DatasetNotFound, LabelError
+from alps.images.clip import Marks
+from alps.images.folder import Folder, contents
+from alps.images.read import read_image
+from alps.images.rows import read_rows, row_to_annotation
+from alps.palette import distinct_colors
+from alps.types import Category, ImageRecord, Sample
+
+logger = logging.getLogger(__name__)
+
+#: The class of tables without categories.
+OBJECT = "object"
+
+
+class Table:
+    """All images of a folder; those that the table does not name have no boxes.
+
+    Args:
+        root: folder of the dataset.
+        images: folder of the images, below the root.
+        annotations: the table, below the root.
+        split: the split all images belong to.
+        classes: names in the order of their ids. None: those that occur, in the order of the
+            alphabet.
+        name: what the image set is called.
+    """
+
+    def __init__(
+        self,
+        *,
+        root: str,
+        images: str = "images",
+        annotations: str = "boxes.csv",
+        split: str = "train",
+        classes: Sequence[str] | None = None,
+        name: str = "table",
+    ) -> None:
+        self.root = root
+        self.images = images
+        self.annotations = annotations
+        self.split = split
+        self.classes = classes
+        self.name = name
+
+    def records(self) -> list[ImageRecord]:
+        """All images of the folder.
+
+        Raises:
+            DatasetNotFound: there is no table, or no image.
+            LabelError: the table cannot be used, or names none of the images.
+        """
+        records, named = [], set()
+        for record in Folder(str(Path(self.root, self.images)), self.name, self.split).records():
+            path = f"{self.images}/{record.file_name}"
+            record = replace(record, file_name=path)
+            named.add(self._key(record))
+            records.append(replace(record, annotations=self._marks(record).digest))
+        lost = sorted(self._rows.keys() - named)
+        if lost and len(lost) == len(self._rows):
+            raise LabelError(
+                f"{self._path} names none of the {len(records)} images under "
+                f"{Path(self.root, self.images)}: the first is {lost[0]!r} there and "
+                f"{records[0].image_id!r} here; write the paths below that folder"
+            )
+        if lost:
+            logger.warning(
+                "%d of %d images in %s are not under %s (first: %s); the others are used",
+                len(lost),
+                len(self._rows),
+                self._path,
+                Path(self.root, self.images),
+                lost[0],
+            )
+        return records
+
+    def read(self, record: ImageRecord) -> Sample:
+        """Image and boxes; raises `ImageError` when the image cannot be used."""
+        image = read_image(Path(self.root, record.file_name))
+        marks = self._marks(record)
+        ids = {name: i for i, name in enumerate(self._classes)}
+        boxes, dropped = check_boxes(marks.annotations, ids, (image.shape[0], image.shape[1]))
+        lines = tuple(f"{self._path.name} {line}" for line in (*marks.unclear, *dropped))
+        return Sample(record.image_id, image, boxes, lines)
+
+    def categories(self) -> list[Category]:
+        """The classes; the id is the pixel value."""
+        colors = distinct_colors(len(self._classes))
+        return [
+            Category(i, *both) for i, both in enumerate(zip(self._classes, colors, strict=True))
+        ]
+
+    @property
+    def _path(self) -> Path:
+        return Path(self.root, self.annotations)
+
+    @cached_property
+    def _rows(self) -> dict[str, Marks]:
+        """What the table says of each image, by the image's name there."""
+        if not self._path.is_file():
+            raise DatasetNotFound(
+                f"no {self.annotations} under {Path(self.root).absolute()}: found "
+                f"{contents(Path(self.root))}; give the CSV or Parquet file as dataset.annotations"
+            )
+        found: defaultdict[str, Marks] = defaultdict(Marks)
+        for i, row in enumerate(read_rows(self._path, ["image"]), 1):
+            found[row["image"]].add(row_to_annotation(row, f"row {i}", OBJECT))
+        return dict(found)
+
+    @cached_property
+    def _classes(self) -> Sequence[str]:
+        found = {a.category for marks in self._rows.values() for a in marks.annotations}
+        return self.classes or sorted(found) or [OBJECT]
+
+    def _key(self, record: ImageRecord) -> str:
+        """The image's name in the table: its path, or that without the suffix."""
+        path = record.file_name.removeprefix(f"{self.images}/")
+        return path if path in self._rows else record.image_id
+
+    def _marks(self, record: ImageRecord) -> Marks:
+        return self._rows.get(self._key(record), Marks())

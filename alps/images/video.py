@@ -1,0 +1,228 @@
+"""Videos with tracked boxes in their frames, words mostly (SAMText, arXiv 2305.01443)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+
+from tqdm import tqdm
+
+from alps.boxes import check_boxes
+from alps.errors import DatasetNotFound, ImageError, LabelError
+from alps.images import bovtext, icdar_video, video_table
+from alps.images.clip import TEXT, Clip, Marks, video_name
+from alps.images.folder import contents, walk
+from alps.images.frames import VIDEO_SUFFIXES, list_frames, read_frame
+from alps.images.read import SUFFIXES
+from alps.palette import distinct_colors
+from alps.types import Category, ImageRecord, Sample
+
+logger = logging.getLogger(__name__)
+
+#: What reads a file of annotations, by its suffix: gives the clips in it by the names of their
+#: videos. Raises `ImageError` for a file of one clip, `LabelError` for a file of all.
+PARSERS: Mapping[str, Callable[[Path], dict[str, Clip]]] = {
+    ".xml": icdar_video.parse,
+    ".json": bovtext.parse,
+    ".csv": video_table.parse,
+    ".parquet": video_table.parse,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """What is remembered of a clip; to remember all boxes of a large dataset takes gigabytes."""
+
+    file: Path
+    digests: Mapping[int, str]  # of `Marks`
+    categories: frozenset[str]
+
+
+class VideoBoxes:
+    """Every annotated frame of videos is an image, those annotated as empty, too.
+
+    A video is a file or a folder of frames, at any depth, and called as its annotations say. The id
+    of an image is ``<video>/<frame>`` with six digits, so the frames of a video follow each other.
+
+    Args:
+        root: folder of the dataset.
+        videos: folder of the videos, below the root.
+        annotations: name or pattern of the files with the annotations, as ``*_GT.xml``, at any
+            depth below the root. The suffix says the format, see `PARSERS`.
+        split: the split all frames belong to.
+        classes: names in the order of their ids. None: those that occur, in the order of the
+            alphabet.
+        url: where the dataset is, for the message when it is not here.
+        name: what the image set is called.
+    """
+
+    def __init__(
+        self,
+        *,
+        root: str,
+        videos: str = ".",
+        annotations: str = "boxes.csv",
+        split: str = "train",
+        classes: Sequence[str] | None = None,
+        url: str | None = None,
+        name: str = "video",
+    ) -> None:
+        self.root = root
+        self.videos = videos
+        self.annotations = annotations
+        self.split = split
+        self.classes = classes
+        self.url = url
+        self.name = name
+        self._last: tuple[Path | None, dict[str, Clip]] = None, {}
+
+    def records(self) -> list[ImageRecord]:
+        """All annotated frames; of a video whose annotations cannot be read the first one, to fail.
+
+        Raises:
+            DatasetNotFound: there are no annotations, or none of the videos they are of.
+            LabelError: an annotation file has no suffix of `PARSERS`, a table cannot be read, or
+                two videos have the name of one in the annotations.
+        """
+        records = []
+        for name, (video_id, path) in self._videos.items():
+            place = Path(self.root, path)
+            frames = _frames(place)
+            for index, digest in self._listed[name].digests.items():
+                file = frames.get(index, place)
+                records.append(
+                    ImageRecord(
+                        f"{video_id}/{index:06d}",
+                        path if file == place else f"{path}/{file.name}",
+                        self.split,
+                        file.stat().st_size if file.is_file() else 0,
+                        video_id,
+                        index,
+                        digest,
+                    )
+                )
+        return records
+
+    def read(self, record: ImageRecord) -> Sample:
+        """Frame and boxes.
+
+        Raises:
+            ImageError: one of the files cannot be used, or the video has no such frame.
+            MissingPackage: the video is a file and PyAV is not installed.
+        """
+        name = next(name for name, (i, _) in self._videos.items() if i == record.video_id)
+        file = self._listed[name].file
+        marks = self._parse(file)[name].get(record.frame_index or 0, Marks())
+        image = read_frame(self.root, record)
+        ids = {name: i for i, name in enumerate(self._classes)}
+        boxes, dropped = check_boxes(marks.annotations, ids, (image.shape[0], image.shape[1]))
+        lines = tuple(f"{file.name} {line}" for line in (*marks.unclear, *dropped))
+        return Sample(record.image_id, image, boxes, lines)
+
+    def categories(self) -> list[Category]:
+        """The classes; the id is the pixel value."""
+        colors = distinct_colors(len(self._classes))
+        return [
+            Category(i, *both) for i, both in enumerate(zip(self._classes, colors, strict=True))
+        ]
+
+    @cached_property
+    def _listed(self) -> dict[str, Listed]:
+        """All clips in the annotations, by the names of their videos."""
+        root = Path(self.root)
+        found = sorted(path for path, _ in walk(root)) if root.is_dir() else []
+        files = [root / path for path in found if PurePosixPath(path).match(self.annotations)]
+        if not files:
+            raise DatasetNotFound(
+                f"no {self.annotations} under {root.absolute()}: found {contents(root)}; "
+                + (f"get the dataset at {self.url}, or " if self.url else "")
+                + "give its folder as dataset.root and the files as dataset.annotations"
+            )
+        listed: dict[str, Listed] = {}
+        for file in tqdm(files, "listing frames", unit="file", delay=1):
+            try:
+                clips = self._parse(file)
+            except ImageError:  # told with the first frame
+                clips = {video_name(file): {0: Marks()}}
+            for name, clip in clips.items():
+                digests = {i: marks.digest for i, marks in clip.items()}
+                classes = {a.category for marks in clip.values() for a in marks.annotations}
+                other = listed.setdefault(name, Listed(file, digests, frozenset(classes)))
+                if other.file != file:
+                    raise LabelError(f"{other.file} and {file} annotate {name}; remove one of them")
+        return listed
+
+    @cached_property
+    def _classes(self) -> Sequence[str]:
+        found = frozenset[str]().union(*(clip.categories for clip in self._listed.values()))
+        return self.classes or sorted(found) or [TEXT]
+
+    @cached_property
+    def _videos(self) -> dict[str, tuple[str, str]]:
+        """Of every clip that is there the id of its video and the path below the root, by name."""
+        folder = Path(self.root, self.videos)
+        found = dict[str, str]()  # id by path
+        for file in (PurePosixPath(file) for file, _ in walk(folder)):
+            if file.suffix.lower() in VIDEO_SUFFIXES:
+                found[str(file)] = str(file.with_suffix(""))
+            elif file.suffix.lower() in SUFFIXES and file.parent.name:
+                found[str(file.parent)] = str(file.parent)
+        videos, lost = dict[str, tuple[str, str]](), []
+        for name in self._listed:
+            fit = [path for path, video_id in found.items() if name in (path, video_id)]
+            fit = fit or [path for path, i in found.items() if i.rpartition("/")[2] == name]
+            if len(fit) > 1:
+                raise LabelError(
+                    f"the annotations of {name} are of {' or of '.join(sorted(fit)[:3])} under "
+                    f"{folder}; give the folder of the right ones as dataset.videos"
+                )
+            if not fit:
+                lost.append(name)
+                continue
+            place = found[fit[0]], str(PurePosixPath(self.videos, fit[0]))
+            if other := next((other for other in videos if videos[other] == place), None):
+                raise LabelError(
+                    f"{other} and {name} in the annotations are both {place[1]}; call it one name"
+                )
+            videos[name] = place
+        if not videos:
+            raise DatasetNotFound(
+                f"none of the {len(lost)} annotated videos (first: {lost[0]}) is among the "
+                f"{len(found)} under {folder.absolute()} ({', '.join(sorted(found)[:3])}); "
+                f"expected {lost[0]}.mp4 or a folder {lost[0]}/ of frames, at any depth"
+            )
+        if lost:
+            logger.warning(
+                "%d of %d annotated videos are not under %s (first: %s); the others are used",
+                len(lost),
+                len(self._listed),
+                folder,
+                lost[0],
+            )
+        return videos
+
+    def _parse(self, file: Path) -> dict[str, Clip]:
+        """The clips of a file; the last one is kept, for frames come in order."""
+        if file != self._last[0]:
+            self._last = file, _parser(file)(file)
+        return self._last[1]
+
+
+def _parser(file: Path) -> Callable[[Path], dict[str, Clip]]:
+    if file.suffix.lower() not in PARSERS:
+        raise LabelError(
+            f"{file} is of no known format: expected {' '.join(PARSERS)}; name the files of "
+            "annotations by dataset.annotations"
+        )
+    return PARSERS[file.suffix.lower()]
+
+
+def _frames(place: Path) -> dict[int, Path]:
+    """Of a folder; what is wrong with it is told with every frame."""
+    try:
+        return list_frames(place) if place.is_dir() else {}
+    except ImageError:
+        return {}

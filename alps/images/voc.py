@@ -1,0 +1,128 @@
+"""Pascal VOC: images with horizontal boxes (Everingham et al., IJCV 88, 2010), and others like it.
+
+An annotation file is XML; an object of 000005.xml of VOC2007::
+
+    <object><name>chair</name><pose>Rear</pose><truncated>0</truncated><difficult>0</difficult>
+      <bndbox><xmin>263</xmin><ymin>211</ymin><xmax>324</xmax><ymax>339</ymax></bndbox></object>
+
+Pixels are counted from 1 there and the last one is inside, so a box from 1 to W is the whole width:
+0 to W as edges (so facebookresearch/detectron2, detectron2/data/datasets/pascal_voc.py).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+from tqdm import tqdm
+
+from alps.boxes import Annotation
+from alps.errors import ConfigError, DatasetNotFound, ImageError, LabelError
+from alps.images.boxed import BoxedFolders, Place, read_splits
+from alps.images.folder import contents, walk
+from alps.images.xml_file import is_difficult, read_xml, text, values
+from alps.types import Category, ImageRecord, Sample
+
+logger = logging.getLogger(__name__)
+
+URL = "http://host.robots.ox.ac.uk/pascal/VOC/"
+EDGES = ("xmin", "ymin", "xmax", "ymax")
+
+
+class Voc:
+    """``JPEGImages/`` and ``Annotations/``, with splits in ``ImageSets/Main/`` where they are.
+
+    With lists of splits, images in none of them are left out: the releases have some that were
+    annotated for other tasks. Without, all are for training. Difficult objects are ignored.
+
+    Args:
+        root: folder of the dataset, as VOCdevkit/VOC2007.
+        classes: names in the order of their ids. None: all that occur, in the order of the
+            alphabet, which reads every file once.
+        name: what the image set is called.
+
+    Raises:
+        ConfigError: ``classes`` is no list of different names.
+    """
+
+    def __init__(
+        self, *, root: str, classes: Sequence[str] | None = None, name: str = "voc"
+    ) -> None:
+        if isinstance(classes, str) or len({*(classes or ())}) < len(classes or ()):
+            raise ConfigError(
+                f"dataset.classes={classes}: expected a list of different names, as [cat,dog]"
+            )
+        self.root = root
+        self.classes = classes
+        self.name = name
+
+    def records(self) -> list[ImageRecord]:
+        """All images of the splits.
+
+        Raises:
+            DatasetNotFound: the folders are not there, or there is no image in them.
+            LabelError: an image has no annotation file, or there is no object in any.
+        """
+        return self._files.records(self.name)
+
+    def read(self, record: ImageRecord) -> Sample:
+        """Image and boxes; raises `ImageError` when one of the files cannot be used."""
+        return self._files.read(record)
+
+    def categories(self) -> list[Category]:
+        """The classes; the id is the pixel value."""
+        return self._files.categories()
+
+    @cached_property
+    def _files(self) -> BoxedFolders:
+        root = Path(self.root)
+        if not ((root / "JPEGImages").is_dir() and (root / "Annotations").is_dir()):
+            raise DatasetNotFound(
+                f"no Pascal VOC under {root.absolute()}: found {contents(root)}, looked for "
+                f"JPEGImages/ and Annotations/; get one at {URL}, or give the folder that holds "
+                "these two as dataset.root"
+            )
+        splits = read_splits(root / "ImageSets" / "Main")
+        places = [Place("" if splits else "train", "JPEGImages", "Annotations")]
+        classes = self.classes or _find_classes(root / "Annotations")
+        return BoxedFolders(self.root, places, ".xml", parse, classes, splits)
+
+
+def parse(path: Path) -> tuple[list[Annotation], list[str]]:
+    """The objects of an annotation file, and a line for each that has no box."""
+    annotations, unclear = [], []
+    for i, item in enumerate(read_xml(path, "annotation").findall("object"), 1):
+        box = item.find("bndbox")
+        if box is None:
+            unclear.append(f"object {i}: no <bndbox>, expected one with {' '.join(EDGES)}")
+            continue
+        x0, y0, x1, y1 = values(box, EDGES)
+        points = (x0 - 1, y0 - 1, x1, y1)
+        difficult = is_difficult(item)
+        annotations.append(Annotation(f"object {i}", text(item, "name"), points, ignore=difficult))
+    return annotations, unclear
+
+
+def _find_classes(folder: Path) -> list[str]:
+    """All names of objects; files that cannot be read are told with their image."""
+    paths = [folder / path for path, _ in walk(folder) if path.lower().endswith(".xml")]
+    names = set[str]()
+    for path in tqdm(paths, "counting classes", unit="file", delay=1):
+        try:
+            names |= {annotation.category for annotation in parse(path)[0]}
+        except ImageError as error:
+            logger.debug("%s", error)
+    if not names:
+        raise LabelError(
+            f"the {len(paths)} .xml files under {folder.absolute()} hold no object, so there are "
+            "no classes; name them by dataset.classes=[...], or look whether these are the files"
+        )
+    logger.info(
+        "%s has %d classes: %s; dataset.classes=[...] names them and saves the counting",
+        folder.parent,
+        len(names),
+        ", ".join(sorted(names)),
+    )
+    return sorted(names)

@@ -1,0 +1,234 @@
+"""A mask for every box of an image: SAM prompted with what people annotated.
+
+After SAMRS (arXiv 2305.02034, section 3), which compares the prompts and takes one mask a prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float32, Int64
+
+from alps import rle
+from alps.boxes import Boxes
+from alps.errors import ConfigError, ImageError
+from alps.geometry import Tile, cut_tiles
+from alps.masks.filter import box_iou
+from alps.sam.segmenter import Embedding, Segmenter
+from alps.sam.upsample import Axis, Patch
+from alps.types import Masks, Sample
+
+#: What SAM is asked with.
+PROMPTS = (
+    "hbox",  # the horizontal box as annotated
+    "rhbox",  # the horizontal box around the rotated one
+    "center",  # its centre
+    "hbox+center",
+    "hbox_mask",  # the box filled, as a mask
+    "rhbox_mask",
+    "rbox_mask",  # the rotated box filled
+)
+#: Logit of a mask prompt inside a box, and outside with the other sign, as in SAMRS.
+MASK_PROMPT = 1000.0
+BATCH = 32  # boxes decoded at once; the tokens of a batch share one pass over the weights
+#: The extent of a mask without a pixel.
+NOWHERE = (0, 0, 0, 0)
+#: A box lies in a tile as a whole; less than 1 for rounding.
+WHOLE = 1.0 - 1e-6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BoxMasks:
+    """A mask per box, in the order of the boxes.
+
+    Images larger than a tile are cut into tiles that overlap. A box is asked in the tile that holds
+    it whole (of several the one whose centre is nearest); where none does, in all that hold
+    ``min_part`` of it, and its mask is the union of their answers.
+
+    Args:
+        segmenter: the SAM.
+        prompt: one of `PROMPTS`.
+        tile_size: larger images are cut into tiles of this side, in pixels.
+        tile_overlap: pixels that neighbouring tiles share.
+        min_part: share of a box below which a tile is not asked.
+        best: of the four masks that SAM has for a prompt, the one with the greatest predicted IoU
+            times IoU of its extent with the box; else the one it gives to unambiguous prompts, as
+            SAMRS takes it.
+        fast: logits near the box only, see `alps.sam.segmenter.Segmenter.predict`.
+
+    Raises:
+        ConfigError: there is no such prompt.
+    """
+
+    segmenter: Segmenter
+    prompt: str = "hbox"
+    tile_size: int = 1024
+    tile_overlap: int = 256
+    min_part: float = 0.1
+    best: bool = False
+    fast: bool = True
+
+    def __post_init__(self) -> None:
+        if self.prompt not in PROMPTS:
+            raise ConfigError(f"masks.prompt={self.prompt}: choose one of {', '.join(PROMPTS)}")
+        if not 0 < self.min_part <= 0.25:
+            raise ConfigError(
+                f"masks.min_part={self.min_part}: expected a share in (0, 0.25], for a box may lie "
+                "in four tiles"
+            )
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """All settings, and the segmenter's."""
+        settings = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "segmenter"}
+        return {"source": type(self).__name__, **settings, **self.segmenter.identity}
+
+    def prefetch(self, samples: Sequence[Sample]) -> None:
+        """Embed the tiles of the next images that hold a box."""
+        self.segmenter.prefetch(
+            [
+                sample.image[tile.y0 : tile.y1, tile.x0 : tile.x1]
+                for sample in samples
+                for tile, _ in self._ask(sample)
+            ]
+        )
+
+    def __call__(self, sample: Sample) -> Masks:
+        """The masks of one image; none where there is no box.
+
+        Raises:
+            ImageError: the image set has no boxes.
+        """
+        boxes = _boxes(sample)
+        found: list[list[tuple[bytes, float]]] = [[] for _ in range(len(boxes))]
+        for tile, rows in self._ask(sample):
+            embedding = self.segmenter.embed(sample.image[tile.y0 : tile.y1, tile.x0 : tile.x1])
+            for start in range(0, len(rows), BATCH):
+                batch = rows[start : start + BATCH]
+                answers = self._predict(embedding, tile, boxes[batch])
+                for row, (box, window, iou) in zip(batch, answers, strict=True):
+                    at = tile.x0 + box[0], tile.y0 + box[1]
+                    found[row].append((rle.encode_window(window, *at, sample.size), iou))
+        counts = [
+            parts[0][0] if len(parts) == 1 else rle.union([c for c, _ in parts], sample.size)
+            for parts in found
+        ]
+        return Masks.from_counts(
+            counts,
+            sample.size,
+            predicted_iou=np.array([max(iou for _, iou in parts) for parts in found], np.float32),
+            point_coords=_centers(boxes) if "center" in self.prompt else None,
+            boxes=boxes,
+        )
+
+    def _ask(self, sample: Sample) -> Iterator[tuple[Tile, Int64[np.ndarray, " n"]]]:
+        """The tiles that hold a box, and the rows of these boxes."""
+        boxes = _boxes(sample)
+        tiles = cut_tiles(sample.size, self.tile_size, self.tile_overlap)
+        chosen = choose_tiles(boxes.xyxy, tiles, self.min_part)
+        for tile, column in zip(tiles, chosen.T, strict=True):
+            if column.any():
+                yield tile, np.flatnonzero(column)
+
+    def _predict(
+        self, embedding: Embedding, tile: Tile, boxes: Boxes
+    ) -> Iterator[tuple[tuple[int, int, int, int], Bool[np.ndarray, "h w"], float]]:
+        """Of each box the mask's extent in the tile, the mask in it, its predicted IoU."""
+        prompts = self._prompts(tile, boxes, embedding)
+        found = self.segmenter.predict(
+            embedding,
+            points=prompts.get("points"),
+            boxes=prompts.get("boxes"),
+            masks=prompts.get("masks"),
+            multimask_output=None if self.best else False,
+            fast=self.fast,
+        )
+        side = max(embedding.input_size)
+        axes = [
+            Axis(embedding.low_res, side, used, pixels, found.logits.device)
+            for used, pixels in zip(embedding.input_size, embedding.size, strict=True)
+        ]
+        patches = [Patch.cut(logits, 0.0, *axes) for logits in found.logits]
+        extents = [(patch and patch.box()) or NOWHERE for patch in patches]
+        ious = found.predicted_iou.tolist()
+        per_box = len(patches) // len(boxes)
+        inside = boxes.xyxy - np.array([tile.x0, tile.y0] * 2, np.float32)
+        for i, box in enumerate(inside):
+            own = range(i * per_box, (i + 1) * per_box)
+            agreement = box_iou(box, np.array([extents[j] for j in own], np.float32))
+            j = max(own, key=lambda j: ious[j] * agreement[j - own.start])
+            patch, extent = patches[j], extents[j]
+            window = np.zeros((0, 0), bool)
+            if patch is not None and extent != NOWHERE:
+                window = patch.window(extent).cpu().numpy()
+            yield extent, window, ious[j]
+
+    def _prompts(self, tile: Tile, boxes: Boxes, embedding: Embedding) -> dict[str, np.ndarray]:
+        """In pixels of the tile."""
+        corner = np.array([tile.x0, tile.y0], np.float32)
+        limit = np.array(tile.size[::-1], np.float32)
+        quads = boxes.quad.reshape(-1, 4, 2) - corner
+        xyxy = (boxes.xyxy.reshape(-1, 2, 2) - corner).clip(0, limit).reshape(-1, 4)
+        corners = np.stack([quads.min(1), quads.max(1)], axis=1)
+        around = corners.clip(0, limit).reshape(-1, 4)
+        center = (_centers(boxes) - corner).clip(0, limit)
+        if self.prompt in ("hbox", "rhbox"):
+            return {"boxes": xyxy if self.prompt == "hbox" else around}
+        if self.prompt == "center":
+            return {"points": center}
+        if self.prompt == "hbox+center":
+            return {"boxes": xyxy, "points": center}
+        if self.prompt != "rbox_mask":
+            rectangles = xyxy if self.prompt == "hbox_mask" else around
+            quads = rectangles[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2)
+        return {"masks": np.stack([_fill(quad, embedding) for quad in quads])}
+
+
+def choose_tiles(
+    xyxy: Float32[np.ndarray, "N 4"], tiles: Sequence[Tile], min_part: float
+) -> Bool[np.ndarray, "N T"]:
+    """In which tiles a box is asked: in the best that holds it whole, or in all that hold enough.
+
+    Args:
+        xyxy: boxes inside the image, px.
+        tiles: that cover it.
+        min_part: share of a box's area.
+    """
+    window = np.array([(t.x0, t.y0, t.x1, t.y1) for t in tiles], np.float64)
+    box = xyxy[:, None].astype(np.float64)
+    sides = np.minimum(box[..., 2:], window[:, 2:]) - np.maximum(box[..., :2], window[:, :2])
+    part = sides.clip(min=0).prod(2) / (box[..., 2:] - box[..., :2]).prod(2)
+    middle = (window[:, :2] + window[:, 2:]) / 2
+    far = np.square((box[..., :2] + box[..., 2:]) / 2 - middle).sum(2)
+    whole = part >= WHOLE
+    best = np.where(whole, far, np.inf).argmin(1)[:, None] == np.arange(len(tiles))
+    chosen: np.ndarray = np.where(whole.any(1, keepdims=True), best, part >= min_part)
+    return chosen
+
+
+def _boxes(sample: Sample) -> Boxes:
+    if sample.boxes is None:
+        raise ImageError(
+            f"{sample.image_id} has no boxes, and masks=box asks SAM with them; take an image set "
+            "with boxes (+dataset=dota), or masks=auto"
+        )
+    return sample.boxes
+
+
+def _centers(boxes: Boxes) -> Float32[np.ndarray, "N 2"]:
+    centers: np.ndarray = boxes.quad.reshape(-1, 4, 2).mean(1)
+    return centers
+
+
+def _fill(quad: Float32[np.ndarray, "4 2"], embedding: Embedding) -> Float32[np.ndarray, "y x"]:
+    """A quadrilateral as the mask prompt of the padded square input, at SAM's low resolution."""
+    side = embedding.low_res
+    canvas = np.full((side, side), -MASK_PROMPT, np.float32)
+    # Sixteenths of a pixel; the centre of the first pixel is 0 for OpenCV, 0.5 for us.
+    corners = np.round((quad * side / max(embedding.size) - 0.5) * 16).astype(np.int32)
+    cv2.fillConvexPoly(canvas, corners, MASK_PROMPT, cv2.LINE_8, shift=4)
+    return canvas

@@ -1,0 +1,99 @@
+import json
+
+import numpy as np
+import pytest
+
+from alps import rle
+from alps.boxes import Annotation, check_boxes
+from alps.instances import InstanceScores, score_instances
+from alps.store import LabelStore
+from alps.types import Category, ImageRecord, Masks
+
+SIZE = (128, 256)
+
+
+def rectangles(*xyxy):
+    dense = np.zeros((len(xyxy), *SIZE), bool)
+    for mask, (x0, y0, x1, y1) in zip(dense, xyxy, strict=True):
+        mask[y0:y1, x0:x1] = True
+    return rle.encode(dense)
+
+
+TRUE = {
+    "a": [(0, 0, 20, 20), (100, 10, 150, 60), (30, 30, 40, 50)],
+    "b": [(0, 0, 120, 120)],
+    "c": [],
+}
+FOUND = {
+    "a": [(0, 0, 20, 10), (100, 10, 150, 60), (200, 0, 210, 10)],
+    "b": [(0, 0, 120, 60)],
+    "c": [],
+}
+IGNORED = {("a", 2)}
+
+
+class Store(LabelStore):
+    """In memory."""
+
+    def __init__(self):
+        pass
+
+    plan = ([ImageRecord("a", "a.png"), ImageRecord("b", "b.png")], [ImageRecord("c", "c.png")])
+
+    def masks(self, shard):
+        return {r.image_id: boxed(FOUND[r.image_id], r.image_id) for r in self.plan[shard]}
+
+
+class Truth:
+    name, root = "truth", "memory"
+
+    def records(self):
+        raise AssertionError("the store has them")
+
+    def read(self, record):
+        raise AssertionError("no pixel is needed")
+
+    def categories(self):
+        return [Category(0, "ship", (1, 2, 3)), Category(1, "plane", (4, 5, 6))]
+
+    def read_instances(self, record, boxes, size):
+        chosen = [TRUE[record.image_id][i] for i in boxes.object_id]
+        return Masks.from_counts(rectangles(*chosen), size, boxes=boxes)
+
+
+def boxed(found, image_id):
+    boxes, _ = check_boxes(
+        [
+            Annotation(f"{i}", ("ship", "plane")[i % 2], box, ignore=(image_id, i) in IGNORED)
+            for i, box in enumerate(TRUE[image_id])
+        ],
+        {"ship": 0, "plane": 1},
+        SIZE,
+    )
+    iou = np.linspace(0.9, 0.5, len(found))
+    return Masks.from_counts(rectangles(*found), SIZE, predicted_iou=iou, boxes=boxes)
+
+
+def test_every_mask_is_compared_with_the_true_one_of_its_box():
+    scores = score_instances(Store(), Truth())
+    np.testing.assert_allclose(scores.iou, [0.5, 1.0, 0.5])  # the ignored one is left out
+    assert scores.area.tolist() == [400, 2500, 14400]
+    assert scores.mean == pytest.approx(2 / 3)
+    assert scores.of_size("small") == (1, 0.5)
+    assert scores.of_size("medium") == (1, 1.0)
+    assert scores.of_size("large") == (1, 0.5)
+    # Ships reach an IoU of 0.50 and no more, the plane all thresholds.
+    assert scores.ap50 == pytest.approx(1.0)
+    assert scores.ap75 == pytest.approx(0.5)
+    assert scores.ap == pytest.approx((0.1 + 1.0) / 2)
+    assert json.loads(json.dumps(scores.to_json()))["objects by size"]["large"] == 1
+
+
+def test_nothing_to_compare_is_no_score():
+    class Empty(Store):
+        plan = (Store.plan[1],)
+
+    scores = score_instances(Empty(), Truth())
+    assert isinstance(scores, InstanceScores)
+    assert len(scores.iou) == 0
+    assert np.isnan([scores.mean, scores.ap, scores.of_size("small")[1]]).all()
