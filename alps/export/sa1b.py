@@ -1,0 +1,60 @@
+"""SA-1B's files, which know no classes: one JSON for each image.
+
+The keys are described at https://github.com/facebookresearch/segment-anything#dataset.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from alps.export.instances import Instances, Tally, read_instances
+from alps.export.rows import floats, segmentation, to_json
+from alps.geometry import box_xyxy_to_xywh
+from alps.store import LabelStore
+
+
+def write_sa1b(store: LabelStore, folder: Path) -> Tally:
+    """Write <image id>.json; all masks that have a pixel are in it.
+
+    A value the store does not have is null, and a mask that was not prompted with a point has no
+    "point_coords". Tiles of large images are not kept, so "crop_box" is always the whole image.
+    """
+    tally, first = Tally(), 1
+    for every in read_instances(store):
+        image = tally.take(every, {"empty": every.masks.area == 0})
+        path = folder / f"{image.record.image_id}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(to_json(_file(image, first)), encoding="ascii")
+        first += len(image.masks)
+    return tally
+
+
+def _file(image: Instances, first: int) -> dict[str, Any]:
+    """The annotations' ids count on from ``first``: they are unique in the whole export."""
+    masks = image.masks
+    height, width = masks.size
+    xywh = box_xyxy_to_xywh(masks.xyxy)
+    predicted_iou, stability_score = floats(masks.predicted_iou), floats(masks.stability_score)
+    points = [floats(point) for point in masks.point_coords]
+    return {
+        "image": {
+            "image_id": image.number,
+            "width": width,
+            "height": height,
+            "file_name": image.record.file_name,
+        },
+        "annotations": [
+            {
+                "id": first + i,
+                "segmentation": segmentation(masks, i),
+                "bbox": floats(xywh[i]),
+                "area": int(masks.area[i]),
+                "predicted_iou": predicted_iou[i],
+                "stability_score": stability_score[i],
+                "crop_box": [0, 0, width, height],
+                "point_coords": [] if None in points[i] else [points[i]],
+            }
+            for i in range(len(masks))
+        ],
+    }

@@ -1,0 +1,123 @@
+"""SAMRS's own layout (arXiv 2305.02034), as ViTAE-Transformer/SAMRS writes and reads it.
+
+Keys and names are those of its main_sam_hbox_semantic.py and main_sam_rhbox_semantic.py; the lists
+of images are what its SegmentationDataset looks for beside them.
+"""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from alps.errors import ConfigError
+from alps.export.instances import Instances, Tally, read_instances
+from alps.export.rows import segmentation
+from alps.images.labels import read_labels
+from alps.store import LabelStore
+from alps.types import Category
+
+#: SAMRS's colour of each pixel value; 255, unlabelled, is white.
+COLORS = (
+    *((0, 127, 255), (0, 63, 0), (0, 127, 63), (0, 63, 255), (0, 0, 127)),
+    *((0, 127, 127), (0, 0, 63), (0, 63, 127), (0, 63, 191), (0, 191, 127)),
+    *((0, 127, 191), (0, 63, 63), (0, 100, 155), (0, 0, 255), (0, 0, 191)),
+    *((64, 191, 127), (64, 0, 191), (128, 63, 63), (128, 0, 63), (191, 63, 0)),
+    *((255, 127, 0), (63, 0, 0), (127, 63, 0), (63, 255, 0), (0, 127, 0)),
+    *((127, 127, 0), (63, 0, 63), (63, 127, 0), (63, 191, 0), (191, 127, 0)),
+    *((127, 191, 0), (63, 63, 0), (100, 155, 0), (0, 255, 0), (0, 191, 0)),
+    *((191, 127, 64), (0, 191, 64)),
+)
+#: What Python 3.8, which SAMRS was made with, writes; fixed, so that ours ends with the same bytes.
+PROTOCOL = 4
+#: Prompts made of the corners of rotated boxes.
+ROTATED = ("rhbox", "rhbox_mask", "rbox_mask")
+#: Its names of the splits; others keep theirs. The first two are always written: it opens both.
+LISTS = {"train": "train", "val": "valid"}
+
+
+def write_samrs(store: LabelStore, folder: Path) -> Tally:
+    """Write gray/, color/ and ins/ in hbox_segs_init/ or rhbox_segs_init/, and lists of the images.
+
+    Instances of ignored boxes are left out, as SAMRS has no word for them; in gray/ they are 255.
+    An image without any object has an empty list, and a map of 255.
+
+    Raises:
+        ConfigError: there are more classes than 8 bits hold.
+    """
+    if store.info.ignore_index != 255:
+        raise ConfigError(
+            f"{store.root} has {store.info.num_classes} classes, and SAMRS's 8-bit maps hold 255; "
+            "choose the layout coco, or label with fewer classes"
+        )
+    identity = store.info.stages["masks"]["identity"]
+    rotated = identity.get("prompt") in ROTATED
+    root = folder / ("rhbox_segs_init" if rotated else "hbox_segs_init")
+    categories = store.categories()
+    table = _color_table(categories)
+    ids: dict[str, list[str]] = {name: [] for name in LISTS.values()}
+    tally = Tally()
+    for every in read_instances(store):
+        image = tally.take(
+            every,
+            {
+                "empty": every.masks.area == 0,
+                "ignored": every.ignore,
+                "unlabelled": every.category_id < 0,
+            },
+        )
+        record = image.record
+        gray = read_labels(store.root / "ann" / record.split / f"{record.image_id}.png")
+        files = [
+            root / kind / f"{record.image_id}.{suffix}"
+            for kind, suffix in (("gray", "png"), ("color", "png"), ("ins", "pkl"))
+        ]
+        for file in files:
+            file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(gray).save(files[0])
+        Image.fromarray(table[gray]).save(files[1])
+        rows = _instances(image, categories, rotated)
+        files[2].write_bytes(pickle.dumps(rows, protocol=PROTOCOL))
+        ids.setdefault(LISTS.get(record.split, record.split), []).append(record.image_id)
+    for name, lines in ids.items():
+        path = folder / f"{name}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    return tally
+
+
+def _color_table(categories: list[Category]) -> np.ndarray:
+    """RGB of each pixel value: SAMRS's where it has enough of them, else the store's."""
+    enough = len(categories) <= len(COLORS)
+    table = np.full((256, 3), 255, np.uint8)
+    for category in categories:
+        table[category.id] = COLORS[category.id] if enough else category.color
+    return table
+
+
+def _instances(image: Instances, categories: list[Category], rotated: bool) -> list[dict[str, Any]]:
+    """Plain numbers and lists: an array pickled under NumPy 2 cannot be read under NumPy 1."""
+    masks = image.masks
+    xyxy = (masks if masks.boxes is None else masks.boxes).xyxy
+    rows = []
+    for i in range(len(masks)):
+        category = categories[image.category_id[i]]
+        if rotated and masks.boxes is not None:
+            corners = masks.boxes.quad[i].reshape(4, 2)
+            around = np.concatenate([corners.min(0), corners.max(0)])
+            box = {"rbox": corners.tolist(), "rhbox": around.tolist()}
+        else:
+            box = {"bbox": xyxy[i].tolist()}
+        rows.append(
+            {
+                "mask": segmentation(masks, i),
+                **box,
+                "category": category.name,
+                "label": category.id,
+                "size": int(masks.area[i]),
+            }
+        )
+    return rows

@@ -1,0 +1,129 @@
+"""COCO files of a store, read by pycocotools and by our own reader."""
+
+import contextlib
+import io
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from alps import rle
+from alps.export import export_store
+from alps.images.coco import Coco
+from tests.export.stores import EMPTY, NAMES, SIZE, SPLITS, all_masks, boxed_store, pseudo_store
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return boxed_store(tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture(scope="module")
+def out(store, tmp_path_factory):
+    out = tmp_path_factory.mktemp("coco")
+    export_store(store, "coco", out)
+    return out
+
+
+@pytest.fixture
+def coco(out):
+    return {split: load(out / f"instances_{split}.json") for split in ("train", "val")}
+
+
+def load(path):
+    with contextlib.redirect_stdout(io.StringIO()):
+        return COCO(path)
+
+
+def test_a_file_for_each_split_with_the_images_that_could_be_read(out, coco):
+    assert {path.name for path in out.iterdir()} == {"instances_train.json", "instances_val.json"}
+    for split, side in coco.items():
+        ids = {image["file_name"][len("images/") : -len(".png")] for image in side.imgs.values()}
+        assert ids == {i for i, s in SPLITS.items() if s == split} - {"gone"}
+        assert {(i["height"], i["width"]) for i in side.imgs.values()} == {SIZE}
+        assert [c["name"] for c in side.loadCats(side.getCatIds())] == list(NAMES)
+    assert not coco["train"].imgs.keys() & coco["val"].imgs.keys()
+
+
+def test_every_mask_comes_back_with_its_class_and_boxes(store, coco):
+    masks = all_masks(store)
+    seen = 0
+    for side in coco.values():
+        for image in side.imgs.values():
+            image_id = image["file_name"][len("images/") : -len(".png")]
+            own = masks[image_id]
+            rows = [i for i in range(len(own)) if (image_id, i) != EMPTY]
+            found = side.loadAnns(side.getAnnIds(imgIds=image["id"]))
+            assert len(found) == len(rows)
+            for i, row in zip(rows, found, strict=True):
+                seen += 1
+                np.testing.assert_array_equal(side.annToMask(row), own.dense()[i])
+                assert row["segmentation"]["counts"] == own.counts[i].decode()
+                assert row["category_id"] == own.boxes.category_id[i]
+                assert row["iscrowd"] == own.boxes.ignore[i]
+                assert row["area"] == own.area[i]
+                x, y, w, h = row["bbox"]
+                assert [x, y, x + w, y + h] == own.xyxy[i].tolist()
+                x, y, w, h = row["prompt_box"]
+                np.testing.assert_allclose([x, y, x + w, y + h], own.boxes.xyxy[i], rtol=1e-6)
+                corners = rle.rotated_boxes(own.counts[i : i + 1], own.size)[0]
+                np.testing.assert_array_equal(np.array(row["rbox"], np.float32), corners)
+                score = row.get("score", np.nan)
+                np.testing.assert_array_equal(np.float32(score), own.boxes.score[i])
+    assert seen == sum(map(len, masks.values())) - 1
+
+
+def test_a_store_against_itself_scores_1(coco):
+    for side in coco.values():
+        found = [row | {"score": 1.0} for row in side.anns.values() if not row["iscrowd"]]
+        with contextlib.redirect_stdout(io.StringIO()):
+            for kind in ("segm", "bbox"):
+                evaluation = COCOeval(side, side.loadRes(found), kind)
+                evaluation.evaluate()
+                evaluation.accumulate()
+                evaluation.summarize()
+                assert evaluation.stats[0] == pytest.approx(1, abs=1e-9)
+
+
+def test_our_own_reader_takes_it(store, out, tmp_path):
+    for image_id in SPLITS:
+        path = tmp_path / "images" / f"{image_id}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", SIZE[::-1]).save(path)
+    (tmp_path / "val.json").write_bytes((out / "instances_val.json").read_bytes())
+    images = Coco(root=str(tmp_path), images=".", annotations="val.json", split="val")
+    masks = all_masks(store)
+    for record in images.records():
+        sample = images.read(record)
+        own = masks[record.image_id.removeprefix("images/")]
+        own = own[own.area > 0]
+        assert [images.categories()[c].name for c in sample.boxes.category_id] == [
+            NAMES[c] for c in own.boxes.category_id
+        ]
+        np.testing.assert_array_equal(sample.boxes.xyxy, own.xyxy)
+        np.testing.assert_array_equal(sample.boxes.ignore, own.boxes.ignore)
+        true = images.read_instances(record, sample.boxes, sample.size)
+        np.testing.assert_array_equal(true.dense(), own.dense())
+
+
+def test_pseudo_masks_without_a_class_are_left_out_and_counted(tmp_path):
+    store = pseudo_store(tmp_path / "store")
+    tally = export_store(store, "coco", tmp_path / "out")
+    raw = json.loads((tmp_path / "out/instances_train.json").read_text())
+    assert tally.left_out == {"empty": 0, "unlabelled": 10}
+    assert tally.images == len(raw["images"]) == 5
+    assert tally.masks == len(raw["annotations"]) == 20
+    assert [row["id"] for row in raw["annotations"]] == list(range(1, 21))
+    assert not {"score", "prompt_box"} & raw["annotations"][0].keys()
+    assert {row["iscrowd"] for row in raw["annotations"]} == {0}
+
+
+def test_a_split_without_any_mask_is_a_file_too(tmp_path):
+    store = pseudo_store(tmp_path / "store", n=2)
+    for shard in range(len(store.plan)):
+        store.write_labels(shard, np.full(len(store.areas(shard)), -1), None)
+    export_store(store, "coco", tmp_path / "out")
+    assert load(tmp_path / "out/instances_train.json").anns == {}

@@ -1,0 +1,130 @@
+"""What all layouts have in common, and the command."""
+
+import os
+import subprocess
+import sys
+import weakref
+from pathlib import Path
+
+import pytest
+
+from alps.errors import StoreError
+from alps.export import LAYOUTS, export_store
+from alps.export.__main__ import main
+from alps.store import LabelStore
+from tests.export.stores import boxed_store, files, pseudo_store
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return boxed_store(tmp_path_factory.mktemp("store"))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_twice_is_the_same_bytes_whatever_the_shards(layout, store, tmp_path):
+    shards = boxed_store(tmp_path / "shards", shard_size=1)
+    for out, source in (("once", store), ("twice", store), ("shards", shards)):
+        export_store(source, layout, tmp_path / "out" / out)
+    once = files(tmp_path / "out/once")
+    assert once
+    assert files(tmp_path / "out/twice") == once
+    assert files(tmp_path / "out/shards") == once
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"once", "twice", "shards"}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_store_is_left_as_it_was(layout, store, tmp_path):
+    before = files(store.root)
+    export_store(store, layout, tmp_path / "out")
+    assert files(store.root) == before
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_shards_are_read_one_by_one(layout, tmp_path, monkeypatch):
+    store = pseudo_store(tmp_path / "store", n=9)
+    read_masks, alive = LabelStore.masks, []
+
+    def masks(self, shard):
+        assert all(reference() is None for reference in alive[:-1]), "an earlier shard is held"
+        found = read_masks(self, shard)
+        alive.append(weakref.ref(next(iter(found.values())).area))
+        return found
+
+    monkeypatch.setattr(LabelStore, "masks", masks)
+    export_store(store, layout, tmp_path / "out")
+    assert len(alive) == 5
+
+
+def test_a_failed_export_leaves_nothing(store, tmp_path, monkeypatch):
+    def full(store, folder):
+        (folder / "half.json").write_text("{")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("alps.export.layouts.LAYOUTS", {"coco": full})
+    with pytest.raises(StoreError, match=r"cannot write .*/out: No space left on device; free or"):
+        export_store(store, "coco", tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_kill_left_is_cleared_away(store, tmp_path):
+    (tmp_path / ".out.unfinished").mkdir()
+    (tmp_path / ".out.unfinished/half.json").write_text("{")
+    export_store(store, "coco", tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert "half.json" not in files(tmp_path / "out")
+
+
+def test_the_command_says_what_it_did(store, tmp_path, capsys):
+    main([str(store.root), "--to", "samrs", "--out", str(tmp_path / "new/out")])
+    out, err = capsys.readouterr()
+    assert out == f"4 images, 5 masks in {tmp_path}/new/out\nleft out: 1 empty, 1 ignored\n"
+    assert "5/5" in err
+    assert "image/s" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--to", "voc", "--out", "new"], "there is no layout 'voc'; choose one of coco, sa1b, s"),
+        (["--to", "coco", "--out", "full"], "full is not empty; export into a new folder, or del"),
+        (["--to", "coco", "--out", "full/x"], "full/x: Not a directory; free or permit the place"),
+    ],
+)
+def test_errors_are_one_line(words, message, store, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/x").write_text("kept")
+    with pytest.raises(SystemExit) as stop:
+        main([str(store.root), *words])
+    assert stop.value.code == 1
+    err = capsys.readouterr().err
+    assert err.startswith("error: ")
+    assert message in err
+    assert err.count("\n") == 1
+    assert files(tmp_path) == {"full/x": b"kept"}
+
+
+def test_an_unfinished_store_is_refused(tmp_path, capsys):
+    boxed_store(tmp_path / "store", finished=False)
+    with pytest.raises(SystemExit):
+        main([str(tmp_path / "store"), "--to", "coco", "--out", str(tmp_path / "out")])
+    assert "is not finished (manifest.json is missing); run the label.py command" in (
+        capsys.readouterr().err
+    )
+    with pytest.raises(SystemExit):
+        main([str(tmp_path / "none"), "--to", "coco", "--out", str(tmp_path / "out")])
+    assert f"no label store at {tmp_path / 'none'} (store.json" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_it_runs_as_a_module():
+    result = subprocess.run(
+        [sys.executable, "-m", "alps.export", "--help"],
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "COLUMNS": "80"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for layout in LAYOUTS:
+        assert f"\n  {layout}  " in result.stdout
