@@ -116,7 +116,7 @@ class SamSegmenter:
         compile: let torch.compile fuse encoder and decoder: a minute at the start, then faster on
             a GPU and not on a CPU.
         keep: embeddings kept, newest first, so that masks and features of an image share them;
-            4 MB each.
+            4 MB each. Of an image with more tiles than this, features=sam encodes all twice.
 
     The weights are fetched and loaded at the first image, not before.
     """
@@ -128,7 +128,7 @@ class SamSegmenter:
         checkpoint: str | None = None,
         device: str = "auto",
         compile: bool = False,  # noqa: A002 - torch's own word
-        keep: int = 64,
+        keep: int = 16,
     ) -> None:
         self.architecture = architecture
         self.weights = checkpoint or architecture
