@@ -70,10 +70,6 @@ def main() -> None:
         STOCK: partial(predict_stock, segmenter),
         **{prompt: box_masks(prompt=prompt) for prompt in PROMPTS},
         "hbox, best of four": box_masks(best=True),
-        "hbox, refined once": box_masks(refine=1),
-        "hbox, refined twice": box_masks(refine=2),
-        "hbox, best, refined once": box_masks(best=True, refine=1),
-        "hbox+center, refined twice": box_masks(prompt="hbox+center", refine=2),
     }
     iou: dict[str, list[np.ndarray]] = {name: [] for name in peers}
     seconds: dict[str, list[float]] = {name: [] for name in peers}

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Int64
-from torch import Tensor
+from jaxtyping import Bool, Float32, Int64
 
 from alps import rle
 from alps.boxes import Boxes
@@ -42,15 +41,6 @@ NOWHERE = (0, 0, 0, 0)
 WHOLE = 1.0 - 1e-6
 
 
-class Answer(NamedTuple):
-    """What SAM gives for one prompt."""
-
-    logits: Float[Tensor, "h w"]  # low resolution
-    patch: Patch | None
-    extent: tuple[int, int, int, int]  # of the mask in its tile, xyxy px
-    predicted_iou: float
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BoxMasks:
     """A mask per box, in the order of the boxes.
@@ -68,9 +58,6 @@ class BoxMasks:
         best: of the four masks that SAM has for a prompt, the one with the greatest predicted IoU
             times IoU of its extent with the box; else the one it gives to unambiguous prompts, as
             SAMRS takes it.
-        refine: how often SAM is asked again with the logits it gave, beside the same prompt; each
-            time takes about as long as five boxes do. SAM was trained with such answers
-            (arXiv 2304.02643, appendix A, "Training algorithm").
         fast: logits near the box only, see `alps.sam.segmenter.Segmenter.predict`.
 
     Raises:
@@ -83,7 +70,6 @@ class BoxMasks:
     tile_overlap: int = 256
     min_part: float = 0.1
     best: bool = False
-    refine: int = 0
     fast: bool = True
 
     def __post_init__(self) -> None:
@@ -94,8 +80,6 @@ class BoxMasks:
                 f"masks.min_part={self.min_part}: expected a share in (0, 0.25], for a box may lie "
                 "in four tiles"
             )
-        if self.refine < 0:
-            raise ConfigError(f"masks.refine={self.refine}: expected 0 or more")
 
     @property
     def identity(self) -> Mapping[str, Any]:
@@ -155,51 +139,33 @@ class BoxMasks:
     ) -> Iterator[tuple[tuple[int, int, int, int], Bool[np.ndarray, "h w"], float]]:
         """Of each box the mask's extent in the tile, the mask in it, its predicted IoU."""
         prompts = self._prompts(tile, boxes, embedding)
-        inside = boxes.xyxy - np.array([tile.x0, tile.y0] * 2, np.float32)
-        answers = self._answer(embedding, inside, prompts, fast=self.fast and not self.refine)
-        for _ in range(self.refine):
-            prompts["masks"] = np.stack([answer.logits.cpu().numpy() for answer in answers])
-            answers = self._answer(embedding, inside, prompts, fast=False)
-        for answer in answers:
-            window = np.zeros((0, 0), bool)
-            if answer.patch is not None and answer.extent != NOWHERE:
-                window = answer.patch.window(answer.extent).cpu().numpy()
-            yield answer.extent, window, answer.predicted_iou
-
-    def _answer(
-        self,
-        embedding: Embedding,
-        xyxy: Float32[np.ndarray, "N 4"],
-        prompts: Mapping[str, np.ndarray],
-        *,
-        fast: bool,
-    ) -> list[Answer]:
-        """Ask once: of each box the one mask that is taken."""
         found = self.segmenter.predict(
             embedding,
             points=prompts.get("points"),
             boxes=prompts.get("boxes"),
             masks=prompts.get("masks"),
             multimask_output=None if self.best else False,
-            fast=fast,
+            fast=self.fast,
         )
         side = max(embedding.input_size)
         axes = [
             Axis(embedding.low_res, side, used, pixels, found.logits.device)
             for used, pixels in zip(embedding.input_size, embedding.size, strict=True)
         ]
-        ious = found.predicted_iou.tolist()
         patches = [Patch.cut(logits, 0.0, *axes) for logits in found.logits]
         extents = [(patch and patch.box()) or NOWHERE for patch in patches]
-        answers = list(map(Answer, found.logits, patches, extents, ious))
-        per_box = len(answers) // len(xyxy)
-        chosen = []
-        for i, box in enumerate(xyxy):
-            own = answers[i * per_box : (i + 1) * per_box]
-            agreement = box_iou(box, np.array([answer.extent for answer in own], np.float32))
-            worth = [answer.predicted_iou * a for answer, a in zip(own, agreement, strict=True)]
-            chosen.append(own[int(np.argmax(worth))])
-        return chosen
+        ious = found.predicted_iou.tolist()
+        per_box = len(patches) // len(boxes)
+        inside = boxes.xyxy - np.array([tile.x0, tile.y0] * 2, np.float32)
+        for i, box in enumerate(inside):
+            own = range(i * per_box, (i + 1) * per_box)
+            agreement = box_iou(box, np.array([extents[j] for j in own], np.float32))
+            j = max(own, key=lambda j: ious[j] * agreement[j - own.start])
+            patch, extent = patches[j], extents[j]
+            window = np.zeros((0, 0), bool)
+            if patch is not None and extent != NOWHERE:
+                window = patch.window(extent).cpu().numpy()
+            yield extent, window, ious[j]
 
     def _prompts(self, tile: Tile, boxes: Boxes, embedding: Embedding) -> dict[str, np.ndarray]:
         """In pixels of the tile."""

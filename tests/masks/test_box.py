@@ -149,8 +149,6 @@ def test_prompts(prompt):
 def test_settings_are_checked_and_named():
     with pytest.raises(ConfigError, match=r"masks.prompt=box: choose one of hbox, rhbox, center"):
         BoxMasks(segmenter=Ellipses(), prompt="box")
-    with pytest.raises(ConfigError, match=r"masks.refine=-1: expected 0 or more"):
-        BoxMasks(segmenter=Ellipses(), refine=-1)
     with pytest.raises(ConfigError, match=r"masks.min_part=0.5: expected a share in \(0, 0.25\]"):
         BoxMasks(segmenter=Ellipses(), min_part=0.5)
     identity = BoxMasks(segmenter=Ellipses(), prompt="center").identity
@@ -179,23 +177,3 @@ def test_the_best_of_four_masks_agrees_with_the_box():
     assert iou(best.counts[0], ellipse(box, (200, 300))) > 0.97
     assert iou(best.counts[1], ellipse((100, 100, 160, 140), (200, 300))) > 0.97
     np.testing.assert_allclose(best.predicted_iou, 0.8)
-
-
-def test_refining_gives_the_logits_back_beside_the_same_boxes():
-    segmenter = Ellipses()
-    boxes = [(10, 20, 60, 50), (200, 100, 280, 190)]
-    found = BoxMasks(segmenter=segmenter, refine=2)(sample(*boxes))
-    first, *others = segmenter.asked
-    assert first[3] is None
-    assert len(others) == 2
-    for _, again, _, masks in others:
-        np.testing.assert_array_equal(again, boxes)
-        scale = 300 / 256
-        for box, mask in zip(boxes, masks, strict=True):
-            y, x = np.nonzero(mask > 0)
-            around = [
-                *(scale * np.array([x.min(), y.min()])),
-                *(scale * np.array([x.max(), y.max()])),
-            ]
-            np.testing.assert_allclose(around, box, atol=2.5)
-    assert iou(found.counts[1], ellipse(boxes[1], (200, 300))) > 0.97

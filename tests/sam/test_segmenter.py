@@ -1,19 +1,15 @@
 """Parity with segment_anything, on real weights and a real image."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
 from segment_anything import SamAutomaticMaskGenerator, SamPredictor
 
 from alps import rle
-from alps.boxes import Annotation, check_boxes
 from alps.errors import ConfigError, PromptError, WeightsNotFound
 from alps.features.sam import SamFeatures
 from alps.images.sample import SampleImages
 from alps.masks.auto import AutoMasks
-from alps.masks.box import BoxMasks
 from alps.sam.build import build_sam, load_sam_state
 from alps.sam.mobile import rename_keys
 from alps.sam.segmenter import Embedding, SamSegmenter, load_segmenter
@@ -290,19 +286,3 @@ def test_mask_prompts_equal_segment_anything(segmenter, plot):
             np.testing.assert_allclose(found.predicted_iou[i], iou[0], atol=1e-4)
     assert found.prompt.tolist() == [0, 1]
     assert found.mask.tolist() == [0, 0]
-
-
-def test_refined_masks_equal_segment_anything(segmenter, plot):
-    """SamPredictor, its answer given back to it."""
-    predictor = SamPredictor(segmenter.model)
-    predictor.set_image(plot.image)
-    boxes = [(60, 50, 110, 90), (250, 150, 340, 260)]
-    rows = [Annotation(f"line {i}", "tree", box) for i, box in enumerate(boxes)]
-    checked, _ = check_boxes(rows, {"tree": 0}, plot.size)
-    found = BoxMasks(segmenter=segmenter, refine=1)(replace(plot, boxes=checked))
-    for counts, box in zip(found.counts, boxes, strict=True):
-        _, _, logits = predictor.predict(box=np.array(box), multimask_output=False)
-        again, _, _ = predictor.predict(
-            box=np.array(box), mask_input=logits, multimask_output=False
-        )
-        assert rle.iou([counts], rle.encode(again), plot.size)[0, 0] > 0.995
