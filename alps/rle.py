@@ -32,7 +32,7 @@ def encode_window(
 
     The cost grows with the window, not with the image.
     """
-    height, width = size
+    height = size[0]
     h, w = window.shape
     # One empty row above and below each column: no run reaches from one column into the next.
     columns = np.zeros((w, h + 2), dtype=bool)
@@ -42,13 +42,31 @@ def encode_window(
     position = (column + x0) * height + row + y0
     # Where the window is as high as the image a run may end where the next begins: join the two.
     same = np.flatnonzero(position[1:] == position[:-1])
-    position = np.delete(position, np.concatenate([same, same + 1]))
-    runs = np.diff(position, prepend=0, append=height * width)
-    if runs[-1] == 0:
-        runs = runs[:-1]
-    return bytes(
-        coco.frPyObjects({"size": [height, width], "counts": runs}, height, width)["counts"]
-    )
+    return _compress(np.delete(position, np.concatenate([same, same + 1])), size)
+
+
+def encode_quad(corners: Float32[np.ndarray, " 8"], size: tuple[int, int]) -> bytes:
+    """Compressed COCO counts of a filled quadrilateral in an image of ``size`` (H, W).
+
+    A pixel is in it where its centre is, by the even-odd rule. pycocotools' own polygons differ at
+    the rim: in 3 of 100 pixels of boxes with sides of 3 to 12.
+
+    Args:
+        corners: x0 y0 … x3 y3, px; they may lie beyond the image.
+        size: of the image.
+    """
+    height, width = size
+    x, y = corners.astype(np.float64).reshape(4, 2).T
+    next_x, next_y = np.roll(x, -1), np.roll(y, -1)
+    first, stop = np.ceil(np.array([x.min(), x.max()]) - 0.5).clip(0, width).astype(np.int64)
+    columns = np.arange(first, stop)
+    center = columns[:, None] + 0.5
+    crossed = (x <= center) != (next_x <= center)  # of each column by each side: two or all four
+    slope = (next_y - y) / np.where(x == next_x, 1, next_x - x)
+    at = np.where(crossed, y + (center - x) * slope, height)
+    rows = np.ceil(at - 0.5).clip(0, height).astype(np.int64)
+    position, times = np.unique(columns[:, None] * height + rows, return_counts=True)
+    return _compress(position[times % 2 == 1], size)  # an edge and another one there undo it
 
 
 def decode(counts: bytes, size: tuple[int, int]) -> Bool[np.ndarray, "H W"]:
@@ -158,3 +176,14 @@ def union(counts: Iterable[bytes], size: tuple[int, int]) -> bytes:
 
 def _objects(counts: Sequence[bytes], size: tuple[int, int]) -> list[dict[str, object]]:
     return [{"size": list(size), "counts": c} for c in counts]
+
+
+def _compress(position: Int64[np.ndarray, " _"], size: tuple[int, int]) -> bytes:
+    """Where runs end, in column-major order, as compressed COCO counts."""
+    height, width = size
+    runs = np.diff(position, prepend=0, append=height * width)
+    if runs[-1] == 0:
+        runs = runs[:-1]
+    return bytes(
+        coco.frPyObjects({"size": [height, width], "counts": runs}, height, width)["counts"]
+    )

@@ -103,3 +103,47 @@ def test_rotated_boxes_are_tight_and_smallest():
     np.testing.assert_allclose([xy[1].min(0), xy[1].max(0)], [[20, 7], [60, 8]], atol=1e-4)
     np.testing.assert_allclose([xy[2].min(0), xy[2].max(0)], [[9, 5], [10, 6]], atol=1e-4)
     assert not found[3].any()
+
+
+def inside(quad, size):
+    """Whether the centre of each pixel lies in it: crossings to its right are odd."""
+    y, x = np.indices(size) + 0.5
+    found = np.zeros(size, bool)
+    corners = quad.reshape(4, 2).astype(np.float64)
+    for (xa, ya), (xb, yb) in zip(corners, np.roll(corners, -1, axis=0), strict=True):
+        if ya != yb:
+            found ^= ((ya <= y) != (yb <= y)) & (x < xa + (y - ya) * (xb - xa) / (yb - ya))
+    return found
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_quadrilateral_is_filled(seed):
+    """Whatever its shape, its direction and where it lies."""
+    rng = np.random.default_rng(seed)
+    size = tuple(int(v) for v in rng.integers(1, 40, 2))
+    for _ in range(20):
+        quad = rng.uniform(-20, 50, 8).astype(np.float32)  # some cross themselves
+        counts = rle.encode_quad(quad, size)
+        mask = rle.decode(counts, size)
+        np.testing.assert_array_equal(mask, inside(quad, size))
+        assert counts == rle.encode(mask[None])[0]
+
+
+@pytest.mark.parametrize(
+    ("box", "pixels"),
+    [
+        ((0, 0, 9, 7), (0, 0, 9, 7)),
+        ((-5, -5, 50, 50), (0, 0, 9, 7)),
+        ((2, 1, 5, 3), (2, 1, 5, 3)),
+        ((2.5, 1.4, 4.5, 3.6), (2, 1, 4, 4)),
+        ((3, 2, 3, 6), (0, 0, 0, 0)),
+        ((20, 0, 30, 7), (0, 0, 0, 0)),
+    ],
+)
+def test_a_horizontal_box_is_filled(box, pixels):
+    expected = np.zeros((7, 9), bool)
+    expected[pixels[1] : pixels[3], pixels[0] : pixels[2]] = True
+    corners = np.array(box, np.float32)[[0, 1, 2, 1, 2, 3, 0, 3]]
+    for turn in range(4):
+        counts = rle.encode_quad(np.roll(corners, 2 * turn), (7, 9))
+        np.testing.assert_array_equal(rle.decode(counts, (7, 9)), expected)
