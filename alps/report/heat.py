@@ -33,14 +33,15 @@ class HeatMap:
 
 
 def heat_maps(census: Census, categories: Sequence[Category]) -> list[HeatMap]:
-    """A map of all masks and those of the largest classes; none where there are no masks."""
-    if not census.masks:
+    """A map of all masks and those of the largest classes; none of masks without a pixel."""
+    if not census.places.any():
         return []
     return [
         HeatMap("all", census.places.sum(axis=0)),
         *(
             HeatMap(categories[c].name, census.places[c], categories[c])
             for c in census.by_size[:CLASSES]
+            if census.places[c].any()
         ),
     ]
 

@@ -138,3 +138,13 @@ def test_maps_are_as_fine_as_their_masks_allow():
     assert "43.8% of the masks lie near a border" in heat.finding(census)
     opaque = heat.shade(np.array([[0.0, 1.0], [2.0, 4.0]]))[..., 3]
     assert opaque.tolist() == [[0, 64], [128, 255]]
+
+
+def test_masks_without_a_pixel_lie_nowhere():
+    """SAM may give an empty mask for a box, for every box of a class, too."""
+    census = Census.of_nothing(2)
+    census.masks, census.class_masks[:] = 5, (3, 2)
+    categories = [Category(i, f"c{i}", (1, 2, 3)) for i in range(2)]
+    assert heat.heat_maps(census, categories) == []
+    census.places[1] = 1
+    assert [m.title for m in heat.heat_maps(census, categories)] == ["all", "c1"]
