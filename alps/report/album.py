@@ -10,6 +10,7 @@ from jaxtyping import Int, UInt8
 
 from alps.errors import ImageError
 from alps.report.census import Candidate, Census, LabelledImage, coverage, labelled_images
+from alps.report.outlines import draw_boxes
 from alps.report.pictures import (
     cut_out,
     data_uri,
@@ -89,7 +90,8 @@ def make_album(
             n_lost += 1
             continue
         if image.record.image_id in whole:
-            shown.append(_show(image, pixels, colors))
+            prompt = census.boxes.prompt if census.boxes else ""
+            shown.append(_show(image, pixels, colors, prompt))
         for i in range(len(image.masks)):
             if (n, i) in wanted:
                 cutouts[n, i] = _cut(image, pixels, i)
@@ -156,17 +158,20 @@ def _show(
     image: LabelledImage,
     pixels: UInt8[np.ndarray, "H W 3"],
     colors: Sequence[tuple[int, int, int]],
+    prompt: str,
 ) -> ShownImage:
     size = picture_size(image.masks.size)
     picture = shrink(pixels, size)
     labelled = image.category_id >= 0
     top = top_masks(image.masks[labelled], size)
     category_id = image.category_id[labelled]
+    drawn = draw_masks(picture, top_masks(image.masks, size))
+    draw_boxes(drawn, image.masks, prompt)
     return ShownImage(
         status=image.status,
         coverage=coverage(image.status),
         image=data_uri(picture, PICTURE_BYTES),
-        masks=data_uri(draw_masks(picture, top_masks(image.masks, size)), PICTURE_BYTES),
+        masks=data_uri(drawn, PICTURE_BYTES),
         classes=data_uri(draw_classes(top, category_id, colors), PICTURE_BYTES, flat=True)
         if colors
         else None,

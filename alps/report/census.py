@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int, Int64
 
 from alps.images.labels import read_labels
+from alps.report.boxes import BoxCensus
 from alps.store import ImageStatus, LabelStore
 from alps.types import ImageRecord, Masks
 
@@ -61,6 +62,7 @@ class Census:
     # Where masks lie, by class: each is 1 in sum, spread evenly over its box. The last plane is of
     # those without a class. 8 kB a class.
     places: Float64[np.ndarray, "K+1 G G"]
+    boxes: BoxCensus | None = None  # None: no mask was prompted with a box
     images: Counter[str] = field(default_factory=Counter)  # by status
     masks_per_image: Counter[int] = field(default_factory=Counter)  # empty images included
     classes_per_image: Counter[int] = field(default_factory=Counter)  # of masks; the same images
@@ -127,12 +129,15 @@ def labelled_images(store: LabelStore, shard: int) -> Iterator[LabelledImage]:
 def take_census(store: LabelStore) -> Census:
     """Count a whole store in one pass."""
     census = Census.of_nothing(store.info.num_classes)
+    boxes = BoxCensus.of(store)
     place, stride = 0, 1
     for shard in range(len(store.plan)):
-        for status in store.images(shard):
+        for record, status in zip(store.plan[shard], store.images(shard), strict=True):
             _count_status(census, status)
+            boxes.count_dropped(record, status)
         for image in labelled_images(store, shard):
             _count_masks(census, image)
+            boxes.count(image.record, image.masks, image.category_id)
             if is_labelled(store):
                 _count_pixels(census, store, image.record)
             if not len(image.masks):
@@ -143,6 +148,8 @@ def take_census(store: LabelStore) -> Census:
             if len(census.pool) == 2 * POOL:
                 census.pool, stride = census.pool[::2], 2 * stride
             place += 1
+    boxes.tracks.close()
+    census.boxes = boxes or None
     with np.errstate(invalid="ignore"):
         census.class_distance /= census.class_masks
     return census

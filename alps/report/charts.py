@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +18,8 @@ from alps.types import Category
 
 COUNT_BARS = 24  # at most, for masks per image
 CLASS_BARS = 200  # at most, for class sizes
+UNEVEN = 100  # times the smallest class that the largest of boxes may be on an even scale
+BELOW_ONE = math.log10(2)  # decades below 1 on a logarithmic scale, so that 1 has a height
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +91,7 @@ def mask_sizes(census: Census) -> BarChart:
     first, last = (used[0], used[-1]) if len(used) else (16, 27)
     start, stop = first // 4 * 4, last // 4 * 4 + 4  # whole decades: a tick at both ends
     edges = AREA_EDGES[start : stop + 1].tolist()
-    return _bars(
+    return bar_chart(
         census.areas[start:stop],
         [f"masks of {percent(a)} to {percent(b)}" for a, b in itertools.pairwise(edges)],
         ticks=[(float(i), percent(edges[i])) for i in range(0, len(edges), 4)],
@@ -111,7 +114,7 @@ def per_image(counted: Counter[int], what: str) -> BarChart:
     ends = [f" to {count(n + width - 1)}" if width > 1 else "" for n in range(0, most + 1, width)]
     # A bar that stands for one number has its tick in the middle.
     shift, stop = (0.5, most + 1) if width == 1 else (0.0, len(counts) * width + 1)
-    return _bars(
+    return bar_chart(
         counts,
         [f"images with {count(i * width)}{end} {what}" for i, end in enumerate(ends)],
         ticks=[(n / width + shift, count(n)) for n in range(0, stop, round_step(stop / 6))],
@@ -123,12 +126,15 @@ def per_image(counted: Counter[int], what: str) -> BarChart:
 
 
 def class_sizes(census: Census, categories: Sequence[Category]) -> list[BarChart]:
-    """Masks and pixels of each class in its colour, in one order: most masks first."""
+    """Masks and pixels of each class in its colour, in one order: most masks first.
+
+    Of boxes that people annotated the scale is logarithmic where the classes are very uneven.
+    """
     order = np.lexsort((-census.class_pixels, -census.class_masks))
     order = order[(census.class_masks + census.class_pixels)[order] > 0]
     return [
-        _class_sizes(census.class_masks, "masks", order, categories),
-        _class_sizes(census.class_pixels, "pixels", order, categories),
+        _class_sizes(sizes, unit, order, categories, log=_is_uneven(sizes) and bool(census.boxes))
+        for sizes, unit in ((census.class_masks, "masks"), (census.class_pixels, "pixels"))
     ]
 
 
@@ -137,7 +143,7 @@ def coverages(census: Census) -> BarChart:
     images = max(int(census.coverages.sum()), 1)
     half = len(census.coverages) // 2
     edges = COVERAGE_EDGES.tolist()
-    return _bars(
+    return bar_chart(
         census.coverages,
         [f"images of {percent(a)} to {percent(b)}" for a, b in itertools.pairwise(edges)],
         ticks=[(i * len(census.coverages) / 5, percent(i / 5)) for i in range(6)],
@@ -173,13 +179,15 @@ def _class_sizes(
     unit: str,
     order: Int64[np.ndarray, " _"],
     categories: Sequence[Category],
+    *,
+    log: bool,
 ) -> BarChart:
     total = int(sizes.sum())
     half = int(np.searchsorted(np.cumsum(np.sort(sizes)[::-1]), total / 2)) + 1
     shown = order[:CLASS_BARS]
     few = "" if len(shown) == len(order) else f", {len(shown)} of {count(len(order))}"
     step = round_step(len(shown) / 6)
-    return _bars(
+    return bar_chart(
         sizes[shown],
         [f"{unit} of {categories[c].name}" for c in shown],
         ticks=[(n - 0.5, count(n)) for n in range(step, len(shown) + 1, step)],
@@ -192,25 +200,32 @@ def _class_sizes(
         x_label=f"classes, those with most masks first{few}",
         y_label=unit,
         classes=[categories[c] for c in shown],
+        log=log,
     )
 
 
-def _bars(
+def _is_uneven(sizes: Int64[np.ndarray, " K"]) -> bool:
+    """Whether the smallest class could not be seen beside the largest."""
+    held = sizes[sizes > 0]
+    return len(held) > 0 and bool(held.max() > UNEVEN * held.min())
+
+
+def bar_chart(
     counts: Int[np.ndarray, " N"],
     stands_for: Sequence[str],
     *,
     ticks: Sequence[tuple[float, str]],
     classes: Sequence[Category] | None = None,
+    log: bool = False,
+    y_label: str,
     **texts: Any,
 ) -> BarChart:
     """Scale ``counts``, and ``ticks`` given in bars from the left, to the plot."""
-    most = int(counts.max(initial=0))
-    step = round_step(most / 5)
-    top = max(-(-most // step), 1) * step
+    heights, y_ticks = _logarithmic(counts) if log else _even(counts)
     n = max(len(counts), 1)
     bars = [
-        Bar(i, int(c) / top, f"{count(int(c))} {text}")
-        for i, (c, text) in enumerate(zip(counts, stands_for, strict=True))
+        Bar(i, height, f"{count(int(c))} {text}")
+        for i, (c, height, text) in enumerate(zip(counts, heights, stands_for, strict=True))
     ]
     if classes is not None:
         bars = [
@@ -220,6 +235,26 @@ def _bars(
     return BarChart(
         bars=bars,
         x_ticks=[(place / n, text) for place, text in ticks],
-        y_ticks=[(level / top, short(level)) for level in range(0, top + 1, step)],
+        y_ticks=y_ticks,
+        y_label=f"{y_label}, log scale" if log else y_label,
         **texts,
     )
+
+
+def _even(counts: Int[np.ndarray, " N"]) -> tuple[list[float], list[tuple[float, str]]]:
+    """Heights of bars, and ticks beside them."""
+    most = int(counts.max(initial=0))
+    step = round_step(most / 5)
+    top = max(-(-most // step), 1) * step
+    ticks = [(level / top, short(level)) for level in range(0, top + 1, step)]
+    return [int(c) / top for c in counts], ticks
+
+
+def _logarithmic(counts: Int[np.ndarray, " N"]) -> tuple[list[float], list[tuple[float, str]]]:
+    """The same; the axis stands for nothing, and 1 is a little above it."""
+    decades = math.ceil(math.log10(max(int(counts.max(initial=0)), 10)))
+    whole = decades + BELOW_ONE
+    heights = [(math.log10(c) + BELOW_ONE) / whole if c else 0.0 for c in counts.tolist()]
+    step = -(-decades // 5)
+    levels = range(0, decades + 1, step)
+    return heights, [(0.0, ""), *(((d + BELOW_ONE) / whole, short(10**d)) for d in levels)]

@@ -12,6 +12,7 @@ import numpy as np
 
 from alps.report import charts, heat
 from alps.report.album import make_album
+from alps.report.box_figures import box_section
 from alps.report.census import SKIPPED, Census, coverage, is_labelled, take_census
 from alps.report.charts import distributions
 from alps.report.figures import count, decimal, percent
@@ -62,6 +63,7 @@ def write_report(
         band=band(census, categories),
         classes=classes(census, categories),
         charts=[c for group in distributions(census, categories).values() for c in group],
+        boxes=box_section(census.boxes, categories) if census.boxes else None,
         maps=[(m, data_uri(heat.shade(heat.coarsen(m.cells)), MAP_BYTES, flat=True)) for m in maps],
         border=heat.finding(census) if maps else "",
         skipped=skipped(census, [str(image_set.root), str(store.root), str(store.root.resolve())]),

@@ -9,11 +9,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from alps.instances import SIZES
+from alps.report.box_figures import box_charts, object_rows
+from alps.report.boxes import IOU_EDGES, SIZE_EDGES, BoxCensus
 from alps.report.census import AREA_EDGES, COVERAGE_EDGES, GRID, Census, is_labelled
 from alps.report.charts import distributions
 from alps.report.heat import HeatMap, heat_maps
+from alps.report.tracks import COV_EDGES
 from alps.store import LabelStore
 from alps.types import Category
+
+MEANS = ("mean_pixels", "mean_iou")  # of a mask; of it and the box that SAM was asked with
 
 #: Names of the columns, and the rows below them.
 Table = tuple[tuple[str, ...], list[tuple[object, ...]]]
@@ -30,9 +36,10 @@ def write_statistics(store: LabelStore, census: Census) -> None:
     from alps.report import plots  # matplotlib takes a second
 
     categories = store.categories() if is_labelled(store) else []
-    pictures = {
-        name: plots.draw_bars(charts) for name, charts in distributions(census, categories).items()
-    }
+    charts = distributions(census, categories)
+    if census.boxes:
+        charts |= box_charts(census.boxes)
+    pictures = {name: plots.draw_bars(group) for name, group in charts.items()}
     if maps := heat_maps(census, categories):
         pictures["heat_map"] = plots.draw_maps(maps)
     for name, picture in pictures.items():
@@ -58,6 +65,8 @@ def tables(census: Census, categories: Sequence[Category]) -> dict[str, Table]:
     }
     if maps := heat_maps(census, categories):
         found["heat_map"] = _heat(maps)
+    if census.boxes:
+        found |= box_tables(census.boxes, categories)
     if not categories:
         return found
     far = [float(d) if np.isfinite(d) else None for d in census.class_distance]
@@ -73,6 +82,55 @@ def tables(census: Census, categories: Sequence[Category]) -> dict[str, Table]:
     return found
 
 
+def box_tables(boxes: BoxCensus, categories: Sequence[Category]) -> dict[str, Table]:
+    """Of masks that were prompted with boxes."""
+    splits, tracks = boxes.splits, boxes.tracks
+    found: dict[str, Table] = {
+        "boxes": (
+            ("split", "objects", *SIZES, "ignored", "empty_masks", "dropped"),
+            [
+                (split, int(o.sizes.sum()), *o.sizes.sum(0).tolist(), o.ignored, o.blank, o.dropped)
+                for split, o in splits.items()
+            ],
+        ),
+        "objects": (
+            ("split", "category_id", "name", "objects", *SIZES, "pixels", *MEANS),
+            [
+                (
+                    r.split,
+                    r.category_id,
+                    r.name,
+                    r.objects,
+                    *r.sizes,
+                    r.pixels,
+                    r.mean_pixels,
+                    r.iou,
+                )
+                for r in object_rows(boxes, categories)
+            ],
+        ),
+        "object_sizes": (
+            ("pixels_from", "pixels_to", *splits),
+            _histogram(SIZE_EDGES, *(objects.areas for objects in splits.values())),
+        ),
+        "box_iou": (
+            ("iou_from", "iou_to", "prompt", "rotated_box"),
+            _histogram(IOU_EDGES, boxes.prompt_iou, boxes.rotated_iou),
+        ),
+    }
+    if boxes.most_dropped:
+        found["dropped"] = (
+            ("image_id", "dropped"),
+            [(status.image_id, status.dropped) for status in boxes.most_dropped],
+        )
+    if tracks.tracks:
+        # A run above 1, and one that has no coefficient.
+        rest = [(1, None, tracks.above), (None, None, tracks.without)]
+        table = [*_histogram(COV_EDGES, tracks.covs), *rest]
+        found["track_cov"] = (("cov_from", "cov_to", "runs"), table)
+    return found
+
+
 def to_csv(table: Table) -> bytes:
     """RFC 4180 in UTF-8; floats to six digits, None as nothing."""
     header, rows = table
@@ -83,9 +141,13 @@ def to_csv(table: Table) -> bytes:
     return text.getvalue().encode()
 
 
-def _histogram(edges: np.ndarray, counts: np.ndarray) -> list[tuple[object, ...]]:
-    bounds = itertools.pairwise(edges.tolist())
-    return [(a, b, n) for (a, b), n in zip(bounds, counts.tolist(), strict=True)]
+def _histogram(edges: np.ndarray, *counts: np.ndarray) -> list[tuple[object, ...]]:
+    """A row per bin: its bounds and what each of ``counts`` has in it."""
+    columns = zip(*(column.tolist() for column in counts), strict=True)
+    return [
+        (*bounds, *row)
+        for bounds, row in zip(itertools.pairwise(edges.tolist()), columns, strict=True)
+    ]
 
 
 def _heat(maps: Sequence[HeatMap]) -> Table:

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from alps import rle
+from alps.boxes import Annotation, check_boxes
 from alps.errors import ImageError
 from alps.paint import covered, ignore_index_for, paint
 from alps.palette import distinct_colors, index_png
@@ -102,3 +104,70 @@ def write_labels(store, shard, category_id, distance=None):
 def some_scenes(n=7, size=(20, 30), masks=4):
     rng = np.random.default_rng(0)
     return {f"part{i % 2}/scene_{i:02d}": draw(rng, size, masks) for i in range(n)}
+
+
+def draw_boxed(rng, size, n, *, track=False, rotated=True):
+    """Masks of ``n`` boxes, every other one rotated, some of them ignored, some masks empty."""
+    annotations, masks = [], np.zeros((n, *size), bool)
+    for i in range(n):
+        center = rng.uniform(8, np.array(size[::-1]) - 8)
+        half, angle = rng.uniform(2, 12, 2), rng.uniform(0, np.pi) * (i % 2) * rotated
+        corners = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)]) * half
+        turn = [[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]
+        quad = (corners @ turn + center).ravel().tolist()
+        ignore, name = bool(rng.random() < 0.2), f"thing_{rng.integers(0, 3)}"
+        annotations.append(
+            Annotation(str(i), name, quad, ignore=ignore, track_id=i if track else None)
+        )
+        y, x = np.indices(size)
+        masks[i] = np.hypot(x + 0.5 - center[0], y + 0.5 - center[1]) < rng.choice([0, 5, 9, 40])
+    boxes, problems = check_boxes(annotations, {f"thing_{i}": i for i in range(3)}, size)
+    assert not problems
+    return Masks.from_counts(rle.encode(masks), size, boxes=boxes)
+
+
+def make_boxed_store(
+    root, images, *, dropped=(), prompt="hbox", k=3, labelled=True, shard_size=2, boxed=True
+):
+    """As `recipe=samrs` leaves it; ``images`` are pairs of a record and its masks (None: failed).
+
+    Without ``boxed`` the same masks and classes, but no box.
+    """
+    dropped = dict(dropped)
+    identities = {"masks": {"source": "BoxMasks", "prompt": prompt}}
+    if labelled:
+        identities["assign"] = {"assigner": "category"}
+    store = prepare(
+        root,
+        name="tiny_seg",
+        images={"root": Scenes.root},
+        records=[record for record, _ in images],
+        identities=identities,
+        num_classes=k if labelled else 0,
+        ignore_index=ignore_index_for(k),
+        versions={"alps": "0.1.0"},
+        shard_size=shard_size,
+    )
+    all_masks = {record.image_id: masks for record, masks in images}
+    for shard, records in enumerate(store.plan):
+        statuses, masks, ids = [], {}, []
+        for i in (record.image_id for record in records):
+            if (m := all_masks[i]) is None:
+                statuses.append(ImageStatus(i, "failed", "broken", 0, 0, 0, 0))
+                continue
+            if len(m):
+                ids.append(np.where(m.boxes.ignore, -1, m.boxes.category_id))
+            masks[i] = m if boxed else Masks.from_counts(m.counts, m.size)
+            status = "ok" if len(m) else "empty"
+            n = dropped.get(i, 0)
+            statuses.append(ImageStatus(i, status, None, *m.size, len(m), covered(m), n))
+        store.write_masks(shard, statuses, masks)
+        if labelled:
+            write_labels(store, shard, np.concatenate([*ids, []]).astype(np.int32))
+    if labelled:
+        colors = distinct_colors(k)
+        store.write_categories([Category(i, f"thing_{i}", colors[i]) for i in range(k)])
+    rng = np.random.default_rng(0)
+    return store, Scenes(
+        {i: rng.integers(0, 255, (*m.size, 3), np.uint8) for i, m in all_masks.items() if m}
+    )
