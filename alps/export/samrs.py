@@ -17,20 +17,10 @@ from alps.errors import ConfigError
 from alps.export.instances import Instances, Tally, read_instances
 from alps.export.rows import segmentation
 from alps.images.labels import read_labels
+from alps.images.samrs_labels import COLORS
 from alps.store import LabelStore
 from alps.types import Category
 
-#: SAMRS's colour of each pixel value; 255, unlabelled, is white.
-COLORS = (
-    *((0, 127, 255), (0, 63, 0), (0, 127, 63), (0, 63, 255), (0, 0, 127)),
-    *((0, 127, 127), (0, 0, 63), (0, 63, 127), (0, 63, 191), (0, 191, 127)),
-    *((0, 127, 191), (0, 63, 63), (0, 100, 155), (0, 0, 255), (0, 0, 191)),
-    *((64, 191, 127), (64, 0, 191), (128, 63, 63), (128, 0, 63), (191, 63, 0)),
-    *((255, 127, 0), (63, 0, 0), (127, 63, 0), (63, 255, 0), (0, 127, 0)),
-    *((127, 127, 0), (63, 0, 63), (63, 127, 0), (63, 191, 0), (191, 127, 0)),
-    *((127, 191, 0), (63, 63, 0), (100, 155, 0), (0, 255, 0), (0, 191, 0)),
-    *((191, 127, 64), (0, 191, 64)),
-)
 #: What Python 3.8, which SAMRS was made with, writes; fixed, so that ours ends with the same bytes.
 PROTOCOL = 4
 #: Prompts made of the corners of rotated boxes.

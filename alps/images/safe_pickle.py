@@ -1,0 +1,177 @@
+"""Pickles of plain values: read without running anything that a file names.
+
+A pickle is a program. It may call whatever it can import, so `pickle.load` of a file from elsewhere
+is to run its author's code. Here an import is answered with an object of ours, or not at all: of
+NumPy's arrays and scalars only the description is read, and the values are made of it by
+`numpy.frombuffer`. Nothing of NumPy is imported or called by the file, hence it does not matter
+which version of it wrote the file either.
+
+The names and arguments are those of ``ndarray.__reduce__``, ``dtype.__reduce__`` and
+``generic.__reduce__`` (numpy/_core/src/multiarray), of ``numpy._core.numeric._frombuffer``
+(protocol 5), and of ``bytes`` under the protocols 0 to 2 (Lib/pickle.py, save_bytes).
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import pickletools
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from alps.errors import ImageError
+
+#: Kinds and sizes of numbers that an array may hold.
+NUMBER = re.compile(r"[<>=|]?(b1|[iu][1248]|f[248])")
+
+
+class _Refused(Exception):
+    """The file asks for what it shall not have."""
+
+
+class _Name:
+    """What a name in the file stands for: it can be called, and nothing else."""
+
+    __slots__ = ("_call",)
+
+    def __init__(self, call: Callable[..., Any]) -> None:
+        self._call = call
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self._call(*arguments)
+
+    def __setstate__(self, state: object) -> None:
+        raise _Refused("it would change a function")
+
+
+class _Dtype:
+    """A type of numbers; its state brings the order of the bytes."""
+
+    __slots__ = ("_code",)
+
+    def __init__(self, code: object, *_: object) -> None:
+        if not isinstance(code, str) or not NUMBER.fullmatch(code):
+            raise _Refused(f"it holds an array of {str(code)[:20]!r}, expected plain numbers")
+        self._code = code.lstrip("<>=|")
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        _version, order, *rest = state
+        if order not in ("<", ">", "=", "|") or any(part is not None for part in rest[:3]):
+            raise _Refused("it holds an array with fields, expected plain numbers")
+        self._code = order.replace("|", "") + self._code
+
+    def values(self, raw: object) -> np.ndarray:
+        """Numbers out of their bytes."""
+        if not isinstance(raw, (bytes, bytearray)):
+            raise _Refused("it holds an array of objects, expected plain numbers")
+        return np.frombuffer(bytes(raw), np.dtype(self._code))
+
+
+class _Array:
+    """An array; its state brings shape, type and bytes."""
+
+    __slots__ = ("values",)
+
+    def __init__(self, *_: object) -> None:
+        self.values: np.ndarray | None = None
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        _version, shape, dtype, fortran, raw = state
+        self.values = dtype.values(raw).reshape(shape, order="F" if fortran else "C")
+
+
+def _from_buffer(raw: object, dtype: _Dtype, shape: Any, order: Any) -> _Array:
+    array = _Array()
+    array.values = dtype.values(raw).reshape(shape, order=order)
+    return array
+
+
+def _scalar(dtype: _Dtype, raw: object) -> Any:
+    return dtype.values(raw)[0].item()
+
+
+def _encode(text: str, encoding: str) -> bytes:
+    if encoding != "latin1":
+        raise _Refused(f"it encodes text as {encoding!r}")
+    return text.encode("latin1")
+
+
+def _refuse_call(*_: object) -> None:
+    raise _Refused("it would call numpy.ndarray")
+
+
+_NAMES: Mapping[tuple[str, str], Callable[..., Any]] = {
+    ("numpy", "ndarray"): _refuse_call,  # an argument of _reconstruct, of which only that is used
+    ("numpy", "dtype"): _Dtype,
+    ("_codecs", "encode"): _encode,
+    ("builtins", "bytes"): lambda: b"",
+    ("__builtin__", "bytes"): lambda: b"",  # Python 2's name, which the protocols 0 to 2 use
+    **{
+        (f"numpy.{core}.{module}", name): call
+        for core in ("core", "_core")  # before NumPy 2, and since
+        for module, name, call in (
+            ("multiarray", "_reconstruct", _Array),
+            ("multiarray", "scalar", _scalar),
+            ("numeric", "_frombuffer", _from_buffer),
+        )
+    },
+}
+
+
+class _Plain(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in _NAMES:
+            raise _Refused(f"it would call {module}.{name}")
+        return _Name(_NAMES[module, name])
+
+
+def load_plain(path: Path) -> Any:
+    """Read a pickle of dicts, lists, tuples, text, numbers, bytes and NumPy's arrays of numbers.
+
+    NumPy's scalars come as Python's numbers.
+
+    Raises:
+        ImageError: the file cannot be read, or asks for anything else.
+    """
+    try:
+        data = path.read_bytes()
+        _check_memo(data)
+        return _finish(_Plain(io.BytesIO(data)).load(), {})
+    except _Refused as error:
+        raise ImageError(
+            f"{path} is refused: {error}; such a file could run any program, and what is expected "
+            "here are lists, numbers and text; get it from its authors"
+        ) from error
+    except Exception as error:  # a damaged pickle raises anything
+        raise ImageError(f"cannot read {path}: {str(error) or type(error).__name__}") from error
+
+
+def _check_memo(data: bytes) -> None:
+    """A few bytes can number a value in billions, and a place is kept for each of these."""
+    puts = (a for o, a, _ in pickletools.genops(data) if o.name in ("PUT", "LONG_BINPUT"))
+    if highest := max(
+        (place for place in puts if place is not None and place > len(data)), default=0
+    ):
+        raise _Refused(f"it numbers a value {highest} in {len(data)} bytes")
+
+
+def _finish(value: Any, done: dict[int, Any]) -> Any:
+    """Arrays in place of their descriptions; what occurs twice is done once."""
+    if id(value) in done:
+        return done[id(value)]
+    if isinstance(value, _Array):
+        result: Any = value.values
+    elif isinstance(value, (list, tuple)):
+        result = type(value)(_finish(item, done) for item in value)
+    elif isinstance(value, dict):
+        result = {_finish(key, done): _finish(item, done) for key, item in value.items()}
+    elif value is None or isinstance(value, (str, int, float, bytes)):
+        result = value
+    else:
+        raise _Refused(f"it holds a {type(value).__name__.lstrip('_').lower()}")
+    done[id(value)] = result
+    return result

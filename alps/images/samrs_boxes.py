@@ -1,0 +1,155 @@
+"""The objects of SAMRS: each with its box, its category and its own mask (arXiv 2305.02034).
+
+``ins/<image>.pkl`` is a pickled list with a dict per object, as ViTAE-Transformer/SAMRS writes it
+(Generate Dataset/main_sam_hbox_semantic.py and main_sam_rhbox_semantic.py)::
+
+    {"mask": {"size": [1024, 1024], "counts": "cRYf07fo…"}, "category": "small-vehicle",
+     "label": 9, "size": 159, "bbox": array([714., 76., 726., 95.])}
+
+``mask`` is COCO's run-length code. FAST has, instead of ``bbox``, ``rhbox`` and the corners
+``rbox`` (4, 2). The files are read by `alps.images.safe_pickle`, which runs nothing.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from alps import rle
+from alps.boxes import Annotation, Boxes, check_boxes
+from alps.errors import ImageError, LabelError
+from alps.images.read import read_image
+from alps.images.safe_pickle import load_plain
+from alps.images.samrs_labels import (
+    CLASSES,
+    check_subset,
+    label_path,
+    list_labelled,
+    subset_categories,
+)
+from alps.types import Category, ImageRecord, Masks, Sample
+
+
+class SamrsBoxes:
+    """The images of one subset that have a file in ``ins/``, and what it says.
+
+    Prompts can be compared on it with the masks that SAMRS's authors got.
+
+    Args:
+        root: folder that holds the subset.
+        subset: sota, sior or fast.
+        name: what the image set is called. None: as the subset, with _boxes.
+
+    Raises:
+        ConfigError: there is no such subset.
+    """
+
+    def __init__(self, *, root: str, subset: str, name: str | None = None) -> None:
+        check_subset(subset)
+        self.root = root
+        self.subset = subset
+        self.name = name or f"{subset}_boxes"
+
+    def records(self) -> list[ImageRecord]:
+        """All images with objects.
+
+        Raises:
+            DatasetNotFound: there are no images, or none with objects.
+        """
+        records = list_labelled(self.root, self.subset, "ins", ".pkl")
+        return [replace(r, annotations=_digest(self._path(r))) for r in records]
+
+    def read(self, record: ImageRecord) -> Sample:
+        """Image and boxes; raises `ImageError` when one of the files cannot be used."""
+        image = read_image(Path(self.root, record.file_name))
+        path = self._path(record)
+        rows = read_rows(path)
+        annotations = [_annotation(i, row) for i, row in enumerate(rows)]
+        ids = {name: i for i, name in enumerate(CLASSES[self.subset])}
+        boxes, dropped = check_boxes(annotations, ids, (image.shape[0], image.shape[1]))
+        lines = tuple(f"{path.name} {line}" for line in dropped)
+        return Sample(record.image_id, image, boxes, lines)
+
+    def categories(self) -> list[Category]:
+        """The classes; the id is the pixel value."""
+        return subset_categories(self.subset)
+
+    def read_instances(self, record: ImageRecord, boxes: Boxes, size: tuple[int, int]) -> Masks:
+        """SAMRS's own mask of each box of an image.
+
+        Args:
+            record: the image.
+            boxes: some of those that `read` gave.
+            size: (H, W) of the image.
+
+        Raises:
+            ImageError: the file cannot be used.
+            LabelError: an object has no mask of this image.
+        """
+        path = self._path(record)
+        rows = read_rows(path)
+        counts = [_counts(rows[i], size, f"{path}: object {i}") for i in boxes.object_id]
+        return Masks.from_counts(counts, size, boxes=boxes)
+
+    def _path(self, record: ImageRecord) -> Path:
+        return label_path(self.root, record, "ins", ".pkl")
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The objects of a file; raises `ImageError` when it cannot be used."""
+    rows = load_plain(path)
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise ImageError(
+            f"{path} holds a {type(rows).__name__}, expected a list with a dict per object; get it "
+            "as it was published"
+        )
+    return rows
+
+
+def _annotation(i: int, row: dict[str, Any]) -> Annotation:
+    box = row.get("bbox", row.get("rhbox", ()))
+    quad = row.get("rbox")
+    return Annotation(
+        f"object {i}",
+        str(row.get("category")),
+        _numbers(box),
+        quad=None if quad is None else _numbers(quad),
+    )
+
+
+def _numbers(values: Any) -> list[float]:
+    """What a row says of a box, NaN where it is no number."""
+    try:
+        found = np.asarray(values, np.float64).ravel().tolist()
+    except (TypeError, ValueError):
+        found = [float("nan")] * 4
+    return list(found)
+
+
+def _counts(row: dict[str, Any], size: tuple[int, int], where: str) -> bytes:
+    """The run-length code of a mask, if it is one of an image of ``size`` (H, W)."""
+    mask = row.get("mask")
+    try:
+        height, width = mask["size"]  # type: ignore[index]  # what is no dict is refused below
+        counts = bytes(mask["counts"], "ascii")  # type: ignore[index]  # the same
+        runs = rle.runs(counts)
+        fits = (height, width) == size and (runs >= 0).all() and runs.sum() == height * width
+    except (TypeError, ValueError, KeyError, IndexError, UnicodeError):
+        fits = False
+    if not fits:
+        raise LabelError(
+            f"{where} has no mask of {size[0]} x {size[1]} pixels, expected COCO's run-length code "
+            "of its image; get the file as it was published"
+        )
+    return counts
+
+
+def _digest(path: Path) -> str:
+    try:
+        return f"{zlib.crc32(path.read_bytes()):08x}"
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"  # reading the image will say so, too
