@@ -26,7 +26,7 @@ CONF = Path(__file__).resolve().with_name("conf")
 UNLABELLED = (
     *("folder", "sample", "samrs"),
     *("bovtext", "coco", "dior", "dota", "dstext", "fair1m", "hrsc2016"),
-    *("icdar2015_video", "table", "video", "voc"),
+    *("icdar2015_video", "nifti", "samrs_boxes", "table", "video", "voc"),
 )
 
 

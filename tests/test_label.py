@@ -23,11 +23,11 @@ from tests.programs import ROOT, label
     [
         (
             [],
-            r"label.py needs a dataset: \+dataset=bovtext\|coco\|.*\|folder_pair\|.*\|samrs",
+            r"label.py needs a dataset: \+dataset=atlas2023\|.*\|folder_pair\|.*\|samrs",
         ),
         (["+dataset=nosuch"], r"Could not find 'dataset/nosuch' .* folder .*sample samrs"),
         (["+dataset=[folder,samrs]"], "label.py takes one dataset a run"),
-        (["+dataset=samrs_pl"], r"dataset=samrs_pl is a label store: .*, \+dataset=bovtext\|"),
+        (["+dataset=samrs_pl"], r"dataset=samrs_pl is a label store: .*, \+dataset=atlas2023\|"),
         (["+dataset=isaid_pl"], "dataset=isaid_pl is a label store: label.py makes them"),
         (["+dataset=store"], "dataset=store is a label store: .* train.py learns from them"),
         (["+dataset=folder_pair"], r"dataset.root=... must be given"),
@@ -184,7 +184,7 @@ def yaml_choices():
 def test_every_yaml_composes_and_instantiates(group, choice, tmp_path):
     boxed = choice in ("category", "samrs", "samtext")
     dataset = [] if group == "dataset" else [f"+dataset={'dota' if boxed else 'sample'}"]
-    rooted = ("coco", "folder", "folder_pair", "store", "table", "video")
+    rooted = ("coco", "folder", "folder_pair", "nifti", "store", "table", "video")
     root = [f"dataset.root={tmp_path}"] if choice in rooted else []
     own = [*root, "dataset.name=x"] if choice == "folder" else root
     if choice == "stored":

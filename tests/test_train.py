@@ -79,7 +79,7 @@ def finetune(root, *more):
         (["stage=pretrain", "dataset=[potsdam,isaid]"], "one dataset a run"),
         (["stage=pretrain", "dataset=sample"], r"no labels .*label.py \+dataset=sample"),
         (["stage=pretrain"], r"no label store .*make it with `python label.py \+dataset=samrs`"),
-        (["stage=finetune", "init=null"], r"needs a dataset: dataset=folder_pair\|isaid"),
+        (["stage=finetune", "init=null"], r"needs a dataset: dataset=atlas2023\|fast\|folder_pair"),
         (["stage=finetune", "dataset=potsdam"], "needs init=null .*, init=imagenet or init=FILE"),
         (["stage=finetune", "dataset=potsdam", "init=null"], r"data/potsdam.*top_potsdam"),
         (["stage=test"], r"ckpt=\.\.\. must be given"),

@@ -1,4 +1,4 @@
-"""Frames by their number: of a video file through PyAV, or of a folder of images."""
+"""Frames by their number: of a video file through PyAV, of a folder of images, of a volume."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from alps.errors import ImageError, MissingPackage
+from alps.images.nifti import is_volume, read_slice
 from alps.images.read import SUFFIXES, read_image
 from alps.types import ImageRecord
 
@@ -25,15 +26,17 @@ OPEN = 4
 
 
 def read_frame(root: str | Path, record: ImageRecord) -> UInt8[np.ndarray, "H W 3"]:
-    """The image of a record: the frame with its number, where its file is a video.
+    """The image of a record: the frame or slice with its number, if it is of a video or volume.
 
     Frames are read fastest in order, for the decoder of a video stays open and goes on from there.
 
     Raises:
         ImageError: the file cannot be read, or has no such frame.
-        MissingPackage: it is a video and PyAV is not installed.
+        MissingPackage: it is a video and PyAV is not installed, or a volume and nibabel is not.
     """
     path = Path(root, record.file_name)
+    if record.frame_index is not None and is_volume(path):
+        return read_slice(path, record.frame_index)
     if record.frame_index is None or path.suffix.lower() in SUFFIXES:
         return read_image(path)
     if not path.is_dir():
