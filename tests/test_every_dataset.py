@@ -1,0 +1,175 @@
+"""Every dataset of conf/: made as it is published, labelled, learnt from."""
+
+import logging
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+
+from alps.assign.baselines import Binary
+from alps.encoders import Encoder
+from alps.engine.local import LocalEngine
+from alps.images.sample import FILES
+from alps.images.stored import StoredLabels
+from alps.labelling import label
+from alps.models.heads.fpn import FPN
+from alps.models.segmentation import SegmentationModel
+from alps.training.data import SegmentationData
+from alps.training.losses import CrossEntropy
+from alps.training.optim import Optim
+from alps.training.sliding import SlidingWindow
+from alps.training.task import SegmentationTask
+from alps.types import LabelledSet, Masks
+from tests import factories, ground_truth
+from tests.programs import ROOT
+from tests.training.tiny_runs import tiny_trainer
+from tests.videos import create_video
+from train import UNLABELLED
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*LeafSpec",  # Lightning on torch 2.15
+    "ignore:.*does not have many workers",
+)
+
+
+def create_sample(root):
+    for seed, name in enumerate(("LICENSE", *FILES)):
+        if name.endswith(".png"):
+            factories.create_image(root / name, seed=seed)
+        else:
+            (root / name).touch()
+
+
+def create_table(root):
+    factories.create_images(root / "images", 2)
+    (root / "boxes.csv").write_text("image,x0,y0,x1,y1\nimage_0,5,5,30,30\n")
+
+
+def create_volumes(root):
+    ground_truth.write_volume(root / "a.nii.gz", ground_truth.draw_volume()[0])
+
+
+def subset(name):
+    return partial(ground_truth.create_samrs_subset, subset=name)
+
+
+def video(kind):
+    return partial(create_video, kind=kind, n=4)
+
+
+SMALL = ["dataset.tile_size=64"]
+#: How each is made in an empty folder, and what its configuration is told.
+DATASETS = {
+    "atlas2023": (ground_truth.create_atlas2023, []),
+    "bovtext": (video("bovtext"), []),
+    "coco": (factories.create_coco, []),
+    "dior": (factories.create_dior, []),
+    "dota": (factories.create_dota, []),
+    "dstext": (video("dstext"), []),
+    "fair1m": (factories.create_fair1m, []),
+    "fast": (subset("fast"), []),
+    "folder": (partial(factories.create_images, n=2), ["dataset.name=folder"]),
+    "folder_pair": (factories.create_folder_pair, []),
+    "hrsc2016": (factories.create_hrsc2016, []),
+    "icdar2015_video": (video("icdar"), []),
+    "isaid": (factories.create_isaid, [*SMALL, "dataset.stride=40"]),
+    "loveda": (ground_truth.create_loveda, []),
+    "nifti": (create_volumes, []),
+    "potsdam": (factories.create_potsdam, SMALL),
+    "sample": (create_sample, []),
+    "samrs": (factories.create_samrs, []),
+    "samrs_boxes": (subset("sota"), []),
+    "sior": (subset("sior"), []),
+    "sota": (subset("sota"), []),
+    "table": (create_table, []),
+    "vaihingen": (ground_truth.create_vaihingen, SMALL),
+    "video": (video("csv"), []),
+    "voc": (factories.create_voc, []),
+}
+STORES = {"store", "samrs_pl", "isaid_pl"}
+
+
+class TwoImages:
+    """Of an image set: one to learn from, and another."""
+
+    def __init__(self, images):
+        self.images, self.name, self.root = images, images.name, images.root
+
+    def records(self):
+        records = self.images.records()
+        first = next(record for record in records if record.split == "train")
+        return [first, next(record for record in records if record != first)]
+
+    def read(self, record):
+        return self.images.read(record)
+
+
+class Halves:
+    """The upper and the lower half of any image."""
+
+    identity = {"source": "halves"}  # noqa: RUF012 - read only
+
+    def prefetch(self, samples):
+        pass
+
+    def __call__(self, sample):
+        upper = np.arange(sample.size[0])[:, None] < sample.size[0] // 2
+        masks = np.broadcast_to(np.stack([upper, ~upper]), (2, *sample.size))
+        return Masks.from_dense(masks)
+
+
+def learn(images, folder):
+    """A step and a validation of a tiny net."""
+    encoder = Encoder("test_resnet")
+    head = FPN(encoder.channels, channels=32, pyramid_channels=32)
+    model = SegmentationModel(encoder, head, num_classes=len(images.categories()))
+    task = SegmentationTask(
+        model=model,
+        categories=images.categories(),
+        ignore_index=images.ignore_index,
+        protocol=images.protocol,
+        window=SlidingWindow(crop=64),
+        loss=CrossEntropy(ignore_index=images.ignore_index),
+        optim=Optim(optimizer=torch.optim.AdamW, lr=1e-3, weight_decay=0.05, warmup=0.0),
+    )
+    data = SegmentationData(images, batch_size=2, crop=64, num_workers=0)
+    trainer = tiny_trainer(folder, steps=1, val_check_interval=1, limit_val_batches=1)
+    trainer.fit(task, data)
+    assert trainer.global_step == 1
+    assert torch.isfinite(trainer.callback_metrics["train/loss"])
+
+
+def test_all_are_here():
+    files = {path.stem for path in (ROOT / "conf/dataset").glob("*.yaml")}
+    assert DATASETS.keys() == files - STORES
+
+
+@pytest.mark.parametrize("choice", DATASETS)
+def test_it_is_labelled_and_learnt_from(choice, tmp_path, caplog):
+    create, words = DATASETS[choice]
+    root = tmp_path / "data"
+    root.mkdir()
+    create(root)
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        cfg = compose("label", [f"+dataset={choice}", f"dataset.root={root}", *words])
+    images = instantiate(cfg.dataset)
+    assert isinstance(images, LabelledSet) == (choice not in UNLABELLED)
+
+    with caplog.at_level(logging.WARNING):
+        store, _ = label(
+            image_set=TwoImages(images),
+            masks=Halves(),
+            features=None,
+            assign=Binary(),
+            engine=LocalEngine(threads=1),
+            root=tmp_path / "x_pl",
+            name="x_pl",
+            config="",
+        )
+    assert "skipped" not in caplog.text
+    stored = StoredLabels(root=str(store.root))
+    assert len(stored.records()) == 2
+    learn(images if isinstance(images, LabelledSet) else stored, tmp_path)
