@@ -1,6 +1,7 @@
 """Every dataset of conf/: made as it is published, labelled, learnt from."""
 
 import logging
+import re
 from functools import partial
 
 import numpy as np
@@ -142,9 +143,12 @@ def learn(images, folder):
     assert torch.isfinite(trainer.callback_metrics["train/loss"])
 
 
-def test_all_are_here():
+def test_all_are_here_and_in_the_tables():
     files = {path.stem for path in (ROOT / "conf/dataset").glob("*.yaml")}
     assert DATASETS.keys() == files - STORES
+    for page in ("README.md", "data/README.md"):
+        first = re.findall(r"^\| (`[^|]*`) \|", (ROOT / page).read_text(), re.MULTILINE)
+        assert files <= {name for cell in first for name in re.findall(r"`(\w+)`", cell)}, page
 
 
 @pytest.mark.parametrize("choice", DATASETS)
