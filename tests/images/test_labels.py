@@ -7,8 +7,8 @@ import tifffile
 from PIL import Image
 
 from alps.errors import LabelError
-from alps.images.labels import colors_to_index, read_colors, read_labels, refuse_unlabelled
 from alps.images.isprs import CLASSES
+from alps.images.labels import colors_to_index, read_colors, read_labels, refuse_unlabelled
 from alps.palette import distinct_colors, index_png
 
 LABELS = np.random.default_rng(0).integers(0, 4, (20, 30)).astype(np.uint8)
