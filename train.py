@@ -14,7 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from hydra.utils import get_object, instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from alps.errors import CheckpointError, ConfigError, one_line_errors
@@ -49,16 +49,22 @@ def check(cfg: DictConfig) -> None:
     names = {path.stem for path in CONF.glob("dataset/*.yaml")}
     labelled = "|".join(sorted(names.difference(UNLABELLED)))
     words = HydraConfig.get().overrides.task
-    choice = HydraConfig.get().runtime.choices.get("dataset")
+    chosen = HydraConfig.get().runtime.choices
     learns = cfg.stage in ("pretrain", "finetune")
     if any(word.startswith("dataset=[") for word in words):  # Hydra would merge their keys
-        raise ConfigError("train.py takes one dataset a run; -m dataset=a,b trains on one by one")
-    if choice in UNLABELLED:
         raise ConfigError(
-            f"dataset={choice} has no labels to learn from; make a store of it "
-            f"(python label.py +dataset={choice}) and give that: dataset=store dataset.root=STORE"
+            "dataset= takes one dataset; several at once are +dataset@datasets.a=NAME "
+            "+dataset@datasets.b=NAME, and -m dataset=a,b trains on one by one"
         )
-    if learns and "dataset" not in cfg:
+    for key, choice in chosen.items():
+        if key.partition("@")[0] == "dataset" and choice in UNLABELLED:
+            raise ConfigError(
+                f"{key}={choice} has no labels to learn from; make a store of it (python label.py "
+                f"+dataset={choice}) and give that: {key}=store, with its root=STORE"
+            )
+    if "datasets" in cfg:
+        check_datasets(cfg, words)
+    if learns and "dataset" not in cfg and "datasets" not in cfg:
         raise ConfigError(f"stage={cfg.stage} needs a dataset: dataset={labelled}")
     if learns and OmegaConf.is_missing(cfg, "init") and cfg.resume is None:
         raise ConfigError("stage=finetune needs init=null (random), init=imagenet or init=FILE")
@@ -75,6 +81,21 @@ def check(cfg: DictConfig) -> None:
             )
     if cfg.trainer.accumulate_grad_batches < 1:
         raise ConfigError("trainer.accumulate_grad_batches must be 1 or more")
+
+
+def check_datasets(cfg: DictConfig, words: list[str]) -> None:
+    """Several datasets take the place of the one that a stage brings with it."""
+    if cfg.stage not in ("pretrain", "finetune"):
+        raise ConfigError(
+            f"stage={cfg.stage} takes one dataset: dataset=NAME, and classifier=NAME if the net "
+            "learnt several"
+        )
+    if any(word.startswith(("dataset=", "dataset.")) for word in words):
+        raise ConfigError("give either dataset or datasets, not both")
+    if cfg.loss.class_weights is not None:
+        raise ConfigError("loss.class_weights are of one dataset; with several leave them null")
+    with open_dict(cfg):
+        cfg.pop("dataset", None)
 
 
 def run_folder(cfg: DictConfig) -> str:
@@ -99,7 +120,6 @@ def fit(cfg: DictConfig) -> float:
 
     from alps.models.init import load_init
     from alps.training.checkpoint import read_checkpoint
-    from alps.training.data import SegmentationData
     from alps.training.runs import fit as run_fit
     from alps.training.runs import validation_interval
     from alps.training.task import SegmentationTask
@@ -108,15 +128,10 @@ def fit(cfg: DictConfig) -> float:
     resolved = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=False)
     if cfg.resume is not None:
         read_checkpoint(cfg.resume).check_resume(resolved, cfg.trainer.max_steps)
-    images = instantiate(cfg.dataset)
-    categories = images.categories()
-    if cfg.loss.class_weights is not None and len(cfg.loss.class_weights) != len(categories):
-        raise ConfigError(
-            f"loss.class_weights has {len(cfg.loss.class_weights)} numbers, {images.name} has "
-            f"{len(categories)} classes"
-        )
-    data = SegmentationData(images, **cfg.data, seed=cfg.seed)
-    model = build_model(cfg, len(categories))
+    sets = {"": cfg.dataset} if "dataset" in cfg else cfg.datasets
+    subjects, data = build_data(cfg, {name: instantiate(node) for name, node in sets.items()})
+    sizes = {subject.name: len(subject.categories) for subject in subjects}
+    model = build_model(cfg, sizes.get("", sizes))
     if cfg.resume is None:
         report = load_init(model, cfg.init, skip=cfg.init_skip, strict=cfg.init_strict)
         rank_zero_only(print)(report, flush=True)  # what a user looks for first
@@ -124,11 +139,8 @@ def fit(cfg: DictConfig) -> float:
         model.compile()
     task = SegmentationTask(
         model=model,
-        categories=categories,
-        ignore_index=images.ignore_index,
-        protocol=images.protocol,
+        subjects=subjects,
         window=instantiate(cfg.window, crop=cfg.window.crop or data.crop),
-        loss=instantiate(cfg.loss, ignore_index=images.ignore_index),
         optim=instantiate(cfg.optim),
         config=OmegaConf.to_yaml(OmegaConf.create(resolved)),
         seed=cfg.seed,
@@ -142,14 +154,17 @@ def test(cfg: DictConfig) -> float:
     """Score a checkpoint: stage=test."""
     from alps.training.data import SegmentationData
     from alps.training.runs import test as run_test
+    from alps.training.subject import Subject
     from alps.training.task import SegmentationTask
 
-    saved, trained, model = restore(cfg.ckpt)
-    if HydraConfig.get().runtime.choices.dataset is not None:
+    choice = HydraConfig.get().runtime.choices.dataset
+    saved, trained, model = restore(cfg.ckpt, cfg.classifier, choice)
+    if choice is not None:
         images = instantiate(cfg.dataset)
     else:  # the checkpoint's own, perhaps moved: +dataset.root=DIR
         moved = cfg.dataset if "dataset" in cfg else {}
-        images = instantiate(OmegaConf.merge(trusted(trained.dataset, "alps.images."), moved))
+        own = trained.datasets[cfg.classifier] if "datasets" in trained else trained.dataset
+        images = instantiate(OmegaConf.merge(trusted(own, "alps.images."), moved))
     names = [category.name for category in images.categories()]
     if (known := [category.name for category in saved.categories]) != names:
         raise CheckpointError(
@@ -161,9 +176,7 @@ def test(cfg: DictConfig) -> float:
     data = SegmentationData(images, **{**cfg.data, **held_out}, seed=trained.seed)
     task = SegmentationTask(
         model=model,
-        categories=images.categories(),
-        ignore_index=images.ignore_index,
-        protocol=images.protocol,
+        subjects=[Subject.of(images)],
         window=instantiate(cfg.window, crop=cfg.window.crop or saved.crop),
     )
     return run_test(task, data, build_trainer(cfg))
@@ -177,7 +190,7 @@ def predict(cfg: DictConfig) -> None:
     from alps.training.runs import predict as run_predict
 
     accelerator = choose_accelerator(cfg.trainer.accelerator)
-    saved, _, model = restore(cfg.ckpt)
+    saved, _, model = restore(cfg.ckpt, cfg.classifier)
     run_predict(
         model,
         window=instantiate(cfg.window, crop=cfg.window.crop or saved.crop),
@@ -188,7 +201,30 @@ def predict(cfg: DictConfig) -> None:
     )
 
 
-def build_model(cfg: DictConfig, num_classes: int) -> Any:
+def build_data(cfg: DictConfig, sets: dict[str, Any]) -> tuple[list[Any], Any]:
+    """What is learnt, and the batches; the only dataset has an empty name."""
+    from alps.training.data import SegmentationData
+    from alps.training.joint import JointData
+    from alps.training.subject import Subject
+
+    weights = cfg.loss.class_weights
+    for images in sets.values():
+        classes = len(images.categories())
+        if weights is not None and len(weights) != classes:
+            raise ConfigError(
+                f"loss.class_weights has {len(weights)} numbers, {images.name} has {classes} "
+                "classes"
+            )
+    subjects = [
+        Subject.of(images, name, loss=instantiate(cfg.loss, ignore_index=images.ignore_index))
+        for name, images in sets.items()
+    ]
+    if "" in sets:
+        return subjects, SegmentationData(sets[""], **cfg.data, seed=cfg.seed)
+    return subjects, JointData(sets, **cfg.data, seed=cfg.seed)
+
+
+def build_model(cfg: DictConfig, num_classes: int | dict[str, int]) -> Any:
     """The net a configuration describes, with random weights."""
     from alps.encoders import Encoder
     from alps.models.heads.fcn import FCN
@@ -231,11 +267,20 @@ def build_trainer(cfg: DictConfig, interval: int = 1) -> Any:
     )
 
 
-def restore(ckpt: str) -> tuple[Any, DictConfig, Any]:
-    """A checkpoint, the configuration of the run that wrote it, and its net."""
+def restore(
+    ckpt: str, classifier: str | None, dataset: str | None = None
+) -> tuple[Any, DictConfig, Any]:
+    """A checkpoint, the configuration of the run that wrote it, and its net.
+
+    Of a net that learnt several datasets it is the part that knows the classes of one: of
+    ``classifier``, or of ``dataset`` if it learnt one of that name.
+    """
     from alps.training.checkpoint import read_checkpoint
 
     saved = read_checkpoint(ckpt)
+    if classifier is None and dataset in saved.datasets:
+        classifier = dataset
+    saved = saved.choose(classifier)
     trained = OmegaConf.create(saved.config)
     try:
         trusted(trained.head, "alps.models.heads.")

@@ -74,7 +74,7 @@ def learner(model: nn.Module, net: Net, crop: int, batch: int) -> Callable[[], T
     schedule = LambdaLR(optimizer, lambda _: 1.0)
     image = torch.randint(0, 256, (batch, 3, crop, crop), dtype=torch.uint8)
     target = torch.randint(0, NUM_CLASSES, (batch, crop, crop))
-    batches = repeat(Batch(image, target, []))
+    batches = repeat(Batch(image, target, [], (batch,)))
     return loop(net, batches, CrossEntropy(ignore_index=255), optimizer, schedule).__next__
 
 

@@ -29,6 +29,7 @@ import train
 from alps.images.folder_pair import FolderPair
 from alps.training.data import SegmentationData
 from alps.training.runs import EXPECTED_WARNINGS
+from alps.training.subject import Subject
 from alps.training.task import SegmentationTask
 from benchmarks.measure import Spread, arguments, console, load_images, one_thread, show
 from benchmarks.nets import NETS, NUM_CLASSES, against_smp, by_size, configuration, loop
@@ -94,11 +95,8 @@ def build(cfg: DictConfig, images: FolderPair) -> tuple[SegmentationTask, Segmen
     data = SegmentationData(images, **cfg.data, seed=cfg.seed)
     task = SegmentationTask(
         model=train.build_model(cfg, NUM_CLASSES),
-        categories=images.categories(),
-        ignore_index=images.ignore_index,
-        protocol=images.protocol,
+        subjects=[Subject.of(images, loss=instantiate(cfg.loss, ignore_index=images.ignore_index))],
         window=instantiate(cfg.window, crop=data.crop),
-        loss=instantiate(cfg.loss, ignore_index=images.ignore_index),
         optim=instantiate(cfg.optim),
     )
     return task, data
@@ -120,11 +118,10 @@ def bare(cfg: DictConfig, images: FolderPair) -> Iterator[Tensor]:
     device = data.trainer.strategy.root_device
     model = task.model.to(device).train()
     assert task.optim is not None
-    assert task.loss is not None
     return loop(
         lambda image: model(image).logits,
         data.train_dataloader(),
-        task.loss,
+        task.losses[0],
         *task.optim.build(model, cfg.trainer.max_steps),
         device=device,
         bf16=cfg.trainer.precision == "bf16-mixed",

@@ -13,26 +13,14 @@ import pytest
 import torch
 import yaml
 from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from hydra.utils import instantiate
 from PIL import Image
 
 import train
-from alps.errors import one_line_errors
 from tests.factories import create_folder_pair
+from tests.programs import TINY, call_train
 
 ROOT = Path(__file__).parents[1]
-#: A net of 370,000 weights, crops of 64 px.
-TINY = (
-    "model=timm",
-    "model.encoder=test_resnet",
-    "head=fpn",
-    "head.channels=32",
-    "head.pyramid_channels=32",
-    "trainer=cpu",
-    "data.batch_size=2",
-)
-
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*LeafSpec",  # Lightning on torch 2.15
     "ignore:.*does not have many workers",
@@ -49,20 +37,7 @@ def pair(tmp_path):
 def run(tmp_path, monkeypatch, capfd):
     """Call train.py; returns (exit status, standard output, standard error)."""
     monkeypatch.chdir(tmp_path)
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["train.py", *map(str, arguments)])
-        GlobalHydra.instance().clear()
-        status = 0
-        try:
-            with one_line_errors(*train.CONFIG_ERRORS, interrupted=train.INTERRUPTED):
-                train.main()
-        except SystemExit as exit_:
-            status = exit_.code
-        out, err = capfd.readouterr()
-        return status, out, err
-
-    return call
+    return lambda *arguments: call_train(arguments, monkeypatch, capfd)
 
 
 def finetune(root, *more):
@@ -76,7 +51,27 @@ def finetune(root, *more):
         (["stage=nosuch"], "Could not find 'stage/nosuch' .* finetune predict pretrain test"),
         (["stage=pretrain", "model=nosuch"], "'model/nosuch' .* convnext_tiny efficientnet_lite0"),
         (["stage=pretrain", "data.crops=3"], "Could not override 'data.crops'"),
-        (["stage=pretrain", "dataset=[potsdam,isaid]"], "one dataset a run"),
+        (
+            ["stage=pretrain", "dataset=[potsdam,isaid]"],
+            r"one dataset; several at once are \+dataset@datasets.a=NAME .* one by one",
+        ),
+        (
+            ["stage=pretrain", "+dataset@datasets.a=sample"],
+            r"dataset@datasets.a=sample has no labels .* give that: dataset@datasets.a=store",
+        ),
+        (["stage=pretrain", "+dataset@datasets.a=store"], r"datasets.a.root=... must be given"),
+        (
+            ["stage=pretrain", "dataset=isaid", "+dataset@datasets.a=potsdam"],
+            "either dataset or datasets, not both",
+        ),
+        (
+            ["stage=pretrain", "+dataset@datasets.a=potsdam", "loss.class_weights=[1]"],
+            "class_weights are of one dataset; with several leave them null",
+        ),
+        (
+            ["stage=test", "ckpt=x", "+dataset@datasets.a=potsdam"],
+            "stage=test takes one dataset: dataset=NAME, and classifier=NAME",
+        ),
         (["stage=pretrain", "dataset=sample"], r"no labels .*label.py \+dataset=sample"),
         (["stage=pretrain"], r"no label store .*make it with `python label.py \+dataset=samrs`"),
         (["stage=finetune", "init=null"], r"needs a dataset: dataset=atlas2023\|fast\|folder_pair"),

@@ -36,11 +36,12 @@ class Example(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Examples of one size."""
+    """Examples of one size, those of one dataset after those of another."""
 
     image: UInt8[Tensor, "B 3 H W"]
     target: Int64[Tensor, "B H W"]
     image_ids: list[str]
+    counts: tuple[int, ...]  # images of each dataset; may be 0
 
 
 def collate(examples: list[Example]) -> Batch:
@@ -49,6 +50,7 @@ def collate(examples: list[Example]) -> Batch:
         torch.stack([example.image for example in examples]),
         torch.stack([example.target for example in examples]).long(),
         [example.image_id for example in examples],
+        (len(examples),),
     )
 
 

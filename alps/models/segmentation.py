@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -10,6 +11,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from alps.encoders import Encoder
+from alps.errors import ConfigError
 
 
 class Logits(NamedTuple):
@@ -22,12 +24,19 @@ class Logits(NamedTuple):
 class SegmentationModel(nn.Module):
     """Images in, logits at their size out.
 
+    A net that learns several datasets has one encoder and one head for all, and for each dataset a
+    classifier of its own (SAMRS, arXiv 2305.02034 §4). A net for one dataset has ``classifier``, a
+    net for several has ``classifier.<dataset>``: `Checkpoint.choose` makes one of the other.
+
     Args:
         encoder: gives the feature maps.
         head: makes one map of them, with ``channels`` channels.
-        num_classes: K.
+        num_classes: K; or K of each dataset by its name.
         aux_head: a second head whose loss helps the encoder in training
             (PSPNet, arXiv 1612.01105 §3.3).
+
+    Raises:
+        ConfigError: a dataset's name cannot be that of a part of the net.
     """
 
     mean: Tensor
@@ -38,32 +47,57 @@ class SegmentationModel(nn.Module):
         encoder: Encoder,
         head: nn.Module,
         *,
-        num_classes: int,
+        num_classes: int | Mapping[str, int],
         aux_head: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.encoder = encoder
         self.head = head
-        self.classifier = _classifier(head, num_classes)
+        self.classifier = _classifiers(head, num_classes)
         self.aux_head = aux_head
-        self.aux_classifier = None if aux_head is None else _classifier(aux_head, num_classes)
+        self.aux_classifier = None if aux_head is None else _classifiers(aux_head, num_classes)
         self.register_buffer("mean", torch.tensor(encoder.mean).view(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(encoder.std).view(1, -1, 1, 1))
         self.to(memory_format=torch.channels_last)  # faster on GPUs and CPUs alike
 
     @property
     def num_classes(self) -> int:
-        """K."""
-        return self.classifier.out_channels
+        """K, of all datasets together."""
+        return sum(classifier.out_channels for classifier in _each(self.classifier))
 
-    def forward(self, image: UInt8[Tensor, "B C H W"] | Float[Tensor, "B C H W"]) -> Logits:
-        """Values are 0–255 and are normalised here."""
+    def forward(
+        self,
+        image: UInt8[Tensor, "B C H W"] | Float[Tensor, "B C H W"],
+        counts: Sequence[int] | None = None,
+    ) -> Logits | list[Logits]:
+        """Logits of one dataset's classes, or with ``counts`` a part of the batch per dataset.
+
+        Args:
+            image: values are 0–255 and are normalised here.
+            counts: how many images, one dataset after the other, are of each; 0 is fine. Encoder
+                and head see the batch as one.
+        """
         normalised = (image - self.mean) / self.std
         features = self.encoder(normalised.contiguous(memory_format=torch.channels_last))
-        aux = None
+        parts = [len(image)] if counts is None else counts
+        logits = _classify(self.classifier, self.head(features), parts, image)
+        aux: Sequence[Tensor | None] = [None] * len(logits)
         if self.training and self.aux_head is not None and self.aux_classifier is not None:
-            aux = _upsample(self.aux_classifier(self.aux_head(features)), image)
-        return Logits(_upsample(self.classifier(self.head(features)), image), aux)
+            aux = _classify(self.aux_classifier, self.aux_head(features), parts, image)
+        found = [Logits(*pair) for pair in zip(logits, aux, strict=True)]
+        return found[0] if counts is None else found
+
+
+def _classifiers(head: nn.Module, num_classes: int | Mapping[str, int]) -> nn.Module:
+    if isinstance(num_classes, int):
+        return _classifier(head, num_classes)
+    for name in num_classes:
+        if "." in name or hasattr(nn.ModuleDict(), name) or not name:
+            raise ConfigError(
+                f"a dataset cannot be called {name!r}, as a part of the net is named by it; give "
+                "it another name in +dataset@datasets.NAME=..."
+            )
+    return nn.ModuleDict({name: _classifier(head, k) for name, k in num_classes.items()})
 
 
 def _classifier(head: nn.Module, num_classes: int) -> nn.Conv2d:
@@ -72,6 +106,21 @@ def _classifier(head: nn.Module, num_classes: int) -> nn.Conv2d:
     classifier = nn.Conv2d(channels, num_classes, kernel_size=1)
     nn.init.normal_(classifier.weight, std=0.01)  # as in mmsegmentation: nearly uniform at first
     return classifier
+
+
+def _each(classifier: nn.Module) -> list[nn.Conv2d]:
+    found = classifier.values() if isinstance(classifier, nn.ModuleDict) else [classifier]
+    return [module for module in found if isinstance(module, nn.Conv2d)]
+
+
+def _classify(
+    classifier: nn.Module,
+    features: Float[Tensor, "B C h w"],
+    counts: Sequence[int],
+    image: Tensor,
+) -> list[Tensor]:
+    parts = torch.split(features, list(counts))
+    return [_upsample(c(part), image) for c, part in zip(_each(classifier), parts, strict=True)]
 
 
 def _upsample(logits: Tensor, image: Tensor) -> Tensor:

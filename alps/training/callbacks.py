@@ -14,6 +14,7 @@ from rich import get_console
 
 from alps.datasets.segmentation import Batch
 from alps.training.pictures import sheet
+from alps.training.subject import MEANS
 from alps.training.task import SegmentationTask
 
 IMAGES_PER_SECOND = "train/images_per_second"
@@ -82,11 +83,15 @@ class ScoreLines(Callback):
     @rank_zero_only
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Step, loss, scores, speed."""
+        assert isinstance(pl_module, SegmentationTask)
         if trainer.sanity_checking:
             return
         metrics = trainer.callback_metrics
         words = [f"step {trainer.global_step}/{trainer.max_steps}"]
-        for name, places in (("train/loss", 3), ("val/mIoU", 4), ("val/mF1", 4), ("val/OA", 4)):
+        each = [subject.named("val", "mIoU") for subject in pl_module.subjects]
+        means = [f"val/{name}" for name in MEANS]
+        for name in dict.fromkeys(["train/loss", *means, *each]):
+            places = 3 if name == "train/loss" else 4
             if name in metrics:
                 words.append(f"{name} {float(metrics[name]):.{places}f}")
         if IMAGES_PER_SECOND in metrics:
@@ -106,13 +111,18 @@ class Pictures(Callback):
 
     @rank_zero_only
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write ``step_<n>.png``."""
+        """Write ``step_<n>.png``, or ``step_<n>_<dataset>.png`` for each of several."""
         assert isinstance(pl_module, SegmentationTask)
-        if trainer.sanity_checking or not pl_module.shown:
+        if trainer.sanity_checking:
             return
-        picture = sheet(pl_module.shown, pl_module.categories)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        picture.save(self.folder / f"step_{trainer.global_step:06d}.png")
-        for logger in trainer.loggers:
-            if isinstance(logger, WandbLogger):
-                logger.log_image("val/pictures", [picture], step=trainer.global_step)
+        for subject in pl_module.subjects:
+            if not subject.shown:
+                continue
+            picture = sheet(subject.shown, subject.categories)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            which = f"_{subject.name}" if subject.name else ""
+            picture.save(self.folder / f"step_{trainer.global_step:06d}{which}.png")
+            name = subject.named("val", "pictures")
+            for logger in trainer.loggers:
+                if isinstance(logger, WandbLogger):
+                    logger.log_image(name, [picture], step=trainer.global_step)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import yaml
 from torch import Tensor
 
 from alps.errors import CheckpointError
+from alps.models.init import CLASSIFIERS
 from alps.models.segmentation import SegmentationModel
 from alps.types import Category
 from alps.weights import load_weights
@@ -23,6 +24,15 @@ MAY_CHANGE = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a classifier tells apart."""
+
+    categories: tuple[Category, ...]
+    ignore_index: int
+    protocol: str
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Checkpoint:
     """A checkpoint written by `alps.training.task.SegmentationTask`."""
@@ -30,12 +40,65 @@ class Checkpoint:
     path: Path
     version: str  # of ALPS
     config: str  # YAML, resolved
-    categories: tuple[Category, ...]
-    ignore_index: int
-    protocol: str
+    known: Mapping[str, Known]  # by dataset; the name is empty where there is one
     crop: int
     step: int
     weights: Mapping[str, Tensor]
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        """Whose classes the net knows, where these are several; else none."""
+        return tuple(name for name in self.known if name)
+
+    @property
+    def categories(self) -> tuple[Category, ...]:
+        """The classes; raises `CheckpointError` where they are several datasets'."""
+        return self._only.categories
+
+    @property
+    def ignore_index(self) -> int:
+        """The value of pixels without a class."""
+        return self._only.ignore_index
+
+    @property
+    def protocol(self) -> str:
+        """How scores are to be read."""
+        return self._only.protocol
+
+    def choose(self, dataset: str | None) -> Checkpoint:
+        """The same net with the classifier of one dataset, as if it had learnt no other.
+
+        Args:
+            dataset: its name; None where there is only one.
+
+        Raises:
+            CheckpointError: it learnt no such dataset, or several and none is named.
+        """
+        if dataset is None and not self.datasets:
+            return self
+        if dataset is None or dataset not in self.datasets:
+            if not self.datasets:
+                raise CheckpointError(
+                    f"{self.path} learnt one dataset; leave classifier={dataset} out"
+                )
+            asked = "" if dataset is None else f", not {dataset}"
+            raise CheckpointError(
+                f"{self.path} learnt several datasets{asked}; say whose classes are meant: "
+                f"classifier={'|'.join(self.datasets)}"
+            )
+        weights: dict[str, Tensor] = {}
+        for key, value in self.weights.items():
+            part, _, rest = key.partition(".")
+            if part in CLASSIFIERS:
+                of, _, rest = rest.partition(".")
+                if of != dataset:
+                    continue
+            weights[f"{part}.{rest}" if rest else part] = value
+        return replace(self, known={"": self.known[dataset]}, weights=weights)
+
+    @property
+    def _only(self) -> Known:
+        return self.choose(None).known[""]
 
     def load_into(self, model: SegmentationModel) -> None:
         """Copy the weights into a model built from the checkpoint's own configuration.
@@ -106,11 +169,14 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
             path=Path(path),
             version=meta["version"],
             config=meta["config"],
-            categories=tuple(
-                Category(i, name, tuple(color)) for i, name, color in meta["categories"]
-            ),
-            ignore_index=meta["ignore_index"],
-            protocol=meta["protocol"],
+            known={
+                name: Known(
+                    tuple(Category(i, n, tuple(color)) for i, n, color in known["categories"]),
+                    known["ignore_index"],
+                    known["protocol"],
+                )
+                for name, known in meta.get("datasets", {"": meta}).items()
+            },
             crop=meta["crop"],
             step=content["global_step"],
             weights={

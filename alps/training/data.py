@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
 from lightning.pytorch import LightningDataModule, Trainer
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from alps.datasets.sampler import ShardSampler, StreamSampler
 from alps.datasets.segmentation import Batch, Example, SegmentationDataset, collate
@@ -106,8 +106,20 @@ class SegmentationData(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Batches for the steps that are still to do."""
-        trainer = self.trainer
-        assert trainer is not None
+        assert self.trainer is not None
+        dataset = self.train_dataset()
+        sampler = StreamSampler(
+            len(dataset), batch_size=self.batch_size, seed=self.seed, **position(self.trainer)
+        )
+        return loader(dataset, sampler, collate, self.trainer, self.num_workers)
+
+    @property
+    def parts(self) -> list[SegmentationData]:
+        """The datasets: this one."""
+        return [self]
+
+    def train_dataset(self) -> SegmentationDataset:
+        """Random views of the training images; raises `DatasetNotFound` when there are none."""
         if not self.train:
             raise self._too_few("train")
         transform = TrainTransform(
@@ -116,24 +128,7 @@ class SegmentationData(LightningDataModule):
             photometric_p=self.photometric,
             ignore_index=self.images.ignore_index,
         )
-        sampler = StreamSampler(
-            len(self.train),
-            batch_size=self.batch_size,
-            total_batches=trainer.max_steps * trainer.accumulate_grad_batches,
-            # Batches that a resumed run has behind it.
-            start=trainer.fit_loop.epoch_loop.batch_progress.current.ready,
-            seed=self.seed,
-            rank=trainer.global_rank,
-            world_size=trainer.world_size,
-        )
-        dataset: Dataset[Any] = SegmentationDataset(self.images, self.train, transform)
-        return DataLoader(
-            dataset,
-            batch_sampler=sampler,
-            collate_fn=collate,
-            num_workers=self._workers(trainer),
-            pin_memory=trainer.strategy.root_device.type == "cuda",
-        )
+        return SegmentationDataset(self.images, self.train, transform)
 
     def val_dataloader(self) -> DataLoader[list[Example]]:
         """Whole images of the split ``val``, or of those held out."""
@@ -161,7 +156,7 @@ class SegmentationData(LightningDataModule):
             batch_size=self.batch_size,
             sampler=ShardSampler(len(records), trainer.global_rank, trainer.world_size),
             collate_fn=list,
-            num_workers=self._workers(trainer),
+            num_workers=workers(trainer, self.num_workers),
         )
 
     def _too_few(self, split: str) -> DatasetNotFound:
@@ -171,11 +166,41 @@ class SegmentationData(LightningDataModule):
             "training needs some in train, and some in val or enough in train to hold out"
         )
 
-    def _workers(self, trainer: Trainer) -> int:
-        if self.num_workers is not None:
-            return self.num_workers
-        on_cpu = trainer.strategy.root_device.type == "cpu"
-        return 0 if on_cpu else min(8, os.cpu_count() or 1)
+
+def position(trainer: Trainer) -> dict[str, int]:
+    """Where in the stream of batches this process is, as its sampler wants to know."""
+    return {
+        "total_batches": trainer.max_steps * trainer.accumulate_grad_batches,
+        # Batches that a resumed run has behind it.
+        "start": trainer.fit_loop.epoch_loop.batch_progress.current.ready,
+        "rank": trainer.global_rank,
+        "world_size": trainer.world_size,
+    }
+
+
+def loader(
+    dataset: Dataset[Any],
+    sampler: Sampler[Any],
+    collate: Callable[[list[Any]], Batch],
+    trainer: Trainer,
+    num_workers: int | None,
+) -> DataLoader[Batch]:
+    """Batches to learn from."""
+    return DataLoader(
+        dataset,
+        batch_sampler=sampler,
+        collate_fn=collate,
+        num_workers=workers(trainer, num_workers),
+        pin_memory=trainer.strategy.root_device.type == "cuda",
+    )
+
+
+def workers(trainer: Trainer, wanted: int | None) -> int:
+    """Loader processes; None: one per core, at most eight, and none on a CPU."""
+    if wanted is not None:
+        return wanted
+    on_cpu = trainer.strategy.root_device.type == "cpu"
+    return 0 if on_cpu else min(8, os.cpu_count() or 1)
 
 
 def _split(

@@ -17,12 +17,15 @@ from rich import get_console
 from rich.table import Table
 
 from alps.errors import ConfigError
+from alps.metrics.segmentation import Scores
 from alps.models.segmentation import SegmentationModel
 from alps.training.callbacks import IMAGES_PER_SECOND
 from alps.training.data import SegmentationData
 from alps.training.interrupt import Interrupt
+from alps.training.joint import JointData
 from alps.training.predict import Counts, Predictor
 from alps.training.sliding import BUFFER, SlidingWindow
+from alps.training.subject import MEANS, Subject
 from alps.training.task import SegmentationTask
 from alps.types import Category
 
@@ -41,7 +44,7 @@ EXPECTED_WARNINGS = (
 
 def fit(
     task: SegmentationTask,
-    data: SegmentationData,
+    data: SegmentationData | JointData,
     trainer: Trainer,
     *,
     run: Path,
@@ -94,16 +97,16 @@ def fit(
         if speed is not None:
             console.print(f"speed       {float(speed):.1f} images/s", highlight=False)
         console.print(f"run         {run}", highlight=False, soft_wrap=True)
-        _print_scores(task, "val", len(data.val))
-    return task.scores.mIoU if task.scores else float("nan")
+        _print_scores(task, "val", [len(part.val) for part in data.parts])
+    return task.mean("mIoU")
 
 
 def test(task: SegmentationTask, data: SegmentationData, trainer: Trainer) -> float:
     """Score the split ``test``, or ``val`` where there is none; returns test/mIoU."""
     trainer.test(task, datamodule=data, verbose=False)
     if trainer.is_global_zero:
-        _print_scores(task, "test", len(data.test or data.val))
-    return task.scores.mIoU if task.scores else float("nan")
+        _print_scores(task, "test", [len(data.test or data.val)])
+    return task.mean("mIoU")
 
 
 def predict(
@@ -189,19 +192,30 @@ def _start(run: Path, config: str, resume: str | None) -> None:
         ) from error
 
 
-def _print_scores(task: SegmentationTask, split: str, n: int) -> None:
-    """A table of the classes, and as the last line what a script reads."""
-    scores = task.scores
-    if scores is None:
-        return
+def _print_scores(task: SegmentationTask, split: str, images: Sequence[int]) -> None:
+    """A table of the classes of each dataset, and as the last line what a script reads."""
+    for subject, n in zip(task.subjects, images, strict=True):
+        if subject.scores is None:
+            return
+        _print_classes(subject, subject.scores, n)
+        if subject.name:
+            _print_line({subject.named(split, m): getattr(subject.scores, m) for m in MEANS})
+    _print_line({f"{split}/{m}": task.mean(m) for m in MEANS})
+
+
+def _print_classes(subject: Subject, scores: Scores, n: int) -> None:
     console = get_console()
-    console.print(f"{task.protocol}; {n} whole images", highlight=False, soft_wrap=True)
+    where = f"{subject.name}: " if subject.name else ""
+    console.print(f"{where}{subject.protocol}; {n} whole images", highlight=False, soft_wrap=True)
     table = Table("class")
     for column in ("IoU", "F1", "accuracy"):
         table.add_column(column, justify="right")
-    rows = zip(task.categories, scores.iou, scores.f1, scores.accuracy, strict=True)
+    rows = zip(subject.categories, scores.iou, scores.f1, scores.accuracy, strict=True)
     for category, *values in rows:
         table.add_row(category.name, *(f"{value:.4f}" for value in values))
     console.print(table)
-    words = (f"{split}/{name} {getattr(scores, name):.4f}" for name in ("mIoU", "mF1", "OA"))
-    console.print("  ".join(words), highlight=False, soft_wrap=True)
+
+
+def _print_line(values: Mapping[str, float]) -> None:
+    words = (f"{name} {value:.4f}" for name, value in values.items())
+    get_console().print("  ".join(words), highlight=False, soft_wrap=True)

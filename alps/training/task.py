@@ -16,15 +16,10 @@ import alps
 from alps.datasets.segmentation import Batch, Example
 from alps.errors import DivergedError
 from alps.geometry import Tile
-from alps.metrics.segmentation import Scores, confusion_matrix, scores
 from alps.models.segmentation import SegmentationModel
 from alps.training.optim import Optim
-from alps.training.pictures import Shown
 from alps.training.sliding import BUFFER, SlidingWindow
-from alps.types import Category
-
-#: Images in a picture of predictions.
-SHOWN = 4
+from alps.training.subject import MEANS, Subject
 
 REMEDY = "lower optim.lr, lengthen optim.warmup or set trainer.gradient_clip_val=1"
 
@@ -32,13 +27,13 @@ REMEDY = "lower optim.lr, lengthen optim.warmup or set trainer.gradient_clip_val
 class SegmentationTask(LightningModule):
     """Learn a model on batches of crops, score it on whole images.
 
+    With several datasets the losses are summed (SAMRS, arXiv 2305.02034 §4), each dataset is
+    scored by its own classes, and ``val/mIoU`` is the mean of theirs.
+
     Args:
         model: the net; the only thing with weights.
-        categories: the classes.
-        ignore_index: the value of pixels that are neither learnt nor scored.
-        protocol: how the scores are to be read; goes with every checkpoint.
+        subjects: the classes of each dataset, in the order of the model's classifiers.
         window: how whole images are predicted.
-        loss: of logits and target; None where nothing is learnt.
         optim: the optimiser's recipe; None where nothing is learnt.
         aux_weight: weight of the auxiliary head's loss, where there is one (0.4 as in PSPNet,
             arXiv 1612.01105, section 3.3).
@@ -50,11 +45,8 @@ class SegmentationTask(LightningModule):
         self,
         *,
         model: SegmentationModel,
-        categories: Sequence[Category],
-        ignore_index: int,
-        protocol: str,
+        subjects: Sequence[Subject],
         window: SlidingWindow,
-        loss: nn.Module | None = None,
         optim: Optim | None = None,
         aux_weight: float = 0.4,
         config: str = "",
@@ -62,19 +54,20 @@ class SegmentationTask(LightningModule):
     ) -> None:
         super().__init__()
         self.model = model
-        self.categories = tuple(categories)
-        self.ignore_index = ignore_index
-        self.protocol = protocol
+        self.subjects = tuple(subjects)
+        # Here too, so that they move to the device; confusion matrices are no buffers, as weight
+        # averaging would average them.
+        self.losses = nn.ModuleList(s.loss for s in subjects if s.loss is not None)
         self.window = window
-        self.loss = loss
         self.optim = optim
         self.aux_weight = aux_weight
         self.config = config
         self.seed = seed
-        self.scores: Scores | None = None
-        self.shown: list[Shown] = []  # the first validation images, for pictures
-        # No buffer: weight averaging would average it.
-        self.confusion: Int64[Tensor, "K K"] = self._zeros()
+
+    def mean(self, name: str) -> float:
+        """The mean of the datasets' last scores of that name, where there are any; else NaN."""
+        found = [getattr(s.scores, name) for s in self.subjects if s.scores is not None]
+        return torch.tensor(found).nanmean().item()
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed what the net draws: a resumed run draws what an unbroken one would."""
@@ -84,11 +77,13 @@ class SegmentationTask(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Float[Tensor, ""]:
         """The loss of one batch; raises `DivergedError` when it is not finite."""
-        assert self.loss is not None
-        output = self.model(batch.image)
-        loss: Tensor = self.loss(output.logits, batch.target)
-        if output.aux is not None:
-            loss = loss + self.aux_weight * self.loss(output.aux, batch.target)
+        loss = torch.zeros((), device=self.device)
+        outputs = self.model(batch.image, batch.counts)
+        targets = torch.split(batch.target, list(batch.counts))
+        for criterion, output, target in zip(self.losses, outputs, targets, strict=True):
+            loss = loss + criterion(output.logits, target)
+            if output.aux is not None:
+                loss = loss + self.aux_weight * criterion(output.aux, target)
         if not loss.isfinite():
             raise DivergedError(
                 f"the loss is {loss.item()} at step {self.global_step} (batch {batch_idx}: "
@@ -97,24 +92,25 @@ class SegmentationTask(LightningModule):
         self.log("train/loss", loss, prog_bar=True, sync_dist=True, batch_size=len(batch.target))
         return loss
 
-    def validation_step(self, batch: list[Example], batch_idx: int) -> None:
-        """Count the pixels of whole images."""
-        self._count(batch)
+    def validation_step(
+        self, batch: list[Example], batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Count the pixels of whole images of a dataset."""
+        self._count(batch, dataloader_idx)
 
     def test_step(self, batch: list[Example], batch_idx: int) -> None:
         """Count the pixels of whole images."""
-        self._count(batch)
+        self._count(batch, 0)
 
     def on_validation_epoch_start(self) -> None:
         """Forget what was counted before; raises `DivergedError` when weights are not finite."""
         if not all(parameter.isfinite().all() for parameter in self.model.parameters()):
             raise DivergedError(f"weights are not finite after step {self.global_step}; {REMEDY}")
-        self.confusion = self._zeros()
-        self.shown.clear()
+        self._forget()
 
     def on_test_epoch_start(self) -> None:
         """Forget what was counted before."""
-        self.confusion = self._zeros()
+        self._forget()
 
     def on_validation_epoch_end(self) -> None:
         """Log the scores of all processes' pixels."""
@@ -133,67 +129,71 @@ class SegmentationTask(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what is needed to use the weights: the configuration, the classes, the protocol."""
+        known = {
+            subject.name: {
+                "categories": [(c.id, c.name, c.color) for c in subject.categories],
+                "ignore_index": subject.ignore_index,
+                "protocol": subject.protocol,
+            }
+            for subject in self.subjects
+        }
         checkpoint["alps"] = {
             "version": alps.__version__,
             "config": self.config,
-            "categories": [(c.id, c.name, c.color) for c in self.categories],
-            "ignore_index": self.ignore_index,
-            "protocol": self.protocol,
+            **known.get("", {"datasets": known}),
             "crop": self.window.crop,
         }
 
-    def _count(self, batch: list[Example]) -> None:
-        for example, prediction in zip(batch, self._predict(batch), strict=True):
-            self.confusion += confusion_matrix(
-                prediction, example.target, len(self.categories), self.ignore_index
-            )
-            if len(self.shown) < SHOWN:
-                image = example.image.permute(1, 2, 0)
-                maps = (image, example.target, prediction)
-                self.shown.append(Shown(*(values.cpu().numpy() for values in maps)))
+    def _count(self, batch: list[Example], dataset: int) -> None:
+        found = self._predict(batch, dataset)
+        for example, prediction in zip(batch, found, strict=True):
+            self.subjects[dataset].count(example, prediction)
 
-    def _predict(self, batch: list[Example]) -> Iterator[Int64[Tensor, "_ _"]]:
+    def _predict(self, batch: list[Example], dataset: int) -> Iterator[Int64[Tensor, "_ _"]]:
         """Index maps, some windows at a time and large images in bands: memory is bounded."""
+        net = partial(self._logits, dataset)
         divisor, n = self.model.encoder.divisor, self.window.batch_size
         images = [example.image for example in batch]
         if all(max(image.shape[1:]) <= self.window.crop for image in images):
             for i in range(0, len(images), n):
-                for part in self.window(self._logits, images[i : i + n], divisor):
+                for part in self.window(net, images[i : i + n], divisor):
                     yield part.max(0).indices  # on a CPU six times as fast as argmax
             return
         for image in images:
             bands = self.window.bands(
-                self._logits,
+                net,
                 partial(_cut, image),
                 (image.shape[1], image.shape[2]),
                 divisor=divisor,
-                buffer=BUFFER // len(self.categories),
+                buffer=BUFFER // len(self.subjects[dataset].categories),
             )
             prediction = torch.empty(image.shape[1:], dtype=torch.int64, device=image.device)
             for tile, part in bands:
                 prediction[tile.y0 : tile.y1, tile.x0 : tile.x1] = part.max(0).indices
             yield prediction
 
-    def _logits(self, image: Shaped[Tensor, "B C H W"]) -> Float[Tensor, "B K H W"]:
-        logits: Tensor = self.model(image).logits
+    def _logits(self, dataset: int, image: Shaped[Tensor, "B C H W"]) -> Float[Tensor, "B K H W"]:
+        counts = [0] * len(self.subjects)
+        counts[dataset] = len(image)
+        logits: Tensor = self.model(image, counts)[dataset].logits
         return logits
 
-    def _log_scores(self, split: str) -> None:
-        confusion = self.trainer.strategy.reduce(self.confusion, reduce_op="sum")
-        assert isinstance(confusion, Tensor)
-        self.confusion = confusion
-        self.scores = scores(confusion)
-        values = {f"{split}/{name}": getattr(self.scores, name) for name in ("mIoU", "mF1", "OA")}
-        self.log_dict(values, prog_bar=True, sync_dist=True)
-        per_class = {
-            f"{split}/IoU/{category.name}": iou
-            for category, iou in zip(self.categories, self.scores.iou, strict=True)
-        }
-        self.log_dict(per_class, sync_dist=True)
+    def _forget(self) -> None:
+        for subject in self.subjects:
+            subject.forget(self.device)
 
-    def _zeros(self) -> Int64[Tensor, "K K"]:
-        k = len(self.categories)
-        return torch.zeros(k, k, dtype=torch.int64, device=self.device)
+    def _log_scores(self, split: str) -> None:
+        values: dict[str, float] = {}
+        for subject in self.subjects:
+            values |= subject.score(split, self._add)
+        means = {f"{split}/{name}": self.mean(name) for name in MEANS}
+        self.log_dict(means, prog_bar=True, sync_dist=True)
+        self.log_dict({k: v for k, v in values.items() if k not in means}, sync_dist=True)
+
+    def _add(self, confusion: Tensor) -> Tensor:
+        total = self.trainer.strategy.reduce(confusion, reduce_op="sum")
+        assert isinstance(total, Tensor)
+        return total
 
 
 def _cut(image: UInt8[Tensor, "C _ _"], tile: Tile) -> UInt8[Tensor, "C _ _"]:

@@ -50,6 +50,23 @@ def save(tmp_path, state, name="a.pt"):
     return str(path)
 
 
+# --- several datasets ---------------------------------------------------------------------------
+
+
+def test_a_net_of_several_datasets_starts_a_net_of_one_and_back(tmp_path):
+    for before, after in (({"a": 4, "b": 6}, 5), (5, {"a": 4, "b": 6})):
+        path = save(tmp_path, {"state_dict": copy(build(num_classes=before, aux=True))})
+        model = build(num_classes=after, aux=True)
+        with pytest.raises(
+            CheckpointError, match=r"classifier has 0 of .*init_skip=\[classifier\]"
+        ):
+            load_init(model, path)
+        new = copy(model)
+        report = load_init(model, path, skip=["classifier", "aux_classifier"])
+        assert changed(model, new) == {"encoder", "head", "aux_head", "mean", "std"}
+        assert (report.missing, report.unused, report.mismatched) == ((), (), ())
+
+
 # --- files of ours ------------------------------------------------------------------------------
 
 

@@ -8,6 +8,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from alps.encoders import Encoder
+from alps.errors import ConfigError
 from alps.models.heads.fcn import FCN
 from alps.models.heads.fpn import FPN
 from alps.models.heads.unet import UNet
@@ -71,6 +72,42 @@ def test_the_auxiliary_head_is_for_training_only():
     assert model(images()).aux is not None
     assert model.eval()(images()).aux is None
     assert build(aux=False)(images()).aux is None
+
+
+def joint(aux=True):
+    return build(num_classes={"a": 5, "b": 3, "c": 7}, aux=aux)
+
+
+def test_several_datasets_share_all_but_the_classifiers():
+    model = joint().eval()
+    assert model.num_classes == 15
+    assert {n for n in model.state_dict() if n.startswith("classifier")} == {
+        f"classifier.{name}.{kind}" for name in "abc" for kind in ("weight", "bias")
+    }
+    pixels = images(batch=4)
+    found = model(pixels, (1, 0, 3))
+    assert [tuple(part.logits.shape[:2]) for part in found] == [(1, 5), (0, 3), (3, 7)]
+    alone = build(num_classes=7, aux=False).eval()
+    state = model.state_dict()
+    names = {name: name.replace("classifier.", "classifier.c.") for name in alone.state_dict()}
+    alone.load_state_dict({name: state[theirs] for name, theirs in names.items()})
+    torch.testing.assert_close(found[2].logits, alone(pixels[1:]).logits)
+
+
+def test_every_classifier_gets_a_gradient_even_of_no_image():
+    """So that processes of which one has no image of a dataset can add up their gradients."""
+    model = joint()
+    found = model(images(batch=3), (1, 0, 2))
+    sum(part.logits.square().sum() + part.aux.square().sum() for part in found).backward()
+    assert [n for n, p in model.named_parameters() if p.grad is None] == []
+    assert model.classifier["b"].weight.grad.abs().max() == 0
+    assert model.classifier["c"].weight.grad.abs().max() > 0
+
+
+@pytest.mark.parametrize("name", ["", "a.b", "train", "keys"])
+def test_names_that_a_net_cannot_have(name):
+    with pytest.raises(ConfigError, match=r"cannot be called .* give it another name"):
+        build(num_classes={"a": 2, name: 3})
 
 
 def test_images_are_normalised_inside():

@@ -13,10 +13,10 @@ from torch.testing import assert_close
 ROOT = Path(__file__).parents[2]
 
 
-def run(processes, folder):
+def run(processes, folder, *more):
     folder.mkdir()
     done = subprocess.run(
-        [sys.executable, "-m", "tests.training.ddp_run", str(processes), str(folder)],
+        [sys.executable, "-m", "tests.training.ddp_run", str(processes), str(folder), *more],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -28,14 +28,16 @@ def run(processes, folder):
     return json.loads((folder / "result.json").read_text()), torch.load(folder / "weights.pt")
 
 
-def test_two_processes_learn_and_score_as_one_with_twice_the_batch(tmp_path):
-    one, weights = run(1, tmp_path / "one")
-    two, theirs = run(2, tmp_path / "two")
+@pytest.mark.parametrize("more", [(), ("joint",)])
+def test_two_processes_learn_and_score_as_one_with_twice_the_batch(tmp_path, more):
+    one, weights = run(1, tmp_path / "one", *more)
+    two, theirs = run(2, tmp_path / "two", *more)
     assert (one["processes"], two["processes"]) == (1, 2)
     assert len(one["losses"]) == 6
     assert two["losses"] == pytest.approx(one["losses"], rel=1e-4)
     # Every validation image once: five images over two processes.
-    assert sum(map(sum, one["confusion"])) == sum(map(sum, two["confusion"])) > 0
+    for ours, others in zip(one["confusion"], two["confusion"], strict=True):
+        assert sum(map(sum, ours)) == sum(map(sum, others)) > 0
     assert two["mIoU"] == pytest.approx(one["mIoU"], abs=2e-3)
     for name, value in weights.items():
         assert_close(theirs[name], value, rtol=1e-3, atol=2e-4, msg=name)

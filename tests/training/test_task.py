@@ -2,6 +2,7 @@
 
 import os
 import signal
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -57,7 +58,7 @@ def fit(folder, steps, *, callbacks=(), resume=None, **options):
 def test_it_learns(tmp_path):
     task, losses = fit(tmp_path, 30)
     assert losses[-1] < 0.6 * losses[0]
-    assert task.scores.mIoU > 0.6
+    assert task.mean("mIoU") > 0.6
 
 
 @pytest.mark.parametrize("stop", [4, 6])
@@ -97,8 +98,8 @@ def test_scores_are_those_of_the_whole_split(tmp_path):
             prediction = task.model.eval()(image[None]).logits[0].argmax(0)
         target = torch.from_numpy(images.read_target(record))
         expected += confusion_matrix(prediction, target, 3, 255)
-    assert torch.equal(task.confusion, expected)
-    assert trainer.callback_metrics["val/mIoU"].item() == pytest.approx(task.scores.mIoU)
+    assert torch.equal(task.subjects[0].confusion, expected)
+    assert trainer.callback_metrics["val/mIoU"].item() == pytest.approx(task.mean("mIoU"))
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_batch(tmp_path):
@@ -138,12 +139,24 @@ def test_a_checkpoint_can_be_used_without_anything_else(tmp_path):
         64,
         2,
     )
-    assert saved.categories == task.categories
+    assert saved.categories == task.subjects[0].categories
     other = tiny_task()
     with torch.no_grad():
         other.model.classifier.weight.zero_()
     saved.load_into(other.model)
     assert_close(weights(other), weights(task), rtol=0, atol=0)
+
+
+def test_the_checkpoint_of_one_dataset_keeps_its_form(tmp_path):
+    """Those written before there could be several datasets are read by the same code."""
+    fit(tmp_path, 2)
+    content = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    keys = ["version", "config", "categories", "ignore_index", "protocol", "crop"]
+    assert [*content["alps"]] == keys
+    assert {n for n in content["state_dict"] if "classifier" in n} == {
+        "model.classifier.weight",
+        "model.classifier.bias",
+    }
 
 
 def test_a_checkpoint_of_another_program(tmp_path):
@@ -187,7 +200,7 @@ def test_what_stops_a_run_leaves_a_checkpoint_that_goes_on_exactly(tmp_path, whe
     assert interrupt.exit_status == (130 if when == "in a step" else 143)
     resumed, rest = fit(folder, 8, resume=folder / "last.ckpt")
     assert rest == losses[-len(rest) :]
-    assert torch.equal(resumed.confusion, whole.confusion)
+    assert torch.equal(resumed.subjects[0].confusion, whole.subjects[0].confusion)
     for name, value in weights(whole).items():
         assert torch.equal(weights(resumed)[name], value), name
 
@@ -203,7 +216,7 @@ def test_large_images_are_scored_in_bands_and_small_ones_together(tmp_path):
             for size in sizes
         ]
         with torch.no_grad():
-            found = list(task._predict(batch))
+            found = list(task._predict(batch, 0))
             for example, prediction in zip(batch, found, strict=True):
-                (whole,) = task.window(task._logits, [example.image])
+                (whole,) = task.window(partial(task._logits, 0), [example.image])
                 assert torch.equal(prediction, whole.argmax(0))

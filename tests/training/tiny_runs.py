@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -10,12 +11,15 @@ import torch
 from lightning.pytorch import Callback, Trainer, seed_everything
 
 from alps.encoders import Encoder
+from alps.models.heads.fcn import FCN
 from alps.models.heads.fpn import FPN
 from alps.models.segmentation import SegmentationModel
 from alps.training.data import SegmentationData
+from alps.training.joint import JointData
 from alps.training.losses import CrossEntropy
 from alps.training.optim import Optim
 from alps.training.sliding import SlidingWindow
+from alps.training.subject import Subject
 from alps.training.task import SegmentationTask
 from alps.types import Category, ImageRecord, Sample
 
@@ -27,23 +31,34 @@ class ColoredBlocks:
 
     name = "blocks"
     root = "memory"
-    ignore_index = 255
-    protocol = "blocks: 3 classes"
 
-    def __init__(self, n: int = 12, size: tuple[int, int] = (64, 64), val: int = 4) -> None:
+    def __init__(
+        self,
+        n: int = 12,
+        size: tuple[int, int] = (64, 64),
+        val: int = 4,
+        num_classes: int = 3,
+        ignore_index: int = 255,
+    ) -> None:
         self.n, self.size, self.val = n, size, val
+        self.num_classes, self.ignore_index = num_classes, ignore_index
+        self.protocol = f"blocks: {num_classes} classes"
 
     def records(self) -> list[ImageRecord]:
         splits = ["train"] * (self.n - self.val) + ["val"] * self.val
         return [ImageRecord(f"{i:03d}", f"{i:03d}.png", s) for i, s in enumerate(splits)]
 
     def categories(self) -> list[Category]:
-        return [Category(i, f"colour {i}", tuple(c.tolist())) for i, c in enumerate(COLORS)]
+        return [Category(i, f"colour {i}", tuple(c.tolist())) for i, c in enumerate(self._colors)]
+
+    @property
+    def _colors(self) -> np.ndarray:
+        return COLORS[: self.num_classes]
 
     def _labels(self, record: ImageRecord) -> tuple[np.ndarray, np.random.Generator]:
         rng = np.random.default_rng(int(record.image_id))
         height, width = self.size
-        coarse = rng.integers(0, len(COLORS), (height // 16, width // 16), dtype=np.uint8)
+        coarse = rng.integers(0, self.num_classes, (height // 16, width // 16), dtype=np.uint8)
         return coarse.repeat(16, 0).repeat(16, 1), rng
 
     def read(self, record: ImageRecord) -> Sample:
@@ -55,30 +70,37 @@ class ColoredBlocks:
     def read_target(self, record: ImageRecord) -> np.ndarray:
         labels, rng = self._labels(record)
         # More of it in some images than in others, so that processes differ in what they count.
-        labels[rng.random(labels.shape) < 0.02 * int(record.image_id)] = 255
+        labels[rng.random(labels.shape) < 0.02 * int(record.image_id)] = self.ignore_index
         return labels
 
 
 def tiny_task(
-    images: ColoredBlocks | None = None,
+    images: ColoredBlocks | Mapping[str, ColoredBlocks] | None = None,
     lr: float = 1e-3,
     encoder: str = "test_resnet",
     dropout: float = 0.1,
+    aux: bool = False,
     **options,
 ) -> SegmentationTask:
     """Seeded: two calls give equal weights."""
     seed_everything(0, verbose=False)
-    images = images or ColoredBlocks()
+    sets = images if isinstance(images, Mapping) else {"": images or ColoredBlocks()}
     trunk = Encoder(encoder)
     head = FPN(trunk.channels, channels=32, pyramid_channels=32, dropout=dropout)
-    model = SegmentationModel(trunk, head, num_classes=len(COLORS))
+    sizes = {name: len(images.categories()) for name, images in sets.items()}
+    model = SegmentationModel(
+        trunk,
+        head,
+        num_classes=sizes.get("", sizes),
+        aux_head=FCN(trunk.channels, channels=8) if aux else None,
+    )
     return SegmentationTask(
         model=model,
-        categories=images.categories(),
-        ignore_index=images.ignore_index,
-        protocol=images.protocol,
+        subjects=[
+            Subject.of(images, name, loss=CrossEntropy(ignore_index=images.ignore_index))
+            for name, images in sets.items()
+        ],
         window=SlidingWindow(crop=64),
-        loss=CrossEntropy(ignore_index=images.ignore_index),
         optim=Optim(
             optimizer=partial(torch.optim.AdamW, fused=True), lr=lr, weight_decay=0.05, warmup=0.1
         ),
@@ -87,7 +109,11 @@ def tiny_task(
     )
 
 
-def tiny_data(images: ColoredBlocks | None = None, batch_size: int = 4) -> SegmentationData:
+def tiny_data(
+    images: ColoredBlocks | Mapping[str, ColoredBlocks] | None = None, batch_size: int = 4
+) -> SegmentationData | JointData:
+    if isinstance(images, Mapping):
+        return JointData(images, batch_size=batch_size, num_workers=0)
     return SegmentationData(images or ColoredBlocks(), batch_size=batch_size, num_workers=0)
 
 
