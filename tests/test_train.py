@@ -17,8 +17,10 @@ from hydra.utils import instantiate
 from PIL import Image
 
 import train
-from tests.factories import create_folder_pair
+from alps.training.data import SegmentationData
+from tests.factories import create_folder_pair, create_potsdam
 from tests.programs import TINY, call_train
+from tests.training.tiny_runs import ColoredBlocks
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.filterwarnings(
@@ -139,6 +141,8 @@ def break_label(folder, change):
             ["data.scale=[-1.0,1.0]"],
             r"data.scale=\[-1.0, 1.0\]: expected the least and",
         ),
+        (lambda p: None, ["data.scale_p=2.0"], "data.scale_p=2.0: expected a probability"),
+        (lambda p: None, ["data.cat_max_ratio=0.0"], r"cat_max_ratio=0.0: expected a share in \(0"),
         (lambda p: None, ["data.fraction=2.0"], "data.fraction=2.0 is not a share"),
         (lambda p: None, ["loss.class_weights=[1,2]"], "class_weights has 2 numbers, .* 4 classes"),
         (lambda p: None, ["loss.label_smoothing=2.0"], "label_smoothing=2.0: expected a share"),
@@ -378,6 +382,7 @@ def test_every_yaml_composes_and_instantiates(group, choice, tmp_path, monkeypat
     own = ["model.encoder=test_vit"] if choice == "timm" else []
     cfg = composed("stage=pretrain", f"{group}={choice}", *own)
     cfg.run = str(tmp_path)
+    assert SegmentationData(ColoredBlocks(), **cfg.data).train
     model = train.build_model(cfg, 3)
     assert model.num_classes == 3
     assert instantiate(cfg.window, crop=64).windows((64, 64))
@@ -390,9 +395,52 @@ def test_every_yaml_composes_and_instantiates(group, choice, tmp_path, monkeypat
     assert train.build_trainer(cfg).max_steps == cfg.trainer.max_steps
 
 
-@pytest.mark.parametrize("stage", ["pretrain", "finetune", "test", "predict"])
+@pytest.mark.parametrize("stage", sorted(p.stem for p in (ROOT / "conf/stage").glob("*.yaml")))
 def test_every_stage_composes(stage):
     assert composed(f"stage={stage}").stage == stage
+
+
+def test_no_yaml_is_left_out():
+    """These groups' files are composed and instantiated above and in test_label.py."""
+    groups = {*LABEL_GROUPS, *TRAIN_GROUPS, "paths"}  # paths: all others are composed with it
+    left = {p.relative_to(ROOT / "conf").parts[0] for p in (ROOT / "conf").rglob("*.yaml")} - groups
+    assert left == {"label.yaml", "train.yaml"}
+
+
+EXPERIMENTS = {p.stem for p in (ROOT / "conf/experiment").glob("*.yaml")} - {"demo"}
+NETS = {  # AdamW's learning rate, layer decay
+    "upernet_convnext_tiny": ("convnext_tiny", 1e-4, 1.0),
+    "upernet_resnet50": ("resnet50", 1e-3, 1.0),
+    "upernet_swin_tiny": ("swin_tiny_patch4_window7_224", 6e-5, 1.0),
+    "upernet_vit_base": ("vit_base_patch16_224", 6e-5, 0.9),
+}
+
+
+@pytest.mark.parametrize("net", NETS)
+@pytest.mark.parametrize("protocol", sorted(EXPERIMENTS - NETS.keys()))
+def test_each_protocol_goes_with_each_net(protocol, net):
+    pretrains = protocol not in ("isaid", "potsdam")
+    stage = "pretrain" if pretrains else "finetune"
+    cfg = composed(f"stage={stage}", f"experiment=[{protocol},{net}]")
+    encoder, lr, layer_decay = NETS[net]
+    assert (cfg.model.encoder, cfg.optim.lr, cfg.optim.layer_decay) == (encoder, lr, layer_decay)
+    assert cfg.head["_target_"].endswith("UPerNet")
+    schedule = (cfg.optim.weight_decay, cfg.optim.schedule, cfg.optim.min_lr, cfg.optim.warmup)
+    assert schedule == (0.05, "cosine", 5e-6, 0.0)
+    assert cfg.trainer.max_steps == 80_000
+    crop, batch_size = {"potsdam": (512, 8), "isaid": (896, 8)}.get(protocol, (224, 96))
+    assert (cfg.data.crop, cfg.data.batch_size, cfg.data.scale_p) == (crop, batch_size, 0.5)
+    if protocol in ("isaid", "potsdam"):
+        assert cfg.dataset.name == protocol
+
+
+def test_a_published_protocol_takes_a_step(run, tmp_path):
+    create_potsdam(tmp_path / "data/potsdam", areas=("2_10", "7_9", "2_13"))
+    tiny = (*TINY, "data.crop=64", "trainer.max_steps=1", "logger=none", "dataset.tile_size=64")
+    status, out, err = run("stage=finetune", "experiment=potsdam", "init=null", *tiny)
+    assert status == 0, err
+    assert "5 classes" in out
+    assert out.splitlines()[-1].startswith("val/mIoU 0.")
 
 
 def test_a_sweep_of_hydra_has_a_folder_per_trial(run, pair, tmp_path):

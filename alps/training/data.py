@@ -40,7 +40,9 @@ class SegmentationData(LightningDataModule):
         batch_size: images per process.
         crop: side of the square that is learnt from; None: 512, or what the images allow.
         scale: range of random scales.
+        scale_p: probability to scale at all.
         photometric: probability of a change of brightness, contrast, saturation and hue.
+        cat_max_ratio: crops of which one class fills more than this share are drawn again.
         fraction: share of the training images; subsets are nested.
         hold_out: share of the training images that is scored on where there is no split ``val``.
         num_workers: loader processes; None: one per core, at most eight, and none on a CPU, where
@@ -59,7 +61,9 @@ class SegmentationData(LightningDataModule):
         batch_size: int,
         crop: int | None = None,
         scale: Sequence[float] = (0.5, 2.0),
+        scale_p: float = 1.0,
         photometric: float = 0.5,
+        cat_max_ratio: float = 0.75,
         fraction: float = 1.0,
         hold_out: float = 0.05,
         num_workers: int | None = None,
@@ -75,7 +79,9 @@ class SegmentationData(LightningDataModule):
                 f"null or a multiple of {DIVISOR} px",
             ),
             ("scale", scale, _is_range(scale), "the least and the most, as [0.5,2.0]"),
+            ("scale_p", scale_p, 0 <= scale_p <= 1, "a probability"),
             ("photometric", photometric, 0 <= photometric <= 1, "a probability"),
+            ("cat_max_ratio", cat_max_ratio, 0 < cat_max_ratio <= 1, "a share in (0, 1]"),
             (
                 "num_workers",
                 num_workers,
@@ -87,8 +93,9 @@ class SegmentationData(LightningDataModule):
                 raise ConfigError(f"data.{name}={value}: expected {expected}")
         self.images = images
         self.batch_size = batch_size
-        self.scale = scale
+        self.scale, self.scale_p = scale, scale_p
         self.photometric = photometric
+        self.cat_max_ratio = cat_max_ratio
         self.seed = seed
         self.num_workers = num_workers
         self.train, self.val, self.test = _split(images, hold_out)
@@ -125,6 +132,8 @@ class SegmentationData(LightningDataModule):
         transform = TrainTransform(
             crop=self.crop,
             scale=self.scale,
+            scale_p=self.scale_p,
+            cat_max_ratio=self.cat_max_ratio,
             photometric_p=self.photometric,
             ignore_index=self.images.ignore_index,
         )

@@ -76,6 +76,13 @@ def test_the_crop_fits_the_images():
         SegmentationData(ColoredBlocks(), batch_size=2, crop=100)
 
 
+def test_the_views_are_those_asked_for():
+    options = {"scale": (0.5, 1.5), "scale_p": 0.25, "photometric": 0.0, "cat_max_ratio": 1.0}
+    view = SegmentationData(ColoredBlocks(), batch_size=2, **options).train_dataset().transform
+    found = (view.scale, view.scale_p, view.photometric_p, view.cat_max_ratio, view.crop)
+    assert found == (*options.values(), 64)
+
+
 def test_without_a_split_val_images_are_held_out(tmp_path):
     data = SegmentationData(ColoredBlocks(n=10, val=0), batch_size=2, hold_out=0.3)
     assert (len(data.train), len(data.val)) == (7, 3)
