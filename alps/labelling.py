@@ -38,7 +38,10 @@ from alps.types import (
 log = logging.getLogger(__name__)
 
 #: Recorded in store.json: the libraries that decide what masks and classes come out.
-LIBRARIES = ("torch", "torchvision", "timm", "segment-anything-py", "faiss-cpu", "numpy")
+LIBRARIES = (
+    *("torch", "torchvision", "timm", "segment-anything-py", "numpy"),
+    *("faiss-cpu", "faiss-gpu-cu11", "faiss-gpu-cu12", "faiss-cuda"),  # one of them
+)
 
 #: Images read before the first is segmented, so that a GPU encodes several at once.
 AHEAD, AHEAD_PIXELS = 8, 1 << 24
@@ -295,7 +298,7 @@ def assign_shard(
 
 
 def _versions() -> dict[str, str]:
-    """Of what is installed: a clone need not be, and faiss-gpu may stand in for faiss-cpu."""
+    """Of what is installed: a clone need not be, and faiss has several wheels."""
     found = {"alps": __version__}
     for library in LIBRARIES:
         with suppress(PackageNotFoundError):

@@ -11,6 +11,7 @@ from jaxtyping import Float, Float32, Int, Int32, Int64, Integer
 from alps.assign.kmeans import fit_kmeans, nearest
 from alps.assign.projection import fit_pca, project, unit
 from alps.assign.rows import Rows, Transform
+from alps.assign.search import on_gpu
 from alps.assign.ward import cut, ward_tree
 from alps.errors import ConfigError
 from alps.paint import fill_uncovered, paint
@@ -83,7 +84,8 @@ class Cluster:
     @property
     def identity(self) -> Identity:
         """The settings that change the classes; ``version`` counts changes of the algorithm."""
-        return {"assigner": "cluster", "version": 2, **vars(self)}
+        device = {"faiss.device": "cuda"} if on_gpu() else {}
+        return {"assigner": "cluster", "version": 2, **vars(self), **device}
 
     @property
     def num_classes(self) -> int:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import faiss
 import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
 from alps.assign.projection import unit
 from alps.assign.rows import Rows
+from alps.assign.search import search
 from alps.errors import TooFewMasks
 from alps.types import Clusters
 
@@ -158,7 +158,7 @@ def nearest(
     """The nearest centroid of each row, and the squared Euclidean distance to it."""
     # faiss expands |x - c|², which loses digits when all rows are far from the origin.
     middle = centroids.mean(axis=0)
-    index = faiss.knn(rows - middle, centroids - middle, 1)[1][:, 0]
+    index = search(rows - middle, centroids - middle)
     apart = rows - centroids[index]
     return index, np.einsum("nc,nc->n", apart, apart)
 
