@@ -432,6 +432,8 @@ def test_each_protocol_goes_with_each_net(protocol, net):
     assert (cfg.data.crop, cfg.data.batch_size, cfg.data.scale_p) == (crop, batch_size, 0.5)
     if protocol in ("isaid", "potsdam"):
         assert cfg.dataset.name == protocol
+    if protocol == "samrs_sep":
+        assert [node.name for node in cfg.datasets.values()] == ["sota", "sior", "fast"]
 
 
 def test_a_published_protocol_takes_a_step(run, tmp_path):
