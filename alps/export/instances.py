@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 
 import numpy as np
 from jaxtyping import Bool, Int
 from tqdm import tqdm
 
+from alps.labelled import labelled_images
 from alps.store import LabelStore
 from alps.types import ImageRecord, Masks
 
@@ -66,27 +68,16 @@ def read_instances(store: LabelStore, split: str | None = None) -> Iterator[Inst
         split: None: all of them.
     """
     by_box = store.info.stages["assign"]["identity"].get("assigner") == "category"
-    chosen = [[split in (None, record.split) for record in records] for records in store.plan]
-    number = 0
-    with tqdm(
-        total=sum(map(sum, chosen)), desc=split or "images", unit="image", smoothing=0.1
-    ) as bar:
-        for shard, (records, wanted) in enumerate(zip(store.plan, chosen, strict=True)):
-            if not any(wanted):
-                number += len(records)
-                continue
-            masks, (category_id, _) = store.masks(shard), store.labels(shard)
-            start = 0
-            for record, want in zip(records, wanted, strict=True):
-                number += 1
-                bar.update(want)
-                if (found := masks.get(record.image_id)) is None:
-                    continue
-                ids = category_id[start : start + len(found)]
-                start += len(found)
-                ignore = np.zeros(len(found), bool)
-                if found.boxes is not None:
-                    ignore = found.boxes.ignore
-                    ids = np.where(ignore & by_box, found.boxes.category_id, ids)
-                if want:
-                    yield Instances(number, record, found, ids, ignore)
+    numbers = {r.image_id: n for n, r in enumerate(chain.from_iterable(store.plan), 1)}
+    chosen = [sum(split in (None, r.split) for r in records) for records in store.plan]
+    with tqdm(total=sum(chosen), desc=split or "images", unit="image", smoothing=0.1) as bar:
+        for shard, n in enumerate(chosen):
+            for image in labelled_images(store, shard) if n else ():
+                if split in (None, image.record.split):
+                    ignore, ids = np.zeros(len(image.masks), bool), image.category_id
+                    if (boxes := image.masks.boxes) is not None:
+                        ignore = boxes.ignore
+                        ids = np.where(ignore & by_box, boxes.category_id, ids)
+                    number = numbers[image.record.image_id]
+                    yield Instances(number, image.record, image.masks, ids, ignore)
+            bar.update(n)

@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 from alps.errors import ImageError
-from alps.report.census import Candidate, Census, LabelledImage, coverage, labelled_images
+from alps.labelled import LabelledImage, labelled_images
+from alps.report.census import Candidate, Census, coverage
 from alps.report.outlines import draw_boxes
 from alps.report.pictures import (
     cut_out,

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int, Int64
 
 from alps.images.labels import read_labels
+from alps.labelled import LabelledImage, is_labelled, labelled_images
 from alps.report.boxes import BoxCensus
 from alps.store import ImageStatus, LabelStore
-from alps.types import ImageRecord, Masks
+from alps.types import ImageRecord
 
 #: Bins of a mask's share of its image: four per decade; what is smaller falls into the first.
 AREA_EDGES = np.logspace(-7, 0, 29)
@@ -26,17 +26,6 @@ POOL = 256  # images to choose pictures from
 SKIPPED = 50  # images without labels that are named
 LOWEST = 10  # images of low coverage that are named
 STRIP = 512  # rows of an index map that are counted at once
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class LabelledImage:
-    """An image of a store with its masks and their classes."""
-
-    record: ImageRecord
-    status: ImageStatus
-    masks: Masks
-    category_id: Int[np.ndarray, " N"]  # -1: unlabelled
-    distance: Float32[np.ndarray, " N"]  # NaN where the recipe has none
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -99,31 +88,6 @@ class Census:
 def coverage(status: ImageStatus) -> float:
     """Share of an image's pixels inside a mask."""
     return status.covered / max(status.height * status.width, 1)
-
-
-def is_labelled(store: LabelStore) -> bool:
-    """Whether the store's recipe gives classes to masks."""
-    return "assign" in store.info.stages
-
-
-def labelled_images(store: LabelStore, shard: int) -> Iterator[LabelledImage]:
-    """The images of a shard that could be read; in a store without classes all masks have -1."""
-    masks = store.masks(shard)
-    n = sum(len(m) for m in masks.values())
-    category_id, distance = (
-        store.labels(shard)
-        if is_labelled(store)
-        else (np.full(n, -1, np.int32), np.full(n, np.nan, np.float32))
-    )
-    statuses = {status.image_id: status for status in store.images(shard)}
-    start = 0
-    for record in store.plan[shard]:
-        if (m := masks.get(record.image_id)) is not None:
-            rows = slice(start, start + len(m))
-            yield LabelledImage(
-                record, statuses[record.image_id], m, category_id[rows], distance[rows]
-            )
-            start = rows.stop
 
 
 def take_census(store: LabelStore) -> Census:

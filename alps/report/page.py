@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from alps.labelled import is_labelled
 from alps.report import charts, heat
 from alps.report.album import make_album
 from alps.report.box_figures import box_section
-from alps.report.census import SKIPPED, Census, coverage, is_labelled, take_census
+from alps.report.census import SKIPPED, Census, coverage, take_census
 from alps.report.charts import distributions
 from alps.report.figures import count, decimal, percent
 from alps.report.pictures import data_uri
