@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from alps import rle
 from alps.export.instances import Instances, Tally, read_instances
-from alps.export.rows import floats, segmentation, to_json
+from alps.export.rows import file_name, floats, segmentation, write_annotations
 from alps.geometry import box_xyxy_to_xywh
 from alps.store import LabelStore
 
@@ -22,36 +22,29 @@ def write_coco(store: LabelStore, folder: Path) -> Tally:
     """
     tally = Tally()
     for split in dict.fromkeys(record.split for records in store.plan for record in records):
-        path = folder / f"instances_{split}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        images, n = [], 0
-        with path.open("w", encoding="ascii") as file:
-            file.write('{"annotations":[')
-            for every in read_instances(store, split):
-                image = tally.take(
-                    every, {"empty": every.masks.area == 0, "unlabelled": every.category_id < 0}
-                )
-                for row in _annotations(image):
-                    # From 1: COCO's scores take the id 0 for "nothing found".
-                    file.write(",\n" if n else "\n")
-                    file.write(to_json({"id": (n := n + 1), **row}))
-                images.append(_image(image))
-            tail = {
-                "images": images,
-                "categories": [asdict(category) for category in store.categories()],
-                "info": {
-                    "description": f"{store.info.name}, made by ALPS {store.info.versions['alps']}"
-                },
-            }
-            file.write(f"],\n{to_json(tail)[1:]}\n")
+        images: list[dict[str, Any]] = []
+        rows = _rows(store, split, images, tally)
+        write_annotations(folder / f"instances_{split}.json", rows, store, images=images)
     return tally
+
+
+def _rows(
+    store: LabelStore, split: str, images: list[dict[str, Any]], tally: Tally
+) -> Iterator[dict[str, Any]]:
+    """All annotations of a split; adds its images to ``images``."""
+    for every in read_instances(store, split):
+        image = tally.take(
+            every, {"empty": every.masks.area == 0, "unlabelled": every.category_id < 0}
+        )
+        images.append(_image(image))
+        yield from _annotations(image)
 
 
 def _image(image: Instances) -> dict[str, Any]:
     height, width = image.masks.size
     return {
         "id": image.number,
-        "file_name": image.record.file_name,
+        "file_name": file_name(image.record),
         "width": width,
         "height": height,
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, groupby
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -34,6 +34,7 @@ class Tally:
     images: int = 0
     masks: int = 0
     left_out: Counter[str] = field(default_factory=Counter)  # masks by the reason
+    groups: Counter[str] = field(default_factory=Counter)  # what these make up: videos, tracks
 
     def take(self, image: Instances, reasons: Mapping[str, Bool[np.ndarray, " N"]]) -> Instances:
         """Leave out the masks that ``reasons`` name, and count.
@@ -81,3 +82,13 @@ def read_instances(store: LabelStore, split: str | None = None) -> Iterator[Inst
                     number = numbers[image.record.image_id]
                     yield Instances(number, image.record, image.masks, ids, ignore)
             bar.update(n)
+
+
+def read_clips(
+    store: LabelStore, split: str | None = None
+) -> Iterator[tuple[str | None, Iterator[Instances]]]:
+    """The frames of each video by its name; images that are of no video follow None.
+
+    The plan keeps the frames of a video together, so each comes once.
+    """
+    return groupby(read_instances(store, split), key=lambda image: image.record.video_id)

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float32
 
-from alps.types import Masks
+from alps.images.read import SUFFIXES
+from alps.store import LabelStore
+from alps.types import ImageRecord, Masks
+
+
+def file_name(record: ImageRecord) -> str:
+    """Of a frame of a video file the name that it has once this is cut into a folder of frames."""
+    image = PurePosixPath(record.file_name).suffix.lower() in SUFFIXES
+    return record.file_name if image else f"{record.image_id}.png"
 
 
 def segmentation(masks: Masks, i: int) -> dict[str, Any]:
@@ -29,3 +39,31 @@ def floats(values: Float32[np.ndarray, " n"]) -> list[float | None]:
 def to_json(row: Mapping[str, Any]) -> str:
     """One line."""
     return json.dumps(row, separators=(",", ":"), allow_nan=False)
+
+
+def write_annotations(
+    path: Path, rows: Iterable[Mapping[str, Any]], store: LabelStore, **lists: list[dict[str, Any]]
+) -> None:
+    """Write a file of COCO's kind: an annotation a line, numbered from 1, and all else after them.
+
+    Args:
+        path: of the file.
+        rows: the annotations without their ids.
+        store: what the classes are of.
+        lists: "images" or "videos"; they may grow as long as there are rows.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="ascii") as file:
+        file.write('{"annotations":[')
+        # From 1: COCO's scores take the id 0 for "nothing found".
+        for n, row in enumerate(rows, 1):
+            file.write(",\n" if n > 1 else "\n")
+            file.write(to_json({"id": n, **row}))
+        tail = {
+            **lists,
+            "categories": [asdict(category) for category in store.categories()],
+            "info": {
+                "description": f"{store.info.name}, made by ALPS {store.info.versions['alps']}"
+            },
+        }
+        file.write(f"],\n{to_json(tail)[1:]}\n")

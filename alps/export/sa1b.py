@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from alps.export.instances import Instances, Tally, read_instances
-from alps.export.rows import floats, segmentation, to_json
+from alps.export.rows import file_name, floats, segmentation, to_json
 from alps.geometry import box_xyxy_to_xywh
 from alps.store import LabelStore
 
@@ -42,7 +42,7 @@ def _file(image: Instances, first: int) -> dict[str, Any]:
             "image_id": image.number,
             "width": width,
             "height": height,
-            "file_name": image.record.file_name,
+            "file_name": file_name(image.record),
         },
         "annotations": [
             {

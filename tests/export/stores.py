@@ -1,6 +1,7 @@
 """Finished label stores in memory's sizes, with and without boxes."""
 
 import numpy as np
+from PIL import Image
 
 from alps import rle
 from alps.assign.category import ByCategory
@@ -31,6 +32,21 @@ OBJECTS = {
 }
 SPLITS = {"a": "train", "b": "val", "gone": "train", "sea": "train", "sub/c": "val"}
 EMPTY = ("b", 2)
+#: Of each frame of each clip the boxes: corners, whether they are ignored, track, text. The last
+#: frame of "city/b" could not be read; the first mask of its first frame is empty.
+CLIPS = {
+    "a": [
+        [((2, 3, 20, 20), False, 9, "ALPS"), ((30, 5, 45, 25), True, 4, None)],
+        [((4, 3, 22, 20), True, 9, "ALPS"), ((50, 5, 58, 25), False, None, "é")],
+        [((6, 3, 24, 20), False, 9, "APS"), ((32, 5, 47, 10, 45, 25, 28, 20), True, 4, None)],
+    ],
+    "city/b": [
+        [((0, 0, 12, 9), False, 1, "lost"), ((20, 20, 40, 30), False, 2, "x")],
+        [((0, 0, 12, 9), False, 1, "lost")],
+        [],
+        None,
+    ],
+}
 
 
 class Harbour:
@@ -53,22 +69,27 @@ def boxed_masks(image_id):
         Annotation(f"line {i}", category, points, ignore=ignore, score=i / 3 if i else None)
         for i, (points, category, ignore) in enumerate(OBJECTS[image_id])
     ]
+    return masks_in(annotations, empty=[EMPTY[1]] if image_id == EMPTY[0] else [])
+
+
+def masks_in(annotations, empty=()):
+    """Of each box all but its first row from the third column on."""
     boxes, problems = check_boxes(annotations, dict(zip(NAMES, range(3), strict=True)), SIZE)
     assert not problems
     dense = np.zeros((len(boxes), *SIZE), bool)
     for i, (x0, y0, x1, y1) in enumerate(boxes.xyxy.astype(int)):
-        if (image_id, i) != EMPTY:
+        if i not in empty:
             dense[i, y0:y1, x0:x1] = True
             dense[i, y0, x0 + 2 :] = False
     iou = np.linspace(0.5, 0.9, len(boxes), dtype=np.float32)
     return Masks.from_counts(rle.encode(dense), SIZE, predicted_iou=iou, boxes=boxes)
 
 
-def open_store(root, records, *, k, masks, assign, shard_size):
+def open_store(root, records, *, k, masks, assign, shard_size, images="nowhere"):
     return prepare(
         root,
         name="tiny",
-        images={"root": "nowhere"},
+        images={"root": images},
         records=records,
         identities={"masks": masks, "assign": assign},
         num_classes=k,
@@ -85,7 +106,8 @@ def write_masks(store, shard, masks):
         else ImageStatus(r.image_id, "failed", f"{r.file_name} is cut short", 0, 0, 0, 0)
         for r in store.plan[shard]
     ]
-    store.write_masks(shard, statuses, masks)
+    own = {r.image_id: masks[r.image_id] for r in store.plan[shard] if r.image_id in masks}
+    store.write_masks(shard, statuses, own)
 
 
 def boxed_store(root, *, prompt="hbox", shard_size=2, finished=True):
@@ -99,10 +121,45 @@ def boxed_store(root, *, prompt="hbox", shard_size=2, finished=True):
         assign=assign.identity,
         shard_size=shard_size,
     )
+    readable = [image_id for image_id, rows in OBJECTS.items() if rows is not None]
+    return finish(store, assign, {i: boxed_masks(i) for i in readable}, finished=finished)
+
+
+def video_store(root, *, shard_size=2, video_files=False):
+    """As `recipe=samtext` leaves it; the frames are gray, and lie beside the store."""
+    records, masks = [], {}
+    for video, frames in CLIPS.items():
+        for t, rows in enumerate(frames):
+            name = f"{video}.mp4" if video_files else f"{video}/{t + 1}.png"
+            records.append(ImageRecord(f"{video}/{t:06d}", name, "train", 0, video, t))
+            if rows is None:
+                continue
+            annotations = [
+                Annotation(f"line {i}", NAMES[0], box, ignore=ignore, track_id=track, text=text)
+                for i, (box, ignore, track, text) in enumerate(rows)
+            ]
+            masks[records[-1].image_id] = masks_in(annotations, empty=[0] if video != "a" else [])
+            path = root.with_name(f"{root.name}_frames") / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if not video_files:
+                Image.new("RGB", SIZE[::-1], (90, 90, 90)).save(path)
+    assign = ByCategory(Harbour())
+    store = open_store(
+        root,
+        records,
+        k=3,
+        masks={"source": "BoxMasks", "prompt": "hbox"},
+        assign=assign.identity,
+        shard_size=shard_size,
+        images=str(root.with_name(f"{root.name}_frames")),
+    )
+    return finish(store, assign, masks)
+
+
+def finish(store, assign, masks, *, finished=True):
     store.write_categories(assign.categories())
-    for shard, records in enumerate(store.plan):
-        readable = [r.image_id for r in records if OBJECTS[r.image_id] is not None]
-        write_masks(store, shard, {i: boxed_masks(i) for i in readable})
+    for shard in range(len(store.plan)):
+        write_masks(store, shard, masks)
         assign_shard(shard, store=store, assign=assign, clusters=None)
     if finished:
         write_manifest(store)

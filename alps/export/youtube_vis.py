@@ -1,0 +1,148 @@
+"""YouTube-VIS's files (arXiv 1905.04804), COCO for video: one JSON file for each split.
+
+The keys are those of its instances.json, as https://competitions.codalab.org/competitions/20128
+describes them and the reader of its authors (ytvos.py) takes them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from alps.errors import ConfigError
+from alps.export.instances import Instances, Tally, read_clips
+from alps.export.rows import file_name, floats, segmentation, write_annotations
+from alps.geometry import box_xyxy_to_xywh
+from alps.store import LabelStore
+
+#: The masks of an object: the place of each frame in its clip, and the row in the frame.
+Track = list[tuple[int, int]]
+T = TypeVar("T")
+
+
+def write_youtube_vis(store: LabelStore, folder: Path) -> Tally:
+    """Write instances_<split>.json, an annotation a line; a clip lies in memory at a time.
+
+    An annotation is a track of a video, and its class the one most of its masks have; a mask
+    without a track is an annotation alone. A track whose masks are all ignored is a crowd. Beyond
+    the published keys a video has its "name", and an annotation "ignores" (a 0 or 1 for each
+    mask) and, where they are known, "track_id" and "text". A frame of a video file is called
+    ``<video>/<frame>.png``, with six digits from 0.
+
+    Raises:
+        ConfigError: the images are not of videos.
+    """
+    if any(record.video_id is None for records in store.plan for record in records):
+        raise ConfigError(
+            f"{store.root} has images that are no frames of a video, and a YouTube-VIS file holds "
+            "nothing else; choose the layout coco"
+        )
+    tally = Tally()
+    for split in dict.fromkeys(record.split for records in store.plan for record in records):
+        videos: list[dict[str, Any]] = []
+        rows = _rows(store, split, videos, tally)
+        write_annotations(folder / f"instances_{split}.json", rows, store, videos=videos)
+        tally.groups["videos"] += len(videos)
+    return tally
+
+
+def _rows(
+    store: LabelStore, split: str, videos: list[dict[str, Any]], tally: Tally
+) -> Iterator[dict[str, Any]]:
+    """All annotations of a split; adds its videos to ``videos``."""
+    for name, frames in read_clips(store, split):
+        number = len(videos) + 1
+        video, annotations = _read_clip(str(name), frames, tally)
+        videos.append({"id": number, **video})
+        for row in annotations:
+            yield {"video_id": number, **row}
+
+
+def _read_clip(
+    name: str, frames: Iterable[Instances], tally: Tally
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """A video and its annotations."""
+    clip = _take(frames, tally)
+    height, width = clip[0].masks.size
+    video = {
+        "name": name,
+        "file_names": [file_name(frame.record) for frame in clip],
+        "width": width,
+        "height": height,
+        "length": len(clip),
+    }
+    return video, _annotations(clip, tally)
+
+
+def _take(frames: Iterable[Instances], tally: Tally) -> list[Instances]:
+    """A clip, without what has no place in it: there a video has one size, a mask a pixel."""
+    clip: list[Instances] = []
+    for every in frames:
+        size = clip[0].masks.size if clip else every.masks.size
+        other = np.full(len(every.masks), every.masks.size != size)
+        clip.append(
+            tally.take(
+                every,
+                {
+                    "empty": every.masks.area == 0,
+                    "unlabelled": every.category_id < 0,
+                    "in frames of another size than the first": other,
+                },
+            )
+        )
+    return clip
+
+
+def _annotations(clip: Sequence[Instances], tally: Tally) -> list[dict[str, Any]]:
+    """Tracks in the order of their ids, then the masks that have none."""
+    tracks: dict[int, Track] = defaultdict(list)
+    alone: list[Track] = []
+    for t, frame in enumerate(clip):
+        boxes = frame.masks.boxes
+        for row in range(len(frame.masks)):
+            track_id = -1 if boxes is None else int(boxes.track_id[row])
+            if track_id < 0:
+                alone.append([(t, row)])
+            else:
+                tracks[track_id].append((t, row))
+    tally.groups["tracks"] += len(tracks)
+    tally.groups["masks without a track"] += len(alone)
+    return [
+        *(_annotation(clip, tracks[i], {"track_id": i}) for i in sorted(tracks)),
+        *(_annotation(clip, track, {}) for track in alone),
+    ]
+
+
+def _annotation(clip: Sequence[Instances], track: Track, more: dict[str, Any]) -> dict[str, Any]:
+    """Lists have a place for each frame of the clip, null where the track has no mask."""
+    height, width = clip[0].masks.size
+    columns: dict[str, list[Any]] = {
+        name: [None] * len(clip) for name in ("segmentations", "bboxes", "areas", "ignores")
+    }
+    words = []
+    for t, row in track:
+        frame, masks = clip[t], clip[t].masks
+        columns["segmentations"][t] = segmentation(masks, row)
+        columns["bboxes"][t] = floats(box_xyxy_to_xywh(masks.xyxy[row : row + 1])[0])
+        columns["areas"][t] = int(masks.area[row])
+        columns["ignores"][t] = int(frame.ignore[row])
+        words.append(None if masks.boxes is None else masks.boxes.text[row])
+    if read := [word for word in words if word is not None]:
+        more = {**more, "text": _most_frequent(read)}
+    return {
+        "category_id": _most_frequent([int(clip[t].category_id[row]) for t, row in track]),
+        "iscrowd": int(all(clip[t].ignore[row] for t, row in track)),
+        "height": height,
+        "width": width,
+        **columns,
+        **more,
+    }
+
+
+def _most_frequent(values: Sequence[T]) -> T:
+    """Of several the one that came first."""
+    return Counter(values).most_common(1)[0][0]
