@@ -7,7 +7,9 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from xml.etree import ElementTree as ET
 
 import cv2
@@ -173,6 +175,15 @@ FORMATS = {
 }
 
 
+@lru_cache
+def _encode(n: int, seed: int) -> bytes:
+    """The file of a video, always the same one: x264 does not end with the same bytes each time."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "video.mp4")
+        write_video(path, draw_video(n, seed=seed).frames)
+        return path.read_bytes()
+
+
 def create_video(
     root: Path, kind: str = "csv", n: int = 50, name: str = "Video_1", seed: int = 0
 ) -> Video:
@@ -183,7 +194,7 @@ def create_video(
     """
     video = draw_video(n, seed=seed)
     root.mkdir(parents=True, exist_ok=True)
-    write_video(root / f"{name}.mp4", video.frames)
+    (root / f"{name}.mp4").write_bytes(_encode(n, seed))
     pattern, write = FORMATS[kind]
     more = (name,) if write is write_table else ()
     write(root / pattern.format(name), video.quads, *more)

@@ -1,4 +1,4 @@
-"""A label store in the layouts that other tools read: COCO, SA-1B, SAMRS."""
+"""A label store in the layouts of other tools (COCO, SA-1B, SAMRS, YouTube-VIS), and drawn."""
 
 from alps.export.layouts import LAYOUTS, export_store
 

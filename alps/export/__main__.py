@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 
@@ -19,6 +19,12 @@ layouts:
   samrs  gray/, color/ and ins/ in hbox_segs_init/ or rhbox_segs_init/, and
          train.txt and valid.txt, for SAMRS's own loaders; ins/ is pickled, as
          these want it
+  youtube_vis
+         instances_<split>.json as in YouTube-VIS: a mask per frame for each track,
+         its class, its text; stores of videos only
+  overlay
+         <video>.mp4 with masks, boxes, tracks and texts drawn over it; of stills
+         <image>.jpg
 
 example:
   python -m alps.export data/dota_seg --to coco --out data/dota_coco
@@ -38,13 +44,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--out", metavar="DIR", required=True, help="folder to make; it may be there, but empty"
     )
+    parser.add_argument(
+        "--images", metavar="DIR", help="folder of the images, where they have moved (overlay)"
+    )
     words = parser.parse_args(arguments)
     with one_line_errors(interrupted="nothing was written"):
-        tally = export_store(LabelStore(words.store), words.to, words.out)
+        tally = export_store(LabelStore(words.store), words.to, words.out, images=words.images)
         console = Console(highlight=False)
-        console.print(f"{tally.images} images, {tally.masks} masks in {words.out}", soft_wrap=True)
-        if left_out := ", ".join(f"{n} {reason}" for reason, n in tally.left_out.items() if n):
-            console.print(f"left out: {left_out}")
+        made = [f"{tally.images} images, {tally.masks} masks", *_count(tally.groups)]
+        console.print(f"{', '.join(made)} in {words.out}", soft_wrap=True)
+        if left_out := _count(tally.left_out):
+            console.print(f"left out: {', '.join(left_out)}", soft_wrap=True)
+
+
+def _count(things: Mapping[str, int]) -> list[str]:
+    return [f"{n} {what}" for what, n in things.items() if n]
 
 
 if __name__ == "__main__":

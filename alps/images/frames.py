@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import suppress
+from fractions import Fraction
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
@@ -47,6 +48,19 @@ def read_frame(root: str | Path, record: ImageRecord) -> UInt8[np.ndarray, "H W 
         f"{path} has {len(files)} frames{f', {files[0]} to {files[-1]}' * bool(files)}; there is "
         f"no frame {record.frame_index} (counted from 0)"
     )
+
+
+def frame_rate(root: str | Path, record: ImageRecord) -> Fraction | None:
+    """Frames a second, on average, of the video file that a record is of; None: it is of another.
+
+    Raises:
+        ImageError: the file cannot be read.
+        MissingPackage: PyAV is not installed.
+    """
+    path = Path(root, record.file_name)
+    if record.frame_index is None or path.suffix.lower() not in VIDEO_SUFFIXES:
+        return None
+    return _open(path, os.getpid()).rate
 
 
 def list_frames(folder: Path) -> dict[int, Path]:
@@ -117,6 +131,12 @@ class VideoFile:
         while self._end is None:
             self._advance()
         return len(self._times)
+
+    @property
+    def rate(self) -> Fraction | None:
+        """Frames a second, on average; None where the container does not say it."""
+        rate: Fraction | None = self._stream.average_rate
+        return rate or None
 
     def read(self, index: int) -> UInt8[np.ndarray, "H W 3"]:
         """One frame, RGB and upright; raises `ImageError` when there is none, or it is damaged."""

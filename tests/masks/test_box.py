@@ -7,43 +7,9 @@ from alps.boxes import Annotation, Boxes, check_boxes
 from alps.errors import ConfigError, ImageError
 from alps.geometry import cut_tiles
 from alps.masks.box import BoxMasks, choose_tiles
-from alps.sam.segmenter import Embedding, Prediction
+from alps.sam.segmenter import Prediction
 from alps.types import Sample
-
-
-class Ellipses:
-    """The mask of a box is the ellipse inside it, of a point a disc around it."""
-
-    identity = {"sam.architecture": "ellipses"}  # noqa: RUF012 - read only
-    points_per_batch = 4
-
-    def __init__(self):
-        self.asked = []
-
-    def embed(self, image):
-        height, width = image.shape[:2]
-        scale = 1024 / max(height, width)
-        used = int(height * scale + 0.5), int(width * scale + 0.5)
-        return Embedding(torch.zeros(256, 64, 64), (height, width), used)
-
-    def prefetch(self, images):
-        self.prefetched = [image.shape[:2] for image in images]
-
-    def predict(
-        self, embedding, *, points=None, boxes=None, masks=None, multimask_output=True, fast=False
-    ):
-        self.asked.append((embedding.size, boxes, points, masks))
-        assert not multimask_output
-        scale = 256 / max(embedding.size)
-        at = (torch.arange(256) + 0.5) / scale
-        if boxes is None:
-            boxes = np.concatenate([points - 8, points + 8], axis=1)
-        logits = []
-        for x0, y0, x1, y1 in boxes.tolist():
-            x, y = (at - (x0 + x1) / 2) / (x1 - x0) * 2, (at - (y0 + y1) / 2) / (y1 - y0) * 2
-            logits.append(8 * (1 - x[None] ** 2 - y[:, None] ** 2))
-        n = torch.arange(len(boxes))
-        return Prediction(torch.stack(logits), 0.9 - 0.01 * n, n, 0 * n)
+from tests.fakes import Ellipses
 
 
 def sample(*xyxy, size=(200, 300), **more):

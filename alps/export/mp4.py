@@ -1,0 +1,65 @@
+"""Video files that any browser plays: H.264 in MP4, written with PyAV."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+
+from alps.errors import MissingPackage
+
+#: libx264's quality, from 0 (lossless) to 51; its default is 23.
+CRF = "20"
+PRESET = "veryfast"
+
+
+@contextmanager
+def writing_mp4(
+    path: Path, size: tuple[int, int], rate: Fraction
+) -> Iterator[Callable[[UInt8[np.ndarray, "H W 3"], int], None]]:
+    """A file to which frames are added, each with its number; one that is missing is not filled in.
+
+    H.264 halves the sides for colours, so an odd one gets another row or column like its last.
+
+    Args:
+        path: of the file; its folder is made.
+        size: (H, W) of all frames.
+        rate: frames a second.
+
+    Raises:
+        MissingPackage: PyAV is not installed, or comes without an encoder of H.264.
+    """
+    try:
+        import av
+    except ImportError as error:
+        raise MissingPackage(
+            f"{path.name} is a video, which PyAV writes, and that is not installed: "
+            "pip install 'alps[video]'"
+        ) from error
+    path.parent.mkdir(parents=True, exist_ok=True)
+    height, width = size
+    # The index goes to the front of the file, so that a browser begins before it has all of it.
+    with av.open(str(path), "w", options={"movflags": "faststart"}) as container:
+        try:
+            stream = container.add_stream("libx264", rate, {"crf": CRF, "preset": PRESET})
+        except ValueError as error:
+            raise MissingPackage(
+                "this PyAV cannot write H.264; that of the package index can: pip install "
+                "--force-reinstall 'alps[video]'"
+            ) from error
+        stream.height, stream.width = height + height % 2, width + width % 2
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.time_base = 1 / rate
+
+        def add(image: UInt8[np.ndarray, "H W 3"], number: int) -> None:
+            even = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+            frame = av.VideoFrame.from_ndarray(even, format="rgb24")
+            frame.pts, frame.time_base = number, 1 / rate
+            container.mux(stream.encode(frame))
+
+        yield add
+        container.mux(stream.encode())
