@@ -17,10 +17,18 @@ from hydra.utils import instantiate
 from PIL import Image
 
 import train
+from alps.assign.category import ByCategory
+from alps.engine.local import LocalEngine
+from alps.images.dota import Dota
+from alps.images.video import VideoBoxes
+from alps.labelling import label
+from alps.masks.box import BoxMasks
 from alps.training.data import SegmentationData
-from tests.factories import create_folder_pair, create_potsdam
+from tests.factories import create_dota, create_folder_pair, create_potsdam
+from tests.fakes import Ellipses
 from tests.programs import TINY, call_train
 from tests.training.tiny_runs import ColoredBlocks
+from tests.videos import create_video
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.filterwarnings(
@@ -468,3 +476,29 @@ def test_wandb_offline_keeps_scores_and_no_key(run, pair, tmp_path, monkeypatch)
     files = [p for p in tmp_path.rglob("*") if p.is_file()]
     assert any(p.suffix == ".wandb" for p in files)
     assert not any(b"deadbeef" in p.read_bytes() for p in files)
+
+
+@pytest.mark.parametrize("recipe", ["samrs", "samtext"])
+def test_a_store_made_from_boxes_is_learnt_from(recipe, run, tmp_path):
+    if recipe == "samrs":
+        create_dota(tmp_path / "data")
+        images = Dota(root=str(tmp_path / "data"))
+    else:
+        create_video(tmp_path / "data", "csv", 4)
+        images = VideoBoxes(root=str(tmp_path / "data"))
+    label(
+        image_set=images,
+        masks=BoxMasks(segmenter=Ellipses()),
+        features=None,
+        assign=ByCategory(images),
+        engine=LocalEngine(threads=1),
+        root=tmp_path / "store",
+        name=recipe,
+        config="",
+    )
+    options = ("dataset=store", f"dataset.root={tmp_path}/store", "data.hold_out=0.5")
+    steps = ("trainer.max_steps=1", "run=x", "logger=none")
+    status, out, err = run("stage=pretrain", *options, *TINY, *steps)
+    assert status == 0, err
+    assert torch.load(tmp_path / "x/last.ckpt", weights_only=True)["global_step"] == 1
+    assert re.match(r"val/mIoU \d", out.splitlines()[-1])

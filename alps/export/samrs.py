@@ -25,12 +25,18 @@ from alps.types import Category
 PROTOCOL = 4
 #: Prompts made of the corners of rotated boxes.
 ROTATED = ("rhbox", "rhbox_mask", "rbox_mask")
+#: What its folders of labels have in their names, by the class that reads the images.
+INFIXES = {"Dior": "trainvaltest_"}
 #: Its names of the splits; others keep theirs. The first two are always written: it opens both.
 LISTS = {"train": "train", "val": "valid"}
 
 
 def write_samrs(store: LabelStore, folder: Path) -> Tally:
     """Write gray/, color/ and ins/ in hbox_segs_init/ or rhbox_segs_init/, and lists of the images.
+
+    The folder is the one where its loaders look: of DOTA (SOTA) hbox_segs_init/, of DIOR (SIOR)
+    hbox_segs_trainvaltest_init/, of FAIR1M (FAST) rhbox_segs_init/; with a prompt made of rotated
+    boxes of all rhbox_….
 
     Instances of ignored boxes are left out, as SAMRS has no word for them; in gray/ they are 255.
     An image without any object has an empty list, and a map of 255.
@@ -43,9 +49,10 @@ def write_samrs(store: LabelStore, folder: Path) -> Tally:
             f"{store.root} has {store.info.num_classes} classes, and SAMRS's 8-bit maps hold 255; "
             "choose the layout coco, or label with fewer classes"
         )
-    identity = store.info.stages["masks"]["identity"]
-    rotated = identity.get("prompt") in ROTATED
-    root = folder / ("rhbox_segs_init" if rotated else "hbox_segs_init")
+    subset = str(store.info.images.get("target")).rpartition(".")[2]
+    prompt = store.info.stages["masks"]["identity"].get("prompt")
+    rotated = prompt in ROTATED or subset == "Fair1m"  # where all boxes are rotated ones
+    root = folder / f"{'rhbox' if rotated else 'hbox'}_segs_{INFIXES.get(subset, '')}init"
     categories = store.categories()
     table = _color_table(categories)
     ids: dict[str, list[str]] = {name: [] for name in LISTS.values()}

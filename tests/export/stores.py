@@ -85,11 +85,11 @@ def masks_in(annotations, empty=()):
     return Masks.from_counts(rle.encode(dense), SIZE, predicted_iou=iou, boxes=boxes)
 
 
-def open_store(root, records, *, k, masks, assign, shard_size, images="nowhere"):
+def open_store(root, records, *, k, masks, assign, shard_size, images="nowhere", target="x.Folder"):
     return prepare(
         root,
         name="tiny",
-        images={"root": images},
+        images={"root": images, "target": target},
         records=records,
         identities={"masks": masks, "assign": assign},
         num_classes=k,
@@ -110,7 +110,7 @@ def write_masks(store, shard, masks):
     store.write_masks(shard, statuses, own)
 
 
-def boxed_store(root, *, prompt="hbox", shard_size=2, finished=True):
+def boxed_store(root, *, prompt="hbox", shard_size=2, finished=True, **more):
     """As `recipe=samrs` leaves it; both splits lie in the second shard."""
     assign = ByCategory(Harbour())
     store = open_store(
@@ -120,6 +120,7 @@ def boxed_store(root, *, prompt="hbox", shard_size=2, finished=True):
         masks={"source": "BoxMasks", "prompt": prompt},
         assign=assign.identity,
         shard_size=shard_size,
+        **more,
     )
     readable = [image_id for image_id, rows in OBJECTS.items() if rows is not None]
     return finish(store, assign, {i: boxed_masks(i) for i in readable}, finished=finished)

@@ -11,6 +11,9 @@ from pycocotools import mask as coco
 from alps.errors import ConfigError
 from alps.export import export_store
 from alps.export.samrs import COLORS
+from alps.images.dior import Dior
+from alps.images.dota import Dota
+from alps.images.fair1m import Fair1m
 from alps.images.labels import read_labels
 from tests.export.stores import NAMES, SPLITS, all_masks, boxed_store, pseudo_store
 
@@ -100,6 +103,25 @@ def test_rotated_prompts_have_both_boxes_and_their_own_folder(tmp_path):
     assert np.array(row["rbox"]).tolist() == [[30, 5], [45, 10], [40, 25], [25, 20]]
     assert row["rhbox"] == [25, 5, 45, 25]
     assert not (tmp_path / "out/hbox_segs_init").exists()
+
+
+@pytest.mark.parametrize(
+    ("target", "prompt", "folder"),
+    [
+        (Dota, "hbox", "hbox_segs_init"),
+        (Dior, "hbox", "hbox_segs_trainvaltest_init"),
+        (Fair1m, "hbox", "rhbox_segs_init"),
+        (Fair1m, "rhbox", "rhbox_segs_init"),
+    ],
+)
+def test_each_subset_lies_where_its_pretraining_looks(target, prompt, folder, tmp_path):
+    """main_pretrain.py and statistic.py, which also says which box is in ins/."""
+    name = f"{target.__module__}.{target.__qualname__}"  # as label.py notes it
+    store = boxed_store(tmp_path / "store", prompt=prompt, target=name)
+    export_store(store, "samrs", tmp_path / "out")
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {folder, "train.txt", "valid.txt"}
+    box = {"rbox", "rhbox"} if folder.startswith("rhbox") else {"bbox"}
+    assert unpickle(tmp_path / f"out/{folder}/ins/a.pkl")[0].keys() > box
 
 
 def test_pseudo_masks_have_their_extent_as_a_box(tmp_path):
