@@ -112,5 +112,5 @@ def test_real_weights_find_what_is_to_be_seen_of_each_word(tmp_path):
         np.diag(rle.iou(found[f"Video_1/{t:06d}"].counts, rle.encode(true), true.shape[1:]))
         for t, true in enumerate(drawn.masks)
     ]
-    print(np.array(scores))
-    assert np.mean(scores) >= 0.9
+    assert np.mean(scores) >= 0.94
+    assert np.min(scores) >= 0.8  # where a word hides half of another
