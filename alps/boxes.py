@@ -25,6 +25,7 @@ class Annotation:
         score: of a detector.
         track_id: the same in all frames that show the object.
         text: what a word reads.
+        counts: the true mask, compressed COCO run-length code of its image.
     """
 
     where: str
@@ -35,6 +36,7 @@ class Annotation:
     score: float | int | None = None
     track_id: int | None = None
     text: str | None = None
+    counts: str | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

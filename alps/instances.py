@@ -6,23 +6,20 @@ COCO's average precision of the masks, scored by the IoU that SAM predicts.
 
 from __future__ import annotations
 
-import contextlib
-import io
-import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float, Int64
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
-from rich.console import Console
-from rich.table import Table
+from jaxtyping import Float, Int32, Int64
 from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 from alps import rle
 from alps.boxes import Boxes
+from alps.errors import LabelError
+from alps.metrics.instances import THRESHOLDS, average_precision, match
 from alps.store import LabelStore
 from alps.types import Category, ImageRecord, ImageSet, Masks
 
@@ -32,150 +29,200 @@ SIZES: Mapping[str, tuple[float, float]] = {
     "medium": (32**2, 96**2),
     "large": (96**2, float("inf")),
 }
+#: IoU from which on a mask is called fair, good and very good.
+LEVELS = (0.5, 0.75, 0.9)
+DIGITS = 6  # of the numbers in evaluation.json
+#: What is kept of an object.
+ROW = np.dtype(
+    [
+        ("iou", np.float64),
+        ("area", np.int64),
+        ("category_id", np.int32),
+        ("image", np.int32),
+        ("mask_id", np.int32),
+        ("score", np.float32),
+        ("empty", np.bool_),
+        ("matched", np.bool_, len(THRESHOLDS)),
+    ]
+)
 
 
 @runtime_checkable
 class InstanceSet(ImageSet, Protocol):
-    """Images with boxes whose true masks are known."""
+    """Images with boxes whose true masks may be known."""
+
+    @property
+    def has_instances(self) -> bool:
+        """Whether any object has a true mask; told before anything is labelled."""
 
     def categories(self) -> list[Category]:
         """Of the boxes."""
 
     def read_instances(self, record: ImageRecord, boxes: Boxes, size: tuple[int, int]) -> Masks:
-        """The true mask of each box; raises `LabelError` where there is none."""
+        """The true masks of those boxes that have one; their ``boxes`` say which these are.
+
+        A true mask that cannot be used is told and left out.
+        """
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class InstanceScores:
-    """Of all objects that are not ignored."""
+    """Of all objects that are not ignored and have a true mask, in the order of the store."""
 
+    categories: Sequence[Category]
     iou: Float[np.ndarray, " N"]  # of each mask with its true one
     area: Int64[np.ndarray, " N"]  # pixels of the true ones
-    ap: float  # COCO's: mean over IoU 0.50 to 0.95 and over the categories
-    ap50: float
-    ap75: float
+    category_id: Int32[np.ndarray, " N"]
+    image: Int32[np.ndarray, " N"]  # its place in the plan
+    mask_id: Int32[np.ndarray, " N"]
+    precision: Float[np.ndarray, "K 10"]  # COCO's; NaN of a category without objects
+    images: int  # that hold such an object
+    empty: int  # masks without a pixel
+    ignored: int  # objects that are not scored
+    unknown: int  # objects without a true mask
 
     @property
     def mean(self) -> float:
         """NaN where there is no object."""
-        return float(self.iou.mean()) if len(self.iou) else float("nan")
+        return _mean(self.iou)
 
-    def of_size(self, size: str) -> tuple[int, float]:
-        """How many objects of one of `SIZES` there are, and their mean IoU."""
+    @property
+    def ap(self) -> float:
+        """COCO's AP: the mean over IoU 0.50 to 0.95 and over the categories."""
+        return _mean(self.precision)
+
+    @property
+    def ap50(self) -> float:
+        """AP at an IoU of 0.50."""
+        return _mean(self.precision[:, 0])
+
+    @property
+    def ap75(self) -> float:
+        """AP at an IoU of 0.75."""
+        return _mean(self.precision[:, 5])
+
+    def share(self, level: float) -> float:
+        """Of the objects with this IoU or more."""
+        return _mean((self.iou >= level).astype(np.float64))
+
+    def of_size(self, size: str) -> Float[np.ndarray, " n"]:
+        """IoU of the objects of one of `SIZES`."""
         low, high = SIZES[size]
-        chosen = self.iou[(self.area >= low) & (self.area < high)]
-        return len(chosen), float(chosen.mean()) if len(chosen) else float("nan")
+        return self.iou[(self.area >= low) & (self.area < high)]
 
-    def to_json(self) -> dict[str, Any]:
-        """What evaluation.json holds."""
-        sizes = {name: self.of_size(name) for name in SIZES}
+    def of_category(self, category_id: int) -> Float[np.ndarray, " n"]:
+        """IoU of the objects of a category."""
+        chosen: np.ndarray = self.iou[self.category_id == category_id]
+        return chosen
+
+    def summary(self) -> dict[str, float | int | None]:
+        """What one prompt is compared with another by."""
         return {
             "objects": len(self.iou),
-            "IoU": self.mean,
-            **{f"IoU {name}": mean for name, (_, mean) in sizes.items()},
-            "AP": self.ap,
-            "AP50": self.ap50,
-            "AP75": self.ap75,
-            "objects by size": {name: n for name, (n, _) in sizes.items()},
+            "IoU": _known(self.mean),
+            **{f"IoU {size}": _known(_mean(self.of_size(size))) for size in SIZES},
+            "AP": _known(self.ap),
+            "AP50": _known(self.ap50),
+            "AP75": _known(self.ap75),
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """What evaluation.json holds: every number, rounded; what cannot be said is null."""
+        return {
+            **self.summary(),
+            **{f"IoU >= {level}": _known(self.share(level)) for level in LEVELS},
+            "empty": self.empty,
+            "ignored": self.ignored,
+            "unknown": self.unknown,
+            "images": self.images,
+            "objects by size": {size: len(self.of_size(size)) for size in SIZES},
+            "by class": {
+                category.name: {
+                    "objects": len(own := self.of_category(category.id)),
+                    "IoU": _known(_mean(own)),
+                    "AP": _known(_mean(self.precision[category.id])),
+                }
+                for category in self.categories
+            },
         }
 
 
 def score_instances(store: LabelStore, image_set: InstanceSet) -> InstanceScores:
     """Compare every mask of a store with the true mask of its box.
 
+    Image by image; of an object `ROW` is kept, some 40 bytes.
+
     Raises:
-        LabelError: an object has no true mask.
+        LabelError: there are objects, and none has a true mask that can be used.
     """
-    iou: list[np.ndarray] = []
-    area: list[np.ndarray] = []
-    truth: list[dict[str, Any]] = []
-    found: list[dict[str, Any]] = []
-    images: list[dict[str, int]] = []
-    bar = tqdm(range(len(store.plan)), "true masks", unit="shard")
-    for shard in bar:
-        masks = store.masks(shard)
-        for record in store.plan[shard]:
-            own = masks.get(record.image_id)
-            if own is None or own.boxes is None:
-                continue
-            own = own[~own.boxes.ignore]
-            assert own.boxes is not None, "an index keeps them"
-            true = image_set.read_instances(record, own.boxes, own.size)
-            pairs = zip(own.counts, true.counts, strict=True)
-            iou.append(np.array([rle.iou([a], [b], own.size)[0, 0] for a, b in pairs]))
-            area.append(true.area)
-            images.append({"id": len(images), "height": own.size[0], "width": own.size[1]})
-            truth += _rows(true, len(images) - 1, len(truth))
-            found += _rows(own, len(images) - 1, len(found))
-    ap = _average_precision(images, truth, found, image_set.categories())
+    categories = image_set.categories()
+    parts = [np.zeros(0, ROW)]
+    ignored = unknown = 0
+    with logging_redirect_tqdm():
+        for place, record, masks in _masks(store):
+            assert masks.boxes is not None, "only such are given"
+            rows = np.flatnonzero(~masks.boxes.ignore)
+            true = image_set.read_instances(record, masks.boxes[rows], masks.size)
+            assert true.boxes is not None, "they say which objects have a true mask"
+            known = rows[np.isin(masks.boxes.object_id[rows], true.boxes.object_id)]
+            ignored += len(masks) - len(rows)
+            unknown += len(rows) - len(known)
+            part = _compare(masks[known], true)
+            part["image"], part["mask_id"] = place, known
+            parts.append(part)
+    found = np.concatenate(parts)
+    if unknown and not len(found):
+        raise LabelError(
+            f"none of the {unknown} objects of {image_set.root} has a true mask that can be used, "
+            "so there is nothing to compare with; add their masks, or label without evaluate"
+        )
+    precision = np.zeros((len(categories), len(THRESHOLDS)))
+    for category in categories:
+        own = found[found["category_id"] == category.id]
+        precision[category.id] = average_precision(own["score"], own["matched"], len(own))
     return InstanceScores(
-        np.concatenate(iou) if iou else np.zeros(0),
-        np.concatenate(area) if area else np.zeros(0, np.int64),
-        *ap,
+        categories=categories,
+        **{name: found[name] for name in ("iou", "area", "category_id", "image", "mask_id")},
+        precision=precision,
+        images=len(np.unique(found["image"])),
+        empty=int(found["empty"].sum()),
+        ignored=ignored,
+        unknown=unknown,
     )
 
 
-def write_instances(store: LabelStore, scores: InstanceScores) -> None:
-    """Keep the scores in evaluation.json."""
-    store.write_text("evaluation.json", json.dumps(scores.to_json(), indent=1))
+def _masks(store: LabelStore) -> Iterator[tuple[int, ImageRecord, Masks]]:
+    """The images of a store that have boxes, each with its place in the plan."""
+    place = 0
+    for shard in tqdm(range(len(store.plan)), "true masks", unit="shard"):
+        masks = store.masks(shard)
+        for record in store.plan[shard]:
+            own = masks.get(record.image_id)
+            if own is not None and own.boxes is not None:
+                yield place, record, own
+            place += 1
 
 
-def print_instances(scores: InstanceScores) -> None:
-    """The scores on the terminal."""
-    table = Table("", "objects", "mean IoU", title="against the true masks", title_justify="left")
-    for size in SIZES:
-        n, mean = scores.of_size(size)
-        table.add_row(size, str(n), f"{mean:.4f}" if n else "")
-    table.add_row("all", str(len(scores.iou)), f"{scores.mean:.4f}")
-    console = Console(highlight=False)
-    console.print(table)
-    console.print(f"AP {scores.ap:.4f}, AP50 {scores.ap50:.4f}, AP75 {scores.ap75:.4f}")
+def _compare(found: Masks, true: Masks) -> np.ndarray:
+    """`ROW` of each mask beside its true one."""
+    rows = np.zeros(len(found), ROW)
+    if true.boxes is None or not len(found):
+        return rows
+    rows["area"], rows["empty"] = true.area, found.area == 0
+    rows["category_id"], rows["score"] = true.boxes.category_id, found.predicted_iou
+    for category in np.unique(rows["category_id"]):
+        own = np.flatnonzero(rows["category_id"] == category)
+        pairs = rle.iou(found[own].counts, true[own].counts, found.size)
+        rows["iou"][own] = np.diagonal(pairs)
+        rows["matched"][own] = match(pairs, found.predicted_iou[own])
+    return rows
 
 
-def _rows(masks: Masks, image: int, start: int) -> list[dict[str, Any]]:
-    """COCO annotations."""
-    assert masks.boxes is not None, "the caller saw to it"
-    return [
-        {
-            "id": start + i + 1,
-            "image_id": image,
-            "category_id": int(masks.boxes.category_id[i]),
-            "segmentation": {"size": [*masks.size], "counts": masks.counts[i]},
-            "area": float(masks.area[i]),
-            "bbox": [0, 0, 1, 1],  # asked for, and not used for masks
-            "iscrowd": 0,
-            "score": float(masks.predicted_iou[i]),
-        }
-        for i in range(len(masks))
-    ]
+def _mean(values: np.ndarray) -> float:
+    """Of those that are known; NaN where none is."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else math.nan
 
 
-def _average_precision(
-    images: list[dict[str, Any]],
-    truth: list[dict[str, Any]],
-    found: list[dict[str, Any]],
-    categories: list[Category],
-) -> tuple[float, float, float]:
-    """AP, AP50, AP75; NaN where there is no object."""
-    if not truth:
-        return (float("nan"),) * 3
-    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints what it does
-        sides = []
-        for rows in (truth, found):
-            side = COCO()
-            side.dataset = {
-                "images": images,
-                "annotations": rows,
-                "categories": [{"id": c.id, "name": c.name} for c in categories],
-            }
-            side.createIndex()
-            sides.append(side)
-        evaluation = COCOeval(*sides, iouType="segm")
-        # An image with more objects than this would lose the rest.
-        most = max(np.bincount([row["image_id"] for row in truth]).max(), 100)
-        evaluation.params.maxDets = [1, 10, int(most)]
-        evaluation.evaluate()
-        evaluation.accumulate()
-    precision = evaluation.eval["precision"][..., 0, -1]  # IoU × recall × category, of all areas
-    known = precision[:, :, (precision > -1).all((0, 1))]
-    return tuple(float(known[part].mean()) for part in (slice(None), 0, 5))  # type: ignore[return-value]  # three
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else round(value, DIGITS)

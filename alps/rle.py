@@ -96,6 +96,26 @@ def runs(counts: bytes) -> Int64[np.ndarray, " R"]:
     return values
 
 
+def find_problem(counts: bytes, size: tuple[int, int]) -> str:
+    """Why counts of unknown origin are no mask of an image of ``size`` (H, W); "" if they are one.
+
+    To be asked before anything else decodes them: pycocotools trusts what it is given.
+    """
+    code = np.frombuffer(counts, dtype=np.uint8)
+    if not len(code) or code.min() < 48 or code.max() > 111 or (code[-1] - 48) & 0x20:
+        return "its counts are no run-length code, or are cut short"
+    ends = np.flatnonzero(((code - 48) & 0x20) == 0)
+    if np.diff(ends, prepend=-1).max() > 7:
+        return "a run in its counts is longer than any image"
+    lengths = runs(counts)
+    if (lengths < 0).any() or lengths.sum() != size[0] * size[1]:
+        return (
+            f"its counts hold {lengths.sum()} pixels, the image has {size[0]} x {size[1]} = "
+            f"{size[0] * size[1]}"
+        )
+    return ""
+
+
 def columns(counts: bytes, height: int) -> tuple[int, Bool[np.ndarray, "w H"]]:
     """The columns of a mask from the first to the last that it touches.
 

@@ -5,7 +5,8 @@ import pytest
 
 from alps import rle
 from alps.boxes import Annotation, check_boxes
-from alps.instances import InstanceScores, score_instances
+from alps.errors import LabelError
+from alps.instances import LEVELS, SIZES, InstanceScores, score_instances
 from alps.store import LabelStore
 from alps.types import Category, ImageRecord, Masks
 
@@ -45,7 +46,10 @@ class Store(LabelStore):
 
 
 class Truth:
-    name, root = "truth", "memory"
+    name, root, has_instances = "truth", "memory", True
+
+    def __init__(self, unknown=()):
+        self.unknown = unknown
 
     def records(self):
         raise AssertionError("the store has them")
@@ -57,6 +61,8 @@ class Truth:
         return [Category(0, "ship", (1, 2, 3)), Category(1, "plane", (4, 5, 6))]
 
     def read_instances(self, record, boxes, size):
+        known = [(record.image_id, i) not in self.unknown for i in boxes.object_id]
+        boxes = boxes[np.array(known, bool)]
         chosen = [TRUE[record.image_id][i] for i in boxes.object_id]
         return Masks.from_counts(rectangles(*chosen), size, boxes=boxes)
 
@@ -79,14 +85,18 @@ def test_every_mask_is_compared_with_the_true_one_of_its_box():
     np.testing.assert_allclose(scores.iou, [0.5, 1.0, 0.5])  # the ignored one is left out
     assert scores.area.tolist() == [400, 2500, 14400]
     assert scores.mean == pytest.approx(2 / 3)
-    assert scores.of_size("small") == (1, 0.5)
-    assert scores.of_size("medium") == (1, 1.0)
-    assert scores.of_size("large") == (1, 0.5)
+    assert [scores.of_size(size).tolist() for size in SIZES] == [[0.5], [1.0], [0.5]]
+    assert scores.of_category(0).tolist() == [0.5, 0.5]
+    assert (scores.image.tolist(), scores.mask_id.tolist()) == ([0, 0, 1], [0, 1, 0])
+    assert [scores.share(level) for level in LEVELS] == [1, 1 / 3, 1 / 3]
+    assert (scores.images, scores.empty, scores.ignored, scores.unknown) == (2, 0, 1, 0)
     # Ships reach an IoU of 0.50 and no more, the plane all thresholds.
     assert scores.ap50 == pytest.approx(1.0)
     assert scores.ap75 == pytest.approx(0.5)
     assert scores.ap == pytest.approx((0.1 + 1.0) / 2)
-    assert json.loads(json.dumps(scores.to_json()))["objects by size"]["large"] == 1
+    found = json.loads(json.dumps(scores.to_json(), allow_nan=False))
+    assert found["objects by size"]["large"] == 1
+    assert found["by class"]["ship"] == {"objects": 2, "IoU": 0.5, "AP": 0.1}
 
 
 def test_nothing_to_compare_is_no_score():
@@ -96,4 +106,17 @@ def test_nothing_to_compare_is_no_score():
     scores = score_instances(Empty(), Truth())
     assert isinstance(scores, InstanceScores)
     assert len(scores.iou) == 0
-    assert np.isnan([scores.mean, scores.ap, scores.of_size("small")[1]]).all()
+    assert np.isnan([scores.mean, scores.ap, scores.share(0.5)]).all()
+    assert json.loads(json.dumps(scores.to_json(), allow_nan=False))["IoU"] is None
+
+
+def test_an_object_without_a_true_mask_is_counted_and_the_others_are_compared():
+    scores = score_instances(Store(), Truth({("a", 0)}))
+    np.testing.assert_allclose(scores.iou, [1.0, 0.5])
+    assert (scores.mask_id.tolist(), scores.unknown, scores.ignored) == ([1, 0], 1, 1)
+
+
+def test_no_true_mask_at_all_is_said():
+    message = "none of the 3 objects of memory has a true mask that can be used, .*; add their"
+    with pytest.raises(LabelError, match=message):
+        score_instances(Store(), Truth({(i, k) for i in TRUE for k in range(3)}))

@@ -81,6 +81,7 @@ def write_video(
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
         stream.bit_rate = 2_000_000
+        stream.codec_context.thread_count = 1  # x264 spends its bits by how its threads ran
         stream.codec_context.time_base = Fraction(1, 1000)
         for i, image in enumerate(frames):
             frame = av.VideoFrame.from_ndarray(image, format="rgb24")

@@ -9,13 +9,16 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import numpy as np
 from pycocotools import mask as coco
 
+from alps import rle
 from alps.boxes import Annotation, Boxes, check_boxes
 from alps.errors import DatasetNotFound, LabelError
 from alps.images.folder import contents
 from alps.images.ids import image_ids
 from alps.images.read import read_image
+from alps.images.rows import report_masks
 from alps.palette import distinct_colors
 from alps.types import Category, ImageRecord, Masks, Sample
 
@@ -94,35 +97,31 @@ class Coco:
         pairs = zip(self._names.values(), colors, strict=True)
         return [Category(i, *both) for i, both in enumerate(pairs)]
 
+    @property
+    def has_instances(self) -> bool:
+        """Whether any object has a true mask."""
+        return any(annotation.get("segmentation") for annotation in self._file["annotations"])
+
     def read_instances(self, record: ImageRecord, boxes: Boxes, size: tuple[int, int]) -> Masks:
-        """The true mask of each box of an image.
+        """The true masks of those boxes that have one; a bad one is told and left out.
 
         Args:
             record: the image.
             boxes: some of those that `read` gave.
             size: (H, W) of the image.
-
-        Raises:
-            LabelError: an object has no mask.
         """
         objects = self._objects[self._image_id(record)]
-        height, width = size
-        counts = []
-        for i in boxes.object_id:
-            shape = objects[i].get("segmentation")
-            if not shape:
-                raise LabelError(
-                    f"{self._path}: annotation {objects[i]['id']} of {record.file_name} has no "
-                    "segmentation, expected the true mask of every object"
-                )
-            if isinstance(shape, list):
-                code = coco.merge(coco.frPyObjects(shape, height, width))
-            elif isinstance(shape["counts"], list):
-                code = coco.frPyObjects(shape, height, width)
-            else:
-                code = {"size": [height, width], "counts": shape["counts"].encode()}
-            counts.append(code["counts"])
-        return Masks.from_counts(counts, size, boxes=boxes)
+        kept, counts, problems = [], [], []
+        for place, i in enumerate(boxes.object_id):
+            if shape := objects[i].get("segmentation"):
+                code, problem = _to_counts(shape, size)
+                if problem:
+                    problems.append(f"{self._path.name} annotation {objects[i]['id']}: {problem}")
+                else:
+                    kept.append(place)
+                    counts.append(code)
+        report_masks(problems)
+        return Masks.from_counts(counts, size, boxes=boxes[np.array(kept, np.int64)])
 
     @property
     def _path(self) -> Path:
@@ -173,6 +172,27 @@ class Coco:
 
     def _image_id(self, record: ImageRecord) -> int:
         return self._ids[record.file_name]
+
+
+def _to_counts(shape: Any, size: tuple[int, int]) -> tuple[bytes, str]:
+    """Polygons, plain counts or compressed ones as compressed ones, and what is wrong with them."""
+    try:
+        if isinstance(shape, list):
+            polygons = [[float(value) for value in polygon] for polygon in shape]
+            far = 2 * max(size)  # pycocotools walks along every side
+            if any(len(p) < 6 or len(p) % 2 or not (np.abs(p) < far).all() for p in polygons):
+                return b"", "expected polygons of three corners x y or more, in pixels of the image"
+            return coco.merge(coco.frPyObjects(polygons, *size))["counts"], ""
+        if isinstance(shape["counts"], str):
+            counts = shape["counts"].encode()
+        else:
+            runs = [int(run) for run in shape["counts"]]
+            if min(runs) < 0 or sum(runs) != size[0] * size[1]:
+                raise ValueError("they are of another size")
+            counts = coco.frPyObjects({"size": [*size], "counts": runs}, *size)["counts"]
+    except (TypeError, ValueError, KeyError):
+        return b"", "expected polygons or COCO run-length code of the image's size"
+    return counts, rle.find_problem(counts, size)
 
 
 def _corners(bbox: Any) -> list[float]:

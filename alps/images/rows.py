@@ -6,19 +6,27 @@ import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 from pyarrow import csv, parquet
 
-from alps.boxes import Annotation
+from alps import rle
+from alps.boxes import Annotation, Boxes
 from alps.errors import LabelError
 from alps.images.boxed import numbers
 from alps.images.clip import whole
+from alps.types import Masks
 
 logger = logging.getLogger(__name__)
 
 #: The first four are a horizontal box where the others are not there, or empty.
 CORNERS = ("x0", "y0", "x1", "y1", "x2", "y2", "x3", "y3")
-COLUMNS = (*CORNERS, "image", "video", "frame", "track", "category", "ignore", "score", "text")
+COLUMNS = (
+    *(*CORNERS, "image", "video", "frame", "track"),
+    *("category", "ignore", "score", "text", "counts"),
+)
+#: Of an image's true masks that cannot be used so many are named; the others are counted.
+NAMED = 5
 #: How the column ``ignore`` says no and yes.
 SWITCH = {"": False, "0": False, "false": False, "1": True, "true": True}
 
@@ -74,7 +82,44 @@ def row_to_annotation(row: Row, where: str, category: str) -> Annotation | str:
         score=score if row.get("score") else None,
         track_id=whole(track),
         text=row.get("text") or None,
+        counts=row.get("counts") or None,
     )
+
+
+def read_counts(
+    annotations: Sequence[Annotation], boxes: Boxes, size: tuple[int, int], path: Path
+) -> Masks:
+    """The true masks of the column ``counts``, of those boxes that have one.
+
+    One that is no mask of the image is told and left out.
+
+    Args:
+        annotations: of the image.
+        boxes: some of those that were made of them.
+        size: (H, W) of the image.
+        path: the table, for messages.
+    """
+    kept, counts, problems = [], [], []
+    for i, object_id in enumerate(boxes.object_id):
+        annotation = annotations[object_id]
+        if annotation.counts is None:
+            continue
+        code = annotation.counts.encode()
+        if problem := rle.find_problem(code, size):
+            problems.append(f"{path.name} {annotation.where}: {problem}")
+        else:
+            kept.append(i)
+            counts.append(code)
+    report_masks(problems)
+    return Masks.from_counts(counts, size, boxes=boxes[np.array(kept, np.int64)])
+
+
+def report_masks(problems: Sequence[str]) -> None:
+    """Tell what is wrong with true masks of one image, a line each."""
+    for line in problems[:NAMED]:
+        logger.warning("left out a true mask: %s", line)
+    if len(problems) > NAMED:
+        logger.warning("left out %d more true masks of this image", len(problems) - NAMED)
 
 
 def _read_parquet(path: Path) -> pa.Table:

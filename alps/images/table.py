@@ -8,7 +8,8 @@
 Columns: ``image``, its path below the folder of the images, with or without the suffix;
 ``x0 y0 x1 y1``, the corners of a horizontal box in pixels, or ``x0 y0`` to ``x3 y3``, those of a
 rotated one; and where they are there ``category`` (without it all boxes are of the class "object"),
-``ignore`` (0 or 1), ``score`` and ``text``. Others are passed over.
+``ignore`` (0 or 1), ``score``, ``text`` and ``counts``, the true mask in COCO's compressed
+run-length code. Others are passed over.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
-from alps.boxes import check_boxes
+from alps.boxes import Boxes, check_boxes
 from alps.errors import DatasetNotFound, LabelError
 from alps.images.clip import Marks
 from alps.images.folder import Folder, contents
 from alps.images.read import read_image
-from alps.images.rows import read_rows, row_to_annotation
+from alps.images.rows import read_counts, read_rows, row_to_annotation
 from alps.palette import distinct_colors
-from alps.types import Category, ImageRecord, Sample
+from alps.types import Category, ImageRecord, Masks, Sample
 
 logger = logging.getLogger(__name__)
 
@@ -111,6 +112,16 @@ class Table:
         return [
             Category(i, *both) for i, both in enumerate(zip(self._classes, colors, strict=True))
         ]
+
+    @property
+    def has_instances(self) -> bool:
+        """Whether any row has a true mask."""
+        rows = (a for marks in self._rows.values() for a in marks.annotations)
+        return any(annotation.counts for annotation in rows)
+
+    def read_instances(self, record: ImageRecord, boxes: Boxes, size: tuple[int, int]) -> Masks:
+        """The true masks of those boxes that have one; a bad one is told and left out."""
+        return read_counts(self._marks(record).annotations, boxes, size, self._path)
 
     @property
     def _path(self) -> Path:

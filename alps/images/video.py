@@ -39,6 +39,7 @@ class Listed:
     file: Path
     digests: Mapping[int, str]  # of `Marks`
     categories: frozenset[str]
+    masks: bool  # whether any object has a true one
 
 
 class VideoBoxes:
@@ -113,9 +114,7 @@ class VideoBoxes:
             ImageError: one of the files cannot be used, or the video has no such frame.
             MissingPackage: the video is a file and PyAV is not installed.
         """
-        name = next(name for name, (i, _) in self._videos.items() if i == record.video_id)
-        file = self._listed[name].file
-        marks = self._parse(file)[name].get(record.frame_index or 0, Marks())
+        file, marks = self._marks(record)
         image = read_frame(self.root, record)
         ids = {name: i for i, name in enumerate(self._classes)}
         boxes, dropped = check_boxes(marks.annotations, ids, (image.shape[0], image.shape[1]))
@@ -128,6 +127,12 @@ class VideoBoxes:
         return [
             Category(i, *both) for i, both in enumerate(zip(self._classes, colors, strict=True))
         ]
+
+    def _marks(self, record: ImageRecord) -> tuple[Path, Marks]:
+        """What is annotated in a frame, and the file that says so."""
+        name = next(name for name, (i, _) in self._videos.items() if i == record.video_id)
+        file = self._listed[name].file
+        return file, self._parse(file)[name].get(record.frame_index or 0, Marks())
 
     @cached_property
     def _listed(self) -> dict[str, Listed]:
@@ -150,7 +155,9 @@ class VideoBoxes:
             for name, clip in clips.items():
                 digests = {i: marks.digest for i, marks in clip.items()}
                 classes = {a.category for marks in clip.values() for a in marks.annotations}
-                other = listed.setdefault(name, Listed(file, digests, frozenset(classes)))
+                masks = any(a.counts for marks in clip.values() for a in marks.annotations)
+                new = Listed(file, digests, frozenset(classes), masks)
+                other = listed.setdefault(name, new)
                 if other.file != file:
                     raise LabelError(f"{other.file} and {file} annotate {name}; remove one of them")
         return listed

@@ -8,8 +8,8 @@
 Columns: ``video``, its name or its path below the folder of the videos; ``frame``, counted from 0;
 ``x0 y0 x1 y1``, the corners of a horizontal box in pixels, or ``x0 y0`` to ``x3 y3``, those of a
 rotated one; and where they are there ``track`` (a whole number), ``text``, ``category`` (without it
-all are "text"), ``ignore`` (0 or 1) and ``score``. Others are passed over. One file may hold many
-videos.
+all are "text"), ``ignore`` (0 or 1), ``score`` and ``counts``, the true mask in COCO's compressed
+run-length code. Others are passed over. One file may hold many videos.
 """
 
 from __future__ import annotations

@@ -40,7 +40,8 @@ def test_images_boxes_and_masks(published):
         check_objects(sample, truth, ["ship", "tree"])
         masks = images.read_instances(record, sample.boxes, sample.size)
         np.testing.assert_array_equal(masks.dense(), [o.mask for o in truth])
-        assert masks.boxes is sample.boxes
+        np.testing.assert_array_equal(masks.boxes.object_id, sample.boxes.object_id)
+    assert images.has_instances
 
 
 def test_masks_may_be_polygons_or_plain_counts_and_follow_the_boxes(root):
@@ -59,6 +60,38 @@ def test_masks_may_be_polygons_or_plain_counts_and_follow_the_boxes(root):
     polygon, column, _ = images.read_instances(record, sample.boxes, sample.size).dense()
     assert polygon.sum() == polygon[10:20, 10:30].sum() == 200
     assert column.sum() == column[:, 10].sum() == 96
+
+
+@pytest.mark.parametrize(
+    ("shape", "line"),
+    [
+        ([[10, 10, 30, 10]], "expected polygons of three corners x y or more, in pixels of the im"),
+        ([[10, 10, 30, 10, 1e9, 20]], "expected polygons of three corners x y or more, in pixels"),
+        ([[10, 10, 30, 10, "a", 20]], "expected polygons or COCO run-length code of the image's s"),
+        ({"counts": [96, 96]}, "expected polygons or COCO run-length code of the image's size"),
+        ({"counts": "7 7"}, "its counts are no run-length code, or are cut short"),
+        ({"counts": "1o"}, "its counts are no run-length code, or are cut short"),
+        ({"counts": "PPPPPPPPPPP0"}, "a run in its counts is longer than any image"),
+        ({"counts": "05"}, "its counts hold 5 pixels, the image has 96 x 128 = 12288"),
+        ({"size": [96, 128]}, "expected polygons or COCO run-length code of the image's size"),
+        (7, "expected polygons or COCO run-length code of the image's size"),
+    ],
+)
+def test_a_true_mask_that_cannot_be_used_is_told_and_the_others_stay(root, shape, line, caplog):
+    edit(root, lambda file: file["annotations"][1].update(segmentation=shape))
+    edit(root, lambda file: file["annotations"][2].pop("segmentation"))
+    images = Coco(root=str(root))
+    record = images.records()[0]
+    sample = images.read(record)
+    masks = images.read_instances(record, sample.boxes, sample.size)
+    assert (len(sample.boxes), masks.boxes.object_id.tolist()) == (4, [0, 3])
+    [told] = caplog.messages
+    assert told.startswith(f"left out a true mask: instances.json annotation 101: {line}")
+
+
+def test_a_file_without_masks_has_no_truth(root):
+    edit(root, lambda file: [a.pop("segmentation") for a in file["annotations"]])
+    assert not Coco(root=str(root)).has_instances
 
 
 def test_objects_that_cannot_be_used_are_told_and_the_others_stay(root):
@@ -106,13 +139,6 @@ def test_what_is_missing_is_told(root, tmp_path):
         match=rf"no instances.json under {tmp_path / 'no'}: found no such folder; give the COCO",
     ):
         Coco(root=str(tmp_path / "no")).records()
-    edit(root, lambda file: file["annotations"][0].pop("segmentation"))
-    images = Coco(root=str(root))
-    record = images.records()[0]
-    with pytest.raises(
-        LabelError, match=r"annotation 100 of images/000000.jpg has no segmentation"
-    ):
-        images.read_instances(record, images.read(record).boxes, (96, 128))
     edit(root, lambda file: file["images"].clear())
     with pytest.raises(DatasetNotFound, match=r"instances.json lists no images"):
         Coco(root=str(root)).records()

@@ -5,8 +5,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from alps import rle
 from alps.errors import DatasetNotFound, LabelError
 from alps.images.table import Table
+from alps.instances import InstanceSet
 from alps.types import ImageSet
 from tests.factories import create_image
 
@@ -146,6 +148,55 @@ def test_a_damaged_parquet_file(root):
     (root / "boxes.parquet").write_bytes(b"PAR1 and no more")
     with pytest.raises(LabelError, match=r"cannot read .*boxes\.parquet: "):
         read(root, annotations="boxes.parquet")
+
+
+def test_true_masks_of_some_rows(root, caplog):
+    dense = np.zeros((1, 64, 96), bool)
+    dense[0, 20:40, 10:25] = True
+    [counts], [short] = rle.encode(dense), rle.encode(dense[:, :60])
+    rows = [
+        "image,x0,y0,x1,y1,counts",
+        "two,0,0,96,64,",
+        f"two,10,20,30,50,{counts.decode()}",
+        f"two,50,20,30,50,{counts.decode()}",  # inverted
+        f"two,10,20,30,50,{short.decode()}",
+        "two,10,20,30,50,a mask",
+    ]
+    (root / "boxes.csv").write_text("\n".join(rows))
+    images = Table(root=str(root))
+    assert isinstance(images, InstanceSet)
+    assert images.has_instances
+    record = images.records()[-1]
+    sample = images.read(record)
+    assert sample.boxes.object_id.tolist() == [0, 1, 3, 4]
+    masks = images.read_instances(record, sample.boxes[np.array([3, 1, 0, 2])], sample.size)
+    assert masks.boxes.object_id.tolist() == [1]
+    np.testing.assert_array_equal(masks.dense(), dense)
+    assert caplog.messages == [
+        "left out a true mask: boxes.csv row 5: its counts are no run-length code, or are cut "
+        "short",
+        "left out a true mask: boxes.csv row 4: its counts hold 5760 pixels, the image has 64 x 96 "
+        "= 6144",
+    ]
+
+
+def test_many_bad_masks_of_an_image_are_counted(root, caplog):
+    rows = ["image,x0,y0,x1,y1,counts", *["two,10,20,30,50,x"] * 9]
+    (root / "boxes.csv").write_text("\n".join(rows))
+    images = Table(root=str(root))
+    record = images.records()[-1]
+    sample = images.read(record)
+    assert len(images.read_instances(record, sample.boxes, sample.size)) == 0
+    assert len(caplog.messages) == 6
+    assert caplog.messages[-1] == "left out 4 more true masks of this image"
+
+
+def test_a_true_mask_changes_no_box(root):
+    before = Table(root=str(root)).records()
+    assert not Table(root=str(root)).has_instances
+    text = (HEADER + ROWS).replace(",note", ",counts")
+    (root / "boxes.csv").write_text(text)
+    assert Table(root=str(root)).records() == before
 
 
 def test_what_is_not_there(root, caplog):
