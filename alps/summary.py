@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from alps.evaluation import Evaluation
+from alps.instances import SIZES, InstanceScores
 from alps.store import LabelStore
 
 
@@ -119,4 +120,19 @@ def print_evaluation(evaluation: Evaluation, store: LabelStore) -> None:
     if evaluation.skipped:
         n = len(evaluation.skipped)
         console.print(f"{n} {'image' if n == 1 else 'images'} could not be compared")
+    console.print(f"page    {store.root / 'evaluation.html'}", soft_wrap=True)
+
+
+def print_instances(scores: InstanceScores, store: LabelStore) -> None:
+    """Print how good masks from boxes are, by the size of the objects."""
+    console = Console(highlight=False)
+    table = Table("", "objects", "mean IoU", title="against the true masks", title_justify="left")
+    for size in SIZES:
+        own = scores.of_size(size)
+        table.add_row(size, str(len(own)), f"{own.mean():.4f}" if len(own) else "")
+    table.add_row("all", str(len(scores.iou)), f"{scores.mean:.4f}")
+    console.print(table)
+    console.print(f"AP {scores.ap:.4f}, AP50 {scores.ap50:.4f}, AP75 {scores.ap75:.4f}")
+    if scores.unknown:
+        console.print(f"{scores.unknown} objects have no true mask, so they are not compared")
     console.print(f"page    {store.root / 'evaluation.html'}", soft_wrap=True)

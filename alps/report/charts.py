@@ -155,6 +155,22 @@ def coverages(census: Census) -> BarChart:
     )
 
 
+def overlaps(
+    counts: Int64[np.ndarray, " N"], *, title: str, finding: str, y_label: str
+) -> BarChart:
+    """Histogram of IoU, ``counts`` at even steps from 0 to 1."""
+    n = len(counts)
+    return _bars(
+        counts,
+        [f"{y_label} of an IoU of {i / n:g} to {(i + 1) / n:g}" for i in range(n)],
+        ticks=[(i * n / 5, f"{i / 5:g}") for i in range(6)],
+        title=title,
+        finding=finding,
+        x_label="IoU of the mask with the true one",
+        y_label=y_label,
+    )
+
+
 def half_below(census: Census) -> float:
     """The first edge of the size histogram with at least half of the masks below it."""
     return float(AREA_EDGES[1:][np.searchsorted(np.cumsum(census.areas), census.masks / 2)])

@@ -55,6 +55,15 @@ def decimal(x: float) -> str:
     return f"{x:.3g}" if math.isfinite(x) else "unknown"
 
 
+def score(value: float) -> str:
+    """An IoU or an AP, to a thousandth; a dash where it is not known.
+
+    >>> score(0.87654), score(float("nan"))
+    ('0.877', '-')
+    """
+    return "-" if math.isnan(value) else f"{value:.3f}"
+
+
 def round_step(x: float) -> int:
     """The next of 1, 2, 5, 10, 20, 50, … that is not below ``x``.
 

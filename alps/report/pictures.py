@@ -114,7 +114,7 @@ def cut_out(
     image: UInt8[np.ndarray, "H W 3"], counts: bytes, xyxy: Float32[np.ndarray, " 4"]
 ) -> UInt8[np.ndarray, "h w 3"]:
     """One mask with what surrounds it, which is dimmed; square unless the image is too narrow."""
-    tile = _around(xyxy, (image.shape[0], image.shape[1]))
+    tile = around(xyxy, (image.shape[0], image.shape[1]))
     height, width = tile.size
     scale = CUTOUT / max(height, width)
     size = (max(round(height * scale), 1), max(round(width * scale), 1))
@@ -145,7 +145,7 @@ def data_uri(picture: UInt8[np.ndarray, "h w c"], max_bytes: int, *, flat: bool 
     return data_uri(shrink(picture, half), max_bytes)
 
 
-def _around(xyxy: Float32[np.ndarray, " 4"], size: tuple[int, int]) -> Tile:
+def around(xyxy: Float32[np.ndarray, " 4"], size: tuple[int, int]) -> Tile:
     """A square around a box with a quarter of its side as context, moved into the image."""
     x0, y0, x1, y1 = (float(v) for v in xyxy)
     side = int(max(1.5 * max(x1 - x0, y1 - y0), 32))

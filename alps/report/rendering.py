@@ -7,7 +7,7 @@ from pathlib import Path
 
 import jinja2
 
-from alps.report.figures import count, css_color, decimal, percent, share
+from alps.report.figures import count, css_color, decimal, percent, score, share
 
 
 def render(template: str, **values: object) -> str:
@@ -24,5 +24,6 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {f.__name__: f for f in (count, css_color, decimal, percent, share)}
+    filters = (count, css_color, decimal, percent, score, share)
+    environment.filters |= {f.__name__: f for f in filters}
     return environment
