@@ -1,9 +1,9 @@
 """Label images: `python label.py +dataset=samrs`; `python label.py --help` says more."""
 
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then raises, and one_line_errors explains
 
@@ -15,7 +15,7 @@ from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from alps.errors import ConfigError, one_line_errors
+from alps.errors import AlpsError, ConfigError, explain, one_line_errors
 
 #: Not part of what was labelled: where the store lies, and what this run was asked to redo.
 LOCAL_KEYS = ("store", "paths", "overwrite", "evaluate", "choose_k")
@@ -28,9 +28,25 @@ INTERRUPTED = "finished shards are kept, the same command resumes"
 @hydra.main(version_base="1.3", config_path="conf", config_name="label")
 def main(cfg: DictConfig) -> None:
     """Compose, build, label."""
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        try_trial(cfg)
+        return
     with one_line_errors(*CONFIG_ERRORS, interrupted=INTERRUPTED):
         check(cfg)
         run(cfg)
+
+
+def try_trial(cfg: DictConfig) -> None:
+    """One of ``-m``: where it fails the others go on, and Hydra raises its error after them."""
+    try:
+        check(cfg)
+        run(cfg)
+    except (AlpsError, *CONFIG_ERRORS) as error:
+        number, message = HydraConfig.get().job.num, explain(error)
+        sys.stderr.write(f"trial {number} failed: {message}\n")
+        if cfg.evaluate is True and "dataset" in cfg and compares_boxes(cfg.dataset):
+            compare_trials({}, None, message)
+        raise
 
 
 def check(cfg: DictConfig) -> None:
@@ -69,22 +85,26 @@ def is_store(dataset: DictConfig) -> bool:
 
 def has_truth(dataset: DictConfig) -> bool:
     """Whether it knows the class of every pixel, or the mask of every box."""
-    target = get_class(dataset._target_)
-    return hasattr(target, "read_target") or hasattr(target, "read_instances")
+    return hasattr(get_class(dataset._target_), "read_target") or compares_boxes(dataset)
+
+
+def compares_boxes(dataset: DictConfig) -> bool:
+    """Whether it may know the mask of every box."""
+    return hasattr(get_class(dataset._target_), "read_instances")
 
 
 def run(cfg: DictConfig) -> None:
     """Build what the configuration names, and label."""
     from alps.assign.choose_k import check_ks  # torch takes seconds
     from alps.evaluation import evaluate
-    from alps.instances import InstanceSet, print_instances, score_instances, write_instances
+    from alps.instances import InstanceSet, score_instances
     from alps.labelling import label
     from alps.manifest import write_manifest
-    from alps.report import write_choose_k, write_evaluation, write_report
-    from alps.summary import print_evaluation, print_summary
+    from alps.report import write_choose_k, write_evaluation, write_instances, write_report
+    from alps.summary import print_evaluation, print_instances, print_summary
 
     root = Path(cfg.store)
-    if HydraConfig.get().mode == RunMode.MULTIRUN:
+    if multirun := HydraConfig.get().mode == RunMode.MULTIRUN:
         root = Path(HydraConfig.get().runtime.output_dir) / cfg.name
     resolved = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
     assign, ks = instantiate(cfg.assign), OmegaConf.to_object(resolved)["choose_k"]
@@ -95,6 +115,14 @@ def run(cfg: DictConfig) -> None:
     instances = isinstance(image_set, InstanceSet)
     if cfg.evaluate:
         image_set.categories()  # where they cannot be counted, this is the time to say so
+    if cfg.evaluate and instances and not image_set.has_instances:
+        raise ConfigError(
+            f"evaluate=true compares with true masks, and no object of dataset={cfg.dataset.name} "
+            f"under {image_set.root} has one; see data/README.md for where they stand, or label "
+            "without evaluate"
+        )
+    if cfg.evaluate and instances and multirun and "segmenter" in cfg.masks:
+        instantiate(cfg.sam).load()  # for all trials, not in the seconds of the first
     store, timings = label(
         image_set=image_set,
         masks=instantiate(cfg.masks),
@@ -120,7 +148,7 @@ def run(cfg: DictConfig) -> None:
             with timings.measure("choose_k"):
                 write_choose_k(store, assign, ks)
         if cfg.evaluate and instances:
-            write_instances(store, scores)
+            write_instances(store, image_set, scores)
         elif cfg.evaluate:
             write_evaluation(store, image_set, evaluation)
         write_report(store, image_set)  # which links to them
@@ -128,20 +156,24 @@ def run(cfg: DictConfig) -> None:
         store.discard_unfinished()
     print_summary(store, timings)
     if cfg.evaluate and instances:
-        print_instances(scores)
-        if HydraConfig.get().mode == RunMode.MULTIRUN and "masks" in timings.seconds:
-            compare_trials(scores.to_json(), timings.seconds["masks"] / timings.images["masks"])
+        print_instances(scores, store)
+        if multirun:
+            n = timings.images.get("masks", 0)
+            compare_trials(scores.summary(), timings.seconds["masks"] / n if n else None)
     elif cfg.evaluate:
         print_evaluation(evaluation, store)
 
 
-def compare_trials(scores: Mapping[str, Any], seconds: float) -> None:
+def compare_trials(
+    scores: Mapping[str, float | int | None], seconds: float | None, error: str = ""
+) -> None:
     """Add this trial of ``-m`` to the table of the sweep."""
     from alps.study import add_trial, print_trials
 
     hydra_cfg = HydraConfig.get()
     folder = Path(hydra_cfg.sweep.dir)
-    add_trial(folder, hydra_cfg.job.num, hydra_cfg.overrides.task, scores, seconds)
+    words = list(hydra_cfg.overrides.task)
+    add_trial(folder, hydra_cfg.job.num, words, scores, seconds, error)
     print_trials(folder)
 
 

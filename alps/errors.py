@@ -81,13 +81,18 @@ def one_line_errors(*config_errors: type[Exception], interrupted: str = "") -> I
             raise
         if os.environ.get("ALPS_TRACEBACK"):
             raise
-        # Hydra wraps what a constructor raises; our own reason says more than the wrapping.
-        reason: BaseException | None = error
-        while reason is not None and not isinstance(reason, AlpsError):
-            reason = reason.__cause__
-        message = " ".join(str(reason or error).split())
-        message = message.split(" Config search path:")[0]  # Hydra's, and of no use to a user
-        if message.startswith("Caught "):  # in a loader's process, told with its traceback
-            message = message.rpartition(f"{type(reason).__name__}: ")[2]
-        sys.stderr.write(f"error: {message}\n")
+        sys.stderr.write(f"error: {explain(error)}\n")
         sys.exit(1)
+
+
+def explain(error: Exception) -> str:
+    """What an error says, in one line."""
+    # Hydra wraps what a constructor raises; our own reason says more than the wrapping.
+    reason: BaseException | None = error
+    while reason is not None and not isinstance(reason, AlpsError):
+        reason = reason.__cause__
+    message = " ".join(str(reason or error).split())
+    message = message.split(" Config search path:")[0]  # Hydra's, and of no use to a user
+    if message.startswith("Caught "):  # in a loader's process, told with its traceback
+        message = message.rpartition(f"{type(reason).__name__}: ")[2]
+    return message

@@ -173,6 +173,15 @@ class SamSegmenter:
         """Resize the long side to 1024, normalise, pad, encode; remembers the last ``keep``."""
         return self._embed([image])[0]
 
+    def load(self) -> None:
+        """Load the network now, so that its time is not the first image's."""
+        _ = self.decoders  # which are made of it
+
+    def forget(self) -> None:
+        """Drop all embeddings; the network stays loaded."""
+        self._embeddings.clear()
+        self._prepared = None
+
     def prefetch(self, images: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> None:
         """Embed images that are asked for next, as many as are kept for certain."""
         self._embed(images[: self.keep // 2])
@@ -351,12 +360,27 @@ def _check_inside(xy: Float32[np.ndarray, "P 2"], size: tuple[int, int]) -> None
         )
 
 
-@lru_cache(maxsize=1)
 def load_segmenter(
     architecture: str,
     checkpoint: str | None = None,
     device: str = "auto",
     compile: bool = False,  # noqa: A002 - torch's own word
 ) -> SamSegmenter:
-    """The one segmenter of this process: mask source and features share it and its embeddings."""
+    """The one segmenter of this process: mask source and features share it and its embeddings.
+
+    It keeps its network and forgets the images of before: a run asks for it when it begins, and
+    the trials of a sweep, which share a process, must all take the time that they take alone.
+    """
+    segmenter = _the_segmenter(architecture, checkpoint, device, compile)
+    segmenter.forget()
+    return segmenter
+
+
+@lru_cache(maxsize=1)
+def _the_segmenter(
+    architecture: str,
+    checkpoint: str | None,
+    device: str,
+    compile: bool,  # noqa: A002 - torch's own word
+) -> SamSegmenter:
     return SamSegmenter(architecture, checkpoint=checkpoint, device=device, compile=compile)

@@ -286,3 +286,15 @@ def test_mask_prompts_equal_segment_anything(segmenter, plot):
             np.testing.assert_allclose(found.predicted_iou[i], iou[0], atol=1e-4)
     assert found.prompt.tolist() == [0, 1]
     assert found.mask.tolist() == [0, 0]
+
+
+def test_a_run_begins_without_the_images_of_the_one_before():
+    """The trials of a sweep share a process; each has to pay for its own encoder runs."""
+    segmenter = load_segmenter("mobile")
+    segmenter.load()
+    network, image = segmenter.model, np.zeros((32, 48, 3), np.uint8)
+    before = segmenter.embed(image)
+    assert segmenter.embed(image) is before
+    assert load_segmenter("mobile") is segmenter
+    assert segmenter.model is network
+    assert segmenter.embed(image) is not before
