@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -109,6 +110,43 @@ class Ellipses:
             logits.append(8 * (1 - x[None] ** 2 - y[:, None] ** 2))
         n = torch.arange(len(boxes))
         return Prediction(torch.stack(logits), 0.9 - 0.01 * n, n, 0 * n)
+
+
+class BoxSegmenter:
+    """The mask of a box is the box; follows SAM's frames, as `ColorSegmenter` does."""
+
+    identity: Mapping[str, Any] = MappingProxyType({"sam.architecture": "box"})
+    points_per_batch = 32
+
+    def embed(self, image: np.ndarray) -> Embedding:
+        height, width = image.shape[:2]
+        scale = 1024 / max(height, width)
+        used = int(height * scale + 0.5), int(width * scale + 0.5)
+        return Embedding(torch.zeros(256, 64, 64), (height, width), used)
+
+    def prefetch(self, images: list[np.ndarray]) -> None:
+        """Nothing is slow here."""
+
+    def predict(
+        self,
+        embedding: Embedding,
+        *,
+        points: np.ndarray | None = None,
+        boxes: np.ndarray | None = None,
+        masks: np.ndarray | None = None,
+        multimask_output: bool | None = True,
+        pred_iou_thresh: float = -1.0,
+        fast: bool = False,
+        coarse: bool = False,
+    ) -> Prediction:
+        assert boxes is not None
+        at = (torch.arange(256) + 0.5) * max(embedding.size) / 256
+        logits = []
+        for x0, y0, x1, y1 in boxes.tolist():
+            inside = ((at >= y0) & (at < y1))[:, None] & ((at >= x0) & (at < x1))
+            logits.append(torch.where(inside, 20.0, -20.0))
+        n = torch.arange(len(boxes))
+        return Prediction(torch.stack(logits), torch.full((len(boxes),), 0.9), n, 0 * n)
 
 
 @dataclass

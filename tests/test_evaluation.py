@@ -337,7 +337,8 @@ def test_pictures_show_what_is_wrong():
         (
             ["+dataset=samrs", "evaluate=true"],
             "evaluate=true compares with the ground truth, and dataset=samrs has none; "
-            r"expected \+dataset=coco\|folder_pair\|isaid\|potsdam; or label without evaluate",
+            r"expected \+dataset=coco\|folder_pair\|isaid\|potsdam\|table\|video; or "
+            "label without evaluate",
         ),
         (["+dataset=potsdam", "evaluate=val"], "evaluate=val: expected true or false"),
     ],

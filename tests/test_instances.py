@@ -9,6 +9,8 @@ from alps.errors import LabelError
 from alps.instances import LEVELS, SIZES, InstanceScores, score_instances
 from alps.store import LabelStore
 from alps.types import Category, ImageRecord, Masks
+from tests.factories import create_images
+from tests.programs import label
 
 SIZE = (128, 256)
 
@@ -120,3 +122,17 @@ def test_no_true_mask_at_all_is_said():
     message = "none of the 3 objects of memory has a true mask that can be used, .*; add their"
     with pytest.raises(LabelError, match=message):
         score_instances(Store(), Truth({(i, k) for i in TRUE for k in range(3)}))
+
+
+def test_boxes_without_true_masks_are_told_before_anything_is_labelled(tmp_path):
+    create_images(tmp_path / "boxes/images", 1)
+    (tmp_path / "boxes/boxes.csv").write_text("image,x0,y0,x1,y1\nimage_0,10,10,40,40\n")
+    done = label(
+        *("recipe=samrs", "+dataset=table", "dataset.root=boxes", "evaluate=true"), cwd=tmp_path
+    )
+    assert done.returncode == 1
+    assert done.stderr == (
+        "error: evaluate=true compares with true masks, and no object of dataset=table under boxes "
+        "has one; see data/README.md for where they stand, or label without evaluate\n"
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["boxes"]

@@ -98,8 +98,9 @@ def parse(path: Path) -> tuple[list[Annotation], list[str]]:
         if box is None:
             unclear.append(f"object {i}: no <bndbox>, expected one with {' '.join(EDGES)}")
             continue
-        x0, y0, x1, y1 = values(box, EDGES)
-        points = (x0 - 1, y0 - 1, x1, y1)
+        x0, y0, x1, y1 = edges = values(box, EDGES)
+        fractions = all(0 <= edge <= 1 for edge in edges)  # which is told when they are checked
+        points = edges if fractions else (x0 - 1, y0 - 1, x1, y1)
         difficult = is_difficult(item)
         annotations.append(Annotation(f"object {i}", text(item, "name"), points, ignore=difficult))
     return annotations, unclear

@@ -4,8 +4,13 @@ import numpy as np
 import pytest
 
 from alps import rle
+from alps.assign.category import ByCategory
+from alps.engine.local import LocalEngine
 from alps.images.video_masks import VideoMasks
-from alps.instances import InstanceSet
+from alps.instances import InstanceSet, score_instances
+from alps.labelling import label
+from alps.masks.box import BoxMasks
+from tests.fakes import BoxSegmenter
 from tests.videos import create_video
 
 N = 4
@@ -67,3 +72,29 @@ def test_annotations_without_masks(root, kind):
     images = VideoMasks(root=str(root), annotations="*_GT.xml" if kind == "icdar" else "*.*[nv]")
     assert len(images.records()) == N
     assert not images.has_instances
+
+
+def test_the_masks_of_a_store_of_frames_are_scored(root):
+    """As SAMText has it: IoU of every word that is not ignored with what is to be seen of it."""
+    drawn = with_masks(root / "videos")
+    images = VideoMasks(root=str(root / "videos"))
+    store, _ = label(
+        image_set=images,
+        masks=BoxMasks(segmenter=BoxSegmenter()),
+        features=None,
+        assign=ByCategory(images=images),
+        engine=LocalEngine(threads=1),
+        root=root / "store",
+        name="video_seg",
+        config="",
+    )
+    scores = score_instances(store, images)
+    found = {
+        i: m.dense() for shard in range(len(store.plan)) for i, m in store.masks(shard).items()
+    }
+    expected = []
+    for t in range(N):
+        for a, b in zip(found[f"Video_1/{t:06d}"][:2], drawn.masks[t], strict=False):
+            expected.append((a & b).sum() / (a | b).sum())
+    np.testing.assert_allclose(scores.iou, expected)
+    assert (len(scores.iou), scores.ignored, scores.unknown) == (2 * N, N, 0)
