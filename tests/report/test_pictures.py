@@ -74,7 +74,7 @@ def test_a_cut_out_holds_the_mask_as_it_is_and_grays_the_rest(box):
     assert (plain | gray).all()
     assert plain.any()
     # The share of the mask in the window is that in the picture, but for the rim.
-    tile = pictures._around(box, (40, 60))
+    tile = pictures.around(box, (40, 60))
     window = mask[0, tile.y0 : tile.y1, tile.x0 : tile.x1]
     assert window.sum() == mask.sum()
     assert abs(plain.mean() - window.mean()) < 0.05
