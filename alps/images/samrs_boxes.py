@@ -21,8 +21,9 @@ import numpy as np
 
 from alps import rle
 from alps.boxes import Annotation, Boxes, check_boxes
-from alps.errors import ImageError, LabelError
+from alps.errors import ImageError
 from alps.images.read import read_image
+from alps.images.rows import report_masks
 from alps.images.safe_pickle import load_plain
 from alps.images.samrs_labels import (
     CLASSES,
@@ -78,8 +79,13 @@ class SamrsBoxes:
         """The classes; the id is the pixel value."""
         return subset_categories(self.subset)
 
+    @property
+    def has_instances(self) -> bool:
+        """Every object has a mask; where one is no mask, that is told when it is read."""
+        return True
+
     def read_instances(self, record: ImageRecord, boxes: Boxes, size: tuple[int, int]) -> Masks:
-        """SAMRS's own mask of each box of an image.
+        """SAMRS's own mask of each box of an image; a bad one is told and left out.
 
         Args:
             record: the image.
@@ -88,12 +94,19 @@ class SamrsBoxes:
 
         Raises:
             ImageError: the file cannot be used.
-            LabelError: an object has no mask of this image.
         """
         path = self._path(record)
         rows = read_rows(path)
-        counts = [_counts(rows[i], size, f"{path}: object {i}") for i in boxes.object_id]
-        return Masks.from_counts(counts, size, boxes=boxes)
+        kept, counts, problems = [], [], []
+        for place, i in enumerate(boxes.object_id.tolist()):
+            code, problem = _counts(rows[i], size)
+            if problem:
+                problems.append(f"{path} object {i}: {problem}")
+            else:
+                kept.append(place)
+                counts.append(code)
+        report_masks(problems)
+        return Masks.from_counts(counts, size, boxes=boxes[np.array(kept, np.int64)])
 
     def _path(self, record: ImageRecord) -> Path:
         return label_path(self.root, record, "ins", ".pkl")
@@ -130,22 +143,14 @@ def _numbers(values: Any) -> list[float]:
     return list(found)
 
 
-def _counts(row: dict[str, Any], size: tuple[int, int], where: str) -> bytes:
-    """The run-length code of a mask, if it is one of an image of ``size`` (H, W)."""
+def _counts(row: dict[str, Any], size: tuple[int, int]) -> tuple[bytes, str]:
+    """The run-length code of a mask, and why it is none of an image of ``size`` (H, W)."""
     mask = row.get("mask")
     try:
-        height, width = mask["size"]  # type: ignore[index]  # what is no dict is refused below
-        counts = bytes(mask["counts"], "ascii")  # type: ignore[index]  # the same
-        runs = rle.runs(counts)
-        fits = (height, width) == size and (runs >= 0).all() and runs.sum() == height * width
-    except (TypeError, ValueError, KeyError, IndexError, UnicodeError):
-        fits = False
-    if not fits:
-        raise LabelError(
-            f"{where} has no mask of {size[0]} x {size[1]} pixels, expected COCO's run-length code "
-            "of its image; get the file as it was published"
-        )
-    return counts
+        counts = bytes(mask["counts"], "ascii")  # type: ignore[index]  # what is no dict is refused
+    except (TypeError, ValueError, KeyError, IndexError):
+        return b"", f"no mask of {size[0]} x {size[1]} pixels, expected COCO's run-length code"
+    return counts, rle.find_problem(counts, size)
 
 
 def _digest(path: Path) -> str:

@@ -12,7 +12,7 @@ from jaxtyping import Int64
 
 from alps.instances import SIZES
 from alps.report.boxes import IOU_EDGES, SIZE_EDGES, BoxCensus, Objects, half_above
-from alps.report.charts import BarChart, bar_chart
+from alps.report.charts import BarChart, bar_chart, overlaps
 from alps.report.figures import count, percent, short
 from alps.report.tracks import COV_EDGES, TrackCensus
 from alps.types import Category
@@ -106,14 +106,11 @@ def object_sizes(boxes: BoxCensus) -> list[BarChart]:
 
 def box_iou(counts: Int64[np.ndarray, " B"], box: str) -> BarChart:
     """Histogram of the IoU of masks and boxes of some kind."""
-    edges = IOU_EDGES.tolist()
-    return bar_chart(
+    return overlaps(
         counts,
-        [f"masks with an IoU of {a:.2f} to {b:.2f}" for a, b in itertools.pairwise(edges)],
-        ticks=_fifths(len(counts)),
         title=f"Mask and {box}",
         finding=f"Half of {count(int(counts.sum()))} masks have an IoU above "
-        f"{half_above(counts, edges):.2g}."
+        f"{half_above(counts, IOU_EDGES.tolist()):.2g}."
         if counts.any()
         else "There are no masks.",
         x_label="IoU of a mask and its box",

@@ -156,17 +156,17 @@ def coverages(census: Census) -> BarChart:
 
 
 def overlaps(
-    counts: Int64[np.ndarray, " N"], *, title: str, finding: str, y_label: str
+    counts: Int64[np.ndarray, " N"], *, title: str, finding: str, x_label: str, y_label: str
 ) -> BarChart:
     """Histogram of IoU, ``counts`` at even steps from 0 to 1."""
     n = len(counts)
-    return _bars(
+    return bar_chart(
         counts,
-        [f"{y_label} of an IoU of {i / n:g} to {(i + 1) / n:g}" for i in range(n)],
+        [f"{y_label} with an IoU of {i / n:g} to {(i + 1) / n:g}" for i in range(n)],
         ticks=[(i * n / 5, f"{i / 5:g}") for i in range(6)],
         title=title,
         finding=finding,
-        x_label="IoU of the mask with the true one",
+        x_label=x_label,
         y_label=y_label,
     )
 

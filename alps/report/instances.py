@@ -105,6 +105,7 @@ def histogram(scores: InstanceScores) -> BarChart:
         f"{percent(1 - scores.share(LEVELS[0]))} stay below {LEVELS[0]:g}."
         if len(scores.iou)
         else "There is no object.",
+        x_label="IoU of the mask with the true one",
         y_label="objects",
     )
 

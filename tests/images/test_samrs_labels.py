@@ -204,7 +204,7 @@ def test_boxes_that_cannot_be_used_are_named(tmp_path, pkl):
         {"size": [64, 96], "counts": "\x00\x01"},
     ],
 )
-def test_masks_that_are_none_stop(tmp_path, pkl, mask):
+def test_masks_that_are_none_are_told_and_left_out(tmp_path, pkl, mask, caplog):
     def spoil(rows):
         rows[1]["mask"] = mask
 
@@ -212,8 +212,11 @@ def test_masks_that_are_none_stop(tmp_path, pkl, mask):
     images = boxes(tmp_path)
     record = images.records()[0]
     sample = images.read(record)
-    with pytest.raises(LabelError, match=r"0.pkl: object 1 has no mask of 64 x 96 pixels"):
-        images.read_instances(record, sample.boxes, sample.size)
+    found = images.read_instances(record, sample.boxes, sample.size)
+    assert 1 not in found.boxes.object_id
+    assert len(found) == len(sample.boxes) - 1
+    assert "left out a true mask" in caplog.text
+    assert "0.pkl object 1: " in caplog.text
 
 
 def test_a_file_of_something_else(tmp_path, pkl):
