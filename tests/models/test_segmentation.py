@@ -178,7 +178,12 @@ def test_every_model_in_conf_builds(path):
     assert len(encoder.channels) == 4
 
 
-@pytest.mark.parametrize("path", sorted(CONF.glob("head/*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    # mmseg needs its extra: tests/mmsegmentation builds it.
+    [path for path in sorted(CONF.glob("head/*.yaml")) if path.stem != "mmseg"],
+    ids=lambda path: path.stem,
+)
 def test_every_head_in_conf_builds(path):
     head = instantiate(OmegaConf.load(path))([8, 16, 24, 32])
     assert head.channels == OmegaConf.load(path).channels

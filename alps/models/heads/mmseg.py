@@ -1,0 +1,182 @@
+"""The decode heads of mmsegmentation over our encoders; needs the extra ``mmseg``."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from alps.errors import ConfigError, MissingPackage
+
+#: What is decided elsewhere here: by the encoder, the classes, the loss and the last upsampling.
+DECIDED = (
+    *("align_corners", "ignore_index", "in_channels", "init_cfg", "loss_decode", "num_classes"),
+    *("out_channels", "sampler", "threshold"),
+)
+
+#: What an option may build. mmengine imports and calls whatever a ``type`` names, and the options
+#: of a head come with a checkpoint, which may be anyone's.
+LAYERS = (
+    *("BN", "GN", "IN", "LN", "Conv2d"),
+    *("ELU", "GELU", "HSigmoid", "HSwish", "LeakyReLU", "PReLU", "ReLU", "ReLU6"),
+    *("SiLU", "Sigmoid", "Swish", "Tanh"),
+)
+
+
+class MmsegHead(nn.Module):
+    """A decode head of mmsegmentation without its classifier ``conv_seg``, which is ours.
+
+    Any that ends in one, and makes one map of the encoder's levels: FCNHead, PSPHead, ASPPHead,
+    UPerHead, SegformerHead, ... It draws its first weights as it does there on construction.
+
+    Args:
+        in_channels: of the encoder's levels, the finest first.
+        type: the class, of ``mmseg.models.decode_heads``.
+        channels: of the result.
+        in_index: the level it sees, or a list of them; None is all, or the coarsest where the
+            head takes only one.
+        options: whatever else the class takes.
+
+    Raises:
+        ConfigError: there is no such head, or it does not make one map of these levels.
+        MissingPackage: mmsegmentation is not installed.
+    """
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        *,
+        type: str,  # noqa: A002 - mmsegmentation's key
+        channels: int = 256,
+        in_index: int | Sequence[int] | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        self.channels = channels
+        given = {"channels": channels, **{key: _plain(value) for key, value in options.items()}}
+        _check_options(type, given)
+        made = _find(type)
+        levels = [*range(len(in_channels))]
+        refusal: Exception | None = None
+        for index in [levels, levels[-1]] if in_index is None else [_plain(in_index)]:
+            try:
+                several = isinstance(index, list)
+                given["in_channels"] = (
+                    [in_channels[i] for i in index] if several else in_channels[index]
+                )
+                given["in_index"] = index
+                self.decode_head = _build(made, given)
+                self._probe(in_channels)
+            except Exception as error:  # another's code, told anything: it may fail in any way
+                # An assertion is how a head says that it takes one level.
+                if refusal is None or isinstance(refusal, AssertionError):
+                    refusal = error
+            else:
+                #: As in a configuration of mmsegmentation.
+                self.settings: dict[str, Any] = {"type": type, **given}
+                return
+        reason = str(refusal) or f"an assertion in it fails with in_index={in_index}"
+        raise ConfigError(
+            f"head.type={type} of mmsegmentation makes no map of levels of {[*in_channels]} "
+            f"channels: {reason}; what it needs besides is given as +head.KEY=VALUE, its levels "
+            "as head.in_index"
+        ) from refusal
+
+    def forward(self, features: Sequence[Float[Tensor, "B _ _ _"]]) -> Float[Tensor, "B C h w"]:
+        """At the size the head gives, often that of the finest level it sees.
+
+        Raises:
+            ConfigError: one image per device in training, and it pools to 1 × 1.
+        """
+        try:
+            return cast(Tensor, self.decode_head(list(features)))
+        except ValueError as error:
+            if not str(error).startswith("Expected more than 1 value per channel"):
+                raise
+            raise ConfigError(
+                f"{self.settings['type']} got a batch of 1 image in training, expected 2 or more "
+                "per device, which the batch norm of its 1 x 1 pooling needs; set data.batch_size=2"
+            ) from error
+
+    @torch.no_grad()
+    def _probe(self, in_channels: Sequence[int]) -> None:
+        features = [torch.zeros(1, c, 8 >> i, 8 >> i) for i, c in enumerate(in_channels)]
+        result = self.decode_head.eval()(features)
+        self.decode_head.train()
+        if not isinstance(result, Tensor) or result.shape[1] != self.channels:
+            raise ValueError(f"it gives a {type(result).__name__} that is no map to classify")
+
+
+def _find(name: str) -> Any:
+    """The class of a decode head, by name alone: nothing is imported for it but mmsegmentation."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about operations that only other heads need
+            from mmseg.models import decode_heads
+            from mmseg.models.decode_heads.decode_head import BaseDecodeHead
+    except ImportError as error:
+        raise MissingPackage(
+            f"head=mmseg needs mmsegmentation ({error}); install the extra: "
+            "pip install 'alps[mmseg]'"
+        ) from error
+    known = {
+        key: made
+        for key in decode_heads.__all__
+        if isinstance(made := getattr(decode_heads, key), type) and issubclass(made, BaseDecodeHead)
+    }
+    if name not in known:
+        raise ConfigError(
+            f"head.type={name} is no decode head of mmsegmentation; expected one of "
+            f"{', '.join(sorted(known))}"
+        )
+    return known[name]
+
+
+def _build(made: Any, settings: Mapping[str, Any]) -> nn.Module:
+    from mmengine.config import ConfigDict
+
+    # Of a classifier that is taken off, and a loss that nothing calls: without it, a warning.
+    unused = ConfigDict(
+        num_classes=3, loss_decode={"type": "CrossEntropyLoss", "avg_non_ignore": True}
+    )
+    head: nn.Module = made(**ConfigDict(settings), **unused)
+    if not isinstance(getattr(head, "conv_seg", None), nn.Conv2d):
+        raise ValueError("it has no classifier conv_seg to take off")
+    head.conv_seg = nn.Identity()
+    return head
+
+
+def _check_options(name: str, options: Mapping[str, Any]) -> None:
+    if decided := sorted(options.keys() & set(DECIDED)):
+        raise ConfigError(
+            f"head.type={name}: {', '.join(decided)} cannot be set here; the encoder, the classes, "
+            "loss= and the net decide it"
+        )
+    if unknown := sorted(set(_types(options)) - set(LAYERS)):
+        raise ConfigError(
+            f"head.type={name}: an option would build {', '.join(unknown)}, expected layers of "
+            f"{', '.join(LAYERS)}"
+        )
+
+
+def _types(options: Any) -> list[str]:
+    """Everything that options name to be built."""
+    if isinstance(options, Mapping):
+        own = [str(options["type"])] if "type" in options else []
+        return own + [name for value in options.values() for name in _types(value)]
+    if isinstance(options, list):
+        return [name for value in options for name in _types(value)]
+    return []
+
+
+def _plain(value: Any) -> Any:
+    """Dicts and lists of a configuration, whatever its library wraps them in."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_plain(item) for item in value]
+    return value
