@@ -29,6 +29,10 @@ logger = logging.getLogger(__name__)
 TIMEOUT = 10.0
 
 
+#: Whose objects lie in checkpoints beside the weights: mmengine's curves name their methods, too.
+BLANKED = ("mmcv.", "mmengine.", "mmseg.", "numpy.", "builtins.getattr")
+
+
 @dataclass(frozen=True, slots=True)
 class Weights:
     """One file of weights, and where it comes from."""
@@ -184,6 +188,8 @@ def weights_sha256(name_or_path: str | Path) -> str:
 def load_weights(name_or_path: str | Path) -> dict[str, Any]:
     """Read a checkpoint (of torch, or ``.safetensors``) onto the CPU; no code in it can run.
 
+    What numpy's and mmengine's objects hold beside the weights is left out (`Blank`).
+
     Raises:
         WeightsNotFound: as `find_weights`; or the file is no checkpoint of plain tensors.
     """
@@ -200,7 +206,8 @@ def load_weights(name_or_path: str | Path) -> dict[str, Any]:
             zipped = file.read(4) == b"PK\3\4"
         if zipped and not zipfile.is_zipfile(path):
             raise ValueError("the file is cut off")
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+        with torch.serialization.safe_globals(_blanks(path) if zipped else []):
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except Exception as error:  # a file of unknown origin may break the unpickler anywhere
         # torch wraps a refusal in advice to switch the guard off.
         refusal = error.__context__ if isinstance(error, UnpicklingError) else None
@@ -215,6 +222,28 @@ def load_weights(name_or_path: str | Path) -> dict[str, Any]:
             "names to tensors; save the model's state_dict"
         )
     return content
+
+
+class Blank:
+    """Stands where a checkpoint holds an object of another program: made of anything, it is empty.
+
+    No code of that program is imported or runs, so the file needs no trust.
+    """
+
+    def __new__(cls, *_: Any) -> Blank:
+        """Take what the object was made of."""
+        return super().__new__(cls)
+
+    def __setstate__(self, state: Any) -> None:
+        """Take what the object held."""
+
+
+def _blanks(path: Path) -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
+    """A blank for each name that a checkpoint would import from `BLANKED`."""
+    from torch.serialization import get_unsafe_globals_in_checkpoint
+
+    names = get_unsafe_globals_in_checkpoint(str(path))
+    return [(Blank, name) for name in names if name.startswith(BLANKED)]
 
 
 def _existing(path: str | Path) -> Path:

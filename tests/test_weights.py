@@ -8,9 +8,11 @@ import subprocess
 import sys
 import threading
 import time
+import types
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -18,7 +20,15 @@ from safetensors.torch import save_file
 from alps import weights as module
 from alps.errors import WeightsNotFound
 from alps.packages import Package, PackageError
-from alps.weights import WEIGHTS, Weights, cache_folder, find_weights, load_weights, weights_sha256
+from alps.weights import (
+    WEIGHTS,
+    Blank,
+    Weights,
+    cache_folder,
+    find_weights,
+    load_weights,
+    weights_sha256,
+)
 
 CONTENT = random.Random(0).randbytes(3 << 20)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -366,6 +376,48 @@ def test_no_code_in_a_checkpoint_runs(tmp_path, how):
     assert not (tmp_path / "pwned").exists()
     assert "\n" not in str(error.value)
     assert "weights_only" not in str(error.value)  # no advice to lower the guard
+
+
+class Loads:
+    def __init__(self, source):
+        self.source = source
+
+    def __reduce__(self):
+        return np.load, (self.source,)
+
+
+def test_what_lies_beside_the_weights_is_left_out(tmp_path, monkeypatch):
+    """Objects of mmengine, as its runner writes them, and of numpy; mmengine is not imported."""
+    fake = types.ModuleType("mmengine.logging.history_buffer")
+
+    class HistoryBuffer:
+        def __init__(self):
+            self.log = np.arange(3)
+            self.methods = {"mean": self.mean}
+
+        def mean(self):
+            return self.log.mean()
+
+    HistoryBuffer.__module__, HistoryBuffer.__qualname__ = fake.__name__, "HistoryBuffer"
+    fake.HistoryBuffer = HistoryBuffer
+    parents = ("mmengine", "mmengine.logging")
+    for name in (*parents, fake.__name__):
+        monkeypatch.setitem(sys.modules, name, fake)
+    content = {
+        "message_hub": {"loss": HistoryBuffer(), "lr": np.float64(0.1), "iter": 3},
+        "harm": Loads(str(tmp_path / "nosuch.npy")),
+        "state_dict": {"weight": torch.ones(2)},
+    }
+    torch.save(content, tmp_path / "a.pt")
+    monkeypatch.undo()
+    with pytest.raises(pickle.UnpicklingError, match="Unsupported global"):
+        torch.load(tmp_path / "a.pt", weights_only=True)
+    read = load_weights(tmp_path / "a.pt")
+    assert read["state_dict"]["weight"].tolist() == [1, 1]
+    hub = read["message_hub"]
+    assert hub["iter"] == 3
+    assert [type(x) for x in (hub["loss"], hub["lr"], read["harm"])] == [Blank] * 3
+    assert vars(hub["loss"]) == {}
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>not found</html>", b"PK\3\4 cut off", b"\x80\2."])
