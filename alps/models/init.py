@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from alps.errors import CheckpointError, ConfigError
+from alps.models.mmseg_names import TRUNK, from_mmseg, is_mmseg
 from alps.models.segmentation import SegmentationModel
 from alps.weights import load_weights
 
@@ -20,7 +21,6 @@ UNITS = ("encoder.trunk", "encoder.pyramid", *PARTS[1:])
 #: The last layers, which have a row per class.
 CLASSIFIERS = ("classifier", "aux_classifier")
 
-TRUNK = "encoder.trunk."
 #: What frameworks put before a net's own names, torch.compile anywhere in them.
 WRAPPERS = re.compile(r"^((module|model|_orig_mod)\.)+|(?<=\.)_orig_mod\.")
 #: timm's ``features_only`` nets join the first two parts of a name.
@@ -148,21 +148,24 @@ def _read(source: str) -> dict[str, Tensor]:
 
 
 def _in_our_names(state: dict[str, Tensor], wanted: Collection[str]) -> dict[str, Tensor]:
-    """A checkpoint of ours as it is; of any other all is taken to be the encoder's.
+    """A checkpoint of ours as it is, of mmsegmentation part by part.
 
-    So what it calls ``head`` or ``classifier`` is no part of ours.
+    Of any other all is taken to be the encoder's: what it calls ``head`` or ``classifier`` is no
+    part of ours.
     """
     if any(name.startswith(TRUNK) for name in state):
         return state
-    prefixes = ("backbone.", "encoder.")
-    prefix = next((p for p in prefixes if any(name.startswith(p) for name in state)), "")
-    renamed = {}
-    for name, value in state.items():
-        inner = WRAPPERS.sub("", name.removeprefix(prefix))
-        if TRUNK + inner not in wanted:
-            inner = JOINED.sub(r"\1.\2.", inner)
-        renamed[TRUNK + inner] = value
-    return renamed
+    if is_mmseg(state):
+        state = from_mmseg(state, wanted)
+    else:
+        prefixes = ("backbone.", "encoder.")
+        prefix = next((p for p in prefixes if any(name.startswith(p) for name in state)), "")
+        state = {TRUNK + WRAPPERS.sub("", n.removeprefix(prefix)): v for n, v in state.items()}
+    return {name if name in wanted else _split(name): value for name, value in state.items()}
+
+
+def _split(name: str) -> str:
+    return TRUNK + JOINED.sub(r"\1.\2.", name[len(TRUNK) :]) if name.startswith(TRUNK) else name
 
 
 def _counted(state: Mapping[str, Tensor], skip: Collection[str]) -> dict[str, Tensor]:

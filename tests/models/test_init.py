@@ -1,35 +1,12 @@
 import pytest
 import timm
 import torch
-from safetensors.torch import save_file
 
 from alps import encoders
-from alps.encoders import Encoder
 from alps.errors import CheckpointError, ConfigError
-from alps.models.heads.fcn import FCN
 from alps.models.heads.fpn import FPN
-from alps.models.heads.unet import UNet
 from alps.models.init import load_init
-from alps.models.segmentation import SegmentationModel
-
-
-def build(name="test_resnet", *, num_classes=5, head=UNet, in_channels=3, aux=False):
-    """A net in which no tensor is zero or one."""
-    encoder = Encoder(name, in_channels=in_channels)
-    model = SegmentationModel(
-        encoder,
-        head(encoder.channels, channels=32 if head is FPN else 8),
-        num_classes=num_classes,
-        aux_head=FCN(encoder.channels, channels=8) if aux else None,
-    )
-    for tensor in [*model.parameters(), *model.buffers()]:
-        if tensor.is_floating_point():
-            torch.nn.init.uniform_(tensor)
-    return model
-
-
-def copy(model):
-    return {name: value.clone() for name, value in model.state_dict().items()}
+from tests.models.nets import build, copy, save
 
 
 def changed(model, before):
@@ -42,12 +19,6 @@ def assert_equal(model, state, prefix=""):
     for name, value in model.state_dict().items():
         if name.startswith(prefix):
             torch.testing.assert_close(value, state[name], msg=name)
-
-
-def save(tmp_path, state, name="a.pt"):
-    path = tmp_path / name
-    (save_file if path.suffix == ".safetensors" else torch.save)(state, path)
-    return str(path)
 
 
 # --- several datasets ---------------------------------------------------------------------------
@@ -251,7 +222,7 @@ def test_a_classification_net_of_timm(tmp_path, name, prefix):
         net = timm.create_model(name, num_classes=7)
     state = {prefix.removeprefix("features_only") + k: v for k, v in net.state_dict().items()}
     if prefix == "backbone.":
-        state["decode_head.conv_seg.weight"] = state["head.fc.weight"] = torch.ones(2)
+        state["head.fc.weight"] = torch.ones(2)
     model = build(name)
     before = copy(model)
     report = load_init(model, save(tmp_path, state))

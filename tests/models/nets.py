@@ -1,0 +1,35 @@
+"""Nets without a zero in them, and files of their weights."""
+
+import torch
+from safetensors.torch import save_file
+
+from alps.encoders import Encoder
+from alps.models.heads.fcn import FCN
+from alps.models.heads.fpn import FPN
+from alps.models.heads.unet import UNet
+from alps.models.segmentation import SegmentationModel
+
+
+def build(name="test_resnet", *, num_classes=5, head=UNet, in_channels=3, aux=False):
+    """A net in which no tensor is zero or one."""
+    encoder = Encoder(name, in_channels=in_channels)
+    model = SegmentationModel(
+        encoder,
+        head(encoder.channels, channels=32 if head is FPN else 8),
+        num_classes=num_classes,
+        aux_head=FCN(encoder.channels, channels=8) if aux else None,
+    )
+    for tensor in [*model.parameters(), *model.buffers()]:
+        if tensor.is_floating_point():
+            torch.nn.init.uniform_(tensor)
+    return model
+
+
+def copy(model):
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def save(tmp_path, state, name="a.pt"):
+    path = tmp_path / name
+    (save_file if path.suffix == ".safetensors" else torch.save)(state, path)
+    return str(path)
