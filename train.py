@@ -38,6 +38,7 @@ def main(cfg: DictConfig) -> float | None:
         cfg.run = run_folder(cfg)
         stages: dict[str, Callable[[DictConfig], float | None]]
         stages = {"pretrain": fit, "finetune": fit, "test": test, "predict": predict}
+        stages |= {"export": export}
         return stages[cfg.stage](cfg)
     return None
 
@@ -45,7 +46,7 @@ def main(cfg: DictConfig) -> float | None:
 def check(cfg: DictConfig) -> None:
     """Refuse what cannot be meant, before anything slow is imported."""
     if OmegaConf.is_missing(cfg, "stage"):
-        raise ConfigError("train.py needs a stage: stage=pretrain|finetune|test|predict")
+        raise ConfigError("train.py needs a stage: stage=pretrain|finetune|test|predict|export")
     names = {path.stem for path in CONF.glob("dataset/*.yaml")}
     labelled = "|".join(sorted(names.difference(UNLABELLED)))
     words = HydraConfig.get().overrides.task
@@ -199,6 +200,24 @@ def predict(cfg: DictConfig) -> None:
         source=cfg.input,
         target=cfg.output,
     )
+
+
+def export(cfg: DictConfig) -> None:
+    """A configuration and weights for mmsegmentation: stage=export."""
+    from alps.models.mmseg_export import write_mmseg
+
+    saved, _, model = restore(cfg.ckpt, cfg.classifier)
+    window = instantiate(cfg.window, crop=cfg.window.crop or saved.crop)
+    write_mmseg(
+        model,
+        cfg.output,
+        categories=saved.categories,
+        ignore_index=saved.ignore_index,
+        crop=window.crop,
+        stride=window.crop - int(window.crop * window.overlap),
+        title=f"{saved.path.name}, step {saved.step}; {saved.protocol}",
+    )
+    print(f"{cfg.output}: config.py and weights.pth for mmsegmentation")  # noqa: T201 - the result
 
 
 def build_data(cfg: DictConfig, sets: dict[str, Any]) -> tuple[list[Any], Any]:

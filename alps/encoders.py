@@ -56,7 +56,8 @@ class Encoder(nn.Module):
         drop_path_rate: float | None = None,
     ) -> None:
         super().__init__()
-        net = _create(name, in_chans=in_channels, drop_path_rate=drop_path_rate)
+        #: What timm was told for images of any size.
+        net, self.any_size = _create(name, in_chans=in_channels, drop_path_rate=drop_path_rate)
         self.name, self.in_channels = name, in_channels
         self.trunk: Any = net.model
         config = self.trunk.pretrained_cfg
@@ -69,10 +70,10 @@ class Encoder(nn.Module):
         self.channels: tuple[int, ...]
         self.pyramid: SimplePyramid | None = None
         if set(STRIDES) <= levels.keys():
-            self._indices = [levels[stride] for stride in STRIDES]
+            self.indices = [levels[stride] for stride in STRIDES]
             self.channels = tuple(width[stride] for stride in STRIDES)
         elif levels.keys() == {16}:
-            self._indices = [levels[16]]
+            self.indices = [levels[16]]
             self.pyramid = SimplePyramid(width[16])
             self.channels = self.pyramid.channels
         else:
@@ -101,7 +102,7 @@ class Encoder(nn.Module):
                 f"{self.divisor}; set data.crop to one or pad the image"
             )
         features: list[Tensor] = self.trunk.forward_intermediates(
-            image, indices=self._indices, output_fmt="NCHW", intermediates_only=True
+            image, indices=self.indices, output_fmt="NCHW", intermediates_only=True
         )
         return features if self.pyramid is None else self.pyramid(features[0])
 
@@ -119,7 +120,7 @@ class Encoder(nn.Module):
         else:
             overlay = _weights_file(self.name, self.trunk.pretrained_cfg)
             try:
-                net = _create(self.name, pretrained=True, pretrained_cfg_overlay=overlay)
+                net, _ = _create(self.name, pretrained=True, pretrained_cfg_overlay=overlay)
             except (OSError, RuntimeError) as error:
                 reason = (str(error) or type(error).__name__).splitlines()[0]
                 raise _no_weights(self.name, reason) from error
@@ -169,8 +170,11 @@ class SimplePyramid(nn.Module):
         return [scale(feature) for scale in self.scales]
 
 
-def _create(name: str, **options: Any) -> Any:
-    """A net of timm, wrapped by its feature getter: NCHW everywhere, and names are kept."""
+def _create(name: str, **options: Any) -> tuple[Any, dict[str, Any]]:
+    """A net of timm, wrapped by its feature getter: NCHW everywhere, and names are kept.
+
+    And which of `ANY_SIZE` it takes.
+    """
     names = timm.list_models() if "." not in name else timm.list_pretrained()
     if name not in names:
         near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
@@ -192,7 +196,7 @@ def _create(name: str, **options: Any) -> Any:
                 f"encoder {name!r} takes images of {net.model.pretrained_cfg['input_size'][1:]} "
                 "only; take a convolutional net, Swin or ViT as model.encoder"
             )
-        return net
+        return net, sizes
     raise ConfigError(
         f"encoder {name!r} cannot be built with these settings: {refusal}; set "
         "model.drop_path_rate=null or take another model.encoder"

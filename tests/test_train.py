@@ -19,6 +19,7 @@ from PIL import Image
 import train
 from alps.assign.category import ByCategory
 from alps.engine.local import LocalEngine
+from alps.errors import MissingPackage
 from alps.images.dota import Dota
 from alps.images.video import VideoBoxes
 from alps.labelling import label
@@ -57,8 +58,8 @@ def finetune(root, *more):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], r"train.py needs a stage: stage=pretrain\|finetune\|test\|predict"),
-        (["stage=nosuch"], "Could not find 'stage/nosuch' .* finetune predict pretrain test"),
+        ([], r"train.py needs a stage: stage=pretrain\|finetune\|test\|predict\|export"),
+        (["stage=nosuch"], "Could not find 'stage/nosuch' .* export finetune predict pretrain"),
         (["stage=pretrain", "model=nosuch"], "'model/nosuch' .* convnext_tiny efficientnet_lite0"),
         (["stage=pretrain", "data.crops=3"], "Could not override 'data.crops'"),
         (
@@ -90,6 +91,7 @@ def finetune(root, *more):
         (["stage=test"], r"ckpt=\.\.\. must be given"),
         (["stage=predict", "ckpt=x"], r"input=\.\.\. must be given"),
         (["stage=test", "ckpt=nosuch.ckpt"], "nosuch.ckpt"),
+        (["stage=export"], r"ckpt=\.\.\. must be given"),
     ],
 )
 def test_wrong_command_lines_get_one_line(run, arguments, message, tmp_path):
@@ -317,6 +319,29 @@ def test_a_stopped_run_says_how_to_go_on(pair, tmp_path, number, status):
     assert last["global_step"] == int(found[1])
 
 
+def test_export_for_mmsegmentation(run, pair, tmp_path):
+    """tests/mmsegmentation lets mmsegmentation score what is written."""
+    status, _, err = run(
+        *finetune(pair, "init=null", "trainer.max_steps=1", "run=x", "logger=none")
+    )
+    assert status == 0, err
+    status, out, err = run("stage=export", "ckpt=x/last.ckpt", "output=out", "window.overlap=0.25")
+    assert status == 0, err
+    assert out == "out: config.py and weights.pth for mmsegmentation\n"
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "config.py",
+        "weights.pth",
+    ]
+    text = (tmp_path / "out/config.py").read_text()
+    assert text.startswith("# last.ckpt, step 1; folder_pair pair: ")
+    assert re.search(r"'crop_size': \(64, 64\), 'stride': \(48, 48\)", text)
+    status, _, err = run("stage=export", "ckpt=x/last.ckpt", "output=out")
+    assert status == 1
+    assert "is there already" in err
+    status, _, err = run(*finetune(pair, "init=out/weights.pth", "trainer.max_steps=1", "run=y"))
+    assert status == 0, err
+
+
 def test_a_checkpoint_cannot_name_code_to_run(run, pair, tmp_path):
     status, _, err = run(
         *finetune(pair, "init=null", "trainer.max_steps=1", "run=x", "logger=none")
@@ -382,6 +407,7 @@ def composed(*overrides):
         for group in TRAIN_GROUPS
         if group not in ("stage", "dataset")
         for path in sorted((ROOT / "conf" / group).glob("*.yaml"))
+        if (group, path.stem) != ("head", "mmseg")  # below, and in tests/mmsegmentation
     ],
 )
 def test_every_yaml_composes_and_instantiates(group, choice, tmp_path, monkeypatch):
@@ -401,6 +427,14 @@ def test_every_yaml_composes_and_instantiates(group, choice, tmp_path, monkeypat
         return  # Lightning refuses to build these without a GPU; they composed
     cfg.trainer.devices = 1
     assert train.build_trainer(cfg).max_steps == cfg.trainer.max_steps
+
+
+def test_its_heads_need_mmsegmentation(monkeypatch):
+    monkeypatch.setitem(sys.modules, "mmseg", None)
+    cfg = composed("stage=pretrain", "head=mmseg", "+head.interpolate_mode=nearest")
+    assert cfg.head.type == "SegformerHead"
+    with pytest.raises(MissingPackage, match=r"needs mmseg.*pip install 'alps\[mmseg\]'"):
+        train.build_model(cfg, 3)
 
 
 @pytest.mark.parametrize("stage", sorted(p.stem for p in (ROOT / "conf/stage").glob("*.yaml")))

@@ -1,0 +1,224 @@
+"""A net of ours as a configuration and a checkpoint of mmsegmentation; it need not be installed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from pprint import pformat
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import alps
+from alps.encoders import Encoder
+from alps.errors import ConfigError
+from alps.models.heads.fcn import FCN
+from alps.models.heads.fpn import FPN, GROUPS
+from alps.models.heads.mmseg import MmsegHead
+from alps.models.heads.upernet import POOL_SCALES, UPerNet
+from alps.models.mmseg_names import TRUNK, mmseg_name
+from alps.models.segmentation import SegmentationModel
+from alps.types import Category
+
+CONFIG, WEIGHTS = "config.py", "weights.pth"
+BN = {"type": "BN", "requires_grad": True}
+
+#: A test set in the layout of folder_pair; other folders are given on the command line.
+TEST = """
+# Its tools/test.py CONFIG WEIGHTS scores a folder of pairs:
+#   --cfg-options test_dataloader.dataset.data_root=DIR
+# Images in one window get the logits they get in ALPS. Where windows overlap, logits are averaged
+# here and probabilities there.
+test_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations'),
+    dict(type='PackSegInputs'),
+]
+test_dataloader = dict(
+    batch_size=1,
+    num_workers=2,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        type='BaseSegDataset',
+        data_root='data',
+        data_prefix=dict(img_path='img_dir/val', seg_map_path='ann_dir/val'),
+        img_suffix='.png',
+        seg_map_suffix='.png',
+        metainfo=metainfo,
+        ignore_index=ignore_index,
+        pipeline=test_pipeline))
+test_evaluator = dict(
+    type='IoUMetric', iou_metrics=['mIoU', 'mFscore'], ignore_index=ignore_index)
+test_cfg = dict(type='TestLoop')
+"""
+
+
+def write_mmseg(
+    model: SegmentationModel,
+    folder: str | Path,
+    *,
+    categories: Sequence[Category],
+    ignore_index: int,
+    crop: int,
+    stride: int,
+    title: str = "",
+) -> None:
+    """Write ``config.py`` and ``weights.pth``, which mmsegmentation's own tools take.
+
+    Args:
+        model: its encoder becomes a ``TIMMBackbone`` with the same net of timm. A plain ViT's
+            feature pyramid has no equal there: the configuration names our `Encoder`, and ALPS must
+            be installed where it is read.
+        folder: made if need be.
+        categories: the classes.
+        ignore_index: of labels that are not scored.
+        crop: side of the window that images larger than it are seen through, in pixels.
+        stride: from one window to the next.
+        title: the first line of the configuration.
+
+    Raises:
+        ConfigError: mmsegmentation has no such head, or the files are there already.
+    """
+    config, weights = Path(folder, CONFIG), Path(folder, WEIGHTS)
+    for path in (config, weights):
+        if path.exists():
+            raise ConfigError(f"{path} is there already; give a new folder as output=DIR")
+    meta = {
+        "classes": tuple(category.name for category in categories),
+        "palette": [list(category.color) for category in categories],
+    }
+    net = mmseg_config(model, ignore_index=ignore_index, crop=crop, stride=stride)
+    state = mmseg_state(model)
+    variables = {"metainfo": meta, "ignore_index": ignore_index, "model": net}
+    title = " ".join(title.split())  # a second line would be code
+    text = [f"# {title or 'A net of ALPS'}, written by ALPS {alps.__version__}"]
+    text += ["default_scope = 'mmseg'"]
+    text += [
+        f"{name} = {pformat(value, width=96, sort_dicts=False)}"
+        for name, value in variables.items()
+    ]
+    config.parent.mkdir(parents=True, exist_ok=True)
+    torch.save({"meta": {"dataset_meta": meta}, "state_dict": state}, weights)
+    config.write_text("\n".join(text) + "\n" + TEST, encoding="utf-8")
+
+
+def mmseg_config(
+    model: SegmentationModel, *, ignore_index: int, crop: int, stride: int
+) -> dict[str, Any]:
+    """``model`` of a configuration; raises `ConfigError` for a head that it cannot describe."""
+    encoder = model.encoder
+    common = {
+        "num_classes": model.num_classes,
+        "align_corners": False,
+        "ignore_index": ignore_index,
+    }
+    neck, head = _decoder(model.head, encoder)
+    config = {
+        "type": "EncoderDecoder",
+        "data_preprocessor": {
+            "type": "SegDataPreProcessor",
+            "mean": list(encoder.mean),
+            "std": list(encoder.std),
+            "bgr_to_rgb": True,
+            "pad_val": 0,
+            "seg_pad_val": ignore_index,
+            "size": (crop, crop),
+            "test_cfg": {"size_divisor": encoder.divisor},
+        },
+        "backbone": _backbone(encoder),
+        "decode_head": {**head, **common},
+        "train_cfg": {},
+        "test_cfg": {"mode": "slide", "crop_size": (crop, crop), "stride": (stride, stride)},
+    }
+    if neck:
+        config["neck"] = neck
+    if isinstance(model.aux_head, FCN):
+        config["auxiliary_head"] = {**_auxiliary(model.aux_head, encoder), **common}
+    return config
+
+
+def mmseg_state(model: SegmentationModel) -> dict[str, Tensor]:
+    """The weights in mmsegmentation's names."""
+    encoder = "backbone." if model.encoder.pyramid else "backbone.timm_model.model."
+    state = {}
+    for name, value in model.state_dict().items():
+        if name in ("mean", "std"):  # the preprocessor's, which the configuration holds
+            continue
+        if name.startswith("encoder."):
+            inner = name.removeprefix("encoder." if model.encoder.pyramid else TRUNK)
+            state[encoder + inner] = value
+        else:
+            state[mmseg_name(name)] = value
+    # As they lie in a file of anyone's, not channels last.
+    return {name: value.contiguous() for name, value in state.items()}
+
+
+def _backbone(encoder: Encoder) -> dict[str, Any]:
+    if encoder.pyramid:
+        return {
+            "type": "alps.encoders.Encoder",
+            "name": encoder.name,
+            "in_channels": encoder.in_channels,
+        }
+    return {
+        "type": "TIMMBackbone",
+        "model_name": encoder.name,
+        "pretrained": False,
+        "in_channels": encoder.in_channels,
+        "feature_cls": "getter",
+        "out_indices": tuple(encoder.indices),
+        **encoder.any_size,
+    }
+
+
+def _decoder(head: Any, encoder: Encoder) -> tuple[Mapping[str, Any] | None, Mapping[str, Any]]:
+    """The neck, where there is one, and the head."""
+    if isinstance(head, MmsegHead):
+        return None, head.settings
+    levels = list(range(len(encoder.channels)))
+    if isinstance(head, UPerNet):
+        return None, {
+            "type": "UPerHead",
+            "in_channels": list(encoder.channels),
+            "in_index": levels,
+            "pool_scales": POOL_SCALES,
+            "channels": head.channels,
+            "dropout_ratio": head.dropout.p,
+            "norm_cfg": BN,
+        }
+    if isinstance(head, FPN):
+        width = head.pyramid.layer_blocks[0][0].out_channels
+        neck = {
+            "type": "FPN",
+            "in_channels": list(encoder.channels),
+            "out_channels": width,
+            "num_outs": len(levels),
+        }
+        return neck, {
+            "type": "FPNHead",
+            "in_channels": [width] * len(levels),
+            "in_index": levels,
+            "feature_strides": list(encoder.strides),
+            "channels": head.channels,
+            "dropout_ratio": head.dropout.p,
+            "norm_cfg": {"type": "GN", "num_groups": GROUPS, "requires_grad": True},
+        }
+    raise ConfigError(
+        f"mmsegmentation has no head like {type(head).__name__}; what was trained with "
+        "head=upernet, fpn or mmseg can be exported"
+    )
+
+
+def _auxiliary(head: FCN, encoder: Encoder) -> dict[str, Any]:
+    return {
+        "type": "FCNHead",
+        "in_channels": encoder.channels[head.level],
+        "in_index": head.level,
+        "channels": head.channels,
+        "num_convs": 1,
+        "concat_input": False,
+        "dropout_ratio": head.dropout.p,
+        "norm_cfg": BN,
+        "loss_decode": {"type": "CrossEntropyLoss", "loss_weight": 0.4},
+    }
