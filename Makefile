@@ -1,9 +1,9 @@
-# make demo | test | check | format | bench: each sets up .venv when it is missing.
+# make demo | test | test-mmseg | check | format | bench: each sets up .venv when it is missing.
 PYTHON ?= python3
 BIN := .venv/bin
 SETUP := .venv/.set-up
 
-.PHONY: demo test check format bench clean
+.PHONY: demo test test-mmseg check format bench clean
 .DEFAULT_GOAL := test
 
 # pip's own version is left alone: every pip since 2022 reads this project.
@@ -24,6 +24,16 @@ demo: $(SETUP)
 
 test: $(SETUP)
 	$(BIN)/python -m pytest -n auto
+
+# onedl-mmcv brings opencv-python into the folder cv2 of the headless one, which is put back whole.
+.venv/.set-up-mmseg: $(SETUP)
+	$(BIN)/python -m pip install --quiet --editable '.[dev,mmseg]' --constraint constraints.txt
+	$(BIN)/python -m pip uninstall --quiet --yes opencv-python
+	$(BIN)/python -m pip install --quiet --force-reinstall --no-deps opencv-python-headless --constraint constraints.txt
+	@touch $@
+
+test-mmseg: .venv/.set-up-mmseg
+	$(BIN)/python -m pytest -n auto tests/mmsegmentation
 
 check: $(SETUP)
 	$(BIN)/ruff format --check .

@@ -13,6 +13,7 @@ from mmseg.apis import inference_model, init_model
 from PIL import Image
 
 import train
+from alps.models.init import load_init
 from tests.factories import create_folder_pair
 from tests.mmsegmentation.nets import randomise
 
@@ -48,13 +49,19 @@ def program(tmp_path, monkeypatch, capfd):
     return call
 
 
-@pytest.mark.parametrize("name", NETS)
-def test_round_trip(program, tmp_path, name):
+@pytest.fixture
+def pair(tmp_path):
+    """PNGs: two libraries read a JPEG differently."""
     create_folder_pair(tmp_path / "pair", n=4, size=(64, 96))
-    for path in tmp_path.glob("pair/img_dir/*/*.jpg"):  # which two libraries read differently
+    for path in tmp_path.glob("pair/img_dir/*/*.jpg"):
         with Image.open(path) as file:
             file.save(path.with_suffix(".png"))
         path.unlink()
+    return tmp_path / "pair"
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_round_trip(program, pair, tmp_path, name):
     program(
         *("stage=finetune", "dataset=folder_pair", "dataset.root=pair", "init=null", "run=run"),
         *("model=timm", *NETS[name], "data.batch_size=4", "data.crop=96", "trainer.max_steps=3"),
@@ -80,8 +87,39 @@ def test_round_trip(program, tmp_path, name):
         predicted |= set(result.pred_sem_seg.data.unique().tolist())
     assert len(predicted) > 2
 
-    scores = its_scores(tmp_path)
+    scores = Runner.from_cfg(exported(tmp_path)).test()  # as its tools/test.py
     assert scores["mIoU"] == pytest.approx(100 * miou, abs=0.06)
+
+
+def test_a_net_it_trained_on_starts_ours(program, pair, tmp_path):
+    """Its Runner keeps far more than weights in a checkpoint; a step there changes all of them."""
+    program(
+        *("stage=finetune", "dataset=folder_pair", "dataset.root=pair", "init=null", "run=run"),
+        *("model=timm", *NETS["upernet"], "data.batch_size=4", "trainer.max_steps=1"),
+    )
+    program("stage=export", "ckpt=run/last.ckpt", "output=out")
+    config = exported(tmp_path)
+    config.train_dataloader = config.pop("test_dataloader")
+    config.train_dataloader.batch_size = 2
+    config.train_dataloader.sampler = {"type": "InfiniteSampler"}
+    for key in ("test_evaluator", "test_cfg"):
+        config.pop(key)
+    config.train_cfg = {"type": "IterBasedTrainLoop", "max_iters": 1}
+    config.optim_wrapper = {"type": "OptimWrapper", "optimizer": {"type": "SGD", "lr": 0.1}}
+    checkpoint = {"type": "CheckpointHook", "by_epoch": False, "interval": 1}
+    config.default_hooks = {"checkpoint": checkpoint}
+    runner = Runner.from_cfg(config)
+    runner.train()
+    _, _, model = train.restore("run/last.ckpt")
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    report = load_init(model, "work/iter_1.pth")
+    assert all(loaded == total for loaded, total in report.parts.values())
+    assert report.unused == report.mismatched == ()
+    after = model.state_dict()
+    for name, value in runner.model.decode_head.named_parameters():
+        ours = f"classifier{name[8:]}" if name.startswith("conv_seg") else f"head.{name}"
+        torch.testing.assert_close(after[ours], value.detach())
+        assert not torch.equal(after[ours], before[ours])
 
 
 def undecided(checkpoint):
@@ -96,11 +134,11 @@ def undecided(checkpoint):
     return model.state_dict()
 
 
-def its_scores(folder):
-    """As tools/test.py scores: its Runner with the exported configuration."""
+def exported(folder):
+    """The configuration, pointed to the images and the weights as by its command line."""
     config = Config.fromfile("out/config.py")
     config.merge_from_dict({"test_dataloader.dataset.data_root": str(folder / "pair")})
     config.test_dataloader.num_workers = 0
     config.work_dir, config.load_from = str(folder / "work"), "out/weights.pth"
     config.experiment_name = folder.name
-    return Runner.from_cfg(config).test()
+    return config
