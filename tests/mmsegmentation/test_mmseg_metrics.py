@@ -43,10 +43,12 @@ def test_our_scores_are_its_scores(seed, absent):
     assert found.mF1 == pytest.approx(np.nanmean(expected["Fscore"]))
 
 
-def test_a_class_that_is_only_predicted_has_no_f1_there_and_0_here():
+@pytest.mark.parametrize("where", ["prediction", "target"])
+def test_a_class_in_one_of_the_two_has_no_f1_there_and_0_here(where):
     """As in torchmetrics; IoU is 0 in both."""
     prediction, target = index_maps(0)
-    target[target == 3] = 4
+    other = target if where == "prediction" else prediction
+    other[other == 3] = 4
     found = scores(confusion_matrix(prediction, target, K, IGNORE))
     expected = its_scores(prediction, target)
     assert (found.f1[3], found.iou[3], expected["IoU"][3]) == (0, 0, 0)
