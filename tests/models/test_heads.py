@@ -1,11 +1,14 @@
+import sys
+
 import pytest
 import torch
 from segmentation_models_pytorch.decoders.upernet.decoder import UPerNetDecoder
 from torch import nn
 
-from alps.errors import ConfigError
+from alps.errors import ConfigError, MissingPackage
 from alps.models.heads.fcn import FCN
 from alps.models.heads.fpn import FPN
+from alps.models.heads.mmseg import MmsegHead
 from alps.models.heads.unet import UNet
 from alps.models.heads.upernet import UPerNet
 
@@ -118,3 +121,27 @@ def test_fpn_brings_each_level_to_the_finest_by_steps_of_two():
 def test_unet_halves_its_channels_at_each_level():
     head = UNet(IN_CHANNELS, channels=8)
     assert [block[-1].conv.out_channels for block in head.blocks] == [32, 16, 8]
+
+
+# --- those of mmsegmentation: what is told without it; with it, see tests/mmsegmentation ------------
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"norm_cfg": {"type": "os.system"}}, r"would build os\.system, expected layers of BN, GN"),
+        ({"cfg": [{"a": {"type": "TIMMBackbone"}}]}, "would build TIMMBackbone"),
+        ({"loss_decode": {"type": "DiceLoss"}}, "loss_decode cannot be set here; .* loss= and"),
+        ({"num_classes": 3, "align_corners": True}, "align_corners, num_classes cannot be set"),
+    ],
+)
+def test_options_of_a_checkpoint_build_layers_only(options, message):
+    """mmengine imports and calls whatever a type names."""
+    with pytest.raises(ConfigError, match=message):
+        MmsegHead(IN_CHANNELS, type="FCNHead", **options)
+
+
+def test_mmsegmentation_that_is_not_there(monkeypatch):
+    monkeypatch.setitem(sys.modules, "mmseg", None)
+    with pytest.raises(MissingPackage, match=r"head=mmseg needs .* pip install 'alps\[mmseg\]'"):
+        MmsegHead(IN_CHANNELS, type="FCNHead", norm_cfg={"type": "BN"})
