@@ -430,7 +430,7 @@ def test_every_yaml_composes_and_instantiates(group, choice, tmp_path, monkeypat
 
 
 def test_its_heads_need_mmsegmentation(monkeypatch):
-    monkeypatch.setitem(sys.modules, "mmseg", None)
+    monkeypatch.setitem(sys.modules, "mmseg.models", None)
     cfg = composed("stage=pretrain", "head=mmseg", "+head.interpolate_mode=nearest")
     assert cfg.head.type == "SegformerHead"
     with pytest.raises(MissingPackage, match=r"needs mmseg.*pip install 'alps\[mmseg\]'"):

@@ -123,7 +123,7 @@ def test_unet_halves_its_channels_at_each_level():
     assert [block[-1].conv.out_channels for block in head.blocks] == [32, 16, 8]
 
 
-# --- those of mmsegmentation: what is told without it; with it, see tests/mmsegmentation ------------
+# --- those of mmsegmentation, without it; with it: tests/mmsegmentation ---------------------------
 
 
 @pytest.mark.parametrize(
@@ -142,6 +142,6 @@ def test_options_of_a_checkpoint_build_layers_only(options, message):
 
 
 def test_mmsegmentation_that_is_not_there(monkeypatch):
-    monkeypatch.setitem(sys.modules, "mmseg", None)
+    monkeypatch.setitem(sys.modules, "mmseg.models", None)
     with pytest.raises(MissingPackage, match=r"head=mmseg needs .* pip install 'alps\[mmseg\]'"):
         MmsegHead(IN_CHANNELS, type="FCNHead", norm_cfg={"type": "BN"})
