@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from alps.errors import AlpsError, ConfigError, explain, one_line_errors
 
 #: Not part of what was labelled: where the store lies, and what this run was asked to redo.
-LOCAL_KEYS = ("store", "paths", "overwrite", "evaluate", "choose_k")
+LOCAL_KEYS = ("store", "paths", "overwrite", "evaluate", "choose_k", "verify")
 
 
 CONFIG_ERRORS = (HydraException, OmegaConfBaseException)
@@ -68,8 +68,11 @@ def check(cfg: DictConfig) -> None:
         raise ConfigError(" and ".join(f"{key}=..." for key in missing) + " must be given")
     if cfg.overwrite not in (None, "masks", "features", "assign"):
         raise ConfigError(f"overwrite={cfg.overwrite}: choose masks, features or assign")
-    if cfg.evaluate not in (True, False):
-        raise ConfigError(f"evaluate={cfg.evaluate}: expected true or false")
+    for key in ("evaluate", "verify"):
+        if cfg[key] not in (True, False):
+            raise ConfigError(f"{key}={cfg[key]}: expected true or false")
+    if cfg.verify and cfg.overwrite:
+        raise ConfigError("verify=true keeps what is sound, overwrite=... does not: choose one")
     if cfg.evaluate and not has_truth(cfg.dataset):
         known = [name for name, dataset in datasets.items() if has_truth(dataset)]
         raise ConfigError(
@@ -98,10 +101,18 @@ def run(cfg: DictConfig) -> None:
     from alps.assign.choose_k import check_ks  # torch takes seconds
     from alps.evaluation import evaluate
     from alps.instances import InstanceSet, score_instances
-    from alps.labelling import label
+    from alps.labelling import label, settings_of
     from alps.manifest import write_manifest
+    from alps.plan import draft
     from alps.report import write_choose_k, write_evaluation, write_instances, write_report
-    from alps.summary import print_evaluation, print_instances, print_summary
+    from alps.summary import (
+        print_evaluation,
+        print_findings,
+        print_instances,
+        print_repair,
+        print_summary,
+    )
+    from alps.verify import verify
 
     root = Path(cfg.store)
     if multirun := HydraConfig.get().mode == RunMode.MULTIRUN:
@@ -123,10 +134,19 @@ def run(cfg: DictConfig) -> None:
         )
     if cfg.evaluate and instances and multirun and "segmenter" in cfg.masks:
         instantiate(cfg.sam).load()  # for all trials, not in the seconds of the first
+    masks, features = instantiate(cfg.masks), instantiate(cfg.features)
+    if cfg.verify:
+        settings = settings_of(
+            image_set, masks, features, assign, name=cfg.name, shard_size=cfg.shard_size
+        )
+        findings = verify(
+            root, draft(**settings), paint=assign.paint, categories=assign.categories()
+        )
+        print_findings(findings)
     store, timings = label(
         image_set=image_set,
-        masks=instantiate(cfg.masks),
-        features=instantiate(cfg.features),
+        masks=masks,
+        features=features,
         assign=assign,
         engine=instantiate(cfg.engine),
         root=root,
@@ -155,6 +175,8 @@ def run(cfg: DictConfig) -> None:
         write_manifest(store)
         store.discard_unfinished()
     print_summary(store, timings)
+    if cfg.verify and findings.faults:
+        print_repair(findings, store)
     if cfg.evaluate and instances:
         print_instances(scores, store)
         if multirun:

@@ -20,7 +20,7 @@ from alps.errors import ImageError
 from alps.manifest import write_manifest
 from alps.paint import covered, ignore_index_for
 from alps.palette import index_png
-from alps.plan import prepare
+from alps.plan import Settings, prepare
 from alps.report import take_census, write_report, write_statistics
 from alps.store import ImageStatus, LabelStore, Stage
 from alps.summary import Timings, count
@@ -133,27 +133,8 @@ def label(
         TooFewMasks: there are fewer masks than classes.
     """
     timings = Timings()
-    target = type(image_set)
-    store = prepare(
-        root,
-        name=name,
-        images={
-            "target": f"{target.__module__}.{target.__qualname__}",
-            "name": image_set.name,
-            "root": str(image_set.root),
-        },
-        records=image_set.records(),
-        identities={
-            "masks": masks.identity,
-            **({"features": features.identity} if features else {}),
-            "assign": assign.identity,
-        },
-        num_classes=assign.num_classes,
-        ignore_index=ignore_index_for(assign.num_classes),
-        versions=_versions(),
-        shard_size=shard_size,
-        overwrite=overwrite,
-    )
+    settings = settings_of(image_set, masks, features, assign, name=name, shard_size=shard_size)
+    store = prepare(root, **settings, overwrite=overwrite)
     if store.complete:
         return store, timings
     store.write_text("config.yaml", config)
@@ -201,6 +182,37 @@ def label(
         write_manifest(store)
     store.discard_unfinished()
     return store, timings
+
+
+def settings_of(
+    image_set: ImageSet,
+    masks: MaskSource,
+    features: Featurizer | None,
+    assign: Assigner,
+    *,
+    name: str,
+    shard_size: int | None,
+) -> Settings:
+    """What a store of these parts says of itself; see `label` for the arguments."""
+    target = type(image_set)
+    return {
+        "name": name,
+        "images": {
+            "target": f"{target.__module__}.{target.__qualname__}",
+            "name": image_set.name,
+            "root": str(image_set.root),
+        },
+        "records": image_set.records(),
+        "identities": {
+            "masks": masks.identity,
+            **({"features": features.identity} if features else {}),
+            "assign": assign.identity,
+        },
+        "num_classes": assign.num_classes,
+        "ignore_index": ignore_index_for(assign.num_classes),
+        "versions": _versions(),
+        "shard_size": shard_size,
+    }
 
 
 def label_shard(

@@ -6,9 +6,9 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NotRequired, TypedDict, Unpack
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,8 +19,44 @@ from alps.tables import PLAN
 from alps.types import Identity, ImageRecord
 
 
-def prepare(
-    root: str | Path,
+class Settings(TypedDict):
+    """The arguments of `draft`."""
+
+    name: str
+    images: Mapping[str, Any]
+    records: Sequence[ImageRecord]
+    identities: Mapping[Stage, Identity]
+    num_classes: int
+    ignore_index: int
+    versions: Mapping[str, str]
+    shard_size: NotRequired[int | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What a run wants its store to be."""
+
+    info: StoreInfo
+    records: Sequence[ImageRecord]  # sorted by split and id
+    shard_size: int
+
+    def table(self) -> pa.Table:
+        """plan.parquet."""
+        rows = [{"shard": i // self.shard_size, **asdict(r)} for i, r in enumerate(self.records)]
+        return pa.Table.from_pylist(rows, PLAN)
+
+    def write_info(self, root: Path) -> None:
+        """Write store.json."""
+        with atomic(root, "store.json") as file:
+            file.write(json.dumps(asdict(self.info), indent=1).encode())
+
+    def write_plan(self, root: Path) -> None:
+        """Write plan.parquet."""
+        with atomic(root, "plan.parquet") as file:
+            pq.write_table(self.table(), file, compression="zstd")
+
+
+def draft(
     *,
     name: str,
     images: Mapping[str, Any],
@@ -30,12 +66,10 @@ def prepare(
     ignore_index: int,
     versions: Mapping[str, str],
     shard_size: int | None = None,
-    overwrite: Stage | None = None,
-) -> LabelStore:
-    """Make a store, or open an existing one to go on with it.
+) -> Draft:
+    """Say what a store will be, before anything is written.
 
     Args:
-        root: folder of the store.
         name: what the store is called.
         images: how to make the image set again: class, arguments, root.
         records: all images; they are sorted by split and id and cut into shards once.
@@ -50,10 +84,7 @@ def prepare(
 
     Raises:
         ConfigError: two images have the same id.
-        StoreMismatch: a stage was made with other settings and is not to be overwritten.
-        StoreError: the folder cannot be written, or holds something else.
     """
-    root = Path(root)
     records = sorted(records, key=lambda r: (r.split, r.image_id))
     _refuse_duplicates(records)
     stages: dict[Stage, dict[str, Any]] = {}
@@ -72,7 +103,26 @@ def prepare(
         versions=versions,
         stages=stages,
     )
+    return Draft(info, records, shard_size or min(64, -(-len(records) // 64)))
 
+
+def prepare(
+    root: str | Path, *, overwrite: Stage | None = None, **settings: Unpack[Settings]
+) -> LabelStore:
+    """Make a store, or open an existing one to go on with it.
+
+    Args:
+        root: folder of the store.
+        overwrite: redo this stage and those after it, whatever is there.
+        settings: what `draft` takes.
+
+    Raises:
+        ConfigError: two images have the same id.
+        StoreMismatch: a stage was made with other settings and is not to be overwritten.
+        StoreError: the folder cannot be written, or holds something else.
+    """
+    root = Path(root)
+    new = draft(**settings)
     try:
         entries = {path.name for path in root.iterdir()} if root.exists() else set()
     except OSError as error:
@@ -82,10 +132,10 @@ def prepare(
     if "store.json" in entries:
         old = LabelStore(root)
         old.discard_unfinished()
-        redo = overwrite or _first_difference(old.info, info)
+        redo = overwrite or first_difference(old.info, new.info)
         if redo is None:
             return old
-        _check_redo(old, info, records, redo, asked=overwrite is not None)
+        _check_redo(old, new, redo, asked=overwrite is not None)
         for stage in STAGES[STAGES.index(redo) :]:
             for output in OUTPUTS[stage]:
                 _delete(root / output)
@@ -93,13 +143,9 @@ def prepare(
         raise StoreError(
             f"{root} is not empty and not a label store; choose another folder with store=DIR"
         )
-    with atomic(root, "store.json") as file:
-        file.write(json.dumps(asdict(info), indent=1).encode())
+    new.write_info(root)
     if not (root / "plan.parquet").exists():
-        size = shard_size or min(64, -(-len(records) // 64))
-        rows = [{"shard": i // size, **asdict(record)} for i, record in enumerate(records)]
-        with atomic(root, "plan.parquet") as file:
-            pq.write_table(pa.Table.from_pylist(rows, PLAN), file, compression="zstd")
+        new.write_plan(root)
     return LabelStore(root)
 
 
@@ -129,26 +175,30 @@ def _refuse_same(record: ImageRecord, other: ImageRecord) -> None:
         )
 
 
-def _first_difference(old: StoreInfo, new: StoreInfo) -> Stage | None:
+def first_difference(old: StoreInfo, new: StoreInfo) -> Stage | None:
     """The first stage whose output this run would change."""
     if old.images["fingerprint"] != new.images["fingerprint"]:
         return "masks"
     return next((s for s in STAGES if old.stages.get(s) != new.stages.get(s)), None)
 
 
-def _check_redo(
-    old: LabelStore, new: StoreInfo, records: Sequence[ImageRecord], redo: Stage, *, asked: bool
-) -> None:
+def refuse_other_settings(old: LabelStore, new: Draft) -> None:
+    """Raise `StoreMismatch` if another run made the store, or what it has of it."""
+    if redo := first_difference(old.info, new.info):
+        _check_redo(old, new, redo, asked=False)
+
+
+def _check_redo(old: LabelStore, new: Draft, redo: Stage, *, asked: bool) -> None:
     """Raise `StoreMismatch` if making ``redo`` and the next anew loses work not given up."""
-    difference = _first_difference(old.info, new)
+    difference = first_difference(old.info, new.info)
     if difference is None or (asked and STAGES.index(redo) <= STAGES.index(difference)):
         return
     if not asked and not any(old.has_begun(s) for s in STAGES[STAGES.index(redo) :]):
         return
-    if old.info.images["fingerprint"] != new.images["fingerprint"]:
-        what = "other images: " + _compare_images(old, records)
+    if old.info.images["fingerprint"] != new.info.images["fingerprint"]:
+        what = "other images: " + _compare_images(old, new.records)
     else:
-        what = "other settings: " + _compare_settings(old.info, new, difference)
+        what = "other settings: " + _compare_settings(old.info, new.info, difference)
     raise StoreMismatch(
         f"{old.root} was made with {what}; go back to these, label into a new store (store=DIR) "
         f"or redo from this stage on (overwrite={difference})"

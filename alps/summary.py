@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,10 @@ from rich.table import Table
 from alps.evaluation import Evaluation
 from alps.instances import SIZES, InstanceScores
 from alps.store import LabelStore
+from alps.verify import Findings
+
+#: So many faults of a store are shown; the others are counted.
+SHOWN = 40
 
 
 @dataclass(slots=True)
@@ -136,3 +141,50 @@ def print_instances(scores: InstanceScores, store: LabelStore) -> None:
     if scores.unknown:
         console.print(f"{scores.unknown} objects have no true mask, so they are not compared")
     console.print(f"page    {store.root / 'evaluation.html'}", soft_wrap=True)
+
+
+def print_findings(findings: Findings) -> None:
+    """Print what is broken and what is done about it."""
+    console = Console(highlight=False)
+    if findings.faults:
+        table = Table("file", "what is wrong", title="broken", title_justify="left")
+        for fault in findings.faults[:SHOWN]:
+            table.add_row(fault.file, fault.problem)
+        console.print(table)
+        if (more := len(findings.faults) - SHOWN) > 0:
+            console.print(f"and {more} more")
+    for name in findings.strangers[:SHOWN]:
+        console.print(f"not written by ALPS, left alone: {name}", soft_wrap=True)
+    c = findings.counts
+    seen = f"{findings.files} files, {c['images']} images, {c['masks']} masks"
+    if not findings.faults:
+        todo = sum(findings.redo.values())
+        console.print(f"sound: {seen}" + (" so far" if todo else ""), soft_wrap=True)
+        return
+    redo = ", ".join(f"{stage} of {n} shards" for stage, n in findings.redo.items() if n)
+    console.print(
+        f"{len(findings.faults)} of {seen}: broken, removed; now made anew: "
+        f"{redo or 'pages and lists'}",
+        soft_wrap=True,
+    )
+    for name, how in findings.lost().items():
+        console.print(f"{name} is gone: {how} makes it again", soft_wrap=True)
+
+
+def print_repair(findings: Findings, store: LabelStore) -> None:
+    """Print whether a repaired store has the bytes it had, as far as its old manifest tells."""
+    files = json.loads((store.root / "manifest.json").read_text())["files"]
+    other = [
+        name
+        for name, digest in findings.before.items()
+        if name not in findings.lost() and files.get(name, {}).get("sha256") != digest
+    ]
+    console = Console(highlight=False)
+    if other:
+        console.print(
+            f"repaired; {len(other)} files differ from the old manifest (first: {other[0]}): the "
+            "manifest was damaged, or the images or the versions of ALPS and torch have changed",
+            soft_wrap=True,
+        )
+    else:
+        console.print("repaired" + (": the same bytes as before" if findings.before else ""))
