@@ -10,6 +10,8 @@ from jaxtyping import Bool, Float32, Int, Int32
 
 #: Of a box that was cut at the image's edge this much must be left, px.
 MIN_SIDE = 1.0
+#: No image has so many pixels on a side, and numbers far above do not fit into float32.
+LARGEST = 1e9  # px
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +107,9 @@ def check_boxes(
             _, problem = _check(np.array(annotation.quad, np.float64), size)
         if annotation.category not in categories:
             known = ", ".join(list(categories)[:8]) + (", …" if len(categories) > 8 else "")
-            problem = f"category {annotation.category!r} is none of the {len(categories)}: {known}"
+            problem = (
+                f"category {annotation.category[:60]!r} is none of the {len(categories)}: {known}"
+            )
         elif annotation.track_id is not None and annotation.track_id in seen:
             problem = f"track {annotation.track_id} has another box in this frame"
         if problem:
@@ -138,6 +142,8 @@ def _check(points: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, str]:
         return points, f"{len(points)} coordinates, expected 4 (x0 y0 x1 y1) or 8 (four corners)"
     if not np.isfinite(points).all():
         return points, f"coordinates {_show(points)} are not all numbers"
+    if np.abs(points).max() > LARGEST:
+        return points, f"coordinates {_show(points)} lie beyond any image"
     xy = points.reshape(-1, 2)
     low, high = xy.min(0), xy.max(0)
     if len(points) == 4 and (xy[1] < xy[0]).any():

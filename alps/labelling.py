@@ -16,6 +16,7 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from alps import __version__
+from alps.deadline import deadline
 from alps.errors import ImageError
 from alps.manifest import write_manifest
 from alps.paint import covered, ignore_index_for
@@ -45,6 +46,8 @@ LIBRARIES = (
 
 #: Images read before the first is segmented, so that a GPU encodes several at once.
 AHEAD, AHEAD_PIXELS = 8, 1 << 24
+#: An image that takes longer to read is skipped; the largest take half a minute.
+READ_SECONDS = 300.0
 #: Of an image's annotations that cannot be used so many are named; the others are counted.
 NAMED = 5
 
@@ -240,7 +243,9 @@ def label_shard(
                 advance(1)  # failed when its masks were made
                 continue
             try:
-                yield image_set.read(record)
+                with deadline(READ_SECONDS, record.file_name):
+                    sample = image_set.read(record)
+                yield sample
             except ImageError as error:
                 if stored is not None:
                     raise

@@ -36,7 +36,8 @@ class ImageRecord:
     def __post_init__(self) -> None:
         for name, part in (("image_id", self.image_id), ("split", self.split)):
             parts = PurePosixPath(part).parts
-            if not part or part.startswith("/") or ".." in parts or "\0" in part or "\\" in part:
+            unfit = ".." in parts or "\\" in part or any(c < " " or c == "\x7f" for c in part)
+            if not part or part.startswith("/") or unfit:
                 raise ImageError(
                     f"{name} {part!r} is not a plain relative path (file {self.file_name!r}); "
                     "rename the file"

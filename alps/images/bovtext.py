@@ -14,13 +14,13 @@ can read are ignored. Titles, captions and scene text are one class, as in SAMTe
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from alps.boxes import Annotation
 from alps.errors import ImageError
 from alps.images.boxed import numbers, read_text
 from alps.images.clip import TEXT, Clip, new_clip, video_name, whole
+from alps.images.json_file import parse_json
 
 #: What stands for words that nobody can read: on the dataset's page the first two.
 UNREADABLE = ("###", "#1", "##DONT#CARE##")
@@ -29,7 +29,7 @@ UNREADABLE = ("###", "#1", "##DONT#CARE##")
 def parse(path: Path) -> dict[str, Clip]:
     """The clip of a file; raises `ImageError` when the file is cut short or something else."""
     try:
-        frames = json.loads(read_text(path))
+        frames = parse_json(read_text(path))
     except ValueError as error:
         raise ImageError(
             f"{path} is no whole JSON file: {error}; it may be cut short, get it again"

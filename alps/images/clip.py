@@ -52,7 +52,7 @@ def new_clip() -> defaultdict[int, Marks]:
 
 def whole(word: object) -> int | None:
     """The number that a word is or ends with, as 7 for "7", "7.0" and "frame_7", else None."""
-    digits = re.search(r"(?<![\d.-])(\d+)(\.0*)?$", str(word).strip())
+    digits = re.search(r"(?<![\d.-])0*(\d{1,10})(\.0*)?$", str(word).strip())
     number = int(digits[1]) if digits else LARGEST + 1
     return number if number <= LARGEST else None
 

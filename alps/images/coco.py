@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import json
+import re
 import zlib
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
-from pycocotools import mask as coco
 
-from alps import rle
 from alps.boxes import Annotation, Boxes, check_boxes
 from alps.errors import DatasetNotFound, LabelError
 from alps.images.folder import contents
 from alps.images.ids import image_ids
+from alps.images.json_file import is_id, parse_json
 from alps.images.read import read_image
 from alps.images.rows import report_masks
+from alps.images.segmentation import encode_segmentation
 from alps.palette import distinct_colors
 from alps.types import Category, ImageRecord, Masks, Sample
+
+#: The lists of a file, and what each of their entries must have.
+KEYS: Mapping[str, Sequence[str]] = {
+    "images": ("id", "file_name"),
+    "annotations": ("id", "image_id", "category_id"),
+    "categories": ("id", "name"),
+}
 
 
 class Coco:
@@ -64,8 +73,7 @@ class Coco:
         ids = image_ids([PurePosixPath(image["file_name"]) for image in images])
         records = []
         for image_id, image in zip(ids, images, strict=True):
-            file = Path(self.root, self.images, image["file_name"])
-            size = file.stat().st_size if file.is_file() else 0
+            size = _bytes(Path(self.root, self.images, image["file_name"]))
             boxes = zlib.crc32(json.dumps(self._objects[image["id"]], sort_keys=True).encode())
             name = f"{self.images}/{image['file_name']}"
             records.append(
@@ -83,7 +91,7 @@ class Coco:
                 self._names.get(o["category_id"], str(o["category_id"])),
                 _corners(o.get("bbox")),
                 ignore=bool(o.get("iscrowd")) or bool(o.get("ignore")),
-                score=o.get("score"),
+                score=_score(o.get("score")),
             )
             for o in self._objects[self._image_id(record)]
         ]
@@ -114,12 +122,11 @@ class Coco:
         kept, counts, problems = [], [], []
         for place, i in enumerate(boxes.object_id):
             if shape := objects[i].get("segmentation"):
-                code, problem = _to_counts(shape, size)
-                if problem:
-                    problems.append(f"{self._path.name} annotation {objects[i]['id']}: {problem}")
-                else:
+                try:
+                    counts.append(encode_segmentation(shape, size))
                     kept.append(place)
-                    counts.append(code)
+                except ValueError as error:
+                    problems.append(f"{self._path.name} annotation {objects[i]['id']}: {error}")
         report_masks(problems)
         return Masks.from_counts(counts, size, boxes=boxes[np.array(kept, np.int64)])
 
@@ -130,7 +137,7 @@ class Coco:
     @cached_property
     def _file(self) -> dict[str, Any]:
         try:
-            raw = json.loads(self._path.read_text(encoding="utf-8"))
+            raw = parse_json(self._path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise DatasetNotFound(
                 f"no {self.annotations} under {Path(self.root).absolute()}: found "
@@ -138,17 +145,38 @@ class Coco:
             ) from None
         except (OSError, ValueError) as error:
             raise LabelError(f"cannot read {self._path}: {error}") from error
-        if missing := [key for key in ("images", "annotations", "categories") if key not in raw]:
+        lists = raw if isinstance(raw, dict) else {}
+        if missing := [key for key in KEYS if not isinstance(lists.get(key), list)]:
             raise LabelError(
                 f"{self._path} is no COCO file: it has no {' and no '.join(missing)}; expected the "
                 "lists images, annotations and categories"
             )
-        return dict(raw)
+        for key, names in KEYS.items():
+            for i, entry in enumerate(lists[key]):
+                self._check_entry(entry, f"{key}[{i}]", names)
+        return dict(lists)
+
+    def _check_entry(self, entry: Any, where: str, names: Sequence[str]) -> None:
+        """Raise `LabelError` unless an entry has ids and names that can be such."""
+        if not isinstance(entry, dict):
+            raise LabelError(f"{self._path}: {where} is no object, expected {', '.join(names)}")
+        if missing := [name for name in names if name not in entry]:
+            raise LabelError(f"{self._path}: {where} has no {' and no '.join(missing)}")
+        for name in names:
+            value = entry[name]
+            named = (
+                isinstance(value, str) and value.isprintable() and bool(PurePosixPath(value).name)
+            )
+            if not (named if "name" in name else is_id(value)):
+                raise LabelError(
+                    f"{self._path}: {name} of {where} is {str(value)[:60]!r}, expected "
+                    + ("text" if "name" in name else "a whole number")
+                )
 
     @cached_property
     def _names(self) -> dict[int, str]:
         """By the file's ids, in their order."""
-        listed = sorted(self._file["categories"], key=lambda c: int(c["id"]))
+        listed = sorted(self._file["categories"], key=_order)
         return {c["id"]: c["name"] for c in listed}
 
     @cached_property
@@ -156,11 +184,6 @@ class Coco:
         """By the file's image ids."""
         found: dict[int, list[dict[str, Any]]] = defaultdict(list)
         for annotation in self._file["annotations"]:
-            if missing := {"id", "image_id", "category_id"} - annotation.keys():
-                raise LabelError(
-                    f"{self._path}: annotation {annotation.get('id')} has no "
-                    f"{' and no '.join(sorted(missing))}"
-                )
             found[annotation["image_id"]].append(annotation)
         return found
 
@@ -174,32 +197,30 @@ class Coco:
         return self._ids[record.file_name]
 
 
-def _to_counts(shape: Any, size: tuple[int, int]) -> tuple[bytes, str]:
-    """Polygons, plain counts or compressed ones as compressed ones, and what is wrong with them."""
+def _bytes(file: Path) -> int:
+    """0 where there is no such file; reading it will say so."""
     try:
-        if isinstance(shape, list):
-            polygons = [[float(value) for value in polygon] for polygon in shape]
-            far = 2 * max(size)  # pycocotools walks along every side
-            if any(len(p) < 6 or len(p) % 2 or not (np.abs(p) < far).all() for p in polygons):
-                return b"", "expected polygons of three corners x y or more, in pixels of the image"
-            return coco.merge(coco.frPyObjects(polygons, *size))["counts"], ""
-        if isinstance(shape["counts"], str):
-            counts = shape["counts"].encode()
-        else:
-            runs = [int(run) for run in shape["counts"]]
-            if min(runs) < 0 or sum(runs) != size[0] * size[1]:
-                raise ValueError("they are of another size")
-            counts = coco.frPyObjects({"size": [*size], "counts": runs}, *size)["counts"]
-    except (TypeError, ValueError, KeyError):
-        return b"", "expected polygons or COCO run-length code of the image's size"
-    return counts, rle.find_problem(counts, size)
+        return file.stat().st_size
+    except OSError:
+        return 0
+
+
+def _score(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and abs(value) <= 1e30 else None
+
+
+def _order(category: Mapping[str, Any]) -> tuple[bool, int, str]:
+    """By number, though some files have them as words; other words come last."""
+    word = str(category["id"])
+    number = re.fullmatch(r"-?\d{1,18}", word)
+    return number is None, int(word) if number else 0, word
 
 
 def _corners(bbox: Any) -> list[float]:
     """XYWH to corners; what is no four numbers is told when the box is checked."""
     try:
         values = [float(value) for value in bbox]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return []
     if len(values) != 4:
         return values

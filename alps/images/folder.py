@@ -20,8 +20,8 @@ class Folder:
     """All images under a folder, sorted by path.
 
     Hidden files and folders are left out. Links are followed, a linked folder that contains itself
-    is entered once. A file whose name cannot be stored (a backslash, bytes that are not UTF-8) is
-    left out with a warning that counts and names such files.
+    is entered once. A file whose name cannot be stored (a backslash, a line break, bytes that are
+    not UTF-8) is left out with a warning that counts and names such files.
 
     Args:
         root: the folder.
@@ -68,8 +68,8 @@ class Folder:
                 refused.append(path)
         if refused:
             logger.warning(
-                "%d of %d images under %s are left out: their names have a backslash or are not "
-                "UTF-8 (first: %a); rename them",
+                "%d of %d images under %s are left out: their names have a backslash or a line "
+                "break, or are not UTF-8 (first: %a); rename them",
                 len(refused),
                 len(files),
                 root,

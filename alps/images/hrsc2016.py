@@ -128,6 +128,8 @@ def parse(path: Path, *, level: str = "ship") -> tuple[list[Annotation], list[st
 
 def _corners(cx: float, cy: float, width: float, height: float, angle: float) -> list[float]:
     """Clockwise from where a box with the angle 0 has its upper left one."""
+    if not math.isfinite(angle):
+        return [math.nan] * 8
     cos, sin = math.cos(angle), math.sin(angle)
     corners = []
     for x, y in ((-width, -height), (width, -height), (width, height), (-width, height)):

@@ -20,8 +20,14 @@ SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 FORMATS = ("BMP", "JPEG", "PNG", "TIFF", "WEBP")  # Pillow's names
 #: An image with more pixels is refused before it is decoded: 32,768 × 32,768.
 MAX_PIXELS = 2**30
+#: An image of more than this must have a byte for so many of its pixels. Deflate packs 8,256 pixels
+#: of one bit into a byte, so a file with fewer is damaged, or made to fill the memory.
+LARGE, PIXELS_PER_BYTE = 2**26, 10_000
 #: Percentiles that become 0 and 255 where an image has more than 8 bits.
 STRETCH = (0.5, 99.5)
+
+#: Letters of what a decoder says.
+REASON = 400
 
 Pixels = Shaped[np.ndarray, "H W C"]
 
@@ -34,8 +40,8 @@ def read_image(path: str | Path) -> UInt8[np.ndarray, "H W 3"]:
     applied. 8-bit values stay as they are; everything else goes through `stretch`.
 
     Raises:
-        ImageError: missing, empty, truncated, no image, another number of bands, or more than
-            `MAX_PIXELS`.
+        ImageError: missing, empty, truncated, no image, another number of bands, more than
+            `MAX_PIXELS`, or many pixels in a few bytes.
     """
     try:
         image, nodata = _decode(Path(path))
@@ -43,7 +49,7 @@ def read_image(path: str | Path) -> UInt8[np.ndarray, "H W 3"]:
         if image.dtype != np.uint8:
             image = stretch(image, nodata)
     except Exception as error:  # decoders of damaged files raise anything
-        reason = str(error) or type(error).__name__
+        reason = " ".join((str(error) or type(error).__name__).split())[:REASON]
         raise ImageError(f"cannot read {path}: {reason}") from error
     return np.ascontiguousarray(np.broadcast_to(image, (*image.shape[:2], 3)))
 
@@ -122,7 +128,7 @@ def _decode_tiff(path: Path) -> tuple[Pixels, float]:
                 f"it has bands or pages of shape {series.shape} ({series.axes}), expected 1 to 4 "
                 "bands; write red, green and blue into a file of their own"
             )
-        _check_pixels(*shape[:axis], *shape[axis + 1 :])
+        _check_pixels(path, *shape[:axis], *shape[axis + 1 :])
         plain = page.photometric in (tifffile.PHOTOMETRIC.RGB, tifffile.PHOTOMETRIC.MINISBLACK)
         codec = page.compression in tifffile.TIFF.DECOMPRESSORS
         if plain and codec and page.predictor in tifffile.TIFF.UNPREDICTORS:
@@ -173,7 +179,7 @@ def open_image(path: Path) -> Iterator[Image.Image]:
             limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
             try:
                 image = stack.enter_context(Image.open(path, formats=FORMATS))
-                _check_pixels(*image.size)
+                _check_pixels(path, image.height, image.width)
                 if image.format == "TIFF":
                     image.load()  # for TIFF Pillow looks at its limit here once more
             finally:
@@ -181,9 +187,15 @@ def open_image(path: Path) -> Iterator[Image.Image]:
         yield image
 
 
-def _check_pixels(height: int, width: int) -> None:
+def _check_pixels(path: Path, height: int, width: int) -> None:
     if height * width > MAX_PIXELS:
         raise ValueError(f"{height} x {width} pixels, the limit is {MAX_PIXELS}; cut it into tiles")
+    size = path.stat().st_size
+    if height * width > max(LARGE, size * PIXELS_PER_BYTE):
+        raise ValueError(
+            f"{height} x {width} pixels in {size} bytes: damaged, or made to fill the memory; get "
+            "it again, or write it without compression"
+        )
 
 
 def _upright(image: Pixels, orientation: int) -> Shaped[np.ndarray, "_ _ C"]:

@@ -45,16 +45,19 @@ def read_rows(path: Path, names: Sequence[str]) -> list[Row]:
     """
     try:
         table = _read_parquet(path) if path.suffix.lower() == ".parquet" else _read_csv(path)
-    except (pa.ArrowException, OSError) as error:
-        raise LabelError(f"cannot read {path}: {error}") from error
+        found = table.column_names
+    except (pa.ArrowException, OSError, UnicodeError) as error:
+        raise LabelError(f"cannot read {path}: {' '.join(str(error).split())[:500]}") from error
+    if twice := sorted({n for n in COLUMNS if found.count(n) > 1}):
+        raise LabelError(f"{path} has several columns called {' and '.join(twice)}, expected one")
     needed = [*names, *CORNERS[:4]]
-    if missing := [name for name in needed if name not in table.column_names]:
+    if missing := [name for name in needed if name not in found]:
         raise LabelError(
             f"{path} has no {' and no '.join(missing)}: its columns are "
-            f"{' '.join(table.column_names)}, expected {' '.join(needed)}, for rotated boxes "
+            f"{' '.join(found)[:500]}, expected {' '.join(needed)}, for rotated boxes "
             f"{' '.join(CORNERS[4:])}, too; name the columns so"
         )
-    known = [name for name in COLUMNS if name in table.column_names]
+    known = [name for name in COLUMNS if name in found]
     columns = [table[name].cast(pa.string()).fill_null("").to_pylist() for name in known]
     return [dict(zip(known, row, strict=True)) for row in zip(*columns, strict=True)]
 

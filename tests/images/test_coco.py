@@ -65,16 +65,16 @@ def test_masks_may_be_polygons_or_plain_counts_and_follow_the_boxes(root):
 @pytest.mark.parametrize(
     ("shape", "line"),
     [
-        ([[10, 10, 30, 10]], "expected polygons of three corners x y or more, in pixels of the im"),
-        ([[10, 10, 30, 10, 1e9, 20]], "expected polygons of three corners x y or more, in pixels"),
-        ([[10, 10, 30, 10, "a", 20]], "expected polygons or COCO run-length code of the image's s"),
-        ({"counts": [96, 96]}, "expected polygons or COCO run-length code of the image's size"),
+        ([[10, 10, 30, 10]], "a polygon of 4 numbers, expected three corners or more"),
+        ([[10, 10, 30, 10, 1e9, 20]], "a corner of a polygon is no number, or lies far outside"),
+        ([[10, 10, 30, 10, "a", 20]], "a polygon is no list of numbers"),
+        ({"counts": [96, 96]}, "its counts hold 192 pixels, not 96 x 128"),
         ({"counts": "7 7"}, "its counts are no run-length code, or are cut short"),
         ({"counts": "1o"}, "its counts are no run-length code, or are cut short"),
         ({"counts": "PPPPPPPPPPP0"}, "a run in its counts is longer than any image"),
         ({"counts": "05"}, "its counts hold 5 pixels, the image has 96 x 128 = 12288"),
-        ({"size": [96, 128]}, "expected polygons or COCO run-length code of the image's size"),
-        (7, "expected polygons or COCO run-length code of the image's size"),
+        ({"size": [96, 128]}, "expected polygons, or size and counts"),
+        (7, "expected polygons, or size and counts"),
     ],
 )
 def test_a_true_mask_that_cannot_be_used_is_told_and_the_others_stay(root, shape, line, caplog):

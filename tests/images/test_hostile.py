@@ -1,0 +1,387 @@
+"""Files made to crash, hang or fill a reader, or to reach out of their folder."""
+
+import ast
+import json
+import pickle
+import struct
+import threading
+import time
+import zipfile
+import zlib
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from alps.boxes import Annotation, check_boxes
+from alps.deadline import deadline
+from alps.errors import AlpsError, ImageError, LabelError
+from alps.images.coco import Coco
+from alps.images.dota import Dota
+from alps.images.folder import Folder
+from alps.images.read import read_image
+from alps.images.segmentation import encode_segmentation
+from alps.images.voc import Voc
+from alps.images.xml_file import parse_xml
+from alps.rle import encode, find_problem
+from benchmarks.fuzz import fuzz
+from tests.factories import create_coco, create_dota, create_image, create_voc
+from tests.mutants import FORMATS, Mutants
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_mutants_of_every_format_are_read_or_refused_in_a_line():
+    """`python -m benchmarks.fuzz` does thousands."""
+    tallies = fuzz(files=10 * len(FORMATS), seed=7, processes=1)
+    assert [line for tally in tallies.values() for line in tally.lost] == []
+    outcomes = [tally.outcomes for tally in tallies.values()]
+    assert all(counts.total() == 10 for counts in outcomes)
+    assert sum(counts["read"] for counts in outcomes) > 40
+    assert sum(counts["refused"] for counts in outcomes) > 40
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_what_mutants_are_made_of_is_sound(name, tmp_path):
+    FORMATS[name].write(tmp_path / "sound")
+    FORMATS[name].read(tmp_path / "sound")
+
+
+def test_a_number_gives_the_same_mutant(tmp_path):
+    def make(folder):
+        root = Mutants(tmp_path / folder).make("TIFF", 5)
+        return {p.name: p.read_bytes() for p in root.rglob("*") if p.is_file()}
+
+    assert make("a") == make("b")
+
+
+# --- images -------------------------------------------------------------------------------------
+
+
+def png(*chunks):
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        for kind, body in chunks
+    )
+
+
+def tiff(*tags):
+    """Of (tag, type, count, value), and nothing behind them."""
+    entries = b"".join(struct.pack("<HHII", *tag) for tag in tags)
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4)
+
+
+def jpeg(height, width):
+    frame = struct.pack(">HBHHB", 17, 8, height, width, 3) + bytes([1, 17, 0, 2, 17, 0, 3, 17, 0])
+    return b"\xff\xd8\xff\xc0" + frame + b"\xff\xda\0\x0c\3\1\0\2\0\3\0\0\x3f\0" + b"\xff\xd9"
+
+
+HUGE = [(256, 4, 1, 100_000), (257, 4, 1, 100_000), (258, 3, 1, 8), (262, 3, 1, 1)]
+LAID_OUT = [(259, 3, 1, 1), (277, 3, 1, 1)]
+IMAGES = {
+    "a PNG of 100,000 x 100,000": (
+        png((b"IHDR", struct.pack(">IIBBBBB", 10**5, 10**5, 8, 2, 0, 0, 0)), (b"IDAT", b"")),
+        "100000 x 100000 pixels, the limit is",
+    ),
+    "a TIFF of 100,000 x 100,000": (
+        tiff(*HUGE, *LAID_OUT, (273, 4, 1, 8), (279, 4, 1, 8)),
+        "100000 x 100000 pixels, the limit is",
+    ),
+    "a TIFF that says nothing but a large size": (
+        tiff((256, 4, 1, 30_000), (257, 4, 1, 30_000), *HUGE[2:], *LAID_OUT, (273, 4, 1, 8)),
+        "30000 x 30000 pixels in [0-9]+ bytes: damaged, or made to fill the memory",
+    ),
+    "four billion strips": (
+        tiff((256, 4, 1, 9), (257, 4, 1, 9), *HUGE[2:], *LAID_OUT, (273, 4, 2**32 - 1, 8)),
+        "",
+    ),
+    "a directory that is its own successor": (
+        tiff((256, 4, 1, 9), (257, 4, 1, 9), *HUGE[2:])[:-4] + struct.pack("<I", 8),
+        "",
+    ),
+    "a JPEG of 65,535 x 65,535": (jpeg(65535, 65535), "65535 x 65535 pixels, the limit is"),
+    "a JPEG of 30,000 x 30,000": (jpeg(30000, 30000), "30000 x 30000 pixels in [0-9]+ bytes"),
+    "text that unpacks to 100 MB": (
+        png(
+            (b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0)),
+            (b"zTXt", b"k\0\0" + zlib.compress(bytes(10**8), 9)),
+            (b"IDAT", zlib.compress(b"\0\0")),
+            (b"IEND", b""),
+        ),
+        "[Dd]ecompressed data too large",
+    ),
+    "a pickle": (pickle.dumps({"a": np.zeros(9)}), "cannot identify image file"),
+}
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_a_hostile_image_is_refused(name, tmp_path):
+    content, message = IMAGES[name]
+    (tmp_path / "a.png").write_bytes(content)
+    with pytest.raises(ImageError, match=rf"cannot read .*a\.png: .*{message}") as caught:
+        read_image(tmp_path / "a.png")
+    assert "\n" not in str(caught.value)
+
+
+def test_an_archive_is_no_image(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.png", "w") as file:
+        file.writestr("a.png", b"")
+    with pytest.raises(ImageError, match="cannot identify image file"):
+        read_image(tmp_path / "a.png")
+
+
+def test_large_images_of_one_colour_are_no_bombs(tmp_path, monkeypatch):
+    """Deflate at its best: ground without data in a large mosaic."""
+    monkeypatch.setattr("alps.images.read.LARGE", 1000)
+    image = np.zeros((3000, 3000), np.uint8)
+    Image.fromarray(image).convert("1").save(tmp_path / "a.png", compress_level=9)
+    tifffile.imwrite(tmp_path / "a.tif", image, compression="zlib", rowsperstrip=3000)
+    for name in ("a.png", "a.tif"):
+        assert read_image(tmp_path / name).shape == (3000, 3000, 3)
+
+
+def test_links_that_lead_nowhere_or_back(tmp_path):
+    create_image(tmp_path / "sub/a.png", (8, 8))
+    (tmp_path / "sub/up").symlink_to(tmp_path)
+    (tmp_path / "self.png").symlink_to(tmp_path / "self.png")
+    (tmp_path / "lost.png").symlink_to(tmp_path / "nothing.png")
+    assert [r.image_id for r in Folder(str(tmp_path), "x").records()] == ["sub/a"]
+
+
+def test_a_name_with_a_line_break_is_left_out(tmp_path, caplog):
+    create_image(tmp_path / "a.png", (8, 8))
+    create_image(tmp_path / "b\nerror: c.png", (8, 8))
+    assert [r.image_id for r in Folder(str(tmp_path), "x").records()] == ["a"]
+    assert "1 of 2 images" in caplog.text
+    assert r"b\nerror: c.png" in caplog.text
+
+
+# --- time ---------------------------------------------------------------------------------------
+
+
+def test_what_takes_too_long_is_refused():
+    with pytest.raises(ImageError, match=r"a.png takes longer than 0.05 s to read"):  # noqa: SIM117
+        with deadline(0.05, "a.png"):
+            while True:
+                with suppress(Exception):  # as a decoder that catches everything
+                    time.sleep(9)
+    time.sleep(0.06)  # no alarm is left
+
+
+def test_in_another_thread_nothing_is_stopped():
+    done = []
+
+    def work():
+        with deadline(0.01, "a.png"):
+            time.sleep(0.05)
+        done.append(True)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert done
+
+
+# --- annotations --------------------------------------------------------------------------------
+
+
+def entity(declaration, use="&a;", encoding="utf-8"):
+    head = f'<?xml version="1.0" encoding="{encoding}"?><!DOCTYPE annotation [{declaration}]>'
+    return f"{head}<annotation><x>{use}</x></annotation>".encode(encoding)
+
+
+LAUGHS = "".join(f'<!ENTITY a{i} "{f"&a{i - 1};" * 10}">' for i in range(1, 12))
+ENTITIES = {
+    "billion laughs": entity(f'<!ENTITY a0 "ha">{LAUGHS}', "&a11;"),
+    "a file": entity('<!ENTITY a SYSTEM "file:///etc/passwd">'),
+    "a file as a parameter": entity('<!ENTITY % a SYSTEM "file:///etc/passwd"> %a;', ""),
+    "in UTF-16": entity('<!ENTITY a "ha">', encoding="utf-16"),
+    "of a file elsewhere": b'<!DOCTYPE annotation SYSTEM "a.dtd"><annotation>&a;</annotation>',
+}
+
+
+@pytest.mark.parametrize("name", ENTITIES)
+def test_entities_are_refused(name, tmp_path):
+    create_voc(tmp_path, 1)
+    (record,) = (images := Voc(root=str(tmp_path), classes=["person"])).records()
+    (tmp_path / "Annotations/000000.xml").write_bytes(ENTITIES[name])
+    with pytest.raises(ImageError, match=r"000000.xml .*an entity of its own \(.*not expanded"):
+        images.read(record)
+
+
+def test_the_five_entities_of_xml_itself_are_read():
+    assert parse_xml(b"<a b='&lt;'>&amp;&gt;&quot;&apos;&#228;</a>").text == "&>\"'ä"
+
+
+def test_elements_nested_without_end(tmp_path):
+    create_voc(tmp_path, 1)
+    (record,) = (images := Voc(root=str(tmp_path), classes=["person"])).records()
+    deep = b"<annotation>" + b"<object>" * 100_000 + b"</object>" * 100_000 + b"</annotation>"
+    (tmp_path / "Annotations/000000.xml").write_bytes(deep)
+    assert "object 1: no <bndbox>" in images.read(record).dropped[0]
+
+
+def test_a_line_of_ten_megabytes(tmp_path):
+    create_dota(tmp_path, ["train/P0000"])
+    (record,) = (images := Dota(root=str(tmp_path))).records()
+    lines = ["1 " * 5_000_000, f"0 0 9 0 9 9 0 9 {'x' * 10_000_000} 0", f"{'9' * 10_000_000} " * 2]
+    (tmp_path / "train/labelTxt-v2.0/P0000.txt").write_text("\n".join(lines))
+    sample = images.read(record)
+    assert len(sample.boxes) == 0
+    assert len(sample.dropped) == 3
+    assert max(map(len, sample.dropped)) < 300
+
+
+@pytest.fixture
+def coco(tmp_path):
+    """Write a change of a COCO file; returns its reader."""
+    create_coco(tmp_path, 1)
+    whole = (tmp_path / "instances.json").read_text()
+
+    def write(change):
+        file = json.loads(whole)
+        text = change(file)
+        (tmp_path / "instances.json").write_text(text if text else json.dumps(file))
+        return Coco(root=str(tmp_path))
+
+    return write
+
+
+def put(key, name, value):
+    return lambda file: file[key][0].update({name: value})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda file: "[" * 100_000, "cannot read .*: it is nested too deep"),
+        (lambda file: '{"a":' * 100_000, "cannot read .*: it is nested too deep"),
+        (lambda file: "1" * 5000, "cannot read .*: Exceeds the limit"),
+        (lambda file: "[]", "is no COCO file: it has no images and no annotations and no cat"),
+        (lambda file: "7", "is no COCO file"),
+        (lambda file: file.update(images={}), "is no COCO file: it has no images"),
+        (lambda file: file["images"].insert(0, 7), r"images\[0\] is no object"),
+        (lambda file: file["annotations"][0].clear(), r"annotations\[0\] has no id and no im"),
+        (put("images", "id", float("nan")), r"id of images\[0\] is 'nan', expected a whole"),
+        (put("categories", "id", float("inf")), r"id of categories\[0\] is 'inf', expected"),
+        (put("annotations", "image_id", []), r"image_id of annotations\[0\] is '\[\]', expected"),
+        (put("images", "file_name", "a\0.jpg"), r"file_name of images\[0\] is 'a\\x00.jpg', exp"),
+        (put("images", "file_name", "a\nerror: .jpg"), r"file_name of images\[0\] is 'a\\n"),
+        (put("images", "file_name", ""), r"file_name of images\[0\] is '', expected text"),
+        (put("images", "file_name", "../../x.jpg"), r"image_id '../../x' is not a plain relative"),
+        (put("images", "file_name", "/etc/x.jpg"), r"image_id '/etc/x' is not a plain relative"),
+        (put("categories", "name", None), r"name of categories\[0\] is 'None', expected text"),
+    ],
+)
+def test_a_hostile_coco_file_is_refused(coco, change, message):
+    with pytest.raises(AlpsError, match=message) as caught:
+        images = coco(change)
+        images.records()
+        images.categories()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_name_too_long_for_any_disk_fails_alone(coco):
+    (record,) = (images := coco(put("images", "file_name", "x" * 5000))).records()
+    with pytest.raises(ImageError, match="File name too long"):
+        images.read(record)
+
+
+@pytest.mark.parametrize(
+    "value", ["NaN", "Infinity", "-Infinity", "1e400", "1" * 400, "null", '"a"']
+)
+def test_a_box_that_is_no_number_is_dropped(coco, value):
+    def change(file):
+        file["annotations"][0]["bbox"] = [1, 2, 987654321, 4]
+        return json.dumps(file).replace("987654321", value)
+
+    (record,) = (images := coco(change)).records()
+    (line,) = images.read(record).dropped
+    assert "annotation 100: " in line
+    assert len(line) < 300
+
+
+@pytest.mark.parametrize("score", ["NaN", "1e400", "[]", '"x"'])
+def test_a_score_that_is_none_is_unknown(coco, score):
+    def change(file):
+        file["annotations"][0]["score"] = 987654321
+        return json.dumps(file).replace("987654321", score)
+
+    (record,) = (images := coco(change)).records()
+    assert np.isnan(images.read(record).boxes.score[0])
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ([[0, 0, 1e9, 0, 1e9, 1e9]], "far outside the image"),
+        ([[0, 0, float("nan"), 0, 3, 3]], "no number"),
+        ([[0, 0, 10**400, 0, 3, 3]], "far outside"),
+        ([[1, 2, 3, 4]], "a polygon of 4 numbers"),
+        ([["a"] * 6], "no list of numbers"),
+        (["abcdef"], "no list of numbers"),
+        ({"counts": [1, 10**12]}, "not all pixels"),
+        ({"counts": [-1, 49]}, "not all pixels"),
+        ({"counts": [1, 2]}, "hold 3 pixels, not 6 x 8"),
+        ({"counts": "\xff"}, "no run-length code"),
+        ({"counts": "PPPPPPPPPP"}, "cut short"),
+        ({"counts": "oooooooooo1"}, "longer than any image"),
+        ({"counts": "1"}, "hold 1 pixels, the image has 6 x 8"),
+        ({"counts": None}, "expected polygons"),
+        (7, "expected polygons"),
+    ],
+)
+def test_a_hostile_segmentation_is_refused(shape, message):
+    with pytest.raises(ValueError, match=message):
+        encode_segmentation(shape, (6, 8))
+
+
+def test_a_hostile_segmentation_is_named(coco, caplog):
+    (record,) = (
+        images := coco(put("annotations", "segmentation", [[0, 0, 1e9, 0, 9, 9]]))
+    ).records()
+    boxes = images.read(record).boxes
+    images.read_instances(record, boxes, (96, 128))
+    assert caplog.messages[0].startswith("left out a true mask: instances.json annotation 100: ")
+
+
+def test_sound_counts_have_no_problem():
+    masks = np.random.default_rng(0).random((20, 30, 40)) < 0.3
+    masks[0], masks[1] = False, True
+    for counts in encode(masks):
+        assert find_problem(counts, (30, 40)) == ""
+        assert find_problem(counts, (30, 41))
+
+
+@pytest.mark.parametrize("value", [1e39, 1e300, -1e39])
+def test_corners_beyond_any_image_are_dropped(value):
+    quad = [0, 0, value, 0, 9, 9, 0, 9]
+    boxes, problems = check_boxes([Annotation("line 1", "a", quad)], {"a": 0}, (20, 20))
+    assert len(boxes) == 0
+    assert "line 1: " in problems[0]
+
+
+# --- code that files could bring ----------------------------------------------------------------
+
+
+def calls():
+    """All calls in the package and the programs, with their file."""
+    for path in (*ROOT.glob("alps/**/*.py"), ROOT / "label.py", ROOT / "train.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call):
+                yield path.relative_to(ROOT).as_posix(), ast.unparse(node.func), node
+
+
+def test_nothing_that_is_read_can_run_code():
+    found = set()
+    for path, name, node in calls():
+        given = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+        assert name not in ("pickle.load", "pickle.loads", "eval", "exec", "yaml.load"), path
+        assert given.get("allow_pickle", "False") == "False", path
+        if name in ("torch.load", "trainer.fit"):
+            found.add(name)
+            assert given.get("weights_only") == "True", path
+    assert found == {"torch.load", "trainer.fit"}
