@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from alps.errors import AlpsError, ConfigError, explain, one_line_errors
+from alps.secrets import refuse_secret_words, refuse_secrets
 
 #: Not part of what was labelled: where the store lies, and what this run was asked to redo.
 LOCAL_KEYS = ("store", "paths", "overwrite", "evaluate", "choose_k", "verify")
@@ -51,6 +52,7 @@ def try_trial(cfg: DictConfig) -> None:
 
 def check(cfg: DictConfig) -> None:
     """Refuse what cannot be meant, before anything slow is imported."""
+    refuse_secrets(OmegaConf.to_container(cfg, resolve=False))
     files = sorted(Path(__file__).with_name("conf").glob("dataset/*.yaml"))
     datasets = {file.stem: OmegaConf.load(file) for file in files}
     datasets = {name: dataset for name, dataset in datasets.items() if not is_store(dataset)}
@@ -201,4 +203,5 @@ def compare_trials(
 
 if __name__ == "__main__":
     with one_line_errors(*CONFIG_ERRORS, interrupted=INTERRUPTED):
+        refuse_secret_words(sys.argv[1:])  # -m writes them down before main is called
         main()

@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from alps.errors import CheckpointError, ConfigError, one_line_errors
+from alps.secrets import refuse_secret_words, refuse_secrets
 
 CONFIG_ERRORS = (HydraException, OmegaConfBaseException)
 INTERRUPTED = "nothing was learnt yet"
@@ -45,6 +47,7 @@ def main(cfg: DictConfig) -> float | None:
 
 def check(cfg: DictConfig) -> None:
     """Refuse what cannot be meant, before anything slow is imported."""
+    refuse_secrets(OmegaConf.to_container(cfg, resolve=False))
     if OmegaConf.is_missing(cfg, "stage"):
         raise ConfigError("train.py needs a stage: stage=pretrain|finetune|test|predict|export")
     names = {path.stem for path in CONF.glob("dataset/*.yaml")}
@@ -331,4 +334,5 @@ def trusted(node: Any, package: str) -> Any:
 
 if __name__ == "__main__":
     with one_line_errors(*CONFIG_ERRORS, interrupted=INTERRUPTED):
+        refuse_secret_words(sys.argv[1:])  # -m writes them down before main is called
         main()

@@ -134,6 +134,9 @@ def prepare(
         old.discard_unfinished()
         redo = overwrite or first_difference(old.info, new.info)
         if redo is None:
+            # A run may have been stopped between the two files that are written first.
+            if "plan.parquet" not in entries and not any(map(old.has_begun, STAGES)):
+                new.write_plan(root)
             return old
         _check_redo(old, new, redo, asked=overwrite is not None)
         for stage in STAGES[STAGES.index(redo) :]:

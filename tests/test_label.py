@@ -38,6 +38,11 @@ from tests.programs import ROOT, label
             ["+dataset=samrs", "recipe=random", "choose_k=[8]"],
             "and Random makes none; use assign=c",
         ),
+        (["+dataset=samrs", "verify=1.5"], "verify=1.5: expected true or false"),
+        (
+            ["+dataset=samrs", "verify=true", "overwrite=masks"],
+            "verify=true keeps what is sound, overwrite=... does not: choose one",
+        ),
         (["+dataset=samrs", "overwrite=all"], "overwrite=all: choose masks, features or assign"),
     ],
 )
@@ -75,8 +80,9 @@ def test_help_shows_groups_and_commands():
         assert words in done.stdout
 
 
-def test_real_weights_end_to_end_killed_broken_and_swept(tmp_path):
+def test_real_weights_end_to_end_killed_broken_and_swept(tmp_path, monkeypatch):
     """A truncated PNG and an empty JPEG among good images; then again; then a new k without SAM."""
+    monkeypatch.setenv("WANDB_API_KEY", "0123456789abcdef" * 2 + "deadbeef")
     images = tmp_path / "images"
     images.mkdir()
     rng = np.random.default_rng(0)
@@ -118,6 +124,18 @@ def test_real_weights_end_to_end_killed_broken_and_swept(tmp_path):
     assert after.keys() - before.keys() == new
     assert [name for name in before if before[name] != after[name]] == ["report.html"]
     assert 'href="choose_k.html"' in (store / "report.html").read_text()
+
+    checked = label(*command, *options, "verify=true", cwd=tmp_path)
+    assert checked.returncode == 0, checked.stderr
+    assert re.search(r"sound: \d+ files, 4 images, \d+ masks\n", checked.stdout)
+    (store / "labels/00000.parquet").write_bytes(b"half")
+    mended = label(*command, *options, "verify=true", cwd=tmp_path)
+    assert mended.returncode == 0, mended.stderr
+    assert re.search(r"labels/00000.parquet *│ 4 bytes, \d+ were written", mended.stdout)
+    assert "now made anew: assign of 1 shards" in mended.stdout
+    assert "repaired: the same bytes as before" in mended.stdout
+    assert json.loads((store / "manifest.json").read_text())["files"] == after
+    assert not any(b"deadbeef" in p.read_bytes() for p in tmp_path.rglob("*") if p.is_file())
 
     other = label(*command, *options, "masks.points_per_side=5", cwd=tmp_path)
     assert other.returncode == 1

@@ -1,6 +1,9 @@
 """The whole pipeline on small generated images with the fake segmenter."""
 
+import errno
+import os
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +14,7 @@ from PIL import Image
 from alps.assign.baselines import Binary, Random
 from alps.assign.cluster import Cluster
 from alps.engine.local import LocalEngine
-from alps.errors import ImageError, StoreMismatch, TooFewMasks
+from alps.errors import ImageError, StoreError, StoreMismatch, TooFewMasks
 from alps.features.sam import SamFeatures
 from alps.images.samrs import Samrs
 from alps.labelling import label
@@ -161,6 +164,41 @@ def test_a_run_killed_late_resumes_with_the_same_bytes(tmp_path, undisturbed, go
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     run(root, images())
     assert files(root) == files(undisturbed)
+
+
+@pytest.mark.parametrize("writes", [1, 2, 6, 15])
+def test_a_full_disk_loses_no_more_than_a_shard(tmp_path, undisturbed, monkeypatch, writes):
+    """As it is found out: when what was written is to reach the disk."""
+    count, fsync = iter(range(1, 1000)), os.fsync
+
+    def fill(descriptor):
+        if next(count) >= writes:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(descriptor)
+
+    monkeypatch.setattr("os.fsync", fill)
+    with pytest.raises(StoreError, match=r"No space left on device; free or permit the place"):
+        run(tmp_path / "store", images())
+    monkeypatch.undo()
+    whole = files(undisturbed)
+    assert all(whole[n] == b for n, b in files(tmp_path / "store").items() if n[0] != ".")
+    run(tmp_path / "store", images())
+    assert files(tmp_path / "store") == whole
+
+
+def test_an_image_that_takes_too_long_is_skipped(tmp_path, monkeypatch, caplog):
+    arrays = images(2)
+
+    class Slow(ArrayImages):
+        def read(self, record):
+            if record.image_id == "site/0":
+                time.sleep(9)
+            return super().read(record)
+
+    monkeypatch.setattr("alps.labelling.READ_SECONDS", 0.05)
+    store = run(tmp_path / "store", Slow(arrays), k=2)
+    assert [s.status for i in range(len(store.plan)) for s in store.images(i)] == ["failed", "ok"]
+    assert "site/0.png takes longer than 0.05 s to read" in caplog.text
 
 
 EVERY_OPTION = Cluster(

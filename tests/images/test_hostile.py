@@ -18,7 +18,7 @@ from PIL import Image
 
 from alps.boxes import Annotation, check_boxes
 from alps.deadline import deadline
-from alps.errors import AlpsError, ImageError, LabelError
+from alps.errors import AlpsError, ImageError
 from alps.images.coco import Coco
 from alps.images.dota import Dota
 from alps.images.folder import Folder

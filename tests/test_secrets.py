@@ -1,0 +1,61 @@
+"""Keys in the wrong place are refused; those of the environment are looked for in what
+test_label and test_train write."""
+
+import subprocess
+import sys
+
+import pytest
+
+from alps.errors import ConfigError
+from alps.secrets import refuse_secret_words, refuse_secrets
+from tests.programs import ROOT
+
+KEY = "0123456789abcdef0123456789abcdef01234567"
+ENV = "${oc.env:WANDB_API_KEY}"
+
+
+@pytest.fixture(autouse=True)
+def key(monkeypatch):
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+
+
+@pytest.mark.parametrize(
+    ("config", "name"),
+    [
+        ({"logger": {"api_key": "x"}}, "logger.api_key"),
+        ({"logger": [{"settings": {"APIKEY": "x"}}]}, "logger.settings.APIKEY"),
+        ({"hub": {"hf_token": "x"}}, "hub.hf_token"),
+        ({"name": f"run of {KEY}"}, "name"),
+        ({"name": ENV}, "name"),
+        ({"password": 7}, "password"),
+    ],
+)
+def test_secrets_are_refused_by_name(config, name):
+    with pytest.raises(ConfigError, match=rf"the value of {name} is a secret: .*wandb login") as e:
+        refuse_secrets(config)
+    assert KEY not in str(e.value)
+
+
+def test_other_settings_are_not():
+    refuse_secrets({"token_size": 3, "logger": {"api_key": None}, "key": "a", "tokens": 7})
+    refuse_secret_words(["-m", "+dataset=dota", "masks.prompt=hbox,center", "~x"])
+
+
+@pytest.mark.parametrize("program", ["label.py", "train.py"])
+@pytest.mark.parametrize("word", [f"+logger.api_key={KEY}", f"+note={KEY}", f"+note={ENV}", KEY])
+@pytest.mark.parametrize("sweep", [(), ("-m",)])
+def test_a_key_on_the_command_line_is_not_written(tmp_path, program, word, sweep):
+    arguments = [*sweep, word, "stage=pretrain" if program == "train.py" else "+dataset=sample"]
+    done = subprocess.run(
+        [sys.executable, ROOT / program, *arguments],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "is a secret" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert KEY not in done.stderr + done.stdout
+    assert list(tmp_path.iterdir()) == []
