@@ -18,8 +18,8 @@ from omegaconf.errors import OmegaConfBaseException
 from alps.errors import AlpsError, ConfigError, explain, one_line_errors
 from alps.secrets import refuse_secret_words, refuse_secrets
 
-#: Not part of what was labelled: where the store lies, and what this run was asked to redo.
-LOCAL_KEYS = ("store", "paths", "overwrite", "evaluate", "choose_k", "verify")
+#: Not part of what was labelled: where the store lies, what this run was asked to redo, who works.
+LOCAL_KEYS = ("store", "paths", "overwrite", "evaluate", "choose_k", "verify", "engine")
 
 
 CONFIG_ERRORS = (HydraException, OmegaConfBaseException)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
 
 
 class AlpsError(Exception):
@@ -60,22 +63,54 @@ class WeightsNotFound(AlpsError):
     """No source holds the weights asked for, or the file is not the one expected."""
 
 
+class WorkersLost(AlpsError):
+    """All processes that did the work have died."""
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: what is at work is dropped as on Ctrl-C, and the exit status says why."""
+
+
+@contextmanager
+def sigterm_raises() -> Iterator[None]:
+    """SIGTERM becomes `Terminated` where it finds this thread, so that all is tidied up."""
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def cannot_write(path: Path, error: OSError) -> str:
+    """What to tell of a file of a store that could not be written."""
+    return (
+        f"cannot write {path}: {error.strerror or error}; free or permit the place, or choose "
+        "another with store=DIR; what is finished is kept"
+    )
+
+
 @contextmanager
 def one_line_errors(*config_errors: type[Exception], interrupted: str = "") -> Iterator[None]:
     """Show errors that a user can act on as one line on stderr and exit with status 1.
 
     Args:
         config_errors: the configuration library's own errors, treated like `AlpsError`.
-        interrupted: what to tell after Ctrl-C.
+        interrupted: what to tell after Ctrl-C or `Terminated`.
 
-    Set ``ALPS_TRACEBACK=1`` to see the whole traceback. An interrupt exits with 130; everything
-    else is a fault of ours and keeps its traceback.
+    Set ``ALPS_TRACEBACK=1`` to see the whole traceback. An interrupt exits with 130, SIGTERM with
+    143; everything else is a fault of ours and keeps its traceback.
     """
     try:
         yield
-    except KeyboardInterrupt:
-        sys.stderr.write(f"\ninterrupted{interrupted and ': '}{interrupted}\n")
-        sys.exit(130)
+    except KeyboardInterrupt as stop:
+        terminated = isinstance(stop, Terminated)
+        what = "terminated" if terminated else "interrupted"
+        sys.stderr.write(f"\n{what}{interrupted and ': '}{interrupted}\n")
+        sys.exit(128 + (signal.SIGTERM if terminated else signal.SIGINT))
     except Exception as error:  # the classes are not known before; all others go on below
         if not isinstance(error, (AlpsError, *config_errors)):
             raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,13 +16,15 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from alps import __version__
+from alps.claims import Claims
 from alps.deadline import deadline
-from alps.errors import ImageError
+from alps.errors import ConfigError, ImageError
 from alps.manifest import write_manifest
 from alps.paint import covered, ignore_index_for
 from alps.palette import index_png
 from alps.plan import Settings, prepare
 from alps.report import take_census, write_report, write_statistics
+from alps.sharing import Run, in_order, share
 from alps.store import ImageStatus, LabelStore, Stage
 from alps.summary import Timings, count
 from alps.types import (
@@ -31,6 +33,7 @@ from alps.types import (
     Featurizer,
     Identity,
     ImageSet,
+    Mapper,
     Masks,
     MaskSource,
     Sample,
@@ -53,11 +56,28 @@ NAMED = 5
 
 
 @runtime_checkable
+class Rank(Protocol):
+    """Which of the runs that a launcher has begun this one is."""
+
+    @property
+    def rank(self) -> int:
+        """0 in a run that stands alone."""
+
+    @property
+    def world(self) -> int:
+        """How many there are."""
+
+
+@runtime_checkable
 class Engine(Protocol):
     """Where the shards are done."""
 
-    def run(self, work: Callable[[int], None], shards: Sequence[int]) -> None:
-        """Do ``work`` for every shard."""
+    @property
+    def place(self) -> Rank:
+        """This run among others."""
+
+    def workers(self) -> AbstractContextManager[Run]:
+        """What does tasks; its processes live as long as the context."""
 
 
 @runtime_checkable
@@ -76,12 +96,14 @@ class Assigner(Protocol):
         self,
         blocks: Sequence[Float[np.ndarray, "_ C"]],
         areas: Sequence[Int64[np.ndarray, " _"]],
+        mapper: Mapper = map,
     ) -> Clusters | None:
         """Find the classes in the features of all shards; None where there is nothing to find.
 
         Args:
             blocks: a shard's features each; C is 0 where the recipe makes none.
             areas: pixels of the same masks.
+            mapper: does parts of the work, here or elsewhere; their number is the data's.
         """
 
     def assign(
@@ -129,61 +151,65 @@ def label(
         shard_size: images per shard, see `alps.plan.prepare`.
         overwrite: a stage to redo with those after it.
 
+    Several runs may work on one store at once, on machines that share its file system: they do
+    other shards, wait for each other between the stages, and end together.
+
     Raises:
+        ConfigError: several runs that a launcher has begun are to redo a stage.
         DatasetNotFound: there are no images.
         ImageError: there are images, but not one of them can be read.
         StoreError: the store cannot be written or was made with other settings.
         TooFewMasks: there are fewer masks than classes.
     """
     timings = Timings()
+    place = engine.place
+    if overwrite is not None and place.world > 1:
+        raise ConfigError(
+            f"overwrite={overwrite} deletes what all {place.world} runs write; redo it with a "
+            "single run first"
+        )
     settings = settings_of(image_set, masks, features, assign, name=name, shard_size=shard_size)
     store = prepare(root, **settings, overwrite=overwrite)
     if store.complete:
         return store, timings
     store.write_text("config.yaml", config)
 
-    todo = sorted({*store.missing("masks"), *(store.missing("features") if features else ())})
-    with _progress("masks and features", store, todo) as bar, logging_redirect_tqdm():
-        work = partial(
-            label_shard,
-            store=store,
-            image_set=image_set,
-            masks=masks,
-            features=features,
-            timings=timings,
-            advance=bar.update,
+    with Claims(store.root) as claims, engine.workers() as run:
+        runs = partial(share, claims=claims, run=run, rank=place.rank, world=place.world)
+        together = partial(_do_together, runs, store, timings)
+        label_one = partial(
+            label_shard, store=store, image_set=image_set, masks=masks, features=features
         )
-        engine.run(work, todo)
-    counts = count(store)
-    if counts.ok + counts.empty == 0:
-        first = store.images(0)[0]
-        raise ImageError(
-            f"none of the {counts.failed} images of {image_set.root} can be used; the first: "
-            f"{first.error}"
-        )
-
-    clusters = store.clusters()
-    if clusters is None:
-        with timings.measure("clusters", counts.ok):
-            areas = [store.areas(i) for i in range(len(store.plan))]
-            clusters = assign.fit(store.all_features(), areas)
-            if clusters is not None:
-                store.write_clusters(clusters)
-    store.write_categories(assign.categories())
-    todo = store.missing("assign")
-    with _progress("labels", store, todo) as bar:
-        for shard in todo:
-            n = len(store.plan[shard])
-            with timings.measure("labels", n):
-                assign_shard(shard, store=store, assign=assign, clusters=clusters)
-            bar.update(n)
-    with timings.measure("report"):
-        census = take_census(store)
-        write_report(store, image_set, census=census)
-        write_statistics(store, census)
-    with timings.measure("manifest"):
-        write_manifest(store)
-    store.discard_unfinished()
+        stages: tuple[Stage, ...] = ("masks", "features") if features else ("masks",)
+        together("masks and features", label_one, stages)
+        counts = count(store)
+        if counts.ok + counts.empty == 0:
+            first = store.images(0)[0]
+            raise ImageError(
+                f"none of the {counts.failed} images of {image_set.root} can be used; the first: "
+                f"{first.error}"
+            )
+        with claims.alone("clusters"):
+            clusters = store.clusters()
+            if clusters is None:
+                with timings.measure("clusters", counts.ok):
+                    areas = [store.areas(i) for i in range(len(store.plan))]
+                    clusters = assign.fit(store.all_features(), areas, in_order(run))
+                    if clusters is not None:
+                        store.write_clusters(clusters)
+        store.write_categories(assign.categories())
+        assign_one = partial(assign_shard, store=store, assign=assign, clusters=clusters)
+        together("labels", assign_one, ("assign",))
+        with claims.alone("finish"):
+            if not store.complete:  # another run may have come first
+                with timings.measure("report"):
+                    census = take_census(store)
+                    write_report(store, image_set, census=census)
+                    write_statistics(store, census)
+                with timings.measure("manifest"):
+                    write_manifest(store)
+                claims.clear()
+                store.discard_unfinished()
     return store, timings
 
 
@@ -218,6 +244,32 @@ def settings_of(
     }
 
 
+def _do_together(
+    share: Callable[..., Iterator[tuple[int, int | Timings]]],
+    store: LabelStore,
+    timings: Timings,
+    what: str,
+    work: Callable[[int], Iterator[int | Timings] | Timings],
+    stages: Sequence[Stage],
+) -> None:
+    """Do some stages of all shards with all other runs, and show how far they are."""
+    todo = sorted({shard for stage in stages for shard in store.missing(stage)})
+    shown = dict.fromkeys(todo, 0)  # a shard whose worker died is counted once
+
+    def is_done(shard: int) -> bool:
+        return all(store.has(stage, shard) for stage in stages)
+
+    with _progress(what, store, todo) as bar, logging_redirect_tqdm():
+        for shard, value in share(work, todo, stage=stages[0], is_done=is_done):
+            if isinstance(value, Timings):
+                timings.add(value)
+                done = len(store.plan[shard])
+            else:
+                done = value
+            bar.update(max(done - shown[shard], 0))
+            shown[shard] = max(done, shown[shard])
+
+
 def label_shard(
     shard: int,
     *,
@@ -225,22 +277,23 @@ def label_shard(
     image_set: ImageSet,
     masks: MaskSource,
     features: Featurizer | None,
-    timings: Timings,
-    advance: Callable[[int], object],
-) -> None:
+) -> Iterator[int | Timings]:
     """Masks and features of one shard; where the masks are there already, only the features.
 
-    An image that cannot be read is reported, counted and skipped.
+    An image that cannot be read is reported, counted and skipped. Yields after each image how many
+    are done, and, when the shard is committed, what it took.
     """
+    timings, seen = Timings(), 0
     stored = store.masks(shard) if store.has("masks", shard) else None
     statuses: dict[str, ImageStatus] = {}
     found: dict[str, Masks] = {}
     rows = [np.zeros((0, features.channels), np.float32)] if features else []
 
     def read() -> Iterator[Sample]:
+        nonlocal seen
         for record in store.plan[shard]:
             if stored is not None and record.image_id not in stored:
-                advance(1)  # failed when its masks were made
+                seen += 1  # failed when its masks were made
                 continue
             try:
                 with deadline(READ_SECONDS, record.file_name):
@@ -253,7 +306,7 @@ def label_shard(
                 statuses[record.image_id] = ImageStatus(
                     record.image_id, "failed", str(error), 0, 0, 0, 0
                 )
-                advance(1)
+                seen += 1
 
     for samples in _read_ahead(read()):
         if stored is None:
@@ -270,12 +323,14 @@ def label_shard(
             if features:
                 with timings.measure("features", 1):
                     rows.append(features(sample, found[sample.image_id]))
-            advance(1)
+            seen += 1
+            yield seen
     if features:
         store.write_features(shard, np.concatenate(rows))
     if stored is None:
-        in_order = [statuses[record.image_id] for record in store.plan[shard]]
-        store.write_masks(shard, in_order, found)
+        rows_of_images = [statuses[record.image_id] for record in store.plan[shard]]
+        store.write_masks(shard, rows_of_images, found)
+    yield timings
 
 
 def _read_ahead(samples: Iterator[Sample]) -> Iterator[list[Sample]]:
@@ -295,23 +350,28 @@ def _read_ahead(samples: Iterator[Sample]) -> Iterator[list[Sample]]:
 
 def assign_shard(
     shard: int, *, store: LabelStore, assign: Assigner, clusters: Clusters | None
-) -> None:
-    """Classes and index maps of one shard."""
-    features, masks = store.features(shard), store.masks(shard)
-    ignore_index = store.info.ignore_index
-    colors = [category.color for category in store.categories()]
-    category_id = np.empty(len(features), np.int32)
-    distance = np.empty(len(features), np.float32)
-    start = 0
-    for record in store.plan[shard]:
-        if (found := masks.get(record.image_id)) is not None:
-            rows = slice(start, start + len(found))
-            start = rows.stop
-            ids, distance[rows] = assign.assign(features[rows], clusters, record.image_id, found)
-            category_id[rows] = ids
-            index_map = assign.paint(found, ids, ignore_index)
-            store.write_annotation(record, index_png(index_map, colors, ignore_index))
-    store.write_labels(shard, category_id, distance)
+) -> Timings:
+    """Classes and index maps of one shard; returns what it took."""
+    timings = Timings()
+    with timings.measure("labels", len(store.plan[shard])):
+        features, masks = store.features(shard), store.masks(shard)
+        ignore_index = store.info.ignore_index
+        colors = [category.color for category in store.categories()]
+        category_id = np.empty(len(features), np.int32)
+        distance = np.empty(len(features), np.float32)
+        start = 0
+        for record in store.plan[shard]:
+            if (found := masks.get(record.image_id)) is not None:
+                rows = slice(start, start + len(found))
+                start = rows.stop
+                ids, distance[rows] = assign.assign(
+                    features[rows], clusters, record.image_id, found
+                )
+                category_id[rows] = ids
+                index_map = assign.paint(found, ids, ignore_index)
+                store.write_annotation(record, index_png(index_map, colors, ignore_index))
+        store.write_labels(shard, category_id, distance)
+    return timings
 
 
 def _versions() -> dict[str, str]:

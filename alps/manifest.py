@@ -6,6 +6,7 @@ import hashlib
 import json
 from pathlib import Path
 
+from alps.claims import FOLDER
 from alps.store import LabelStore
 
 
@@ -14,7 +15,9 @@ def write_manifest(store: LabelStore) -> None:
     files = {
         path.relative_to(store.root).as_posix(): path
         for path in sorted(store.root.rglob("*"))
-        if path.is_file() and path.name != "manifest.json" and ".tmp" not in path.parts
+        if path.is_file()
+        and path.name != "manifest.json"
+        and not {".tmp", FOLDER}.intersection(path.parts)
     }
     counts = {"images": 0, "ok": 0, "empty": 0, "failed": 0, "masks": 0}
     for shard in range(len(store.plan)):

@@ -13,6 +13,7 @@ from typing import Any, NotRequired, TypedDict, Unpack
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from alps.claims import FOLDER, Claims
 from alps.errors import ConfigError, StoreError, StoreMismatch
 from alps.store import OUTPUTS, STAGES, LabelStore, Stage, StoreInfo, atomic
 from alps.tables import PLAN
@@ -129,27 +130,43 @@ def prepare(
         raise StoreError(
             f"cannot write to {root}: {error.strerror}; choose another folder with store=DIR"
         ) from error
-    if "store.json" in entries:
-        old = LabelStore(root)
-        old.discard_unfinished()
-        redo = overwrite or first_difference(old.info, new.info)
-        if redo is None:
-            # A run may have been stopped between the two files that are written first.
-            if "plan.parquet" not in entries and not any(map(old.has_begun, STAGES)):
-                new.write_plan(root)
-            return old
-        _check_redo(old, new, redo, asked=overwrite is not None)
-        for stage in STAGES[STAGES.index(redo) :]:
-            for output in OUTPUTS[stage]:
-                _delete(root / output)
-    elif entries - {".tmp"}:
+    if "store.json" not in entries and entries - {".tmp", FOLDER}:
         raise StoreError(
             f"{root} is not empty and not a label store; choose another folder with store=DIR"
         )
-    new.write_info(root)
-    if not (root / "plan.parquet").exists():
-        new.write_plan(root)
+    if {"store.json", "plan.parquet"} <= entries and overwrite is None:
+        store = LabelStore(root)
+        if first_difference(store.info, new.info) is None:
+            store.discard_unfinished()
+            return store
+    with Claims(root) as claims, claims.alone("plan"):
+        _write(root, new, overwrite, claims)
     return LabelStore(root)
+
+
+def _write(root: Path, new: Draft, overwrite: Stage | None, claims: Claims) -> None:
+    """Write store.json and the plan where no other run has; delete what is to be redone."""
+    redo, begun = None, False
+    if (root / "store.json").exists():
+        old = LabelStore(root)
+        old.discard_unfinished()
+        redo = overwrite or first_difference(old.info, new.info)
+        if redo is not None:
+            _check_redo(old, new, redo, asked=overwrite is not None)
+            if others := claims.others():
+                raise StoreError(
+                    f"another run is at {old.root} ({', '.join(others[:3])}); stop it before you "
+                    f"redo {redo}, or label into a new store (store=DIR)"
+                )
+            for stage in STAGES[STAGES.index(redo) :]:
+                for output in OUTPUTS[stage]:
+                    _delete(root / output)
+        begun = any(map(old.has_begun, STAGES))
+    if redo is not None or not (root / "store.json").exists():
+        new.write_info(root)
+    # A run may have been stopped between the two files that are written first.
+    if not begun and not (root / "plan.parquet").exists():
+        new.write_plan(root)
 
 
 def _identify(record: ImageRecord) -> tuple[str | int, ...]:

@@ -23,9 +23,10 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import secrets
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from pathlib import Path
@@ -36,7 +37,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Float, Float16, Float32, Int, Int64
 
-from alps.errors import StoreError
+from alps.errors import StoreError, cannot_write
+from alps.processes import HOST, lives
 from alps.tables import IMAGES, LABELS, MASKS, masks_to_table, table_to_masks
 from alps.types import Category, Clusters, ImageRecord, Masks
 
@@ -59,6 +61,8 @@ OUTPUTS: Mapping[Stage, tuple[str, ...]] = {
 COMMITS: Mapping[Stage, str] = {"masks": "masks", "features": "features", "assign": "labels"}
 #: Shards whose features are open at once.
 OPEN = 256
+#: Seconds after which a half-written file of another machine is nobody's.
+STALE = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +118,9 @@ class LabelStore:
         self.info = StoreInfo(**raw)
         self._plan: list[list[ImageRecord]] | None = None
 
+    def __reduce__(self) -> tuple[type[LabelStore], tuple[Path]]:
+        return LabelStore, (self.root,)  # another process reads the plan, which may be long
+
     # --- the plan -------------------------------------------------------------------------------
 
     @property
@@ -167,8 +174,17 @@ class LabelStore:
             yield file
 
     def discard_unfinished(self) -> None:
-        """Remove what a killed run left half-written; only while nobody else writes."""
-        shutil.rmtree(self.root / ".tmp", ignore_errors=True)
+        """Remove what killed processes left half-written.
+
+        Those of another machine cannot be seen to live: what they have not touched for `STALE`
+        seconds is removed.
+        """
+        with suppress(OSError):
+            for path in (self.root / ".tmp").iterdir():
+                if _is_left(path):
+                    path.unlink(missing_ok=True)
+            if self.complete:  # before, another run may be about to write into it
+                (self.root / ".tmp").rmdir()
 
     def write_text(self, name: str, text: str) -> None:
         """Write a small text file, unless it has this text already."""
@@ -270,7 +286,7 @@ class LabelStore:
 
         A memory map holds a file open, and a process may have 1024 of them; a store more shards.
         """
-        return _Opened(lru_cache(OPEN)(self.features), len(self.plan))
+        return _Opened(self)
 
     def labels(self, shard: int) -> tuple[Int[np.ndarray, " N"], Float32[np.ndarray, " N"]]:
         """(category_id, distance), rows in the order of the shard's masks."""
@@ -343,7 +359,7 @@ class StoredImages:
 def atomic(root: Path, name: str) -> Iterator[IO[bytes]]:
     """Write ``root/name``: temporary name, fsync, rename. Raises `StoreError` naming the place."""
     target = root / name
-    temporary = root / ".tmp" / f"{os.getpid()}-{target.name}"
+    temporary = root / ".tmp" / f"{os.getpid()}-{secrets.token_hex(8)}-{HOST}"
     try:
         temporary.parent.mkdir(parents=True, exist_ok=True)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -353,17 +369,32 @@ def atomic(root: Path, name: str) -> Iterator[IO[bytes]]:
             os.fsync(file.fileno())
         temporary.replace(target)
     except OSError as error:
-        raise StoreError(
-            f"cannot write {target}: {error.strerror or error}; free or permit the place, or "
-            "choose another with store=DIR; what is finished is kept"
-        ) from error
+        raise StoreError(cannot_write(target, error)) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _is_left(path: Path) -> bool:
+    """Whether who wrote a temporary file is dead."""
+    try:
+        pid, _, host = path.name.split("-", 2)
+        if host == HOST:
+            return not lives(int(pid))
+    except ValueError:  # an older ALPS named it
+        return True
+    return time.time() - path.stat().st_mtime > STALE
 
 
 class _Opened(Sequence[Float16[np.ndarray, "_ C"]]):
-    """Blocks by their number."""
+    """The features of a store, shard by shard; another process opens its own."""
 
-    def __init__(self, read: Callable[[int], Float16[np.ndarray, "_ C"]], n: int) -> None:
-        self._read, self._n = read, n
+    def __init__(self, store: LabelStore) -> None:
+        self._store = store
+        self._read, self._n = lru_cache(OPEN)(store.features), len(store.plan)
+
+    def __reduce__(self) -> tuple[type[_Opened], tuple[LabelStore]]:
+        return _Opened, (self._store,)
 
     def __len__(self) -> int:
         return self._n

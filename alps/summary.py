@@ -22,7 +22,10 @@ SHOWN = 40
 
 @dataclass(slots=True)
 class Timings:
-    """Seconds and images per stage, of this run only; a store holds no times."""
+    """Seconds and images per stage, of this run only; a store holds no times.
+
+    The seconds of workers side by side are added up.
+    """
 
     seconds: dict[str, float] = field(default_factory=dict)
     images: dict[str, int] = field(default_factory=dict)
@@ -34,6 +37,12 @@ class Timings:
         yield
         self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
         self.images[stage] = self.images.get(stage, 0) + images
+
+    def add(self, other: Timings) -> None:
+        """What another process measured."""
+        for stage, seconds in other.seconds.items():
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
+            self.images[stage] = self.images.get(stage, 0) + other.images[stage]
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import PurePosixPath
 from typing import Any, Protocol, runtime_checkable
@@ -16,6 +16,8 @@ from alps.errors import ImageError
 
 #: What identifies a stage's output: flat names to JSON values; it goes into the fingerprint.
 Identity = Mapping[str, Any]
+#: ``map``, or what does the same elsewhere: the results come in the order of the items.
+Mapper = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,6 @@ from alps.plan import prepare
 from alps.report import write_evaluation, write_report
 from alps.report.pictures import draw_errors, shrink_classes
 from alps.store import LabelStore
-from alps.summary import Timings
 from alps.types import Category, ImageRecord, Sample
 from tests.factories import create_folder_pair, draw_labels
 from tests.programs import label
@@ -116,15 +115,8 @@ def make(root, truth, cluster, k=G, overwrite=None):
     )
     store.write_categories(assign.categories())
     for shard in range(len(store.plan)):
-        label_shard(
-            shard,
-            store=store,
-            image_set=truth,
-            masks=masks,
-            features=None,
-            timings=Timings(),
-            advance=lambda n: None,
-        )
+        for _ in label_shard(shard, store=store, image_set=truth, masks=masks, features=None):
+            pass
         assign_shard(shard, store=store, assign=assign, clusters=None)
     return store
 

@@ -1,5 +1,8 @@
 import json
+import os
 import resource
+import subprocess
+import time
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +13,7 @@ from alps.assign.rows import Rows
 from alps.errors import ConfigError, StoreError, StoreMismatch
 from alps.manifest import write_manifest
 from alps.plan import prepare
+from alps.processes import HOST
 from alps.store import ImageStatus, LabelStore
 from alps.types import Category, ImageRecord, Masks
 
@@ -135,7 +139,31 @@ def test_nothing_half_written_appears(tmp_path):
         file.write(b"half")
         raise RuntimeError("power cut")
     assert not (tmp_path / "ann/train/x.png").exists()
-    assert list((tmp_path / ".tmp").iterdir())
+    assert list((tmp_path / ".tmp").iterdir()) == []
+
+
+def test_only_what_dead_processes_left_is_removed(tmp_path):
+    store = open_store(tmp_path)
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    hour = time.time() - 3601
+    names = {
+        f"{dead.pid}-a-{HOST}": True,
+        f"{os.getpid()}-b-{HOST}": False,
+        "7-c-elsewhere": False,
+        "7-d-long-ago-elsewhere": True,
+        "7-named_by_an_older_alps": True,
+    }
+    for name in names:
+        (tmp_path / ".tmp" / name).write_text("ha")
+    os.utime(tmp_path / ".tmp/7-d-long-ago-elsewhere", (hour, hour))
+    open_store(tmp_path)
+    left = {path.name for path in (tmp_path / ".tmp").iterdir()}
+    assert left == {name for name, gone in names.items() if not gone}
+    for path in (tmp_path / ".tmp").iterdir():
+        path.unlink()
+    with store.writing("manifest.json") as file:
+        file.write(b"{}")
     open_store(tmp_path)
     assert not (tmp_path / ".tmp").exists()
 

@@ -12,7 +12,7 @@ from alps.assign.cluster import cluster_categories
 from alps.errors import ConfigError
 from alps.paint import fill_uncovered, paint
 from alps.palette import distinct_colors
-from alps.types import Category, Clusters, Identity, Masks
+from alps.types import Category, Clusters, Identity, Mapper, Masks
 
 
 class Random:
@@ -45,6 +45,7 @@ class Random:
         self,
         blocks: Sequence[Float[np.ndarray, "_ C"]],
         areas: Sequence[Int64[np.ndarray, " _"]],
+        mapper: Mapper = map,
     ) -> Clusters | None:
         """Nothing to find."""
         return None
@@ -90,6 +91,7 @@ class Binary:
         self,
         blocks: Sequence[Float[np.ndarray, "_ C"]],
         areas: Sequence[Int64[np.ndarray, " _"]],
+        mapper: Mapper = map,
     ) -> Clusters | None:
         """Nothing to find."""
         return None

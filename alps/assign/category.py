@@ -11,7 +11,7 @@ from jaxtyping import Float, Float32, Int, Int32, Int64, Integer
 
 from alps.errors import ConfigError, StoreError
 from alps.paint import paint
-from alps.types import Category, Clusters, Identity, ImageSet, Masks
+from alps.types import Category, Clusters, Identity, ImageSet, Mapper, Masks
 
 
 @runtime_checkable
@@ -58,6 +58,7 @@ class ByCategory:
         self,
         blocks: Sequence[Float[np.ndarray, "_ C"]],
         areas: Sequence[Int64[np.ndarray, " _"]],
+        mapper: Mapper = map,
     ) -> Clusters | None:
         """Nothing to find."""
         return None

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from jaxtyping import Float, Float32, Int, Int32, Int64, Integer
 
 from alps.assign.kmeans import fit_kmeans, nearest
 from alps.assign.projection import fit_pca, project, unit
-from alps.assign.rows import Rows, Transform
+from alps.assign.rows import Rows, Transform, over_parts
 from alps.assign.search import on_gpu
 from alps.assign.ward import cut, ward_tree
 from alps.errors import ConfigError
 from alps.paint import fill_uncovered, paint
 from alps.palette import distinct_colors
-from alps.types import Category, Clusters, Identity, Masks
+from alps.types import Category, Clusters, Identity, Mapper, Masks
 
 METRICS = ("euclidean", "spherical")
 WEIGHTS = ("none", "sqrt_area", "area")
@@ -85,7 +86,7 @@ class Cluster:
     def identity(self) -> Identity:
         """The settings that change the classes; ``version`` counts changes of the algorithm."""
         device = {"faiss.device": "cuda"} if on_gpu() else {}
-        return {"assigner": "cluster", "version": 2, **vars(self), **device}
+        return {"assigner": "cluster", "version": 3, **vars(self), **device}
 
     @property
     def num_classes(self) -> int:
@@ -96,12 +97,14 @@ class Cluster:
         self,
         blocks: Sequence[Float[np.ndarray, "_ C"]],
         areas: Sequence[Int64[np.ndarray, " _"]] | None = None,
+        mapper: Mapper = map,
     ) -> Clusters:
         """Find the clusters.
 
         Args:
             blocks: features, float16 or float32, usually memory-mapped.
             areas: pixels of the same masks; read only where they weigh.
+            mapper: does the parts of what looks at all rows; the same bytes whoever it is.
 
         Raises:
             TooFewMasks: there are fewer masks than clusters.
@@ -112,7 +115,11 @@ class Cluster:
         if self.pca is not None:
             scaled = Rows(blocks, transform=self._scale)
             mean, components = fit_pca(
-                scaled, self.pca, whiten=self.whiten, batch_size=self.batch_size
+                scaled,
+                self.pca,
+                whiten=self.whiten,
+                batch_size=self.batch_size,
+                mapper=mapper,
             )
         rows = Rows(blocks, weights=self._weigh(areas), transform=self._embedding(mean, components))
         clusters = fit_kmeans(
@@ -123,6 +130,7 @@ class Cluster:
             seed=self.seed,
             restarts=self.restarts,
             spherical=self.metric == "spherical",
+            mapper=mapper,
         )
         clusters = replace(clusters, mean=mean, components=components)
         if self.merge is not None:
@@ -130,7 +138,7 @@ class Cluster:
             category_id = cut(tree, clusters.counts, self.merge)
             clusters = replace(clusters, tree=tree, category_id=category_id)
         if self.reject:
-            clusters = replace(clusters, radius=self._radius(rows, clusters.centroids))
+            clusters = replace(clusters, radius=self._radius(rows, clusters.centroids, mapper))
         return clusters
 
     def embed(
@@ -184,7 +192,15 @@ class Cluster:
         mean: Float32[np.ndarray, " C"] | None,
         components: Float32[np.ndarray, "D C"] | None,
     ) -> Transform:
-        return lambda rows: self._scale(project(self._scale(rows), mean, components))
+        return partial(self._embed, mean, components)
+
+    def _embed(
+        self,
+        mean: Float32[np.ndarray, " C"] | None,
+        components: Float32[np.ndarray, "D C"] | None,
+        rows: Float32[np.ndarray, "n C"],
+    ) -> Float32[np.ndarray, "n D"]:
+        return self._scale(project(self._scale(rows), mean, components))
 
     def _weigh(
         self, areas: Sequence[Int64[np.ndarray, " _"]] | None
@@ -197,13 +213,14 @@ class Cluster:
         return np.sqrt(area) if self.weight == "sqrt_area" else area
 
     def _radius(
-        self, rows: Rows, centroids: Float32[np.ndarray, "K D"]
+        self, rows: Rows, centroids: Float32[np.ndarray, "K D"], mapper: Mapper
     ) -> Float32[np.ndarray, " K"]:
         """Half-way between the last mask of a cluster that is kept and the first that is not.
 
         Takes 12 bytes per mask, all at once.
         """
-        found = [nearest(rows.take(i), centroids) for i in rows.chunks(self.batch_size)]
+        look = partial(_nearest, rows, centroids, self.batch_size)
+        found = list(over_parts(mapper, look, rows.parts(self.batch_size)))
         cluster, squared = (np.concatenate(part) for part in zip(*found, strict=True))
         stops = np.cumsum(np.bincount(cluster, minlength=len(centroids)))
         radius = np.full(len(centroids), np.inf, np.float32)
@@ -212,6 +229,15 @@ class Cluster:
             if out := int(self.reject * len(own)):
                 radius[i] = (own[-out - 1] + own[-out]) / 2
         return radius
+
+
+def _nearest(
+    rows: Rows, centroids: Float32[np.ndarray, "K D"], batch_size: int, part: tuple[int, int]
+) -> tuple[Int64[np.ndarray, " n"], Float32[np.ndarray, " n"]]:
+    """`nearest` of the rows of a part."""
+    found = [nearest(rows.take(i), centroids) for i in rows.chunks(batch_size, *part)]
+    cluster, squared = (np.concatenate(of_chunks) for of_chunks in zip(*found, strict=True))
+    return cluster, squared
 
 
 def cluster_categories(k: int) -> list[Category]:

@@ -6,16 +6,17 @@ that stream the data. Memory is bounded by K and the batch size, whatever the nu
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
 from alps.assign.projection import unit
-from alps.assign.rows import Rows
+from alps.assign.rows import Rows, over_parts
 from alps.assign.search import search
 from alps.errors import TooFewMasks
-from alps.types import Clusters
+from alps.types import Clusters, Mapper
 
 #: Rows of the sample that seeds the centroids: so many for each cluster, and no fewer than.
 SAMPLE_PER_CLUSTER, SAMPLE_MIN = 64, 8192
@@ -44,8 +45,9 @@ def fit_kmeans(
     seed: int,
     restarts: int = 1,
     spherical: bool = False,
+    mapper: Mapper = map,
 ) -> Clusters:
-    """Cluster all rows; the same bytes for the same rows, seed and threads.
+    """Cluster all rows; the same bytes for the same rows and seed, whoever does the passes.
 
     Args:
         rows: features, usually memory-mapped; a block may have no rows.
@@ -57,6 +59,7 @@ def fit_kmeans(
         restarts: how often all this is done; the lowest inertia wins.
         spherical: the rows have length 1, and so have the centroids (Dhillon & Modha 2001,
             "Concept decompositions for large sparse text data using clustering").
+        mapper: does the parts of Lloyd's passes; seeding and mini-batches are done here.
 
     Raises:
         TooFewMasks: there are fewer rows than clusters.
@@ -68,9 +71,10 @@ def fit_kmeans(
             "or label more images"
         )
     rng = np.random.default_rng(seed)
+    passes = Passes(rows, batch_size, mapper)
     best, lowest = None, np.inf
     for _ in range(restarts):
-        centroids, last = _fit_once(rows, k, niter, batch_size, spherical, rng)
+        centroids, last = _fit_once(rows, k, niter, batch_size, spherical, rng, passes)
         if best is None or last.inertia < lowest:
             order = np.argsort(-last.counts, kind="stable")
             best, lowest = Clusters(centroids[order], last.counts[order]), last.inertia
@@ -79,7 +83,13 @@ def fit_kmeans(
 
 
 def _fit_once(
-    rows: Rows, k: int, niter: int, batch_size: int, spherical: bool, rng: np.random.Generator
+    rows: Rows,
+    k: int,
+    niter: int,
+    batch_size: int,
+    spherical: bool,
+    rng: np.random.Generator,
+    passes: Passes,
 ) -> tuple[Float32[np.ndarray, "K D"], Pass]:
     """From one seeding to centroids that have settled, and the pass that counted them."""
     # What a reservoir holds after the whole stream, drawn without reading it: lengths are known.
@@ -99,7 +109,7 @@ def _fit_once(
 
     last = np.inf
     for left in reversed(range(niter)):
-        seen = lloyd_sums(rows, centroids, batch_size)
+        seen = passes(centroids)
         empty = seen.counts == 0
         settled = last - seen.inertia <= TOLERANCE * seen.inertia and not empty.any()
         if settled or not left:
@@ -180,19 +190,51 @@ def sum_rows(
     return sums, np.bincount(category_id, weights, k)
 
 
-def lloyd_sums(rows: Rows, centroids: Float32[np.ndarray, "K D"], batch_size: int) -> Pass:
-    """One pass over all rows.
+class Passes:
+    """Looks at all rows, part by part.
 
     For float16 features of weight 1 the sums are exact as long as they stay below 2²⁹, so neither
-    the order nor the parts can be seen in the result.
+    the order nor the parts can be seen in the result. Others are added up in the order of the
+    parts, whoever does them.
+
+    Args:
+        rows: of all parts.
+        batch_size: rows in memory at once.
+        mapper: does the parts.
     """
+
+    def __init__(self, rows: Rows, batch_size: int, mapper: Mapper = map) -> None:
+        self._parts = rows.parts(batch_size)
+        self._look = partial(_look, rows, batch_size)  # one object: workers keep it
+        self._mapper = mapper
+
+    def __call__(self, centroids: Float32[np.ndarray, "K D"]) -> Pass:
+        """One pass."""
+        k = len(centroids)
+        seen = Pass(np.zeros(centroids.shape), np.zeros(k), 0.0, np.zeros(k, np.int64))
+        items = [(centroids, part) for part in self._parts]
+        for part in over_parts(self._mapper, self._look, items):
+            seen = Pass(*(a + b for a, b in zip(seen, part, strict=True)))
+        return seen
+
+
+def lloyd_sums(rows: Rows, centroids: Float32[np.ndarray, "K D"], batch_size: int) -> Pass:
+    """One pass over all rows."""
+    return Passes(rows, batch_size)(centroids)
+
+
+def _look(
+    rows: Rows, batch_size: int, item: tuple[Float32[np.ndarray, "K D"], tuple[int, int]]
+) -> Pass:
+    """One part."""
+    centroids, part = item
     k = len(centroids)
     sums, mass, inertia, counts = np.zeros(centroids.shape), np.zeros(k), 0.0, np.zeros(k, np.int64)
-    for index in rows.chunks(batch_size):
+    for index in rows.chunks(batch_size, *part):
         chunk, weights = rows.take(index), rows.weights(index)
         category_id, distance = nearest(chunk, centroids)
-        part, new = sum_rows(chunk, weights, category_id, k)
-        sums += part
+        added, new = sum_rows(chunk, weights, category_id, k)
+        sums += added
         mass += new
         inertia += float((distance * weights).sum(dtype=np.float64))
         counts += np.bincount(category_id, minlength=k)

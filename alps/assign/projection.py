@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
-from jaxtyping import Float32
+from functools import partial
 
-from alps.assign.rows import Rows
+import numpy as np
+from jaxtyping import Float32, Float64
+
+from alps.assign.rows import Rows, over_parts
 from alps.errors import ConfigError, TooFewMasks
+from alps.types import Mapper
 
 #: A direction whose variance is below this share of the largest is rounding: whitening does not
 #: blow it up to the size of the others.
@@ -32,7 +35,7 @@ def project(
 
 
 def fit_pca(
-    rows: Rows, dim: int, *, whiten: bool, batch_size: int
+    rows: Rows, dim: int, *, whiten: bool, batch_size: int, mapper: Mapper = map
 ) -> tuple[Float32[np.ndarray, " C"], Float32[np.ndarray, "D C"]]:
     """Principal components of all rows in one pass, whatever their weights.
 
@@ -42,6 +45,7 @@ def fit_pca(
         whiten: scale them so that each has variance 1 (Jégou & Chum, ECCV 2012, "Negative evidences
             and co-occurrences in image retrieval: the benefit of PCA and whitening").
         batch_size: rows in memory at once.
+        mapper: does the parts.
 
     Returns:
         The mean of the rows, and the components, largest variance first. The sign of each is such
@@ -63,10 +67,9 @@ def fit_pca(
             f"{channels} at most, or leave the features as they are with assign.pca=null"
         )
     total, products = np.zeros(channels), np.zeros((channels, channels))
-    for index in rows.chunks(batch_size):
-        chunk = rows.take(index).astype(np.float64)
-        total += chunk.sum(axis=0)
-        products += chunk.T @ chunk
+    for part in over_parts(mapper, partial(_moments, rows, batch_size), rows.parts(batch_size)):
+        total += part[0]
+        products += part[1]
     mean = total / len(rows)
     variance, vectors = np.linalg.eigh(products / len(rows) - np.outer(mean, mean))
     variance = variance[: -dim - 1 : -1]  # eigh gives the smallest first
@@ -76,3 +79,16 @@ def fit_pca(
     if whiten:
         components = components / np.sqrt(np.maximum(variance, FLOOR * variance[0]))[:, None]
     return mean.astype(np.float32), components.astype(np.float32)
+
+
+def _moments(
+    rows: Rows, batch_size: int, part: tuple[int, int]
+) -> tuple[Float64[np.ndarray, " C"], Float64[np.ndarray, "C C"]]:
+    """Sums of the rows of a part and of their products."""
+    sums: list[np.ndarray] = []
+    for index in rows.chunks(batch_size, *part):
+        chunk = rows.take(index).astype(np.float64)
+        new = [chunk.sum(axis=0), chunk.T @ chunk]
+        sums = [a + b for a, b in zip(sums, new, strict=True)] if sums else new
+    total, products = sums
+    return total, products

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Float32, Int64
 
 from alps.errors import AlpsError
+from alps.types import Mapper
 
 #: Neighbouring rows that a mini-batch takes at once: long enough for a disk, short enough that a
 #: batch sees many images.
 RUN = 32
+#: Chunks of a part, which is a worker's at once: 65,536 rows, a second's work or so.
+PART = 16
 
 Transform = Callable[[Float32[np.ndarray, "n C"]], Float32[np.ndarray, "n D"]]
 
@@ -62,10 +66,20 @@ class Rows:
         """What these rows count."""
         return np.ones(len(index), np.float32) if self._weights is None else self._weights[index]
 
-    def chunks(self, size: int) -> Iterator[Int64[np.ndarray, " _"]]:
-        """The places of all rows in order, ``size`` at a time."""
-        for start in range(0, len(self), size):
-            yield np.arange(start, min(start + size, len(self)))
+    def chunks(
+        self, size: int, start: int = 0, stop: int | None = None
+    ) -> Iterator[Int64[np.ndarray, " _"]]:
+        """The places of the rows from ``start`` to ``stop`` in order, ``size`` at a time."""
+        stop = len(self) if stop is None else min(stop, len(self))
+        for first in range(start, stop, size):
+            yield np.arange(first, min(first + size, stop))
+
+    def parts(self, size: int) -> list[tuple[int, int]]:
+        """(start, stop) of the pieces that workers look at: `PART` chunks each.
+
+        The data decide how many there are, not the workers, so sums over them round alike.
+        """
+        return [(i, i + PART * size) for i in range(0, len(self), PART * size)]
 
     def batches(self, size: int, rng: np.random.Generator) -> Iterator[Int64[np.ndarray, " _"]]:
         """The places of all rows once, at most ``size`` at a time: short runs from the whole.
@@ -77,3 +91,10 @@ class Rows:
         for first in range(0, len(starts), size // run):
             index = np.add.outer(starts[first : first + size // run], np.arange(run)).ravel()
             yield index[index < len(self)]
+
+
+def over_parts(
+    mapper: Mapper, task: Callable[[Any], Any], items: Sequence[tuple[Any, ...]]
+) -> Iterator[Any]:
+    """What the task gives for each part, in their order; a single part is not sent elsewhere."""
+    return (mapper if len(items) > 1 else map)(task, items)

@@ -1,0 +1,181 @@
+"""Who is at which piece of a store: files below ``.claims/``, one per piece that somebody does.
+
+Runs on one store never talk to each other; they meet here. A claim keeps two of them from doing the
+same work twice. No result depends on it: a piece done twice has the same bytes, and is written
+atomically, so where a file system shows a claim too late only time is lost.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import secrets
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+
+from alps.errors import StoreError, cannot_write
+from alps.processes import HOST, lives, started
+
+log = logging.getLogger(__name__)
+
+FOLDER = ".claims"
+#: Seconds after which a claim that was not renewed is nobody's. A client of a network file system
+#: may see times that are a minute old.
+EXPIRY = 180.0
+RENEWAL = 15.0  # seconds between two renewals
+PATIENCE = 0.5  # seconds between two looks at what somebody else is at
+SILENCE = 5.0  # seconds of waiting before the user is told for whom
+
+
+class Claims:
+    """The claims of this process on one store, renewed by a thread until they are released.
+
+    Args:
+        root: folder of the store.
+        expiry: seconds after which a claim that was not renewed is nobody's. It is compared with
+            the time of a file just touched beside it, so the clocks of machines need not agree.
+            A claim of a dead process of this machine is nobody's at once.
+    """
+
+    def __init__(self, root: Path, *, expiry: float = EXPIRY) -> None:
+        self.folder, self.expiry = root / FOLDER, expiry
+        self._held: dict[str, bytes] = {}
+        self._waiting: dict[str, float] = {}
+        self._over = threading.Event()
+        self._renewal: threading.Thread | None = None
+
+    def __enter__(self) -> Claims:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        """Release what is held; the folder goes with the last claim."""
+        self._over.set()
+        self.release(*self._held)
+        with suppress(OSError):
+            (self.folder / "now").unlink(missing_ok=True)
+            self.folder.rmdir()
+
+    def take(self, name: str) -> bool:
+        """Claim a piece; False while another process is at it.
+
+        Raises:
+            StoreError: the store cannot be written.
+        """
+        who = {"host": HOST, "pid": os.getpid(), "started": started(os.getpid())}
+        mine = json.dumps({**who, "time": time.time(), "token": secrets.token_hex(8)}).encode()
+        path = self.folder / name
+        try:
+            if not _create(path, mine) and not (self._remove_expired(path) and _create(path, mine)):
+                return False
+        except OSError as error:
+            raise StoreError(cannot_write(path, error)) from error
+        self._held[name] = mine
+        self._waiting.pop(name, None)
+        if self._renewal is None:
+            self._renewal = threading.Thread(target=self._renew, name="claims", daemon=True)
+            self._renewal.start()
+        return True
+
+    def release(self, *names: str) -> None:
+        """Give up claims; one that expired and is another's by now stays."""
+        for name in names:
+            mine, path = self._held.pop(name), self.folder / name
+            with suppress(OSError):
+                if path.read_bytes() == mine:
+                    path.unlink()
+
+    @contextmanager
+    def alone(self, name: str) -> Iterator[None]:
+        """Hold a claim; waits while another process has it."""
+        while not self.take(name):
+            self.wait(name)
+        try:
+            yield
+        finally:
+            self.release(name)
+
+    def wait(self, name: str) -> None:
+        """Sleep for a moment; after a few seconds, say once for whom."""
+        since = self._waiting.setdefault(name, time.monotonic())
+        if time.monotonic() - since > SILENCE:
+            self._waiting[name] = float("inf")
+            with suppress(OSError, ValueError):
+                who = json.loads((self.folder / name).read_bytes())
+                log.info("waiting for %s: process %s on %s", name, who["pid"], who["host"])
+        time.sleep(PATIENCE)
+
+    def others(self) -> list[str]:
+        """What other live processes are at."""
+        with suppress(FileNotFoundError):
+            names = {path.name for path in self.folder.iterdir()} - {"now", *self._held}
+            return sorted(name for name in names if not self._is_expired(self.folder / name))
+        return []
+
+    def clear(self) -> None:
+        """Remove the claims of all others: there is nothing left to do."""
+        with suppress(OSError):
+            for path in self.folder.iterdir():
+                if path.name not in self._held:
+                    path.unlink(missing_ok=True)
+
+    def _remove_expired(self, path: Path) -> bool:
+        """Whether nobody holds this claim any more."""
+        try:
+            content = path.read_bytes()
+            if not self._is_expired(path):
+                return False
+            aside = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
+            path.rename(aside)
+        except FileNotFoundError:
+            return True
+        # Between the look and the grip another process may have put its own claim there.
+        expired = aside.read_bytes() == content
+        if not expired:
+            with suppress(OSError):
+                os.link(aside, path)
+        aside.unlink()
+        return expired
+
+    def _is_expired(self, path: Path) -> bool:
+        clock = self.folder / "now"
+        try:
+            with suppress(ValueError, KeyError, TypeError):  # somebody is writing it
+                who = json.loads(path.read_bytes())
+                if who["host"] == HOST and not lives(who["pid"], who["started"]):
+                    return True
+            clock.touch()
+            return clock.stat().st_mtime - path.stat().st_mtime > self.expiry
+        except FileNotFoundError:
+            return True
+
+    def _renew(self) -> None:
+        while not self._over.wait(min(RENEWAL, self.expiry / 4)):
+            for name in list(self._held):
+                with suppress(OSError):
+                    os.utime(self.folder / name)
+
+
+def _create(path: Path, content: bytes) -> bool:
+    """Write a file that must not be there; False where it is."""
+    for last in (False, True):
+        try:
+            with path.open("xb") as file:
+                file.write(content)
+            return True
+        except FileExistsError:
+            return False
+        except FileNotFoundError:  # the folder goes with the last claim
+            if last:
+                raise
+            path.parent.mkdir(parents=True, exist_ok=True)
+    return False

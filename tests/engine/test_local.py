@@ -1,0 +1,209 @@
+"""Processes share the work and write what one writes."""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from alps.assign.rows import Rows
+from alps.engine.local import LocalEngine
+from alps.errors import AlpsError, ConfigError, StoreError, WorkersLost
+from alps.sharing import in_order
+from tests.engine.runs import IMAGES, files, run
+from tests.fakes import ArrayImages
+
+ROOT = Path(__file__).parents[2]
+MAIN = "from tests.engine import runs; runs.main"
+ONE, TWO = LocalEngine(threads=1), LocalEngine(processes=2, threads=1)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    root = tmp_path_factory.mktemp("one") / "store"
+    run(root, ONE)
+    return files(root)
+
+
+def start(root, processes, pause):
+    return subprocess.Popen(
+        [sys.executable, "-c", f"{MAIN}({str(root)!r}, {processes}, {pause})"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for(condition, seconds=60.0):
+    """What the condition gives as soon as it is true."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if found := condition():
+            return found
+        time.sleep(0.02)
+    raise AssertionError("it did not come to pass")
+
+
+def shards(root):
+    return sorted(p.stem for p in (Path(root) / "masks").glob("*.parquet"))
+
+
+def children(pid):
+    """The spawned workers of a process."""
+    listed = subprocess.run(
+        ["ps", "-o", "pid=,args=", "--ppid", str(pid)], capture_output=True, text=True, check=False
+    )
+    return [int(line.split()[0]) for line in listed.stdout.splitlines() if "spawn_main" in line]
+
+
+def alive(pids):
+    return [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+
+
+def test_two_processes_write_what_one_writes(tmp_path, undisturbed, caplog):
+    store, timings = run(tmp_path / "store", TWO)
+    assert files(tmp_path / "store") == undisturbed
+    assert sorted(p.name for p in store.root.iterdir() if p.name.startswith(".")) == []
+    assert timings.images["masks"] == timings.images["features"] == IMAGES
+    assert timings.images["labels"] == IMAGES + 1
+    assert timings.seconds["masks"] > 0
+    assert len(Rows(store.all_features()).parts(1)) >= 3  # or workers had no sums to add up
+    # What a worker warns of reaches the log of the run.
+    assert caplog.text.count("skipped site/broken.png: site/broken.png: truncated") == 1
+
+
+def test_two_runs_on_one_store_share_it(tmp_path, undisturbed):
+    other = start(tmp_path / "store", 1, 0.3)
+    wait_for(lambda: shards(tmp_path / "store"))
+    _, timings = run(tmp_path / "store", ONE, pause=0.3)
+    _, stderr = other.communicate(timeout=60)
+    assert other.returncode == 0, stderr
+    assert files(tmp_path / "store") == undisturbed
+    assert 0 < timings.images["masks"] < IMAGES
+
+
+@pytest.mark.parametrize(("number", "processes"), [(signal.SIGTERM, 1), (signal.SIGINT, 2)])
+def test_a_signal_ends_all_at_once_and_another_number_of_processes_resumes(
+    tmp_path, undisturbed, number, processes
+):
+    root = tmp_path / "store"
+    program = start(root, processes, 0.3)
+    wait_for(lambda: len(shards(root)) >= 2)
+    workers = children(program.pid)
+    assert len(workers) == (processes if processes > 1 else 0)
+    before = time.monotonic()
+    os.kill(program.pid, number)
+    _, stderr = program.communicate(timeout=30)
+    assert time.monotonic() - before < 10
+    assert program.returncode == 128 + number
+    word = "terminated" if number == signal.SIGTERM else "interrupted"
+    assert f"\n{word}: the same command resumes\n" in stderr
+    assert "Traceback" not in stderr
+    assert alive(workers) == []
+    assert not (root / ".claims").exists()
+    assert list((root / ".tmp").iterdir()) == [] or processes == 2  # killed workers leave theirs
+    assert len(shards(root)) < IMAGES
+    run(root, TWO if processes == 1 else ONE)
+    assert files(root) == undisturbed
+
+
+def test_a_killed_worker_is_named_and_its_shard_done_by_another(tmp_path, undisturbed, caplog):
+    root = tmp_path / "store"
+
+    def kill():
+        wait_for(lambda: shards(root))
+        os.kill(children(os.getpid())[0], signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    run(root, TWO, pause=0.2)
+    killer.join()
+    assert files(root) == undisturbed
+    (warning,) = [r.getMessage() for r in caplog.records if r.name == "alps.engine.crew"]
+    assert "was killed (SIGKILL, often for want of memory); another does again" in warning
+
+
+def test_a_killed_run_leaves_no_worker_and_is_resumed(tmp_path, undisturbed):
+    root = tmp_path / "store"
+    program = start(root, 2, 0.3)
+    wait_for(lambda: len(shards(root)) >= 2)
+    workers = children(program.pid)
+    program.kill()
+    program.communicate()
+    wait_for(lambda: not alive(workers), 10)
+    assert (root / ".claims").exists()
+    run(root, ONE)  # does not wait until claims of dead processes expire by their age
+    assert files(root) == undisturbed
+
+
+def die(number):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_only_when_all_workers_are_dead_the_run_ends(caplog):
+    with (
+        TWO.workers() as run_all,
+        pytest.raises(WorkersLost, match=r"no worker is left.*\(SIGKILL.*same command resumes"),
+    ):
+        list(run_all(die, range(3)))
+    assert "1 go on" in caplog.text
+
+
+def square(number):
+    if number < 0:
+        raise StoreError(f"cannot write {number}")
+    if number > 100:
+        raise ZeroDivisionError(f"{number}")
+    logging.getLogger("alps.test").warning("squared %d", number)
+    return number * number
+
+
+class Awkward(Exception):
+    def __init__(self, first, second):
+        super().__init__(f"{first} {second}")
+
+
+def raise_awkward(number):
+    raise Awkward(number, number)
+
+
+def test_values_come_in_order_from_whatever_worker(caplog):
+    with TWO.workers() as run_all:
+        assert list(in_order(run_all)(square, range(40))) == [i * i for i in range(40)]
+        assert dict(run_all(square, iter(range(3)))) == {0: 0, 1: 1, 2: 4}
+        assert list(run_all(square, [])) == []
+    assert caplog.text.count("squared") == 43
+
+
+@pytest.mark.parametrize(
+    ("task", "items", "error", "message"),
+    [
+        (square, [1, -1], StoreError, "^cannot write -1$"),
+        (square, [101], ZeroDivisionError, "101"),
+        (raise_awkward, [1], RuntimeError, "Awkward: 1 1"),
+        (lambda number: number, [1], ConfigError, "cannot be sent to another process.*processes=1"),
+    ],
+)
+def test_what_a_worker_raises_ends_the_run(task, items, error, message):
+    with TWO.workers() as run_all, pytest.raises(error, match=message) as raised:
+        list(run_all(task, items))
+    if error is ZeroDivisionError:
+        assert "in square" in raised.value.__notes__[0]
+
+
+def test_no_processes_are_refused():
+    with pytest.raises(ConfigError, match=r"engine.processes=0: expected 1 or more, or auto"):
+        LocalEngine(processes=0)
+
+
+def test_only_broken_images_are_one_error(tmp_path):
+    with pytest.raises(AlpsError, match="none of the 1 images of memory can be used"):
+        run(tmp_path / "store", TWO, images=ArrayImages({"a": "zero bytes"}))
+    assert np.all([p.name != ".claims" for p in (tmp_path / "store").iterdir()])
