@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +42,7 @@ def start(root, processes, pause):
     )
 
 
-def wait_for(condition, seconds=60.0):
+def wait_for(condition, seconds=200.0):
     """What the condition gives as soon as it is true."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -57,10 +58,13 @@ def shards(root):
 
 def children(pid):
     """The spawned workers of a process."""
-    listed = subprocess.run(
-        ["ps", "-o", "pid=,args=", "--ppid", str(pid)], capture_output=True, text=True, check=False
-    )
-    return [int(line.split()[0]) for line in listed.stdout.splitlines() if "spawn_main" in line]
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended
+            parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
+            if parent == pid and b"spawn_main" in (path / "cmdline").read_bytes():
+                found.append(int(path.name))
+    return sorted(found)
 
 
 def alive(pids):
@@ -83,7 +87,7 @@ def test_two_runs_on_one_store_share_it(tmp_path, undisturbed):
     other = start(tmp_path / "store", 1, 0.3)
     wait_for(lambda: shards(tmp_path / "store"))
     _, timings = run(tmp_path / "store", ONE, pause=0.3)
-    _, stderr = other.communicate(timeout=60)
+    _, stderr = other.communicate(timeout=200)
     assert other.returncode == 0, stderr
     assert files(tmp_path / "store") == undisturbed
     assert 0 < timings.images["masks"] < IMAGES
@@ -100,7 +104,7 @@ def test_a_signal_ends_all_at_once_and_another_number_of_processes_resumes(
     assert len(workers) == (processes if processes > 1 else 0)
     before = time.monotonic()
     os.kill(program.pid, number)
-    _, stderr = program.communicate(timeout=30)
+    _, stderr = program.communicate(timeout=100)
     assert time.monotonic() - before < 10
     assert program.returncode == 128 + number
     word = "terminated" if number == signal.SIGTERM else "interrupted"
