@@ -5,8 +5,17 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-#: Environment variables without which there is no launcher: most runs need not import Lightning.
-LAUNCHERS = ("SLURM_NTASKS", "TORCHELASTIC_RUN_ID", "LSB_JOBID", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
+#: What launchers call rank, number of processes and rank on the machine. Lightning reads the same,
+#: but takes seconds to import and refuses ``srun -n 8`` without ``--ntasks-per-node``.
+LAUNCHERS = (
+    # torchrun first: SLURM may have started it, once per machine.
+    ("RANK", "WORLD_SIZE", "LOCAL_RANK"),
+    # Of the step, not of the job: in a batch script or a shell a command runs but once.
+    ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID"),
+    ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK"),
+    ("PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID"),
+    ("JSM_NAMESPACE_RANK", "JSM_NAMESPACE_SIZE", "JSM_NAMESPACE_LOCAL_RANK"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,17 +28,9 @@ class Place:
 
 
 def find_place() -> Place:
-    """What SLURM, torchrun, LSF or MPI say; rank 0 of 1 where none of them has started this run."""
-    if not any(name in os.environ for name in LAUNCHERS):
-        return Place()
-    from lightning.fabric.plugins.environments.lsf import LSFEnvironment
-    from lightning.fabric.plugins.environments.mpi import MPIEnvironment
-    from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
-    from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
-
-    # torchrun first: SLURM may have started it, once per machine.
-    for kind in (TorchElasticEnvironment, SLURMEnvironment, LSFEnvironment, MPIEnvironment):
-        if kind.detect():
-            found = kind()
-            return Place(found.global_rank(), found.world_size(), found.local_rank())
+    """What torchrun, SLURM, MPI or LSF say; rank 0 of 1 where none of them started this run."""
+    for names in LAUNCHERS:
+        rank, world, local_rank = (os.environ.get(name) for name in names)
+        if rank is not None and world is not None:
+            return Place(int(rank), int(world), int(local_rank or 0))
     return Place()

@@ -2,6 +2,8 @@
 
 import inspect
 import json
+import pickle
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -269,3 +271,34 @@ def test_clusters_come_back_from_a_store_as_they_were(
     ids, again = (assigner.assign(features, c)[0] for c in (clusters, back))
     assert ids.tobytes() == again.tobytes()
     assert assigner.fit([features], [areas()]).centroids.tobytes() == clusters.centroids.tobytes()
+
+
+@pytest.mark.parametrize("workers", [2, 3])
+def test_workers_that_end_in_any_order_give_the_bytes_of_one(workers: int) -> None:
+    """Parts are done in another order, each by what is unpickled elsewhere."""
+    assigner = Cluster(
+        k=5, batch_size=8, weight="area", metric="spherical", pca=4, whiten=True, reject=0.2
+    )
+    features = np.random.default_rng(0).standard_normal((1500, 6)).astype(np.float16)
+    area = np.arange(1, 1501)
+    asked = []
+
+    def mapper(task: Callable[[Any], Any], places: Iterable[Any]) -> Iterator[Any]:
+        items = list(places)
+        asked.append(len(items))
+        tasks = [pickle.loads(pickle.dumps(task)) for _ in range(workers)]
+        results = {i: tasks[i % workers](items[i]) for i in reversed(range(len(items)))}
+        return iter([results[i] for i in range(len(items))])
+
+    here, elsewhere = (assigner.fit([features], [area], m) for m in (map, mapper))
+    assert min(asked) == 12
+    for field in fields(Clusters):
+        a, b = getattr(here, field.name), getattr(elsewhere, field.name)
+        assert (a is None and b is None) or a.tobytes() == b.tobytes(), field.name
+
+
+def test_a_single_part_is_not_sent_elsewhere(features: np.ndarray) -> None:
+    def mapper(task: Callable[[Any], Any], places: Iterable[Any]) -> Iterator[Any]:
+        raise AssertionError("it is not worth it")
+
+    Cluster(k=3, pca=2, reject=0.1).fit([features], None, mapper)
