@@ -15,12 +15,11 @@ from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from alps.errors import AlpsError, ConfigError, explain, one_line_errors
+from alps.errors import AlpsError, ConfigError, explain, one_line_errors, sigterm_raises
 from alps.secrets import refuse_secret_words, refuse_secrets
 
 #: Not part of what was labelled: where the store lies, what this run was asked to redo, who works.
 LOCAL_KEYS = ("store", "paths", "overwrite", "evaluate", "choose_k", "verify", "engine")
-
 
 CONFIG_ERRORS = (HydraException, OmegaConfBaseException)
 INTERRUPTED = "finished shards are kept, the same command resumes"
@@ -30,9 +29,10 @@ INTERRUPTED = "finished shards are kept, the same command resumes"
 def main(cfg: DictConfig) -> None:
     """Compose, build, label."""
     if HydraConfig.get().mode == RunMode.MULTIRUN:
-        try_trial(cfg)
+        with sigterm_raises():
+            try_trial(cfg)
         return
-    with one_line_errors(*CONFIG_ERRORS, interrupted=INTERRUPTED):
+    with one_line_errors(*CONFIG_ERRORS, interrupted=INTERRUPTED), sigterm_raises():
         check(cfg)
         run(cfg)
 
@@ -101,6 +101,7 @@ def compares_boxes(dataset: DictConfig) -> bool:
 def run(cfg: DictConfig) -> None:
     """Build what the configuration names, and label."""
     from alps.assign.choose_k import check_ks  # torch takes seconds
+    from alps.claims import Claims
     from alps.evaluation import evaluate
     from alps.instances import InstanceSet, score_instances
     from alps.labelling import label, settings_of
@@ -124,6 +125,8 @@ def run(cfg: DictConfig) -> None:
     if ks is not None:
         check_ks(assign, ks)
     config = OmegaConf.masked_copy(resolved, [key for key in resolved if key not in LOCAL_KEYS])
+    config.masks.pop("threads", None)  # the engine's; runs on one store may have others
+    engine = instantiate(cfg.engine)
     image_set = instantiate(cfg.dataset)
     instances = isinstance(image_set, InstanceSet)
     if cfg.evaluate:
@@ -150,13 +153,15 @@ def run(cfg: DictConfig) -> None:
         masks=masks,
         features=features,
         assign=assign,
-        engine=instantiate(cfg.engine),
+        engine=engine,
         root=root,
         name=cfg.name,
         config=OmegaConf.to_yaml(config),
         shard_size=cfg.shard_size,
         overwrite=cfg.overwrite,
     )
+    if engine.place.rank:  # of the runs that a launcher has begun, the first tells what came out
+        return
     if cfg.evaluate and instances:
         with timings.measure("evaluation"):
             scores = score_instances(store, image_set)
@@ -164,18 +169,20 @@ def run(cfg: DictConfig) -> None:
         with timings.measure("evaluation"):
             evaluation = evaluate(store, image_set)
     if ks is not None or cfg.evaluate:
-        # It says that the store is whole: without it, the next run writes what a kill leaves out.
-        (store.root / "manifest.json").unlink(missing_ok=True)
-        if ks is not None:
-            with timings.measure("choose_k"):
-                write_choose_k(store, assign, ks)
-        if cfg.evaluate and instances:
-            write_instances(store, image_set, scores)
-        elif cfg.evaluate:
-            write_evaluation(store, image_set, evaluation)
-        write_report(store, image_set)  # which links to them
-        write_manifest(store)
-        store.discard_unfinished()
+        with Claims(store.root) as claims, claims.alone("finish"):
+            # It says that the store is whole: without it, the next run writes what a kill leaves
+            # out.
+            (store.root / "manifest.json").unlink(missing_ok=True)
+            if ks is not None:
+                with timings.measure("choose_k"):
+                    write_choose_k(store, assign, ks)
+            if cfg.evaluate and instances:
+                write_instances(store, image_set, scores)
+            elif cfg.evaluate:
+                write_evaluation(store, image_set, evaluation)
+            write_report(store, image_set)  # which links to them
+            write_manifest(store)
+            store.discard_unfinished()
     print_summary(store, timings)
     if cfg.verify and findings.faults:
         print_repair(findings, store)

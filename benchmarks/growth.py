@@ -54,6 +54,12 @@ class StageCosts(Timings):
         self.images[stage] = self.images.get(stage, 0) + images
         self.peaks[stage] = peak_memory()
 
+    def add(self, other: Timings) -> None:
+        """What a shard took."""
+        Timings.add(self, other)
+        if isinstance(other, StageCosts):
+            self.peaks.update(other.peaks)
+
 
 def grow(*arguments: str | Path) -> Mapping[str, Any]:
     """Label in a process of its own; what it printed."""

@@ -1,0 +1,191 @@
+"""Throughput of several processes against one, and what Ray adds to a shard.
+
+python -m benchmarks.engines [--patches 8] [--rounds 5] [--data DIR] [--markdown FILE]
+
+Wall time, for once: run it while the machine has nothing else to do. All workers are begun, and
+their networks loaded, before the clock starts; all engines do the same shards in a round, in turn,
+and others in the next, since a segmenter remembers the last images.
+
+1. drawn images with a fake SAM, and shards of nothing: this process, another, a Ray actor
+2. masks and features of patches of Potsdam, MobileSAM's, a patch a shard: one process against two
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from alps.engine.crew import Crew
+from alps.engine.local import LocalEngine, Processes
+from alps.engine.ray import RayEngine
+from alps.images.folder import Folder
+from alps.labelling import label_shard
+from alps.plan import prepare
+from alps.sharing import Run
+from alps.store import LabelStore
+from alps.types import ImageSet
+from benchmarks.growth import fake_parts, real_parts
+from benchmarks.measure import Spread, arguments, console, markdown, ratio, show
+
+SHARDS = 64  # of drawn images, one each
+NOTHING = 500  # pieces that do nothing
+
+
+def nothing(_number: int) -> None:
+    """What is left is the engine's own."""
+
+
+@contextmanager
+def one_process() -> Iterator[Run]:
+    """A single worker in another process: what the pipe costs."""
+    with Crew(Processes(1, 1, [])) as crew:
+        yield crew.run
+
+
+def begin(images: ImageSet, root: Path) -> LabelStore:
+    """A store with a shard for each image."""
+    return prepare(
+        root,
+        name="engines",
+        images={},
+        records=images.records(),
+        identities={"masks": {}, "features": {}},
+        num_classes=2,
+        ignore_index=255,
+        versions={},
+        shard_size=1,
+    )
+
+
+def label_part(work: Callable[[int], Any], store: LabelStore, n: int, run: Run, part: int) -> None:
+    """Some shards, anew."""
+    for folder in ("masks", "features", "images"):
+        shutil.rmtree(store.root / folder, ignore_errors=True)
+    for _ in run(work, range(part * n, part * n + n)):
+        pass
+
+
+def do_nothing(run: Run, _part: int) -> None:
+    """Many pieces of no work."""
+    for _ in run(nothing, range(NOTHING)):
+        pass
+
+
+def wall(
+    engines: dict[str, AbstractContextManager[Run]], work: Callable[[Run, int], None], rounds: int
+) -> dict[str, list[float]]:
+    """Seconds of each round, every round begun by another engine; the first, warm-up, left out."""
+    seconds: dict[str, list[float]] = {name: [] for name in engines}
+    with ExitStack() as stack:
+        runs = {name: stack.enter_context(engine) for name, engine in engines.items()}
+        names = list(runs)
+        for number in range(rounds + 1):
+            first = number % len(names)
+            for name in names[first:] + names[:first]:
+                start = time.perf_counter()
+                work(runs[name], number)
+                if number:
+                    seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def tabulate(
+    title: str, seconds: dict[str, list[float]], pieces: int
+) -> tuple[str, list[str], list[list[str]]]:
+    """Seconds, milliseconds a piece, and how many times as fast as the first."""
+    base = next(iter(seconds.values()))
+    rows = [
+        [
+            name,
+            str(Spread.of(found)),
+            str(Spread.of([1000 * s / pieces for s in found])),
+            str(ratio(base, found)),
+        ]
+        for name, found in seconds.items()
+    ]
+    return title, ["", "s", "ms a shard", "x the first"], rows
+
+
+def throughput(patches: Path, n: int, rounds: int, folder: Path) -> dict[str, list[float]]:
+    """MobileSAM on patches: one process against two."""
+    chosen = folder / "patches"
+    chosen.mkdir()
+    for path in sorted(patches.glob("*.png"))[: n * (rounds + 1)]:
+        shutil.copy(path, chosen)
+    parts = real_parts(chosen, [])
+    images = Folder(str(chosen), "patches")
+    store = begin(images, folder / "real")
+    work = partial(
+        label_shard,
+        store=store,
+        image_set=images,
+        masks=parts["masks"],
+        features=parts["features"],
+    )
+    return wall(
+        {"one process": one_process(), "two": LocalEngine(processes=2, threads=1).workers()},
+        partial(label_part, work, store, n),
+        rounds,
+    )
+
+
+def overhead(rounds: int, folder: Path) -> Sequence[dict[str, list[float]]]:
+    """A fake SAM, and nothing at all, in each engine with one worker."""
+    parts = fake_parts(SHARDS * (rounds + 1))
+    images = parts["image_set"]
+    store = begin(images, folder / "fake")
+    work = partial(
+        label_shard,
+        store=store,
+        image_set=images,
+        masks=parts["masks"],
+        features=parts["features"],
+    )
+
+    def engines() -> dict[str, AbstractContextManager[Run]]:
+        return {
+            "this process": LocalEngine(threads=1).workers(),
+            "a process": one_process(),
+            "a Ray actor": RayEngine(actors=1, threads=1).workers(),
+        }
+
+    return (
+        wall(engines(), partial(label_part, work, store, SHARDS), rounds),
+        wall(engines(), do_nothing, rounds),
+    )
+
+
+def main() -> None:
+    parser = arguments(__doc__ or "")
+    parser.add_argument("--patches", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--markdown", type=Path, help="writes the tables there, too")
+    args: argparse.Namespace = parser.parse_args()
+    tables = []
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        fake, empty = overhead(args.rounds, folder)
+        tables.append(tabulate("Drawn images, a fake SAM, one worker", fake, SHARDS))
+        tables.append(tabulate("Shards of nothing, one worker", empty, NOTHING))
+        patches = args.data / "potsdam224/img_dir/val"
+        if patches.is_dir():
+            real = throughput(patches, args.patches, args.rounds, folder)
+            tables.append(tabulate("Patches of Potsdam, MobileSAM", real, args.patches))
+        else:
+            console.print(f"{patches} is not there: nothing was measured with a real SAM")
+    for title, columns, rows in tables:
+        show(title, columns, rows)
+    if args.markdown:
+        text = [f"**{title}**\n\n{markdown(columns, rows)}" for title, columns, rows in tables]
+        args.markdown.write_text("\n".join(text))
+
+
+if __name__ == "__main__":
+    main()
