@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -131,8 +132,10 @@ class Actors:
         options = {"logging_level": logging.ERROR, "log_to_driver": False}
         address = self._address or os.environ.get("RAY_ADDRESS")
         try:
+            if address:
+                _knock(address)
             self._ray.init(address=address or "auto", **options)
-        except (ConnectionError, ValueError) as error:
+        except (OSError, ValueError) as error:
             if address:
                 raise AlpsError(
                     f"no Ray cluster answers at {address}: {error}; start one (ray start --head), "
@@ -160,6 +163,13 @@ def _import_ray() -> Any:
             "engine=ray needs Ray: pip install 'alps[ray]', or label with engine=local"
         ) from error
     return ray
+
+
+def _knock(address: str) -> None:
+    """Raise OSError where nobody listens: Ray would wait for minutes."""
+    host, _, port = address.rpartition(":")
+    if port.isdigit() and "//" not in address:
+        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 def _environment() -> dict[str, str]:
