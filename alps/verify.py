@@ -3,7 +3,7 @@
 Whatever a manifest says is compared with the disk byte by byte; and, manifest or not, the contents
 are read: do tables, features, labels and index maps belong together? Then only what is broken is
 deleted, with what was computed from it; the run that follows does what is missing, as after a
-kill. Nobody else may write into the store meanwhile.
+kill. While another run is at the store, nothing is looked at.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from alps.claims import Claims
 from alps.errors import StoreError
 from alps.faults import Fault, Paint, check_categories, check_clusters, find_faults
 from alps.manifest import sha256
@@ -68,11 +69,16 @@ def verify(root: Path, new: Draft, *, paint: Paint, categories: Sequence[Categor
         categories: the classes.
 
     Raises:
-        StoreError: there is no store, or it cannot be told which image lies in which shard.
+        StoreError: there is no store, another run is at it, or it cannot be told which image lies
+            in which shard.
         StoreMismatch: the store was made with other settings than this run's.
     """
     if not any((root / name).exists() for name in ("store.json", "plan.parquet", "manifest.json")):
         raise StoreError(f"no label store at {root}, so there is nothing to verify; label first")
+    if others := Claims(root).others():
+        raise StoreError(
+            f"another run is at {root} ({', '.join(others[:3])}); verify the store once it has ended"
+        )
     faults: dict[str, Fault] = {}
     manifest = _read_manifest(root, faults)
     listed = dict(_compare(root, manifest))

@@ -329,7 +329,7 @@ def test_pictures_show_what_is_wrong():
         (
             ["+dataset=samrs", "evaluate=true"],
             "evaluate=true compares with the ground truth, and dataset=samrs has none; "
-            r"expected \+dataset=coco\|folder_pair\|isaid\|potsdam\|table\|video; or "
+            r"expected \+dataset=atlas2023\|coco\|fast\|folder_pair\|.*\|vaihingen\|video; or "
             "label without evaluate",
         ),
         (["+dataset=potsdam", "evaluate=val"], "evaluate=val: expected true or false"),

@@ -22,6 +22,7 @@ from alps.training.data import SegmentationData
 from alps.training.losses import CrossEntropy
 from alps.training.optim import Optim
 from alps.training.sliding import SlidingWindow
+from alps.training.subject import Subject
 from alps.training.task import SegmentationTask
 from alps.types import LabelledSet, Masks
 from tests import factories, ground_truth
@@ -129,11 +130,8 @@ def learn(images, folder):
     model = SegmentationModel(encoder, head, num_classes=len(images.categories()))
     task = SegmentationTask(
         model=model,
-        categories=images.categories(),
-        ignore_index=images.ignore_index,
-        protocol=images.protocol,
+        subjects=[Subject.of(images, loss=CrossEntropy(ignore_index=images.ignore_index))],
         window=SlidingWindow(crop=64),
-        loss=CrossEntropy(ignore_index=images.ignore_index),
         optim=Optim(optimizer=torch.optim.AdamW, lr=1e-3, weight_decay=0.05, warmup=0.0),
     )
     data = SegmentationData(images, batch_size=2, crop=64, num_workers=0)

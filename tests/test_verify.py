@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from alps.assign.cluster import Cluster
+from alps.claims import Claims
 from alps.engine.local import LocalEngine
 from alps.errors import StoreError, StoreMismatch
 from alps.features.sam import SamFeatures
@@ -299,3 +300,15 @@ def test_a_file_that_cannot_be_removed(root, monkeypatch):
     with pytest.raises(StoreError, match=r"cannot remove .*report.html.*: Permission denied"):
         check(root)
     assert LabelStore(root).complete
+
+
+def test_a_store_that_another_run_writes_is_left_alone(root):
+    before = files(root)
+    message = r"another run is at .* \(masks-00001\); verify the"
+    with (
+        Claims(root) as other,
+        other.alone("masks-00001"),
+        pytest.raises(StoreError, match=message),
+    ):
+        check(root)
+    assert files(root) == before
