@@ -77,7 +77,8 @@ def verify(root: Path, new: Draft, *, paint: Paint, categories: Sequence[Categor
         raise StoreError(f"no label store at {root}, so there is nothing to verify; label first")
     if others := Claims(root).others():
         raise StoreError(
-            f"another run is at {root} ({', '.join(others[:3])}); verify the store once it has ended"
+            f"another run is at {root} ({', '.join(others[:3])}); verify the store once it has "
+            "ended"
         )
     faults: dict[str, Fault] = {}
     manifest = _read_manifest(root, faults)

@@ -35,6 +35,8 @@ PROMPTS = (
 #: Logit of a mask prompt inside a box, and outside with the other sign, as in SAMRS.
 MASK_PROMPT = 1000.0
 BATCH = 32  # boxes decoded at once; the tokens of a batch share one pass over the weights
+#: A quadrilateral of less than this share of the box around it is rotated.
+ROTATED = 0.95
 #: The extent of a mask without a pixel.
 NOWHERE = (0, 0, 0, 0)
 #: A box lies in a tile as a whole; less than 1 for rounding.
@@ -56,8 +58,9 @@ class BoxMasks:
         tile_overlap: pixels that neighbouring tiles share.
         min_part: share of a box below which a tile is not asked.
         best: of the four masks that SAM has for a prompt, the one with the greatest predicted IoU
-            times IoU of its extent with the box; else the one it gives to unambiguous prompts, as
-            SAMRS takes it.
+            times IoU of its extent with the box, and, where the box was annotated rotated, times
+            IoU of their extents along its own sides; else the one it gives to unambiguous prompts,
+            as SAMRS takes it.
         fast: logits near the box only, see `alps.sam.segmenter.Segmenter.predict`.
 
     Raises:
@@ -154,18 +157,18 @@ class BoxMasks:
         ]
         patches = [Patch.cut(logits, 0.0, *axes) for logits in found.logits]
         extents = [(patch and patch.box()) or NOWHERE for patch in patches]
-        ious = found.predicted_iou.tolist()
+        ious = found.predicted_iou.cpu().numpy()
         per_box = len(patches) // len(boxes)
         inside = boxes.xyxy - np.array([tile.x0, tile.y0] * 2, np.float32)
-        for i, box in enumerate(inside):
-            own = range(i * per_box, (i + 1) * per_box)
-            agreement = box_iou(box, np.array([extents[j] for j in own], np.float32))
-            j = max(own, key=lambda j: ious[j] * agreement[j - own.start])
-            patch, extent = patches[j], extents[j]
-            window = np.zeros((0, 0), bool)
-            if patch is not None and extent != NOWHERE:
-                window = patch.window(extent).cpu().numpy()
-            yield extent, window, ious[j]
+        quads = boxes.quad.reshape(-1, 4, 2) - np.array([tile.x0, tile.y0], np.float32)
+        for i, (box, quad) in enumerate(zip(inside, quads, strict=True)):
+            own = slice(i * per_box, (i + 1) * per_box)
+            worth = ious[own] * box_iou(box, np.array(extents[own], np.float32))
+            if per_box > 1 and is_rotated(quad):
+                pairs = zip(patches[own], extents[own], strict=True)
+                worth *= [rotated_iou(quad, _window(*pair), pair[1]) for pair in pairs]
+            j = i * per_box + int(worth.argmax())
+            yield extents[j], _window(patches[j], extents[j]), float(ious[j])
 
     def _prompts(self, tile: Tile, boxes: Boxes, embedding: Embedding) -> dict[str, np.ndarray]:
         """In pixels of the tile."""
@@ -188,6 +191,40 @@ class BoxMasks:
         return {"masks": np.stack([_fill(quad, embedding) for quad in quads])}
 
 
+def is_rotated(quad: Float32[np.ndarray, "4 2"]) -> bool:
+    """Whether a quadrilateral is clearly smaller than the horizontal box around it."""
+    x, y = quad.T.astype(np.float64)
+    area = abs((x * np.roll(y, -1) - y * np.roll(x, -1)).sum()) / 2
+    return bool(area < ROTATED * np.ptp(x) * np.ptp(y))
+
+
+def rotated_iou(
+    quad: Float32[np.ndarray, "4 2"],
+    window: Bool[np.ndarray, "h w"],
+    extent: tuple[int, int, int, int],
+) -> float:
+    """IoU of a quadrilateral's and a mask's extents along the longest side of the former.
+
+    Args:
+        quad: its corners, px.
+        window: the mask in its extent.
+        extent: xyxy px.
+    """
+    rows = np.flatnonzero(window.any(1))
+    if not len(rows):
+        return 0.0
+    sides = np.roll(quad, -1, axis=0) - quad
+    x, y = max(sides.tolist(), key=lambda side: np.hypot(*side)) / np.hypot(*sides.T).max()
+    axes = np.array([[x, -y], [y, x]])
+    # The ends of each row: no pixel between them reaches farther.
+    first, last = window[rows].argmax(1), window.shape[1] - 1 - window[rows, ::-1].argmax(1)
+    pixels = np.stack([np.append(first, last), np.append(rows, rows)], axis=1) + 0.5
+    turned, corners = (pixels + extent[:2]) @ axes, quad @ axes
+    rim = (abs(x) + abs(y)) / 2  # from a pixel's centre to its farthest corner
+    mask = np.append(turned.min(0) - rim, turned.max(0) + rim)
+    return float(box_iou(np.append(corners.min(0), corners.max(0)), mask[None])[0])
+
+
 def choose_tiles(
     xyxy: Float32[np.ndarray, "N 4"], tiles: Sequence[Tile], min_part: float
 ) -> Bool[np.ndarray, "N T"]:
@@ -208,6 +245,13 @@ def choose_tiles(
     best = np.where(whole, far, np.inf).argmin(1)[:, None] == np.arange(len(tiles))
     chosen: np.ndarray = np.where(whole.any(1, keepdims=True), best, part >= min_part)
     return chosen
+
+
+def _window(patch: Patch | None, extent: tuple[int, int, int, int]) -> Bool[np.ndarray, "h w"]:
+    if patch is None or extent == NOWHERE:
+        return np.zeros((0, 0), bool)
+    window: np.ndarray = patch.window(extent).cpu().numpy()
+    return window
 
 
 def _boxes(sample: Sample) -> Boxes:

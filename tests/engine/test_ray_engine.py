@@ -1,5 +1,6 @@
 """Ray actors write what one process writes."""
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -50,10 +51,12 @@ def undisturbed(tmp_path_factory):
 @pytest.fixture(scope="module")
 def cluster():
     """One for several tests: it takes seconds to start, and a run leaves it as it is."""
+    before = signal.getsignal(signal.SIGTERM)
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     yield
     assert ray.is_initialized()
     ray.shutdown()
+    signal.signal(signal.SIGTERM, before)  # Ray took it
 
 
 def half_of(root, undisturbed):

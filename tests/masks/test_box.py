@@ -6,7 +6,7 @@ from alps import rle
 from alps.boxes import Annotation, Boxes, check_boxes
 from alps.errors import ConfigError, ImageError
 from alps.geometry import cut_tiles
-from alps.masks.box import BoxMasks, choose_tiles
+from alps.masks.box import BoxMasks, choose_tiles, is_rotated, rotated_iou
 from alps.sam.segmenter import Prediction
 from alps.types import Sample
 from tests.fakes import Ellipses
@@ -143,3 +143,47 @@ def test_the_best_of_four_masks_agrees_with_the_box():
     assert iou(best.counts[0], ellipse(box, (200, 300))) > 0.97
     assert iou(best.counts[1], ellipse((100, 100, 160, 140), (200, 300))) > 0.97
     np.testing.assert_allclose(best.predicted_iou, 0.8)
+
+
+def test_rotated_boxes_are_told_from_upright_ones():
+    assert not is_rotated(np.array([(10, 20), (60, 20), (60, 50), (10, 50)], np.float32))
+    assert is_rotated(np.array([(30, 10), (50, 30), (30, 50), (10, 30)], np.float32))
+
+
+@pytest.mark.parametrize("angle", [0, 20, 45, 90, 160])
+def test_extents_along_a_rotated_box(angle):
+    """Against corners of pixels, one by one."""
+    turn = np.radians(angle)
+    rotation = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
+    quad = ([(-30, -8), (30, -8), (30, 8), (-30, 8)] @ rotation + 60).astype(np.float32)
+    y, x = np.mgrid[30:70, 40:90]
+    centers = np.stack([x + 0.5, y + 0.5], axis=2)
+    window = (np.abs((centers - 60) @ rotation.T) < (20, 6)).all(2)
+    corners = np.concatenate([centers[window] + d for d in (0.5, -0.5, (0.5, -0.5), (-0.5, 0.5))])
+    along = (corners - 60) @ rotation.T
+    sides = np.minimum(along.max(0), (30, 8)) - np.maximum(along.min(0), (-30, -8))
+    union = np.ptp(along, axis=0).prod() + 60 * 16 - sides.prod()
+    found = rotated_iou(quad, window, (40, 30, 90, 70))
+    np.testing.assert_allclose(found, sides.prod() / union, rtol=1e-4)
+    assert rotated_iou(quad, np.zeros((0, 0), bool), (0, 0, 0, 0)) == 0
+
+
+def test_of_a_rotated_box_the_mask_along_it_is_the_best():
+    """Two masks have the same extent along the image; one lies across the object."""
+
+    class Crossed(Ellipses):
+        def predict(self, embedding, *, boxes=None, multimask_output=True, **options):
+            at = (torch.arange(256) + 0.5) * 300 / 256
+            x, y = at[None] - 120, at[:, None] - 100
+            ends = (x.abs() < 50) & (y.abs() < 50)
+            strips = [
+                torch.where(((x - s * y).abs() < 12) & ends, 8.0, -8.0) for s in (-1, 1, -1, -1)
+            ]
+            iou = torch.tensor([0.9, 0.8, 0.9, 0.9])
+            return Prediction(torch.stack(strips), iou, torch.zeros(4).long(), torch.arange(4))
+
+    quad = (76, 68, 88, 56, 164, 132, 152, 144)  # from the upper left to the lower right
+    found = BoxMasks(segmenter=Crossed(), best=True)(sample((70, 50, 170, 150), quad=quad))
+    np.testing.assert_allclose(found.predicted_iou, 0.8)
+    flat = BoxMasks(segmenter=Crossed(), best=True)(sample((70, 50, 170, 150)))
+    np.testing.assert_allclose(flat.predicted_iou, 0.9)

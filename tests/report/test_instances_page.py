@@ -17,7 +17,6 @@ from alps.labelling import label_shard
 from alps.palette import distinct_colors
 from alps.plan import prepare
 from alps.report import objects, write_instances, write_report
-from alps.summary import Timings
 from alps.types import Category, ImageRecord, Masks, Sample
 
 SIZE = (60, 80)
@@ -107,15 +106,8 @@ def make(root, images):
         shard_size=20,
     )
     for shard in range(len(store.plan)):
-        label_shard(
-            shard,
-            store=store,
-            image_set=images,
-            masks=Fill(),
-            features=None,
-            timings=Timings(),
-            advance=lambda n: None,
-        )
+        for _ in label_shard(shard, store=store, image_set=images, masks=Fill(), features=None):
+            pass
     return store
 
 
