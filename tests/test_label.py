@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import re
 
 import numpy as np
@@ -213,6 +214,10 @@ def test_every_yaml_composes_and_instantiates(group, choice, tmp_path):
     built = {
         key: instantiate(cfg[key])
         for key in ("dataset", "sam", "masks", "features", "assign", "engine")
+    }
+    sent = pickle.loads(pickle.dumps(built))  # as workers in other processes get it
+    assert {key: type(part) for key, part in sent.items()} == {
+        key: type(part) for key, part in built.items()
     }
     if (group, choice) in (
         ("features", "sam"),

@@ -13,8 +13,9 @@ from PIL import Image
 
 from alps.assign.baselines import Binary, Random
 from alps.assign.cluster import Cluster
+from alps.claims import Claims
 from alps.engine.local import LocalEngine
-from alps.errors import ImageError, StoreError, StoreMismatch, TooFewMasks
+from alps.errors import ConfigError, ImageError, StoreError, StoreMismatch, TooFewMasks
 from alps.features.sam import SamFeatures
 from alps.images.samrs import Samrs
 from alps.labelling import label
@@ -323,6 +324,21 @@ def test_overwrite_features_keeps_the_masks_and_gives_the_same_bytes(tmp_path, u
     before = {p: p.stat().st_mtime_ns for p in (root / "masks").glob("*")}
     run(root, images(), overwrite="features")
     assert {p: p.stat().st_mtime_ns for p in (root / "masks").glob("*")} == before
+    assert files(root) == files(undisturbed)
+
+
+def test_what_other_runs_write_is_not_deleted(tmp_path, undisturbed, monkeypatch):
+    root = tmp_path / "store"
+    shutil.copytree(undisturbed, root)
+    with Claims(root) as other:
+        other.take("labels-00002")
+        with pytest.raises(StoreError, match=r"another run is at .*labels-00002.*redo features"):
+            run(root, images(), overwrite="features")
+    assert files(root) == files(undisturbed)
+    monkeypatch.setenv("SLURM_PROCID", "0")
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "8")
+    with pytest.raises(ConfigError, match="overwrite=masks deletes what all 8 runs write"):
+        run(root, images(), overwrite="masks")
     assert files(root) == files(undisturbed)
 
 
