@@ -29,7 +29,7 @@ from alps.images.table import Table
 from alps.images.video import VideoBoxes
 from alps.images.voc import Voc
 from alps.types import ImageSet
-from tests import factories, videos
+from tests import box_formats, factories, videos
 
 Read = Callable[[Path], object]
 Random = np.random.Generator
@@ -123,32 +123,32 @@ FORMATS: Mapping[str, Format] = {
         text=False,
     ),
     "labelTxt of DOTA": _boxes(
-        lambda root: factories.create_dota(root, ["train/P0000"], (40, 56)),
+        lambda root: box_formats.create_dota(root, ["train/P0000"], (40, 56)),
         "train/labelTxt-v2.0/*.txt",
         lambda root: read_all(Dota(root=str(root))),
     ),
     "XML of VOC": _boxes(
-        lambda root: factories.create_voc(root, 1, (40, 56)),
+        lambda root: box_formats.create_voc(root, 1, (40, 56)),
         "Annotations/*.xml",
         lambda root: read_all(Voc(root=str(root))),
     ),
     "XML of DIOR": _boxes(
-        lambda root: factories.create_dior(root, (40, 56)),
+        lambda root: box_formats.create_dior(root, (40, 56)),
         "Annotations/Oriented Bounding Boxes/00001.xml",
         lambda root: read_all(Dior(root=str(root))),
     ),
     "XML of FAIR1M": _boxes(
-        lambda root: factories.create_fair1m(root, (40, 56)),
+        lambda root: box_formats.create_fair1m(root, (40, 56)),
         "validation/labelXml/*.xml",
         lambda root: read_all(Fair1m(root=str(root))),
     ),
     "XML of HRSC2016": _boxes(
-        lambda root: factories.create_hrsc2016(root, (40, 56)),
+        lambda root: box_formats.create_hrsc2016(root, (40, 56)),
         "Test/Annotations/*.xml",
         lambda root: read_all(Hrsc2016(root=str(root))),
     ),
     "JSON of COCO": _boxes(
-        lambda root: factories.create_coco(root, 1, (40, 56)),
+        lambda root: box_formats.create_coco(root, 1, (40, 56)),
         "instances.json",
         lambda root: read_all(Coco(root=str(root))),
     ),

@@ -14,7 +14,8 @@ from alps.images.voc import Voc
 from alps.labelling import label
 from alps.masks.box import BoxMasks
 from alps.summary import count
-from tests.factories import create_images, create_voc
+from tests.box_formats import create_voc
+from tests.factories import create_images
 from tests.fakes import BoxSegmenter
 from tests.videos import create_video, draw_video, write_video
 

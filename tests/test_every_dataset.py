@@ -25,7 +25,7 @@ from alps.training.sliding import SlidingWindow
 from alps.training.subject import Subject
 from alps.training.task import SegmentationTask
 from alps.types import LabelledSet, Masks
-from tests import factories, ground_truth
+from tests import box_formats, factories, ground_truth
 from tests.programs import ROOT
 from tests.training.tiny_runs import tiny_trainer
 from tests.videos import create_video
@@ -67,15 +67,15 @@ SMALL = ["dataset.tile_size=64"]
 DATASETS = {
     "atlas2023": (ground_truth.create_atlas2023, []),
     "bovtext": (video("bovtext"), []),
-    "coco": (factories.create_coco, []),
-    "dior": (factories.create_dior, []),
-    "dota": (factories.create_dota, []),
+    "coco": (box_formats.create_coco, []),
+    "dior": (box_formats.create_dior, []),
+    "dota": (box_formats.create_dota, []),
     "dstext": (video("dstext"), []),
-    "fair1m": (factories.create_fair1m, []),
+    "fair1m": (box_formats.create_fair1m, []),
     "fast": (subset("fast"), []),
     "folder": (partial(factories.create_images, n=2), ["dataset.name=folder"]),
     "folder_pair": (factories.create_folder_pair, []),
-    "hrsc2016": (factories.create_hrsc2016, []),
+    "hrsc2016": (box_formats.create_hrsc2016, []),
     "icdar2015_video": (video("icdar"), []),
     "isaid": (factories.create_isaid, [*SMALL, "dataset.stride=40"]),
     "loveda": (ground_truth.create_loveda, []),
@@ -89,7 +89,7 @@ DATASETS = {
     "table": (create_table, []),
     "vaihingen": (ground_truth.create_vaihingen, SMALL),
     "video": (video("csv"), []),
-    "voc": (factories.create_voc, []),
+    "voc": (box_formats.create_voc, []),
 }
 STORES = {"store", "samrs_pl", "isaid_pl"}
 

@@ -1,7 +1,7 @@
 import csv
 
 from alps.study import add_trial, print_trials, tabulate_trials
-from tests.factories import create_coco
+from tests.box_formats import create_coco
 from tests.programs import label
 
 COMMON = ("recipe=samrs", "evaluate=true")

@@ -25,7 +25,8 @@ from alps.images.video import VideoBoxes
 from alps.labelling import label
 from alps.masks.box import BoxMasks
 from alps.training.data import SegmentationData
-from tests.factories import create_dota, create_folder_pair, create_potsdam
+from tests.box_formats import create_dota
+from tests.factories import create_folder_pair, create_potsdam
 from tests.fakes import Ellipses
 from tests.programs import TINY, call_train
 from tests.training.tiny_runs import ColoredBlocks

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from alps.types import ImageSet, Sample
-from tests.factories import Drawn
+from tests.box_formats import Drawn
 
 
 def read_all(images: ImageSet) -> dict[str, Sample]:

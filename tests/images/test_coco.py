@@ -7,7 +7,7 @@ import pytest
 from alps.errors import DatasetNotFound, ImageError, LabelError
 from alps.images.coco import Coco
 from alps.types import ImageSet
-from tests.factories import create_coco
+from tests.box_formats import create_coco
 from tests.images.boxed import check_objects, read_all, splits
 
 

@@ -7,7 +7,7 @@ import pytest
 from alps.errors import ConfigError, DatasetNotFound, ImageError, LabelError
 from alps.images.dior import CLASSES, Dior, parse, parse_both
 from alps.types import ImageSet
-from tests.factories import create_dior
+from tests.box_formats import create_dior
 from tests.images.boxed import around, check_corners, check_objects, read_all, splits
 
 HORIZONTAL, ORIENTED = (f"Annotations/{k} Bounding Boxes" for k in ("Horizontal", "Oriented"))

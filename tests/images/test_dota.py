@@ -6,7 +6,7 @@ import pytest
 from alps.errors import ConfigError, DatasetNotFound, LabelError
 from alps.images.dota import Dota, parse
 from alps.types import ImageSet
-from tests.factories import create_dota
+from tests.box_formats import create_dota
 from tests.images.boxed import around, check_corners, check_objects, read_all, splits
 
 

@@ -5,7 +5,7 @@ import pytest
 from alps.errors import DatasetNotFound, ImageError, LabelError
 from alps.images.fair1m import CLASSES, Fair1m, parse
 from alps.types import ImageSet
-from tests.factories import create_fair1m
+from tests.box_formats import create_fair1m
 from tests.images.boxed import around, check_corners, check_objects, read_all, splits
 
 PUBLISHED = """<?xml version="1.0" encoding="utf-8"?>

@@ -28,7 +28,8 @@ from alps.images.voc import Voc
 from alps.images.xml_file import parse_xml
 from alps.rle import encode, find_problem
 from benchmarks.fuzz import fuzz
-from tests.factories import create_coco, create_dota, create_image, create_voc
+from tests.box_formats import create_coco, create_dota, create_voc
+from tests.factories import create_image
 from tests.mutants import FORMATS, Mutants
 
 ROOT = Path(__file__).parents[2]

@@ -7,7 +7,8 @@ import pytest
 from alps.errors import ConfigError, DatasetNotFound, ImageError, LabelError
 from alps.images.hrsc2016 import TYPES, Hrsc2016, parse
 from alps.types import ImageSet
-from tests.factories import create_hrsc2016, create_image
+from tests.box_formats import create_hrsc2016
+from tests.factories import create_image
 from tests.images.boxed import check_corners, check_objects, read_all, splits
 
 SPLITS = {"100000001": "train", "100000002": "val", "100000003": "test"}

@@ -18,7 +18,7 @@ from alps.instances import InstanceSet
 from alps.labelling import label
 from alps.masks.box import BoxMasks
 from alps.types import LabelledSet
-from tests.factories import create_dota
+from tests.box_formats import create_dota
 from tests.fakes import ColorSegmenter
 from tests.ground_truth import SAMRS, create_samrs_subset
 

@@ -6,7 +6,8 @@ import pytest
 from alps.errors import ConfigError, DatasetNotFound, ImageError, LabelError
 from alps.images.voc import Voc, parse
 from alps.types import ImageSet
-from tests.factories import create_image, create_voc
+from tests.box_formats import create_voc
+from tests.factories import create_image
 from tests.images.boxed import check_objects, read_all, splits
 
 

@@ -7,7 +7,6 @@ from operator import add
 
 import numpy as np
 import pytest
-from factories import draw_labels
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
@@ -26,6 +25,7 @@ from alps.metrics.masks import (
 )
 from alps.paint import paint
 from alps.types import Masks
+from tests.factories import draw_labels
 
 K, IGNORE, SIZE = 4, 255, (64, 96)
 
