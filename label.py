@@ -15,6 +15,7 @@ from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from alps.choices import refuse_null_choices
 from alps.errors import AlpsError, ConfigError, explain, one_line_errors, sigterm_raises
 from alps.secrets import refuse_secret_words, refuse_secrets
 
@@ -23,6 +24,8 @@ LOCAL_KEYS = ("store", "paths", "overwrite", "evaluate", "choose_k", "verify", "
 
 CONFIG_ERRORS = (HydraException, OmegaConfBaseException)
 INTERRUPTED = "finished shards are kept, the same command resumes"
+CONF = Path(__file__).resolve().with_name("conf")
+HINTS = {"features": "; recipe=binary|random|samrs|samtext labels without features"}
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="label")
@@ -53,7 +56,7 @@ def try_trial(cfg: DictConfig) -> None:
 def check(cfg: DictConfig) -> None:
     """Refuse what cannot be meant, before anything slow is imported."""
     refuse_secrets(OmegaConf.to_container(cfg, resolve=False))
-    files = sorted(Path(__file__).with_name("conf").glob("dataset/*.yaml"))
+    files = sorted(CONF.glob("dataset/*.yaml"))
     datasets = {file.stem: OmegaConf.load(file) for file in files}
     datasets = {name: dataset for name, dataset in datasets.items() if not is_store(dataset)}
     if OmegaConf.is_missing(cfg, "dataset"):
@@ -211,4 +214,5 @@ def compare_trials(
 if __name__ == "__main__":
     with one_line_errors(*CONFIG_ERRORS, interrupted=INTERRUPTED):
         refuse_secret_words(sys.argv[1:])  # -m writes them down before main is called
+        refuse_null_choices(sys.argv[1:], CONF, HINTS)
         main()

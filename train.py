@@ -18,6 +18,7 @@ from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from alps.choices import refuse_null_choices
 from alps.errors import CheckpointError, ConfigError, one_line_errors
 from alps.secrets import refuse_secret_words, refuse_secrets
 
@@ -335,4 +336,5 @@ def trusted(node: Any, package: str) -> Any:
 if __name__ == "__main__":
     with one_line_errors(*CONFIG_ERRORS, interrupted=INTERRUPTED):
         refuse_secret_words(sys.argv[1:])  # -m writes them down before main is called
+        refuse_null_choices(sys.argv[1:], CONF, {})
         main()

@@ -44,6 +44,12 @@ from tests.programs import ROOT, label
             ["+dataset=samrs", "verify=true", "overwrite=masks"],
             "verify=true keeps what is sound, overwrite=... does not: choose one",
         ),
+        (
+            ["+dataset=sample", "features=null"],
+            r"features=null: nothing cannot be chosen, expected features=joined\|.*\|timm; or "
+            r"leave the word out; recipe=binary\|random\|samrs\|samtext labels without features",
+        ),
+        (["-m", "+dataset=sample,null"], r"\+dataset=sample,null: .*expected dataset=atlas2023\|"),
         (["+dataset=samrs", "overwrite=all"], "overwrite=all: choose masks, features or assign"),
     ],
 )

@@ -369,6 +369,21 @@ def test_a_checkpoint_cannot_name_code_to_run(run, pair, tmp_path):
         assert pair.exists()
 
 
+@pytest.mark.parametrize("word", ["logger=null", "+dataset@datasets.a=null"])
+def test_a_group_that_is_null_is_one_line(word, tmp_path):
+    done = subprocess.run(
+        [sys.executable, ROOT / "train.py", "stage=pretrain", word],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: {word}: nothing cannot be chosen, expected ")
+    assert done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_help_shows_its_own_groups_and_commands():
     for program, groups in (("label", LABEL_GROUPS), ("train", TRAIN_GROUPS)):
         done = subprocess.run(
