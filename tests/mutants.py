@@ -1,4 +1,4 @@
-"""Hostile files: sound ones of every format that is read, damaged in many ways by a seed.
+"""Hostile files: sound ones of every format that is read, damaged by a seed (tests/mutations.py).
 
 A mutant is a folder that one of the image sets reads, with one file of it damaged. The same number
 gives the same bytes.
@@ -6,11 +6,10 @@ gives the same bytes.
 
 from __future__ import annotations
 
-import re
+import pickle
 import shutil
-import struct
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,29 +24,17 @@ from alps.images.fair1m import Fair1m
 from alps.images.folder import Folder
 from alps.images.hrsc2016 import Hrsc2016
 from alps.images.labels import read_labels
+from alps.images.samrs_boxes import SamrsBoxes
+from alps.images.samrs_labels import SamrsLabels
 from alps.images.table import Table
 from alps.images.video import VideoBoxes
 from alps.images.voc import Voc
+from alps.images.volumes import Volumes
 from alps.types import ImageSet
-from tests import box_formats, factories, videos
+from tests import box_formats, factories, ground_truth, videos
+from tests.mutations import BINARY, GZIP, NIFTI, PICKLE, TEXT, Damage
 
 Read = Callable[[Path], object]
-Random = np.random.Generator
-
-#: Written over numbers in text.
-NUMBERS = (
-    *(b"-1", b"0", b"1e400", b"-1e308", b"1e39", b"NaN", b"Infinity", b"-inf", b"99999999999999"),
-    *(b"4294967296", b"0x10", b"1_0", b"", b"true", b"null", b'"7"', b"[]", b"{}", b"9" * 5000),
-    *(b"\xd9\xa3", b"1.5", b"1,5"),
-)
-#: Written over names and words in text.
-WORDS = (
-    *(b"", b"../../x", b"/etc/passwd", b"a\\u0000b", b"\0", b"\n", b"\xff\xfe", b"%s%n", b"CON"),
-    *(b"&lt;", b"&nosuch;", b"<!--", b"]]>", b'"', b"\\", b"x" * 100_000, b"\xf0\x9f\x9b\xb0"),
-    *(b"null", b"[[[[", b"{}", b"<object>", b"</object>"),
-)
-#: Written over bytes that may be a length or a size.
-LENGTHS = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF, 100_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +44,18 @@ class Format:
     write: Callable[[Path], None]
     file: str  # a pattern; one file must match
     read: Read
-    text: bool
+    damage: Sequence[Damage]
 
 
 def read_all(images: ImageSet) -> None:
     """List and read everything, with the true masks where there are any."""
     for record in images.records():
         sample = images.read(record)
-        if isinstance(images, Coco):
+        if isinstance(images, Coco | SamrsBoxes):
             assert sample.boxes is not None
             images.read_instances(record, sample.boxes, sample.size)
+        if isinstance(images, SamrsLabels):
+            images.read_target(record)
 
 
 def _image(name: str, save: Callable[[Path, np.ndarray], object]) -> Format:
@@ -74,7 +63,7 @@ def _image(name: str, save: Callable[[Path, np.ndarray], object]) -> Format:
         root.mkdir(parents=True)
         save(root / name, factories.draw_scene((40, 56), seed=len(name))[0])
 
-    return Format(write, name, lambda root: read_all(Folder(str(root), "x")), text=False)
+    return Format(write, name, lambda root: read_all(Folder(str(root), "x")), BINARY)
 
 
 def _pil(name: str, mode: str = "RGB", **options: object) -> Format:
@@ -86,7 +75,32 @@ def _tiff(name: str, **options: object) -> Format:
 
 
 def _boxes(write: Callable[[Path], object], file: str, read: Read) -> Format:
-    return Format(write, file, read, text=True)
+    return Format(write, file, read, TEXT)
+
+
+def _pickle(protocol: int) -> Format:
+    """Of SAMRS; the authors' files are of protocol 4, older ones name things by GLOBAL."""
+
+    def write(root: Path) -> None:
+        ground_truth.create_samrs_subset(root, "fast", 1, (40, 56))
+        (path,) = root.glob("*/*/*/ins/*.pkl")
+        path.write_bytes(pickle.dumps(pickle.loads(path.read_bytes()), protocol))
+
+    return Format(
+        write,
+        "*/*/*/ins/*.pkl",
+        lambda root: read_all(SamrsBoxes(root=str(root), subset="fast")),
+        PICKLE,
+    )
+
+
+def _volume(name: str, damage: Sequence[Damage]) -> Format:
+    return Format(
+        lambda root: ground_truth.write_volume(root / name, ground_truth.draw_volume()[0]),
+        name,
+        lambda root: read_all(Volumes(root=str(root))),
+        damage,
+    )
 
 
 def _exif() -> Image.Exif:
@@ -95,7 +109,7 @@ def _exif() -> Image.Exif:
     return exif
 
 
-#: By name. SAMRS's pickles belong here, too, once there is a reader of them.
+#: By name.
 FORMATS: Mapping[str, Format] = {
     "PNG, 8 bits": _pil("a.png"),
     "PNG, palette": _pil("palette.png", "P"),
@@ -120,7 +134,7 @@ FORMATS: Mapping[str, Format] = {
         lambda root: factories.create_folder_pair(root, 1, (40, 56), splits=("train",)),
         "ann_dir/train/0.png",
         lambda root: read_labels(root / "ann_dir/train/0.png"),
-        text=False,
+        BINARY,
     ),
     "labelTxt of DOTA": _boxes(
         lambda root: box_formats.create_dota(root, ["train/P0000"], (40, 56)),
@@ -162,6 +176,17 @@ FORMATS: Mapping[str, Format] = {
         "a.json",
         lambda root: read_all(VideoBoxes(root=str(root), annotations="*.json")),
     ),
+    "pickle of SAMRS": _pickle(4),
+    "pickle of SAMRS, protocol 2": _pickle(2),
+    "pickle of SAMRS, protocol 0": _pickle(0),
+    "gray map of SAMRS": Format(
+        lambda root: ground_truth.create_samrs_subset(root, "sota", 1, (40, 56)),
+        "*/*/*/gray/*.png",
+        lambda root: read_all(SamrsLabels(root=str(root), subset="sota")),
+        BINARY,
+    ),
+    "NIfTI": _volume("a.nii", NIFTI),
+    "NIfTI, gzip": _volume("a.nii.gz", GZIP),
     "CSV": _boxes(
         lambda root: _create_table(root), "boxes.csv", lambda root: read_all(Table(root=str(root)))
     ),
@@ -206,137 +231,8 @@ class Mutants:
         shutil.rmtree(root, ignore_errors=True)
         shutil.copytree(sound, root)
         data = (root / file).read_bytes()
-        kinds = TEXT if chosen.text else BINARY
+        kinds = chosen.damage
         for _ in range(int(rng.choice([1, 1, 1, 2, 3]))):
             data = kinds[rng.integers(len(kinds))](data, rng)
         (root / file).write_bytes(data)
         return root
-
-
-def flip(data: bytes, rng: Random) -> bytes:
-    changed = bytearray(data)
-    for place in rng.integers(0, max(len(data), 1), int(rng.integers(1, 9))):
-        if len(changed):
-            changed[place] ^= 1 << int(rng.integers(8))
-    return bytes(changed)
-
-
-def cut(data: bytes, rng: Random) -> bytes:
-    return data[: int(rng.integers(0, len(data) + 1))]
-
-
-def insert(data: bytes, rng: Random) -> bytes:
-    place = int(rng.integers(0, len(data) + 1))
-    return data[:place] + rng.bytes(int(rng.integers(1, 64))) + data[place:]
-
-
-def remove(data: bytes, rng: Random) -> bytes:
-    place = int(rng.integers(0, len(data) + 1))
-    return data[:place] + data[place + int(rng.integers(1, 64)) :]
-
-
-def repeat(data: bytes, rng: Random) -> bytes:
-    a, b = sorted(int(x) for x in rng.integers(0, len(data) + 1, 2))
-    return data[:b] + data[a:b] * int(rng.integers(1, 20)) + data[b:]
-
-
-def blank(data: bytes, rng: Random) -> bytes:
-    a, b = sorted(int(x) for x in rng.integers(0, len(data) + 1, 2))
-    return data[:a] + bytes([int(rng.choice([0, 255]))]) * (b - a) + data[b:]
-
-
-def overwrite(data: bytes, rng: Random, limit: int | None = None) -> bytes:
-    """A number of 1, 2, 4 or 8 bytes somewhere becomes one of `LENGTHS`."""
-    form = str(rng.choice(["<B", "<H", ">H", "<I", ">I", "<Q"]))
-    size = struct.calcsize(form)
-    place = int(rng.integers(0, max(1, min(len(data), limit or len(data)) - size)))
-    value = int(rng.choice(LENGTHS)) & (256**size - 1)
-    return data[:place] + struct.pack(form, value) + data[place + size :]
-
-
-def header(data: bytes, rng: Random) -> bytes:
-    return overwrite(data, rng, 64)
-
-
-def chunk(data: bytes, rng: Random) -> bytes:
-    """Of a PNG: a chunk is damaged and its checksum set right, else it would be passed over."""
-    if not data.startswith(b"\x89PNG"):
-        return tag(data, rng)
-    starts, place = [], 8
-    while place + 12 <= len(data):
-        starts.append(place)
-        place += 12 + int.from_bytes(data[place : place + 4], "big")
-    if not starts:
-        return data
-    start = starts[int(rng.integers(len(starts)))]
-    length = int.from_bytes(data[start : start + 4], "big")
-    body = overwrite(data[start + 4 : start + 8 + length], rng)
-    return (
-        data[: start + 4] + body + struct.pack(">I", zlib.crc32(body)) + data[start + 12 + length :]
-    )
-
-
-def tag(data: bytes, rng: Random) -> bytes:
-    """Of a little-endian TIFF: the kind, count or value of a tag; of others: bytes at the front."""
-    if data[:2] != b"II" or len(data) < 16:
-        return overwrite(data, rng, 400)
-    big = data[2:4] == b"+\0"
-    place = int.from_bytes(data[8:16] if big else data[4:8], "little")
-    width, first = (20, 8) if big else (12, 2)
-    n = int.from_bytes(data[place : place + first], "little")
-    start = place + first + width * int(rng.integers(0, min(n, 40) or 1))
-    field, size = ((0, 2), (2, 2), (4, width // 2 - 2), (width // 2 + 2, width // 2 - 2))[
-        rng.integers(4)
-    ]
-    value = int(rng.choice(LENGTHS)) & (256**size - 1)
-    return data[: start + field] + value.to_bytes(size, "little") + data[start + field + size :]
-
-
-def number(data: bytes, rng: Random) -> bytes:
-    return _replace(rb"-?\d+(\.\d+)?", NUMBERS, data, rng)
-
-
-def word(data: bytes, rng: Random) -> bytes:
-    return _replace(rb"[A-Za-z_][\w.-]+", WORDS, data, rng)
-
-
-def swap(data: bytes, rng: Random) -> bytes:
-    """A word or number becomes another of the file."""
-    tokens = re.findall(rb"[\w.-]+", data)
-    return _replace(rb"[\w.-]+", tokens, data, rng) if tokens else data
-
-
-def nest(data: bytes, rng: Random) -> bytes:
-    """A thousand to a hundred thousand brackets or elements, closed or not."""
-    opening, closing = [(b"[", b"]"), (b'{"a":', b"}"), (b"<object>", b"</object>")][
-        rng.integers(3)
-    ]
-    n = int(10 ** rng.uniform(3, 5))
-    place = int(rng.integers(0, len(data) + 1))
-    inside = opening * n + (b"1" + closing * n if rng.random() < 0.5 else b"")
-    return data[:place] + inside + data[place:]
-
-
-def entities(data: bytes, rng: Random) -> bytes:
-    """Entities that grow without bounds, or name a file."""
-    lines = [b'<!ENTITY a0 "ha">']
-    lines += [b'<!ENTITY a%d "%s">' % (i, b"&a%d;" % (i - 1) * 10) for i in range(1, 12)]
-    lines += [b'<!ENTITY f SYSTEM "file:///etc/passwd">']
-    inside = b"<!DOCTYPE annotation [%s]>" % b"".join(lines)
-    name = rb"&a11;" if rng.random() < 0.5 else rb"&f;"
-    return inside + _replace(rb"[A-Za-z_][\w.-]+", (name,), data, rng)
-
-
-def _replace(
-    pattern: bytes, values: tuple[bytes, ...] | list[bytes], data: bytes, rng: Random
-) -> bytes:
-    found = list(re.finditer(pattern, data))
-    if not found:
-        return data
-    match = found[int(rng.integers(len(found)))]
-    return data[: match.start()] + values[int(rng.integers(len(values)))] + data[match.end() :]
-
-
-_SHARED = (flip, cut, insert, remove, repeat, blank)
-BINARY = (*_SHARED, overwrite, header, header, chunk, chunk)
-TEXT = (*_SHARED, number, number, number, word, word, swap, swap, nest, entities)

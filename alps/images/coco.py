@@ -165,12 +165,15 @@ class Coco:
         for name in names:
             value = entry[name]
             named = (
-                isinstance(value, str) and value.isprintable() and bool(PurePosixPath(value).name)
+                isinstance(value, str)
+                and value.isprintable()
+                and bool(PurePosixPath(value).name)
+                and len(value) <= 500
             )
             if not (named if "name" in name else is_id(value)):
                 raise LabelError(
                     f"{self._path}: {name} of {where} is {str(value)[:60]!r}, expected "
-                    + ("text" if "name" in name else "a whole number")
+                    + ("text of 500 letters at most" if "name" in name else "a whole number")
                 )
 
     @cached_property

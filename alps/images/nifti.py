@@ -135,7 +135,7 @@ class Volume:
         while len(shape) > 3 and shape[-1] == 1:
             shape = shape[:-1]
         self._stored = shape
-        if len(shape) != 3 or not all(shape):
+        if len(shape) != 3 or min(shape) < 1:
             raise ImageError(
                 f"{path} has the shape {image.shape}, expected one volume with three axes; "
                 "write each time or channel into a file of its own (fslsplit does)"
@@ -150,6 +150,8 @@ class Volume:
             raise ImageError(f"{path} has slices of {self.shape[:2]}, the limit is {MAX_PIXELS} px")
         self._zipped = path.name.lower().endswith(".gz")
         self._length: int = image.dataobj.offset + math.prod(shape) * self._dtype.itemsize  # bytes
+        if image.dataobj.offset < 0:
+            raise ImageError(f"{path} has voxels before its first byte; get it again")
         if not self._is_whole():
             raise ImageError(
                 f"cannot read {path}: it is cut short, its header promises {math.prod(shape)} "
@@ -199,6 +201,8 @@ class Volume:
             data = file.read(self._length)
             while file.read(1 << 20):  # to the end, where the checksum is compared
                 pass
+        if len(data) < self._length:
+            raise EOFError("it is cut short")
         stored: np.ndarray = np.ndarray(
             self._stored, self._dtype, buffer=data, offset=proxy.offset, order="F"
         )

@@ -54,7 +54,8 @@ def read_rows(path: Path, names: Sequence[str]) -> list[Row]:
     if missing := [name for name in needed if name not in found]:
         raise LabelError(
             f"{path} has no {' and no '.join(missing)}: its columns are "
-            f"{' '.join(found)[:500]}, expected {' '.join(needed)}, for rotated boxes "
+            f"{' '.join(' '.join(found).split())[:500]}, "
+            f"expected {' '.join(needed)}, for rotated boxes "
             f"{' '.join(CORNERS[4:])}, too; name the columns so"
         )
     known = [name for name in COLUMNS if name in found]

@@ -27,6 +27,10 @@ from alps.errors import ImageError
 
 #: Kinds and sizes of numbers that an array may hold.
 NUMBER = re.compile(r"[<>=|]?(b1|[iu][1248]|f[248])")
+#: Tuples in tuples, as many as a key of a dict may have; hashing goes down all of them in C.
+DEPTH = 50
+#: Values of a file, those that occur several times counted as often.
+VALUES = 10**6
 
 
 class _Refused(Exception):
@@ -68,7 +72,7 @@ class _Dtype:
         """Numbers out of their bytes."""
         if not isinstance(raw, (bytes, bytearray)):
             raise _Refused("it holds an array of objects, expected plain numbers")
-        return np.frombuffer(bytes(raw), np.dtype(self._code))
+        return np.frombuffer(raw, np.dtype(self._code))
 
 
 class _Array:
@@ -94,12 +98,6 @@ def _scalar(dtype: _Dtype, raw: object) -> Any:
     return dtype.values(raw)[0].item()
 
 
-def _encode(text: str, encoding: str) -> bytes:
-    if encoding != "latin1":
-        raise _Refused(f"it encodes text as {encoding!r}")
-    return text.encode("latin1")
-
-
 def _refuse_call(*_: object) -> None:
     raise _Refused("it would call numpy.ndarray")
 
@@ -107,7 +105,6 @@ def _refuse_call(*_: object) -> None:
 _NAMES: Mapping[tuple[str, str], Callable[..., Any]] = {
     ("numpy", "ndarray"): _refuse_call,  # an argument of _reconstruct, of which only that is used
     ("numpy", "dtype"): _Dtype,
-    ("_codecs", "encode"): _encode,
     ("builtins", "bytes"): lambda: b"",
     ("__builtin__", "bytes"): lambda: b"",  # Python 2's name, which the protocols 0 to 2 use
     **{
@@ -123,10 +120,24 @@ _NAMES: Mapping[tuple[str, str], Callable[..., Any]] = {
 
 
 class _Plain(pickle.Unpickler):
+    def __init__(self, data: bytes) -> None:
+        super().__init__(io.BytesIO(data))
+        self._left = len(data)
+
     def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("_codecs", "encode"):
+            return _Name(self._encode)
         if (module, name) not in _NAMES:
-            raise _Refused(f"it would call {module}.{name}")
+            raise _Refused(f"it would call {module[:80]}.{name[:80]}")
         return _Name(_NAMES[module, name])
+
+    def _encode(self, text: str, encoding: str) -> bytes:
+        if encoding != "latin1":
+            raise _Refused(f"it encodes text as {str(encoding)[:20]!r}")
+        self._left -= len(text)
+        if self._left < 0:  # a text that is encoded again and again fills the memory
+            raise _Refused("it encodes more text than it has")
+        return text.encode("latin1")
 
 
 def load_plain(path: Path) -> Any:
@@ -140,14 +151,16 @@ def load_plain(path: Path) -> Any:
     try:
         data = path.read_bytes()
         _check_memo(data)
-        return _finish(_Plain(io.BytesIO(data)).load(), {})
+        _check_tuples(data)
+        return _finish(_Plain(data).load(), {})[0]
     except _Refused as error:
         raise ImageError(
             f"{path} is refused: {error}; such a file could run any program, and what is expected "
             "here are lists, numbers and text; get it from its authors"
         ) from error
     except Exception as error:  # a damaged pickle raises anything
-        raise ImageError(f"cannot read {path}: {str(error) or type(error).__name__}") from error
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ImageError(f"cannot read {path}: {reason}") from error
 
 
 def _check_memo(data: bytes) -> None:
@@ -159,19 +172,66 @@ def _check_memo(data: bytes) -> None:
         raise _Refused(f"it numbers a value {highest} in {len(data)} bytes")
 
 
-def _finish(value: Any, done: dict[int, Any]) -> Any:
-    """Arrays in place of their descriptions; what occurs twice is done once."""
+def _check_tuples(data: bytes) -> None:
+    """A tuple that is a key is hashed, in C and as often as it occurs: a hundred bytes take years.
+
+    The stack is followed as the opcodes describe it; what stands for a value is its depth and how
+    many values it has. Lists may grow later, but are no keys.
+    """
+    one = (1, 1)
+    stack: list[tuple[int, int] | None] = []  # None: a mark
+    memo: dict[Any, tuple[int, int]] = {}
+    for op, argument, _ in pickletools.genops(data):
+        if op.name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
+            memo[len(memo) if argument is None else argument] = stack[-1] or one
+        elif op.name in ("GET", "BINGET", "LONG_BINGET"):
+            stack.append(memo.get(argument, one))  # one that is not there stops the reader
+        elif op.name == "DUP":
+            stack.append(stack[-1])
+        elif op.name == "MARK":
+            stack.append(None)
+        else:
+            n = len(op.stack_before)
+            if pickletools.markobject in op.stack_before:
+                mark = len(stack) - 1 - stack[::-1].index(None)
+                n = len(stack) - mark + op.stack_before.index(pickletools.markobject)
+            parts = [part for part in stack[len(stack) - n :] if part]
+            if len(stack) < n:
+                raise _Refused(f"{op.name} takes more values than there are")
+            del stack[len(stack) - n :]
+            if op.name.startswith("TUPLE"):
+                depth = 1 + max((part[0] for part in parts), default=0)
+                values = 1 + sum(part[1] for part in parts)
+                if depth > DEPTH or values > VALUES:
+                    raise _Refused("it holds tuples in tuples without end")
+                stack.append((depth, values))
+            else:
+                stack += [one] * len(op.stack_after)
+
+
+def _finish(value: Any, done: dict[int, tuple[Any, int]]) -> tuple[Any, int]:
+    """Arrays in place of their descriptions, and how many values there are.
+
+    What occurs twice is done once, and counted twice.
+    """
     if id(value) in done:
         return done[id(value)]
+    n = 1
     if isinstance(value, _Array):
         result: Any = value.values
     elif isinstance(value, (list, tuple)):
-        result = type(value)(_finish(item, done) for item in value)
+        parts = [_finish(item, done) for item in value]
+        result = type(value)(part for part, _ in parts)
+        n += sum(count for _, count in parts)
     elif isinstance(value, dict):
-        result = {_finish(key, done): _finish(item, done) for key, item in value.items()}
+        pairs = [(_finish(key, done), _finish(item, done)) for key, item in value.items()]
+        result = {key: item for (key, _), (item, _) in pairs}
+        n += sum(key + item for (_, key), (_, item) in pairs)
     elif value is None or isinstance(value, (str, int, float, bytes)):
         result = value
     else:
         raise _Refused(f"it holds a {type(value).__name__.lstrip('_').lower()}")
-    done[id(value)] = result
-    return result
+    if n > VALUES:
+        raise _Refused(f"it holds more than {VALUES} values")
+    done[id(value)] = result, n
+    return result, n

@@ -125,10 +125,10 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 def _annotation(i: int, row: dict[str, Any]) -> Annotation:
     box = row.get("bbox", row.get("rhbox", ()))
-    quad = row.get("rbox")
+    quad, category = row.get("rbox"), row.get("category")
     return Annotation(
         f"object {i}",
-        str(row.get("category")),
+        category if isinstance(category, str) else type(category).__name__,
         _numbers(box),
         quad=None if quad is None else _numbers(quad),
     )
@@ -138,7 +138,7 @@ def _numbers(values: Any) -> list[float]:
     """What a row says of a box, NaN where it is no number."""
     try:
         found = np.asarray(values, np.float64).ravel().tolist()
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         found = [float("nan")] * 4
     return list(found)
 

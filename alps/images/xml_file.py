@@ -19,8 +19,9 @@ def read_xml(path: Path, root: str) -> Element:
     except OSError as error:
         raise ImageError(f"cannot read {path}: {error.strerror}") from error
     except (expat.ExpatError, ValueError, LookupError) as error:  # the latter: unknown encodings
+        reason = " ".join(str(error).split())[:200]  # it may hold a piece of the file
         raise ImageError(
-            f"{path} is no whole XML file: {error}; it may be cut short, get it again"
+            f"{path} is no whole XML file: {reason}; it may be cut short, get it again"
         ) from error
     if element.tag.lower() != root.lower():
         raise ImageError(f"{path} is of another format: <{element.tag[:60]}>, expected <{root}>")

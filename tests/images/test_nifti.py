@@ -179,6 +179,16 @@ def test_four_dimensions_are_refused_but_for_a_last_one_of_one(tmp_path):
             count_slices(tmp_path / f"{name}.nii")
 
 
+def test_a_negative_side_is_refused(tmp_path):
+    path = tmp_path / "a.nii"
+    write_volume(path, draw_volume(SHAPE)[0])
+    data = bytearray(path.read_bytes())
+    data[42:44] = (-30).to_bytes(2, "little", signed=True)  # dim[1] of the header
+    path.write_bytes(data)
+    with pytest.raises(ImageError, match=r"has the shape \(-30, .*expected one volume"):
+        count_slices(path)
+
+
 def no_volume(path):
     path.write_bytes(b"this is no volume" * 40)
 

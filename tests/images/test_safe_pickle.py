@@ -137,7 +137,26 @@ def by_hand(*parts):
         # Sizes out of all proportion.
         (by_hand(b"K\x01r" + struct.pack("<I", 2**31 - 1)), "numbers a value 2147483647 in 10 "),
         (by_hand(b"T" + struct.pack("<i", 2**31 - 1) + b"a"), "cannot read"),
+        # A few bytes that would be hashed, or told, for years.
+        (
+            by_hand(b"})", b"2\x86" * 60, b"K\x01s"),
+            "refused: it holds tuples in tuples without end",
+        ),
+        (by_hand(b"})", b"\x85" * 10**6, b"K\x01s"), "it holds tuples in tuples without end"),
+        (by_hand(b")q\0", b"0h\0h\0\x86q\0" * 60, b"0}h\0Ns"), "tuples in tuples without end"),
+        (by_hand(b"]", b"q\0](h\0h\0e" * 60), "refused: it holds more than 1000000 values"),
+        (
+            by_hand(
+                b"c_codecs\nencode\nq\0X\x64\0\0\0" + b"a" * 100 + b"X\6\0\0\0latin1\x86q\1",
+                b"0(" + b"h\0h\1R" * 100,
+                b"l",
+            ),
+            "refused: it encodes more text than it has",
+        ),
         # Damage.
+        (by_hand(b"h\7"), "cannot read .*7"),
+        (by_hand(b"2"), "cannot read"),
+        (by_hand(b"K\x01a"), "refused: APPEND takes more values than there are"),
         (b"", "cannot read"),
         (b"PK\x03\x04 no pickle", "cannot read"),
         (pickle.dumps(PLAIN)[:40], "cannot read"),
@@ -173,8 +192,10 @@ def test_what_contains_itself_ends(tmp_path):
     wide = [0]
     for _ in range(200):
         wide = [wide, wide]
-    found = load(tmp_path, pickle.dumps(wide))  # 2^200 values, if each were made anew
-    assert found[0] is found[1]
+    with pytest.raises(
+        ImageError, match="it holds more than 1000000 values"
+    ):  # told, they are 2^200
+        load(tmp_path, pickle.dumps(wide))
 
 
 def test_a_file_that_is_not_there(tmp_path):
