@@ -1,0 +1,165 @@
+"""label.py in a process that is disturbed: forked from one that has imported all, which takes long.
+
+Only the workers of engine.processes=2 are new processes of Python, as ever.
+"""
+
+from __future__ import annotations
+
+import os
+import runpy
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from benchmarks.process import ROOT
+
+IMAGES = 32  # one a shard
+SECONDS = 240.0  # a run that takes longer hangs
+SETTINGS = (
+    *("+dataset=folder", "dataset._target_=benchmarks.slow.SlowImages"),
+    *("dataset.name=drawn", "dataset.root=drawn", "~dataset.split"),
+    *(f"+dataset.n={IMAGES}", "+dataset.pause=0.04"),
+    *("sam._target_=benchmarks.slow.load_fake", "masks.points_per_side=4", "masks.ground=0"),
+    *("features=shape", "assign.k=8", "engine.threads=1"),
+)
+Marks = dict[str, tuple[int, int]]
+
+
+def preload() -> None:
+    """Import what label.py does, without starting a thread: a fork would lose it."""
+    for library in ("OMP", "OPENBLAS", "MKL"):
+        os.environ[f"{library}_NUM_THREADS"] = "1"
+    os.environ["PYTHONPATH"] = str(ROOT)  # of the workers
+    from tqdm import tqdm
+
+    import label  # noqa: F401 - imported for its imports
+
+    tqdm.monitor_interval = 0
+
+
+class Program:
+    """One run of label.py; what it prints goes to a file.
+
+    Args:
+        store: folder that it writes.
+        words: settings besides `SETTINGS`.
+        first: called in the new process before all else.
+    """
+
+    started: list[Program] = []  # noqa: RUF012 - of all, to be ended with the script
+
+    def __init__(self, store: Path, *words: str, first: Callable[[], object] = int) -> None:
+        self.store, self._first = store, first
+        self._log = store.parent / f"{len(self.started)}.log"
+        self._words = ("label.py", f"store={store}", *SETTINGS, *words)
+        self.status: int | None = None
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self.pid = os.fork()
+        if not self.pid:
+            self._become()
+        self.started.append(self)
+
+    def _become(self) -> None:
+        """Be label.py; never returns."""
+        status = 1
+        try:
+            with self._log.open("wb") as file:
+                os.dup2(file.fileno(), 1)
+                os.dup2(file.fileno(), 2)
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may ignore it
+            self._first()
+            from tqdm import tqdm
+
+            tqdm.set_lock(threading.RLock())  # that of the parent is shared with all its children
+            sys.argv = list(self._words)
+            runpy.run_path(str(ROOT / "label.py"), run_name="__main__")
+            status = 0
+        except SystemExit as end:
+            status = int(end.code or 0)
+        except BaseException:  # it is what is looked for
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)
+
+    def ended(self) -> bool:
+        """Whether it is over; `status` is -9 after a SIGKILL, as in `subprocess`."""
+        if self.status is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self.status = os.waitstatus_to_exitcode(status)
+        return self.status is not None
+
+    def wait(self) -> int:
+        """Its status; killed when it hangs."""
+        if not until(self.ended):
+            self.kill()
+            return 124
+        assert self.status is not None
+        return self.status
+
+    def kill(self, number: int = signal.SIGKILL) -> bool:
+        """Send a signal; False where it is over already."""
+        if self.ended():
+            return False
+        os.kill(self.pid, number)
+        return True
+
+    def output(self) -> str:
+        """What it has printed."""
+        return self._log.read_text(errors="replace")
+
+    def workers(self) -> list[int]:
+        """Its live worker processes."""
+        found = []
+        for path in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):  # it has ended
+                state, parent = (path / "stat").read_text().rpartition(")")[2].split()[:2]
+                own = int(parent) == self.pid and state != "Z"
+                if own and b"spawn_main" in (path / "cmdline").read_bytes():
+                    found.append(int(path.name))
+        return sorted(found)
+
+    def at_work(self) -> bool:
+        """Wait until it has committed a shard; False where it ends before."""
+        before = marks(self.store)
+        until(lambda: self.ended() or marks(self.store).keys() - before.keys())
+        return not self.ended()
+
+
+def until(condition: Callable[[], object]) -> bool:
+    """Wait for something; False where it does not come to pass."""
+    end = time.monotonic() + SECONDS
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def marks(store: Path) -> Marks:
+    """The files that commit shards, and when they were written."""
+    found = {}
+    for folder in ("masks", "labels"):
+        for path in (store / folder).glob("*.parquet"):
+            with suppress(FileNotFoundError):
+                found[str(path)] = (path.stat().st_ino, path.stat().st_mtime_ns)
+    return found
+
+
+def contents(store: Path) -> dict[str, bytes]:
+    """Name → bytes of all files."""
+    return dict(_contents(store))
+
+
+def _contents(store: Path) -> Iterator[tuple[str, bytes]]:
+    for path in store.rglob("*"):
+        if path.is_file():
+            yield path.relative_to(store).as_posix(), path.read_bytes()
