@@ -73,6 +73,7 @@ class Program:
                 os.dup2(file.fileno(), 1)
                 os.dup2(file.fileno(), 2)
             signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may ignore it
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
             self._first()
             from tqdm import tqdm
 

@@ -252,9 +252,9 @@ def lose_permission(trials: Trials, n: int) -> Iterator[None]:
         yield
 
 
-def damage(trials: Trials, _: int, *, how: str) -> Iterator[None]:
+def damage(trials: Trials, n: int, *, how: str) -> Iterator[None]:
     """A file of a finished store is cut short, or a bit of it is flipped; then verify=true."""
-    for kind in KINDS:
+    for kind in KINDS[:n]:
         store = trials.new()
         for name, content in trials.expected.items():
             (store / name).parent.mkdir(parents=True, exist_ok=True)
@@ -305,6 +305,7 @@ def table(tallies: dict[str, Tally]) -> Iterator[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", nargs="+", choices=FAULTS, default=[*FAULTS])
+    parser.add_argument("--tries", type=int, help="of each fault, at most")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     preload()
@@ -312,8 +313,13 @@ def main() -> None:
 
     start = time.perf_counter()
     tallies: dict[str, Tally] = {}
-    total = sum(FAULTS[name][1] for name in arguments.only)
-    with tempfile.TemporaryDirectory() as temporary, tqdm(total=total, desc="faults") as bar:
+    most = arguments.tries or sys.maxsize
+    counts = {name: min(FAULTS[name][1], most) for name in arguments.only}
+    stopped = False
+    with (
+        tempfile.TemporaryDirectory() as temporary,
+        tqdm(total=sum(counts.values()), desc="faults") as bar,
+    ):
         folder = Path(temporary)
         folder.chmod(0o755)
         (folder / "undisturbed").mkdir()
@@ -323,14 +329,16 @@ def main() -> None:
             sys.exit(program.output())
         expected = contents(store)
         try:
-            for name in arguments.only:
+            for name, n in counts.items():
                 (folder / name).mkdir()
                 trials = Trials(folder / name, expected, f"{arguments.seed} {name}")
                 tallies[name] = trials.tally
                 before = 0
-                for _ in FAULTS[name][2](trials, FAULTS[name][1]):
+                for _ in FAULTS[name][2](trials, n):
                     bar.update(trials.tally.tried - before)
                     before = trials.tally.tried
+        except KeyboardInterrupt:  # what was tried so far is still worth knowing
+            stopped = True
         finally:
             for program in Program.started:
                 program.kill()
@@ -340,7 +348,7 @@ def main() -> None:
     print("\n".join(lost))
     tried = sum(tally.tried for tally in tallies.values())
     print(f"tried {tried}, lost {len(lost)}, in {time.perf_counter() - start:.0f} s")
-    sys.exit(bool(lost))
+    sys.exit(130 if stopped else bool(lost))
 
 
 if __name__ == "__main__":
