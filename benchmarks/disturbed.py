@@ -43,7 +43,7 @@ def preload() -> None:
 
 
 class Program:
-    """One run of label.py; what it prints goes to a file.
+    """One run of label.py; what it prints goes to a file (the disk of the store may be full).
 
     Args:
         store: folder that it writes.
@@ -55,7 +55,7 @@ class Program:
 
     def __init__(self, store: Path, *words: str, first: Callable[[], object] = int) -> None:
         self.store, self._first = store, first
-        self._log = store.parent / f"{len(self.started)}.log"
+        self._log = store.parents[1] / f"{len(self.started)}.log"
         self._words = ("label.py", f"store={store}", *SETTINGS, *words)
         self.status: int | None = None
         sys.stdout.flush()

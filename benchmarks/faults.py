@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -119,8 +120,9 @@ def kill_workers(trials: Trials, n: int) -> Iterator[None]:
         trials.moment(program)
         for _ in range(2):
             if (workers := program.workers()) and not program.ended():
-                os.kill(trials.rng.choice(workers), signal.SIGKILL)
-                trials.tally.tried += 1
+                with suppress(ProcessLookupError):  # the run ends in this moment
+                    os.kill(trials.rng.choice(workers), signal.SIGKILL)
+                    trials.tally.tried += 1
                 yield
                 time.sleep(trials.rng.uniform(0, MOMENT))
         if program.wait() == 1:
@@ -147,7 +149,8 @@ def kill_driver(trials: Trials, n: int) -> Iterator[None]:
                 trials.lose(f"workers that live on: {workers}")
             trials.tally.tried += 1
             yield
-        if program.status == 0:
+        else:
+            trials.ends(program, 0)
             trials.compare(store)
             store = trials.new()
     trials.finish(store)
