@@ -74,12 +74,14 @@ class Claims:
         who = {"host": HOST, "pid": os.getpid(), "started": started(os.getpid())}
         mine = json.dumps({**who, "time": time.time(), "token": secrets.token_hex(8)}).encode()
         path = self.folder / name
+        self._held[name] = mine  # before it is there: an interrupt may come at any time
         try:
             if not _create(path, mine) and not (self._remove_expired(path) and _create(path, mine)):
+                del self._held[name]
                 return False
         except OSError as error:
+            del self._held[name]
             raise StoreError(cannot_write(path, error)) from error
-        self._held[name] = mine
         self._waiting.pop(name, None)
         if self._renewal is None:
             self._renewal = threading.Thread(target=self._renew, name="claims", daemon=True)
@@ -89,10 +91,11 @@ class Claims:
     def release(self, *names: str) -> None:
         """Give up claims; one that expired and is another's by now stays."""
         for name in names:
-            mine, path = self._held.pop(name), self.folder / name
+            path = self.folder / name
             with suppress(OSError):
-                if path.read_bytes() == mine:
+                if path.read_bytes() == self._held[name]:
                     path.unlink()
+            del self._held[name]
 
     @contextmanager
     def alone(self, name: str) -> Iterator[None]:

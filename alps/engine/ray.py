@@ -19,7 +19,7 @@ from typing import Any
 from alps.engine.crew import Crew
 from alps.engine.place import Place, find_place
 from alps.engine.worker import Event, Worker
-from alps.errors import AlpsError, ConfigError, MissingPackage
+from alps.errors import AlpsError, ConfigError, MissingPackage, WorkersLost
 from alps.sharing import Run
 
 
@@ -100,7 +100,13 @@ class Actors:
 
     def listen(self) -> list[tuple[int, Event]]:
         """One event of an actor that has any."""
-        ready, _ = self._ray.wait(list(self._streams.values()), num_returns=1)
+        try:
+            ready, _ = self._ray.wait(list(self._streams.values()), num_returns=1)
+        except SystemExit as error:  # what Ray raises when the cluster ends under a run
+            raise WorkersLost(
+                "the Ray cluster does not answer any more (its own logs say why); what is finished "
+                "is kept and the same command resumes"
+            ) from error
         heard: list[tuple[int, Event]] = []
         for worker, stream in list(self._streams.items()):
             if stream in ready:
