@@ -1,9 +1,9 @@
-# make demo | test | test-mmseg | check | format | bench: each sets up .venv when it is missing.
+# make demo | test | test-ray | test-mmseg | check | format | bench: each sets up .venv when it is missing.
 PYTHON ?= python3
 BIN := .venv/bin
 SETUP := .venv/.set-up
 
-.PHONY: demo test test-mmseg check format bench clean
+.PHONY: demo test test-ray test-mmseg check format bench clean
 .DEFAULT_GOAL := test
 
 # pip's own version is left alone: every pip since 2022 reads this project.
@@ -24,6 +24,9 @@ demo: $(SETUP)
 
 test: $(SETUP)
 	$(BIN)/python -m pytest -n auto
+
+test-ray: $(SETUP)
+	$(BIN)/python -m pytest tests/ray_engine
 
 # onedl-mmcv brings opencv-python into the folder cv2 of the headless one, which is put back whole.
 .venv/.set-up-mmseg: $(SETUP)

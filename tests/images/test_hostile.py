@@ -18,7 +18,7 @@ from PIL import Image
 
 from alps.boxes import Annotation, check_boxes
 from alps.deadline import deadline
-from alps.errors import AlpsError, ImageError
+from alps.errors import AlpsError, ImageError, LabelError
 from alps.images.coco import Coco
 from alps.images.dota import Dota
 from alps.images.folder import Folder
@@ -286,9 +286,14 @@ def test_a_hostile_coco_file_is_refused(coco, change, message):
 
 
 def test_a_name_too_long_for_any_disk_fails_alone(coco):
-    (record,) = (images := coco(put("images", "file_name", "x" * 5000))).records()
+    (record,) = (images := coco(put("images", "file_name", "x" * 400))).records()
     with pytest.raises(ImageError, match="File name too long"):
         images.read(record)
+
+
+def test_a_name_as_long_as_a_file_is_refused(coco):
+    with pytest.raises(LabelError, match=r"file_name of images\[0\] is 'x+', expected text of 500"):
+        coco(put("images", "file_name", "x" * 5000)).records()
 
 
 @pytest.mark.parametrize(
