@@ -193,8 +193,7 @@ def label(
             clusters = store.clusters()
             if clusters is None:
                 with timings.measure("clusters", counts.ok):
-                    areas = [store.areas(i) for i in range(len(store.plan))]
-                    clusters = assign.fit(store.all_features(), areas, in_order(run))
+                    clusters = assign.fit(store.all_features(), store.all_areas(), in_order(run))
                     if clusters is not None:
                         store.write_clusters(clusters)
         store.write_categories(assign.categories())
@@ -263,7 +262,7 @@ def _do_together(
         for shard, value in share(work, todo, stage=stages[0], is_done=is_done):
             if isinstance(value, Timings):
                 timings.add(value)
-                done = len(store.plan[shard])
+                done = int(store.plan.sizes[shard])
             else:
                 done = value
             bar.update(max(done - shown[shard], 0))
@@ -353,7 +352,7 @@ def assign_shard(
 ) -> Timings:
     """Classes and index maps of one shard; returns what it took."""
     timings = Timings()
-    with timings.measure("labels", len(store.plan[shard])):
+    with timings.measure("labels", int(store.plan.sizes[shard])):
         features, masks = store.features(shard), store.masks(shard)
         ignore_index = store.info.ignore_index
         colors = [category.color for category in store.categories()]
@@ -405,8 +404,8 @@ def _status(sample: Sample, masks: Masks) -> ImageStatus:
 
 
 def _progress(what: str, store: LabelStore, shards: Sequence[int]) -> Any:
-    images = sum(len(store.plan[i]) for i in shards)
-    done = sum(len(shard) for shard in store.plan) - images
+    images = int(store.plan.sizes[[*shards]].sum())
+    done = int(store.plan.sizes.sum()) - images
     return tqdm(
         total=images + done,
         initial=done,

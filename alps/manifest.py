@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from alps.claims import FOLDER
@@ -12,28 +14,36 @@ from alps.store import LabelStore
 
 def write_manifest(store: LabelStore) -> None:
     """Write manifest.json; it comes last, so its presence says that the store is complete."""
-    files = {
-        path.relative_to(store.root).as_posix(): path
-        for path in sorted(store.root.rglob("*"))
-        if path.is_file()
-        and path.name != "manifest.json"
-        and not {".tmp", FOLDER}.intersection(path.parts)
-    }
     counts = {"images": 0, "ok": 0, "empty": 0, "failed": 0, "masks": 0}
     for shard in range(len(store.plan)):
         for image in store.images(shard):
             counts["images"] += 1
             counts[image.status] += 1
             counts["masks"] += image.n_masks
-    manifest = {
-        "counts": counts,
-        "files": {
-            name: {"bytes": path.stat().st_size, "sha256": sha256(path)}
-            for name, path in files.items()
-        },
-    }
     with store.writing("manifest.json") as file:
-        file.write(json.dumps(manifest, indent=1).encode())
+        # As json.dump(..., indent=1) would, but a file at a time: there is one for each image.
+        file.write(json.dumps({"counts": counts}, indent=1)[:-2].encode() + b',\n "files": {')
+        separator = b""
+        for name in _files(store.root):
+            path = store.root / name
+            entry = {name: {"bytes": path.stat().st_size, "sha256": sha256(path)}}
+            lines = json.dumps(entry, indent=1).splitlines()[1:-1]
+            file.write(separator + "".join(f"\n {line}" for line in lines).encode())
+            separator = b","
+        file.write(b"\n }\n}")
+
+
+def _files(root: Path, folder: str = "") -> Iterator[str]:
+    """What the store holds, sorted part by part; only the names of one folder are in memory."""
+    with os.scandir(root / folder) as entries:
+        found = sorted((entry.name, entry.is_dir()) for entry in entries)
+    for name, is_folder in found:
+        if name in (".tmp", FOLDER) or (not folder and name == "manifest.json"):
+            continue
+        if is_folder:
+            yield from _files(root, f"{folder}{name}/")
+        else:
+            yield f"{folder}{name}"
 
 
 def sha256(path: Path) -> str:

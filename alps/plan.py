@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, NotRequired, TypedDict, Unpack
@@ -18,6 +18,9 @@ from alps.errors import ConfigError, StoreError, StoreMismatch
 from alps.store import OUTPUTS, STAGES, LabelStore, Stage, StoreInfo, atomic
 from alps.tables import PLAN
 from alps.types import Identity, ImageRecord
+
+#: Images in a row group of the plan: what of it is in memory at once.
+GROUP = 1 << 14
 
 
 class Settings(TypedDict):
@@ -41,10 +44,14 @@ class Draft:
     records: Sequence[ImageRecord]  # sorted by split and id
     shard_size: int
 
-    def table(self) -> pa.Table:
-        """plan.parquet."""
-        rows = [{"shard": i // self.shard_size, **asdict(r)} for i, r in enumerate(self.records)]
-        return pa.Table.from_pylist(rows, PLAN)
+    def tables(self) -> Iterator[pa.Table]:
+        """plan.parquet, piece by piece."""
+        for start in range(0, len(self.records), GROUP):
+            rows = [
+                {"shard": i // self.shard_size, **asdict(record)}
+                for i, record in enumerate(self.records[start : start + GROUP], start)
+            ]
+            yield pa.Table.from_pylist(rows, PLAN)
 
     def write_info(self, root: Path) -> None:
         """Write store.json."""
@@ -53,8 +60,12 @@ class Draft:
 
     def write_plan(self, root: Path) -> None:
         """Write plan.parquet."""
-        with atomic(root, "plan.parquet") as file:
-            pq.write_table(self.table(), file, compression="zstd")
+        with (
+            atomic(root, "plan.parquet") as file,
+            pq.ParquetWriter(file, PLAN, compression="zstd") as writer,
+        ):
+            for table in self.tables():
+                writer.write_table(table)
 
 
 def draft(
@@ -89,7 +100,7 @@ def draft(
     records = sorted(records, key=lambda r: (r.split, r.image_id))
     _refuse_duplicates(records)
     stages: dict[Stage, dict[str, Any]] = {}
-    parent = _digest([_identify(record) for record in records])
+    parent = _digest_all(map(_identify, records))
     images = {**images, "n": len(records), "fingerprint": parent}
     for stage in STAGES:
         if stage in identities:
@@ -247,6 +258,16 @@ def _compare_settings(old: StoreInfo, new: StoreInfo, stage: Stage) -> str:
 
 def _digest(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _digest_all(values: Iterable[object]) -> str:
+    """`_digest` of a list that is never in memory as a whole."""
+    digest, separator = hashlib.sha256(b"["), b""
+    for value in values:
+        digest.update(separator + json.dumps(value, sort_keys=True).encode())
+        separator = b", "
+    digest.update(b"]")
+    return digest.hexdigest()[:16]
 
 
 def _delete(path: Path) -> None:

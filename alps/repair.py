@@ -93,7 +93,7 @@ def mend_plan(root: Path, new: Draft, listed: Mapping[str, Fault]) -> Fault | No
     """
     fault = listed.get("plan.parquet")
     if not fault:
-        expected = new.table()
+        expected = pa.concat_tables(new.tables())
         try:
             found = pq.read_table(root / "plan.parquet")
             shards = found["shard"].to_numpy()

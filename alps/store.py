@@ -28,7 +28,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
-from functools import lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -39,6 +39,7 @@ from jaxtyping import Float, Float16, Float32, Int, Int64
 
 from alps.errors import StoreError, cannot_write
 from alps.processes import HOST, lives
+from alps.shards import Opened, Plan, read_table
 from alps.tables import IMAGES, LABELS, MASKS, masks_to_table, table_to_masks
 from alps.types import Category, Clusters, ImageRecord, Masks
 
@@ -116,25 +117,16 @@ class LabelStore:
                 f"{SCHEMA_VERSION}; use the ALPS that wrote it ({raw['versions'].get('alps')})"
             )
         self.info = StoreInfo(**raw)
-        self._plan: list[list[ImageRecord]] | None = None
 
     def __reduce__(self) -> tuple[type[LabelStore], tuple[Path]]:
         return LabelStore, (self.root,)  # another process reads the plan, which may be long
 
     # --- the plan -------------------------------------------------------------------------------
 
-    @property
-    def plan(self) -> list[list[ImageRecord]]:
+    @cached_property
+    def plan(self) -> Plan:
         """The images of every shard."""
-        if self._plan is None:
-            shards: list[list[ImageRecord]] = []
-            for row in self._read_table("plan.parquet").to_pylist():
-                shard = row.pop("shard")
-                if shard == len(shards):
-                    shards.append([])
-                shards[shard].append(ImageRecord(**row))
-            self._plan = shards
-        return self._plan
+        return Plan(self.root / "plan.parquet")
 
     def missing(self, stage: Stage) -> list[int]:
         """Shards that ``stage`` has still to do."""
@@ -286,7 +278,11 @@ class LabelStore:
 
         A memory map holds a file open, and a process may have 1024 of them; a store more shards.
         """
-        return _Opened(self)
+        return Opened(self.features, len(self.plan), OPEN)
+
+    def all_areas(self) -> Sequence[Int64[np.ndarray, " _"]]:
+        """Those of each shard, read when they are asked for."""
+        return Opened(self.areas, len(self.plan), 1)
 
     def labels(self, shard: int) -> tuple[Int[np.ndarray, " N"], Float32[np.ndarray, " N"]]:
         """(category_id, distance), rows in the order of the shard's masks."""
@@ -317,13 +313,7 @@ class LabelStore:
             pq.write_table(table, file, compression="zstd")
 
     def _read_table(self, name: str, columns: list[str] | None = None) -> pa.Table:
-        try:
-            return pq.read_table(self.root / name, columns=columns)
-        except (OSError, pa.ArrowException) as error:
-            raise StoreError(
-                f"cannot read {self.root / name}: {error}; delete the file and run the same "
-                "label.py command again to make it anew"
-            ) from error
+        return read_table(self.root / name, columns)
 
 
 class StoredImages:
@@ -384,22 +374,3 @@ def _is_left(path: Path) -> bool:
     except ValueError:  # an older ALPS named it
         return True
     return time.time() - path.stat().st_mtime > STALE
-
-
-class _Opened(Sequence[Float16[np.ndarray, "_ C"]]):
-    """The features of a store, shard by shard; another process opens its own."""
-
-    def __init__(self, store: LabelStore) -> None:
-        self._store = store
-        self._read, self._n = lru_cache(OPEN)(store.features), len(store.plan)
-
-    def __reduce__(self) -> tuple[type[_Opened], tuple[LabelStore]]:
-        return _Opened, (self._store,)
-
-    def __len__(self) -> int:
-        return self._n
-
-    def __getitem__(self, index: Any) -> Any:
-        if not 0 <= index < self._n:  # what ends a loop over a sequence
-            raise IndexError(index)
-        return self._read(index)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -65,16 +66,23 @@ class Counts:
 
 def count(store: LabelStore) -> Counts:
     """Add up images/."""
-    rows = [image for shard in range(len(store.plan)) for image in store.images(shard)]
-    statuses = [image.status for image in rows]
+    statuses: Counter[str] = Counter()
+    total = dict.fromkeys(("n_masks", "pixels", "covered", "dropped"), 0)
+    for shard in range(len(store.plan)):
+        for image in store.images(shard):
+            statuses[image.status] += 1
+            total["n_masks"] += image.n_masks
+            total["pixels"] += image.height * image.width
+            total["covered"] += image.covered
+            total["dropped"] += image.dropped
     return Counts(
-        ok=statuses.count("ok"),
-        empty=statuses.count("empty"),
-        failed=statuses.count("failed"),
-        masks=sum(image.n_masks for image in rows),
-        pixels=sum(image.height * image.width for image in rows),
-        covered=sum(image.covered for image in rows),
-        dropped=sum(image.dropped for image in rows),
+        ok=statuses["ok"],
+        empty=statuses["empty"],
+        failed=statuses["failed"],
+        masks=total["n_masks"],
+        pixels=total["pixels"],
+        covered=total["covered"],
+        dropped=total["dropped"],
     )
 
 

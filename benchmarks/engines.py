@@ -7,7 +7,7 @@ their networks loaded, before the clock starts; all engines do the same shards i
 and others in the next, since a segmenter remembers the last images.
 
 1. drawn images with a fake SAM, and shards of nothing: this process, another, a Ray actor
-2. masks and features of patches of Potsdam, MobileSAM's, a patch a shard: one process against two
+2. masks (16 x 16 points) and features of patches of Potsdam, one a shard: one process against two
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+from tqdm import tqdm
 
 from alps.engine.crew import Crew
 from alps.engine.local import LocalEngine, Processes
@@ -82,7 +84,7 @@ def wall(
     with ExitStack() as stack:
         runs = {name: stack.enter_context(engine) for name, engine in engines.items()}
         names = list(runs)
-        for number in range(rounds + 1):
+        for number in tqdm(range(rounds + 1), desc=" / ".join(names), unit="round"):
             first = number % len(names)
             for name in names[first:] + names[:first]:
                 start = time.perf_counter()
@@ -115,7 +117,7 @@ def throughput(patches: Path, n: int, rounds: int, folder: Path) -> dict[str, li
     chosen.mkdir()
     for path in sorted(patches.glob("*.png"))[: n * (rounds + 1)]:
         shutil.copy(path, chosen)
-    parts = real_parts(chosen, [])
+    parts = real_parts(chosen, ["masks.points_per_side=16"])
     images = Folder(str(chosen), "patches")
     store = begin(images, folder / "real")
     work = partial(

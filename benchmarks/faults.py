@@ -5,7 +5,8 @@ python -m benchmarks.faults [--only worker driver …] [--seed 0]
 label.py labels drawn images with a fake SAM, is disturbed at moments drawn from the seed, and is
 started again until it ends. A trial is lost where a byte of the store differs from an undisturbed
 run's, a run ends otherwise than it should, a finished shard is made again, or a traceback is shown.
-Exits with 1 where one was lost. Linux; as root it fills a file system of its own, else it limits the size of files.
+Exits with 1 where one was lost. Linux; as root it fills a file system of its own, else it limits
+the size of files.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
+import hashlib
 import json
 import os
 import resource
 import subprocess
 import time
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -124,7 +125,14 @@ def test_the_plan_is_sorted_and_fixed(tmp_path):
     store = open_store(tmp_path, records=records, shard_size=None)
     assert [[r.image_id for r in shard] for shard in store.plan] == [["0"], ["1"], ["2"]]
     again = open_store(tmp_path, records=records[::-1], shard_size=3)
-    assert again.plan == store.plan
+    assert list(again.plan) == list(store.plan)
+
+
+def test_the_fingerprint_of_the_images_is_that_of_their_list(tmp_path):
+    store = open_store(tmp_path)
+    rows = [[r.split, r.image_id, r.file_name, r.bytes] for shard in store.plan for r in shard]
+    digest = hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+    assert store.info.images["fingerprint"] == digest[:16]
 
 
 def test_shards_grow_with_the_image_set(tmp_path):
@@ -263,8 +271,6 @@ def test_tables_carry_the_fingerprint(tmp_path):
 
 
 def test_manifest_counts_and_hashes_every_file(tmp_path):
-    import hashlib
-
     store = open_store(tmp_path)
     for shard in range(3):
         fill(store, shard)
@@ -272,7 +278,10 @@ def test_manifest_counts_and_hashes_every_file(tmp_path):
     assert not store.complete
     write_manifest(store)
     assert store.complete
-    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    text = (tmp_path / "manifest.json").read_text()
+    manifest = json.loads(text)
+    assert text == json.dumps(manifest, indent=1)
+    assert [*manifest["files"]] == [str(p) for p in sorted(map(PurePosixPath, manifest["files"]))]
     assert manifest["counts"] == {"images": 6, "ok": 6, "empty": 0, "failed": 0, "masks": 9}
     on_disk = {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file()}
     assert set(manifest["files"]) == on_disk - {"manifest.json"}

@@ -209,7 +209,7 @@ class Cluster:
             return None
         if areas is None:
             raise ValueError(f"weight={self.weight} needs the areas of the masks")
-        area = np.concatenate(areas).astype(np.float32)
+        area = np.concatenate([block.astype(np.float32) for block in areas])
         return np.sqrt(area) if self.weight == "sqrt_area" else area
 
     def _radius(

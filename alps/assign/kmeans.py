@@ -204,15 +204,16 @@ class Passes:
     """
 
     def __init__(self, rows: Rows, batch_size: int, mapper: Mapper = map) -> None:
-        self._parts = rows.parts(batch_size)
-        self._look = partial(_look, rows, batch_size)  # one object: workers keep it
+        self._parts = [(part, rows.weights(slice(*part))) for part in rows.parts(batch_size)]
+        # One object: workers keep it. They are sent the weights of a part with it.
+        self._look = partial(_look, rows.unweighted(), batch_size)
         self._mapper = mapper
 
     def __call__(self, centroids: Float32[np.ndarray, "K D"]) -> Pass:
         """One pass."""
         k = len(centroids)
         seen = Pass(np.zeros(centroids.shape), np.zeros(k), 0.0, np.zeros(k, np.int64))
-        items = [(centroids, part) for part in self._parts]
+        items = [(centroids, *part) for part in self._parts]
         for part in over_parts(self._mapper, self._look, items):
             seen = Pass(*(a + b for a, b in zip(seen, part, strict=True)))
         return seen
@@ -224,14 +225,16 @@ def lloyd_sums(rows: Rows, centroids: Float32[np.ndarray, "K D"], batch_size: in
 
 
 def _look(
-    rows: Rows, batch_size: int, item: tuple[Float32[np.ndarray, "K D"], tuple[int, int]]
+    rows: Rows,
+    batch_size: int,
+    item: tuple[Float32[np.ndarray, "K D"], tuple[int, int], Float32[np.ndarray, " n"]],
 ) -> Pass:
     """One part."""
-    centroids, part = item
+    centroids, part, weights_of_part = item
     k = len(centroids)
     sums, mass, inertia, counts = np.zeros(centroids.shape), np.zeros(k), 0.0, np.zeros(k, np.int64)
     for index in rows.chunks(batch_size, *part):
-        chunk, weights = rows.take(index), rows.weights(index)
+        chunk, weights = rows.take(index), weights_of_part[index - part[0]]
         category_id, distance = nearest(chunk, centroids)
         added, new = sum_rows(chunk, weights, category_id, k)
         sums += added

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -62,9 +63,18 @@ class Rows:
             )
         return rows if self._transform is None else self._transform(rows)
 
-    def weights(self, index: Int64[np.ndarray, " n"]) -> Float32[np.ndarray, " n"]:
+    def weights(self, index: Int64[np.ndarray, " n"] | slice) -> Float32[np.ndarray, " n"]:
         """What these rows count."""
-        return np.ones(len(index), np.float32) if self._weights is None else self._weights[index]
+        if self._weights is None:
+            n = len(range(len(self))[index]) if isinstance(index, slice) else len(index)
+            return np.broadcast_to(np.float32(1), n)
+        return self._weights[index]
+
+    def unweighted(self) -> Rows:
+        """The same rows, each of which counts 1."""
+        rows = copy(self)
+        rows._weights = None
+        return rows
 
     def chunks(
         self, size: int, start: int = 0, stop: int | None = None

@@ -2,10 +2,12 @@
 
 import hashlib
 import os
+import pickle
 import subprocess
 import sys
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 
 from alps.assign import kmeans
-from alps.assign.kmeans import fit_kmeans, lloyd_sums, nearest, plus_plus
+from alps.assign.kmeans import Passes, fit_kmeans, lloyd_sums, nearest, plus_plus
 from alps.assign.rows import Rows
 from alps.errors import AlpsError, TooFewMasks
 from alps.types import Clusters
@@ -241,6 +243,25 @@ def test_a_weight_is_worth_as_many_rows() -> None:
     assert weighted.mass.tolist() == repeated.mass.tolist() == repeated.counts.tolist()
     assert weighted.inertia == pytest.approx(repeated.inertia, rel=1e-6)
     assert weighted.counts.sum() == len(x)
+
+
+def test_workers_are_sent_the_weights_of_a_part_only() -> None:
+    x, _ = blobs(n=400)
+    rows = Rows([x], weights=np.random.default_rng(0).lognormal(0, 2, len(x)).astype(np.float32))
+    centroids = fit(x).centroids
+    sent = []
+
+    def elsewhere(task: Any, items: Any) -> Any:
+        for item in items:
+            sent.append(pickle.dumps((task, item)))
+            task_there, item_there = pickle.loads(sent[-1])
+            yield task_there(item_there)
+
+    there, here = Passes(rows, 8, elsewhere)(centroids), Passes(rows, 8)(centroids)
+    assert len(sent) > 1
+    assert all((a == b).all() for a, b in zip(map(np.asarray, there), here, strict=True))
+    features = len(pickle.dumps(x))
+    assert max(map(len, sent)) < features + len(pickle.dumps(centroids)) + 2 * len(x)
 
 
 def test_weighted_inertia_is_that_of_sklearn() -> None:
