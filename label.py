@@ -23,7 +23,9 @@ from alps.secrets import refuse_secret_words, refuse_secrets
 LOCAL_KEYS = ("store", "paths", "overwrite", "evaluate", "choose_k", "verify", "engine")
 
 CONFIG_ERRORS = (HydraException, OmegaConfBaseException)
-INTERRUPTED = "finished shards are kept, the same command resumes"
+INTERRUPTED = (
+    "finished shards are kept, the same command resumes (without overwrite=, if it had one)"
+)
 CONF = Path(__file__).resolve().with_name("conf")
 HINTS = {"features": "; recipe=binary|random|samrs|samtext labels without features"}
 
@@ -71,8 +73,8 @@ def check(cfg: DictConfig) -> None:
         )
     if missing := sorted(OmegaConf.missing_keys(cfg.dataset)):
         raise ConfigError(" and ".join(f"{key}=..." for key in missing) + " must be given")
-    if cfg.overwrite not in (None, "masks", "features", "assign"):
-        raise ConfigError(f"overwrite={cfg.overwrite}: choose masks, features or assign")
+    if cfg.overwrite not in (None, "masks", "features", "assign", "failed"):
+        raise ConfigError(f"overwrite={cfg.overwrite}: choose masks, features, assign or failed")
     for key in ("evaluate", "verify"):
         if cfg[key] not in (True, False):
             raise ConfigError(f"{key}={cfg[key]}: expected true or false")
@@ -124,6 +126,7 @@ def run(cfg: DictConfig) -> None:
     if multirun := HydraConfig.get().mode == RunMode.MULTIRUN:
         root = Path(HydraConfig.get().runtime.output_dir) / cfg.name
     resolved = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
+    refuse_secrets(OmegaConf.to_container(resolved))  # one that an interpolation brought
     assign, ks = instantiate(cfg.assign), OmegaConf.to_object(resolved)["choose_k"]
     if ks is not None:
         check_ks(assign, ks)
@@ -143,6 +146,8 @@ def run(cfg: DictConfig) -> None:
     if cfg.evaluate and instances and multirun and "segmenter" in cfg.masks:
         instantiate(cfg.sam).load()  # for all trials, not in the seconds of the first
     masks, features = instantiate(cfg.masks), instantiate(cfg.features)
+    if cfg.verify and engine.place.world > 1:
+        raise ConfigError("verify=true repairs what all runs of a launcher use; start a single run")
     if cfg.verify:
         settings = settings_of(
             image_set, masks, features, assign, name=cfg.name, shard_size=cfg.shard_size

@@ -131,6 +131,7 @@ def fit(cfg: DictConfig) -> float:
 
     seed_everything(cfg.seed, workers=True, verbose=False)
     resolved = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=False)
+    refuse_secrets(resolved)  # one that an interpolation brought
     if cfg.resume is not None:
         read_checkpoint(cfg.resume).check_resume(resolved, cfg.trainer.max_steps)
     sets = {"": cfg.dataset} if "dataset" in cfg else cfg.datasets

@@ -65,6 +65,10 @@ class Claims:
             (self.folder / "now").unlink(missing_ok=True)
             self.folder.rmdir()
 
+    def arrive(self) -> None:
+        """Let others see, until the end, that a run is here, even while it claims no piece."""
+        self.take(f"run-{secrets.token_hex(4)}")
+
     def take(self, name: str) -> bool:
         """Claim a piece; False while another process is at it.
 
@@ -93,9 +97,9 @@ class Claims:
         for name in names:
             path = self.folder / name
             with suppress(OSError):
-                if path.read_bytes() == self._held[name]:
+                if path.read_bytes() == self._held.get(name):
                     path.unlink()
-            del self._held[name]
+            self._held.pop(name, None)
 
     @contextmanager
     def alone(self, name: str) -> Iterator[None]:
@@ -119,10 +123,21 @@ class Claims:
 
     def others(self) -> list[str]:
         """What other live processes are at."""
-        with suppress(FileNotFoundError):
+        try:
             names = {path.name for path in self.folder.iterdir()} - {"now", *self._held}
             return sorted(name for name in names if not self._is_expired(self.folder / name))
-        return []
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise StoreError(cannot_write(self.folder, error)) from error
+
+    def require_alone(self, what: str) -> None:
+        """Raise `StoreError` where another run is at the store; ``what`` it must not disturb."""
+        if others := self.others():
+            raise StoreError(
+                f"another run is at {self.folder.parent} ({', '.join(others[:3])}); {what} once it "
+                "has ended, or stop it; or label into a new store (store=DIR)"
+            )
 
     def clear(self) -> None:
         """Remove the claims of all others: there is nothing left to do."""
@@ -150,16 +165,21 @@ class Claims:
         return expired
 
     def _is_expired(self, path: Path) -> bool:
-        clock = self.folder / "now"
         try:
             with suppress(ValueError, KeyError, TypeError):  # somebody is writing it
                 who = json.loads(path.read_bytes())
                 if who["host"] == HOST and not lives(who["pid"], who["started"]):
                     return True
-            clock.touch()
-            return clock.stat().st_mtime - path.stat().st_mtime > self.expiry
+            renewed = path.stat().st_mtime
         except FileNotFoundError:
             return True
+        clock = self.folder / "now"
+        while True:
+            with suppress(FileNotFoundError):  # a run that leaves has removed it
+                clock.touch()
+                return clock.stat().st_mtime - renewed > self.expiry
+            if not self.folder.exists():
+                return True
 
     def _renew(self) -> None:
         while not self._over.wait(min(RENEWAL, self.expiry / 4)):
@@ -170,15 +190,18 @@ class Claims:
 
 def _create(path: Path, content: bytes) -> bool:
     """Write a file that must not be there; False where it is."""
-    for last in (False, True):
+    while True:
         try:
-            with path.open("xb") as file:
-                file.write(content)
-            return True
+            file = path.open("xb")
         except FileExistsError:
             return False
         except FileNotFoundError:  # the folder goes with the last claim
-            if last:
-                raise
             path.parent.mkdir(parents=True, exist_ok=True)
-    return False
+            continue
+        try:
+            with file:
+                file.write(content)
+        except BaseException:  # an empty claim would be somebody's until it expires
+            path.unlink(missing_ok=True)
+            raise
+        return True

@@ -63,8 +63,27 @@ class WeightsNotFound(AlpsError):
     """No source holds the weights asked for, or the file is not the one expected."""
 
 
+class Unavailable(AlpsError):
+    """Memory, a disk or a network failed: the same file may be read the next time."""
+
+
 class WorkersLost(AlpsError):
     """All processes that did the work have died."""
+
+
+class PieceLost(WorkersLost):
+    """A piece of the work ends each process that does it.
+
+    Args:
+        place: of the piece among all.
+        why: what became of the last process.
+    """
+
+    def __init__(self, place: int, why: str) -> None:
+        super().__init__(
+            f"piece {place} of the work has ended each worker at it, the last one {why}"
+        )
+        self.place, self.why = place, why
 
 
 class Terminated(KeyboardInterrupt):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,14 +20,14 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from alps import __version__
 from alps.claims import Claims
 from alps.deadline import deadline
-from alps.errors import ConfigError, ImageError
+from alps.errors import ConfigError, ImageError, PieceLost, Unavailable, WorkersLost
 from alps.manifest import write_manifest
 from alps.paint import covered, ignore_index_for
 from alps.palette import index_png
-from alps.plan import Settings, prepare
+from alps.plan import Redo, Settings, prepare
 from alps.report import take_census, write_report, write_statistics
-from alps.sharing import Run, in_order, share
-from alps.store import ImageStatus, LabelStore, Stage
+from alps.sharing import Run, map_together, share
+from alps.store import PARTS, ImageStatus, LabelStore, Stage
 from alps.summary import Timings, count
 from alps.types import (
     Category,
@@ -51,6 +53,12 @@ LIBRARIES = (
 AHEAD, AHEAD_PIXELS = 8, 1 << 24
 #: An image that takes longer to read is skipped; the largest take half a minute.
 READ_SECONDS = 300.0
+#: Errors that say nothing of a file: a disk, a network or the limit of open files fails.
+UNAVAILABLE = frozenset(
+    getattr(errno, name)
+    for name in ("EIO", "EMFILE", "ENFILE", "ESTALE", "ETIMEDOUT", "ENOTCONN", "EREMOTEIO")
+    if hasattr(errno, name)
+)
 #: Of an image's annotations that cannot be used so many are named; the others are counted.
 NAMED = 5
 
@@ -135,7 +143,7 @@ def label(
     name: str,
     config: str,
     shard_size: int | None = None,
-    overwrite: Stage | None = None,
+    overwrite: Redo | None = None,
 ) -> tuple[LabelStore, Timings]:
     """Label an image set into the store at ``root``; go on where an earlier run stopped.
 
@@ -149,7 +157,8 @@ def label(
         name: of the store.
         config: the resolved configuration, kept beside the labels.
         shard_size: images per shard, see `alps.plan.prepare`.
-        overwrite: a stage to redo with those after it.
+        overwrite: a stage to redo with those after it; ``failed``: the shards with images that
+            could not be read.
 
     Several runs may work on one store at once, on machines that share its file system: they do
     other shards, wait for each other between the stages, and end together.
@@ -169,12 +178,14 @@ def label(
             "single run first"
         )
     settings = settings_of(image_set, masks, features, assign, name=name, shard_size=shard_size)
-    store = prepare(root, **settings, overwrite=overwrite)
-    if store.complete:
-        return store, timings
-    store.write_text("config.yaml", config)
-
-    with Claims(store.root) as claims, engine.workers() as run:
+    with ExitStack() as stack:
+        claims = stack.enter_context(Claims(Path(root)))
+        store = prepare(root, claims=claims, overwrite=overwrite, **settings)
+        del settings  # with all records
+        if store.complete:
+            return store, timings
+        store.write_text("config.yaml", config)
+        run = stack.enter_context(engine.workers())
         runs = partial(share, claims=claims, run=run, rank=place.rank, world=place.world)
         together = partial(_do_together, runs, store, timings)
         label_one = partial(
@@ -189,17 +200,21 @@ def label(
                 f"none of the {counts.failed} images of {image_set.root} can be used; the first: "
                 f"{first.error}"
             )
-        with claims.alone("clusters"):
-            clusters = store.clusters()
-            if clusters is None:
-                with timings.measure("clusters", counts.ok):
-                    clusters = assign.fit(store.all_features(), store.all_areas(), in_order(run))
-                    if clusters is not None:
-                        store.write_clusters(clusters)
+        clusters = store.clusters()
+        if clusters is None:
+            with timings.measure("clusters", counts.ok):
+                parts = store.root / PARTS / store.info.stages["assign"]["fingerprint"]
+                clusters = assign.fit(
+                    store.all_features(), store.all_areas(), map_together(runs, parts)
+                )
+            with claims.alone("clusters"):
+                if clusters is not None and store.clusters() is None:
+                    store.write_clusters(clusters)
         store.write_categories(assign.categories())
         assign_one = partial(assign_shard, store=store, assign=assign, clusters=clusters)
         together("labels", assign_one, ("assign",))
         with claims.alone("finish"):
+            shutil.rmtree(store.root / PARTS, ignore_errors=True)
             if not store.complete:  # another run may have come first
                 with timings.measure("report"):
                     census = take_census(store)
@@ -259,14 +274,22 @@ def _do_together(
         return all(store.has(stage, shard) for stage in stages)
 
     with _progress(what, store, todo) as bar, logging_redirect_tqdm():
-        for shard, value in share(work, todo, stage=stages[0], is_done=is_done):
-            if isinstance(value, Timings):
-                timings.add(value)
-                done = int(store.plan.sizes[shard])
-            else:
-                done = value
-            bar.update(max(done - shown[shard], 0))
-            shown[shard] = max(done, shown[shard])
+        try:
+            for shard, value in share(work, todo, stage=stages[0], is_done=is_done):
+                if isinstance(value, Timings):
+                    timings.add(value)
+                    done = int(store.plan.sizes[shard])
+                else:
+                    done = value
+                bar.update(max(done - shown[shard], 0))
+                shown[shard] = max(done, shown[shard])
+        except PieceLost as error:
+            first = store.plan[error.place][shown[error.place]].file_name
+            raise WorkersLost(
+                f"shard {error.place} ends each worker that does it, the last one {error.why}; it "
+                f"was at {first} or one of the {AHEAD} images after it: move that image away, or "
+                "give a worker more memory; what is finished is kept and the same command resumes"
+            ) from error
 
 
 def label_shard(
@@ -299,6 +322,7 @@ def label_shard(
                     sample = image_set.read(record)
                 yield sample
             except ImageError as error:
+                refuse_unavailable(error, Path(image_set.root))
                 if stored is not None:
                     raise
                 log.warning("skipped %s: %s", record.file_name, error)
@@ -330,6 +354,23 @@ def label_shard(
         rows_of_images = [statuses[record.image_id] for record in store.plan[shard]]
         store.write_masks(shard, rows_of_images, found)
     yield timings
+
+
+def refuse_unavailable(error: ImageError, root: Path) -> None:
+    """Raise `Unavailable` where a file is not to blame for that it could not be read.
+
+    A shard is committed once: an image that a network lost for a moment would be lost for good.
+    """
+    reason: BaseException | None = error
+    while reason is not None:
+        gone = isinstance(reason, FileNotFoundError | NotADirectoryError) and not root.exists()
+        if gone or (isinstance(reason, OSError) and reason.errno in UNAVAILABLE):
+            why = f"{root} is gone" if gone else "that is the disk's or the network's fault"
+            raise Unavailable(
+                f"{error}; {why}, so no image is skipped: once it is there again the same command "
+                "resumes, what is finished is kept (where it is one file alone, move that away)"
+            ) from error
+        reason = reason.__cause__
 
 
 def _read_ahead(samples: Iterator[Sample]) -> Iterator[list[Sample]]:

@@ -8,7 +8,6 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from alps.claims import FOLDER
 from alps.store import LabelStore
 
 
@@ -34,15 +33,20 @@ def write_manifest(store: LabelStore) -> None:
 
 
 def _files(root: Path, folder: str = "") -> Iterator[str]:
-    """What the store holds, sorted part by part; only the names of one folder are in memory."""
+    """What the store holds, sorted part by part; only the names of one folder are in memory.
+
+    No run makes links or hidden files: they are not followed.
+    """
     with os.scandir(root / folder) as entries:
-        found = sorted((entry.name, entry.is_dir()) for entry in entries)
+        found = sorted(
+            (entry.name, entry.is_dir(follow_symlinks=False))
+            for entry in entries
+            if not entry.name.startswith(".") and not entry.is_symlink()
+        )
     for name, is_folder in found:
-        if name in (".tmp", FOLDER) or (not folder and name == "manifest.json"):
-            continue
         if is_folder:
             yield from _files(root, f"{folder}{name}/")
-        else:
+        elif folder or name != "manifest.json":
             yield f"{folder}{name}"
 
 

@@ -8,17 +8,19 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, NotRequired, TypedDict, Unpack
+from typing import Any, Literal, NotRequired, TypedDict, Unpack
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from alps.claims import FOLDER, Claims
 from alps.errors import ConfigError, StoreError, StoreMismatch
-from alps.store import OUTPUTS, STAGES, LabelStore, Stage, StoreInfo, atomic
+from alps.store import OUTPUTS, PARTS, STAGES, LabelStore, Stage, StoreInfo, atomic
 from alps.tables import PLAN
 from alps.types import Identity, ImageRecord
 
+#: What can be asked to be made anew.
+Redo = Stage | Literal["failed"]
 #: Images in a row group of the plan: what of it is in memory at once.
 GROUP = 1 << 14
 
@@ -92,7 +94,6 @@ def draft(
         versions: of ALPS and the libraries, for the record.
         shard_size: images per shard; by default 1/64 of the images, at most 64: a kill costs little
             and a large store has few files.
-        overwrite: redo this stage and those after it, whatever is there.
 
     Raises:
         ConfigError: two images have the same id.
@@ -119,65 +120,90 @@ def draft(
 
 
 def prepare(
-    root: str | Path, *, overwrite: Stage | None = None, **settings: Unpack[Settings]
+    root: str | Path,
+    *,
+    claims: Claims | None = None,
+    overwrite: Redo | None = None,
+    **settings: Unpack[Settings],
 ) -> LabelStore:
     """Make a store, or open an existing one to go on with it.
 
     Args:
         root: folder of the store.
-        overwrite: redo this stage and those after it, whatever is there.
+        claims: of this run, which is at the store until it releases them, unless the store is
+            complete; None: only this call is.
+        overwrite: redo this stage and those after it, whatever is there; ``failed``: the shards
+            with images that could not be read.
         settings: what `draft` takes.
 
     Raises:
         ConfigError: two images have the same id.
         StoreMismatch: a stage was made with other settings and is not to be overwritten.
-        StoreError: the folder cannot be written, or holds something else.
+        StoreError: the folder cannot be written, or holds something else; another run is at the
+            store that is to be overwritten.
     """
     root = Path(root)
     new = draft(**settings)
-    try:
-        entries = {path.name for path in root.iterdir()} if root.exists() else set()
-    except OSError as error:
-        raise StoreError(
-            f"cannot write to {root}: {error.strerror}; choose another folder with store=DIR"
-        ) from error
-    if "store.json" not in entries and entries - {".tmp", FOLDER}:
-        raise StoreError(
-            f"{root} is not empty and not a label store; choose another folder with store=DIR"
-        )
-    if {"store.json", "plan.parquet"} <= entries and overwrite is None:
+    if overwrite is None and (root / "manifest.json").exists():
         store = LabelStore(root)
         if first_difference(store.info, new.info) is None:
             store.discard_unfinished()
             return store
-    with Claims(root) as claims, claims.alone("plan"):
+    if claims is None:
+        with Claims(root) as own:
+            return prepare(root, claims=own, overwrite=overwrite, **settings)
+    claims.arrive()
+    with claims.alone("plan"):
+        entries = {path.name for path in root.iterdir()}
+        if "store.json" not in entries and entries - {".tmp", PARTS, FOLDER}:
+            raise StoreError(
+                f"{root} is not empty and not a label store; choose another folder with store=DIR"
+            )
         _write(root, new, overwrite, claims)
     return LabelStore(root)
 
 
-def _write(root: Path, new: Draft, overwrite: Stage | None, claims: Claims) -> None:
+def _write(root: Path, new: Draft, overwrite: Redo | None, claims: Claims) -> None:
     """Write store.json and the plan where no other run has; delete what is to be redone."""
     redo, begun = None, False
     if (root / "store.json").exists():
         old = LabelStore(root)
         old.discard_unfinished()
-        redo = overwrite or first_difference(old.info, new.info)
+        asked = None if overwrite == "failed" else overwrite
+        redo = asked or first_difference(old.info, new.info)
         if redo is not None:
-            _check_redo(old, new, redo, asked=overwrite is not None)
-            if others := claims.others():
-                raise StoreError(
-                    f"another run is at {old.root} ({', '.join(others[:3])}); stop it before you "
-                    f"redo {redo}, or label into a new store (store=DIR)"
-                )
-            for stage in STAGES[STAGES.index(redo) :]:
-                for output in OUTPUTS[stage]:
-                    _delete(root / output)
+            _check_redo(old, new, redo, asked=asked is not None)
+            claims.require_alone(f"redo {redo}")
+            _delete_from(root, redo)
+        elif overwrite == "failed" and (shards := _failed(old)):
+            claims.require_alone("try failed images again")
+            _delete_from(root, "assign")
+            for name in ("masks/{:05d}.parquet", "images/{:05d}.parquet", "features/{:05d}.npy"):
+                for shard in shards:
+                    _delete(root / name.format(shard))
         begun = any(map(old.has_begun, STAGES))
     if redo is not None or not (root / "store.json").exists():
         new.write_info(root)
     # A run may have been stopped between the two files that are written first.
     if not begun and not (root / "plan.parquet").exists():
         new.write_plan(root)
+
+
+def _delete_from(root: Path, redo: Stage) -> None:
+    """Delete what a stage and those after it have written."""
+    _delete(root / "manifest.json")  # else a kill from here on would leave a complete store
+    for stage in STAGES[STAGES.index(redo) :]:
+        for output in OUTPUTS[stage]:
+            _delete(root / output)
+
+
+def _failed(store: LabelStore) -> list[int]:
+    """Shards with an image that could not be read."""
+    return [
+        shard
+        for shard in range(len(store.plan))
+        if store.has("masks", shard) and any(i.status == "failed" for i in store.images(shard))
+    ]
 
 
 def _identify(record: ImageRecord) -> tuple[str | int, ...]:
@@ -271,7 +297,13 @@ def _digest_all(values: Iterable[object]) -> str:
 
 
 def _delete(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+    try:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise StoreError(
+            f"cannot remove {error.filename or path}, which is to be made anew: {error.strerror}; "
+            "permit it, then run the same command again"
+        ) from error

@@ -7,8 +7,21 @@ import socket
 from contextlib import suppress
 from pathlib import Path
 
-#: This machine among those that share a file system; part of file names.
-HOST = socket.gethostname().replace("/", "_")
+
+def _host() -> str:
+    """The name of this machine, and what tells apart machines and containers that share a name.
+
+    The number of a process means something only in its own PID namespace and since the last boot.
+    """
+    name = socket.gethostname().replace("/", "_")
+    with suppress(OSError):
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().partition("-")[0]
+        return f"{name}-{boot}-{os.stat('/proc/self/ns/pid').st_ino}"  # noqa: PTH116 - no file
+    return name
+
+
+#: This machine, or container, among those that share a file system; part of file names.
+HOST = _host()
 
 
 def started(pid: int) -> int | None:

@@ -13,6 +13,7 @@ from alps.errors import StoreError, StoreMismatch
 from alps.faults import Fault
 from alps.plan import Draft, first_difference, refuse_other_settings
 from alps.store import COMMITS, STAGES, LabelStore, StoreInfo
+from alps.types import Clusters
 
 
 def mend_info(root: Path, new: Draft, listed: Mapping[str, Fault]) -> Fault | None:
@@ -144,8 +145,10 @@ def remove(store: LabelStore, faults: Mapping[str, Fault]) -> None:
         elif folder == "ann":
             _delete(store.root / f"labels/{shards[name]:05d}.parquet")
         elif folder == "clusters":
-            for path in (*(store.root / "labels").glob("*"), *store.root.glob("clusters/*.npy")):
-                _delete(path)
+            labels = (f"labels/{shard:05d}.parquet" for shard in range(len(store.plan)))
+            arrays = (f"clusters/{field.name}.npy" for field in fields(Clusters))
+            for other in (*labels, *arrays):  # and none that somebody else has put there
+                _delete(store.root / other)
     _delete(store.root / "manifest.json")
 
 

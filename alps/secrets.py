@@ -37,7 +37,7 @@ def _refuse(settings: Iterable[tuple[str, object]]) -> None:
     known = [os.environ[name] for name in VARIABLES if len(os.environ.get(name, "")) >= 8]
     for name, value in settings:
         text = "" if value is None else str(value)
-        asked = any(f"oc.env:{variable}" in text for variable in VARIABLES)
+        asked = any(re.search(rf"oc\.env:\W*{variable}\b", text) for variable in VARIABLES)
         if asked or (text and NAMES.search(name)) or any(secret in text for secret in known):
             raise ConfigError(f"the value of {name} is a secret: {REMEDY}")
         if any(secret in name for secret in known):

@@ -89,6 +89,15 @@ def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
         raise _cannot_read(path, error) from error
 
 
+def read_array(path: Path, *, mapped: bool = False) -> np.ndarray:
+    """An array of a store; raises `StoreError` with the remedy where it cannot be read."""
+    try:
+        array: np.ndarray = np.load(path, mmap_mode="r" if mapped else None)
+        return array
+    except (OSError, ValueError, EOFError) as error:
+        raise _cannot_read(path, error) from error
+
+
 def _read_group(path: Path, group: int) -> pa.Table:
     try:
         with pq.ParquetFile(path) as file:

@@ -38,8 +38,8 @@ import pyarrow.parquet as pq
 from jaxtyping import Float, Float16, Float32, Int, Int64
 
 from alps.errors import StoreError, cannot_write
-from alps.processes import HOST, lives
-from alps.shards import Opened, Plan, read_table
+from alps.processes import HOST, lives, started
+from alps.shards import Opened, Plan, read_array, read_table
 from alps.tables import IMAGES, LABELS, MASKS, masks_to_table, table_to_masks
 from alps.types import Category, Clusters, ImageRecord, Masks
 
@@ -48,12 +48,14 @@ OVERLAP_RULE = "small over large, equal areas: higher mask_id on top"
 
 Stage = Literal["masks", "features", "assign"]
 STAGES: tuple[Stage, ...] = ("masks", "features", "assign")
+#: What runs tell each other while they fit the clusters together; gone when the store is complete.
+PARTS = ".parts"
 #: What each stage writes; redoing a stage deletes this and everything after it.
 OUTPUTS: Mapping[Stage, tuple[str, ...]] = {
     "masks": ("plan.parquet", "masks", "images"),
     "features": ("features",),
     "assign": (
-        *("clusters", "labels", "ann", "categories.json", "report.html", "statistics"),
+        *(PARTS, "clusters", "labels", "ann", "categories.json", "report.html", "statistics"),
         *("choose_k.html", "evaluation.json", "evaluation.html"),
         "manifest.json",
     ),
@@ -109,14 +111,20 @@ class LabelStore:
             raise StoreError(
                 f"no label store at {self.root} (store.json is missing); make one with label.py"
             ) from None
-        except (OSError, json.JSONDecodeError) as error:
+        except (OSError, ValueError) as error:
             raise StoreError(f"cannot read {self.root / 'store.json'}: {error}") from error
-        if raw["schema_version"] != SCHEMA_VERSION:
+        try:
+            if raw["schema_version"] != SCHEMA_VERSION:
+                raise StoreError(
+                    f"{self.root} has schema version {raw['schema_version']}, this ALPS reads "
+                    f"{SCHEMA_VERSION}; use the ALPS that wrote it ({raw['versions'].get('alps')})"
+                )
+            self.info = StoreInfo(**raw)
+        except (KeyError, TypeError, AttributeError) as error:
             raise StoreError(
-                f"{self.root} has schema version {raw['schema_version']}, this ALPS reads "
-                f"{SCHEMA_VERSION}; use the ALPS that wrote it ({raw['versions'].get('alps')})"
-            )
-        self.info = StoreInfo(**raw)
+                f"{self.root / 'store.json'} is damaged ({type(error).__name__}: {error}); the "
+                "label.py command that made the store mends it with verify=true"
+            ) from error
 
     def __reduce__(self) -> tuple[type[LabelStore], tuple[Path]]:
         return LabelStore, (self.root,)  # another process reads the plan, which may be long
@@ -173,15 +181,16 @@ class LabelStore:
         """
         with suppress(OSError):
             for path in (self.root / ".tmp").iterdir():
-                if _is_left(path):
-                    path.unlink(missing_ok=True)
+                with suppress(OSError):  # another run has removed it
+                    if _is_left(path):
+                        path.unlink(missing_ok=True)
             if self.complete:  # before, another run may be about to write into it
                 (self.root / ".tmp").rmdir()
 
     def write_text(self, name: str, text: str) -> None:
         """Write a small text file, unless it has this text already."""
         path = self.root / name
-        if not (path.exists() and path.read_text() == text):
+        if not (path.exists() and path.read_bytes() == text.encode()):
             with self.writing(name) as file:
                 file.write(text.encode())
 
@@ -270,7 +279,7 @@ class LabelStore:
             return np.zeros((len(self.areas(shard)), 0), np.float16)
         path = self.root / f"features/{shard:05d}.npy"
         # An empty array cannot be mapped.
-        array = np.load(path, mmap_mode="r" if path.stat().st_size > 128 else None)
+        array = read_array(path, mapped=path.exists() and path.stat().st_size > 128)
         return array if len(array) else np.zeros(array.shape, np.float16)
 
     def all_features(self) -> Sequence[Float16[np.ndarray, "_ C"]]:
@@ -297,7 +306,7 @@ class LabelStore:
         files = {path.stem: path for path in (self.root / "clusters").glob("*.npy")}
         if "centroids" not in files:
             return None
-        return Clusters(**{name: np.load(path) for name, path in files.items()})
+        return Clusters(**{name: read_array(path) for name, path in files.items()})
 
     def categories(self) -> list[Category]:
         """The classes; the id is the pixel value."""
@@ -349,7 +358,8 @@ class StoredImages:
 def atomic(root: Path, name: str) -> Iterator[IO[bytes]]:
     """Write ``root/name``: temporary name, fsync, rename. Raises `StoreError` naming the place."""
     target = root / name
-    temporary = root / ".tmp" / f"{os.getpid()}-{secrets.token_hex(8)}-{HOST}"
+    pid = os.getpid()
+    temporary = root / ".tmp" / f"{pid}-{started(pid)}-{secrets.token_hex(8)}-{HOST}"
     try:
         temporary.parent.mkdir(parents=True, exist_ok=True)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -368,9 +378,9 @@ def atomic(root: Path, name: str) -> Iterator[IO[bytes]]:
 def _is_left(path: Path) -> bool:
     """Whether who wrote a temporary file is dead."""
     try:
-        pid, _, host = path.name.split("-", 2)
+        pid, since, _, host = path.name.split("-", 3)
         if host == HOST:
-            return not lives(int(pid))
+            return not lives(int(pid), int(since) if since != "None" else None)
     except ValueError:  # an older ALPS named it
         return True
     return time.time() - path.stat().st_mtime > STALE

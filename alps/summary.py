@@ -89,7 +89,7 @@ def count(store: LabelStore) -> Counts:
 def print_summary(store: LabelStore, timings: Timings) -> None:
     """Print what a person wants to know when the run is over."""
     counts = count(store)
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     if timings.seconds:
         table = Table(
             "stage", "seconds", "images", "s/image", title="this run", title_justify="left"
@@ -102,7 +102,8 @@ def print_summary(store: LabelStore, timings: Timings) -> None:
         console.print("nothing to do: the store is complete")
     table = Table(show_header=False, title=store.info.name, title_justify="left")
     labelled = counts.ok + counts.empty
-    table.add_row("images", f"{labelled} labelled, {counts.failed} skipped")
+    again = " (overwrite=failed tries them again)" if counts.failed else ""
+    table.add_row("images", f"{labelled} labelled, {counts.failed} skipped{again}")
     if counts.empty:
         table.add_row("", f"{counts.empty} of them without any mask")
     table.add_row("masks", f"{counts.masks} ({counts.masks / max(labelled, 1):.1f} per image)")
@@ -119,7 +120,7 @@ def print_summary(store: LabelStore, timings: Timings) -> None:
 
 def print_evaluation(evaluation: Evaluation, store: LabelStore) -> None:
     """Print how good the labels are, beside their controls."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     learnt, scored = (" and ".join(x) for x in (evaluation.learnt_on, evaluation.scored_on))
     table = Table(
         *("", "accuracy", "of covered", "mIoU", "NMI", "coverage"),
@@ -147,7 +148,7 @@ def print_evaluation(evaluation: Evaluation, store: LabelStore) -> None:
 
 def print_instances(scores: InstanceScores, store: LabelStore) -> None:
     """Print how good masks from boxes are, by the size of the objects."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     table = Table("", "objects", "mean IoU", title="against the true masks", title_justify="left")
     for size in SIZES:
         own = scores.of_size(size)
@@ -162,7 +163,7 @@ def print_instances(scores: InstanceScores, store: LabelStore) -> None:
 
 def print_findings(findings: Findings) -> None:
     """Print what is broken and what is done about it."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     if findings.faults:
         table = Table("file", "what is wrong", title="broken", title_justify="left")
         for fault in findings.faults[:SHOWN]:
@@ -196,7 +197,7 @@ def print_repair(findings: Findings, store: LabelStore) -> None:
         for name, digest in findings.before.items()
         if name not in findings.lost() and files.get(name, {}).get("sha256") != digest
     ]
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     if other:
         console.print(
             f"repaired; {len(other)} files differ from the old manifest (first: {other[0]}): the "

@@ -60,7 +60,7 @@ class Findings:
 def verify(root: Path, new: Draft, *, paint: Paint, categories: Sequence[Category]) -> Findings:
     """Look at everything in a store, and delete what is broken.
 
-    Memory is bounded by the plan and one shard.
+    In memory are one shard, the names of all files, and of a finished store its manifest.
 
     Args:
         root: folder of the store.
@@ -75,11 +75,13 @@ def verify(root: Path, new: Draft, *, paint: Paint, categories: Sequence[Categor
     """
     if not any((root / name).exists() for name in ("store.json", "plan.parquet", "manifest.json")):
         raise StoreError(f"no label store at {root}, so there is nothing to verify; label first")
-    if others := Claims(root).others():
-        raise StoreError(
-            f"another run is at {root} ({', '.join(others[:3])}); verify the store once it has "
-            "ended"
-        )
+    with Claims(root) as claims:
+        claims.arrive()
+        claims.require_alone("verify it")
+        return _verify(root, new, paint, categories)
+
+
+def _verify(root: Path, new: Draft, paint: Paint, categories: Sequence[Category]) -> Findings:
     faults: dict[str, Fault] = {}
     manifest = _read_manifest(root, faults)
     listed = dict(_compare(root, manifest))

@@ -14,7 +14,7 @@ from alps.assign.rows import Rows
 from alps.errors import ConfigError, StoreError, StoreMismatch
 from alps.manifest import write_manifest
 from alps.plan import prepare
-from alps.processes import HOST
+from alps.processes import HOST, started
 from alps.store import ImageStatus, LabelStore
 from alps.types import Category, ImageRecord, Masks
 
@@ -138,7 +138,7 @@ def test_the_fingerprint_of_the_images_is_that_of_their_list(tmp_path):
 def test_shards_grow_with_the_image_set(tmp_path):
     records = [ImageRecord(f"{i:05d}", f"{i}.png") for i in range(10_000)]
     store = open_store(tmp_path, records=records, shard_size=None)
-    assert {len(shard) for shard in store.plan[:-1]} == {64}
+    assert {*store.plan.sizes[:-1].tolist()} == {64}
 
 
 def test_nothing_half_written_appears(tmp_path):
@@ -156,15 +156,16 @@ def test_only_what_dead_processes_left_is_removed(tmp_path):
     dead.wait()
     hour = time.time() - 3601
     names = {
-        f"{dead.pid}-a-{HOST}": True,
-        f"{os.getpid()}-b-{HOST}": False,
-        "7-c-elsewhere": False,
-        "7-d-long-ago-elsewhere": True,
+        f"{dead.pid}-5-a-{HOST}": True,
+        f"{os.getpid()}-{started(os.getpid())}-b-{HOST}": False,
+        f"{os.getpid()}-5-of_an_earlier_process-{HOST}": True,
+        "7-5-c-elsewhere": False,
+        "7-5-d-long-ago-elsewhere": True,
         "7-named_by_an_older_alps": True,
     }
     for name in names:
         (tmp_path / ".tmp" / name).write_text("ha")
-    os.utime(tmp_path / ".tmp/7-d-long-ago-elsewhere", (hour, hour))
+    os.utime(tmp_path / ".tmp/7-5-d-long-ago-elsewhere", (hour, hour))
     open_store(tmp_path)
     left = {path.name for path in (tmp_path / ".tmp").iterdir()}
     assert left == {name for name, gone in names.items() if not gone}

@@ -304,7 +304,7 @@ def test_a_file_that_cannot_be_removed(root, monkeypatch):
 
 def test_a_store_that_another_run_writes_is_left_alone(root):
     before = files(root)
-    message = r"another run is at .* \(masks-00001\); verify the"
+    message = r"another run is at .* \(masks-00001\); verify it once"
     with (
         Claims(root) as other,
         other.alone("masks-00001"),

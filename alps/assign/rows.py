@@ -18,6 +18,9 @@ RUN = 32
 #: Chunks of a part, which is a worker's at once: 65,536 rows, a second's work or so.
 PART = 16
 
+#: Rows of an epoch of mini-batches, at most: minutes of the hours that a billion would take.
+EPOCH = 1 << 24
+
 Transform = Callable[[Float32[np.ndarray, "n C"]], Float32[np.ndarray, "n D"]]
 
 
@@ -92,12 +95,14 @@ class Rows:
         return [(i, i + PART * size) for i in range(0, len(self), PART * size)]
 
     def batches(self, size: int, rng: np.random.Generator) -> Iterator[Int64[np.ndarray, " _"]]:
-        """The places of all rows once, at most ``size`` at a time: short runs from the whole.
+        """The places of rows, at most ``size`` at a time: short runs from the whole.
+
+        All rows once, or `EPOCH` of them: of more, a mini-batch says little that is new.
 
         The order within a batch does not matter to k-means, so it is not shuffled.
         """
         run = min(RUN, size)
-        starts = rng.permutation(np.arange(0, len(self), run))
+        starts = rng.permutation(np.arange(0, len(self), run))[: EPOCH // run]
         for first in range(0, len(starts), size // run):
             index = np.add.outer(starts[first : first + size // run], np.arange(run)).ravel()
             yield index[index < len(self)]

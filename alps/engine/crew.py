@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import logging
 import pickle
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Any, Protocol, runtime_checkable
 
 from alps.engine.worker import Event, Task
-from alps.errors import ConfigError, WorkersLost
+from alps.errors import ConfigError, PieceLost, WorkersLost
 
 log = logging.getLogger(__name__)
+
+#: Workers that may die at one piece of work before it is taken for the reason.
+DEATHS = 2
 
 
 @runtime_checkable
@@ -65,6 +68,7 @@ class Crew:
 
         Raises:
             WorkersLost: all workers have died.
+            PieceLost: `DEATHS` workers have died at the same piece.
             Exception: what the task raised, whatever the worker.
         """
         pieces, again = enumerate(items), deque[tuple[int, Any]]()
@@ -74,6 +78,7 @@ class Crew:
             again.append(first)
             self._alive = set(range(self._hands.start()))
         busy: dict[int, tuple[int, Any]] = {}
+        deaths: Counter[int] = Counter()  # of workers, by place
         while True:
             for worker in sorted(self._idle):
                 piece = again.popleft() if again else next(pieces, None)
@@ -93,6 +98,9 @@ class Crew:
                 elif kind == "dead":
                     if worker in busy:
                         again.append(busy.pop(worker))
+                        deaths[again[-1][0]] += 1
+                        if deaths[again[-1][0]] == DEATHS:
+                            raise PieceLost(again[-1][0], content)
                     self._bury(worker, content)
                 else:
                     busy.pop(worker, None)

@@ -18,7 +18,7 @@ import torch
 
 from alps.engine.crew import Crew
 from alps.engine.place import Place, find_place
-from alps.engine.worker import Event, Task, Worker, set_threads, values
+from alps.engine.worker import Event, Task, Worker, check_threads, set_threads, values
 from alps.errors import ConfigError
 from alps.sharing import Run
 
@@ -45,6 +45,7 @@ class LocalEngine:
             isinstance(self.processes, int) and self.processes > 0
         ):
             raise ConfigError(f"engine.processes={self.processes}: expected 1 or more, or auto")
+        check_threads(self.threads)
 
     @property
     def place(self) -> Place:

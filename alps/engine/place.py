@@ -31,6 +31,6 @@ def find_place() -> Place:
     """What torchrun, SLURM, MPI or LSF say; rank 0 of 1 where none of them started this run."""
     for names in LAUNCHERS:
         rank, world, local_rank = (os.environ.get(name) for name in names)
-        if rank is not None and world is not None:
+        if rank and world:
             return Place(int(rank), int(world), int(local_rank or 0))
     return Place()

@@ -18,9 +18,14 @@ from typing import Any
 
 from alps.engine.crew import Crew
 from alps.engine.place import Place, find_place
-from alps.engine.worker import Event, Worker
+from alps.engine.worker import Event, Worker, check_threads
 from alps.errors import AlpsError, ConfigError, MissingPackage, WorkersLost
 from alps.sharing import Run
+
+log = logging.getLogger(__name__)
+
+#: Seconds of waiting for the first actor before the user is told.
+SILENCE = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,8 +48,9 @@ class RayEngine:
     threads: int = 2
 
     def __post_init__(self) -> None:
-        if self.actors < 1:
+        if not (isinstance(self.actors, int) and self.actors > 0):
             raise ConfigError(f"engine.actors={self.actors}: expected 1 or more")
+        check_threads(self.threads)
 
     @property
     def place(self) -> Place:
@@ -68,6 +74,7 @@ class Actors:
         self._sent: tuple[bytes, Any] = (b"", None)
         self._streams: dict[int, Any] = {}
         self._connected = False
+        self._patience: float | None = SILENCE  # until the first actor says something
 
     def start(self) -> int:
         """Connect, and ask for all actors; each is ready when the cluster has room for it."""
@@ -76,10 +83,10 @@ class Actors:
             with _own_sigterm():
                 self._connect()
             self._connected = True
-        gpus = ray.cluster_resources().get("GPU", 0)
+        gpus = int(ray.cluster_resources().get("GPU", 0))
         actor = ray.remote(RayWorker).options(
             num_cpus=1,
-            num_gpus=min(1, gpus / self._n),
+            num_gpus=1 / -(-self._n // gpus) if gpus else 0,  # so that all of them find a place
             runtime_env={"env_vars": _environment()},
         )
         level = logging.getLogger("alps").getEffectiveLevel()
@@ -101,7 +108,16 @@ class Actors:
     def listen(self) -> list[tuple[int, Event]]:
         """One event of an actor that has any."""
         try:
-            ready, _ = self._ray.wait(list(self._streams.values()), num_returns=1)
+            ready, _ = self._ray.wait(
+                list(self._streams.values()), num_returns=1, timeout=self._patience
+            )
+            if not ready:
+                log.info(
+                    "waiting for the Ray cluster: no actor has begun after %d s; each of the %d "
+                    "takes a CPU (fewer: engine.actors)",
+                    *(SILENCE, self._n),
+                )
+            self._patience = None
         except SystemExit as error:  # what Ray raises when the cluster ends under a run
             raise WorkersLost(
                 "the Ray cluster does not answer any more (its own logs say why); what is finished "
@@ -117,7 +133,7 @@ class Actors:
                 except self._ray.exceptions.RayActorError as error:
                     del self._streams[worker]
                     reason = " ".join(str(error).split())
-                    heard.append((worker, ("dead", f"(a Ray actor) has died: {reason[:300]}")))
+                    heard.append((worker, ("dead", f"(a Ray actor) has died: {reason[-300:]}")))
         return heard
 
     def stop(self) -> None:

@@ -13,12 +13,18 @@ from typing import Any, Literal
 import faiss
 import torch
 
-from alps.errors import AlpsError
+from alps.errors import AlpsError, ConfigError
 
 Task = Callable[[Any], Any]
 #: ``ready``: may be given a piece. ``value``: of the piece, ``done``: it has no more. ``error``:
 #: what the task raised. ``log``: a record. ``dead``: why there will be no more events.
 Event = tuple[Literal["ready", "value", "done", "error", "log", "dead"], Any]
+
+
+def check_threads(threads: object) -> None:
+    """Raise `ConfigError` where it is no number of threads."""
+    if not (isinstance(threads, int) and threads > 0):
+        raise ConfigError(f"engine.threads={threads}: expected 1 or more")
 
 
 def set_threads(threads: int) -> None:
@@ -67,7 +73,7 @@ class Worker:
             task = self._task
             if task is None:
                 task = pickle.loads(self._pickled)  # noqa: S301 - from the process that began us
-                self._task = task
+                self._task, self._pickled = task, b""
             for value in values(task(item)):
                 yield from self._logged()
                 yield "value", value
