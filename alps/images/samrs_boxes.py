@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 
-from alps import rle
 from alps.boxes import Annotation, Boxes, check_boxes
 from alps.errors import ImageError
 from alps.images.read import read_image
@@ -32,6 +31,7 @@ from alps.images.samrs_labels import (
     list_labelled,
     subset_categories,
 )
+from alps.images.segmentation import encode_segmentation
 from alps.types import Category, ImageRecord, Masks, Sample
 
 
@@ -99,12 +99,11 @@ class SamrsBoxes:
         rows = read_rows(path)
         kept, counts, problems = [], [], []
         for place, i in enumerate(boxes.object_id.tolist()):
-            code, problem = _counts(rows[i], size)
-            if problem:
-                problems.append(f"{path} object {i}: {problem}")
-            else:
+            try:
+                counts.append(encode_segmentation(rows[i].get("mask"), size))
                 kept.append(place)
-                counts.append(code)
+            except ValueError as error:
+                problems.append(f"{path} object {i}: {error}")
         report_masks(problems)
         return Masks.from_counts(counts, size, boxes=boxes[np.array(kept, np.int64)])
 
@@ -141,16 +140,6 @@ def _numbers(values: Any) -> list[float]:
     except (TypeError, ValueError, OverflowError):
         found = [float("nan")] * 4
     return list(found)
-
-
-def _counts(row: dict[str, Any], size: tuple[int, int]) -> tuple[bytes, str]:
-    """The run-length code of a mask, and why it is none of an image of ``size`` (H, W)."""
-    mask = row.get("mask")
-    try:
-        counts = bytes(mask["counts"], "ascii")  # type: ignore[index]  # what is no dict is refused
-    except (TypeError, ValueError, KeyError, IndexError):
-        return b"", f"no mask of {size[0]} x {size[1]} pixels, expected COCO's run-length code"
-    return counts, rle.find_problem(counts, size)
 
 
 def _digest(path: Path) -> str:

@@ -21,7 +21,8 @@ def encode_segmentation(shape: Any, size: tuple[int, int]) -> bytes:
     """Compressed counts of an image of ``size`` (H, W).
 
     Args:
-        shape: a list of polygons x1 y1 x2 y2 …, or ``size`` and ``counts``, compressed or not.
+        shape: a list of polygons x1 y1 x2 y2 …, or ``size`` and ``counts``, compressed or not; what
+            does not say its size is taken to be as large as the image.
         size: of the image.
 
     Raises:
@@ -31,7 +32,10 @@ def encode_segmentation(shape: Any, size: tuple[int, int]) -> bytes:
     if isinstance(shape, list):
         polygons = [_check_polygon(polygon, size) for polygon in shape]
         return bytes(coco.merge(coco.frPyObjects(polygons, height, width))["counts"])
-    counts = shape.get("counts") if isinstance(shape, dict) else None
+    if not isinstance(shape, dict):
+        raise ValueError("expected polygons, or size and counts")
+    _check_size(shape.get("size", size), size)
+    counts = shape.get("counts")
     if isinstance(counts, list):
         if not all(type(n) is int and 0 <= n <= height * width for n in counts):
             raise ValueError("its counts are not all pixels of the image")
@@ -45,6 +49,16 @@ def encode_segmentation(shape: Any, size: tuple[int, int]) -> bytes:
             raise ValueError(problem)
         return code
     raise ValueError("expected polygons, or size and counts")
+
+
+def _check_size(own: Any, size: tuple[int, int]) -> None:
+    """Another one of as many pixels would shear the mask; ``own`` is of unknown origin."""
+    try:
+        height, width = (int(side) for side in own)
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError("its size is no height and width") from None
+    if (height, width) != size:
+        raise ValueError(f"it is {height} x {width} pixels, the image {size[0]} x {size[1]}")
 
 
 def _check_polygon(polygon: Any, size: tuple[int, int]) -> list[float]:
