@@ -201,7 +201,10 @@ class ImageSet(Protocol):
 
 @runtime_checkable
 class LabelledSet(ImageSet, Protocol):
-    """Images with a class per pixel: ground truth, or a label store."""
+    """Images with a class per pixel: ground truth, or a label store.
+
+    One may also have ``background``, the id of a class that published means leave out.
+    """
 
     @property
     def ignore_index(self) -> int:

@@ -43,6 +43,7 @@ class Atlas2023:
     """
 
     ignore_index = 255  # of padding alone: all voxels have a class
+    background = 0  # the challenge scores liver and tumour
     protocol = (
         "ATLAS 2023, the slices of every fifth training volume (not the challenge's test set), 3 "
         "classes (background is one)"

@@ -61,6 +61,7 @@ class Isaid:
     """
 
     ignore_index = IGNORE_INDEX  # of the padding alone: all pixels have a class
+    background = 0  # SAMRS's means are of the other 15
 
     def __init__(
         self, *, root: str, name: str = "isaid", tile_size: int = 896, stride: int = 512
