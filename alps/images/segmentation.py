@@ -6,15 +6,47 @@ read beyond their end. So all is looked at first.
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from pycocotools import mask as coco
 
 from alps import rle
+from alps.boxes import Boxes
+from alps.types import Masks
+
+logger = logging.getLogger(__name__)
 
 #: Corners may lie outside the image by this many of its sides.
 BEYOND = 4
+#: Of an image's true masks that cannot be used so many are named; the others are counted.
+NAMED = 5
+
+
+def read_masks(shapes: Sequence[tuple[str, Any]], boxes: Boxes, size: tuple[int, int]) -> Masks:
+    """The true masks of those boxes that have one; a bad one is told and left out.
+
+    Args:
+        shapes: of each box its place, for messages, and what `encode_segmentation` takes, or None.
+        boxes: of an image.
+        size: (H, W) of the image.
+    """
+    kept, counts, problems = [], [], []
+    for i, (where, shape) in enumerate(shapes):
+        if shape is None:
+            continue
+        try:
+            counts.append(encode_segmentation(shape, size))
+            kept.append(i)
+        except ValueError as error:
+            problems.append(f"{where}: {error}")
+    for line in problems[:NAMED]:
+        logger.warning("left out a true mask: %s", line)
+    if len(problems) > NAMED:
+        logger.warning("left out %d more true masks of this image", len(problems) - NAMED)
+    return Masks.from_counts(counts, size, boxes=boxes[np.array(kept, np.int64)])
 
 
 def encode_segmentation(shape: Any, size: tuple[int, int]) -> bytes:
