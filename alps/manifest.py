@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from alps.atomic import UNFINISHED
 from alps.claims import FOLDER
 from alps.store import LabelStore
 
@@ -38,7 +39,7 @@ def _files(root: Path, folder: str = "") -> Iterator[str]:
     with os.scandir(root / folder) as entries:
         found = sorted((entry.name, entry.is_dir()) for entry in entries)
     for name, is_folder in found:
-        if name in (".tmp", FOLDER) or (not folder and name == "manifest.json"):
+        if name in (UNFINISHED, FOLDER) or (not folder and name == "manifest.json"):
             continue
         if is_folder:
             yield from _files(root, f"{folder}{name}/")

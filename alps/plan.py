@@ -13,9 +13,10 @@ from typing import Any, NotRequired, TypedDict, Unpack
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from alps.atomic import UNFINISHED, atomic
 from alps.claims import FOLDER, Claims
 from alps.errors import ConfigError, StoreError, StoreMismatch
-from alps.store import OUTPUTS, STAGES, LabelStore, Stage, StoreInfo, atomic
+from alps.store import OUTPUTS, STAGES, LabelStore, Stage, StoreInfo
 from alps.tables import PLAN
 from alps.types import Identity, ImageRecord
 
@@ -141,7 +142,7 @@ def prepare(
         raise StoreError(
             f"cannot write to {root}: {error.strerror}; choose another folder with store=DIR"
         ) from error
-    if "store.json" not in entries and entries - {".tmp", FOLDER}:
+    if "store.json" not in entries and entries - {UNFINISHED, FOLDER}:
         raise StoreError(
             f"{root} is not empty and not a label store; choose another folder with store=DIR"
         )
