@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import colorsys
 import io
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Integer
 from PIL import Image
 
+from alps.types import Category, number_classes
+
 #: Colour of unlabelled pixels in palettes and pictures.
 IGNORE_COLOR = (0, 0, 0)
+
+
+def color_classes(names: Sequence[str]) -> list[Category]:
+    """Names as categories in distinct colours, their ids counted from 0."""
+    return number_classes(zip(names, distinct_colors(len(names)), strict=True))
 
 
 def distinct_colors(k: int) -> list[tuple[int, int, int]]:

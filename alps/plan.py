@@ -13,9 +13,10 @@ from typing import Any, Literal, NotRequired, TypedDict, Unpack
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from alps.atomic import UNFINISHED, atomic
 from alps.claims import FOLDER, Claims
 from alps.errors import ConfigError, StoreError, StoreMismatch
-from alps.store import OUTPUTS, PARTS, STAGES, LabelStore, Stage, StoreInfo, atomic
+from alps.store import OUTPUTS, PARTS, STAGES, LabelStore, Stage, StoreInfo
 from alps.tables import PLAN
 from alps.types import Identity, ImageRecord
 
@@ -155,7 +156,7 @@ def prepare(
     claims.arrive()
     with claims.alone("plan"):
         entries = {path.name for path in root.iterdir()}
-        if "store.json" not in entries and entries - {".tmp", PARTS, FOLDER}:
+        if "store.json" not in entries and entries - {UNFINISHED, PARTS, FOLDER}:
             raise StoreError(
                 f"{root} is not empty and not a label store; choose another folder with store=DIR"
             )

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from alps.atomic import atomic
 from alps.claims import Claims
 from alps.errors import PieceLost
-from alps.store import atomic
 from alps.summary import Timings
 from alps.types import Mapper
 

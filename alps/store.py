@@ -22,9 +22,6 @@ fingerprint. All files of a stage always belong to the fingerprint in store.json
 from __future__ import annotations
 
 import json
-import os
-import secrets
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
@@ -37,8 +34,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Float, Float16, Float32, Int, Int64
 
-from alps.errors import StoreError, cannot_write
-from alps.processes import HOST, lives, started
+from alps.atomic import UNFINISHED, atomic, discard_unfinished
+from alps.errors import StoreError
 from alps.shards import Opened, Plan, read_array, read_table
 from alps.tables import IMAGES, LABELS, MASKS, masks_to_table, table_to_masks
 from alps.types import Category, Clusters, ImageRecord, Masks
@@ -64,8 +61,6 @@ OUTPUTS: Mapping[Stage, tuple[str, ...]] = {
 COMMITS: Mapping[Stage, str] = {"masks": "masks", "features": "features", "assign": "labels"}
 #: Shards whose features are open at once.
 OPEN = 256
-#: Seconds after which a half-written file of another machine is nobody's.
-STALE = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,18 +169,11 @@ class LabelStore:
             yield file
 
     def discard_unfinished(self) -> None:
-        """Remove what killed processes left half-written.
-
-        Those of another machine cannot be seen to live: what they have not touched for `STALE`
-        seconds is removed.
-        """
-        with suppress(OSError):
-            for path in (self.root / ".tmp").iterdir():
-                with suppress(OSError):  # another run has removed it
-                    if _is_left(path):
-                        path.unlink(missing_ok=True)
-            if self.complete:  # before, another run may be about to write into it
-                (self.root / ".tmp").rmdir()
+        """Remove what killed processes left half-written."""
+        discard_unfinished(self.root)
+        if self.complete:  # before, another run may be about to write into it
+            with suppress(OSError):
+                (self.root / UNFINISHED).rmdir()
 
     def write_text(self, name: str, text: str) -> None:
         """Write a small text file, unless it has this text already."""
@@ -323,64 +311,3 @@ class LabelStore:
 
     def _read_table(self, name: str, columns: list[str] | None = None) -> pa.Table:
         return read_table(self.root / name, columns)
-
-
-class StoredImages:
-    """Masks and features image by image; fast where images come in the order of the plan."""
-
-    def __init__(self, store: LabelStore) -> None:
-        self.store = store
-        self._shard_of = {r.image_id: i for i, shard in enumerate(store.plan) for r in shard}
-        self._read: tuple[int, dict[str, Masks]] = (-1, {})
-
-    def masks(self, image_id: str) -> Masks | None:
-        """None where the store has no such image, or failed to read it."""
-        shard = self._shard_of.get(image_id)
-        return None if shard is None else self._masks(shard).get(image_id)
-
-    def features(self, image_id: str) -> Float16[np.ndarray, "N C"] | None:
-        """Rows in the order of the image's masks."""
-        shard = self._shard_of.get(image_id)
-        start = 0
-        for other, masks in self._masks(shard).items() if shard is not None else ():
-            if other == image_id:
-                return self.store.features(self._shard_of[image_id])[start : start + len(masks)]
-            start += len(masks)
-        return None
-
-    def _masks(self, shard: int) -> dict[str, Masks]:
-        if self._read[0] != shard:
-            self._read = (shard, self.store.masks(shard))
-        return self._read[1]
-
-
-@contextmanager
-def atomic(root: Path, name: str) -> Iterator[IO[bytes]]:
-    """Write ``root/name``: temporary name, fsync, rename. Raises `StoreError` naming the place."""
-    target = root / name
-    pid = os.getpid()
-    temporary = root / ".tmp" / f"{pid}-{started(pid)}-{secrets.token_hex(8)}-{HOST}"
-    try:
-        temporary.parent.mkdir(parents=True, exist_ok=True)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(target)
-    except OSError as error:
-        raise StoreError(cannot_write(target, error)) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-
-
-def _is_left(path: Path) -> bool:
-    """Whether who wrote a temporary file is dead."""
-    try:
-        pid, since, _, host = path.name.split("-", 3)
-        if host == HOST:
-            return not lives(int(pid), int(since) if since != "None" else None)
-    except ValueError:  # an older ALPS named it
-        return True
-    return time.time() - path.stat().st_mtime > STALE

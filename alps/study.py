@@ -17,7 +17,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from alps.store import atomic
+from alps.atomic import atomic
 
 FOLDER = "trials"
 TABLE = "study.csv"

@@ -70,6 +70,15 @@ class Category:
     color: tuple[int, int, int]
 
 
+def number_classes(classes: Iterable[tuple[str, tuple[int, int, int]]]) -> list[Category]:
+    """Names and colours as categories, their ids counted from 0.
+
+    >>> number_classes([("water", (0, 0, 255))])
+    [Category(id=0, name='water', color=(0, 0, 255))]
+    """
+    return [Category(i, name, color) for i, (name, color) in enumerate(classes)]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Masks:
     """N masks of one image, run-length encoded, with SA-1B's field names (arXiv 2304.02643)."""
@@ -201,7 +210,10 @@ class ImageSet(Protocol):
 
 @runtime_checkable
 class LabelledSet(ImageSet, Protocol):
-    """Images with a class per pixel: ground truth, or a label store."""
+    """Images with a class per pixel: ground truth, or a label store.
+
+    One may also have ``background``, the id of a class that published means leave out.
+    """
 
     @property
     def ignore_index(self) -> int:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
 import train
@@ -35,6 +36,12 @@ def call_train(arguments, monkeypatch, capfd):
         status = exit_.code
     out, err = capfd.readouterr()
     return status, out, err
+
+
+def composed(*overrides):
+    """The configuration of train.py with some words, unresolved."""
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return compose("train", list(overrides))
 
 
 def label(*arguments, cwd=ROOT):

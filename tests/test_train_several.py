@@ -73,19 +73,35 @@ def on_two_processes(*arguments, cwd):
     return done.stdout
 
 
+def learnt(path):
+    """The weights, and what Adam remembers of each."""
+    saved = torch.load(path, weights_only=True)
+    [adam] = saved["optimizer_states"]
+    remembered = {f"{i} {key}": v for i, s in adam["state"].items() for key, v in s.items()}
+    return saved["state_dict"] | remembered
+
+
 def test_two_stores_and_ground_truth_are_learnt_on_two_processes_and_used_apart(run, tmp_path):
-    words = ("stage=pretrain", *three_sets(tmp_path), *TINY, "run=x", "model.aux=true")
-    steps = "trainer.val_check_interval=1"
-    out = on_two_processes(*words, steps, "trainer.max_steps=2", cwd=tmp_path)
+    words = ("stage=pretrain", *three_sets(tmp_path), *TINY, "model.aux=true")
+    # The rate at a step does not depend on how many are to come.
+    steps = ("trainer.val_check_interval=1", "optim.schedule=constant", "optim.warmup=0")
+    out = on_two_processes(*words, *steps, "run=x", "trainer.max_steps=2", cwd=tmp_path)
     assert re.fullmatch(r"val/mIoU 0\.\d{4}  val/mF1 \S+  val/OA \S+", out.splitlines()[-1])
     assert "two: agreement with the 2 pseudo-classes of two_pl; 3 whole images" in out
-    out = on_two_processes(*words, steps, "trainer.max_steps=4", "resume=x/last.ckpt", cwd=tmp_path)
+    half = learnt(tmp_path / "x/last.ckpt")
+    on_two_processes(*words, *steps, "run=whole", "trainer.max_steps=4", cwd=tmp_path)
+    more = ("run=x", "trainer.max_steps=4", "resume=x/last.ckpt")
+    out = on_two_processes(*words, *steps, *more, cwd=tmp_path)
     assert re.findall(r"step (\d)/4", out) == ["3", "4"]
     means = [float(v) for v in re.findall(r"^val/\w+/mIoU (\S+)", out, re.MULTILINE)]
     last = float(out.splitlines()[-1].split()[1])
     assert last == pytest.approx(np.mean(means), abs=2e-4)
     saved = torch.load(tmp_path / "x/last.ckpt", weights_only=True)
     assert saved["global_step"] == 4
+    resumed, whole = (learnt(tmp_path / run / "last.ckpt") for run in ("x", "whole"))
+    assert resumed.keys() == whole.keys() == half.keys()
+    assert [name for name, value in whole.items() if not torch.equal(value, resumed[name])] == []
+    assert len([name for name, value in half.items() if torch.equal(value, whole[name])]) < 3
     assert [*saved["alps"]["datasets"]] == ["two", "three", "truth"]
     config = yaml.safe_load((tmp_path / "x/config.yaml").read_text())
     assert ("dataset" in config, [*config["datasets"]]) == (False, ["two", "three", "truth"])

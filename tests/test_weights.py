@@ -19,11 +19,10 @@ from safetensors.torch import save_file
 
 from alps import weights as module
 from alps.errors import WeightsNotFound
+from alps.known_weights import WEIGHTS, Weights
 from alps.packages import Package, PackageError
 from alps.weights import (
-    WEIGHTS,
     Blank,
-    Weights,
     cache_folder,
     find_weights,
     load_weights,
@@ -280,7 +279,8 @@ def test_two_processes_at_once_and_one_downloads(server, known, cache):
     server.delay = 0.5
     code = f"""
 from alps import weights
-tiny = weights.Weights("tiny", "tiny.pt", "{server.url}/good", {len(CONTENT)}, "{SHA256}", "test")
+from alps.known_weights import Weights
+tiny = Weights("tiny", "tiny.pt", "{server.url}/good", {len(CONTENT)}, "{SHA256}", "test")
 weights.WEIGHTS = {{"tiny": tiny}}
 print(weights.find_weights("tiny"))
 """

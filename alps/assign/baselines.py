@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float, Float32, Int, Int32, Int64, Integer
+from jaxtyping import Float, Float32, Int, Int32, Integer
 
 from alps.assign.cluster import cluster_categories
+from alps.assign.fixed import Fixed
 from alps.errors import ConfigError
 from alps.paint import fill_uncovered, paint
 from alps.palette import distinct_colors
-from alps.types import Category, Clusters, Identity, Mapper, Masks
+from alps.types import Category, Clusters, Identity, Masks
 
 
-class Random:
+class Random(Fixed):
     """Every mask gets one of K classes by lot: right outlines, wrong classes.
 
     Args:
@@ -41,15 +41,6 @@ class Random:
         """K."""
         return self.k
 
-    def fit(
-        self,
-        blocks: Sequence[Float[np.ndarray, "_ C"]],
-        areas: Sequence[Int64[np.ndarray, " _"]],
-        mapper: Mapper = map,
-    ) -> Clusters | None:
-        """Nothing to find."""
-        return None
-
     def assign(
         self,
         features: Float[np.ndarray, "N C"],
@@ -74,7 +65,7 @@ class Random:
         return cluster_categories(self.k)
 
 
-class Binary:
+class Binary(Fixed):
     """Two classes: 0 is any mask, 1 is the ground that no mask covers. No pixel is unlabelled."""
 
     @property
@@ -86,15 +77,6 @@ class Binary:
     def num_classes(self) -> int:
         """Mask and ground."""
         return 2
-
-    def fit(
-        self,
-        blocks: Sequence[Float[np.ndarray, "_ C"]],
-        areas: Sequence[Int64[np.ndarray, " _"]],
-        mapper: Mapper = map,
-    ) -> Clusters | None:
-        """Nothing to find."""
-        return None
 
     def assign(
         self,

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cached_property
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float, Float32, Int, Int32, Int64, Integer
+from jaxtyping import Float, Float32, Int, Int32, Integer
 
+from alps.assign.fixed import Fixed
 from alps.errors import ConfigError, StoreError
 from alps.paint import paint
-from alps.types import Category, Clusters, Identity, ImageSet, Mapper, Masks
+from alps.types import Category, Clusters, Identity, ImageSet, Masks
 
 
 @runtime_checkable
@@ -22,7 +22,7 @@ class Categorised(ImageSet, Protocol):
         """Of its boxes."""
 
 
-class ByCategory:
+class ByCategory(Fixed):
     """Classes are the categories of the boxes; what is ignored is no class.
 
     Args:
@@ -53,15 +53,6 @@ class ByCategory:
     def num_classes(self) -> int:
         """K."""
         return len(self._categories)
-
-    def fit(
-        self,
-        blocks: Sequence[Float[np.ndarray, "_ C"]],
-        areas: Sequence[Int64[np.ndarray, " _"]],
-        mapper: Mapper = map,
-    ) -> Clusters | None:
-        """Nothing to find."""
-        return None
 
     def assign(
         self,

@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import Float32
 
 from alps.errors import StoreError
-from alps.store import LabelStore, StoredImages
+from alps.labelled import StoredImages
+from alps.store import LabelStore
 from alps.types import Masks, Sample
 
 

@@ -14,9 +14,9 @@ from pathlib import Path, PurePosixPath
 from alps.errors import DatasetNotFound, LabelError
 from alps.images.folder import contents, walk
 from alps.images.labels import Labels, refuse_unlabelled
-from alps.images.nifti import read_label_slice, read_slice
-from alps.images.volumes import slice_records
-from alps.types import Category, ImageRecord, Sample
+from alps.images.nifti import read_label_slice
+from alps.images.volumes import read_slice_sample, slice_records
+from alps.types import Category, ImageRecord, Sample, number_classes
 
 URL = "https://atlas-challenge.u-bourgogne.fr/dataset"
 #: Name and colour, in the order of the label values.
@@ -43,6 +43,7 @@ class Atlas2023:
     """
 
     ignore_index = 255  # of padding alone: all voxels have a class
+    background = 0  # the challenge scores liver and tumour
     protocol = (
         "ATLAS 2023, the slices of every fifth training volume (not the challenge's test set), 3 "
         "classes (background is one)"
@@ -89,12 +90,11 @@ class Atlas2023:
             ImageError: it cannot be used.
             MissingPackage: nibabel is not installed.
         """
-        path = Path(self.root, record.file_name)
-        return Sample(record.image_id, read_slice(path, record.frame_index or 0))
+        return read_slice_sample(self.root, record)
 
     def categories(self) -> list[Category]:
         """The classes; the id is the pixel value."""
-        return [Category(i, *both) for i, both in enumerate(CLASSES)]
+        return number_classes(CLASSES)
 
     def read_target(self, record: ImageRecord) -> Labels:
         """The index map of one slice; raises `LabelError` when it cannot be used."""

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import logging
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
+
+import numpy as np
+from jaxtyping import UInt8
 
 from alps.boxes import Annotation, check_boxes
 from alps.errors import DatasetNotFound, ImageError, LabelError
 from alps.images.folder import Folder, walk
 from alps.images.labels import refuse_unlabelled
 from alps.images.read import read_image
-from alps.palette import distinct_colors
+from alps.palette import color_classes
 from alps.types import Category, ImageRecord, Sample
 
 logger = logging.getLogger(__name__)
@@ -95,22 +99,18 @@ class BoxedFolders:
             len(records),
             f"a {self.suffix} file of the same name under {' or '.join(folders)}",
         )
-        return [replace(r, annotations=_digest(files[self._key(r)])) for r in records]
+        return [replace(r, annotations=digest(files[self._key(r)])) for r in records]
 
     def read(self, record: ImageRecord) -> Sample:
         """Image and boxes; raises `ImageError` when one of the files cannot be used."""
         image = read_image(Path(self.root, record.file_name))
         path = self._annotations[self._key(record)]
         annotations, unclear = self.parse(path)
-        ids = {name: i for i, name in enumerate(self.classes)}
-        boxes, dropped = check_boxes(annotations, ids, (image.shape[0], image.shape[1]))
-        lines = tuple(f"{path.name} {line}" for line in (*unclear, *dropped))
-        return Sample(record.image_id, image, boxes, lines)
+        return make_sample(record, image, annotations, self.classes, path, unclear)
 
     def categories(self) -> list[Category]:
         """The classes; the id is the pixel value."""
-        colors = distinct_colors(len(self.classes))
-        return [Category(i, *both) for i, both in enumerate(zip(self.classes, colors, strict=True))]
+        return color_classes(self.classes)
 
     @cached_property
     def _annotations(self) -> dict[tuple[str, str], Path]:
@@ -132,7 +132,67 @@ class BoxedFolders:
         return next(p.images for p in self.places if path.is_relative_to(p.images)), path.stem
 
 
-def _digest(path: Path) -> str:
+class BoxedImages(ABC):
+    """An image set out of `BoxedFolders`: what DOTA, DIOR, FAIR1M, HRSC2016 and VOC share.
+
+    One of them says, by `find`, which folders and files these are.
+    """
+
+    root: str
+    name: str
+
+    @abstractmethod
+    def find(self) -> BoxedFolders:
+        """The folders that are there; raises `DatasetNotFound` where there are none."""
+
+    def records(self) -> list[ImageRecord]:
+        """All images of the splits that are there.
+
+        Raises:
+            DatasetNotFound: none is there, or there is no image in it.
+            LabelError: an image has no annotation file.
+        """
+        return self._files.records(self.name)
+
+    def read(self, record: ImageRecord) -> Sample:
+        """Image and boxes; raises `ImageError` when one of the files cannot be used."""
+        return self._files.read(record)
+
+    def categories(self) -> list[Category]:
+        """The classes; the id is the pixel value."""
+        return self._files.categories()
+
+    @cached_property
+    def _files(self) -> BoxedFolders:
+        return self.find()
+
+
+def make_sample(
+    record: ImageRecord,
+    image: UInt8[np.ndarray, "H W 3"],
+    annotations: Sequence[Annotation],
+    classes: Iterable[str],
+    path: Path,
+    unclear: Sequence[str] = (),
+) -> Sample:
+    """An image with those of its annotations that can be used, and a line for each other.
+
+    Args:
+        record: of the image.
+        image: its pixels.
+        annotations: as they stand in the file.
+        classes: names in the order of their ids.
+        path: the file, whose name goes before each line.
+        unclear: a line for each annotation that could not even be read.
+    """
+    ids = {name: i for i, name in enumerate(classes)}
+    boxes, dropped = check_boxes(annotations, ids, (image.shape[0], image.shape[1]))
+    lines = tuple(f"{path.name} {line}" for line in (*unclear, *dropped))
+    return Sample(record.image_id, image, boxes, lines)
+
+
+def digest(path: Path) -> str:
+    """Of an annotation file: another one is another image to a store."""
     try:
         return f"{zlib.crc32(path.read_bytes()):08x}"
     except OSError as error:

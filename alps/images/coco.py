@@ -11,17 +11,14 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import numpy as np
-
 from alps.boxes import Annotation, Boxes, check_boxes
 from alps.errors import DatasetNotFound, LabelError
 from alps.images.folder import contents
 from alps.images.ids import image_ids
 from alps.images.json_file import is_id, parse_json
 from alps.images.read import read_image
-from alps.images.rows import report_masks
-from alps.images.segmentation import encode_segmentation
-from alps.palette import distinct_colors
+from alps.images.segmentation import read_masks
+from alps.palette import color_classes
 from alps.types import Category, ImageRecord, Masks, Sample
 
 #: The lists of a file, and what each of their entries must have.
@@ -101,9 +98,7 @@ class Coco:
 
     def categories(self) -> list[Category]:
         """The classes; the id is the pixel value."""
-        colors = distinct_colors(len(self._names))
-        pairs = zip(self._names.values(), colors, strict=True)
-        return [Category(i, *both) for i, both in enumerate(pairs)]
+        return color_classes([*self._names.values()])
 
     @property
     def has_instances(self) -> bool:
@@ -119,16 +114,10 @@ class Coco:
             size: (H, W) of the image.
         """
         objects = self._objects[self._image_id(record)]
-        kept, counts, problems = [], [], []
-        for place, i in enumerate(boxes.object_id):
-            if shape := objects[i].get("segmentation"):
-                try:
-                    counts.append(encode_segmentation(shape, size))
-                    kept.append(place)
-                except ValueError as error:
-                    problems.append(f"{self._path.name} annotation {objects[i]['id']}: {error}")
-        report_masks(problems)
-        return Masks.from_counts(counts, size, boxes=boxes[np.array(kept, np.int64)])
+        own = [objects[i] for i in boxes.object_id]
+        file = self._path.name
+        shapes = [(f"{file} annotation {o['id']}", o.get("segmentation") or None) for o in own]
+        return read_masks(shapes, boxes, size)
 
     @property
     def _path(self) -> Path:

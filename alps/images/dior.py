@@ -21,16 +21,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from alps.boxes import Annotation
 from alps.errors import ConfigError, DatasetNotFound
-from alps.images.boxed import BoxedFolders, Place, read_splits
+from alps.images.boxed import BoxedFolders, BoxedImages, Place, read_splits
 from alps.images.folder import contents
 from alps.images.voc import EDGES
 from alps.images.xml_file import is_difficult, plain, read_xml, text, values
-from alps.types import Category, ImageRecord, Sample
+from alps.types import ImageRecord
 
 URL = "https://gcheng-nwpu.github.io/#Datasets"
 #: In the order of SIOR's pixel values (SAMRS, arXiv 2305.02034).
@@ -55,7 +55,7 @@ CORNERS = tuple(
 _NAMES = {plain(name): name for name in CLASSES}
 
 
-class Dior:
+class Dior(BoxedImages):
     """``JPEGImages-trainval/``, ``JPEGImages-test/`` and ``Annotations/`` below the root.
 
     Splits come from ``ImageSets/Main/``; without it there are train and test. Where an image has
@@ -79,24 +79,16 @@ class Dior:
         self.name = name
 
     def records(self) -> list[ImageRecord]:
-        """All images that are there.
+        """All images that are there; their bytes count the boxes of both kinds.
 
         Raises:
             DatasetNotFound: none is there, or no annotations are.
             LabelError: an image has no annotation file.
         """
-        records = self._files.records(self.name)
+        records = super().records()
         if len(self._folders) < len(BOXES):
             return records
         return [replace(r, bytes=r.bytes + self._oriented_bytes(r)) for r in records]
-
-    def read(self, record: ImageRecord) -> Sample:
-        """Image and boxes; raises `ImageError` when one of the files cannot be used."""
-        return self._files.read(record)
-
-    def categories(self) -> list[Category]:
-        """The 20 classes."""
-        return self._files.categories()
 
     @property
     def _folders(self) -> list[Path]:
@@ -104,8 +96,8 @@ class Dior:
         wanted = [Path(self.root, BOXES[kind]) for kind in BOXES if self.boxes in (None, kind)]
         return [folder for folder in wanted if folder.is_dir()]
 
-    @cached_property
-    def _files(self) -> BoxedFolders:
+    def find(self) -> BoxedFolders:
+        """Those that are there; raises `DatasetNotFound` where none is."""
         root, folders = Path(self.root), self._folders
         images = [folder for folder in IMAGES if (root / folder).is_dir()]
         if not images or not folders:

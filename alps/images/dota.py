@@ -11,14 +11,12 @@ category and whether it is difficult (1; in some files 2)::
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property
 from pathlib import Path
 
 from alps.boxes import Annotation
 from alps.errors import ConfigError, DatasetNotFound
-from alps.images.boxed import BoxedFolders, Place, numbers, read_text
+from alps.images.boxed import BoxedFolders, BoxedImages, Place, numbers, read_text
 from alps.images.folder import contents
-from alps.types import Category, ImageRecord, Sample
 
 URL = "https://captain-whu.github.io/DOTA/dataset.html"
 #: In the order of SOTA's pixel values (SAMRS, arXiv 2305.02034); a version has the first so many.
@@ -32,7 +30,7 @@ VERSIONS: Mapping[str, int] = {"1.0": 15, "1.5": 16, "2.0": 18}
 SPLITS = ("train", "val")
 
 
-class Dota:
+class Dota(BoxedImages):
     """``images/`` and ``labelTxt/`` below the root, or below train/ and val/ in it.
 
     The labels may lie in ``labelTxt-v2.0/`` and so on as well, at any depth, as they are unpacked.
@@ -53,25 +51,8 @@ class Dota:
         self.version = str(version)
         self.name = name
 
-    def records(self) -> list[ImageRecord]:
-        """All images of the splits that are there.
-
-        Raises:
-            DatasetNotFound: none is there, or there is no image in it.
-            LabelError: an image has no label file.
-        """
-        return self._files.records(self.name)
-
-    def read(self, record: ImageRecord) -> Sample:
-        """Image and boxes; raises `ImageError` when one of the files cannot be used."""
-        return self._files.read(record)
-
-    def categories(self) -> list[Category]:
-        """The classes of the version."""
-        return self._files.categories()
-
-    @cached_property
-    def _files(self) -> BoxedFolders:
+    def find(self) -> BoxedFolders:
+        """Those that are there; raises `DatasetNotFound` where none is."""
         places = []
         for split in (*SPLITS, ""):
             folder = Path(self.root, split)

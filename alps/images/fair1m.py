@@ -15,15 +15,13 @@ and this as microsoft/torchgeo reads them, torchgeo/datasets/fair1m.py)::
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property
 from pathlib import Path
 
 from alps.boxes import Annotation
 from alps.errors import DatasetNotFound
-from alps.images.boxed import BoxedFolders, Place, numbers
+from alps.images.boxed import BoxedFolders, BoxedImages, Place, numbers
 from alps.images.folder import contents
 from alps.images.xml_file import plain, read_xml, text
-from alps.types import Category, ImageRecord, Sample
 
 URL = "https://www.gaofen-challenge.com/benchmark"
 #: In the order of FAST's pixel values (SAMRS, arXiv 2305.02034); the files have spaces for hyphens.
@@ -49,7 +47,7 @@ LABELS = ("labelXml", "labelXmls")
 _NAMES = {plain(name): name for name in CLASSES}
 
 
-class Fair1m:
+class Fair1m(BoxedImages):
     """``images/`` and ``labelXml/`` in train/part1, train/part2 and validation below the root.
 
     They may lie in train/, val/ or the root itself as well; the parts that are there are used. An
@@ -65,25 +63,8 @@ class Fair1m:
         self.root = root
         self.name = name
 
-    def records(self) -> list[ImageRecord]:
-        """All images of the parts that are there.
-
-        Raises:
-            DatasetNotFound: none is there, or there is no image in it.
-            LabelError: an image has no label file.
-        """
-        return self._files.records(self.name)
-
-    def read(self, record: ImageRecord) -> Sample:
-        """Image and boxes; raises `ImageError` when one of the files cannot be used."""
-        return self._files.read(record)
-
-    def categories(self) -> list[Category]:
-        """The 37 classes."""
-        return self._files.categories()
-
-    @cached_property
-    def _files(self) -> BoxedFolders:
+    def find(self) -> BoxedFolders:
+        """Those that are there; raises `DatasetNotFound` where none is."""
         root = Path(self.root)
         places = []
         for part, split in PARTS.items():

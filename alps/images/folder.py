@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from alps.errors import DatasetNotFound, ImageError
 from alps.images.ids import image_ids
-from alps.images.read import SUFFIXES, read_image
+from alps.images.read import SUFFIXES, read_sample
 from alps.types import ImageRecord, Sample
 
 logger = logging.getLogger(__name__)
@@ -86,7 +86,7 @@ class Folder:
 
     def read(self, record: ImageRecord) -> Sample:
         """Decode one image; raises `ImageError` when it cannot be used."""
-        return Sample(record.image_id, read_image(Path(self.root, record.file_name)))
+        return read_sample(self.root, record)
 
 
 def contents(folder: Path) -> str:

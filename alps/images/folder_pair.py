@@ -16,8 +16,8 @@ from tqdm import tqdm
 from alps.errors import ConfigError, DatasetNotFound, LabelError
 from alps.images.folder import Folder, contents, walk
 from alps.images.labels import LABEL_SUFFIXES, Labels, read_labels, refuse_unlabelled
-from alps.images.read import read_image
-from alps.palette import distinct_colors
+from alps.images.read import read_sample
+from alps.palette import color_classes
 from alps.types import Category, ImageRecord, Sample
 
 logger = logging.getLogger(__name__)
@@ -99,13 +99,11 @@ class FolderPair:
 
     def read(self, record: ImageRecord) -> Sample:
         """Decode one image; raises `ImageError` when it cannot be used."""
-        return Sample(record.image_id, read_image(Path(self.root, record.file_name)))
+        return read_sample(self.root, record)
 
     def categories(self) -> list[Category]:
         """The classes; the id is the pixel value."""
-        names = self.classes or [str(i) for i in range(self._num_classes)]
-        colors = distinct_colors(len(names))
-        return [Category(i, *both) for i, both in enumerate(zip(names, colors, strict=True))]
+        return color_classes(self.classes or [str(i) for i in range(self._num_classes)])
 
     def read_target(self, record: ImageRecord) -> Labels:
         """The index map of one image; raises `LabelError` when it cannot be used."""

@@ -17,15 +17,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 
 from alps.boxes import Annotation
 from alps.errors import ConfigError, DatasetNotFound
-from alps.images.boxed import BoxedFolders, Place, read_splits
+from alps.images.boxed import BoxedFolders, BoxedImages, Place, read_splits
 from alps.images.folder import contents
 from alps.images.xml_file import is_difficult, read_xml, text, values
-from alps.types import Category, ImageRecord, Sample
 
 URL = "https://aistudio.baidu.com/aistudio/datasetdetail/54106"
 #: By Class_ID (open-mmlab/mmrotate, mmrotate/datasets/hrsc.py), from 100000001; two have no ship.
@@ -46,7 +45,7 @@ BOX = ("box_xmin", "box_ymin", "box_xmax", "box_ymax")
 ROTATED_BOX = ("mbox_cx", "mbox_cy", "mbox_w", "mbox_h", "mbox_ang")
 
 
-class Hrsc2016:
+class Hrsc2016(BoxedImages):
     """``Train/`` and ``Test/`` below the root, or ``FullDataSet/``, each with AllImages/ and xml.
 
     Splits come from ``ImageSets/``. Of FullDataSet the images in no list are left out: nobody has
@@ -68,25 +67,8 @@ class Hrsc2016:
         self.level = level
         self.name = name
 
-    def records(self) -> list[ImageRecord]:
-        """All images of the splits that are there.
-
-        Raises:
-            DatasetNotFound: none is there, or there is no image in it.
-            LabelError: an image has no annotation file.
-        """
-        return self._files.records(self.name)
-
-    def read(self, record: ImageRecord) -> Sample:
-        """Image and boxes; raises `ImageError` when one of the files cannot be used."""
-        return self._files.read(record)
-
-    def categories(self) -> list[Category]:
-        """The classes of the level."""
-        return self._files.categories()
-
-    @cached_property
-    def _files(self) -> BoxedFolders:
+    def find(self) -> BoxedFolders:
+        """Those that are there; raises `DatasetNotFound` where none is."""
         root = Path(self.root)
         splits = read_splits(root / "ImageSets")
         parts = {**PARTS} if any((root / part).is_dir() for part in PARTS) else {}

@@ -14,7 +14,7 @@ from alps.geometry import Tile
 from alps.images.cutting import IGNORE_INDEX, Raster, Tiles
 from alps.images.folder import contents, walk
 from alps.images.labels import Labels, colors_to_index, read_colors, refuse_unlabelled
-from alps.types import Category, ImageRecord, Sample
+from alps.types import Category, ImageRecord, Sample, number_classes
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +61,7 @@ class Isaid:
     """
 
     ignore_index = IGNORE_INDEX  # of the padding alone: all pixels have a class
+    background = 0  # SAMRS's means are of the other 15
 
     def __init__(
         self, *, root: str, name: str = "isaid", tile_size: int = 896, stride: int = 512
@@ -106,7 +107,7 @@ class Isaid:
 
     def categories(self) -> list[Category]:
         """The classes; the id is the pixel value."""
-        return [Category(i, *both) for i, both in enumerate(CLASSES)]
+        return number_classes(CLASSES)
 
     def read_target(self, record: ImageRecord) -> Labels:
         """The index map of one tile; raises `LabelError` when it cannot be used."""

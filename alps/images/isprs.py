@@ -18,7 +18,7 @@ from alps.geometry import Tile
 from alps.images.cutting import IGNORE_INDEX, Raster, Tiles
 from alps.images.folder import contents, walk
 from alps.images.labels import Labels, colors_to_index, read_colors, refuse_unlabelled
-from alps.types import Category, ImageRecord, Sample
+from alps.types import Category, ImageRecord, Sample, number_classes
 
 logger = logging.getLogger(__name__)
 
@@ -154,7 +154,7 @@ class ContestImages:
 
     def categories(self) -> list[Category]:
         """The classes; the id is the pixel value."""
-        return [Category(i, *both) for i, both in enumerate(CLASSES[: self.num_classes])]
+        return number_classes(CLASSES[: self.num_classes])
 
     def read_target(self, record: ImageRecord) -> Labels:
         """The index map of one tile; raises `LabelError` when it cannot be used."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from jaxtyping import UInt8, UInt16
+from PIL import Image, PngImagePlugin, TiffImagePlugin
 
 from alps.errors import ImageError, LabelError
 from alps.images.read import open_image, read_image
@@ -16,14 +17,17 @@ from alps.images.read import open_image, read_image
 LABEL_SUFFIXES = (".png", ".tif", ".tiff")
 #: Pillow's modes of one band of whole numbers without sign, 1 to 16 bits.
 _MODES = ("1", "L", "P", "I;16", "I;16B")
+#: Tags of a TIFF, and the photometric interpretation that is upside down.
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
 
 Labels = UInt8[np.ndarray, "H W"] | UInt16[np.ndarray, "H W"]
 
 
 def read_labels(path: str | Path) -> Labels:
-    """Read an index map: a PNG or TIFF with one band of class numbers, up to 16 bits.
+    """Read an index map: a PNG or TIFF with one band of class numbers, 1 to 16 bits.
 
-    Of a palette the numbers count, not the colours.
+    The numbers count as the file holds them (as GDAL reads them), not the colours of a palette, nor
+    which of black and white a TIFF says that 0 is.
 
     Raises:
         LabelError: the file cannot be read, or holds something else.
@@ -32,10 +36,7 @@ def read_labels(path: str | Path) -> Labels:
         with open_image(Path(path)) as image:
             kind = f"{image.format} in mode {image.mode}"
             known = image.mode in _MODES and image.format in ("PNG", "TIFF")
-            # Pillow spreads gray of 2 and 4 bits over 0 to 255.
-            parts = getattr(image, "tile", None)
-            step = {"L;2": 85, "L;4": 17}.get(parts[0][3], 1) if parts else 1
-            values = np.array(image) if known else None
+            values = _numbers(image) if known else None
     except Exception as error:  # decoders of damaged files raise anything
         raise LabelError(f"cannot read {path}: {str(error) or type(error).__name__}") from error
     if values is None:
@@ -43,7 +44,28 @@ def read_labels(path: str | Path) -> Labels:
             f"{path} is a {kind}, expected an index map: a PNG or TIFF with one band of class "
             "numbers of 8 or 16 bits; turn colours into numbers first"
         )
-    return values.astype(np.uint16) if values.itemsize == 2 else values.astype(np.uint8) // step
+    return values
+
+
+def _numbers(image: Image.Image) -> Labels:
+    """What the file holds, out of what Pillow shows.
+
+    Pillow spreads gray of 2 and 4 bits over 0 to 255, and inverts a TIFF whose 0 is white.
+    """
+    bits, inverted = 8, False
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        bits = image.tag_v2.get(_BITS_PER_SAMPLE, (1,))[0]
+        inverted = image.tag_v2.get(_PHOTOMETRIC, _WHITE_IS_ZERO) == _WHITE_IS_ZERO
+    elif isinstance(image, PngImagePlugin.PngImageFile) and image.tile:
+        bits = {"L;2": 2, "L;4": 4}.get(str(image.tile[0].args), 8)  # emptied by loading
+    values = np.array(image)
+    if values.itemsize == 2:  # neither is done to 16 bits
+        return values.astype(np.uint16)
+    if image.mode == "P":
+        return values
+    if inverted:
+        values = ~values
+    return values.astype(np.uint8) // (1 if image.mode == "1" else 255 // (2**bits - 1))
 
 
 def read_colors(path: str | Path) -> UInt8[np.ndarray, "H W 3"]:

@@ -14,8 +14,8 @@ import numpy as np
 from alps.errors import DatasetNotFound, LabelError
 from alps.images.folder import Folder, contents
 from alps.images.labels import Labels, read_labels, refuse_unlabelled
-from alps.images.read import read_image
-from alps.types import Category, ImageRecord, Sample
+from alps.images.read import read_sample
+from alps.types import Category, ImageRecord, Sample, number_classes
 
 URL = "https://github.com/Junjue-Wang/LoveDA"
 #: Name and colour, in the order of the masks' values from 1 on (mmseg/datasets/loveda.py).
@@ -95,11 +95,11 @@ class LoveDA:
 
     def read(self, record: ImageRecord) -> Sample:
         """Decode one image; raises `ImageError` when it cannot be used."""
-        return Sample(record.image_id, read_image(Path(self.root, record.file_name)))
+        return read_sample(self.root, record)
 
     def categories(self) -> list[Category]:
         """The classes; the id is the pixel value."""
-        return [Category(i, *both) for i, both in enumerate(CLASSES)]
+        return number_classes(CLASSES)
 
     def read_target(self, record: ImageRecord) -> Labels:
         """The index map of one image; raises `LabelError` when it cannot be used."""

@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Shaped, UInt8
 from PIL import ExifTags, Image, ImageOps
 
 from alps.errors import ImageError
+from alps.types import ImageRecord, Sample
 
 #: File names with these endings, in any case, are images.
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
@@ -52,6 +53,11 @@ def read_image(path: str | Path) -> UInt8[np.ndarray, "H W 3"]:
         reason = " ".join((str(error) or type(error).__name__).split())[:REASON]
         raise ImageError(f"cannot read {path}: {reason}") from error
     return np.ascontiguousarray(np.broadcast_to(image, (*image.shape[:2], 3)))
+
+
+def read_sample(root: str | Path, record: ImageRecord) -> Sample:
+    """An image of a set as it is, without labels; raises `ImageError` as `read_image` does."""
+    return Sample(record.image_id, read_image(Path(root, record.file_name)))
 
 
 def stretch(image: Pixels, nodata: float = 0.0) -> UInt8[np.ndarray, "H W C"]:

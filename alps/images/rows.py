@@ -6,15 +6,14 @@ import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 from pyarrow import csv, parquet
 
-from alps import rle
 from alps.boxes import Annotation, Boxes
 from alps.errors import LabelError
 from alps.images.boxed import numbers
 from alps.images.clip import whole
+from alps.images.segmentation import read_masks
 from alps.types import Masks
 
 logger = logging.getLogger(__name__)
@@ -25,8 +24,6 @@ COLUMNS = (
     *(*CORNERS, "image", "video", "frame", "track"),
     *("category", "ignore", "score", "text", "counts"),
 )
-#: Of an image's true masks that cannot be used so many are named; the others are counted.
-NAMED = 5
 #: How the column ``ignore`` says no and yes.
 SWITCH = {"": False, "0": False, "false": False, "1": True, "true": True}
 
@@ -103,27 +100,9 @@ def read_counts(
         size: (H, W) of the image.
         path: the table, for messages.
     """
-    kept, counts, problems = [], [], []
-    for i, object_id in enumerate(boxes.object_id):
-        annotation = annotations[object_id]
-        if annotation.counts is None:
-            continue
-        code = annotation.counts.encode()
-        if problem := rle.find_problem(code, size):
-            problems.append(f"{path.name} {annotation.where}: {problem}")
-        else:
-            kept.append(i)
-            counts.append(code)
-    report_masks(problems)
-    return Masks.from_counts(counts, size, boxes=boxes[np.array(kept, np.int64)])
-
-
-def report_masks(problems: Sequence[str]) -> None:
-    """Tell what is wrong with true masks of one image, a line each."""
-    for line in problems[:NAMED]:
-        logger.warning("left out a true mask: %s", line)
-    if len(problems) > NAMED:
-        logger.warning("left out %d more true masks of this image", len(problems) - NAMED)
+    own = [annotations[i] for i in boxes.object_id]
+    shapes = [(f"{path.name} {a.where}", a.counts and {"counts": a.counts}) for a in own]
+    return read_masks(shapes, boxes, size)
 
 
 def _read_parquet(path: Path) -> pa.Table:

@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 
 from alps.errors import DatasetNotFound
 from alps.images.ids import image_ids
-from alps.images.read import SUFFIXES, read_image
+from alps.images.read import SUFFIXES, read_sample
 from alps.packages import Package, PackageError, fetch_members
 from alps.types import ImageRecord, Sample
 
@@ -79,4 +79,4 @@ class SampleImages:
 
     def read(self, record: ImageRecord) -> Sample:
         """Decode one image; raises `ImageError` when it cannot be used."""
-        return Sample(record.image_id, read_image(Path(self.root, record.file_name)))
+        return read_sample(self.root, record)

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from alps.errors import ConfigError, DatasetNotFound
 from alps.images.folder import contents
 from alps.images.ids import image_ids
-from alps.images.read import read_image
+from alps.images.read import read_sample
 from alps.types import ImageRecord, Sample
 
 logger = logging.getLogger(__name__)
@@ -99,7 +99,7 @@ class Samrs:
 
     def read(self, record: ImageRecord) -> Sample:
         """Decode one image; raises `ImageError` when it cannot be used."""
-        return Sample(record.image_id, read_image(Path(self.root, record.file_name)))
+        return read_sample(self.root, record)
 
 
 def _list_images(root: Path, folder: str, name: str, subset: Subset) -> list[ImageRecord]:

@@ -12,18 +12,16 @@
 
 from __future__ import annotations
 
-import zlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from alps import rle
-from alps.boxes import Annotation, Boxes, check_boxes
+from alps.boxes import Annotation, Boxes
 from alps.errors import ImageError
+from alps.images.boxed import digest, make_sample
 from alps.images.read import read_image
-from alps.images.rows import report_masks
 from alps.images.safe_pickle import load_plain
 from alps.images.samrs_labels import (
     CLASSES,
@@ -32,6 +30,7 @@ from alps.images.samrs_labels import (
     list_labelled,
     subset_categories,
 )
+from alps.images.segmentation import read_masks
 from alps.types import Category, ImageRecord, Masks, Sample
 
 
@@ -62,7 +61,7 @@ class SamrsBoxes:
             DatasetNotFound: there are no images, or none with objects.
         """
         records = list_labelled(self.root, self.subset, "ins", ".pkl")
-        return [replace(r, annotations=_digest(self._path(r))) for r in records]
+        return [replace(r, annotations=digest(self._path(r))) for r in records]
 
     def read(self, record: ImageRecord) -> Sample:
         """Image and boxes; raises `ImageError` when one of the files cannot be used."""
@@ -70,10 +69,7 @@ class SamrsBoxes:
         path = self._path(record)
         rows = read_rows(path)
         annotations = [_annotation(i, row) for i, row in enumerate(rows)]
-        ids = {name: i for i, name in enumerate(CLASSES[self.subset])}
-        boxes, dropped = check_boxes(annotations, ids, (image.shape[0], image.shape[1]))
-        lines = tuple(f"{path.name} {line}" for line in dropped)
-        return Sample(record.image_id, image, boxes, lines)
+        return make_sample(record, image, annotations, CLASSES[self.subset], path)
 
     def categories(self) -> list[Category]:
         """The classes; the id is the pixel value."""
@@ -97,16 +93,8 @@ class SamrsBoxes:
         """
         path = self._path(record)
         rows = read_rows(path)
-        kept, counts, problems = [], [], []
-        for place, i in enumerate(boxes.object_id.tolist()):
-            code, problem = _counts(rows[i], size)
-            if problem:
-                problems.append(f"{path} object {i}: {problem}")
-            else:
-                kept.append(place)
-                counts.append(code)
-        report_masks(problems)
-        return Masks.from_counts(counts, size, boxes=boxes[np.array(kept, np.int64)])
+        shapes = [(f"{path} object {i}", _mask(rows[i])) for i in boxes.object_id]
+        return read_masks(shapes, boxes, size)
 
     def _path(self, record: ImageRecord) -> Path:
         return label_path(self.root, record, "ins", ".pkl")
@@ -134,6 +122,12 @@ def _annotation(i: int, row: dict[str, Any]) -> Annotation:
     )
 
 
+def _mask(row: dict[str, Any]) -> Any:
+    """Every object has one: where it is missing, that is told."""
+    mask = row.get("mask")
+    return "nothing" if mask is None else mask
+
+
 def _numbers(values: Any) -> list[float]:
     """What a row says of a box, NaN where it is no number."""
     try:
@@ -141,20 +135,3 @@ def _numbers(values: Any) -> list[float]:
     except (TypeError, ValueError, OverflowError):
         found = [float("nan")] * 4
     return list(found)
-
-
-def _counts(row: dict[str, Any], size: tuple[int, int]) -> tuple[bytes, str]:
-    """The run-length code of a mask, and why it is none of an image of ``size`` (H, W)."""
-    mask = row.get("mask")
-    try:
-        counts = bytes(mask["counts"], "ascii")  # type: ignore[index]  # what is no dict is refused
-    except (TypeError, ValueError, KeyError, IndexError):
-        return b"", f"no mask of {size[0]} x {size[1]} pixels, expected COCO's run-length code"
-    return counts, rle.find_problem(counts, size)
-
-
-def _digest(path: Path) -> str:
-    try:
-        return f"{zlib.crc32(path.read_bytes()):08x}"
-    except OSError as error:
-        return f"cannot be read: {error.strerror}"  # reading the image will say so, too

@@ -15,9 +15,9 @@ from alps.errors import ConfigError, DatasetNotFound
 from alps.images import dior, dota, fair1m
 from alps.images.folder import contents
 from alps.images.labels import Labels, read_labels
-from alps.images.read import read_image
+from alps.images.read import read_sample
 from alps.images.samrs import SUBSETS, URL, Samrs
-from alps.types import Category, ImageRecord, Sample
+from alps.types import Category, ImageRecord, Sample, number_classes
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +83,7 @@ class SamrsLabels:
 
     def read(self, record: ImageRecord) -> Sample:
         """Decode one image; raises `ImageError` when it cannot be used."""
-        return Sample(record.image_id, read_image(Path(self.root, record.file_name)))
+        return read_sample(self.root, record)
 
     def categories(self) -> list[Category]:
         """The classes; the id is the pixel value."""
@@ -102,8 +102,7 @@ def check_subset(subset: str) -> None:
 
 def subset_categories(subset: str) -> list[Category]:
     """The classes of a subset, in SAMRS's colours."""
-    pairs = zip(CLASSES[subset], COLORS, strict=False)  # FAST has most
-    return [Category(i, *both) for i, both in enumerate(pairs)]
+    return number_classes(zip(CLASSES[subset], COLORS, strict=False))  # FAST has most
 
 
 def list_labelled(root: str, subset: str, kind: str, suffix: str) -> list[ImageRecord]:

@@ -21,13 +21,14 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
-from alps.boxes import Boxes, check_boxes
+from alps.boxes import Boxes
 from alps.errors import DatasetNotFound, LabelError
+from alps.images.boxed import make_sample
 from alps.images.clip import Marks
 from alps.images.folder import Folder, contents
 from alps.images.read import read_image
 from alps.images.rows import read_counts, read_rows, row_to_annotation
-from alps.palette import distinct_colors
+from alps.palette import color_classes
 from alps.types import Category, ImageRecord, Masks, Sample
 
 logger = logging.getLogger(__name__)
@@ -101,17 +102,13 @@ class Table:
         """Image and boxes; raises `ImageError` when the image cannot be used."""
         image = read_image(Path(self.root, record.file_name))
         marks = self._marks(record)
-        ids = {name: i for i, name in enumerate(self._classes)}
-        boxes, dropped = check_boxes(marks.annotations, ids, (image.shape[0], image.shape[1]))
-        lines = tuple(f"{self._path.name} {line}" for line in (*marks.unclear, *dropped))
-        return Sample(record.image_id, image, boxes, lines)
+        return make_sample(
+            record, image, marks.annotations, self._classes, self._path, marks.unclear
+        )
 
     def categories(self) -> list[Category]:
         """The classes; the id is the pixel value."""
-        colors = distinct_colors(len(self._classes))
-        return [
-            Category(i, *both) for i, both in enumerate(zip(self._classes, colors, strict=True))
-        ]
+        return color_classes(self._classes)
 
     @property
     def has_instances(self) -> bool:

@@ -10,14 +10,14 @@ from pathlib import Path, PurePosixPath
 
 from tqdm import tqdm
 
-from alps.boxes import check_boxes
 from alps.errors import DatasetNotFound, ImageError, LabelError
 from alps.images import bovtext, icdar_video, video_table
+from alps.images.boxed import make_sample
 from alps.images.clip import TEXT, Clip, Marks, video_name
 from alps.images.folder import contents, walk
 from alps.images.frames import VIDEO_SUFFIXES, list_frames, read_frame
 from alps.images.read import SUFFIXES
-from alps.palette import distinct_colors
+from alps.palette import color_classes
 from alps.types import Category, ImageRecord, Sample
 
 logger = logging.getLogger(__name__)
@@ -116,17 +116,11 @@ class VideoBoxes:
         """
         file, marks = self._marks(record)
         image = read_frame(self.root, record)
-        ids = {name: i for i, name in enumerate(self._classes)}
-        boxes, dropped = check_boxes(marks.annotations, ids, (image.shape[0], image.shape[1]))
-        lines = tuple(f"{file.name} {line}" for line in (*marks.unclear, *dropped))
-        return Sample(record.image_id, image, boxes, lines)
+        return make_sample(record, image, marks.annotations, self._classes, file, marks.unclear)
 
     def categories(self) -> list[Category]:
         """The classes; the id is the pixel value."""
-        colors = distinct_colors(len(self._classes))
-        return [
-            Category(i, *both) for i, both in enumerate(zip(self._classes, colors, strict=True))
-        ]
+        return color_classes(self._classes)
 
     def _marks(self, record: ImageRecord) -> tuple[Path, Marks]:
         """What is annotated in a frame, and the file that says so."""

@@ -13,17 +13,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
 
 from tqdm import tqdm
 
 from alps.boxes import Annotation
 from alps.errors import ConfigError, DatasetNotFound, ImageError, LabelError
-from alps.images.boxed import BoxedFolders, Place, read_splits
+from alps.images.boxed import BoxedFolders, BoxedImages, Place, read_splits
 from alps.images.folder import contents, walk
 from alps.images.xml_file import is_difficult, read_xml, text, values
-from alps.types import Category, ImageRecord, Sample
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +29,7 @@ URL = "http://host.robots.ox.ac.uk/pascal/VOC/"
 EDGES = ("xmin", "ymin", "xmax", "ymax")
 
 
-class Voc:
+class Voc(BoxedImages):
     """``JPEGImages/`` and ``Annotations/``, with splits in ``ImageSets/Main/`` where they are.
 
     With lists of splits, images in none of them are left out: the releases have some that were
@@ -58,25 +56,13 @@ class Voc:
         self.classes = classes
         self.name = name
 
-    def records(self) -> list[ImageRecord]:
-        """All images of the splits.
+    def find(self) -> BoxedFolders:
+        """The two folders.
 
         Raises:
-            DatasetNotFound: the folders are not there, or there is no image in them.
-            LabelError: an image has no annotation file, or there is no object in any.
+            DatasetNotFound: they are not there.
+            LabelError: classes are to be found, and there is no object in any file.
         """
-        return self._files.records(self.name)
-
-    def read(self, record: ImageRecord) -> Sample:
-        """Image and boxes; raises `ImageError` when one of the files cannot be used."""
-        return self._files.read(record)
-
-    def categories(self) -> list[Category]:
-        """The classes; the id is the pixel value."""
-        return self._files.categories()
-
-    @cached_property
-    def _files(self) -> BoxedFolders:
         root = Path(self.root)
         if not ((root / "JPEGImages").is_dir() and (root / "Annotations").is_dir()):
             raise DatasetNotFound(

@@ -63,8 +63,18 @@ class Volumes:
             ImageError: it cannot be used.
             MissingPackage: nibabel is not installed.
         """
-        path = Path(self.root, record.file_name)
-        return Sample(record.image_id, read_slice(path, record.frame_index or 0))
+        return read_slice_sample(self.root, record)
+
+
+def read_slice_sample(root: str, record: ImageRecord) -> Sample:
+    """A slice of `slice_records`.
+
+    Raises:
+        ImageError: it cannot be used.
+        MissingPackage: nibabel is not installed.
+    """
+    path = Path(root, record.file_name)
+    return Sample(record.image_id, read_slice(path, record.frame_index or 0))
 
 
 def slice_records(root: Path, path: str, volume: str, split: str) -> Iterator[ImageRecord]:

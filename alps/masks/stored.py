@@ -7,8 +7,9 @@ from functools import cached_property
 from typing import Any
 
 from alps.errors import ImageError
+from alps.labelled import StoredImages
 from alps.masks.ground import check_side, cover_ground
-from alps.store import LabelStore, StoredImages
+from alps.store import LabelStore
 from alps.types import Masks, Sample
 
 

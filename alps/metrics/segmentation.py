@@ -25,6 +25,11 @@ class Scores:
     mF1: float  # noqa: N815 - the same
     OA: float
 
+    def foreground(self, background: int) -> float:
+        """The mean IoU of all classes but one."""
+        others = self.iou[:background] + self.iou[background + 1 :]
+        return torch.tensor(others).nanmean().item()
+
 
 def confusion_matrix(
     prediction: Integer[Tensor, "*pixels"],

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from alps.errors import CheckpointError, ConfigError
-from alps.models.mmseg_names import TRUNK, from_mmseg, is_mmseg
+from alps.models.mmseg_names import NORMALISATION, TRUNK, from_mmseg, is_mmseg
 from alps.models.segmentation import SegmentationModel
 from alps.weights import load_weights
 
@@ -180,7 +180,7 @@ def _counted(state: Mapping[str, Tensor], skip: Collection[str]) -> dict[str, Te
 def _part(name: str) -> str:
     """The normalisation goes with the encoder."""
     first = name.split(".")[0]
-    return "encoder" if first in ("mean", "std") else first
+    return "encoder" if first in NORMALISATION else first
 
 
 def _count(wanted: Collection[str], loaded: Collection[str]) -> dict[str, tuple[int, int]]:

@@ -17,7 +17,7 @@ from alps.models.heads.fcn import FCN
 from alps.models.heads.fpn import FPN, GROUPS
 from alps.models.heads.mmseg import MmsegHead
 from alps.models.heads.upernet import POOL_SCALES, UPerNet
-from alps.models.mmseg_names import TRUNK, mmseg_name
+from alps.models.mmseg_names import NORMALISATION, TRUNK, mmseg_name
 from alps.models.segmentation import SegmentationModel
 from alps.types import Category
 
@@ -143,7 +143,7 @@ def mmseg_state(model: SegmentationModel) -> dict[str, Tensor]:
     encoder = "backbone." if model.encoder.pyramid else "backbone.timm_model.model."
     state = {}
     for name, value in model.state_dict().items():
-        if name in ("mean", "std"):  # the preprocessor's, which the configuration holds
+        if name in NORMALISATION:
             continue
         if name.startswith("encoder."):
             inner = name.removeprefix("encoder." if model.encoder.pyramid else TRUNK)

@@ -8,6 +8,8 @@ from collections.abc import Collection, Mapping
 from torch import Tensor
 
 TRUNK = "encoder.trunk."
+#: The normalisation, which its configuration holds and its checkpoints do not.
+NORMALISATION = ("mean", "std")
 
 #: Ours to theirs: `FPN`, any of its own heads, `UPerNet`, the classifier, the auxiliary `FCN`.
 PARTS = (
@@ -73,7 +75,9 @@ def from_mmseg(state: Mapping[str, Tensor], wanted: Collection[str]) -> dict[str
         state: the tensors of a checkpoint.
         wanted: the names of our net.
     """
-    known = {mmseg_name(name): name for name in wanted if "head." in name or "classifier." in name}
+    # By the start: nets of timm have a "head." of their own.
+    decoder = (name for name in wanted if not name.startswith(("encoder.", *NORMALISATION)))
+    known = {mmseg_name(name): name for name in decoder}
     backbone = [name.removeprefix("backbone.") for name in state if name.startswith("backbone.")]
     rules = next(rules for mark, rules in BACKBONES if any(mark in name for name in backbone))
     renamed = {}

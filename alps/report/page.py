@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from alps.labelled import is_labelled
-from alps.report import charts, heat
+from alps.report import heat
 from alps.report.album import make_album
 from alps.report.box_figures import box_section
 from alps.report.census import SKIPPED, Census, coverage, take_census
-from alps.report.charts import distributions
+from alps.report.distributions import distributions, half_below, median
 from alps.report.figures import count, decimal, percent
 from alps.report.pictures import data_uri
 from alps.report.rendering import render
@@ -93,12 +93,12 @@ def tiles(census: Census, categories: Sequence[Category]) -> list[tuple[str, str
         (
             "masks",
             count(census.masks),
-            f"half below {percent(charts.half_below(census))} of an image" if census.masks else "",
+            f"half below {percent(half_below(census))} of an image" if census.masks else "",
         ),
         (
             "masks per image",
             decimal(census.masks / max(readable, 1)),
-            f"median {count(charts.median(census.masks_per_image))}, "
+            f"median {count(median(census.masks_per_image))}, "
             f"most {count(max(census.masks_per_image, default=0))}",
         ),
         (

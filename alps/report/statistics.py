@@ -14,7 +14,7 @@ from alps.labelled import is_labelled
 from alps.report.box_figures import box_charts, object_rows
 from alps.report.boxes import IOU_EDGES, SIZE_EDGES, BoxCensus
 from alps.report.census import AREA_EDGES, COVERAGE_EDGES, GRID, Census
-from alps.report.charts import distributions
+from alps.report.distributions import distributions
 from alps.report.heat import HeatMap, heat_maps
 from alps.report.tracks import COV_EDGES
 from alps.store import LabelStore

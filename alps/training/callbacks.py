@@ -14,7 +14,7 @@ from rich import get_console
 
 from alps.datasets.segmentation import Batch
 from alps.training.pictures import sheet
-from alps.training.subject import MEANS
+from alps.training.subject import FOREGROUND, MEANS
 from alps.training.task import SegmentationTask
 
 IMAGES_PER_SECOND = "train/images_per_second"
@@ -78,7 +78,10 @@ class ProgressBar(RichProgressBar):
 
 
 class ScoreLines(Callback):
-    """Print a line per validation: what a log file keeps of the curve."""
+    """Print a line per validation: what a log file keeps of the curve.
+
+    After a test it is a line with the mean without the background, where there is one.
+    """
 
     @rank_zero_only
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -88,7 +91,7 @@ class ScoreLines(Callback):
             return
         metrics = trainer.callback_metrics
         words = [f"step {trainer.global_step}/{trainer.max_steps}"]
-        each = [subject.named("val", "mIoU") for subject in pl_module.subjects]
+        each = [s.named("val", m) for s in pl_module.subjects for m in ("mIoU", FOREGROUND)]
         means = [f"val/{name}" for name in MEANS]
         for name in dict.fromkeys(["train/loss", *means, *each]):
             places = 3 if name == "train/loss" else 4
@@ -97,6 +100,15 @@ class ScoreLines(Callback):
         if IMAGES_PER_SECOND in metrics:
             words.append(f"{float(metrics[IMAGES_PER_SECOND]):.1f} images/s")
         get_console().print("  ".join(words), highlight=False, soft_wrap=True)
+
+    @rank_zero_only
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """What the table of the classes does not say."""
+        assert isinstance(pl_module, SegmentationTask)
+        for subject in pl_module.subjects:
+            name = subject.named("test", FOREGROUND)
+            if (value := trainer.callback_metrics.get(name)) is not None:
+                get_console().print(f"{name} {float(value):.4f}", highlight=False)
 
 
 class Pictures(Callback):

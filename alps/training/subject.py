@@ -17,6 +17,8 @@ from alps.types import Category, LabelledSet
 SHOWN = 4
 #: The scores that stand for the others.
 MEANS = ("mIoU", "mF1", "OA")
+#: The mean IoU without the background, of datasets whose published scores leave it out.
+FOREGROUND = "mIoU_foreground"
 
 
 class Subject:
@@ -28,6 +30,7 @@ class Subject:
         protocol: how the scores are to be read; goes with every checkpoint.
         loss: of logits and target; None where nothing is learnt.
         name: of the dataset; empty where it is the only one.
+        background: the class that published means leave out, where they do.
     """
 
     def __init__(
@@ -38,12 +41,14 @@ class Subject:
         protocol: str,
         loss: nn.Module | None = None,
         name: str = "",
+        background: int | None = None,
     ) -> None:
         self.categories = tuple(categories)
         self.ignore_index = ignore_index
         self.protocol = protocol
         self.loss = loss
         self.name = name
+        self.background = background
         self.scores: Scores | None = None
         self.shown: list[Shown] = []  # the first validation images, for pictures
         self.confusion: Int64[Tensor, "K K"]
@@ -58,6 +63,7 @@ class Subject:
             protocol=images.protocol,
             loss=loss,
             name=name,
+            background=getattr(images, "background", None),
         )
 
     def named(self, split: str, score: str) -> str:
@@ -96,4 +102,7 @@ class Subject:
             self.named(split, f"IoU/{category.name}"): iou
             for category, iou in zip(self.categories, self.scores.iou, strict=True)
         }
-        return {self.named(split, m): getattr(self.scores, m) for m in MEANS} | per_class
+        means = {m: getattr(self.scores, m) for m in MEANS}
+        if self.background is not None:
+            means[FOREGROUND] = self.scores.foreground(self.background)
+        return {self.named(split, m): value for m, value in means.items()} | per_class

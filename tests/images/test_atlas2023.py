@@ -28,6 +28,7 @@ def test_slices_of_a_patient_are_in_one_split(tmp_path):
         for i in range(3)
     ]
     assert [c.name for c in images.categories()] == ["background", "liver", "tumour"]
+    assert images.background == 0
     assert "every fifth training volume (not the challenge's test set), 3 classes" in (
         images.protocol
     )

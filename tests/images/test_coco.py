@@ -73,6 +73,8 @@ def test_masks_may_be_polygons_or_plain_counts_and_follow_the_boxes(root):
         ({"counts": "1o"}, "its counts are no run-length code, or are cut short"),
         ({"counts": "PPPPPPPPPPP0"}, "a run in its counts is longer than any image"),
         ({"counts": "05"}, "its counts hold 5 pixels, the image has 96 x 128 = 12288"),
+        ({"size": [128, 96], "counts": [128 * 96]}, "it is 128 x 96 pixels, the image 96 x 128"),
+        ({"size": "", "counts": [128 * 96]}, "its size is no height and width"),
         ({"size": [96, 128]}, "expected polygons, or size and counts"),
         (7, "expected polygons, or size and counts"),
     ],

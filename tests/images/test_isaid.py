@@ -20,6 +20,7 @@ def test_the_official_classes(tmp_path):
     assert [c.color for c in categories] == [tuple(color) for color in ISAID_COLORS.tolist()]
     assert [c.id for c in categories] == list(range(16))
     assert categories[14].name == "plane"
+    assert categories[Isaid.background].name == "background"
     assert len({name for name, _ in CLASSES}) == 16
 
 

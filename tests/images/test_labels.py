@@ -15,6 +15,46 @@ LABELS = np.random.default_rng(0).integers(0, 4, (20, 30)).astype(np.uint8)
 COLORS = {color: i for i, (_, color) in enumerate(CLASSES)}
 
 
+def packed(labels, bits):
+    """Rows of numbers of a few bits each."""
+    planes = np.unpackbits(labels[..., None], axis=2)[..., 8 - bits :].reshape(len(labels), -1)
+    return [np.packbits(row).tobytes() for row in planes]
+
+
+WHITE_IS_ZERO, BLACK_IS_ZERO, PALETTE = 0, 1, 3
+PLAIN, DEFLATE = 1, 8
+
+
+def tiff(labels, bits, photometric, *, compression=PLAIN, order="<"):
+    """As GDAL writes NBITS=1, 2 or 4, which neither Pillow nor tifffile does."""
+    rows = b"".join(packed(labels, bits))
+    if compression == DEFLATE:
+        rows = zlib.compress(rows)
+    colors = bytes(6 << bits) if photometric == PALETTE else b""  # all are black
+    tags = {
+        256: labels.shape[1],
+        257: len(labels),
+        258: bits,
+        259: compression,
+        262: photometric,
+        273: 0,
+        277: 1,
+        278: len(labels),
+        279: len(rows),
+        **({320: 0} if colors else {}),
+    }
+    start = 8 + 2 + 12 * len(tags) + 4
+    tags |= {273: start + len(colors)} | ({320: start} if colors else {})
+    counts = dict.fromkeys(tags, 1) | {320: len(colors) // 2}
+    content = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}IH", 8, len(tags))
+    for tag, value in tags.items():
+        inside = counts[tag] == 1 and tag not in (273, 279)  # a short, else a long
+        field = struct.pack(f"{order}HH", value, 0) if inside else struct.pack(f"{order}I", value)
+        kind = 4 if tag in (273, 279) else 3
+        content += struct.pack(f"{order}HHI", tag, kind, counts[tag]) + field
+    return content + bytes(4) + colors + rows
+
+
 def gray_png(labels, bits):
     """Pillow writes no gray PNG of 2 or 4 bits."""
 
@@ -23,8 +63,7 @@ def gray_png(labels, bits):
             struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
         )
 
-    planes = np.unpackbits(labels[..., None], axis=2)[..., 8 - bits :].reshape(len(labels), -1)
-    rows = b"".join(b"\0" + np.packbits(row).tobytes() for row in planes)
+    rows = b"".join(b"\0" + row for row in packed(labels, bits))
     header = struct.pack(">IIBBBBB", labels.shape[1], labels.shape[0], bits, 0, 0, 0, 0)
     body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + body
@@ -56,6 +95,25 @@ def test_numbers_count_in_every_form(tmp_path):
 def test_one_bit(tmp_path):
     Image.fromarray(LABELS > 1).save(tmp_path / "a.png")
     same(tmp_path / "a.png", LABELS > 1)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("compression", [PLAIN, DEFLATE])
+@pytest.mark.parametrize("photometric", [WHITE_IS_ZERO, BLACK_IS_ZERO, PALETTE])
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_few_bits_of_a_tiff(tmp_path, bits, photometric, compression, order):
+    labels = np.arange(2**bits, dtype=np.uint8)[None].repeat(3, 0)
+    content = tiff(labels, bits, photometric, compression=compression, order=order)
+    (tmp_path / "a.tif").write_bytes(content)
+    same(tmp_path / "a.tif", labels)
+
+
+def test_a_tiff_that_does_not_say_which_end_is_white(tmp_path):
+    content = bytearray(tiff(LABELS, 2, BLACK_IS_ZERO))
+    at = content.index(struct.pack("<HH", 262, 3))
+    content[at : at + 2] = struct.pack("<H", 263)  # another tag
+    (tmp_path / "a.tif").write_bytes(content)
+    same(tmp_path / "a.tif", LABELS)
 
 
 @pytest.mark.parametrize("byteorder", ["<", ">"])

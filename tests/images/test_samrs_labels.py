@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from alps import rle
 from alps.assign.category import ByCategory
 from alps.engine.local import LocalEngine
 from alps.errors import ConfigError, DatasetNotFound, ImageError, LabelError
@@ -189,6 +190,9 @@ def test_boxes_that_cannot_be_used_are_named(tmp_path, pkl):
     assert "are not all numbers" in sample.dropped[2]
 
 
+WHOLE = rle.encode(np.ones((1, 32, 192), bool))[0].decode()  # as many pixels as 64 x 96
+
+
 @pytest.mark.parametrize(
     "mask",
     [
@@ -196,6 +200,11 @@ def test_boxes_that_cannot_be_used_are_named(tmp_path, pkl):
         "text",
         {"size": [64, 96]},
         {"size": [64, 95], "counts": "0P`0"},
+        {"size": [32, 192], "counts": WHOLE},
+        {"size": np.array([96, 64]), "counts": WHOLE},
+        {"size": [64, float("inf")], "counts": WHOLE},
+        {"size": 64, "counts": WHOLE},
+        {"size": [64, 96, 1], "counts": WHOLE},
         {"size": [64, 96], "counts": "5"},
         {"size": [64, 96], "counts": b"5"},
         {"size": [64, 96], "counts": "größe"},
@@ -217,6 +226,20 @@ def test_masks_that_are_none_are_told_and_left_out(tmp_path, pkl, mask, caplog):
     assert len(found) == len(sample.boxes) - 1
     assert "left out a true mask" in caplog.text
     assert "0.pkl object 1: " in caplog.text
+
+
+def test_a_mask_of_another_image_says_both_sizes(tmp_path, pkl, caplog):
+    def spoil(rows):
+        rows[1]["mask"] = {"size": [32, 192], "counts": WHOLE}
+
+    rewrite(pkl, spoil)
+    images = boxes(tmp_path)
+    record = images.records()[0]
+    sample = images.read(record)
+    images.read_instances(record, sample.boxes, sample.size)
+    [told] = caplog.messages
+    assert told.endswith("0.pkl object 1: it is 32 x 192 pixels, the image 64 x 96")
+    assert len(sample.boxes) == 3  # the box is used
 
 
 def test_a_file_of_something_else(tmp_path, pkl):

@@ -66,6 +66,7 @@ def test_by_hand() -> None:
     assert found.f1 == pytest.approx((4 / 5, 1 / 2, 0, math.nan), nan_ok=True)
     assert found.accuracy == pytest.approx((2 / 3, 1 / 2, math.nan, math.nan), nan_ok=True)
     assert (found.mIoU, found.mF1, found.OA) == pytest.approx((1 / 3, 1.3 / 3, 3 / 5))
+    assert [found.foreground(k) for k in (0, 1, 2)] == pytest.approx([1 / 6, 1 / 3, 1 / 2])
 
 
 def test_parts_add_up_to_the_whole() -> None:

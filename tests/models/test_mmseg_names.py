@@ -7,6 +7,7 @@ from alps.errors import CheckpointError
 from alps.models.heads.fpn import FPN
 from alps.models.heads.upernet import UPerNet
 from alps.models.init import load_init
+from alps.models.mmseg_export import mmseg_state
 from alps.models.mmseg_names import from_mmseg, is_mmseg, mmseg_name
 from tests.models.nets import build, copy, save
 
@@ -54,6 +55,13 @@ def test_a_whole_net(tmp_path, head):
     for name, value in model.state_dict().items():
         if name not in ("mean", "std") and not name.endswith("num_batches_tracked"):
             torch.testing.assert_close(value, expected[name])
+
+
+def test_a_trunk_with_a_head_of_its_own(tmp_path):
+    source, model = build("selecsls42", head=FPN), build("selecsls42", head=FPN)
+    assert any(name.startswith("encoder.trunk.head.") for name in source.state_dict())
+    report = load_init(model, save(tmp_path, {"state_dict": mmseg_state(source)}))
+    assert all(loaded == total for loaded, total in report.parts.values())
 
 
 def test_parts_that_our_net_does_not_have_are_reported(tmp_path):

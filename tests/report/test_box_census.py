@@ -22,7 +22,8 @@ from alps.report.boxes import (
     quad_iou,
 )
 from alps.report.census import Census, take_census
-from alps.report.charts import bar_chart, class_sizes
+from alps.report.charts import bar_chart
+from alps.report.distributions import class_sizes
 from alps.report.tracks import TrackCensus
 from alps.types import Category, ImageRecord, Masks
 

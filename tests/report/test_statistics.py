@@ -10,7 +10,8 @@ from tiny_stores import make_store, some_scenes
 
 from alps.report import heat, plots
 from alps.report.census import Census, take_census
-from alps.report.charts import LineChart, Point, class_sizes
+from alps.report.charts import LineChart, Point
+from alps.report.distributions import class_sizes
 from alps.report.statistics import tables, to_csv, write_statistics
 from alps.store import LabelStore
 from alps.types import Category, Masks

@@ -14,6 +14,7 @@ from torch.testing import assert_close
 from alps.datasets.segmentation import Example
 from alps.errors import CheckpointError, DivergedError, ImageError
 from alps.metrics.segmentation import confusion_matrix
+from alps.training.callbacks import ScoreLines
 from alps.training.checkpoint import read_checkpoint
 from alps.training.interrupt import Interrupt
 from tests.training.tiny_runs import (
@@ -100,6 +101,33 @@ def test_scores_are_those_of_the_whole_split(tmp_path):
         expected += confusion_matrix(prediction, target, 3, 255)
     assert torch.equal(task.subjects[0].confusion, expected)
     assert trainer.callback_metrics["val/mIoU"].item() == pytest.approx(task.mean("mIoU"))
+
+
+@pytest.mark.parametrize("name", ["", "blocks"])
+def test_the_mean_without_the_background_is_logged_beside_the_mean(tmp_path, capsys, name):
+    images = ColoredBlocks()
+    images.background = 1
+    task, data = tiny_task({name: images}), tiny_data({name: images} if name else images)
+    trainer = tiny_trainer(tmp_path, 2, [ScoreLines()])
+    trainer.fit(task, datamodule=data)
+    found = trainer.callback_metrics
+    iou = [float(found[task.subjects[0].named("val", f"IoU/colour {i}")]) for i in range(3)]
+    logged = task.subjects[0].named("val", "mIoU_foreground")
+    assert float(found[logged]) == pytest.approx((iou[0] + iou[2]) / 2)
+    assert float(found["val/mIoU"]) == pytest.approx(sum(iou) / 3)
+    assert f"{logged} {float(found[logged]):.4f}" in " ".join(capsys.readouterr().out.split())
+    if not name:
+        trainer.test(task, datamodule=data, verbose=False)
+        expected = f"test/mIoU_foreground {float(found[logged]):.4f}\n"
+        assert capsys.readouterr().out.endswith(expected)
+
+
+def test_without_a_background_there_is_one_mean(tmp_path, capsys):
+    task, trainer = tiny_task(), tiny_trainer(tmp_path, 2, [ScoreLines()])
+    trainer.fit(task, datamodule=tiny_data())
+    trainer.test(task, datamodule=tiny_data(), verbose=False)
+    assert not [name for name in trainer.callback_metrics if "foreground" in name]
+    assert "foreground" not in capsys.readouterr().out
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_batch(tmp_path):

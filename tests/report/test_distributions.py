@@ -3,7 +3,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from alps.report import charts, figures
+from alps.report import distributions, figures
 from alps.report.census import AREA_EDGES, COVERAGE_EDGES, Census
 from alps.report.heat import heat_maps
 from alps.types import Category
@@ -37,10 +37,10 @@ def totals(chart):
 
 def test_bars_hold_every_mask_and_image():
     census = a_census()
-    assert sum(totals(charts.mask_sizes(census))) == 46
-    assert sum(totals(charts.per_image(census.masks_per_image, "masks"))) == 4
-    assert sum(totals(charts.coverages(census))) == 4
-    masks, pixels = charts.class_sizes(census, categories(4))
+    assert sum(totals(distributions.mask_sizes(census))) == 46
+    assert sum(totals(distributions.per_image(census.masks_per_image, "masks"))) == 4
+    assert sum(totals(distributions.coverages(census))) == 4
+    masks, pixels = distributions.class_sizes(census, categories(4))
     assert totals(masks) == [30, 11, 5, 0]
     assert totals(pixels) == [0, 45, 99, 270]  # in the same order
     for chart in (masks, pixels):
@@ -51,7 +51,7 @@ def test_bars_hold_every_mask_and_image():
 
 
 def test_mask_sizes_show_whole_decades():
-    chart = charts.mask_sizes(a_census())
+    chart = distributions.mask_sizes(a_census())
     assert chart.x_ticks == [(0.0, "0.001%"), (0.5, "0.01%"), (1.0, "0.1%")]
     assert chart.bars[1].stands_for == "6 masks of 0.0018% to 0.0032%"
     assert "less than 0.056% of their image" in chart.finding
@@ -60,8 +60,8 @@ def test_mask_sizes_show_whole_decades():
 
 @pytest.mark.parametrize("per_image", [(0,), (1,), (5, 9), range(24), range(25), (0, 12345)])
 def test_masks_per_image_have_few_bars_at_round_places(per_image):
-    chart = charts.per_image(Counter(per_image), "masks")
-    assert len(chart.bars) <= charts.COUNT_BARS + 1
+    chart = distributions.per_image(Counter(per_image), "masks")
+    assert len(chart.bars) <= distributions.COUNT_BARS + 1
     assert sum(totals(chart)) == len(per_image)
     assert 1 <= len(chart.x_ticks) <= 8
     assert all(0 <= place <= 1 for place, _ in chart.x_ticks)
@@ -70,13 +70,13 @@ def test_masks_per_image_have_few_bars_at_round_places(per_image):
 def test_many_classes_are_cut_to_the_largest():
     n = 1000
     census = a_census(k=n, class_masks=np.arange(n))
-    chart, _ = charts.class_sizes(census, categories(n))
-    assert totals(chart) == list(range(999, 999 - charts.CLASS_BARS, -1))
+    chart, _ = distributions.class_sizes(census, categories(n))
+    assert totals(chart) == list(range(999, 999 - distributions.CLASS_BARS, -1))
     assert "most masks first, 200 of 1,000" in chart.x_label
 
 
 def test_an_empty_store_has_empty_charts():
-    found = charts.distributions(Census.of_nothing(3), categories(3))
+    found = distributions.distributions(Census.of_nothing(3), categories(3))
     for chart in (chart for group in found.values() for chart in group):
         assert not any(bar.height for bar in chart.bars)
         assert chart.y_ticks == [(0, "0"), (1, "1")]
@@ -100,4 +100,4 @@ def test_figures_read_well():
         100,
     ]
     assert figures.css_color((230, 69, 9)) == "#e64509"
-    assert charts.median(Counter({1: 2, 5: 2})) == 1
+    assert distributions.median(Counter({1: 2, 5: 2})) == 1
