@@ -20,11 +20,24 @@ from omegaconf.errors import OmegaConfBaseException
 
 from alps.choices import refuse_null_choices
 from alps.errors import CheckpointError, ConfigError, one_line_errors
+from alps.numbers import check_number
 from alps.secrets import refuse_secret_words, refuse_secrets
 
 CONFIG_ERRORS = (HydraException, OmegaConfBaseException)
 INTERRUPTED = "nothing was learnt yet"
 CONF = Path(__file__).resolve().with_name("conf")
+#: Whole numbers that are used before Lightning looks at them, or that it takes unseen; null or not.
+NUMBERS = (
+    ("seed", "[0, inf)", False),
+    ("trainer.max_steps", "[0, inf)", False),
+    ("trainer.max_epochs", "[-1, inf)", True),
+    ("trainer.accumulate_grad_batches", "[1, inf)", False),
+    ("trainer.val_check_interval", "[1, inf)", True),
+    ("trainer.check_val_every_n_epoch", "[1, inf)", True),
+    ("trainer.num_sanity_val_steps", "[-1, inf)", False),
+    ("trainer.log_every_n_steps", "[0, inf)", False),
+    ("trainer.num_nodes", "[1, inf)", True),
+)
 #: Image sets that hold no labels: label.py makes a store of them.
 UNLABELLED = (
     *("folder", "sample", "samrs"),
@@ -78,14 +91,12 @@ def check(cfg: DictConfig) -> None:
     for word in words:
         if not learns and word.partition("=")[0].partition(".")[0] in ("model", "head", "resume"):
             raise ConfigError(f"{word}: stage={cfg.stage} takes the net of ckpt={cfg.ckpt}")
-    for key, kinds in (("seed", int), ("resume", str | None), ("trainer.max_steps", int)):
-        value = OmegaConf.select(cfg, key)
-        if not isinstance(value, kinds) or (kinds is int and value < 0):
-            raise ConfigError(
-                f"{key}={value}: expected {'a FILE' if key == 'resume' else '0 or more'}"
-            )
-    if cfg.trainer.accumulate_grad_batches < 1:
-        raise ConfigError("trainer.accumulate_grad_batches must be 1 or more")
+    if not isinstance(cfg.resume, str | None):
+        raise ConfigError(f"resume={cfg.resume}: expected a FILE")
+    for key, interval, optional in NUMBERS:
+        check_number(key, OmegaConf.select(cfg, key), interval, whole=True, optional=optional)
+    clip = "trainer.gradient_clip_val"
+    check_number(clip, OmegaConf.select(cfg, clip), "[0, inf)", optional=True)
 
 
 def check_datasets(cfg: DictConfig, words: list[str]) -> None:
@@ -145,7 +156,7 @@ def fit(cfg: DictConfig) -> float:
     task = SegmentationTask(
         model=model,
         subjects=subjects,
-        window=instantiate(cfg.window, crop=cfg.window.crop or data.crop),
+        window=build_window(cfg, data.crop),
         optim=instantiate(cfg.optim),
         config=OmegaConf.to_yaml(OmegaConf.create(resolved)),
         seed=cfg.seed,
@@ -182,7 +193,7 @@ def test(cfg: DictConfig) -> float:
     task = SegmentationTask(
         model=model,
         subjects=[Subject.of(images)],
-        window=instantiate(cfg.window, crop=cfg.window.crop or saved.crop),
+        window=build_window(cfg, saved.crop),
     )
     return run_test(task, data, build_trainer(cfg))
 
@@ -198,7 +209,7 @@ def predict(cfg: DictConfig) -> None:
     saved, _, model = restore(cfg.ckpt, cfg.classifier)
     run_predict(
         model,
-        window=instantiate(cfg.window, crop=cfg.window.crop or saved.crop),
+        window=build_window(cfg, saved.crop),
         categories=saved.categories,
         fabric=Fabric(accelerator=accelerator, devices=1, precision=cfg.trainer.precision),
         source=cfg.input,
@@ -211,7 +222,7 @@ def export(cfg: DictConfig) -> None:
     from alps.models.mmseg_export import write_mmseg
 
     saved, _, model = restore(cfg.ckpt, cfg.classifier)
-    window = instantiate(cfg.window, crop=cfg.window.crop or saved.crop)
+    window = build_window(cfg, saved.crop)
     write_mmseg(
         model,
         cfg.output,
@@ -231,17 +242,16 @@ def build_data(cfg: DictConfig, sets: dict[str, Any]) -> tuple[list[Any], Any]:
     from alps.training.subject import Subject
 
     weights = cfg.loss.class_weights
-    for images in sets.values():
+    subjects = []
+    for name, images in sets.items():
         classes = len(images.categories())
+        loss = instantiate(cfg.loss, ignore_index=images.ignore_index)
         if weights is not None and len(weights) != classes:
             raise ConfigError(
                 f"loss.class_weights has {len(weights)} numbers, {images.name} has {classes} "
                 "classes"
             )
-    subjects = [
-        Subject.of(images, name, loss=instantiate(cfg.loss, ignore_index=images.ignore_index))
-        for name, images in sets.items()
-    ]
+        subjects.append(Subject.of(images, name, loss=loss))
     if "" in sets:
         return subjects, SegmentationData(sets[""], **cfg.data, seed=cfg.seed)
     return subjects, JointData(sets, **cfg.data, seed=cfg.seed)
@@ -262,6 +272,11 @@ def build_model(cfg: DictConfig, num_classes: int | dict[str, int]) -> Any:
         raise ConfigError(
             f"no net can be built with model={dict(cfg.model)} and head={dict(cfg.head)}: {error}"
         ) from error
+
+
+def build_window(cfg: DictConfig, crop: int) -> Any:
+    """How whole images are predicted: in windows of ``crop`` px where none is asked for."""
+    return instantiate(cfg.window, crop=crop if cfg.window.crop is None else cfg.window.crop)
 
 
 def build_trainer(cfg: DictConfig, interval: int = 1) -> Any:

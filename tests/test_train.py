@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -154,13 +155,18 @@ def break_label(folder, change):
         ),
         (lambda p: None, ["data.scale_p=2.0"], "data.scale_p=2.0: expected a probability"),
         (lambda p: None, ["data.cat_max_ratio=0.0"], r"cat_max_ratio=0.0: expected a share in \(0"),
-        (lambda p: None, ["data.fraction=2.0"], "data.fraction=2.0 is not a share"),
-        (lambda p: None, ["loss.class_weights=[1,2]"], "class_weights has 2 numbers, .* 4 classes"),
+        (lambda p: None, ["data.fraction=2.0"], r"data.fraction=2.0: expected a share .* \(0, 1\]"),
+        (
+            lambda p: None,
+            ["loss.class_weights=[1.0,2.0]"],
+            "class_weights has 2 numbers, .* 4 classes",
+        ),
         (lambda p: None, ["loss.label_smoothing=2.0"], "label_smoothing=2.0: expected a share"),
         (lambda p: None, ["optim.lr=0.0"], "optim.lr=0.0: expected a number above 0"),
         (lambda p: None, ["head.channels=100"], "no net can be built with .*channels"),
-        (lambda p: None, ["seed=-1"], "seed=-1: expected 0 or more"),
-        (lambda p: None, ["trainer.accumulate_grad_batches=0"], "must be 1 or more"),
+        (lambda p: None, ["seed=-1"], "seed=-1: expected a whole number from 0 on"),
+        (lambda p: None, ["+optim.optimizer.eps=-1"], "optim.optimizer=.*eps=-1.*: Invalid"),
+        (lambda p: None, ["window.crop=0"], "window.crop=0: expected whole pixels from 1 on"),
         (lambda p: None, ["run=/proc/x"], "cannot write to /proc/x: .*run=DIR"),
         (
             lambda p: None,
@@ -175,6 +181,42 @@ def test_bad_input_gets_one_line(run, pair, breaks, arguments, message):
     status, _, err = run(*finetune(pair, *options))
     assert status == 1
     assert re.fullmatch(f"error: .*{message}.*\n", err.splitlines(keepends=True)[-1]), err
+
+
+NUMBERS = {
+    *("data.batch_size", "data.scale_p", "data.photometric", "data.cat_max_ratio"),
+    *("data.fraction", "data.hold_out", "loss.label_smoothing", "window.overlap"),
+    *("optim.weight_decay", "optim.layer_decay", "optim.warmup", "optim.power", "optim.min_lr"),
+    *("optim.lr", "optim.optimizer.eps", "window.batch_size", "trainer.max_steps"),
+    *("trainer.accumulate_grad_batches", "trainer.num_sanity_val_steps"),
+    *("trainer.log_every_n_steps", "data.scale", "window.scales"),
+}
+NUMBERS_OR_NULL = {
+    *("data.crop", "data.num_workers", "window.crop", "loss.class_weights"),
+    *("trainer.gradient_clip_val", "trainer.val_check_interval", "trainer.check_val_every_n_epoch"),
+    "trainer.max_epochs",
+}
+
+
+def test_a_number_that_is_none_is_one_line(run, tmp_path, monkeypatch):
+    """Every number of these groups as null, or as a word where it may be null."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # types are the user's
+    cfg = composed("stage=finetune", "optim.lr=0.1")
+    found = {
+        f"{group}.{key}"
+        for group in ("data", "loss", "optim", "window", "trainer")
+        for key, value in cfg[group].items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
+    assert found <= NUMBERS | NUMBERS_OR_NULL | {"trainer.devices"}  # or a list, or auto
+    create_folder_pair(tmp_path / "pair", n=3, splits=("train",))
+    values = dict.fromkeys(sorted(NUMBERS), "null") | dict.fromkeys(sorted(NUMBERS_OR_NULL), "few")
+    for key, value in values.items():
+        words = ("init=null", "trainer.max_steps=1", "logger=none", f"++{key}={value}")
+        status, _, err = run(*finetune(tmp_path / "pair", *words))
+        assert status == 1, key
+        assert re.match(f"error: .*{key.rpartition('.')[2]}=.*", err.splitlines()[-1]), err
+        assert len(err.splitlines()) < 3, err
 
 
 def test_train_resume_test_and_predict(run, pair, tmp_path):

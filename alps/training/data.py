@@ -17,12 +17,15 @@ from alps.datasets.subset import hold_out
 from alps.datasets.transforms import TrainTransform
 from alps.encoders import Encoder
 from alps.errors import ConfigError, DatasetNotFound, ImageError
+from alps.numbers import check_number, check_numbers, is_number
 from alps.types import ImageRecord, LabelledSet
 
 #: The largest crop that is chosen where none is asked for.
 CROP = 512
 #: What sides of crops are multiples of.
 DIVISOR = Encoder.divisor
+#: What a range of scales is.
+SCALE = "the least and the most, as [0.5,2.0]"
 #: Images whose size is looked at to choose a crop.
 LOOKED_AT = 8
 #: Not the run's seed: all runs on a dataset are scored on the same images.
@@ -70,27 +73,21 @@ class SegmentationData(LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        for name, value, valid, expected in (
-            ("batch_size", batch_size, _is_whole(batch_size, 1), "a whole number from 1 on"),
-            (
-                "crop",
-                crop,
-                crop is None or (_is_whole(crop, DIVISOR) and crop % DIVISOR == 0),
-                f"null or a multiple of {DIVISOR} px",
-            ),
-            ("scale", scale, _is_range(scale), "the least and the most, as [0.5,2.0]"),
-            ("scale_p", scale_p, 0 <= scale_p <= 1, "a probability"),
-            ("photometric", photometric, 0 <= photometric <= 1, "a probability"),
-            ("cat_max_ratio", cat_max_ratio, 0 < cat_max_ratio <= 1, "a share in (0, 1]"),
-            (
-                "num_workers",
-                num_workers,
-                num_workers is None or _is_whole(num_workers, 0),
-                "null or a whole number from 0 on",
-            ),
+        for name, value, interval, what in (
+            ("scale_p", scale_p, "[0, 1]", "a probability"),
+            ("photometric", photometric, "[0, 1]", "a probability"),
+            ("cat_max_ratio", cat_max_ratio, "(0, 1]", "a share"),
         ):
-            if not valid:
-                raise ConfigError(f"data.{name}={value}: expected {expected}")
+            check_number(f"data.{name}", value, interval, what)
+        check_number("data.batch_size", batch_size, "[1, inf)", whole=True)
+        check_number("data.num_workers", num_workers, "[0, inf)", whole=True, optional=True)
+        check_numbers("data.scale", scale, "(0, inf)", SCALE)
+        if len(scale) != 2 or scale[0] > scale[1]:
+            raise ConfigError(f"data.scale={scale}: expected {SCALE}")
+        if crop is not None and not (
+            is_number(crop, "[1, inf)", whole=True) and crop % DIVISOR == 0
+        ):
+            raise ConfigError(f"data.crop={crop}: expected null or a multiple of {DIVISOR} px")
         self.images = images
         self.batch_size = batch_size
         self.scale, self.scale_p = scale, scale_p
@@ -220,12 +217,3 @@ def _split(
     if not val and len(train) > 1:
         train, val = hold_out(train, share, HOLD_OUT_SEED)
     return train, val, test
-
-
-def _is_whole(value: Any, least: int) -> bool:
-    return isinstance(value, int) and value >= least
-
-
-def _is_range(value: Any) -> bool:
-    numbers = isinstance(value, Sequence) and all(isinstance(n, int | float) for n in value)
-    return numbers and len(value) == 2 and 0 < value[0] <= value[1]

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from alps.errors import ConfigError
 from alps.geometry import Tile, cut_tiles
+from alps.numbers import check_number, check_numbers
 
 #: Pixels from 0 to 255, uint8 or float, to logits of the same height and width.
 Net = Callable[[Shaped[Tensor, "B C H W"]], Float[Tensor, "B K H W"]]
@@ -60,17 +61,12 @@ class SlidingWindow:
     fill: Sequence[int] = (124, 116, 104)
 
     def __post_init__(self) -> None:
-        for name, valid, expected in (
-            ("crop", self.crop >= 1, "at least 1 pixel"),
-            ("overlap", 0 <= self.overlap < 1, "a share of the crop in [0, 1)"),
-            ("blend", self.blend in BLENDS, " or ".join(BLENDS)),
-            ("batch_size", self.batch_size >= 1, "at least 1 window"),
-            ("scales", self.scales and min(self.scales) > 0, "one or more positive numbers"),
-        ):
-            if not valid:
-                raise ConfigError(
-                    f"sliding window: {name} is {getattr(self, name)!r}, expected {expected}"
-                )
+        check_number("window.crop", self.crop, "[1, inf)", "whole pixels", whole=True)
+        check_number("window.overlap", self.overlap, "[0, 1)", "a share of the crop")
+        check_number("window.batch_size", self.batch_size, "[1, inf)", whole=True)
+        check_numbers("window.scales", self.scales, "(0, inf)", "a list of numbers above 0")
+        if self.blend not in BLENDS:
+            raise ConfigError(f"window.blend={self.blend}: expected {' or '.join(BLENDS)}")
 
     @torch.no_grad()
     def __call__(
