@@ -187,13 +187,13 @@ def test(cfg: DictConfig) -> float:
             f"{saved.path} knows the classes {', '.join(known)} ({saved.protocol}), {images.name} "
             f"has {', '.join(names)}; test it on a dataset of its classes"
         )
-    # The images held out then, and none of those learnt from.
-    held_out = {"crop": saved.crop, "fraction": 1.0, "hold_out": trained.data.hold_out}
+    # The images held out then, and none of those learnt from; nothing is cut to learn from.
+    held_out = {"crop": None, "fraction": 1.0, "hold_out": trained.data.hold_out}
     data = SegmentationData(images, **{**cfg.data, **held_out}, seed=trained.seed)
     task = SegmentationTask(
         model=model,
         subjects=[Subject.of(images)],
-        window=build_window(cfg, saved.crop),
+        window=build_window(cfg, saved.window_crop),
     )
     return run_test(task, data, build_trainer(cfg))
 
@@ -209,7 +209,7 @@ def predict(cfg: DictConfig) -> None:
     saved, _, model = restore(cfg.ckpt, cfg.classifier)
     run_predict(
         model,
-        window=build_window(cfg, saved.crop),
+        window=build_window(cfg, saved.window_crop),
         categories=saved.categories,
         fabric=Fabric(accelerator=accelerator, devices=1, precision=cfg.trainer.precision),
         source=cfg.input,
@@ -222,7 +222,7 @@ def export(cfg: DictConfig) -> None:
     from alps.models.mmseg_export import write_mmseg
 
     saved, _, model = restore(cfg.ckpt, cfg.classifier)
-    window = build_window(cfg, saved.crop)
+    window = build_window(cfg, saved.window_crop)
     write_mmseg(
         model,
         cfg.output,

@@ -329,6 +329,15 @@ def test_a_test_sees_the_images_that_were_held_out(run, tmp_path):
     assert again.splitlines()[-1] == out.splitlines()[-1].replace("val/", "test/")
 
 
+def test_a_net_scored_by_windows_of_any_size_is_tested_by_them(run, pair):
+    more = ("init=null", "trainer.max_steps=1", "window.crop=50", "run=x", "logger=none")
+    status, out, err = run(*finetune(pair, *more))
+    assert status == 0, err
+    status, again, err = run("stage=test", "ckpt=x/last.ckpt", "trainer=cpu", "logger=none")
+    assert status == 0, err
+    assert again.splitlines()[-1] == out.splitlines()[-1].replace("val/", "test/")
+
+
 def test_a_gpu_that_is_not_there(run, pair, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     status, _, err = run(*finetune(pair, "init=null", "trainer=gpu"))

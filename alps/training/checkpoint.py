@@ -41,7 +41,7 @@ class Checkpoint:
     version: str  # of ALPS
     config: str  # YAML, resolved
     known: Mapping[str, Known]  # by dataset; the name is empty where there is one
-    crop: int
+    window_crop: int  # px, side of the windows of validation
     step: int
     weights: Mapping[str, Tensor]
 
@@ -177,7 +177,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
                 )
                 for name, known in meta.get("datasets", {"": meta}).items()
             },
-            crop=meta["crop"],
+            window_crop=meta["crop"],
             step=content["global_step"],
             weights={
                 key.removeprefix("model."): value

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import cached_property
 from typing import Any
 
 from lightning.pytorch import LightningDataModule, Trainer
@@ -26,7 +27,7 @@ CROP = 512
 DIVISOR = Encoder.divisor
 #: What a range of scales is.
 SCALE = "the least and the most, as [0.5,2.0]"
-#: Images whose size is looked at to choose a crop.
+#: Images whose size is looked at, to choose a crop and how many are read at once.
 LOOKED_AT = 8
 #: Not the run's seed: all runs on a dataset are scored on the same images.
 HOLD_OUT_SEED = 0
@@ -96,17 +97,25 @@ class SegmentationData(LightningDataModule):
         self.seed = seed
         self.num_workers = num_workers
         self.train, self.val, self.test = _split(images, hold_out)
-        self.crop = crop or self._fitting_crop()
+        self._records = [*self.train, *self.val, *self.test]
+        if crop is not None:
+            self.crop = crop
         self.train = take_fraction(images, self.train, fraction, seed)
 
-    def _fitting_crop(self) -> int:
-        """What some images of all splits allow, whatever the subset and the seed."""
-        records = [*self.train, *self.val, *self.test]
-        side = CROP
-        for record in records[:: -(-len(records) // LOOKED_AT)]:
-            with suppress(ImageError):  # told when it is needed
-                side = min(side, *self.images.read(record).size)
+    @cached_property
+    def crop(self) -> int:
+        """Side of what is learnt from; what is not asked for is what some images allow."""
+        side = min([CROP, *(min(size) for size in self._sizes)])
         return max(DIVISOR, side // DIVISOR * DIVISOR)
+
+    @cached_property
+    def _sizes(self) -> list[tuple[int, int]]:
+        """(H, W) of some images of all splits, whatever the subset and the seed."""
+        sizes = []
+        for record in self._records[:: -(-len(self._records) // LOOKED_AT)]:
+            with suppress(ImageError):  # told when it is needed
+                sizes.append(self.images.read(record).size)
+        return sizes
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Batches for the steps that are still to do."""

@@ -133,7 +133,7 @@ def test_weight_averaging_is_what_a_checkpoint_holds_and_resumes(tmp_path):
 def test_a_checkpoint_can_be_used_without_anything_else(tmp_path):
     task, _ = fit(tmp_path, 2)
     saved = read_checkpoint(tmp_path / "last.ckpt")
-    assert (saved.config, saved.protocol, saved.crop, saved.step) == (
+    assert (saved.config, saved.protocol, saved.window_crop, saved.step) == (
         "seed: 0",
         "blocks: 3 classes",
         64,
