@@ -19,6 +19,7 @@ from alps.datasets.transforms import TrainTransform
 from alps.encoders import Encoder
 from alps.errors import ConfigError, DatasetNotFound, ImageError
 from alps.numbers import check_number, check_numbers, is_number
+from alps.training.task import SegmentationTask
 from alps.types import ImageRecord, LabelledSet
 
 #: The largest crop that is chosen where none is asked for.
@@ -29,6 +30,10 @@ DIVISOR = Encoder.divisor
 SCALE = "the least and the most, as [0.5,2.0]"
 #: Images whose size is looked at, to choose a crop and how many are read at once.
 LOOKED_AT = 8
+#: Bytes of whole images, read ahead by the loader's processes of one process; one batch at least.
+READ_AHEAD = 1 << 30
+#: Bytes of a pixel: RGB and a target of int32.
+PIXEL = 7
 #: Not the run's seed: all runs on a dataset are scored on the same images.
 HOLD_OUT_SEED = 0
 
@@ -41,7 +46,7 @@ class SegmentationData(LightningDataModule):
 
     Args:
         images: the labelled set.
-        batch_size: images per process.
+        batch_size: images per process that are learnt from at once.
         crop: side of the square that is learnt from; None: 512, or what the images allow.
         scale: range of random scales.
         scale_p: probability to scale at all.
@@ -165,14 +170,30 @@ class SegmentationData(LightningDataModule):
                 f"{len(records)} images in {split} are too few for {trainer.world_size} processes; "
                 f"set trainer.devices={len(records)} or less, or a larger data.hold_out"
             )
+        batch_size, in_flight = self._whole_at_once(trainer)
+        processes = min(workers(trainer, self.num_workers), in_flight)
         dataset: Dataset[Any] = SegmentationDataset(self.images, records)
         return DataLoader(
             dataset,
-            batch_size=self.batch_size,
+            batch_size=batch_size,
             sampler=ShardSampler(len(records), trainer.global_rank, trainer.world_size),
             collate_fn=list,
-            num_workers=workers(trainer, self.num_workers),
+            num_workers=processes,
+            prefetch_factor=1 if processes else None,
         )
+
+    def _whole_at_once(self, trainer: Trainer) -> tuple[int, int]:
+        """How many whole images a batch has, and how many batches may be read ahead.
+
+        Images of one window share the net's passes; of larger ones each fills passes by itself.
+        """
+        task = trainer.lightning_module
+        assert isinstance(task, SegmentationTask)
+        window = task.window
+        sides = [max(size) for size in self._sizes]
+        batch_size = window.batch_size if max(sides, default=0) <= window.crop else 1
+        pixels = max((height * width for height, width in self._sizes), default=1)
+        return batch_size, max(1, READ_AHEAD // (batch_size * pixels * PIXEL))
 
     def _too_few(self, split: str) -> DatasetNotFound:
         counts = f"train {len(self.train)}, val {len(self.val)}, test {len(self.test)}"
