@@ -24,7 +24,7 @@ from alps.images.read import read_image
 from alps.paint import ignore_index_for
 from alps.palette import index_png
 from alps.training.geotiff import GeoTiff, is_geotiff
-from alps.training.sliding import Net, SlidingWindow
+from alps.training.sliding import Net, SlidingWindow, most_probable
 from alps.types import Category
 
 log = logging.getLogger(__name__)
@@ -142,8 +142,6 @@ class Predictor:
         self, read: Read, size: tuple[int, int], path: Path
     ) -> Iterator[tuple[Tile, Integer[np.ndarray, "H W"]]]:
         """The most probable class, part by part, with a bar of its own for a large image."""
-        # int32 travels for uint16, with which torch can do little.
-        dtype = torch.uint8 if self.ignore_index <= 255 else torch.int32
         pixels = size[0] * size[1]
         with tqdm(
             total=pixels,
@@ -156,8 +154,7 @@ class Predictor:
             for tile, probabilities in self.window.bands(
                 self.net, read, size, divisor=self.divisor, buffer=self.buffer
             ):
-                labels = probabilities.max(dim=0).indices  # six times as fast as argmax on a CPU
-                yield tile, labels.to(dtype).cpu().numpy()
+                yield tile, most_probable(probabilities).cpu().numpy()
                 bar.update(tile.area)
 
     def _write_categories(self, target: Path) -> None:

