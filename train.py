@@ -211,6 +211,7 @@ def predict(cfg: DictConfig) -> None:
         model,
         window=build_window(cfg, saved.window_crop),
         categories=saved.categories,
+        weights=saved.sha256,
         fabric=Fabric(accelerator=accelerator, devices=1, precision=cfg.trainer.precision),
         source=cfg.input,
         target=cfg.output,

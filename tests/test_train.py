@@ -273,17 +273,14 @@ def test_train_resume_test_and_predict(run, pair, tmp_path):
     status, _, err = run(*moved, "model=swin_tiny")
     assert "model=swin_tiny: stage=test takes the net of ckpt=first/last.ckpt" in err
 
-    status, out, err = run(
-        *(
-            "stage=predict",
-            "ckpt=first/last.ckpt",
-            f"input={tmp_path}/moved/img_dir",
-            "output=maps",
-            "trainer=cpu",
-        )
-    )
+    maps = ("stage=predict", f"input={tmp_path}/moved/img_dir", "output=maps", "trainer=cpu")
+    status, out, err = run(*maps, "ckpt=first/last.ckpt")
     assert status == 0, err
     assert "6 predicted, 0 were there, 0 skipped" in out
+    status, out, err = run(*maps, "ckpt=first/last.ckpt", "window.batch_size=1")
+    assert "0 predicted, 6 were there, 0 skipped" in out, err
+    status, _, err = run(*maps, "ckpt=first/last.ckpt", "window.overlap=0.25")
+    assert "made otherwise (predictor.json: window.overlap was 0.5, is 0.25)" in err
     with Image.open(tmp_path / "maps/val/0.png") as image:
         found = np.array(image)
     assert found.shape == (64, 96)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from torch import Tensor
 
@@ -64,6 +66,15 @@ class Checkpoint:
     def protocol(self) -> str:
         """How scores are to be read."""
         return self._only.protocol
+
+    @property
+    def sha256(self) -> str:
+        """Of the weights alone: equal for ``best.ckpt`` and ``last.ckpt`` of one step."""
+        digest = hashlib.sha256()
+        for name, value in sorted(self.weights.items()):
+            digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+            digest.update(value.contiguous().flatten().view(torch.uint8).numpy().data)
+        return digest.hexdigest()
 
     def choose(self, dataset: str | None) -> Checkpoint:
         """The same net with the classifier of one dataset, as if it had learnt no other.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import chain, groupby, islice, product
+from typing import Any
 
 import torch
 from jaxtyping import Float, Float32, Integer, Shaped, UInt8
@@ -67,6 +68,13 @@ class SlidingWindow:
         check_numbers("window.scales", self.scales, "(0, inf)", "a list of numbers above 0")
         if self.blend not in BLENDS:
             raise ConfigError(f"window.blend={self.blend}: expected {' or '.join(BLENDS)}")
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The settings that change what is found; how many windows share a pass does not."""
+        settings = {field.name: getattr(self, field.name) for field in fields(self)}
+        del settings["batch_size"]
+        return {k: v if isinstance(v, int | float | str) else [*v] for k, v in settings.items()}
 
     @torch.no_grad()
     def __call__(

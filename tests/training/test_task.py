@@ -2,6 +2,7 @@
 
 import os
 import signal
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -147,6 +148,16 @@ def test_a_checkpoint_can_be_used_without_anything_else(tmp_path):
         other.model.classifier.weight.zero_()
     saved.load_into(other.model)
     assert_close(weights(other), weights(task), rtol=0, atol=0)
+
+
+def test_the_hash_of_a_checkpoint_is_that_of_its_weights(tmp_path):
+    fit(tmp_path / "a", 2)
+    fit(tmp_path / "b", 4)
+    two = read_checkpoint(tmp_path / "a/last.ckpt")
+    assert two.sha256 == read_checkpoint(tmp_path / "a/best.ckpt").sha256
+    assert two.sha256 != read_checkpoint(tmp_path / "b/last.ckpt").sha256
+    half = {name: value.bfloat16() for name, value in two.weights.items()}
+    assert len(replace(two, weights=half).sha256) == 64
 
 
 def test_the_checkpoint_of_one_dataset_keeps_its_form(tmp_path):
