@@ -136,7 +136,7 @@ class Checkpoint:
             CheckpointError: a setting has changed that `MAY_CHANGE` does not name, or nothing is
                 left to do.
         """
-        before, now = _flatten(yaml.safe_load(self.config)), _flatten(config)
+        before, now = _settings(yaml.safe_load(self.config)), _settings(config)
         changed = [
             f"{key} was {before.get(key)}, is {now.get(key)}"
             for key in sorted({*before, *now})
@@ -152,6 +152,15 @@ class Checkpoint:
                 f"resume={self.path} is finished (step {self.step}); a larger trainer.max_steps "
                 "goes on, stage=test ckpt=FILE scores it"
             )
+
+
+def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """All settings by their dotted keys, and the order of several datasets.
+
+    Their streams, classifiers and the moments of these are kept by number, not by name.
+    """
+    order = ", ".join(config.get("datasets") or ())
+    return {"the order of datasets": order, **_flatten(config)}
 
 
 def _flatten(node: Any, prefix: str = "") -> dict[str, Any]:
