@@ -110,8 +110,23 @@ def check_datasets(cfg: DictConfig, words: list[str]) -> None:
         raise ConfigError("give either dataset or datasets, not both")
     if cfg.loss.class_weights is not None:
         raise ConfigError("loss.class_weights are of one dataset; with several leave them null")
+    choice = HydraConfig.get().runtime.choices.get("dataset")
+    if choice not in (None, stage_dataset(cfg.stage)):
+        raise ConfigError(
+            f"an experiment chooses dataset={choice}, which would not be learnt beside datasets."
+            f"{' and datasets.'.join(cfg.datasets)}; drop it with ~dataset; to learn it as "
+            f"well, say +dataset@datasets.{choice}={choice}"
+        )
     with open_dict(cfg):
         cfg.pop("dataset", None)
+
+
+def stage_dataset(stage: str) -> str | None:
+    """The dataset that a stage brings with it, if any."""
+    for entry in OmegaConf.load(CONF / f"stage/{stage}.yaml").get("defaults", []):
+        if "override /dataset" in entry:
+            return str(entry["override /dataset"])
+    return None
 
 
 def run_folder(cfg: DictConfig) -> str:

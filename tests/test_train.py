@@ -78,6 +78,26 @@ def finetune(root, *more):
             "either dataset or datasets, not both",
         ),
         (
+            [
+                *("stage=finetune", "experiment=potsdam", "init=null"),
+                *("+dataset@datasets.a=isaid", "+dataset@datasets.b=loveda"),
+            ],
+            r"chooses dataset=potsdam, .* beside datasets.a and datasets.b; drop it with ~dataset"
+            r".* say \+dataset@datasets.potsdam=potsdam",
+        ),
+        (["stage=pretrain", "~dataset", "+dataset@datasets.a=store"], r"a.root=... must be given"),
+        (  # with the remedy it goes on to the data
+            [
+                *("stage=finetune", "experiment=potsdam", "init=null", "~dataset"),
+                *("+dataset@datasets.potsdam=potsdam", "+dataset@datasets.b=loveda"),
+            ],
+            r"data/potsdam.*top_potsdam",
+        ),
+        (
+            ["stage=pretrain", "experiment=alps_pretrain", "+dataset@datasets.a=store"],
+            r"datasets.a.root=... must be given",  # the stage's own dataset gives way
+        ),
+        (
             ["stage=pretrain", "+dataset@datasets.a=potsdam", "loss.class_weights=[1]"],
             "class_weights are of one dataset; with several leave them null",
         ),
