@@ -20,11 +20,24 @@ from omegaconf.errors import OmegaConfBaseException
 
 from alps.choices import refuse_null_choices
 from alps.errors import CheckpointError, ConfigError, one_line_errors
+from alps.numbers import check_number
 from alps.secrets import refuse_secret_words, refuse_secrets
 
 CONFIG_ERRORS = (HydraException, OmegaConfBaseException)
 INTERRUPTED = "nothing was learnt yet"
 CONF = Path(__file__).resolve().with_name("conf")
+#: Whole numbers that are used before Lightning looks at them, or that it takes unseen; null or not.
+NUMBERS = (
+    ("seed", "[0, inf)", False),
+    ("trainer.max_steps", "[0, inf)", False),
+    ("trainer.max_epochs", "[-1, inf)", True),
+    ("trainer.accumulate_grad_batches", "[1, inf)", False),
+    ("trainer.val_check_interval", "[1, inf)", True),
+    ("trainer.check_val_every_n_epoch", "[1, inf)", True),
+    ("trainer.num_sanity_val_steps", "[-1, inf)", False),
+    ("trainer.log_every_n_steps", "[0, inf)", False),
+    ("trainer.num_nodes", "[1, inf)", True),
+)
 #: Image sets that hold no labels: label.py makes a store of them.
 UNLABELLED = (
     *("folder", "sample", "samrs"),
@@ -78,14 +91,12 @@ def check(cfg: DictConfig) -> None:
     for word in words:
         if not learns and word.partition("=")[0].partition(".")[0] in ("model", "head", "resume"):
             raise ConfigError(f"{word}: stage={cfg.stage} takes the net of ckpt={cfg.ckpt}")
-    for key, kinds in (("seed", int), ("resume", str | None), ("trainer.max_steps", int)):
-        value = OmegaConf.select(cfg, key)
-        if not isinstance(value, kinds) or (kinds is int and value < 0):
-            raise ConfigError(
-                f"{key}={value}: expected {'a FILE' if key == 'resume' else '0 or more'}"
-            )
-    if cfg.trainer.accumulate_grad_batches < 1:
-        raise ConfigError("trainer.accumulate_grad_batches must be 1 or more")
+    if not isinstance(cfg.resume, str | None):
+        raise ConfigError(f"resume={cfg.resume}: expected a FILE")
+    for key, interval, optional in NUMBERS:
+        check_number(key, OmegaConf.select(cfg, key), interval, whole=True, optional=optional)
+    clip = "trainer.gradient_clip_val"
+    check_number(clip, OmegaConf.select(cfg, clip), "[0, inf)", optional=True)
 
 
 def check_datasets(cfg: DictConfig, words: list[str]) -> None:
@@ -99,8 +110,23 @@ def check_datasets(cfg: DictConfig, words: list[str]) -> None:
         raise ConfigError("give either dataset or datasets, not both")
     if cfg.loss.class_weights is not None:
         raise ConfigError("loss.class_weights are of one dataset; with several leave them null")
+    choice = HydraConfig.get().runtime.choices.get("dataset")
+    if choice not in (None, stage_dataset(cfg.stage)):
+        raise ConfigError(
+            f"an experiment chooses dataset={choice}, which would not be learnt beside datasets."
+            f"{' and datasets.'.join(cfg.datasets)}; drop it with ~dataset; to learn it as "
+            f"well, say +dataset@datasets.{choice}={choice}"
+        )
     with open_dict(cfg):
         cfg.pop("dataset", None)
+
+
+def stage_dataset(stage: str) -> str | None:
+    """The dataset that a stage brings with it, if any."""
+    for entry in OmegaConf.load(CONF / f"stage/{stage}.yaml").get("defaults", []):
+        if "override /dataset" in entry:
+            return str(entry["override /dataset"])
+    return None
 
 
 def run_folder(cfg: DictConfig) -> str:
@@ -146,7 +172,7 @@ def fit(cfg: DictConfig) -> float:
     task = SegmentationTask(
         model=model,
         subjects=subjects,
-        window=instantiate(cfg.window, crop=cfg.window.crop or data.crop),
+        window=build_window(cfg, data.crop),
         optim=instantiate(cfg.optim),
         config=OmegaConf.to_yaml(OmegaConf.create(resolved)),
         seed=cfg.seed,
@@ -177,13 +203,13 @@ def test(cfg: DictConfig) -> float:
             f"{saved.path} knows the classes {', '.join(known)} ({saved.protocol}), {images.name} "
             f"has {', '.join(names)}; test it on a dataset of its classes"
         )
-    # The images held out then, and none of those learnt from.
-    held_out = {"crop": saved.crop, "fraction": 1.0, "hold_out": trained.data.hold_out}
+    # The images held out then, and none of those learnt from; nothing is cut to learn from.
+    held_out = {"crop": None, "fraction": 1.0, "hold_out": trained.data.hold_out}
     data = SegmentationData(images, **{**cfg.data, **held_out}, seed=trained.seed)
     task = SegmentationTask(
         model=model,
         subjects=[Subject.of(images)],
-        window=instantiate(cfg.window, crop=cfg.window.crop or saved.crop),
+        window=build_window(cfg, saved.window_crop),
     )
     return run_test(task, data, build_trainer(cfg))
 
@@ -199,8 +225,9 @@ def predict(cfg: DictConfig) -> None:
     saved, _, model = restore(cfg.ckpt, cfg.classifier)
     run_predict(
         model,
-        window=instantiate(cfg.window, crop=cfg.window.crop or saved.crop),
+        window=build_window(cfg, saved.window_crop),
         categories=saved.categories,
+        weights=saved.sha256,
         fabric=Fabric(accelerator=accelerator, devices=1, precision=cfg.trainer.precision),
         source=cfg.input,
         target=cfg.output,
@@ -212,7 +239,7 @@ def export(cfg: DictConfig) -> None:
     from alps.models.mmseg_export import write_mmseg
 
     saved, _, model = restore(cfg.ckpt, cfg.classifier)
-    window = instantiate(cfg.window, crop=cfg.window.crop or saved.crop)
+    window = build_window(cfg, saved.window_crop)
     write_mmseg(
         model,
         cfg.output,
@@ -232,17 +259,16 @@ def build_data(cfg: DictConfig, sets: dict[str, Any]) -> tuple[list[Any], Any]:
     from alps.training.subject import Subject
 
     weights = cfg.loss.class_weights
-    for images in sets.values():
+    subjects = []
+    for name, images in sets.items():
         classes = len(images.categories())
+        loss = instantiate(cfg.loss, ignore_index=images.ignore_index)
         if weights is not None and len(weights) != classes:
             raise ConfigError(
                 f"loss.class_weights has {len(weights)} numbers, {images.name} has {classes} "
                 "classes"
             )
-    subjects = [
-        Subject.of(images, name, loss=instantiate(cfg.loss, ignore_index=images.ignore_index))
-        for name, images in sets.items()
-    ]
+        subjects.append(Subject.of(images, name, loss=loss))
     if "" in sets:
         return subjects, SegmentationData(sets[""], **cfg.data, seed=cfg.seed)
     return subjects, JointData(sets, **cfg.data, seed=cfg.seed)
@@ -263,6 +289,11 @@ def build_model(cfg: DictConfig, num_classes: int | dict[str, int]) -> Any:
         raise ConfigError(
             f"no net can be built with model={dict(cfg.model)} and head={dict(cfg.head)}: {error}"
         ) from error
+
+
+def build_window(cfg: DictConfig, crop: int) -> Any:
+    """How whole images are predicted: in windows of ``crop`` px where none is asked for."""
+    return instantiate(cfg.window, crop=crop if cfg.window.crop is None else cfg.window.crop)
 
 
 def build_trainer(cfg: DictConfig, interval: int = 1) -> Any:

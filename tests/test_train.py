@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -22,7 +23,7 @@ from alps.masks.box import BoxMasks
 from tests.box_formats import create_dota
 from tests.factories import create_folder_pair, create_potsdam
 from tests.fakes import Ellipses
-from tests.programs import ROOT, TINY, call_train
+from tests.programs import ROOT, TINY, call_train, composed
 from tests.videos import create_video
 
 pytestmark = pytest.mark.filterwarnings(
@@ -67,6 +68,26 @@ def finetune(root, *more):
         (
             ["stage=pretrain", "dataset=isaid", "+dataset@datasets.a=potsdam"],
             "either dataset or datasets, not both",
+        ),
+        (
+            [
+                *("stage=finetune", "experiment=potsdam", "init=null"),
+                *("+dataset@datasets.a=isaid", "+dataset@datasets.b=loveda"),
+            ],
+            r"chooses dataset=potsdam, .* beside datasets.a and datasets.b; drop it with ~dataset"
+            r".* say \+dataset@datasets.potsdam=potsdam",
+        ),
+        (["stage=pretrain", "~dataset", "+dataset@datasets.a=store"], r"a.root=... must be given"),
+        (  # with the remedy it goes on to the data
+            [
+                *("stage=finetune", "experiment=potsdam", "init=null", "~dataset"),
+                *("+dataset@datasets.potsdam=potsdam", "+dataset@datasets.b=loveda"),
+            ],
+            r"data/potsdam.*top_potsdam",
+        ),
+        (
+            ["stage=pretrain", "experiment=alps_pretrain", "+dataset@datasets.a=store"],
+            r"datasets.a.root=... must be given",  # the stage's own dataset gives way
         ),
         (
             ["stage=pretrain", "+dataset@datasets.a=potsdam", "loss.class_weights=[1]"],
@@ -146,13 +167,18 @@ def break_label(folder, change):
         ),
         (lambda p: None, ["data.scale_p=2.0"], "data.scale_p=2.0: expected a probability"),
         (lambda p: None, ["data.cat_max_ratio=0.0"], r"cat_max_ratio=0.0: expected a share in \(0"),
-        (lambda p: None, ["data.fraction=2.0"], "data.fraction=2.0 is not a share"),
-        (lambda p: None, ["loss.class_weights=[1,2]"], "class_weights has 2 numbers, .* 4 classes"),
+        (lambda p: None, ["data.fraction=2.0"], r"data.fraction=2.0: expected a share .* \(0, 1\]"),
+        (
+            lambda p: None,
+            ["loss.class_weights=[1.0,2.0]"],
+            "class_weights has 2 numbers, .* 4 classes",
+        ),
         (lambda p: None, ["loss.label_smoothing=2.0"], "label_smoothing=2.0: expected a share"),
         (lambda p: None, ["optim.lr=0.0"], "optim.lr=0.0: expected a number above 0"),
         (lambda p: None, ["head.channels=100"], "no net can be built with .*channels"),
-        (lambda p: None, ["seed=-1"], "seed=-1: expected 0 or more"),
-        (lambda p: None, ["trainer.accumulate_grad_batches=0"], "must be 1 or more"),
+        (lambda p: None, ["seed=-1"], "seed=-1: expected a whole number from 0 on"),
+        (lambda p: None, ["+optim.optimizer.eps=-1"], "optim.optimizer=.*eps=-1.*: Invalid"),
+        (lambda p: None, ["window.crop=0"], "window.crop=0: expected whole pixels from 1 on"),
         (lambda p: None, ["run=/proc/x"], "cannot write to /proc/x: .*run=DIR"),
         (
             lambda p: None,
@@ -167,6 +193,42 @@ def test_bad_input_gets_one_line(run, pair, breaks, arguments, message):
     status, _, err = run(*finetune(pair, *options))
     assert status == 1
     assert re.fullmatch(f"error: .*{message}.*\n", err.splitlines(keepends=True)[-1]), err
+
+
+NUMBERS = {
+    *("data.batch_size", "data.scale_p", "data.photometric", "data.cat_max_ratio"),
+    *("data.fraction", "data.hold_out", "loss.label_smoothing", "window.overlap"),
+    *("optim.weight_decay", "optim.layer_decay", "optim.warmup", "optim.power", "optim.min_lr"),
+    *("optim.lr", "optim.optimizer.eps", "window.batch_size", "trainer.max_steps"),
+    *("trainer.accumulate_grad_batches", "trainer.num_sanity_val_steps"),
+    *("trainer.log_every_n_steps", "data.scale", "window.scales"),
+}
+NUMBERS_OR_NULL = {
+    *("data.crop", "data.num_workers", "window.crop", "loss.class_weights"),
+    *("trainer.gradient_clip_val", "trainer.val_check_interval", "trainer.check_val_every_n_epoch"),
+    "trainer.max_epochs",
+}
+
+
+def test_a_number_that_is_none_is_one_line(run, tmp_path, monkeypatch):
+    """Every number of these groups as null, or as a word where it may be null."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # types are the user's
+    cfg = composed("stage=finetune", "optim.lr=0.1")
+    found = {
+        f"{group}.{key}"
+        for group in ("data", "loss", "optim", "window", "trainer")
+        for key, value in cfg[group].items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
+    assert found <= NUMBERS | NUMBERS_OR_NULL | {"trainer.devices"}  # or a list, or auto
+    create_folder_pair(tmp_path / "pair", n=3, splits=("train",))
+    values = dict.fromkeys(sorted(NUMBERS), "null") | dict.fromkeys(sorted(NUMBERS_OR_NULL), "few")
+    for key, value in values.items():
+        words = ("init=null", "trainer.max_steps=1", "logger=none", f"++{key}={value}")
+        status, _, err = run(*finetune(tmp_path / "pair", *words))
+        assert status == 1, key
+        assert re.match(f"error: .*{key.rpartition('.')[2]}=.*", err.splitlines()[-1]), err
+        assert len(err.splitlines()) < 3, err
 
 
 def test_train_resume_test_and_predict(run, pair, tmp_path):
@@ -223,17 +285,14 @@ def test_train_resume_test_and_predict(run, pair, tmp_path):
     status, _, err = run(*moved, "model=swin_tiny")
     assert "model=swin_tiny: stage=test takes the net of ckpt=first/last.ckpt" in err
 
-    status, out, err = run(
-        *(
-            "stage=predict",
-            "ckpt=first/last.ckpt",
-            f"input={tmp_path}/moved/img_dir",
-            "output=maps",
-            "trainer=cpu",
-        )
-    )
+    maps = ("stage=predict", f"input={tmp_path}/moved/img_dir", "output=maps", "trainer=cpu")
+    status, out, err = run(*maps, "ckpt=first/last.ckpt")
     assert status == 0, err
     assert "6 predicted, 0 were there, 0 skipped" in out
+    status, out, err = run(*maps, "ckpt=first/last.ckpt", "window.batch_size=1")
+    assert "0 predicted, 6 were there, 0 skipped" in out, err
+    status, _, err = run(*maps, "ckpt=first/last.ckpt", "window.overlap=0.25")
+    assert "made otherwise (predictor.json: window.overlap was 0.5, is 0.25)" in err
     with Image.open(tmp_path / "maps/val/0.png") as image:
         found = np.array(image)
     assert found.shape == (64, 96)
@@ -276,6 +335,15 @@ def test_a_test_sees_the_images_that_were_held_out(run, tmp_path):
     status, again, err = run("stage=test", "ckpt=x/last.ckpt", "trainer=cpu", "logger=none")
     assert status == 0, err
     assert "4 whole images" in again
+    assert again.splitlines()[-1] == out.splitlines()[-1].replace("val/", "test/")
+
+
+def test_a_net_scored_by_windows_of_any_size_is_tested_by_them(run, pair):
+    more = ("init=null", "trainer.max_steps=1", "window.crop=50", "run=x", "logger=none")
+    status, out, err = run(*finetune(pair, *more))
+    assert status == 0, err
+    status, again, err = run("stage=test", "ckpt=x/last.ckpt", "trainer=cpu", "logger=none")
+    assert status == 0, err
     assert again.splitlines()[-1] == out.splitlines()[-1].replace("val/", "test/")
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from alps.errors import ConfigError
+from alps.numbers import check_number
 from alps.types import ImageRecord, LabelledSet
 
 logger = logging.getLogger(__name__)
@@ -35,11 +36,7 @@ def fraction(
         ConfigError: the fraction is not in (0, 1].
         LabelError: a label cannot be used.
     """
-    if not 0 < fraction <= 1:
-        raise ConfigError(
-            f"data.fraction={fraction} is not a share of the images; expected more than 0 and at "
-            "most 1, as in data.fraction=0.1"
-        )
+    check_number("data.fraction", fraction, "(0, 1]", "a share of the images")
     if fraction == 1:
         return list(records)
     n = max(1, round(fraction * len(records)))
@@ -88,11 +85,7 @@ def hold_out(
     Raises:
         ConfigError: the fraction is not in (0, 1), or there are fewer than two images.
     """
-    if not 0 < fraction < 1:
-        raise ConfigError(
-            f"cannot hold out a share of {fraction} of the images; expected a number between 0 "
-            "and 1, as in 0.05"
-        )
+    check_number("data.hold_out", fraction, "(0, 1)", "a share of the images")
     if len(records) < 2:
         raise ConfigError(
             f"cannot hold out images for validation: there are {len(records)}, expected two at "

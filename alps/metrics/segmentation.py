@@ -8,6 +8,9 @@ import torch
 from jaxtyping import Float, Int64, Integer
 from torch import Tensor
 
+#: Pixels that are counted at once.
+AT_ONCE = 1 << 20
+
 
 @dataclass(frozen=True, slots=True)
 class Scores:
@@ -39,7 +42,8 @@ def confusion_matrix(
 ) -> Int64[Tensor, "K K"]:
     """Count pixels by class in the reference (rows) and in the prediction (columns).
 
-    Matrices of parts add up to that of the whole. Works on the device of its arguments.
+    Matrices of parts add up to that of the whole. Works on the device of its arguments, and in
+    memory that does not grow with them.
 
     Args:
         prediction: classes in [0, K).
@@ -50,6 +54,20 @@ def confusion_matrix(
     Raises:
         ValueError: a class is not in [0, K); its pixels would be counted as another's.
     """
+    total = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=target.device)
+    parts = (torch.split(classes.flatten(), AT_ONCE) for classes in (prediction, target))
+    for some_predicted, some_true in zip(*parts, strict=True):
+        total += _count(some_predicted, some_true, num_classes, ignore_index)
+    return total
+
+
+def _count(
+    prediction: Integer[Tensor, " N"],
+    target: Integer[Tensor, " N"],
+    num_classes: int,
+    ignore_index: int,
+) -> Int64[Tensor, "K K"]:
+    """The matrix of some pixels; takes 25 bytes for each."""
     target = target.long()
     ignored = target == ignore_index
     target = target.masked_fill(ignored, 0)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from torch import Tensor
 
@@ -41,7 +43,7 @@ class Checkpoint:
     version: str  # of ALPS
     config: str  # YAML, resolved
     known: Mapping[str, Known]  # by dataset; the name is empty where there is one
-    crop: int
+    window_crop: int  # px, side of the windows of validation
     step: int
     weights: Mapping[str, Tensor]
 
@@ -64,6 +66,15 @@ class Checkpoint:
     def protocol(self) -> str:
         """How scores are to be read."""
         return self._only.protocol
+
+    @property
+    def sha256(self) -> str:
+        """Of the weights alone: equal for ``best.ckpt`` and ``last.ckpt`` of one step."""
+        digest = hashlib.sha256()
+        for name, value in sorted(self.weights.items()):
+            digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+            digest.update(value.contiguous().flatten().view(torch.uint8).numpy().data)
+        return digest.hexdigest()
 
     def choose(self, dataset: str | None) -> Checkpoint:
         """The same net with the classifier of one dataset, as if it had learnt no other.
@@ -125,7 +136,7 @@ class Checkpoint:
             CheckpointError: a setting has changed that `MAY_CHANGE` does not name, or nothing is
                 left to do.
         """
-        before, now = _flatten(yaml.safe_load(self.config)), _flatten(config)
+        before, now = _settings(yaml.safe_load(self.config)), _settings(config)
         changed = [
             f"{key} was {before.get(key)}, is {now.get(key)}"
             for key in sorted({*before, *now})
@@ -141,6 +152,15 @@ class Checkpoint:
                 f"resume={self.path} is finished (step {self.step}); a larger trainer.max_steps "
                 "goes on, stage=test ckpt=FILE scores it"
             )
+
+
+def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """All settings by their dotted keys, and the order of several datasets.
+
+    Their streams, classifiers and the moments of these are kept by number, not by name.
+    """
+    order = ", ".join(config.get("datasets") or ())
+    return {"the order of datasets": order, **_flatten(config)}
 
 
 def _flatten(node: Any, prefix: str = "") -> dict[str, Any]:
@@ -177,7 +197,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
                 )
                 for name, known in meta.get("datasets", {"": meta}).items()
             },
-            crop=meta["crop"],
+            window_crop=meta["crop"],
             step=content["global_step"],
             weights={
                 key.removeprefix("model."): value

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import cached_property
 from typing import Any
 
 from lightning.pytorch import LightningDataModule, Trainer
@@ -17,14 +18,22 @@ from alps.datasets.subset import hold_out
 from alps.datasets.transforms import TrainTransform
 from alps.encoders import Encoder
 from alps.errors import ConfigError, DatasetNotFound, ImageError
+from alps.numbers import check_number, check_numbers, is_number
+from alps.training.task import SegmentationTask
 from alps.types import ImageRecord, LabelledSet
 
 #: The largest crop that is chosen where none is asked for.
 CROP = 512
 #: What sides of crops are multiples of.
 DIVISOR = Encoder.divisor
-#: Images whose size is looked at to choose a crop.
+#: What a range of scales is.
+SCALE = "the least and the most, as [0.5,2.0]"
+#: Images whose size is looked at, to choose a crop and how many are read at once.
 LOOKED_AT = 8
+#: Bytes of whole images, read ahead by the loader's processes of one process; one batch at least.
+READ_AHEAD = 1 << 30
+#: Bytes of a pixel: RGB and a target of int32.
+PIXEL = 7
 #: Not the run's seed: all runs on a dataset are scored on the same images.
 HOLD_OUT_SEED = 0
 
@@ -37,7 +46,7 @@ class SegmentationData(LightningDataModule):
 
     Args:
         images: the labelled set.
-        batch_size: images per process.
+        batch_size: images per process that are learnt from at once.
         crop: side of the square that is learnt from; None: 512, or what the images allow.
         scale: range of random scales.
         scale_p: probability to scale at all.
@@ -70,27 +79,21 @@ class SegmentationData(LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        for name, value, valid, expected in (
-            ("batch_size", batch_size, _is_whole(batch_size, 1), "a whole number from 1 on"),
-            (
-                "crop",
-                crop,
-                crop is None or (_is_whole(crop, DIVISOR) and crop % DIVISOR == 0),
-                f"null or a multiple of {DIVISOR} px",
-            ),
-            ("scale", scale, _is_range(scale), "the least and the most, as [0.5,2.0]"),
-            ("scale_p", scale_p, 0 <= scale_p <= 1, "a probability"),
-            ("photometric", photometric, 0 <= photometric <= 1, "a probability"),
-            ("cat_max_ratio", cat_max_ratio, 0 < cat_max_ratio <= 1, "a share in (0, 1]"),
-            (
-                "num_workers",
-                num_workers,
-                num_workers is None or _is_whole(num_workers, 0),
-                "null or a whole number from 0 on",
-            ),
+        for name, value, interval, what in (
+            ("scale_p", scale_p, "[0, 1]", "a probability"),
+            ("photometric", photometric, "[0, 1]", "a probability"),
+            ("cat_max_ratio", cat_max_ratio, "(0, 1]", "a share"),
         ):
-            if not valid:
-                raise ConfigError(f"data.{name}={value}: expected {expected}")
+            check_number(f"data.{name}", value, interval, what)
+        check_number("data.batch_size", batch_size, "[1, inf)", whole=True)
+        check_number("data.num_workers", num_workers, "[0, inf)", whole=True, optional=True)
+        check_numbers("data.scale", scale, "(0, inf)", SCALE)
+        if len(scale) != 2 or scale[0] > scale[1]:
+            raise ConfigError(f"data.scale={scale}: expected {SCALE}")
+        if crop is not None and not (
+            is_number(crop, "[1, inf)", whole=True) and crop % DIVISOR == 0
+        ):
+            raise ConfigError(f"data.crop={crop}: expected null or a multiple of {DIVISOR} px")
         self.images = images
         self.batch_size = batch_size
         self.scale, self.scale_p = scale, scale_p
@@ -99,17 +102,25 @@ class SegmentationData(LightningDataModule):
         self.seed = seed
         self.num_workers = num_workers
         self.train, self.val, self.test = _split(images, hold_out)
-        self.crop = crop or self._fitting_crop()
+        self._records = [*self.train, *self.val, *self.test]
+        if crop is not None:
+            self.crop = crop
         self.train = take_fraction(images, self.train, fraction, seed)
 
-    def _fitting_crop(self) -> int:
-        """What some images of all splits allow, whatever the subset and the seed."""
-        records = [*self.train, *self.val, *self.test]
-        side = CROP
-        for record in records[:: -(-len(records) // LOOKED_AT)]:
-            with suppress(ImageError):  # told when it is needed
-                side = min(side, *self.images.read(record).size)
+    @cached_property
+    def crop(self) -> int:
+        """Side of what is learnt from; what is not asked for is what some images allow."""
+        side = min([CROP, *(min(size) for size in self._sizes)])
         return max(DIVISOR, side // DIVISOR * DIVISOR)
+
+    @cached_property
+    def _sizes(self) -> list[tuple[int, int]]:
+        """(H, W) of some images of all splits, whatever the subset and the seed."""
+        sizes = []
+        for record in self._records[:: -(-len(self._records) // LOOKED_AT)]:
+            with suppress(ImageError):  # told when it is needed
+                sizes.append(self.images.read(record).size)
+        return sizes
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Batches for the steps that are still to do."""
@@ -159,14 +170,30 @@ class SegmentationData(LightningDataModule):
                 f"{len(records)} images in {split} are too few for {trainer.world_size} processes; "
                 f"set trainer.devices={len(records)} or less, or a larger data.hold_out"
             )
+        batch_size, in_flight = self._whole_at_once(trainer)
+        processes = min(workers(trainer, self.num_workers), in_flight)
         dataset: Dataset[Any] = SegmentationDataset(self.images, records)
         return DataLoader(
             dataset,
-            batch_size=self.batch_size,
+            batch_size=batch_size,
             sampler=ShardSampler(len(records), trainer.global_rank, trainer.world_size),
             collate_fn=list,
-            num_workers=workers(trainer, self.num_workers),
+            num_workers=processes,
+            prefetch_factor=1 if processes else None,
         )
+
+    def _whole_at_once(self, trainer: Trainer) -> tuple[int, int]:
+        """How many whole images a batch has, and how many batches may be read ahead.
+
+        Images of one window share the net's passes; of larger ones each fills passes by itself.
+        """
+        task = trainer.lightning_module
+        assert isinstance(task, SegmentationTask)
+        window = task.window
+        sides = [max(size) for size in self._sizes]
+        batch_size = window.batch_size if max(sides, default=0) <= window.crop else 1
+        pixels = max((height * width for height, width in self._sizes), default=1)
+        return batch_size, max(1, READ_AHEAD // (batch_size * pixels * PIXEL))
 
     def _too_few(self, split: str) -> DatasetNotFound:
         counts = f"train {len(self.train)}, val {len(self.val)}, test {len(self.test)}"
@@ -220,12 +247,3 @@ def _split(
     if not val and len(train) > 1:
         train, val = hold_out(train, share, HOLD_OUT_SEED)
     return train, val, test
-
-
-def _is_whole(value: Any, least: int) -> bool:
-    return isinstance(value, int) and value >= least
-
-
-def _is_range(value: Any) -> bool:
-    numbers = isinstance(value, Sequence) and all(isinstance(n, int | float) for n in value)
-    return numbers and len(value) == 2 and 0 < value[0] <= value[1]

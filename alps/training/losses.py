@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from alps.errors import ConfigError
+from alps.numbers import check_number, check_numbers
 
 
 class CrossEntropy(nn.Module):
@@ -27,7 +27,7 @@ class CrossEntropy(nn.Module):
         class_weights: one weight per class, or None for equal ones.
 
     Raises:
-        ConfigError: the smoothing is out of range.
+        ConfigError: a number out of its range.
     """
 
     weight: Float[Tensor, " K"] | None
@@ -40,8 +40,9 @@ class CrossEntropy(nn.Module):
         class_weights: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
-        if not 0 <= label_smoothing < 1:
-            raise ConfigError(f"loss.label_smoothing={label_smoothing}: expected a share in [0, 1)")
+        check_number("loss.label_smoothing", label_smoothing, "[0, 1)", "a share")
+        weights = "a list of numbers from 0 on"
+        check_numbers("loss.class_weights", class_weights, "[0, inf)", weights, optional=True)
         self.ignore_index = ignore_index
         self.label_smoothing = label_smoothing
         weight = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)

@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from alps.errors import ConfigError
 from alps.models.segmentation import SegmentationModel
+from alps.numbers import check_number
 
 SCHEDULES = ("poly", "cosine", "constant")
 
@@ -49,16 +50,15 @@ class Optim:
     ) -> None:
         if schedule not in SCHEDULES:
             raise ConfigError(f"optim.schedule={schedule}: choose {', '.join(SCHEDULES)}")
-        if not lr > 0:
-            raise ConfigError(f"optim.lr={lr}: expected a number above 0")
-        if not weight_decay >= 0:
-            raise ConfigError(f"optim.weight_decay={weight_decay}: expected 0 or more")
-        if not 0 <= warmup < 1:
-            raise ConfigError(f"optim.warmup={warmup}: expected a share of the steps in [0, 1)")
-        if not 0 < layer_decay <= 1:
-            raise ConfigError(f"optim.layer_decay={layer_decay}: expected a factor in (0, 1]")
-        if not 0 <= min_lr <= lr:
-            raise ConfigError(f"optim.min_lr={min_lr}: expected at most optim.lr={lr}")
+        for name, value, interval, what in (
+            ("lr", lr, "(0, inf)", ""),
+            ("weight_decay", weight_decay, "[0, inf)", ""),
+            ("layer_decay", layer_decay, "(0, 1]", "a factor"),
+            ("warmup", warmup, "[0, 1)", "a share of the steps"),
+            ("power", power, "(0, inf)", ""),
+        ):
+            check_number(f"optim.{name}", value, interval, what)
+        check_number("optim.min_lr", min_lr, f"[0, {lr}]", "a rate up to optim.lr,")
         self.optimizer = optimizer
         self.lr = lr
         self.weight_decay = weight_decay
@@ -69,11 +69,20 @@ class Optim:
         self.min_lr = min_lr
 
     def build(self, model: SegmentationModel, steps: int) -> tuple[Optimizer, LambdaLR]:
-        """An optimiser over the model's trainable parameters, and its rate at each of ``steps``."""
+        """An optimiser over the model's trainable parameters, and its rate at each of ``steps``.
+
+        Raises:
+            ConfigError: torch's optimiser refuses its arguments.
+        """
         groups = parameter_groups(
             model, lr=self.lr, weight_decay=self.weight_decay, layer_decay=self.layer_decay
         )
-        optimizer = self.optimizer(groups, lr=self.lr)
+        try:
+            optimizer = self.optimizer(groups, lr=self.lr)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(
+                f"no optimiser can be built with optim.optimizer={self.optimizer}: {error}"
+            ) from error
         return optimizer, LambdaLR(optimizer, lambda step: self.factor(step, steps))
 
     def factor(self, step: int, steps: int) -> float:

@@ -18,6 +18,8 @@ GAP = 12
 HEADING = 28
 LEGEND = 24  # pixels of a line of the legend
 UNLABELLED = 92  # gray level
+#: Pixels of the long side of what is kept: four to a pixel of the picture make its edges smooth.
+KEPT = 4 * CELL
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,6 +29,11 @@ class Shown:
     image: UInt8[np.ndarray, "H W 3"]
     target: Integer[np.ndarray, "H W"]
     prediction: Integer[np.ndarray, "H W"]
+
+
+def thinning(size: Sequence[int]) -> int:
+    """Every how many rows and columns are kept of an image of that (H, W), to draw it."""
+    return -(-max(size) // KEPT)
 
 
 def sheet(

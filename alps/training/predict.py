@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ from alps.images.read import read_image
 from alps.paint import ignore_index_for
 from alps.palette import index_png
 from alps.training.geotiff import GeoTiff, is_geotiff
-from alps.training.sliding import Net, SlidingWindow
+from alps.training.sliding import Net, SlidingWindow, most_probable
 from alps.types import Category
 
 log = logging.getLogger(__name__)
@@ -46,6 +47,8 @@ class Counts:
 class Predictor:
     """Index maps of a file or a folder of images, with their palette and ``categories.json``.
 
+    ``predictor.json`` beside them says which net made them and how its window was moved.
+
     An image becomes a PNG, a GeoTIFF a GeoTIFF with the same coordinate reference system, in which
     pixels without data are ignore_index (255; 65535 beyond 255 classes). Labels are found
     part by part (`SlidingWindow.bands`), and GeoTIFFs are read and written that way too, so they
@@ -55,6 +58,7 @@ class Predictor:
         net: logits of the categories, in their order.
         window: how the net is moved over an image.
         categories: the classes; the id is the pixel value.
+        weights: sha256 of the net's.
         divisor: height and width the net sees are multiples of it.
         device: where the net is.
         buffer: pixels whose probabilities are in memory at once, 4 bytes per class each.
@@ -63,6 +67,7 @@ class Predictor:
     net: Net
     window: SlidingWindow
     categories: Sequence[Category]
+    weights: str
     divisor: int = 32
     device: torch.device | str = "cpu"
     buffer: int = 1 << 22
@@ -77,13 +82,13 @@ class Predictor:
             target: the folder for the results, with the paths of the images.
 
         Raises:
-            ConfigError: ``target`` lies in ``source``, was predicted with other classes, or cannot
-                be written.
+            ConfigError: ``target`` lies in ``source``, was predicted by another net, with other
+                classes or another window, or cannot be written.
             DatasetNotFound: there is no image.
             MissingPackage: a GeoTIFF, and rasterio is not installed.
         """
         files = _list(Path(source), Path(target))
-        self._write_categories(Path(target))
+        self._sign(Path(target))
         results = {
             path: Path(target, f"{image_id}.{'tif' if is_geotiff(path) else 'png'}")
             for image_id, path in files.items()
@@ -142,8 +147,6 @@ class Predictor:
         self, read: Read, size: tuple[int, int], path: Path
     ) -> Iterator[tuple[Tile, Integer[np.ndarray, "H W"]]]:
         """The most probable class, part by part, with a bar of its own for a large image."""
-        # int32 travels for uint16, with which torch can do little.
-        dtype = torch.uint8 if self.ignore_index <= 255 else torch.int32
         pixels = size[0] * size[1]
         with tqdm(
             total=pixels,
@@ -156,21 +159,45 @@ class Predictor:
             for tile, probabilities in self.window.bands(
                 self.net, read, size, divisor=self.divisor, buffer=self.buffer
             ):
-                labels = probabilities.max(dim=0).indices  # six times as fast as argmax on a CPU
-                yield tile, labels.to(dtype).cpu().numpy()
+                yield tile, most_probable(probabilities).cpu().numpy()
                 bar.update(tile.area)
 
-    def _write_categories(self, target: Path) -> None:
-        path = target / "categories.json"
-        text = json.dumps([asdict(category) for category in self.categories], indent=1)
-        if not path.exists():
-            with _whole(path) as temporary:
-                temporary.write_text(text)
-        elif path.read_text() != text:
+    def _sign(self, target: Path) -> None:
+        """Say in a new folder what makes its maps; refuse one whose maps are made otherwise."""
+        classes, settings = target / "categories.json", target / "predictor.json"
+        window = {f"window.{key}": value for key, value in self.window.identity.items()}
+        now: dict[str, Any] = {"weights": self.weights, **window}
+        listed = [asdict(category) for category in self.categories]
+        if not classes.exists():  # the mark of a signed folder, and so the last
+            _write_json(settings, now)
+            _write_json(classes, listed)
+            return
+        before = _read_json(settings)
+        what = ""
+        if _read_json(classes) != json.loads(json.dumps(listed)):
+            what = f"of other classes ({classes.name} differs)"
+        elif not isinstance(before, dict):
+            what = f"of an unknown net ({settings.name} does not name it)"
+        elif changed := [key for key in now if before.get(key) != now[key]]:
+            told = "; ".join(f"{key} was {before.get(key)}, is {now[key]}" for key in changed)
+            what = f"made otherwise ({settings.name}: {told})"
+        if what:
             raise ConfigError(
-                f"{target} holds predictions of other classes ({path.name} differs); choose "
-                "another folder with output=DIR"
+                f"{target} holds predictions {what}; choose another folder with output=DIR"
             )
+
+
+def _write_json(path: Path, content: Any) -> None:
+    with _whole(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1))
+
+
+def _read_json(path: Path) -> Any:
+    """None where there is none, or it is broken."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
 
 
 def _list(source: Path, target: Path) -> dict[str, Path]:

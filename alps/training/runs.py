@@ -114,16 +114,21 @@ def predict(
     *,
     window: SlidingWindow,
     categories: Sequence[Category],
+    weights: str,
     fabric: Fabric,
     source: str,
     target: str,
 ) -> Counts:
-    """Write index maps of a file or of a folder of images; prints what became of them."""
+    """Write index maps of a file or of a folder of images; prints what became of them.
+
+    ``weights`` is the sha256 of the model's, which `Predictor` keeps beside the maps.
+    """
     net = fabric.setup_module(model.eval())
     predictor = Predictor(
         net=lambda image: net(image).logits,
         window=window,
         categories=categories,
+        weights=weights,
         divisor=model.encoder.divisor,
         device=fabric.device,
         buffer=BUFFER // len(categories),

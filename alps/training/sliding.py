@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import chain, groupby, islice, product
+from typing import Any
 
 import torch
-from jaxtyping import Float, Float32, Shaped, UInt8
+from jaxtyping import Float, Float32, Integer, Shaped, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
 from alps.errors import ConfigError
 from alps.geometry import Tile, cut_tiles
+from alps.numbers import check_number, check_numbers
 
 #: Pixels from 0 to 255, uint8 or float, to logits of the same height and width.
 Net = Callable[[Shaped[Tensor, "B C H W"]], Float[Tensor, "B K H W"]]
@@ -60,17 +62,19 @@ class SlidingWindow:
     fill: Sequence[int] = (124, 116, 104)
 
     def __post_init__(self) -> None:
-        for name, valid, expected in (
-            ("crop", self.crop >= 1, "at least 1 pixel"),
-            ("overlap", 0 <= self.overlap < 1, "a share of the crop in [0, 1)"),
-            ("blend", self.blend in BLENDS, " or ".join(BLENDS)),
-            ("batch_size", self.batch_size >= 1, "at least 1 window"),
-            ("scales", self.scales and min(self.scales) > 0, "one or more positive numbers"),
-        ):
-            if not valid:
-                raise ConfigError(
-                    f"sliding window: {name} is {getattr(self, name)!r}, expected {expected}"
-                )
+        check_number("window.crop", self.crop, "[1, inf)", "whole pixels", whole=True)
+        check_number("window.overlap", self.overlap, "[0, 1)", "a share of the crop")
+        check_number("window.batch_size", self.batch_size, "[1, inf)", whole=True)
+        check_numbers("window.scales", self.scales, "(0, inf)", "a list of numbers above 0")
+        if self.blend not in BLENDS:
+            raise ConfigError(f"window.blend={self.blend}: expected {' or '.join(BLENDS)}")
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The settings that change what is found; how many windows share a pass does not."""
+        settings = {field.name: getattr(self, field.name) for field in fields(self)}
+        del settings["batch_size"]
+        return {k: v if isinstance(v, int | float | str) else [*v] for k, v in settings.items()}
 
     @torch.no_grad()
     def __call__(
@@ -215,6 +219,12 @@ class SlidingWindow:
             return torch.ones(length)
         offset = (torch.arange(length) - (length - 1) / 2) / (SIGMA * length)
         return torch.exp(-(offset**2) / 2)
+
+
+def most_probable(probabilities: Float[Tensor, "K H W"]) -> Integer[Tensor, "H W"]:
+    """The class of each pixel: uint8, in which 255 is no class, or int32 for more classes."""
+    classes = probabilities.max(dim=0).indices  # on a CPU six times as fast as argmax
+    return classes.to(torch.uint8 if len(probabilities) <= 255 else torch.int32)
 
 
 def _resize(batch: Shaped[Tensor, "B C _ _"], size: Sequence[int]) -> Shaped[Tensor, "B C _ _"]:

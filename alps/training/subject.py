@@ -2,23 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
-from jaxtyping import Int64
+from jaxtyping import Int64, Integer
 from torch import Tensor, nn
 
 from alps.datasets.segmentation import Example
+from alps.geometry import Tile
 from alps.metrics.segmentation import Scores, confusion_matrix, scores
-from alps.training.pictures import Shown
+from alps.training.pictures import Shown, thinning
 from alps.types import Category, LabelledSet
 
+#: A window of an image, and the classes of its pixels.
+Part = tuple[Tile, Integer[Tensor, "_ _"]]
 #: Images in a picture of predictions.
 SHOWN = 4
 #: The scores that stand for the others.
 MEANS = ("mIoU", "mF1", "OA")
 #: The mean IoU without the background, of datasets whose published scores leave it out.
 FOREGROUND = "mIoU_foreground"
+
+
+class Sketch:
+    """An image, its label and its prediction in every n-th row and column: enough for a picture."""
+
+    def __init__(self, example: Example) -> None:
+        self.step = thinning(example.target.shape)
+        self.image = example.image[:, :: self.step, :: self.step]
+        self.target = example.target[:: self.step, :: self.step]
+        self.prediction = torch.zeros_like(self.target, dtype=torch.int32)
+
+    def add(self, tile: Tile, prediction: Integer[Tensor, "_ _"]) -> None:
+        """Take over what is predicted for a window."""
+        step = self.step
+        thin = prediction[-tile.y0 % step :: step, -tile.x0 % step :: step]
+        rows, columns = -(-tile.y0 // step), -(-tile.x0 // step)
+        self.prediction[rows : rows + thin.shape[0], columns : columns + thin.shape[1]] = thin
+
+    def shown(self) -> Shown:
+        """What is drawn; nothing of the example is held any longer."""
+        maps = (self.image.permute(1, 2, 0), self.target, self.prediction)
+        return Shown(*(values.cpu().numpy().copy() for values in maps))
 
 
 class Subject:
@@ -76,15 +101,23 @@ class Subject:
         self.confusion = torch.zeros(k, k, dtype=torch.int64, device=device)
         self.shown.clear()
 
-    def count(self, example: Example, prediction: Int64[Tensor, "H W"]) -> None:
-        """Add the pixels of an image."""
-        self.confusion += confusion_matrix(
-            prediction, example.target, len(self.categories), self.ignore_index
-        )
-        if len(self.shown) < SHOWN:
-            image = example.image.permute(1, 2, 0)
-            maps = (image, example.target, prediction)
-            self.shown.append(Shown(*(values.cpu().numpy() for values in maps)))
+    def count(self, example: Example, parts: Iterable[Part]) -> None:
+        """Add the pixels of an image.
+
+        Args:
+            example: the image.
+            parts: what is predicted for it, covering it once.
+        """
+        picture = Sketch(example) if len(self.shown) < SHOWN else None
+        for tile, prediction in parts:
+            target = example.target[tile.y0 : tile.y1, tile.x0 : tile.x1]
+            self.confusion += confusion_matrix(
+                prediction, target, len(self.categories), self.ignore_index
+            )
+            if picture is not None:
+                picture.add(tile, prediction)
+        if picture is not None:
+            self.shown.append(picture.shown())
 
     def score(self, split: str, add: Callable[[Tensor], Tensor]) -> dict[str, float]:
         """Score what was counted.

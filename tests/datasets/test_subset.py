@@ -74,9 +74,9 @@ def test_a_class_that_occurs_nowhere_is_named(caplog) -> None:
 
 @pytest.mark.parametrize("share", [0.0, -0.1, 1.5, float("nan")])
 def test_a_share_that_is_none_is_refused(share: float) -> None:
-    with pytest.raises(ConfigError, match=rf"data\.fraction={share} .* at most 1, as in"):
+    with pytest.raises(ConfigError, match=rf"data\.fraction={share}: .* in \(0, 1\]"):
         subset(rare(), share)
-    with pytest.raises(ConfigError, match=rf"share of {share} .* between 0 and 1"):
+    with pytest.raises(ConfigError, match=rf"data\.hold_out={share}: .* in \(0, 1\)"):
         hold_out(rare().records(), share, 0)
 
 

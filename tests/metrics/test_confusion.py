@@ -13,7 +13,9 @@ from torchmetrics.classification import (
     MulticlassJaccardIndex,
 )
 
+from alps.metrics import segmentation
 from alps.metrics.segmentation import confusion_matrix, scores
+from tests.allocations import Largest
 
 K, IGNORE = 7, 255
 
@@ -124,3 +126,13 @@ def test_a_class_beyond_the_matrix_is_refused() -> None:
         matrix(prediction + 40, target)
     with pytest.raises(ValueError, match="target holds classes from -1 to 6"):
         matrix(prediction, target.where(target != 0, -1))
+
+
+def test_memory_does_not_grow_with_the_pixels(monkeypatch) -> None:
+    prediction, target = (maps.flatten().byte() for maps in index_maps())
+    whole = matrix(prediction, target)
+    monkeypatch.setattr(segmentation, "AT_ONCE", 100)  # does not divide them
+    with Largest() as largest:
+        assert torch.equal(matrix(prediction, target), whole)
+    assert 0 < largest.bytes <= 8 * 100
+    assert target.numel() == 1800

@@ -61,7 +61,8 @@ CATEGORIES = [Category(i, f"class {i}", color) for i, color in enumerate(distinc
 
 def predict(source, target, net=brightest_band, categories=CATEGORIES, **options):
     window = SlidingWindow(crop=32)
-    return Predictor(net=net, window=window, categories=categories, **options)(source, target)
+    predictor = Predictor(net=net, window=window, categories=categories, weights="", **options)
+    return predictor(source, target)
 
 
 # --- which files --------------------------------------------------------------------------------
@@ -189,7 +190,7 @@ def test_a_geotiff_stays_where_it_lies(tmp_path):
     create_image(tmp_path / "in/b.png", seed=1)
     assert predict(tmp_path / "in", tmp_path / "out") == Counts(written=2, kept=0, failed=0)
     names = {p.relative_to(tmp_path / "out").as_posix() for p in tmp_path.glob("out/**/*.*")}
-    assert names == {"deep/a.tif", "b.png", "categories.json"}
+    assert names == {"deep/a.tif", "b.png", "categories.json", "predictor.json"}
     with rasterio.open(tmp_path / "out/deep/a.tif") as file:
         assert (file.crs, file.transform) == (CRS, TRANSFORM)
         assert (file.count, file.dtypes, file.nodata) == (1, ("uint8",), 255)
@@ -250,7 +251,11 @@ def test_memory_does_not_grow_with_the_raster(tmp_path):
         path = tmp_path / f"{height}.tif"
         create_geotiff(path, np.ones((3, height, 300), np.uint8), tiled=True, compress="deflate")
         predictor = Predictor(
-            net=brightest_band, window=SlidingWindow(crop=64), categories=CATEGORIES, buffer=1 << 13
+            weights="",
+            net=brightest_band,
+            window=SlidingWindow(crop=64),
+            categories=CATEGORIES,
+            buffer=1 << 13,
         )
         tracemalloc.start()  # sees NumPy's memory; torch's is the buffer
         predictor(path, tmp_path / "out")
@@ -281,4 +286,5 @@ def test_a_damaged_raster_is_skipped(tmp_path):
     damaged = tmp_path / "in/b.tif"
     damaged.write_bytes(damaged.read_bytes()[:9000])
     assert predict(tmp_path / "in", tmp_path / "out") == Counts(written=1, kept=0, failed=1)
-    assert {p.name for p in (tmp_path / "out").iterdir()} == {"a.tif", "categories.json"}
+    names = {p.name for p in (tmp_path / "out").iterdir()}
+    assert names == {"a.tif", "categories.json", "predictor.json"}

@@ -77,7 +77,7 @@ def test_poly_is_the_power_of_what_is_left():
         ({"schedule": "step"}, "optim.schedule=step: choose poly, cosine, constant"),
         ({"warmup": 1.0}, r"optim.warmup=1.0: expected a share of the steps in \[0, 1\)"),
         ({"layer_decay": 0.0}, r"optim.layer_decay=0.0: expected a factor in \(0, 1\]"),
-        ({"min_lr": 0.1}, "optim.min_lr=0.1: expected at most optim.lr=0.001"),
+        ({"min_lr": 0.1}, r"optim.min_lr=0.1: expected a rate up to optim.lr, in \[0, 0.001\]"),
     ],
 )
 def test_numbers_out_of_range(options, message):

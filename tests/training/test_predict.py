@@ -1,5 +1,6 @@
 import json
 import logging
+import re
 
 import numpy as np
 import pytest
@@ -28,8 +29,14 @@ def categories(k=3):
     return [Category(i, f"class {i}", color) for i, color in enumerate(distinct_colors(k))]
 
 
-def predictor(net=brightest_band, k=3, **options):
-    return Predictor(net=net, window=SlidingWindow(crop=32), categories=categories(k), **options)
+def predictor(net=brightest_band, k=3, *, weights="ab" * 32, window=None, **options):
+    return Predictor(
+        net=net,
+        window=window or SlidingWindow(crop=32),
+        categories=categories(k),
+        weights=weights,
+        **options,
+    )
 
 
 def test_a_folder_of_any_depth(tmp_path):
@@ -39,7 +46,7 @@ def test_a_folder_of_any_depth(tmp_path):
     counts = predictor()(tmp_path / "in", tmp_path / "out")
     assert counts == Counts(written=3, kept=0, failed=0)
     files = {p.relative_to(tmp_path / "out").as_posix() for p in tmp_path.glob("out/**/*.*")}
-    assert files == {"a.png", "deep/er/b.png", "deep/c.png", "categories.json"}
+    assert files == {"a.png", "deep/er/b.png", "deep/c.png", "categories.json", "predictor.json"}
     for name in ("a.png", "deep/er/b.jpg", "deep/c.tif"):
         with Image.open((tmp_path / "out" / name).with_suffix(".png")) as image:
             assert image.mode == "P"
@@ -118,10 +125,11 @@ def test_a_killed_run_leaves_no_half_result(tmp_path):
         return brightest_band(image)
 
     with pytest.raises(KeyboardInterrupt):
-        Predictor(net=net, window=SlidingWindow(crop=32, batch_size=1), categories=categories())(
+        predictor(net, window=SlidingWindow(crop=32, batch_size=1))(
             tmp_path / "in", tmp_path / "out"
         )
-    assert {p.name for p in (tmp_path / "out").iterdir()} == {"image_0.png", "categories.json"}
+    names = {p.name for p in (tmp_path / "out").iterdir()}
+    assert names == {"image_0.png", "categories.json", "predictor.json"}
     assert predictor()(tmp_path / "in", tmp_path / "out") == Counts(written=1, kept=1, failed=0)
 
 
@@ -130,6 +138,40 @@ def test_predictions_of_other_classes_are_not_mixed(tmp_path):
     predictor()(tmp_path / "in", tmp_path / "out")
     with pytest.raises(ConfigError, match=r"out holds predictions of other classes.*output=DIR"):
         predictor(k=4)(tmp_path / "in", tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"weights": "cd" * 32}, rf"weights was {'ab' * 32}, is {'cd' * 32}"),
+        ({"window": SlidingWindow(crop=48)}, "window.crop was 32, is 48"),
+        (
+            {"window": SlidingWindow(crop=32, flip=True, scales=(1.0, 2.0))},
+            r"window.scales was \[1.0\], is \[1.0, 2.0\]; window.flip was False, is True",
+        ),
+    ],
+)
+def test_maps_of_another_net_or_window_are_not_kept_as_this_one_s(tmp_path, other, message):
+    create_images(tmp_path / "in", 2)
+    predictor()(tmp_path / "in", tmp_path / "out")
+    (tmp_path / "out/image_0.png").unlink()
+    with pytest.raises(ConfigError) as error:
+        predictor(**other)(tmp_path / "in", tmp_path / "out")
+    found = rf"out holds predictions made otherwise \(predictor.json: {message}\); .*output=DIR"
+    assert re.search(found, str(error.value))
+    assert not (tmp_path / "out/image_0.png").exists()
+    fewer = predictor(window=SlidingWindow(crop=32, batch_size=1))  # a matter of memory
+    assert fewer(tmp_path / "in", tmp_path / "out") == Counts(written=1, kept=1, failed=0)
+
+
+def test_maps_of_an_unknown_net_are_not_kept(tmp_path):
+    create_images(tmp_path / "in", 1)
+    for text in (None, "{", "[]"):
+        predictor()(tmp_path / "in", tmp_path / f"out {text}")
+        path = tmp_path / f"out {text}/predictor.json"
+        path.unlink() if text is None else path.write_text(text)
+        with pytest.raises(ConfigError, match=r"of an unknown net \(predictor.json does not name"):
+            predictor()(tmp_path / "in", tmp_path / f"out {text}")
 
 
 # --- what can go wrong --------------------------------------------------------------------------
@@ -146,7 +188,7 @@ def test_unreadable_files_are_reported_and_counted(tmp_path, caplog):
         f"skipped {tmp_path / 'in' / name}" for name in ("broken.png", "empty.tif")
     ]
     names = {p.name for p in (tmp_path / "out").iterdir()}
-    assert names == {"image_0.png", "image_1.png", "categories.json"}
+    assert names == {"image_0.png", "image_1.png", "categories.json", "predictor.json"}
 
 
 def test_nothing_readable(tmp_path):
@@ -179,5 +221,5 @@ def test_results_never_lie_among_the_images(tmp_path, source, target):
 def test_a_place_that_cannot_be_written(tmp_path):
     create_images(tmp_path / "in", 1)
     (tmp_path / "out").touch()
-    with pytest.raises(ConfigError, match=r"cannot write .*out/categories.json: .*output=DIR"):
+    with pytest.raises(ConfigError, match=r"cannot write .*out/predictor.json: .*output=DIR"):
         predictor()(tmp_path / "in", tmp_path / "out")

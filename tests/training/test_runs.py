@@ -7,6 +7,7 @@ from alps.training.callbacks import Pictures, ScoreLines, Speed
 from alps.training.data import SegmentationData
 from alps.training.pictures import GAP, HEADING, UNLABELLED, Shown, sheet
 from alps.training.runs import validation_interval
+from alps.training.sliding import SlidingWindow
 from alps.types import Category
 from tests.training.tiny_runs import ColoredBlocks, tiny_data, tiny_task, tiny_trainer
 
@@ -91,6 +92,30 @@ def test_without_a_split_val_images_are_held_out(tmp_path):
     data.trainer = tiny_trainer(tmp_path)
     with pytest.raises(DatasetNotFound, match=r"no image in val \(train 1, val 0, test 0\)"):
         data.val_dataloader()
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more than we have cores
+@pytest.mark.parametrize(
+    ("size", "crop", "batch_size", "processes"),
+    [
+        ((64, 64), 64, 3, 8),  # windows that share a pass
+        ((64, 96), 64, 1, 8),  # each has several
+        ((64, 96), 96, 3, 8),
+        ((4096, 6144), 512, 1, 6),  # 168 MiB each
+        ((12288, 16384), 512, 1, 1),  # more than a GiB
+    ],
+)
+def test_whole_images_in_memory_are_few_however_large(
+    tmp_path, monkeypatch, size, crop, batch_size, processes
+):
+    data = SegmentationData(ColoredBlocks(), batch_size=96, crop=64, num_workers=8)
+    monkeypatch.setattr(data, "_sizes", [(32, 32), size])  # instead of reading them
+    data.trainer, task = tiny_trainer(tmp_path), tiny_task()
+    data.trainer.strategy.connect(task)
+    task.window = SlidingWindow(crop=crop, batch_size=3)
+    loader = data.val_dataloader()
+    assert (loader.batch_size, loader.num_workers) == (batch_size, processes)
+    assert loader.prefetch_factor == 1
 
 
 def test_all_runs_on_a_dataset_are_scored_on_the_same_images():

@@ -1,7 +1,10 @@
 """Several datasets at once, under Lightning: learning, scores, resuming, and one of them alone."""
 
+from dataclasses import replace
+
 import pytest
 import torch
+import yaml
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from alps.datasets.joint import shares
@@ -104,6 +107,16 @@ def test_one_of_the_datasets_can_be_used_as_if_it_were_the_only_one(tmp_path):
     with torch.no_grad():
         expected = task.model.eval()(image, (0, 2, 0))[1].logits
         torch.testing.assert_close(alone(image).logits, expected)
+
+
+def test_a_run_resumes_with_its_datasets_in_their_order_only(tmp_path):
+    fit(tmp_path, 2)
+    config = {"seed": 0, "datasets": {"a": {"root": "x"}, "b": {"root": "y"}}}
+    saved = replace(read_checkpoint(tmp_path / "last.ckpt"), config=yaml.safe_dump(config))
+    saved.check_resume(config, 4)
+    turned = {**config, "datasets": dict(reversed(config["datasets"].items()))}
+    with pytest.raises(CheckpointError, match="the order of datasets was a, b, is b, a; say what"):
+        saved.check_resume(turned, 4)
 
 
 def test_all_datasets_are_cut_to_one_crop():

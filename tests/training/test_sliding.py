@@ -256,15 +256,15 @@ def test_scales_agree_on_a_plain_image():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"crop": 0}, "crop is 0, expected at least 1 pixel"),
-        ({"overlap": 1.0}, r"overlap is 1.0, expected a share of the crop in \[0, 1\)"),
-        ({"overlap": 128.0}, "overlap is 128.0, expected a share of the crop"),
-        ({"blend": "max"}, "blend is 'max', expected gaussian or mean"),
-        ({"batch_size": 0}, "batch_size is 0, expected at least 1 window"),
-        ({"scales": ()}, r"scales is \(\), expected one or more positive numbers"),
-        ({"scales": (1.0, -1.0)}, "expected one or more positive numbers"),
+        ({"crop": 0}, "crop=0: expected whole pixels from 1 on"),
+        ({"overlap": 1.0}, r"overlap=1.0: expected a share of the crop in \[0, 1\)"),
+        ({"overlap": 128.0}, "overlap=128.0: expected a share of the crop"),
+        ({"blend": "max"}, "blend=max: expected gaussian or mean"),
+        ({"batch_size": 0}, "batch_size=0: expected a whole number from 1 on"),
+        ({"scales": ()}, r"scales=\(\): expected a list of numbers above 0"),
+        ({"scales": (1.0, -1.0)}, "expected a list of numbers above 0"),
     ],
 )
 def test_settings_out_of_range(options, message):
-    with pytest.raises(ConfigError, match=f"sliding window: .*{message}"):
+    with pytest.raises(ConfigError, match=rf"window\..*{message}"):
         SlidingWindow(**{"crop": 32, **options})

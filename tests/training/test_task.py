@@ -2,6 +2,7 @@
 
 import os
 import signal
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from alps.metrics.segmentation import confusion_matrix
 from alps.training.callbacks import ScoreLines
 from alps.training.checkpoint import read_checkpoint
 from alps.training.interrupt import Interrupt
+from alps.training.sliding import SlidingWindow, most_probable
+from tests.allocations import Largest
 from tests.training.tiny_runs import (
     ColoredBlocks,
     Losses,
@@ -161,7 +164,7 @@ def test_weight_averaging_is_what_a_checkpoint_holds_and_resumes(tmp_path):
 def test_a_checkpoint_can_be_used_without_anything_else(tmp_path):
     task, _ = fit(tmp_path, 2)
     saved = read_checkpoint(tmp_path / "last.ckpt")
-    assert (saved.config, saved.protocol, saved.crop, saved.step) == (
+    assert (saved.config, saved.protocol, saved.window_crop, saved.step) == (
         "seed: 0",
         "blocks: 3 classes",
         64,
@@ -173,6 +176,16 @@ def test_a_checkpoint_can_be_used_without_anything_else(tmp_path):
         other.model.classifier.weight.zero_()
     saved.load_into(other.model)
     assert_close(weights(other), weights(task), rtol=0, atol=0)
+
+
+def test_the_hash_of_a_checkpoint_is_that_of_its_weights(tmp_path):
+    fit(tmp_path / "a", 2)
+    fit(tmp_path / "b", 4)
+    two = read_checkpoint(tmp_path / "a/last.ckpt")
+    assert two.sha256 == read_checkpoint(tmp_path / "a/best.ckpt").sha256
+    assert two.sha256 != read_checkpoint(tmp_path / "b/last.ckpt").sha256
+    half = {name: value.bfloat16() for name, value in two.weights.items()}
+    assert len(replace(two, weights=half).sha256) == 64
 
 
 def test_the_checkpoint_of_one_dataset_keeps_its_form(tmp_path):
@@ -244,7 +257,43 @@ def test_large_images_are_scored_in_bands_and_small_ones_together(tmp_path):
             for size in sizes
         ]
         with torch.no_grad():
-            found = list(task._predict(batch, 0))
-            for example, prediction in zip(batch, found, strict=True):
+            for example, parts in zip(batch, task._predict(batch, 0), strict=True):
                 (whole,) = task.window(partial(task._logits, 0), [example.image])
-                assert torch.equal(prediction, whole.argmax(0))
+                found = torch.full(example.target.shape, 9)
+                for tile, part in parts:
+                    assert part.dtype == torch.uint8
+                    found[tile.y0 : tile.y1, tile.x0 : tile.x1] = part
+                assert torch.equal(found, whole.argmax(0))
+
+
+def colours(image):
+    """A net without context or memory: the class is the colour."""
+    return image.float()
+
+
+def test_scoring_makes_no_tensor_of_the_size_of_a_large_image(monkeypatch):
+    images = ColoredBlocks(n=1, size=(8192, 64), val=1)
+    task = tiny_task(images)
+    task.window = SlidingWindow(crop=64, batch_size=1)
+    monkeypatch.setattr(task, "_logits", lambda dataset, image: colours(image))
+    (record,) = images.records()
+    image = torch.from_numpy(images.read(record).image).permute(2, 0, 1)
+    target = torch.from_numpy(images.read_target(record))
+    with Largest() as largest:
+        task.test_step([Example(image, target, "x")], 0)
+    assert 0 < largest.bytes < target.numel() / 4
+    (subject,) = task.subjects
+    expected = confusion_matrix(image.argmax(0), target, 3, images.ignore_index)
+    assert torch.equal(subject.confusion, expected)
+    (shown,) = subject.shown
+    step = 7  # 1171 of 8192 rows, up to 4 for each of the picture
+    assert (shown.image == image.permute(1, 2, 0)[::step, ::step].numpy()).all()
+    assert (shown.target == target[::step, ::step].numpy()).all()
+    assert (shown.prediction == image.argmax(0)[::step, ::step].numpy()).all()
+    assert shown.image.base is None  # else it would keep the whole one
+
+
+def test_a_prediction_is_of_the_smallest_type():
+    for k, dtype in ((255, torch.uint8), (256, torch.int32)):
+        assert most_probable(torch.eye(k)[:, :, None]).dtype == dtype
+        assert most_probable(torch.eye(k)[:, :, None]).flatten().tolist() == list(range(k))
