@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from alps.boxes import Annotation, check_boxes
 from alps.errors import DatasetNotFound, ImageError, LabelError
+from alps.images.annotation_file import read_bytes
 from alps.images.folder import Folder, walk
 from alps.images.labels import refuse_unlabelled
 from alps.images.read import read_image
@@ -134,7 +135,7 @@ class BoxedFolders:
 
 def _digest(path: Path) -> str:
     try:
-        return f"{zlib.crc32(path.read_bytes()):08x}"
+        return f"{zlib.crc32(read_bytes(path)):08x}"
     except OSError as error:
         return f"cannot be read: {error.strerror}"  # reading the image will say so, too
 
@@ -152,7 +153,7 @@ def read_splits(folder: Path) -> dict[str, str]:
 def read_text(path: Path) -> str:
     """An annotation file; raises `ImageError` when it cannot be read."""
     try:
-        return path.read_text(encoding="utf-8-sig", errors="replace")
+        return read_bytes(path).decode("utf-8-sig", errors="replace")
     except OSError as error:
         raise ImageError(f"cannot read {path}: {error.strerror}") from error
 

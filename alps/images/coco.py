@@ -15,6 +15,7 @@ import numpy as np
 
 from alps.boxes import Annotation, Boxes, check_boxes
 from alps.errors import DatasetNotFound, LabelError
+from alps.images.annotation_file import LARGEST_OF_ALL, read_bytes
 from alps.images.folder import contents
 from alps.images.ids import image_ids
 from alps.images.json_file import is_id, parse_json
@@ -137,7 +138,7 @@ class Coco:
     @cached_property
     def _file(self) -> dict[str, Any]:
         try:
-            raw = parse_json(self._path.read_text(encoding="utf-8"))
+            raw = parse_json(read_bytes(self._path, LARGEST_OF_ALL).decode())
         except FileNotFoundError:
             raise DatasetNotFound(
                 f"no {self.annotations} under {Path(self.root).absolute()}: found "

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from alps.errors import ImageError
+from alps.images.annotation_file import read_bytes
 
 #: Kinds and sizes of numbers that an array may hold.
 NUMBER = re.compile(r"[<>=|]?(b1|[iu][1248]|f[248])")
@@ -153,7 +154,7 @@ def load_plain(path: Path) -> Any:
         ImageError: the file cannot be read, or asks for anything else.
     """
     try:
-        data = path.read_bytes()
+        data = read_bytes(path)
         _check_words(data)
         return _finish(_Plain(data).load(), {})[0]
     except _Refused as error:

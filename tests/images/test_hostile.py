@@ -12,6 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import tifffile
 from PIL import Image
@@ -19,13 +21,18 @@ from PIL import Image
 from alps.boxes import Annotation, check_boxes
 from alps.deadline import deadline
 from alps.errors import AlpsError, ImageError, LabelError
+from alps.images.annotation_file import LARGEST, LARGEST_OF_ALL
+from alps.images.boxed import read_text
 from alps.images.coco import Coco
 from alps.images.dota import Dota
 from alps.images.folder import Folder
 from alps.images.read import read_image
+from alps.images.rows import read_rows
+from alps.images.safe_pickle import load_plain
 from alps.images.segmentation import encode_segmentation
+from alps.images.table import Table
 from alps.images.voc import Voc
-from alps.images.xml_file import parse_xml
+from alps.images.xml_file import parse_xml, read_xml
 from alps.rle import encode, find_problem
 from benchmarks.fuzz import fuzz
 from tests.box_formats import create_coco, create_dota, create_voc
@@ -213,8 +220,95 @@ def test_entities_are_refused(name, tmp_path):
         images.read(record)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_declared_attributes_are_refused(tmp_path, encoding):
+    """Their default is copied into every element: 100 kB times 20,000."""
+    declared = f"<!DOCTYPE annotation [<!ATTLIST x a CDATA '{'y' * 100_000}'>]>"
+    file = tmp_path / "a.xml"
+    file.write_text(
+        f"<?xml version='1.0' encoding='{encoding}'?>{declared}"
+        f"<annotation>{'<x/>' * 20_000}</annotation>",
+        encoding=encoding,
+    )
+    with pytest.raises(ImageError, match=r"a.xml .*it declares an attribute \(x a\).*not filled"):
+        read_xml(file, "annotation")
+
+
 def test_the_five_entities_of_xml_itself_are_read():
     assert parse_xml(b"<a b='&lt;'>&amp;&gt;&quot;&apos;&#228;</a>").text == "&>\"'ä"
+
+
+def sparse(path, size):
+    """A file that says it has so many bytes, and takes no room on the disk."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        file.truncate(size)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("read", "limit"),
+    [
+        (lambda path: read_xml(path, "annotation"), LARGEST),
+        (load_plain, LARGEST),
+        (read_text, LARGEST),
+        (lambda path: Coco(root=str(path.parent), annotations="a.x").records(), LARGEST_OF_ALL),
+        (lambda path: Table(root=str(path.parent), annotations="a.x").records(), LARGEST_OF_ALL),
+    ],
+    ids=["XML", "pickle", "text", "COCO", "CSV"],
+)
+def test_annotations_larger_than_any_are_not_read(tmp_path, read, limit):
+    create_image(tmp_path / "images/a.png", (8, 8))
+    path = sparse(tmp_path / "a.x", limit + 1)
+    message = rf"cannot read .*a\.x: .*it has {limit + 1} bytes, the limit .* is {limit}; look"
+    with pytest.raises(AlpsError, match=message) as caught:
+        read(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_largest_annotations_that_are_published_are_read():
+    coco, lvis, xml = 448 << 20, 1_100 << 20, 30 << 20
+    assert max(coco, lvis) < LARGEST_OF_ALL
+    assert xml < LARGEST
+
+
+def table(path, rows, word):
+    """A Parquet file of few bytes: every row is the same."""
+    same = np.zeros(rows, np.int32)
+    words = {"image": word, "category": "tree"}
+    texts = {name: pa.DictionaryArray.from_arrays(same, [text]) for name, text in words.items()}
+    corners = dict.fromkeys(("x0", "y0", "x1", "y1"), pa.array(same))
+    pq.write_table(pa.table({**corners, **texts}), path, store_schema=False)
+
+
+@pytest.mark.parametrize(
+    ("rows", "word", "message"),
+    [
+        (
+            200_000,
+            "a.png",
+            "it unpacks to 200000 rows and [0-9]+ bytes, the limits here are 100000",
+        ),
+        (
+            3000,
+            "x" * 10**6,
+            "it unpacks to 3000 rows and 30000[0-9]+ bytes, .* and 2147483648; look",
+        ),
+    ],
+)
+def test_a_table_that_unpacks_without_end_is_refused(tmp_path, rows, word, message):
+    table(tmp_path / "a.parquet", rows, word)
+    assert (tmp_path / "a.parquet").stat().st_size < 2 << 20
+    with pytest.raises(LabelError, match=rf"cannot read .*a\.parquet: .*{message}"):
+        read_rows(tmp_path / "a.parquet", ["image"])
+
+
+def test_a_word_that_occurs_often_is_no_bomb(tmp_path):
+    table(tmp_path / "a.parquet", 2000, "x" * 1000)
+    rows = read_rows(tmp_path / "a.parquet", ["image"])
+    assert rows == [rows[0]] * 2000
+    corners = dict.fromkeys(("x0", "y0", "x1", "y1"), "0")
+    assert rows[0] == {**corners, "image": "x" * 1000, "category": "tree"}
 
 
 def test_elements_nested_without_end(tmp_path):
