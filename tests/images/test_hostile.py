@@ -379,10 +379,14 @@ def test_a_hostile_coco_file_is_refused(coco, change, message):
     assert "\n" not in str(caught.value)
 
 
-def test_a_name_too_long_for_any_disk_fails_alone(coco):
-    (record,) = (images := coco(put("images", "file_name", "x" * 400))).records()
-    with pytest.raises(ImageError, match="File name too long"):
-        images.read(record)
+def test_a_name_that_cannot_be_stored_is_left_out(coco, caplog):
+    def add(file):
+        file["images"].append({"id": 77, "file_name": f"{'x' * 400}.jpg"})
+        file["images"].append({"id": 78, "file_name": "../x.jpg"})
+
+    assert len(coco(add).records()) == 1
+    assert "2 of 3 images in" in caplog.text
+    assert "their names cannot be stored (first: image_id 'xxxx" in caplog.text
 
 
 def test_a_name_as_long_as_a_file_is_refused(coco):
