@@ -35,6 +35,7 @@ from alps.images.voc import Voc
 from alps.images.xml_file import parse_xml, read_xml
 from alps.rle import encode, find_problem
 from benchmarks.fuzz import fuzz
+from tests import mutations
 from tests.box_formats import create_coco, create_dota, create_voc
 from tests.factories import create_image
 from tests.mutants import FORMATS, Mutants
@@ -100,7 +101,7 @@ IMAGES = {
     ),
     "a TIFF that says nothing but a large size": (
         tiff((256, 4, 1, 30_000), (257, 4, 1, 30_000), *HUGE[2:], *LAID_OUT, (273, 4, 1, 8)),
-        "30000 x 30000 pixels in [0-9]+ bytes: damaged, or made to fill the memory",
+        "30000 x 30000 pixels of 3 bytes in [0-9]+ bytes: damaged, or made to fill the memory",
     ),
     "four billion strips": (
         tiff((256, 4, 1, 9), (257, 4, 1, 9), *HUGE[2:], *LAID_OUT, (273, 4, 2**32 - 1, 8)),
@@ -111,7 +112,7 @@ IMAGES = {
         "",
     ),
     "a JPEG of 65,535 x 65,535": (jpeg(65535, 65535), "65535 x 65535 pixels, the limit is"),
-    "a JPEG of 30,000 x 30,000": (jpeg(30000, 30000), "30000 x 30000 pixels in [0-9]+ bytes"),
+    "a JPEG of 30,000 x 30,000": (jpeg(30000, 30000), "30000 x 30000 pixels of 3 bytes in [0-9]+ "),
     "text that unpacks to 100 MB": (
         png(
             (b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0)),
@@ -142,13 +143,51 @@ def test_an_archive_is_no_image(tmp_path):
 
 
 def test_large_images_of_one_colour_are_no_bombs(tmp_path, monkeypatch):
-    """Deflate at its best: ground without data in a large mosaic."""
+    """Deflate and LZW at their best: ground without data in a large mosaic."""
     monkeypatch.setattr("alps.images.read.LARGE", 1000)
     image = np.zeros((3000, 3000), np.uint8)
-    Image.fromarray(image).convert("1").save(tmp_path / "a.png", compress_level=9)
+    for mode in ("L", "RGB"):
+        Image.fromarray(image).convert(mode).save(tmp_path / f"{mode}.png", compress_level=9)
+        Image.fromarray(image).convert(mode).save(tmp_path / f"{mode}.tif", compression="tiff_lzw")
     tifffile.imwrite(tmp_path / "a.tif", image, compression="zlib", rowsperstrip=3000)
-    for name in ("a.png", "a.tif"):
-        assert read_image(tmp_path / name).shape == (3000, 3000, 3)
+    for path in tmp_path.iterdir():
+        assert read_image(path).shape == (3000, 3000, 3)
+
+
+@pytest.mark.parametrize("name", ["fax.tif", "1.png", "a.webp"])
+def test_images_of_ordinary_size_may_pack_as_they_like(tmp_path, name):
+    image = Image.fromarray(np.zeros((3000, 3000), np.uint8))
+    if name == "fax.tif":
+        image.convert("1").save(tmp_path / name, compression="group4")
+    elif name == "1.png":
+        image.convert("1").save(tmp_path / name, compress_level=9)
+    else:
+        image.convert("RGB").save(tmp_path / name, lossless=True)
+    assert (tmp_path / name).stat().st_size < 3000 * 3000 / 4096
+    assert read_image(tmp_path / name).shape == (3000, 3000, 3)
+
+
+@pytest.mark.parametrize(
+    ("bomb", "shown"),
+    [
+        (mutations.empty_tiff(8192), "8192 x 8192 pixels of 32 bytes in 162 bytes"),
+        (mutations.black_png(16384), "16384 x 16384 pixels of 3 bytes in [0-9]+ bytes"),
+    ],
+)
+def test_the_limit_counts_the_bytes_of_all_bands(tmp_path, bomb, shown):
+    (tmp_path / "a.png").write_bytes(bomb)
+    with pytest.raises(ImageError, match=rf"cannot read .*a\.png: {shown}: damaged, or made"):
+        read_image(tmp_path / "a.png")
+
+
+def test_an_image_of_too_many_bytes_is_cut_into_tiles(tmp_path, monkeypatch):
+    monkeypatch.setattr("alps.images.read.MAX_BYTES", 20 * 30 * 6 - 1)
+    for name, dtype in (("8.png", np.uint8), ("16.png", np.uint16), ("16.tif", np.uint16)):
+        create_image(tmp_path / name, (20, 30), dtype=dtype)
+    assert read_image(tmp_path / "8.png").shape == (20, 30, 3)
+    for name in ("16.png", "16.tif"):
+        with pytest.raises(ImageError, match="20 x 30 pixels of 6 bytes, the limit is 3599 bytes"):
+            read_image(tmp_path / name)
 
 
 def test_links_that_lead_nowhere_or_back(tmp_path):
