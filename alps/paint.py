@@ -40,8 +40,9 @@ def paint(
     by_column = np.full((width, height), ignore_index, dtype=dtype)
     for i in np.argsort(-masks.area, kind="stable"):
         if category_id[i] >= 0:
-            first, window = rle.columns(masks.counts[i], height)
-            by_column[first : first + len(window)][window] = category_id[i]
+            x, y, window = rle.window(masks.counts[i], height)
+            box = by_column[x : x + window.shape[0], y : y + window.shape[1]]
+            box[window] = category_id[i]
     return np.ascontiguousarray(by_column.T)
 
 

@@ -1,8 +1,8 @@
 """COCO run-length encoding, whole images and windows of them.
 
-Masks of large images are mostly empty, so everything here works on the runs or on the columns that
-a mask touches; no function builds an (N, H, W) stack of whole images. The byte format is
-pycocotools', and the tests compare with it.
+Masks of large images are mostly empty, so everything here works on the runs or inside the box of
+a mask; no function builds an (N, H, W) stack of whole images. The byte format is pycocotools', and
+the tests compare with it.
 """
 
 from __future__ import annotations
@@ -116,33 +116,54 @@ def find_problem(counts: bytes, size: tuple[int, int]) -> str:
     return ""
 
 
-def columns(counts: bytes, height: int) -> tuple[int, Bool[np.ndarray, "w H"]]:
-    """The columns of a mask from the first to the last that it touches.
+def spans(counts: bytes) -> tuple[Int64[np.ndarray, " S"], Int64[np.ndarray, " S"]]:
+    """Where the runs of a mask begin, and where they end (exclusive), in column-major order."""
+    ends = np.cumsum(runs(counts))
+    starts, stops = ends[:-1:2], ends[1::2]
+    some = starts < stops
+    return starts[some], stops[some]
+
+
+def window(counts: bytes, height: int) -> tuple[int, int, Bool[np.ndarray, "w h"]]:
+    """A mask inside its tight box.
+
+    The cost grows with the box, not with the image.
+
+    Args:
+        counts: the mask.
+        height: of the image, px.
 
     Returns:
-        The first column's index, and the columns as rows (the transposed window over the full
-        height). An empty mask gives no columns.
+        The box's first column and first row, and the box transposed: a row for each of its
+        columns. An empty mask gives no columns.
     """
-    lengths = runs(counts)
-    ends = np.cumsum(lengths)
-    if len(lengths) < 2:
-        return 0, np.zeros((0, height), dtype=bool)
-    first, last = int(ends[0]) // height, -(-int(ends[1::2][-1]) // height)
-    lengths = lengths[: 2 * (len(lengths) // 2)]  # without the empty tail
-    pattern = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths)[first * height :]
-    window = np.zeros((last - first) * height, dtype=bool)
-    window[: len(pattern)] = pattern
-    return first, window.reshape(last - first, height)
+    starts, stops = spans(counts)
+    if not len(starts):
+        return 0, 0, np.zeros((0, 0), dtype=bool)
+    column, row = np.divmod(starts, height)
+    lengths = stops - starts
+    x0, x1 = int(column[0]), int(stops[-1] - 1) // height + 1
+    y0, y1 = int(row.min()), int((row + lengths).max())
+    if y1 > height:  # a run goes on in the next column
+        y0, y1 = 0, height
+    h = y1 - y0
+    at = (column - x0) * h + row - y0
+    edges = np.stack([at, at + lengths], axis=1).ravel()
+    pattern = np.arange(len(edges) + 1) % 2 == 1
+    inside = np.repeat(pattern, np.diff(edges, prepend=0, append=(x1 - x0) * h))
+    return x0, y0, inside.reshape(x1 - x0, h)
 
 
 def decode_window(counts: bytes, height: int, tile: Tile) -> Bool[np.ndarray, "h w"]:
     """The part of a mask inside ``tile``, as a dense window of the tile's size."""
-    window = np.zeros(tile.size, dtype=bool)
-    first, dense = columns(counts, height)
-    x0, x1 = max(first, tile.x0), min(first + len(dense), tile.x1)
-    if x0 < x1:
-        window[:, x0 - tile.x0 : x1 - tile.x0] = dense[x0 - first : x1 - first, tile.y0 : tile.y1].T
-    return window
+    result = np.zeros(tile.size, dtype=bool)
+    x, y, dense = window(counts, height)
+    common = tile.intersect(Tile(x, y, x + dense.shape[0], y + dense.shape[1]))
+    if common is not None:
+        part = dense[common.x0 - x : common.x1 - x, common.y0 - y : common.y1 - y]
+        rows = slice(common.y0 - tile.y0, common.y1 - tile.y0)
+        result[rows, common.x0 - tile.x0 : common.x1 - tile.x0] = part.T
+    return result
 
 
 def area(counts: Sequence[bytes], size: tuple[int, int]) -> Int64[np.ndarray, " N"]:
@@ -165,13 +186,13 @@ def rotated_boxes(counts: Sequence[bytes], size: tuple[int, int]) -> Float32[np.
     """
     found = np.zeros((len(counts), 8), np.float32)
     for row, code in zip(found, counts, strict=True):
-        first, window = columns(code, size[0])
-        if window.any():
-            x, y = np.nonzero(window)
+        x0, y0, dense = window(code, size[0])
+        if dense.size:
+            x, y = np.nonzero(dense)
             # The convex hull needs no more of a column than its two ends.
             new = x[1:] != x[:-1]
             ends = np.append(True, new) | np.append(new, True)
-            x, y = x[ends] + first, y[ends]
+            x, y = x[ends] + x0, y[ends] + y0
             corners = [np.stack([x + i, y + j], axis=1) for i in (0, 1) for j in (0, 1)]
             points = np.concatenate(corners).astype(np.float32)
             row[:] = cv2.boxPoints(cv2.minAreaRect(points)).ravel()
@@ -189,9 +210,20 @@ def iou(
 
 
 def union(counts: Iterable[bytes], size: tuple[int, int]) -> bytes:
-    """One mask that covers what any of them covers; of none, an empty one."""
-    parts = tuple(counts) or encode(np.zeros((1, *size), bool))  # pycocotools knows no empty sum
-    return bytes(coco.merge(_objects(parts, size))["counts"])
+    """One mask that covers what any of them covers; of none, an empty one.
+
+    Runs are spans of one line, so their starts and their stops are sorted and swept once: the cost
+    grows with the runs, not with masks times pixels, as it does where masks are merged in turn.
+    """
+    parts = [spans(code) for code in counts]
+    nothing = np.zeros(0, np.int64)
+    start = np.sort(np.concatenate([nothing, *(first for first, _ in parts)]))
+    stop = np.sort(np.concatenate([nothing, *(last for _, last in parts)]))
+    # A gap lies before the i-th start where i spans have ended, for only these have begun.
+    opens = np.ones(len(start), dtype=bool)
+    opens[1:] = start[1:] > stop[:-1]
+    closes = np.roll(opens, -1)
+    return _compress(np.stack([start[opens], stop[closes]], axis=1).ravel(), size)
 
 
 def _objects(counts: Sequence[bytes], size: tuple[int, int]) -> list[dict[str, object]]:

@@ -14,6 +14,8 @@ from alps import rle
 from alps.boxes import Boxes
 from alps.errors import ImageError
 
+#: Bytes of a file's name, and of a path below the store's, on the disks that allow least of both.
+LONGEST_NAME, LONGEST_PATH = 255, 3072
 #: What identifies a stage's output: flat names to JSON values; it goes into the fingerprint.
 Identity = Mapping[str, Any]
 #: ``map``, or what does the same elsewhere: the results come in the order of the items.
@@ -24,7 +26,11 @@ Mapper = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]
 class ImageRecord:
     """One image of an image set, before it is read.
 
-    ``image_id`` names every file written for the image, so only a plain relative POSIX path passes.
+    ``image_id`` names every file written for the image, so only a plain relative POSIX path passes,
+    and only one to which a disk lets ".png" be added.
+
+    Raises:
+        ImageError: ``image_id`` or ``split`` is no such path.
     """
 
     image_id: str
@@ -44,6 +50,14 @@ class ImageRecord:
                     f"{name} {part!r} is not a plain relative path (file {self.file_name!r}); "
                     "rename the file"
                 )
+        path = f"{self.image_id}.png".encode(errors="surrogatepass")
+        longest = max(map(len, path.split(b"/")))
+        if longest > LONGEST_NAME or len(path) > LONGEST_PATH:
+            raise ImageError(
+                f"image_id {self.image_id[:60]!r}… is too long: with '.png' it has {len(path)} "
+                f"bytes, {longest} of them in one name, the limits are {LONGEST_PATH} and "
+                f"{LONGEST_NAME}; rename the file"
+            )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

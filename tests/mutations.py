@@ -229,6 +229,56 @@ def operand(data: bytes, rng: Random) -> bytes:
     return data[: start + 1] + value.to_bytes(size, "little") + data[start + 1 + size :]
 
 
+def bomb(data: bytes, rng: Random) -> bytes:
+    """Of an image: one that is many times larger than its file."""
+    side = int(rng.choice([2800, 8192, 16384]))
+    return empty_tiff(side) if rng.random() < 0.5 else black_png(side)
+
+
+def empty_tiff(side: int) -> bytes:
+    """Of four bands of 64 bits, in one strip that is left out: 162 bytes for any side."""
+    tags = [(256, 4, 1, side), (257, 4, 1, side), (258, 3, 4, 146), (259, 3, 1, 1), (262, 3, 1, 2)]
+    tags += [(273, 4, 1, 0), (277, 3, 1, 4), (278, 4, 1, side), (279, 4, 1, 0), (284, 3, 1, 1)]
+    tags += [(339, 3, 4, 154)]
+    entries = b"".join(struct.pack("<HHII", *tag) for tag in tags)
+    depth, kind = struct.pack("<4H", *[64] * 4), struct.pack("<4H", *[3] * 4)
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4) + depth + kind
+
+
+def black_png(side: int) -> bytes:
+    """Of one bit, as deflate packs it best: a byte for 8,256 pixels."""
+    packer = zlib.compressobj(9)
+    row = bytes(1 + -(-side // 8))
+    rows = b"".join(packer.compress(row * 256) for _ in range(side // 256))
+    rows += packer.compress(row * (side % 256)) + packer.flush()
+    size = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        for kind, body in ((b"IHDR", size), (b"IDAT", rows), (b"IEND", b""))
+    )
+
+
+def attributes(data: bytes, rng: Random) -> bytes:
+    """An attribute whose default goes into every element of a name."""
+    size = int(10 ** rng.uniform(3, 5))
+    declared = b"<!DOCTYPE annotation [<!ATTLIST x a CDATA '%s'>]>" % (b"y" * size)
+    return declared + re.sub(rb"(</[A-Za-z_]+>)\s*$", rb"<x/>" * 20_000 + rb"\1", data)
+
+
+def pickle_bomb(data: bytes, rng: Random) -> bytes:
+    """Of a pickle: keys whose hashes are alike, lists by the million, marks high on the stack."""
+    n = int(10 ** rng.uniform(4, 6.5))
+    prime = 2**61 - 1  # Python's hash of a whole number is the rest by it
+    keys = (b"\x8a\x0a" + (k * prime).to_bytes(10, "little") + b"N" for k in range(1, 1 + n // 100))
+    inside = [
+        b"}(" + b"".join(keys) + b"u",
+        b"(" + b"]" * n + b"l",
+        b"(" * 9 + b"N" * n + b"(1" * n,
+    ]
+    start, _, _ = _pick(data, rng)
+    return data[:start] + inside[rng.integers(3)] + b"0" + data[start:]
+
+
 def _pick(data: bytes, rng: Random, *names: str) -> tuple[int, int, str]:
     """Where one of the words of a pickle stands and ends, one of these if there is any."""
     found = []
@@ -274,8 +324,8 @@ def _replace(
 
 
 _SHARED = (flip, cut, insert, remove, repeat, blank)
-BINARY = (*_SHARED, overwrite, header, header, chunk, chunk)
-TEXT = (*_SHARED, number, number, number, word, word, swap, swap, nest, entities)
-PICKLE = (*_SHARED, opcode, opcode, opcode, name, name, operand, operand)
+BINARY = (*_SHARED, overwrite, header, header, chunk, chunk, bomb)
+TEXT = (*_SHARED, number, number, number, word, word, swap, swap, nest, entities, attributes)
+PICKLE = (*_SHARED, opcode, opcode, opcode, name, name, operand, operand, pickle_bomb)
 NIFTI = (*_SHARED, overwrite, volume, volume, volume, volume)
 GZIP = (*_SHARED, *(unzipped(kind) for kind in (flip, cut, repeat, volume, volume, volume)))

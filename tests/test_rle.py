@@ -25,10 +25,13 @@ def test_round_trips_and_bytes(seed):
         np.testing.assert_array_equal(rle.decode(c, size), mask)
         assert rle.encode_window(mask, 0, 0, size) == c
         assert rle.runs(c).sum() == mask.size
-        first, columns = rle.columns(c, size[0])
+        x, y, window = rle.window(c, size[0])
         back = np.zeros(size[::-1], bool)
-        back[first : first + len(columns)] = columns
+        back[x : x + window.shape[0], y : y + window.shape[1]] = window
         np.testing.assert_array_equal(back.T, mask)
+        (box,) = rle.to_xyxy([c], size)
+        if window.size and box[3] - box[1] < size[0]:  # no run goes on in the next column
+            assert (x, y, x + window.shape[0], y + window.shape[1]) == tuple(box)
         # the same mask somewhere in a larger image
         y, x = (int(v) for v in rng.integers(0, 9, 2))
         large = np.zeros((size[0] + 9, size[1] + 9), bool)
@@ -41,7 +44,31 @@ def test_round_trips_and_bytes(seed):
             large[tile.y0 : tile.y1, tile.x0 : tile.x1],
         )
     np.testing.assert_array_equal(rle.area(counts, size), masks.sum((1, 2)))
-    np.testing.assert_array_equal(rle.decode(rle.union(counts, size), size), masks.any(0))
+    assert rle.union(counts, size) == rle.encode(masks.any(0)[None])[0]
+
+
+def test_many_small_masks_unite_as_pycocotools_merges_them():
+    """Overlapping, touching, at the rim, over full columns, empty; byte by byte."""
+    rng, size = np.random.default_rng(0), (37, 53)
+    masks = np.zeros((2000, *size), bool)
+    for mask in masks[1:]:
+        y, x = rng.integers(0, size)
+        mask[y : y + rng.integers(1, 6), x : x + rng.integers(1, 6)] = rng.random() < 0.9
+    masks[7, :, 3:5] = True
+    counts = rle.encode(masks)
+    for n in (1, 2, 3, 10, 50, 300, 2000):
+        some = [{"size": list(size), "counts": c} for c in counts[:n]]
+        assert rle.union(counts[:n], size) == coco.merge(some)["counts"], n
+
+
+def test_a_union_takes_no_step_per_mask_and_pixel(monkeypatch):
+    """pycocotools merges in turn: 37,000 superpixels of 4096 x 4096 px took 10 s."""
+    monkeypatch.setattr(coco, "merge", None)
+    monkeypatch.setattr(coco, "decode", None)
+    row = rle.encode_window(np.ones((1, 1), bool), 0, 0, (1 << 20, 1 << 20))
+    square = rle.encode_window(np.ones((4, 4), bool), 1 << 19, 1 << 19, (1 << 20, 1 << 20))
+    united = rle.union([row, square, square], (1 << 20, 1 << 20))  # a terapixel
+    assert rle.area([united], (1 << 20, 1 << 20))[0] == 17
 
 
 def test_no_masks_unite_to_an_empty_one():

@@ -11,6 +11,17 @@ def test_names_that_could_leave_the_store_are_refused(name):
         ImageRecord(name, "file.png")
 
 
+@pytest.mark.parametrize("name", ["x" * 252, "ö" * 126, f"{'x' * 256}/a", "a/" * 1535])
+def test_names_too_long_for_a_label_s_file_are_refused(name):
+    with pytest.raises(ImageError, match=r"is too long: .* the limits are 3072 and 255; rename"):
+        ImageRecord(name, "file.png")
+
+
+@pytest.mark.parametrize("name", ["x" * 251, "ö" * 125, f"{'x' * 255}/a", "a/" * 1533 + "a"])
+def test_names_as_long_as_they_may_be_are_taken(name):
+    assert ImageRecord(name, "file.png").image_id == name
+
+
 def test_masks_index_and_cat():
     dense = np.random.default_rng(0).random((5, 9, 7)) < 0.4
     masks = Masks.from_dense(dense)

@@ -15,6 +15,7 @@ from jaxtyping import UInt8
 
 from alps.boxes import Annotation, check_boxes
 from alps.errors import DatasetNotFound, ImageError, LabelError
+from alps.images.annotation_file import read_bytes
 from alps.images.folder import Folder, walk
 from alps.images.labels import refuse_unlabelled
 from alps.images.read import read_image
@@ -194,7 +195,7 @@ def make_sample(
 def digest(path: Path) -> str:
     """Of an annotation file: another one is another image to a store."""
     try:
-        return f"{zlib.crc32(path.read_bytes()):08x}"
+        return f"{zlib.crc32(read_bytes(path)):08x}"
     except OSError as error:
         return f"cannot be read: {error.strerror}"  # reading the image will say so, too
 
@@ -212,7 +213,7 @@ def read_splits(folder: Path) -> dict[str, str]:
 def read_text(path: Path) -> str:
     """An annotation file; raises `ImageError` when it cannot be read."""
     try:
-        return path.read_text(encoding="utf-8-sig", errors="replace")
+        return read_bytes(path).decode("utf-8-sig", errors="replace")
     except OSError as error:
         raise ImageError(f"cannot read {path}: {error.strerror}") from error
 

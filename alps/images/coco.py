@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import zlib
 from collections import defaultdict
@@ -12,7 +13,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from alps.boxes import Annotation, Boxes, check_boxes
-from alps.errors import DatasetNotFound, LabelError
+from alps.errors import DatasetNotFound, ImageError, LabelError
+from alps.images.annotation_file import LARGEST_OF_ALL, read_bytes
 from alps.images.folder import contents
 from alps.images.ids import image_ids
 from alps.images.json_file import is_id, parse_json
@@ -20,6 +22,8 @@ from alps.images.read import read_image
 from alps.images.segmentation import read_masks
 from alps.palette import color_classes
 from alps.types import Category, ImageRecord, Masks, Sample
+
+logger = logging.getLogger(__name__)
 
 #: The lists of a file, and what each of their entries must have.
 KEYS: Mapping[str, Sequence[str]] = {
@@ -63,18 +67,32 @@ class Coco:
         Raises:
             DatasetNotFound: there is no such file, or it lists no image.
             LabelError: it is no COCO file.
+            ImageError: no image has a name that can be stored.
         """
         images = self._file["images"]
         if not images:
             raise DatasetNotFound(f"{self._path.absolute()} lists no images")
         ids = image_ids([PurePosixPath(image["file_name"]) for image in images])
-        records = []
+        records, refused = [], []
         for image_id, image in zip(ids, images, strict=True):
             size = _bytes(Path(self.root, self.images, image["file_name"]))
             boxes = zlib.crc32(json.dumps(self._objects[image["id"]], sort_keys=True).encode())
             name = f"{self.images}/{image['file_name']}"
-            records.append(
-                ImageRecord(image_id, name, self.split, size, annotations=f"{boxes:08x}")
+            try:
+                records.append(
+                    ImageRecord(image_id, name, self.split, size, annotations=f"{boxes:08x}")
+                )
+            except ImageError as error:
+                refused.append(error)
+        if refused and not records:
+            raise refused[0]
+        if refused:
+            logger.warning(
+                "%d of %d images in %s are left out: their names cannot be stored (first: %s)",
+                len(refused),
+                len(images),
+                self._path,
+                refused[0],
             )
         return records
 
@@ -126,7 +144,7 @@ class Coco:
     @cached_property
     def _file(self) -> dict[str, Any]:
         try:
-            raw = parse_json(self._path.read_text(encoding="utf-8"))
+            raw = parse_json(read_bytes(self._path, LARGEST_OF_ALL).decode())
         except FileNotFoundError:
             raise DatasetNotFound(
                 f"no {self.annotations} under {Path(self.root).absolute()}: found "

@@ -15,13 +15,16 @@ from alps.types import ImageRecord, Sample
 
 logger = logging.getLogger(__name__)
 
+#: Device and inode: what a file or folder is, whatever its names.
+Place = tuple[int, int]
+
 
 class Folder:
     """All images under a folder, sorted by path.
 
-    Hidden files and folders are left out. Links are followed, a linked folder that contains itself
-    is entered once. A file whose name cannot be stored (a backslash, a line break, bytes that are
-    not UTF-8) is left out with a warning that counts and names such files.
+    Hidden files and folders are left out. Links are followed, as `walk` says. A file whose name
+    cannot be stored (a backslash, a line break, bytes that are not UTF-8, more than the 255 bytes
+    that disks allow) is left out with a warning that counts and names such files.
 
     Args:
         root: the folder.
@@ -69,7 +72,8 @@ class Folder:
         if refused:
             logger.warning(
                 "%d of %d images under %s are left out: their names have a backslash or a line "
-                "break, or are not UTF-8 (first: %a); rename them",
+                "break, are not UTF-8, or leave no room for that of a label (first: %a); rename "
+                "them",
                 len(refused),
                 len(files),
                 root,
@@ -97,22 +101,31 @@ def contents(folder: Path) -> str:
     return f"{len(names)} entries ({', '.join(names[:5])})" if names else "an empty folder"
 
 
-def walk(
-    folder: str | Path, prefix: str = "", above: tuple[tuple[int, int], ...] = ()
-) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """Files below a folder with their path from there, as `Folder` finds them.
+def walk(folder: str | Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """Files below a folder with their path from there, in the order of their names.
 
-    Args:
-        folder: where to look.
-        prefix: put before every path.
-        above: device and inode of the folders on the way down.
+    Hidden ones are left out. Links are followed, so what two of them lead to has two names. But one
+    and the same link is followed once, under the first name of the folder it lies in, and never
+    into a folder above it: there are no more names than files times links, however they cross.
+
+    Raises:
+        OSError: a folder cannot be listed.
     """
-    status = os.stat(folder)  # noqa: PTH116 - the entries are os.scandir's
-    place = (status.st_dev, status.st_ino)
-    if place in above:  # a link back
-        return
-    with os.scandir(folder) as entries:
-        for entry in entries:
+    # Of each folder: its path, that from here, the link it was reached by, the folders on the way.
+    pending: list[tuple[str, str, Place | None, tuple[Place, ...]]] = []
+    pending.append((os.fspath(folder), "", None, ()))
+    followed: set[Place] = set()
+    while pending:
+        path, prefix, link, above = pending.pop()
+        place = _place(os.stat(path))  # noqa: PTH116 - the entries are os.scandir's
+        if place in above or link in followed:
+            continue
+        if link:
+            followed.add(link)
+        with os.scandir(path) as entries:
+            listed = sorted(entries, key=lambda entry: entry.name)
+        folders = []
+        for entry in listed:
             if entry.name.startswith("."):
                 continue
             try:
@@ -120,6 +133,12 @@ def walk(
             except OSError:  # a link to itself
                 continue
             if is_dir:
-                yield from walk(entry.path, f"{prefix}{entry.name}/", (*above, place))
+                by = _place(entry.stat(follow_symlinks=False)) if entry.is_symlink() else None
+                folders.append((entry.path, f"{prefix}{entry.name}/", by, (*above, place)))
             elif is_file:
                 yield f"{prefix}{entry.name}", entry
+        pending += reversed(folders)
+
+
+def _place(status: os.stat_result) -> Place:
+    return status.st_dev, status.st_ino

@@ -21,9 +21,15 @@ SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 FORMATS = ("BMP", "JPEG", "PNG", "TIFF", "WEBP")  # Pillow's names
 #: An image with more pixels is refused before it is decoded: 32,768 × 32,768.
 MAX_PIXELS = 2**30
-#: An image of more than this must have a byte for so many of its pixels. Deflate packs 8,256 pixels
-#: of one bit into a byte, so a file with fewer is damaged, or made to fill the memory.
-LARGE, PIXELS_PER_BYTE = 2**26, 10_000
+#: And one that takes more bytes when it is decoded: as many pixels of four bands of 8 bits.
+MAX_BYTES = 2**32
+#: Of more bytes than this a file must have a byte for so many. Deflate packs 1,032 bytes into one
+#: and LZW 2,560, and a gray one becomes three: a file with fewer is damaged, or made to fill the
+#: memory. Up to there (9,459 × 9,459 with 8 bits) an image of one colour may come out of any few
+#: bytes: zstd, fax and lossless WebP pack without bounds, and a TIFF may leave out its strips.
+LARGE, PER_BYTE = 2**28, 4096
+#: Rows that are turned to RGB at once.
+STRIP = 512
 #: Percentiles that become 0 and 255 where an image has more than 8 bits.
 STRETCH = (0.5, 99.5)
 
@@ -42,7 +48,7 @@ def read_image(path: str | Path) -> UInt8[np.ndarray, "H W 3"]:
 
     Raises:
         ImageError: missing, empty, truncated, no image, another number of bands, more than
-            `MAX_PIXELS`, or many pixels in a few bytes.
+            `MAX_PIXELS` or `MAX_BYTES`, or many pixels in a few bytes.
     """
     try:
         image, nodata = _decode(Path(path))
@@ -116,6 +122,7 @@ def _decode(path: Path) -> tuple[Pixels, float]:
         return _decode_tiff(path)
     if head[:8] == b"\x89PNG\r\n\x1a\n" and head[24] == 16:
         with open_image(path) as image:
+            _check_size(path, image.height, image.width, 3 * 2)
             image.verify()  # cv2 may pass over damage
         return _decode_cv2(path), 0.0  # Pillow would keep only the upper 8 bits of 16-bit colour
     return _decode_pillow(path), 0.0
@@ -134,13 +141,14 @@ def _decode_tiff(path: Path) -> tuple[Pixels, float]:
                 f"it has bands or pages of shape {series.shape} ({series.axes}), expected 1 to 4 "
                 "bands; write red, green and blue into a file of their own"
             )
-        _check_pixels(path, *shape[:axis], *shape[axis + 1 :])
+        height, width = (n for i, n in enumerate(shape) if i != axis)
+        _check_size(path, height, width, max(shape[axis] * np.dtype(series.dtype).itemsize, 3))
         plain = page.photometric in (tifffile.PHOTOMETRIC.RGB, tifffile.PHOTOMETRIC.MINISBLACK)
         codec = page.compression in tifffile.TIFF.DECOMPRESSORS
         if plain and codec and page.predictor in tifffile.TIFF.UNPREDICTORS:
             image = np.moveaxis(series.asarray().reshape(shape), axis, 2)
             if image.dtype == bool:
-                image = image.astype(np.uint8) * 255
+                image = image.view(np.uint8) * 255
             orientation = page.tags.valueof(ExifTags.Base.Orientation, 1)
             return _upright(image, orientation), _nodata(page)
         # Palettes, and what tifffile decodes only with imagecodecs: LZW, JPEG, fax.
@@ -159,11 +167,16 @@ def _nodata(page: tifffile.TiffPage) -> float:
 
 def _decode_pillow(path: Path) -> Pixels:
     with open_image(path) as image:
+        _check_size(path, image.height, image.width, 3)
         with suppress(Exception):  # a damaged EXIF block does not spoil the pixels
             ImageOps.exif_transpose(image, in_place=True)
-        # A palette with transparency goes to RGB through RGBA, else Pillow warns.
-        upright = image.convert("RGBA") if image.mode in ("P", "PA") else image
-        return np.asarray(upright.convert("RGB"))
+        rgb = np.empty((image.height, image.width, 3), np.uint8)
+        for top in range(0, image.height, STRIP):  # Pillow's RGB has 4 bytes, and is copied twice
+            strip = image.crop((0, top, image.width, min(top + STRIP, image.height)))
+            # A palette with transparency goes to RGB through RGBA, else Pillow warns.
+            plain = strip.convert("RGBA") if strip.mode in ("P", "PA") else strip
+            rgb[top : top + STRIP] = np.asarray(plain.convert("RGB"))
+        return rgb
 
 
 def _decode_cv2(path: Path) -> Pixels:
@@ -185,7 +198,7 @@ def open_image(path: Path) -> Iterator[Image.Image]:
             limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
             try:
                 image = stack.enter_context(Image.open(path, formats=FORMATS))
-                _check_pixels(path, image.height, image.width)
+                _check_size(path, image.height, image.width, _pixel_bytes(image))
                 if image.format == "TIFF":
                     image.load()  # for TIFF Pillow looks at its limit here once more
             finally:
@@ -193,14 +206,34 @@ def open_image(path: Path) -> Iterator[Image.Image]:
         yield image
 
 
-def _check_pixels(path: Path, height: int, width: int) -> None:
+def _pixel_bytes(image: Image.Image) -> int:
+    """Of a pixel in Pillow's memory."""
+    if image.mode in ("I", "F"):
+        return 4
+    return 2 if image.mode.startswith("I;16") else len(image.getbands())
+
+
+def _check_size(path: Path, height: int, width: int, pixel: int) -> None:
+    """Raise `ValueError` unless the memory for an image is in proportion to its file.
+
+    Args:
+        path: the file.
+        height: of the image, px.
+        width: of the image, px.
+        pixel: bytes of one pixel, all bands, when it is decoded.
+    """
     if height * width > MAX_PIXELS:
         raise ValueError(f"{height} x {width} pixels, the limit is {MAX_PIXELS}; cut it into tiles")
-    size = path.stat().st_size
-    if height * width > max(LARGE, size * PIXELS_PER_BYTE):
+    if height * width * pixel > MAX_BYTES:
         raise ValueError(
-            f"{height} x {width} pixels in {size} bytes: damaged, or made to fill the memory; get "
-            "it again, or write it without compression"
+            f"{height} x {width} pixels of {pixel} bytes, the limit is {MAX_BYTES} bytes; cut it "
+            "into tiles"
+        )
+    size = path.stat().st_size
+    if height * width * pixel > max(LARGE, size * PER_BYTE):
+        raise ValueError(
+            f"{height} x {width} pixels of {pixel} bytes in {size} bytes: damaged, or made to fill "
+            "the memory; get it again, or write it without compression"
         )
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
-from pyarrow import csv, parquet
+from pyarrow import compute, csv, parquet
 
 from alps.boxes import Annotation, Boxes
 from alps.errors import LabelError
+from alps.images.annotation_file import LARGEST_OF_ALL, check_bytes
 from alps.images.boxed import numbers
 from alps.images.clip import whole
 from alps.images.segmentation import read_masks
@@ -24,6 +26,10 @@ COLUMNS = (
     *(*CORNERS, "image", "video", "frame", "track"),
     *("category", "ignore", "score", "text", "counts"),
 )
+#: Rows of a table; all boxes of Open Images, the largest published one, are 15 million.
+ROWS = 20_000_000
+#: A Parquet file of more rows than this must have a byte for each of them: boxes differ.
+FEW = 100_000
 #: How the column ``ignore`` says no and yes.
 SWITCH = {"": False, "0": False, "false": False, "1": True, "true": True}
 
@@ -38,9 +44,10 @@ def read_rows(path: Path, names: Sequence[str]) -> list[Row]:
         names: columns that must be there besides the first four corners.
 
     Raises:
-        LabelError: the file cannot be read, or a column is missing.
+        LabelError: the file cannot be read, is too large, or a column is missing.
     """
     try:
+        check_bytes(path, LARGEST_OF_ALL)
         table = _read_parquet(path) if path.suffix.lower() == ".parquet" else _read_csv(path)
         found = table.column_names
     except (pa.ArrowException, OSError, UnicodeError) as error:
@@ -106,7 +113,38 @@ def read_counts(
 
 
 def _read_parquet(path: Path) -> pa.Table:
-    return parquet.read_table(path)
+    """A table whose rows and words are counted before there is memory for them.
+
+    A value that occurs a million times is written once, and so it is kept here.
+    """
+    texts = [field.name for field in parquet.read_schema(path) if _is_text(field.type)]
+    with parquet.ParquetFile(path, read_dictionary=texts) as file:
+        said = file.metadata
+        parts = [said.row_group(i).total_byte_size for i in range(said.num_row_groups)]
+        _check_extent(said.num_rows, sum(parts), min(ROWS, max(FEW, path.stat().st_size)))
+        table = file.read()
+    words = [
+        compute.sum(compute.take(compute.binary_length(chunk.dictionary), chunk.indices)).as_py()
+        for column in table.columns
+        if pa.types.is_dictionary(column.type)
+        for chunk in column.chunks
+    ]
+    _check_extent(len(table), sum(n or 0 for n in words), ROWS)
+    return table
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _check_extent(rows: int, size: int, limit: int) -> None:
+    """Raise `OSError` where a table has more rows than ``limit``, or too many bytes."""
+    if rows > limit or size > LARGEST_OF_ALL:
+        raise OSError(
+            errno.EFBIG,
+            f"it unpacks to {rows} rows and {size} bytes, the limits here are {limit} and "
+            f"{LARGEST_OF_ALL}; look whether it is what it should be, or split it",
+        )
 
 
 def _read_csv(path: Path) -> pa.Table:
@@ -124,6 +162,7 @@ def _read_csv(path: Path) -> pa.Table:
         # What a column holds is not for its first rows to say, nor is "NA" nothing.
         convert_options=csv.ConvertOptions(column_types=dict.fromkeys(COLUMNS, pa.string())),
     )
+    _check_extent(len(table), table.nbytes, ROWS)
     if bad:
         first = bad[0]
         logger.warning(

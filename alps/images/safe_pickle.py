@@ -24,13 +24,18 @@ from typing import Any
 import numpy as np
 
 from alps.errors import ImageError
+from alps.images.annotation_file import read_bytes
 
 #: Kinds and sizes of numbers that an array may hold.
 NUMBER = re.compile(r"[<>=|]?(b1|[iu][1248]|f[248])")
-#: Tuples in tuples, as many as a key of a dict may have; hashing goes down all of them in C.
-DEPTH = 50
+#: Words of a file, which are counted before anything is made of them.
+WORDS = 10**6
 #: Values of a file, those that occur several times counted as often.
 VALUES = 10**6
+#: Which of the values that a word takes become keys of a dict.
+KEYS = {"SETITEM": slice(1, None, 2), "SETITEMS": slice(1, None, 2), "DICT": slice(0, None, 2)}
+#: What `pickletools` says of words that make text; the second is that of Python 2.
+TEXT = (pickletools.pyunicode, pickletools.pybytes_or_str)
 
 
 class _Refused(Exception):
@@ -59,10 +64,10 @@ class _Dtype:
 
     def __init__(self, code: object, *_: object) -> None:
         if not isinstance(code, str) or not NUMBER.fullmatch(code):
-            raise _Refused(f"it holds an array of {str(code)[:20]!r}, expected plain numbers")
+            raise _Refused(f"it holds an array of {_told(code)}, expected plain numbers")
         self._code = code.lstrip("<>=|")
 
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
+    def __setstate__(self, state: Any) -> None:
         _version, order, *rest = state
         if order not in ("<", ">", "=", "|") or any(part is not None for part in rest[:3]):
             raise _Refused("it holds an array with fields, expected plain numbers")
@@ -83,18 +88,18 @@ class _Array:
     def __init__(self, *_: object) -> None:
         self.values: np.ndarray | None = None
 
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
+    def __setstate__(self, state: Any) -> None:
         _version, shape, dtype, fortran, raw = state
         self.values = dtype.values(raw).reshape(shape, order="F" if fortran else "C")
 
 
-def _from_buffer(raw: object, dtype: _Dtype, shape: Any, order: Any) -> _Array:
+def _from_buffer(raw: object, dtype: Any, shape: Any, order: Any) -> _Array:
     array = _Array()
     array.values = dtype.values(raw).reshape(shape, order=order)
     return array
 
 
-def _scalar(dtype: _Dtype, raw: object) -> Any:
+def _scalar(dtype: Any, raw: object) -> Any:
     return dtype.values(raw)[0].item()
 
 
@@ -131,9 +136,9 @@ class _Plain(pickle.Unpickler):
             raise _Refused(f"it would call {module[:80]}.{name[:80]}")
         return _Name(_NAMES[module, name])
 
-    def _encode(self, text: str, encoding: str) -> bytes:
-        if encoding != "latin1":
-            raise _Refused(f"it encodes text as {str(encoding)[:20]!r}")
+    def _encode(self, text: object, encoding: object) -> bytes:
+        if not isinstance(text, str) or encoding != "latin1":
+            raise _Refused(f"it encodes text as {_told(encoding)}")
         self._left -= len(text)
         if self._left < 0:  # a text that is encoded again and again fills the memory
             raise _Refused("it encodes more text than it has")
@@ -149,9 +154,8 @@ def load_plain(path: Path) -> Any:
         ImageError: the file cannot be read, or asks for anything else.
     """
     try:
-        data = path.read_bytes()
-        _check_memo(data)
-        _check_tuples(data)
+        data = read_bytes(path)
+        _check_words(data)
         return _finish(_Plain(data).load(), {})[0]
     except _Refused as error:
         raise ImageError(
@@ -163,50 +167,53 @@ def load_plain(path: Path) -> Any:
         raise ImageError(f"cannot read {path}: {reason}") from error
 
 
-def _check_memo(data: bytes) -> None:
-    """A few bytes can number a value in billions, and a place is kept for each of these."""
-    puts = (a for o, a, _ in pickletools.genops(data) if o.name in ("PUT", "LONG_BINPUT"))
-    if highest := max(
-        (place for place in puts if place is not None and place > len(data)), default=0
-    ):
-        raise _Refused(f"it numbers a value {highest} in {len(data)} bytes")
+def _check_words(data: bytes) -> None:
+    """Refuse what would fill the memory or the hours of the C code that loads it.
 
-
-def _check_tuples(data: bytes) -> None:
-    """A tuple that is a key is hashed, in C and as often as it occurs: a hundred bytes take years.
-
-    The stack is followed as the opcodes describe it; what stands for a value is its depth and how
-    many values it has. Lists may grow later, but are no keys.
+    That code cannot be stopped, so the words are read first. A word of one byte can make a list;
+    a few bytes can number a value in billions, and a place is kept for each of these; and keys are
+    hashed, where numbers can be chosen to be all alike, and tuples in tuples to take years. The
+    stack is followed as the words describe it: of a value is known whether it is text, no more.
     """
-    one = (1, 1)
-    stack: list[tuple[int, int] | None] = []  # None: a mark
-    memo: dict[Any, tuple[int, int]] = {}
-    for op, argument, _ in pickletools.genops(data):
+    stack: list[bool] = []
+    marks: list[int] = []  # how high the stack was
+    memo: dict[Any, bool] = {}
+    for n, (op, argument, _) in enumerate(pickletools.genops(data), 1):
+        if n > WORDS:
+            raise _Refused(f"it has more than {WORDS} words")
+        if op.name in ("EMPTY_SET", "ADDITEMS", "FROZENSET"):
+            raise _Refused("it holds a set")
         if op.name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
-            memo[len(memo) if argument is None else argument] = stack[-1] or one
+            place = len(memo) if argument is None else argument
+            if place > len(data):
+                raise _Refused(f"it numbers a value {place} in {len(data)} bytes")
+            memo[place] = bool(stack) and stack[-1]
         elif op.name in ("GET", "BINGET", "LONG_BINGET"):
-            stack.append(memo.get(argument, one))  # one that is not there stops the reader
-        elif op.name == "DUP":
-            stack.append(stack[-1])
+            stack.append(memo.get(argument, False))  # one that is not there stops the reader
         elif op.name == "MARK":
-            stack.append(None)
+            marks.append(len(stack))
+        elif op.name == "POP" and marks and marks[-1] == len(stack):
+            marks.pop()
         else:
-            n = len(op.stack_before)
+            start = len(stack) - len(op.stack_before)
             if pickletools.markobject in op.stack_before:
-                mark = len(stack) - 1 - stack[::-1].index(None)
-                n = len(stack) - mark + op.stack_before.index(pickletools.markobject)
-            parts = [part for part in stack[len(stack) - n :] if part]
-            if len(stack) < n:
+                below = op.stack_before.index(pickletools.markobject)
+                start = marks.pop() - below if marks else -1
+            if start < (marks[-1] if marks else 0):
                 raise _Refused(f"{op.name} takes more values than there are")
-            del stack[len(stack) - n :]
-            if op.name.startswith("TUPLE"):
-                depth = 1 + max((part[0] for part in parts), default=0)
-                values = 1 + sum(part[1] for part in parts)
-                if depth > DEPTH or values > VALUES:
-                    raise _Refused("it holds tuples in tuples without end")
-                stack.append((depth, values))
+            taken = stack[start:]
+            if op.name in KEYS and not all(taken[KEYS[op.name]]):
+                raise _Refused("it has a key that is no text")
+            del stack[start:]
+            if op.name == "DUP":
+                stack += taken * 2
             else:
-                stack += [one] * len(op.stack_after)
+                stack += [made in TEXT for made in op.stack_after]
+
+
+def _told(value: object) -> str:
+    """A value for a message: of text the beginning, else its kind, for lists may have no end."""
+    return repr(value[:20]) if isinstance(value, str) else f"a {type(value).__name__}"
 
 
 def _finish(value: Any, done: dict[int, tuple[Any, int]]) -> tuple[Any, int]:

@@ -9,13 +9,14 @@ from xml.etree.ElementTree import Element
 from xml.parsers import expat
 
 from alps.errors import ImageError
+from alps.images.annotation_file import read_bytes
 from alps.images.boxed import numbers
 
 
 def read_xml(path: Path, root: str) -> Element:
     """The root of a file; raises `ImageError` unless it is whole and called ``root``."""
     try:
-        element = parse_xml(path.read_bytes())
+        element = parse_xml(read_bytes(path))
     except OSError as error:
         raise ImageError(f"cannot read {path}: {error.strerror}") from error
     except (expat.ExpatError, ValueError, LookupError) as error:  # the latter: unknown encodings
@@ -29,13 +30,15 @@ def read_xml(path: Path, root: str) -> Element:
 
 
 def parse_xml(data: bytes) -> Element:
-    """The root of a document that declares no entity.
+    """The root of a document that declares no entity and no attribute.
 
-    Entities name files, or grow to gigabytes out of a few lines ("billion laughs"), and no format
-    of annotations has any. So the first one is refused where it is declared, before it is used.
+    Entities name files, or grow to gigabytes out of a few lines ("billion laughs"); the default of
+    a declared attribute is copied into every element; and no format of annotations has any of
+    these. So the first one is refused where it is declared, before it is used.
 
     Raises:
-        ValueError: it declares an entity, or uses one that only a file elsewhere could declare.
+        ValueError: it declares an entity or an attribute, or uses an entity that only a file
+            elsewhere could declare.
         ExpatError: it is no XML.
         LookupError: its encoding is unknown.
     """
@@ -47,12 +50,19 @@ def parse_xml(data: bytes) -> Element:
     parser.CharacterDataHandler = builder.data
     parser.EntityDeclHandler = _refuse_entity
     parser.SkippedEntityHandler = _refuse_entity
+    parser.AttlistDeclHandler = _refuse_attribute
     parser.Parse(data, True)
     return builder.close()
 
 
 def _refuse_entity(name: str, *_: object) -> None:
     raise ValueError(f"it has an entity of its own ({name[:60]}), and such are not expanded")
+
+
+def _refuse_attribute(element: str, name: str, *_: object) -> None:
+    raise ValueError(
+        f"it declares an attribute ({element[:60]} {name[:60]}), and such are not filled in"
+    )
 
 
 def text(element: Element, path: str) -> str:

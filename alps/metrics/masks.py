@@ -181,8 +181,8 @@ def oracle(
     by_column = np.where(target == ignore_index, np.int64(num_classes), target).T
     best = np.full(len(masks), -1, dtype=np.int64)
     for i, counts in enumerate(masks.counts):
-        first, window = rle.columns(counts, masks.size[0])
-        inside = by_column[first : first + len(window)][window]
+        x, y, window = rle.window(counts, masks.size[0])
+        inside = by_column[x : x + window.shape[0], y : y + window.shape[1]][window]
         classes = np.bincount(inside, minlength=num_classes + 1)[:num_classes]
         if classes.any():
             best[i] = classes.argmax()

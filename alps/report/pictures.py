@@ -47,9 +47,10 @@ def top_masks(masks: Masks, size: tuple[int, int]) -> Int32[np.ndarray, "h w"]:
     ys, xs = _centers(masks.size[0], size[0]), _centers(masks.size[1], size[1])
     by_column = np.full(size[::-1], -1, np.int32)
     for i in np.argsort(-masks.area, kind="stable"):
-        first, window = rle.columns(masks.counts[i], masks.size[0])
-        start, stop = np.searchsorted(xs, [first, first + len(window)])
-        by_column[start:stop][window[xs[start:stop] - first][:, ys]] = i
+        x, y, window = rle.window(masks.counts[i], masks.size[0])
+        across = slice(*np.searchsorted(xs, [x, x + window.shape[0]]))
+        down = slice(*np.searchsorted(ys, [y, y + window.shape[1]]))
+        by_column[across, down][window[xs[across] - x][:, ys[down] - y]] = i
     return np.ascontiguousarray(by_column.T)
 
 

@@ -1,12 +1,13 @@
 import logging
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from alps.errors import ConfigError, DatasetNotFound
-from alps.images.folder import Folder
+from alps.images.folder import Folder, walk
 from alps.types import ImageRecord, ImageSet
 from tests.factories import create_image, create_images
 
@@ -63,6 +64,67 @@ def test_links_are_followed_and_cycles_are_not(tmp_path):
     expected = ["a/b.png", "file.png", "folder/sub/y.png", "folder/x.png"]
     assert listed(tmp_path / "root") == expected
     assert listed(tmp_path / "link") == expected
+
+
+def test_two_links_to_one_folder_are_two_names(tmp_path):
+    touch(tmp_path / "elsewhere", "x.png", "more/y.png")
+    (tmp_path / "root").mkdir()
+    for name in ("b", "a"):
+        (tmp_path / "root" / name).symlink_to(tmp_path / "elsewhere")
+    assert listed(tmp_path / "root") == ["a/more/y.png", "a/x.png", "b/more/y.png", "b/x.png"]
+
+
+def test_a_link_below_two_names_is_followed_below_the_first(tmp_path):
+    touch(tmp_path / "elsewhere", "x.png")
+    touch(tmp_path / "far", "y.png")
+    (tmp_path / "elsewhere/on").symlink_to(tmp_path / "far")
+    (tmp_path / "root").mkdir()
+    for name in ("b", "a"):
+        (tmp_path / "root" / name).symlink_to(tmp_path / "elsewhere")
+    assert listed(tmp_path / "root") == ["a/on/y.png", "a/x.png", "b/x.png"]
+
+
+@pytest.mark.parametrize("n", [2, 5, 20])
+def test_folders_linked_to_each_other_do_not_explode(tmp_path, n):
+    touch(tmp_path, *(f"{i}/a.png" for i in range(n)))
+    for i in range(n):
+        for j in range(n):
+            if i != j:
+                (tmp_path / f"{i}/{j}").symlink_to(tmp_path / f"{j}")
+    paths = [path for path, _ in walk(tmp_path)]
+    assert len(paths) == len(set(paths))
+    assert {f"{i}/a.png" for i in range(n)} < set(paths)
+    assert len(paths) <= n + n * (n - 1)  # a file, by its folder and by each link
+
+
+def test_folders_nested_without_end(tmp_path, monkeypatch):
+    """More of them than Python has room for calls."""
+    n = sys.getrecursionlimit() + 100
+    monkeypatch.chdir(tmp_path)
+    for _ in range(n):
+        Path("d").mkdir()
+        os.chdir("d")
+    Path("a.png").touch()
+    monkeypatch.chdir(tmp_path)
+    try:
+        assert listed(tmp_path) == ["d/" * n + "a.png"]
+    finally:  # pytest's own way to remove a folder goes down them one by one, and fails
+        for _ in range(n):
+            os.chdir("d")
+        Path("a.png").unlink()
+        for _ in range(n):
+            os.chdir("..")
+            Path("d").rmdir()
+
+
+def test_names_that_leave_no_room_for_a_label_s_are_left_out(tmp_path, caplog):
+    """These two keep their suffix, for they share the rest: <id>.png has 256 bytes."""
+    long = "ö" * 124
+    touch(tmp_path, f"{long}.png", f"{long}.tif", f"{'x' * 251}.png", "a.png", "a.tif")
+    with caplog.at_level(logging.WARNING):
+        assert listed(tmp_path) == ["a.png", "a.tif", f"{'x' * 251}.png"]
+    assert "2 of 5 images" in caplog.text
+    assert "leave no room for that of a label (first: '\\xf6" in caplog.text
 
 
 def test_folders_called_like_images_are_folders(tmp_path):

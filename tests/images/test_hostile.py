@@ -12,6 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import tifffile
 from PIL import Image
@@ -19,15 +21,21 @@ from PIL import Image
 from alps.boxes import Annotation, check_boxes
 from alps.deadline import deadline
 from alps.errors import AlpsError, ImageError, LabelError
+from alps.images.annotation_file import LARGEST, LARGEST_OF_ALL
+from alps.images.boxed import read_text
 from alps.images.coco import Coco
 from alps.images.dota import Dota
 from alps.images.folder import Folder
 from alps.images.read import read_image
+from alps.images.rows import read_rows
+from alps.images.safe_pickle import load_plain
 from alps.images.segmentation import encode_segmentation
+from alps.images.table import Table
 from alps.images.voc import Voc
-from alps.images.xml_file import parse_xml
+from alps.images.xml_file import parse_xml, read_xml
 from alps.rle import encode, find_problem
 from benchmarks.fuzz import fuzz
+from tests import mutations
 from tests.box_formats import create_coco, create_dota, create_voc
 from tests.factories import create_image
 from tests.mutants import FORMATS, Mutants
@@ -93,7 +101,7 @@ IMAGES = {
     ),
     "a TIFF that says nothing but a large size": (
         tiff((256, 4, 1, 30_000), (257, 4, 1, 30_000), *HUGE[2:], *LAID_OUT, (273, 4, 1, 8)),
-        "30000 x 30000 pixels in [0-9]+ bytes: damaged, or made to fill the memory",
+        "30000 x 30000 pixels of 3 bytes in [0-9]+ bytes: damaged, or made to fill the memory",
     ),
     "four billion strips": (
         tiff((256, 4, 1, 9), (257, 4, 1, 9), *HUGE[2:], *LAID_OUT, (273, 4, 2**32 - 1, 8)),
@@ -104,7 +112,7 @@ IMAGES = {
         "",
     ),
     "a JPEG of 65,535 x 65,535": (jpeg(65535, 65535), "65535 x 65535 pixels, the limit is"),
-    "a JPEG of 30,000 x 30,000": (jpeg(30000, 30000), "30000 x 30000 pixels in [0-9]+ bytes"),
+    "a JPEG of 30,000 x 30,000": (jpeg(30000, 30000), "30000 x 30000 pixels of 3 bytes in [0-9]+ "),
     "text that unpacks to 100 MB": (
         png(
             (b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0)),
@@ -135,13 +143,51 @@ def test_an_archive_is_no_image(tmp_path):
 
 
 def test_large_images_of_one_colour_are_no_bombs(tmp_path, monkeypatch):
-    """Deflate at its best: ground without data in a large mosaic."""
+    """Deflate and LZW at their best: ground without data in a large mosaic."""
     monkeypatch.setattr("alps.images.read.LARGE", 1000)
     image = np.zeros((3000, 3000), np.uint8)
-    Image.fromarray(image).convert("1").save(tmp_path / "a.png", compress_level=9)
+    for mode in ("L", "RGB"):
+        Image.fromarray(image).convert(mode).save(tmp_path / f"{mode}.png", compress_level=9)
+        Image.fromarray(image).convert(mode).save(tmp_path / f"{mode}.tif", compression="tiff_lzw")
     tifffile.imwrite(tmp_path / "a.tif", image, compression="zlib", rowsperstrip=3000)
-    for name in ("a.png", "a.tif"):
-        assert read_image(tmp_path / name).shape == (3000, 3000, 3)
+    for path in tmp_path.iterdir():
+        assert read_image(path).shape == (3000, 3000, 3)
+
+
+@pytest.mark.parametrize("name", ["fax.tif", "1.png", "a.webp"])
+def test_images_of_ordinary_size_may_pack_as_they_like(tmp_path, name):
+    image = Image.fromarray(np.zeros((3000, 3000), np.uint8))
+    if name == "fax.tif":
+        image.convert("1").save(tmp_path / name, compression="group4")
+    elif name == "1.png":
+        image.convert("1").save(tmp_path / name, compress_level=9)
+    else:
+        image.convert("RGB").save(tmp_path / name, lossless=True)
+    assert (tmp_path / name).stat().st_size < 3000 * 3000 / 4096
+    assert read_image(tmp_path / name).shape == (3000, 3000, 3)
+
+
+@pytest.mark.parametrize(
+    ("bomb", "shown"),
+    [
+        (mutations.empty_tiff(8192), "8192 x 8192 pixels of 32 bytes in 162 bytes"),
+        (mutations.black_png(16384), "16384 x 16384 pixels of 3 bytes in [0-9]+ bytes"),
+    ],
+)
+def test_the_limit_counts_the_bytes_of_all_bands(tmp_path, bomb, shown):
+    (tmp_path / "a.png").write_bytes(bomb)
+    with pytest.raises(ImageError, match=rf"cannot read .*a\.png: {shown}: damaged, or made"):
+        read_image(tmp_path / "a.png")
+
+
+def test_an_image_of_too_many_bytes_is_cut_into_tiles(tmp_path, monkeypatch):
+    monkeypatch.setattr("alps.images.read.MAX_BYTES", 20 * 30 * 6 - 1)
+    for name, dtype in (("8.png", np.uint8), ("16.png", np.uint16), ("16.tif", np.uint16)):
+        create_image(tmp_path / name, (20, 30), dtype=dtype)
+    assert read_image(tmp_path / "8.png").shape == (20, 30, 3)
+    for name in ("16.png", "16.tif"):
+        with pytest.raises(ImageError, match="20 x 30 pixels of 6 bytes, the limit is 3599 bytes"):
+            read_image(tmp_path / name)
 
 
 def test_links_that_lead_nowhere_or_back(tmp_path):
@@ -213,8 +259,95 @@ def test_entities_are_refused(name, tmp_path):
         images.read(record)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_declared_attributes_are_refused(tmp_path, encoding):
+    """Their default is copied into every element: 100 kB times 20,000."""
+    declared = f"<!DOCTYPE annotation [<!ATTLIST x a CDATA '{'y' * 100_000}'>]>"
+    file = tmp_path / "a.xml"
+    file.write_text(
+        f"<?xml version='1.0' encoding='{encoding}'?>{declared}"
+        f"<annotation>{'<x/>' * 20_000}</annotation>",
+        encoding=encoding,
+    )
+    with pytest.raises(ImageError, match=r"a.xml .*it declares an attribute \(x a\).*not filled"):
+        read_xml(file, "annotation")
+
+
 def test_the_five_entities_of_xml_itself_are_read():
     assert parse_xml(b"<a b='&lt;'>&amp;&gt;&quot;&apos;&#228;</a>").text == "&>\"'ä"
+
+
+def sparse(path, size):
+    """A file that says it has so many bytes, and takes no room on the disk."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        file.truncate(size)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("read", "limit"),
+    [
+        (lambda path: read_xml(path, "annotation"), LARGEST),
+        (load_plain, LARGEST),
+        (read_text, LARGEST),
+        (lambda path: Coco(root=str(path.parent), annotations="a.x").records(), LARGEST_OF_ALL),
+        (lambda path: Table(root=str(path.parent), annotations="a.x").records(), LARGEST_OF_ALL),
+    ],
+    ids=["XML", "pickle", "text", "COCO", "CSV"],
+)
+def test_annotations_larger_than_any_are_not_read(tmp_path, read, limit):
+    create_image(tmp_path / "images/a.png", (8, 8))
+    path = sparse(tmp_path / "a.x", limit + 1)
+    message = rf"cannot read .*a\.x: .*it has {limit + 1} bytes, the limit .* is {limit}; look"
+    with pytest.raises(AlpsError, match=message) as caught:
+        read(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_largest_annotations_that_are_published_are_read():
+    coco, lvis, xml = 448 << 20, 1_100 << 20, 30 << 20
+    assert max(coco, lvis) < LARGEST_OF_ALL
+    assert xml < LARGEST
+
+
+def table(path, rows, word):
+    """A Parquet file of few bytes: every row is the same."""
+    same = np.zeros(rows, np.int32)
+    words = {"image": word, "category": "tree"}
+    texts = {name: pa.DictionaryArray.from_arrays(same, [text]) for name, text in words.items()}
+    corners = dict.fromkeys(("x0", "y0", "x1", "y1"), pa.array(same))
+    pq.write_table(pa.table({**corners, **texts}), path, store_schema=False)
+
+
+@pytest.mark.parametrize(
+    ("rows", "word", "message"),
+    [
+        (
+            200_000,
+            "a.png",
+            "it unpacks to 200000 rows and [0-9]+ bytes, the limits here are 100000",
+        ),
+        (
+            3000,
+            "x" * 10**6,
+            "it unpacks to 3000 rows and 30000[0-9]+ bytes, .* and 2147483648; look",
+        ),
+    ],
+)
+def test_a_table_that_unpacks_without_end_is_refused(tmp_path, rows, word, message):
+    table(tmp_path / "a.parquet", rows, word)
+    assert (tmp_path / "a.parquet").stat().st_size < 2 << 20
+    with pytest.raises(LabelError, match=rf"cannot read .*a\.parquet: .*{message}"):
+        read_rows(tmp_path / "a.parquet", ["image"])
+
+
+def test_a_word_that_occurs_often_is_no_bomb(tmp_path):
+    table(tmp_path / "a.parquet", 2000, "x" * 1000)
+    rows = read_rows(tmp_path / "a.parquet", ["image"])
+    assert rows == [rows[0]] * 2000
+    corners = dict.fromkeys(("x0", "y0", "x1", "y1"), "0")
+    assert rows[0] == {**corners, "image": "x" * 1000, "category": "tree"}
 
 
 def test_elements_nested_without_end(tmp_path):
@@ -285,10 +418,14 @@ def test_a_hostile_coco_file_is_refused(coco, change, message):
     assert "\n" not in str(caught.value)
 
 
-def test_a_name_too_long_for_any_disk_fails_alone(coco):
-    (record,) = (images := coco(put("images", "file_name", "x" * 400))).records()
-    with pytest.raises(ImageError, match="File name too long"):
-        images.read(record)
+def test_a_name_that_cannot_be_stored_is_left_out(coco, caplog):
+    def add(file):
+        file["images"].append({"id": 77, "file_name": f"{'x' * 400}.jpg"})
+        file["images"].append({"id": 78, "file_name": "../x.jpg"})
+
+    assert len(coco(add).records()) == 1
+    assert "2 of 3 images in" in caplog.text
+    assert "their names cannot be stored (first: image_id 'xxxx" in caplog.text
 
 
 def test_a_name_as_long_as_a_file_is_refused(coco):

@@ -4,6 +4,7 @@ import os
 import pickle
 import struct
 import subprocess
+import time
 
 import numpy as np
 import pytest
@@ -103,7 +104,8 @@ def test_a_file_that_would_write_a_file_is_refused(tmp_path, monkeypatch, protoc
         (np.save, ("harm", np.zeros(1)), "numpy.save"),
     ):
         data = pickle.dumps(place(Evil(function, *arguments)), protocol)
-        with pytest.raises(ImageError, match=rf"x.pkl is refused: it would call {name}; .*lists"):
+        told = f"(it would call {name}|it has a key that is no text)"
+        with pytest.raises(ImageError, match=rf"x.pkl is refused: {told}; .*lists"):
             load(tmp_path, data)
         assert not list(tmp_path.glob("harm*"))
 
@@ -117,6 +119,15 @@ def test_the_evil_file_is_evil(tmp_path, monkeypatch):
 
 def by_hand(*parts):
     return b"\x80\x02" + b"".join(parts) + b"."
+
+
+#: A key and a value, many times: the keys are numbers, and all have the same hash.
+ALIKE = [
+    b"\x8a\x0a" + (k * (2**61 - 1)).to_bytes(10, "little", signed=True) + b"N"
+    for k in range(1, 1000)
+]
+#: A list of two lists of two lists, 60 deep.
+ENDLESS = b"]q\0" + b"0](h\0h\0eq\0" * 60
 
 
 @pytest.mark.parametrize(
@@ -138,12 +149,20 @@ def by_hand(*parts):
         (by_hand(b"K\x01r" + struct.pack("<I", 2**31 - 1)), "numbers a value 2147483647 in 10 "),
         (by_hand(b"T" + struct.pack("<i", 2**31 - 1) + b"a"), "cannot read"),
         # A few bytes that would be hashed, or told, for years.
-        (
-            by_hand(b"})", b"2\x86" * 60, b"K\x01s"),
-            "refused: it holds tuples in tuples without end",
-        ),
-        (by_hand(b"})", b"\x85" * 10**6, b"K\x01s"), "it holds tuples in tuples without end"),
-        (by_hand(b")q\0", b"0h\0h\0\x86q\0" * 60, b"0}h\0Ns"), "tuples in tuples without end"),
+        (by_hand(b"})", b"2\x86" * 60, b"K\x01s"), "refused: it has a key that is no text"),
+        (by_hand(b"})", b"\x85" * 10**6, b"K\x01s"), "it has more than 1000000 words"),
+        (by_hand(b")q\0", b"0h\0h\0\x86q\0" * 60, b"0}h\0Ns"), "it has a key that is no text"),
+        (by_hand(b"cnumpy\ndtype\n", ENDLESS, b"\x85R"), "an array of a list"),
+        (by_hand(b"c_codecs\nencode\nU\1a", ENDLESS, b"\x86R"), "encodes text as a list"),
+        (by_hand(b"(", *ALIKE, b"d"), "refused: it has a key that is no text"),
+        (by_hand(b"}(", *ALIKE, b"u"), "refused: it has a key that is no text"),
+        (by_hand(b"}", *(pair + b"s" for pair in ALIKE)), "it has a key that is no text"),
+        (by_hand(b"}U\1aq\0(0", *ALIKE, b"u"), "SETITEMS takes more values than there are"),
+        (by_hand(b"N\x94" * 6, b"0}U\1aq\x06h\5Ns"), "it has a key that is no text"),
+        (by_hand(b"\x8f(", *ALIKE, b"\x90"), "refused: it holds a set"),
+        (by_hand(b"(", *ALIKE, b"\x91"), "refused: it holds a set"),
+        (by_hand(b"(", b"]" * 10**6, b"l"), "refused: it has more than 1000000 words"),
+        (by_hand(b"N", b"\x94" * 10**6), "refused: it has more than 1000000 words"),
         (by_hand(b"]", b"q\0](h\0h\0e" * 60), "refused: it holds more than 1000000 values"),
         (
             by_hand(
@@ -155,7 +174,7 @@ def by_hand(*parts):
         ),
         # Damage.
         (by_hand(b"h\7"), "cannot read .*7"),
-        (by_hand(b"2"), "cannot read"),
+        (by_hand(b"2"), "refused: DUP takes more values than there are"),
         (by_hand(b"K\x01a"), "refused: APPEND takes more values than there are"),
         (b"", "cannot read"),
         (b"PK\x03\x04 no pickle", "cannot read"),
@@ -182,6 +201,14 @@ def test_hostile_and_damaged_files_are_refused(tmp_path, data, message):
 def test_other_values_are_refused(tmp_path, array, message):
     with pytest.raises(ImageError, match=message):
         load(tmp_path, pickle.dumps([array], 4))
+
+
+def test_marks_in_a_deep_stack_are_found_at_once(tmp_path):
+    """Looking down the whole stack for each would take minutes."""
+    start = time.process_time()
+    data = by_hand(b"(", b"N" * 100_000, b"(1" * 100_000, b"l")
+    assert load(tmp_path, data) == [None] * 100_000
+    assert time.process_time() - start < 10
 
 
 def test_what_contains_itself_ends(tmp_path):
