@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from pathlib import PurePosixPath
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -20,6 +20,10 @@ LONGEST_NAME, LONGEST_PATH = 255, 3072
 Identity = Mapping[str, Any]
 #: ``map``, or what does the same elsewhere: the results come in the order of the items.
 Mapper = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]
+
+
+#: What a plain relative POSIX path has not: nothing, a root, a step up, signs of control.
+UNFIT = re.compile(r"^$|^/|(?:^|/)\.\.(?:/|$)|[\x00-\x1f\x7f\\]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +47,7 @@ class ImageRecord:
 
     def __post_init__(self) -> None:
         for name, part in (("image_id", self.image_id), ("split", self.split)):
-            parts = PurePosixPath(part).parts
-            unfit = ".." in parts or "\\" in part or any(c < " " or c == "\x7f" for c in part)
-            if not part or part.startswith("/") or unfit:
+            if UNFIT.search(part):
                 raise ImageError(
                     f"{name} {part!r} is not a plain relative path (file {self.file_name!r}); "
                     "rename the file"
