@@ -1,5 +1,7 @@
 """Claims keep two runs from the same work, and never keep anybody from work that nobody does."""
 
+import errno
+import io
 import json
 import logging
 import multiprocessing
@@ -149,3 +151,39 @@ def test_processes_are_known_by_their_number_and_beginning():
         time.sleep(0.01)
     zombie.wait()
     zombie.stdout.close()
+
+
+def test_an_empty_claim_is_removed_by_who_made_it(tmp_path, monkeypatch):
+    real = claims.Path.open
+
+    class Full(io.BytesIO):
+        def write(self, _):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    def fill(path, mode):
+        real(path, mode).close()
+        return Full()
+
+    with Claims(tmp_path) as ours:
+        with monkeypatch.context() as patch, pytest.raises(StoreError, match="No space left"):
+            patch.setattr(claims.Path, "open", fill)
+            ours.take("masks-00000")
+        assert not (tmp_path / ".claims/masks-00000").exists()
+        assert ours.take("masks-00000")
+
+
+def test_a_live_claim_does_not_expire_while_another_run_leaves(tmp_path, monkeypatch):
+    """It removes the clock between two looks at it."""
+    put(tmp_path, "masks-00000")
+    real, gone = claims.Path.touch, []
+
+    def touch_and_lose(path, **options):
+        real(path, **options)
+        if not gone:
+            gone.append(path)
+            path.unlink()
+
+    monkeypatch.setattr(claims.Path, "touch", touch_and_lose)
+    with Claims(tmp_path) as ours:
+        assert ours.others() == ["masks-00000"]
+        assert gone

@@ -10,13 +10,14 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+import jaxtyping
 import numpy as np
 import pytest
 
 from alps.assign.rows import Rows
 from alps.engine.local import LocalEngine
-from alps.errors import AlpsError, ConfigError, StoreError, WorkersLost
-from tests.engine.runs import IMAGES, files, run
+from alps.errors import AlpsError, ConfigError, PieceLost, StoreError, WorkersLost
+from tests.engine.runs import IMAGES, arrays, files, run
 from tests.fakes import ArrayImages
 
 ROOT = Path(__file__).parents[2]
@@ -157,6 +158,40 @@ def test_only_when_all_workers_are_dead_the_run_ends(caplog):
     assert "1 go on" in caplog.text
 
 
+def die_at_five(number):
+    if number == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def test_a_piece_that_ends_its_workers_is_named(caplog):
+    with (
+        LocalEngine(processes=3, threads=1).workers() as run_all,
+        pytest.raises(PieceLost, match=r"piece 5 .*\(SIGKILL") as raised,
+    ):
+        list(run_all(die_at_five, range(8)))
+    assert raised.value.place == 5
+    assert caplog.text.count("another does again what it was at") == 1
+
+
+class Poison(ArrayImages):
+    """One image ends the process that reads it."""
+
+    def read(self, record):
+        if record.image_id == "site/03":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().read(record)
+
+
+def test_an_image_that_ends_its_workers_is_named(tmp_path):
+    with pytest.raises(WorkersLost, match=r"shard 3 .*it was at site/03\.png or one of the 8"):
+        run(
+            tmp_path / "store",
+            LocalEngine(processes=3, threads=1),
+            images=Poison({k: v for k, v in arrays().items() if k != "site/broken"}),
+        )
+
+
 def square(number):
     if number < 0:
         raise StoreError(f"cannot write {number}")
@@ -199,9 +234,13 @@ def test_what_a_worker_raises_ends_the_run(task, items, error, message):
         assert "in square" in raised.value.__notes__[0]
 
 
-def test_no_processes_are_refused():
-    with pytest.raises(ConfigError, match=r"engine.processes=0: expected 1 or more, or auto"):
-        LocalEngine(processes=0)
+@pytest.mark.parametrize(
+    ("key", "value"), [("processes", 0), ("processes", "many"), ("threads", 0), ("threads", "x")]
+)
+def test_numbers_that_are_none_are_refused(monkeypatch, key, value):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # types are the user's
+    with pytest.raises(ConfigError, match=rf"engine.{key}={value}: expected 1 or more"):
+        LocalEngine(**{key: value})
 
 
 def test_only_broken_images_are_one_error(tmp_path):
