@@ -231,7 +231,7 @@ def operand(data: bytes, rng: Random) -> bytes:
 
 def bomb(data: bytes, rng: Random) -> bytes:
     """Of an image: one that is many times larger than its file."""
-    side = int(rng.choice([2800, 8192, 16384]))
+    side = int(rng.choice([2500, 8192, 16384]))
     return empty_tiff(side) if rng.random() < 0.5 else black_png(side)
 
 

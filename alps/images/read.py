@@ -25,9 +25,9 @@ MAX_PIXELS = 2**30
 MAX_BYTES = 2**32
 #: Of more bytes than this a file must have a byte for so many. Deflate packs 1,032 bytes into one
 #: and LZW 2,560, and a gray one becomes three: a file with fewer is damaged, or made to fill the
-#: memory. Up to there (9,459 × 9,459 with 8 bits) an image of one colour may come out of any few
+#: memory. Up to there (8192 × 8192 with 8 bits) an image of one colour may come out of any few
 #: bytes: zstd, fax and lossless WebP pack without bounds, and a TIFF may leave out its strips.
-LARGE, PER_BYTE = 2**28, 4096
+LARGE, PER_BYTE = 3 * 2**26, 4096
 #: Rows that are turned to RGB at once.
 STRIP = 512
 #: Percentiles that become 0 and 255 where an image has more than 8 bits.
@@ -167,7 +167,6 @@ def _nodata(page: tifffile.TiffPage) -> float:
 
 def _decode_pillow(path: Path) -> Pixels:
     with open_image(path) as image:
-        _check_size(path, image.height, image.width, 3)
         with suppress(Exception):  # a damaged EXIF block does not spoil the pixels
             ImageOps.exif_transpose(image, in_place=True)
         rgb = np.empty((image.height, image.width, 3), np.uint8)
@@ -207,10 +206,8 @@ def open_image(path: Path) -> Iterator[Image.Image]:
 
 
 def _pixel_bytes(image: Image.Image) -> int:
-    """Of a pixel in Pillow's memory."""
-    if image.mode in ("I", "F"):
-        return 4
-    return 2 if image.mode.startswith("I;16") else len(image.getbands())
+    """Of a pixel in Pillow's memory; 3 at least, for whatever has fewer is copied some times."""
+    return 4 if image.mode in ("I", "F") else max(len(image.getbands()), 3)
 
 
 def _check_size(path: Path, height: int, width: int, pixel: int) -> None:

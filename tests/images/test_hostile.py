@@ -26,6 +26,7 @@ from alps.images.boxed import read_text
 from alps.images.coco import Coco
 from alps.images.dota import Dota
 from alps.images.folder import Folder
+from alps.images.labels import read_labels
 from alps.images.read import read_image
 from alps.images.rows import read_rows
 from alps.images.safe_pickle import load_plain
@@ -178,6 +179,12 @@ def test_the_limit_counts_the_bytes_of_all_bands(tmp_path, bomb, shown):
     (tmp_path / "a.png").write_bytes(bomb)
     with pytest.raises(ImageError, match=rf"cannot read .*a\.png: {shown}: damaged, or made"):
         read_image(tmp_path / "a.png")
+
+
+def test_a_label_is_no_bomb_either(tmp_path):
+    (tmp_path / "a.png").write_bytes(mutations.black_png(16384))
+    with pytest.raises(LabelError, match=r"16384 x 16384 pixels of 3 bytes in .* fill the memory"):
+        read_labels(tmp_path / "a.png")
 
 
 def test_an_image_of_too_many_bytes_is_cut_into_tiles(tmp_path, monkeypatch):
