@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
@@ -17,6 +18,7 @@ from alps.datasets.subset import hold_out
 from alps.datasets.transforms import TrainTransform
 from alps.encoders import Encoder
 from alps.errors import ConfigError, DatasetNotFound, ImageError
+from alps.training.interrupt import STOPS
 from alps.types import ImageRecord, LabelledSet
 
 #: The largest crop that is chosen where none is asked for.
@@ -166,6 +168,7 @@ class SegmentationData(LightningDataModule):
             sampler=ShardSampler(len(records), trainer.global_rank, trainer.world_size),
             collate_fn=list,
             num_workers=workers(trainer, self.num_workers),
+            worker_init_fn=leave_signals,
         )
 
     def _too_few(self, split: str) -> DatasetNotFound:
@@ -201,6 +204,7 @@ def loader(
         collate_fn=collate,
         num_workers=workers(trainer, num_workers),
         pin_memory=trainer.strategy.root_device.type == "cuda",
+        worker_init_fn=leave_signals,
     )
 
 
@@ -210,6 +214,15 @@ def workers(trainer: Trainer, wanted: int | None) -> int:
         return wanted
     on_cpu = trainer.strategy.root_device.type == "cpu"
     return 0 if on_cpu else min(8, os.cpu_count() or 1)
+
+
+def leave_signals(_worker: int) -> None:
+    """Ignore what stops a run, for it reaches all processes of a terminal or of a job.
+
+    The process that learns ends its step and then its loaders; one that dies first is an error.
+    """
+    for number in STOPS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _split(
