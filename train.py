@@ -25,6 +25,8 @@ from alps.secrets import refuse_secret_words, refuse_secrets
 CONFIG_ERRORS = (HydraException, OmegaConfBaseException)
 INTERRUPTED = "nothing was learnt yet"
 CONF = Path(__file__).resolve().with_name("conf")
+#: What these tell of a dataset is the same in all processes of a run: the first one says it.
+SAME_IN_ALL = ("alps.images", "alps.datasets.subset")
 #: Image sets that hold no labels: label.py makes a store of them.
 UNLABELLED = (
     *("folder", "sample", "samrs"),
@@ -38,6 +40,8 @@ def main(cfg: DictConfig) -> float | None:
     """Compose, build, run; the score goes to Hydra's sweepers."""
     with one_line_errors(*CONFIG_ERRORS, interrupted=INTERRUPTED):
         check(cfg)
+        if cfg.resume is None and (folder := job_folder(cfg)) is not None:
+            cfg.resume = newest_checkpoint(folder)
         cfg.run = run_folder(cfg)
         stages: dict[str, Callable[[DictConfig], float | None]]
         stages = {"pretrain": fit, "finetune": fit, "test": test, "predict": predict}
@@ -112,10 +116,25 @@ def run_folder(cfg: DictConfig) -> str:
         if asked and Path(cfg.run).resolve() != Path(cfg.resume).resolve().parent:
             raise ConfigError(f"run={cfg.run}: resume={cfg.resume} goes on in its own folder")
         return str(Path(cfg.resume).parent)
+    return str(job_folder(cfg) or cfg.run)  # the time in it is told once
+
+
+def job_folder(cfg: DictConfig) -> Path | None:
+    """The folder that belongs to a SLURM job, where a requeued one finds itself again."""
+    asked = any(word.startswith("run=") for word in HydraConfig.get().overrides.task)
     job = os.environ.get("SLURM_JOB_ID")
-    if HydraConfig.get().runtime.choices.trainer == "slurm" and job and not asked:
-        return str(Path(cfg.paths.runs, cfg.name, job))  # where a requeued job finds itself again
-    return str(cfg.run)  # the time in it is told once
+    if HydraConfig.get().runtime.choices.trainer != "slurm" or not job or asked:
+        return None
+    return Path(cfg.paths.runs, cfg.name, job)
+
+
+def newest_checkpoint(folder: Path) -> str | None:
+    """Where a requeued job goes on, for its words do not say it; None for the first time.
+
+    Lightning writes ``hpc_ckpt_1.ckpt`` and so on when SLURM warns the job.
+    """
+    found = [*folder.glob("hpc_ckpt_*.ckpt"), *folder.glob("last.ckpt")]
+    return str(max(found, key=lambda path: path.stat().st_mtime_ns)) if found else None
 
 
 def fit(cfg: DictConfig) -> float:
@@ -129,6 +148,9 @@ def fit(cfg: DictConfig) -> float:
     from alps.training.runs import validation_interval
     from alps.training.task import SegmentationTask
 
+    if rank_zero_only.rank:
+        for name in SAME_IN_ALL:
+            logging.getLogger(name).setLevel(logging.ERROR)
     seed_everything(cfg.seed, workers=True, verbose=False)
     resolved = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=False)
     if cfg.resume is not None:
