@@ -121,11 +121,13 @@ def run_folder(cfg: DictConfig) -> str:
 
 def job_folder(cfg: DictConfig) -> Path | None:
     """The folder that belongs to a SLURM job, where a requeued one finds itself again."""
-    asked = any(word.startswith("run=") for word in HydraConfig.get().overrides.task)
+    hydra_cfg = HydraConfig.get()
+    asked = any(word.startswith("run=") for word in hydra_cfg.overrides.task)
     job = os.environ.get("SLURM_JOB_ID")
-    if HydraConfig.get().runtime.choices.trainer != "slurm" or not job or asked:
+    on_slurm = job and hydra_cfg.runtime.choices.trainer == "slurm"
+    if not on_slurm or asked or hydra_cfg.mode == RunMode.MULTIRUN:  # whose trials have their own
         return None
-    return Path(cfg.paths.runs, cfg.name, job)
+    return Path(cfg.paths.runs, cfg.name, str(job))
 
 
 def newest_checkpoint(folder: Path) -> str | None:
