@@ -38,6 +38,8 @@ NUMBERS = (
     ("trainer.log_every_n_steps", "[0, inf)", False),
     ("trainer.num_nodes", "[1, inf)", True),
 )
+#: What these tell of a dataset is the same in all processes of a run: the first one says it.
+SAME_IN_ALL = ("alps.images", "alps.datasets.subset")
 #: Image sets that hold no labels: label.py makes a store of them.
 UNLABELLED = (
     *("folder", "sample", "samrs"),
@@ -51,6 +53,8 @@ def main(cfg: DictConfig) -> float | None:
     """Compose, build, run; the score goes to Hydra's sweepers."""
     with one_line_errors(*CONFIG_ERRORS, interrupted=INTERRUPTED):
         check(cfg)
+        if cfg.resume is None and (folder := job_folder(cfg)) is not None:
+            cfg.resume = newest_checkpoint(folder)
         cfg.run = run_folder(cfg)
         stages: dict[str, Callable[[DictConfig], float | None]]
         stages = {"pretrain": fit, "finetune": fit, "test": test, "predict": predict}
@@ -138,10 +142,27 @@ def run_folder(cfg: DictConfig) -> str:
         if asked and Path(cfg.run).resolve() != Path(cfg.resume).resolve().parent:
             raise ConfigError(f"run={cfg.run}: resume={cfg.resume} goes on in its own folder")
         return str(Path(cfg.resume).parent)
+    return str(job_folder(cfg) or cfg.run)  # the time in it is told once
+
+
+def job_folder(cfg: DictConfig) -> Path | None:
+    """The folder that belongs to a SLURM job, where a requeued one finds itself again."""
+    hydra_cfg = HydraConfig.get()
+    asked = any(word.startswith("run=") for word in hydra_cfg.overrides.task)
     job = os.environ.get("SLURM_JOB_ID")
-    if HydraConfig.get().runtime.choices.trainer == "slurm" and job and not asked:
-        return str(Path(cfg.paths.runs, cfg.name, job))  # where a requeued job finds itself again
-    return str(cfg.run)  # the time in it is told once
+    on_slurm = job and hydra_cfg.runtime.choices.trainer == "slurm"
+    if not on_slurm or asked or hydra_cfg.mode == RunMode.MULTIRUN:  # whose trials have their own
+        return None
+    return Path(cfg.paths.runs, cfg.name, str(job))
+
+
+def newest_checkpoint(folder: Path) -> str | None:
+    """Where a requeued job goes on, for its words do not say it; None for the first time.
+
+    Lightning writes ``hpc_ckpt_1.ckpt`` and so on when SLURM warns the job.
+    """
+    found = [*folder.glob("hpc_ckpt_*.ckpt"), *folder.glob("last.ckpt")]
+    return str(max(found, key=lambda path: path.stat().st_mtime_ns)) if found else None
 
 
 def fit(cfg: DictConfig) -> float:
@@ -155,6 +176,9 @@ def fit(cfg: DictConfig) -> float:
     from alps.training.runs import validation_interval
     from alps.training.task import SegmentationTask
 
+    if rank_zero_only.rank:
+        for name in SAME_IN_ALL:
+            logging.getLogger(name).setLevel(logging.ERROR)
     seed_everything(cfg.seed, workers=True, verbose=False)
     resolved = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=False)
     refuse_secrets(resolved)  # one that an interpolation brought

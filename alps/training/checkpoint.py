@@ -25,6 +25,9 @@ MAY_CHANGE = (
     *("trainer.log_every_n_steps", "trainer.accelerator"),
 )
 
+#: Key of a checkpoint that was written before its validation had ended.
+VALIDATION_DUE = "validation_due"
+
 
 @dataclass(frozen=True, slots=True)
 class Known:
@@ -45,6 +48,7 @@ class Checkpoint:
     known: Mapping[str, Known]  # by dataset; the name is empty where there is one
     window_crop: int  # px, side of the windows of validation
     step: int
+    validation_due: bool  # the validation of this step was stopped
     weights: Mapping[str, Tensor]
 
     @property
@@ -147,7 +151,7 @@ class Checkpoint:
                 f"resume={self.path} goes on with the same run only: {'; '.join(changed[:4])}; say "
                 "what was said then, or start a new run from its weights by init=FILE"
             )
-        if self.step >= max_steps:
+        if self.step > max_steps or (self.step == max_steps and not self.validation_due):
             raise CheckpointError(
                 f"resume={self.path} is finished (step {self.step}); a larger trainer.max_steps "
                 "goes on, stage=test ckpt=FILE scores it"
@@ -199,6 +203,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
             },
             window_crop=meta["crop"],
             step=content["global_step"],
+            validation_due=content.get(VALIDATION_DUE, False),
             weights={
                 key.removeprefix("model."): value
                 for key, value in content["state_dict"].items()

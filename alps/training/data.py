@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cached_property
@@ -19,6 +20,7 @@ from alps.datasets.transforms import TrainTransform
 from alps.encoders import Encoder
 from alps.errors import ConfigError, DatasetNotFound, ImageError
 from alps.numbers import check_number, check_numbers, is_number
+from alps.training.interrupt import STOPS
 from alps.training.task import SegmentationTask
 from alps.types import ImageRecord, LabelledSet
 
@@ -180,6 +182,7 @@ class SegmentationData(LightningDataModule):
             collate_fn=list,
             num_workers=processes,
             prefetch_factor=1 if processes else None,
+            worker_init_fn=leave_signals,
         )
 
     def _whole_at_once(self, trainer: Trainer) -> tuple[int, int]:
@@ -228,6 +231,7 @@ def loader(
         collate_fn=collate,
         num_workers=workers(trainer, num_workers),
         pin_memory=trainer.strategy.root_device.type == "cuda",
+        worker_init_fn=leave_signals,
     )
 
 
@@ -237,6 +241,15 @@ def workers(trainer: Trainer, wanted: int | None) -> int:
         return wanted
     on_cpu = trainer.strategy.root_device.type == "cpu"
     return 0 if on_cpu else min(8, os.cpu_count() or 1)
+
+
+def leave_signals(_worker: int) -> None:
+    """Ignore what stops a run, for it reaches all processes of a terminal or of a job.
+
+    The process that learns ends its step and then its loaders; one that dies first is an error.
+    """
+    for number in STOPS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _split(

@@ -23,6 +23,7 @@ from alps.training.callbacks import IMAGES_PER_SECOND
 from alps.training.data import SegmentationData
 from alps.training.interrupt import Interrupt
 from alps.training.joint import JointData
+from alps.training.peers import ending_together
 from alps.training.predict import Counts, Predictor
 from alps.training.sliding import BUFFER, SlidingWindow
 from alps.training.subject import MEANS, Subject
@@ -81,8 +82,11 @@ def fit(
         for message in EXPECTED_WARNINGS:
             warnings.filterwarnings("ignore", message)
         try:
-            trainer.fit(task, datamodule=data, ckpt_path=resume, weights_only=True)
+            with ending_together(trainer):
+                trainer.fit(task, datamodule=data, ckpt_path=resume, weights_only=True)
         except SIGTERMException:
+            if not trainer.is_global_zero:  # whose status would look like a failure to the first
+                sys.exit()
             sys.stderr.write(
                 f"\nstopped after step {trainer.global_step}; the same words with "
                 f"resume={interrupt.path} go on\n"
@@ -103,7 +107,8 @@ def fit(
 
 def test(task: SegmentationTask, data: SegmentationData, trainer: Trainer) -> float:
     """Score the split ``test``, or ``val`` where there is none; returns test/mIoU."""
-    trainer.test(task, datamodule=data, verbose=False)
+    with ending_together(trainer):
+        trainer.test(task, datamodule=data, verbose=False)
     if trainer.is_global_zero:
         _print_scores(task, "test", [len(data.test or data.val)])
     return task.mean("mIoU")

@@ -1,7 +1,5 @@
 """The task under Lightning: learning, resuming, averaging, diverging."""
 
-import os
-import signal
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -9,15 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.testing import assert_close
 
 from alps.datasets.segmentation import Example
-from alps.errors import CheckpointError, DivergedError, ImageError
+from alps.errors import CheckpointError, DivergedError
 from alps.metrics.segmentation import confusion_matrix
 from alps.training.callbacks import ScoreLines
 from alps.training.checkpoint import read_checkpoint
-from alps.training.interrupt import Interrupt
 from alps.training.sliding import SlidingWindow, most_probable
 from tests.allocations import Largest
 from tests.training.tiny_runs import (
@@ -215,35 +211,6 @@ def test_weights_that_are_not_finite_are_not_kept(tmp_path):
     with pytest.raises(DivergedError, match=r"weights are not finite after step 2; lower optim"):
         fit(tmp_path, 4, callbacks=[Poison()])
     assert not (tmp_path / "last.ckpt").exists()
-
-
-@pytest.mark.parametrize("when", ["in a step", "in validation"])
-def test_what_stops_a_run_leaves_a_checkpoint_that_goes_on_exactly(tmp_path, when):
-    """A signal after step 3, or a file of the validation that cannot be used, after step 4."""
-
-    class Stop(Losses):
-        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
-            if when == "in a step" and trainer.global_step == 3:
-                os.kill(os.getpid(), signal.SIGINT)
-
-        def on_validation_batch_start(self, trainer, *rest):
-            if when == "in validation" and trainer.global_step == 4:
-                raise ImageError("gone")
-
-    whole, losses = fit(tmp_path / "whole", 8)
-    folder = tmp_path / "broken"
-    interrupt = Interrupt(folder)
-    before = signal.getsignal(signal.SIGINT)
-    with pytest.raises((SIGTERMException, ImageError)):
-        fit(folder, 8, callbacks=[interrupt, Stop()])
-    signal.signal(signal.SIGINT, before)
-    assert read_checkpoint(folder / "last.ckpt").step == (3 if when == "in a step" else 4)
-    assert interrupt.exit_status == (130 if when == "in a step" else 143)
-    resumed, rest = fit(folder, 8, resume=folder / "last.ckpt")
-    assert rest == losses[-len(rest) :]
-    assert torch.equal(resumed.subjects[0].confusion, whole.subjects[0].confusion)
-    for name, value in weights(whole).items():
-        assert torch.equal(weights(resumed)[name], value), name
 
 
 def test_large_images_are_scored_in_bands_and_small_ones_together(tmp_path):
