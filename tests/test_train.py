@@ -15,6 +15,7 @@ import torch
 import yaml
 from PIL import Image
 
+import train
 from alps.assign.category import ByCategory
 from alps.engine.local import LocalEngine
 from alps.images.dota import Dota
