@@ -8,6 +8,7 @@ import pytest
 
 from alps.errors import ConfigError
 from alps.secrets import refuse_secret_words, refuse_secrets
+from tests.factories import create_images
 from tests.programs import ROOT
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
@@ -28,6 +29,8 @@ def key(monkeypatch):
         ({"hub": {"hf_token": "x"}}, "hub.hf_token"),
         ({"name": f"run of {KEY}"}, "name"),
         ({"name": ENV}, "name"),
+        ({"name": "${oc.env: WANDB_API_KEY}"}, "name"),
+        ({"name": '${oc.env:"WANDB_API_KEY",x}'}, "name"),
         ({"password": 7}, "password"),
     ],
 )
@@ -40,6 +43,24 @@ def test_secrets_are_refused_by_name(config, name):
 def test_other_settings_are_not():
     refuse_secrets({"token_size": 3, "logger": {"api_key": None}, "key": "a", "tokens": 7})
     refuse_secret_words(["-m", "+dataset=dota", "masks.prompt=hbox,center", "~x"])
+
+
+def test_a_key_that_another_variable_holds_is_not_written(tmp_path, monkeypatch):
+    monkeypatch.setenv("MINE", KEY)
+    create_images(tmp_path / "images", 1)
+    done = subprocess.run(
+        [
+            *(sys.executable, ROOT / "label.py", "+dataset=folder", "dataset.root=images"),
+            *("dataset.name=x", "store=store", "+dataset.note=${oc.env:MINE}"),
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "the value of dataset.note is a secret" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["images"]
 
 
 @pytest.mark.parametrize("program", ["label.py", "train.py"])

@@ -256,6 +256,30 @@ def test_no_store_newer_store_broken_store(tmp_path):
         LabelStore(tmp_path)
 
 
+@pytest.mark.parametrize("content", [b"{}", b"[]", b"7", b'{"schema_version": 1}', b"\xff{}", b""])
+def test_a_damaged_description_is_one_line(tmp_path, content):
+    open_store(tmp_path)
+    (tmp_path / "store.json").write_bytes(content)
+    with pytest.raises(StoreError, match=r"store\.json"):
+        LabelStore(tmp_path)
+
+
+def test_damaged_arrays_name_the_file(tmp_path):
+    store = open_store(tmp_path)
+    fill(store)
+    path = tmp_path / "features/00000.npy"
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(StoreError, match=r"cannot read .*00000\.npy.*delete the file"):
+        store.features(0)
+    path.unlink()
+    with pytest.raises(StoreError, match=r"cannot read .*00000\.npy"):
+        store.features(0)
+    (tmp_path / "clusters").mkdir()
+    (tmp_path / "clusters/centroids.npy").write_bytes(b"\x93NUMPY")
+    with pytest.raises(StoreError, match=r"cannot read .*centroids\.npy"):
+        store.clusters()
+
+
 def test_a_broken_table_names_the_file(tmp_path):
     store = open_store(tmp_path)
     fill(store)

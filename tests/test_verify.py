@@ -12,12 +12,15 @@ from alps.assign.cluster import Cluster
 from alps.claims import Claims
 from alps.engine.local import LocalEngine
 from alps.errors import StoreError, StoreMismatch
+from alps.faults import Fault
 from alps.features.sam import SamFeatures
 from alps.labelling import label, settings_of
+from alps.manifest import sha256
 from alps.masks.auto import AutoMasks
 from alps.plan import draft
 from alps.store import LabelStore
-from alps.verify import verify
+from alps.summary import print_findings
+from alps.verify import Findings, verify
 from tests.fakes import ArrayImages, ColorSegmenter, flat_colors
 
 
@@ -251,11 +254,52 @@ def test_files_of_others_are_told_and_kept(root):
     assert (root / "notes.txt").read_text() == "years of work"
 
 
-def test_a_manifest_that_names_places_outside_reads_nothing_there(root):
+def test_a_manifest_that_names_places_outside_reads_nothing_there(root, monkeypatch):
+    outside, read = root / "../../outside", []
+    outside.write_text("x")
     manifest = json.loads((root / "manifest.json").read_text())
-    manifest["files"]["../../outside"] = {"bytes": 1, "sha256": "0"}
+    for name in ("../../outside", str(outside.resolve())):
+        manifest["files"][name] = {"bytes": 1, "sha256": "0"}
     (root / "manifest.json").write_text(json.dumps(manifest, indent=1))
+
+    def watched(path):
+        read.append(path.resolve())
+        return sha256(path)
+
+    monkeypatch.setattr("alps.verify.sha256", watched)
     assert check(root).faults == ()
+    assert outside.resolve() not in read
+    assert (root / "store.json").resolve() in read
+
+
+def test_labels_of_others_are_kept_when_clusters_are_made_anew(root, sound):
+    (root / "labels/notes.txt").write_text("years of work")
+    (root / "clusters/centroids.npy").write_bytes(b"")
+    assert check(root).strangers == ("labels/notes.txt",)
+    assert [path.name for path in (root / "labels").iterdir()] == ["notes.txt"]
+    run(root)
+    (root / "labels/notes.txt").unlink()
+    (root / "manifest.json").unlink()
+    run(root)  # a manifest lists what lies there
+    assert files(root) == files(sound)
+
+
+@pytest.mark.parametrize("bit", range(8))
+def test_any_bit_of_the_description_may_flip(root, sound, bit):
+    path = root / "store.json"
+    data = bytearray(path.read_bytes())
+    data[11 * bit + 3] ^= 1 << bit
+    path.write_bytes(data)
+    assert [fault.file for fault in check(root).faults] == ["store.json"]
+    run(root)
+    assert files(root) == files(sound)
+
+
+def test_names_with_brackets_are_told_as_they_are(capsys):
+    faults = tuple(Fault(f"ann/{name}.png", "broken") for name in ("scene[final]", "a[/b]", "a["))
+    print_findings(Findings(faults, (), 3, {"images": 3, "masks": 0}, {}, {}))
+    told = capsys.readouterr().out
+    assert all(fault.file in told for fault in faults)
 
 
 def test_pages_that_were_asked_for_are_named(root):

@@ -294,6 +294,15 @@ def test_online_in_one_pass_is_near_full_batch_lloyd() -> None:
     assert np.mean(ours) >= np.mean(scores) - np.std(scores) - 0.005
 
 
+def test_an_epoch_of_very_many_rows_is_cut(monkeypatch) -> None:
+    rows = Rows([np.zeros((1000, 2), np.float32)])
+    all_of_them = np.concatenate([*rows.batches(96, np.random.default_rng(0))])
+    assert sorted(all_of_them) == [*range(1000)]
+    monkeypatch.setattr("alps.assign.rows.EPOCH", 320)
+    some = np.concatenate([*rows.batches(96, np.random.default_rng(0))])
+    assert some.tolist() == all_of_them[:320].tolist()
+
+
 def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
     def peak(n: int) -> int:
         path = tmp_path / f"{n}.npy"

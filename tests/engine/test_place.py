@@ -25,6 +25,7 @@ MPI = {"PMI_RANK": "1", "PMI_SIZE": "2"}
         (TORCHRUN, Place(3, 4, 1)),
         (SLURM | TORCHRUN, Place(3, 4, 1)),
         (MPI, Place(1, 2, 0)),
+        ({"RANK": "", "WORLD_SIZE": ""}, Place()),
     ],
 )
 def test_the_launcher_says_which_run_this_is(monkeypatch, environment, place):
