@@ -36,7 +36,7 @@ def share(
 ) -> Iterator[tuple[int, int | Timings]]:
     """Do what is left of a stage; ends when all of it is done, by whomever.
 
-    Run r of n takes shards r::n first and then what the others have left. A shard that another run
+    Run r of n takes shards r::n of the plan first and then what the others have left. A shard that another run
     has claimed is waited for, and taken over when the claim expires.
 
     Args:
@@ -55,7 +55,7 @@ def share(
         (shard, what the task yields), and (shard, empty `Timings`) for a shard that another did.
     """
     turns = [(rank + i) % world for i in range(world)]
-    left = dict.fromkeys(shard for turn in turns for shard in shards[turn::world])
+    left = dict.fromkeys(shard for turn in turns for shard in shards if shard % world == turn)
 
     def free() -> Iterator[int]:
         for shard in list(left):
