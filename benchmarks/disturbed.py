@@ -6,6 +6,7 @@ Only the workers of engine.processes=2 are new processes of Python, as ever.
 from __future__ import annotations
 
 import ctypes
+import importlib
 import os
 import runpy
 import signal
@@ -31,15 +32,22 @@ SETTINGS = (
 Marks = dict[str, tuple[int, int]]
 
 
+#: What takes long to import, and starts no thread: a fork would lose it (so pyarrow stays away).
+SLOW = (
+    *("torch", "torchvision", "timm", "faiss", "cv2", "scipy.spatial"),
+    *("matplotlib.figure", "matplotlib.backends.backend_agg", "label"),
+)
+
+
 def preload() -> None:
-    """Import what label.py does, without starting a thread: a fork would lose it."""
+    """Import what label.py does, as far as a fork can keep it."""
     for library in ("OMP", "OPENBLAS", "MKL"):
         os.environ[f"{library}_NUM_THREADS"] = "1"
     os.environ["PYTHONPATH"] = str(ROOT)  # of the workers
     from tqdm import tqdm
 
-    import label  # noqa: F401 - imported for its imports
-
+    for name in SLOW:
+        importlib.import_module(name)
     tqdm.monitor_interval = 0
 
 
