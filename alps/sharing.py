@@ -36,8 +36,8 @@ def share(
 ) -> Iterator[tuple[int, int | Timings]]:
     """Do what is left of a stage; ends when all of it is done, by whomever.
 
-    Run r of n takes shards r::n of the plan first and then what the others have left. A shard that another run
-    has claimed is waited for, and taken over when the claim expires.
+    Run r of n takes shards r::n of the plan first and then what the others have left. A shard that
+    another run has claimed is waited for, and taken over when the claim expires.
 
     Args:
         task: does a shard and commits it. It may yield how many images are done so far, and gives

@@ -135,7 +135,10 @@ def kill_workers(trials: Trials, n: int) -> Iterator[None]:
                 yield
                 time.sleep(trials.rng.uniform(0, MOMENT))
         if program.wait() == 1:
-            trials.ends(program, 1, "error: no worker is left", "the same command resumes")
+            # "no worker is left", or both were killed at one shard, which is then suspected.
+            trials.ends(
+                program, 1, "error: ", "what is finished is kept and the same command resumes"
+            )
         else:
             trials.ends(program, 0)
             trials.compare(store)

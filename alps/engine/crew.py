@@ -15,7 +15,7 @@ from alps.errors import ConfigError, PieceLost, WorkersLost
 log = logging.getLogger(__name__)
 
 #: Workers that may die at one piece of work before it is taken for the reason.
-DEATHS = 2
+DEATHS = 3
 
 
 @runtime_checkable
@@ -68,7 +68,7 @@ class Crew:
 
         Raises:
             WorkersLost: all workers have died.
-            PieceLost: `DEATHS` workers have died at the same piece.
+            PieceLost: `DEATHS` workers, or two and the last, have died at the same piece.
             Exception: what the task raised, whatever the worker.
         """
         pieces, again = enumerate(items), deque[tuple[int, Any]]()
@@ -98,9 +98,11 @@ class Crew:
                 elif kind == "dead":
                     if worker in busy:
                         again.append(busy.pop(worker))
-                        deaths[again[-1][0]] += 1
-                        if deaths[again[-1][0]] == DEATHS:
-                            raise PieceLost(again[-1][0], content)
+                        place = again[-1][0]
+                        deaths[place] += 1
+                        last = self._alive == {worker} and deaths[place] > 1
+                        if last or deaths[place] == DEATHS:
+                            raise PieceLost(place, content)
                     self._bury(worker, content)
                 else:
                     busy.pop(worker, None)

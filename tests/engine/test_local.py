@@ -171,7 +171,7 @@ def test_a_piece_that_ends_its_workers_is_named(caplog):
     ):
         list(run_all(die_at_five, range(8)))
     assert raised.value.place == 5
-    assert caplog.text.count("another does again what it was at") == 1
+    assert caplog.text.count("another does again what it was at") == 2
 
 
 class Poison(ArrayImages):
