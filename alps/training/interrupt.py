@@ -20,12 +20,14 @@ Handler = Callable[[int, FrameType | None], Any] | int | signal.Handlers | None
 
 #: Ctrl-C, SLURM's warning before it requeues a job, the request to end.
 STOPS = (signal.SIGINT, signal.SIGUSR1, signal.SIGTERM)
+#: Steps of several GPUs between two agreements, for each of which these wait.
+PERIOD = 8
 
 
 class Interrupt(Callback):
     """Write ``last.ckpt`` when a run is stopped by Ctrl-C, by SIGTERM, or by a file it cannot use.
 
-    A signal is only noted where it arrives. At the end of each step, and of each batch of a
+    A signal is only noted where it arrives. At the end of a step, and of each batch of a
     validation, the processes tell each other and stop at the same place: Lightning's own handlers
     start collectives wherever the signal finds a process, and these meet those of the step. A
     second Ctrl-C stops at once and writes nothing.
@@ -97,8 +99,11 @@ class Interrupt(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Agree whether to stop after this step."""
-        if (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
+        """Agree whether to stop after this step; several GPUs do after every `PERIOD`-th."""
+        alone = trainer.world_size == 1 or trainer.strategy.root_device.type == "cpu"
+        if (batch_idx + 1) % trainer.accumulate_grad_batches == 0 and (
+            alone or trainer.global_step % PERIOD == 0
+        ):
             self.signal = self._agree(trainer)
             # Lightning finishes the step, with what is logged of it, before it gives in.
             trainer._signal_connector.received_sigterm = bool(self.signal)
