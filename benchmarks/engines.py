@@ -28,9 +28,9 @@ from alps.engine.crew import Crew
 from alps.engine.local import LocalEngine, Processes
 from alps.engine.ray import RayEngine
 from alps.images.folder import Folder
-from alps.labelling import label_shard
 from alps.plan import prepare
 from alps.sharing import Run
+from alps.stages import label_shard
 from alps.store import LabelStore
 from alps.types import ImageSet
 from benchmarks.growth import fake_parts, real_parts

@@ -111,7 +111,7 @@ def main() -> None:
     one_thread()
     parts = real_parts(args.images, args.settings) if args.images else fake_parts(args.drawn)
     start, before = time.process_time(), peak_memory()
-    with patch("alps.labelling.Timings", StageCosts):
+    with patch("alps.labelling.Timings", StageCosts), patch("alps.stages.Timings", StageCosts):
         store, costs = label(
             **parts, engine=LocalEngine(threads=1), root=args.store, name="grown", config=""
         )

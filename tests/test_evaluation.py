@@ -10,7 +10,6 @@ from PIL import Image
 from alps.assign.cluster import cluster_categories
 from alps.errors import LabelError
 from alps.evaluation import evaluate, evaluation_to_json
-from alps.labelling import assign_shard, label_shard
 from alps.manifest import sha256, write_manifest
 from alps.metrics.clustering import scores
 from alps.metrics.masks import find_regions, oracle, region_masks
@@ -19,6 +18,7 @@ from alps.palette import distinct_colors
 from alps.plan import prepare
 from alps.report import write_evaluation, write_report
 from alps.report.pictures import draw_errors, shrink_classes
+from alps.stages import assign_shard, label_shard
 from alps.store import LabelStore
 from alps.types import Category, ImageRecord, Sample
 from tests.factories import create_folder_pair, draw_labels

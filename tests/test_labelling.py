@@ -196,7 +196,7 @@ def test_an_image_that_takes_too_long_is_skipped(tmp_path, monkeypatch, caplog):
                 time.sleep(9)
             return super().read(record)
 
-    monkeypatch.setattr("alps.labelling.READ_SECONDS", 0.05)
+    monkeypatch.setattr("alps.stages.READ_SECONDS", 0.05)
     store = run(tmp_path / "store", Slow(arrays), k=2)
     assert [s.status for i in range(len(store.plan)) for s in store.images(i)] == ["failed", "ok"]
     assert "site/0.png takes longer than 0.05 s to read" in caplog.text

@@ -7,7 +7,7 @@ import pytest
 
 from alps.assign.baselines import Binary, Random
 from alps.errors import ConfigError
-from alps.labelling import Assigner
+from alps.stages import Assigner
 from alps.types import Masks
 
 NO_FEATURES = np.zeros((2000, 0), np.float16)

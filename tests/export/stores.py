@@ -6,11 +6,11 @@ from PIL import Image
 from alps import rle
 from alps.assign.category import ByCategory
 from alps.boxes import Annotation, check_boxes
-from alps.labelling import assign_shard
 from alps.manifest import write_manifest
 from alps.paint import covered, ignore_index_for, paint
 from alps.palette import distinct_colors, index_png
 from alps.plan import prepare
+from alps.stages import assign_shard
 from alps.store import ImageStatus
 from alps.types import Category, ImageRecord, Masks
 

@@ -13,10 +13,10 @@ from test_report import Page
 from alps.boxes import Annotation, check_boxes
 from alps.errors import ImageError
 from alps.instances import score_instances
-from alps.labelling import label_shard
 from alps.palette import distinct_colors
 from alps.plan import prepare
 from alps.report import objects, write_instances, write_report
+from alps.stages import label_shard
 from alps.types import Category, ImageRecord, Masks, Sample
 
 SIZE = (60, 80)
