@@ -217,7 +217,8 @@ def _do_together(
                 bar.update(max(done - shown[shard], 0))
                 shown[shard] = max(done, shown[shard])
         except PieceLost as error:
-            first = store.plan[error.place][shown[error.place]].file_name
+            images = store.plan[error.place]
+            first = images[min(shown[error.place], len(images) - 1)].file_name
             raise WorkersLost(
                 f"shard {error.place} ends each worker that does it, the last one {error.why}; it "
                 f"was at {first} or one of the {AHEAD} images after it: move that image away, or "

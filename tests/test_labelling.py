@@ -11,16 +11,26 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from alps import labelling
 from alps.assign.baselines import Binary, Random
 from alps.assign.cluster import Cluster
 from alps.claims import Claims
 from alps.engine.local import LocalEngine
-from alps.errors import ConfigError, ImageError, StoreError, StoreMismatch, TooFewMasks
+from alps.errors import (
+    ConfigError,
+    ImageError,
+    PieceLost,
+    StoreError,
+    StoreMismatch,
+    TooFewMasks,
+    WorkersLost,
+)
 from alps.features.sam import SamFeatures
 from alps.images.samrs import Samrs
 from alps.labelling import label
 from alps.masks.auto import AutoMasks
 from alps.store import LabelStore
+from alps.summary import Timings
 from tests.factories import create_samrs
 from tests.fakes import ArrayImages, ColorSegmenter, flat_colors
 
@@ -362,3 +372,18 @@ def test_shard_size_changes_neither_masks_nor_maps(tmp_path, undisturbed):
     for path in (undisturbed / "ann").rglob("*.png"):
         other = tmp_path / "store" / path.relative_to(undisturbed)
         assert other.read_bytes() == path.read_bytes()
+
+
+def test_a_shard_that_ends_workers_when_all_its_images_are_done_names_the_last(
+    tmp_path, undisturbed
+):
+    shutil.copytree(undisturbed, tmp_path / "store")
+    store = LabelStore(tmp_path / "store")
+    (store.root / "masks/00002.parquet").unlink()
+
+    def share(*_arguments, **_options):
+        yield 2, 1
+        raise PieceLost(2, "was killed")
+
+    with pytest.raises(WorkersLost, match=r"shard 2 .*it was at site/2\.png or one of the"):
+        labelling._do_together(share, store, Timings(), "masks", None, ("masks",))
