@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, NotRequired, TypedDict, Unpack
@@ -145,11 +146,12 @@ def prepare(
     """
     root = Path(root)
     new = draft(**settings)
-    if overwrite is None and (root / "manifest.json").exists():
-        store = LabelStore(root)
-        if first_difference(store.info, new.info) is None:
-            store.discard_unfinished()
-            return store
+    with suppress(PermissionError):  # told when something is written
+        if overwrite is None and (root / "manifest.json").exists():
+            store = LabelStore(root)
+            if first_difference(store.info, new.info) is None:
+                store.discard_unfinished()
+                return store
     if claims is None:
         with Claims(root) as own:
             return prepare(root, claims=own, overwrite=overwrite, **settings)

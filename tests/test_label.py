@@ -50,7 +50,10 @@ from tests.programs import ROOT, label
             r"leave the word out; recipe=binary\|random\|samrs\|samtext labels without features",
         ),
         (["-m", "+dataset=sample,null"], r"\+dataset=sample,null: .*expected dataset=atlas2023\|"),
-        (["+dataset=samrs", "overwrite=all"], "overwrite=all: choose masks, features or assign"),
+        (
+            ["+dataset=samrs", "overwrite=all"],
+            "overwrite=all: choose masks, features, assign or failed",
+        ),
     ],
 )
 def test_wrong_command_lines_get_one_line(arguments, message, tmp_path):

@@ -386,4 +386,4 @@ def test_a_shard_that_ends_workers_when_all_its_images_are_done_names_the_last(
         raise PieceLost(2, "was killed")
 
     with pytest.raises(WorkersLost, match=r"shard 2 .*it was at site/2\.png or one of the"):
-        labelling._do_together(share, store, Timings(), "masks", None, ("masks",))
+        labelling._do_together(share, store, Timings(), "masks", lambda _: Timings(), ("masks",))
