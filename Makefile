@@ -1,9 +1,9 @@
-# make demo | test | test-ray | test-mmseg | check | format | bench: each sets up .venv when it is missing.
+# make demo | test | test-ddp | test-ray | test-mmseg | check | format | bench: each sets up .venv when it is missing.
 PYTHON ?= python3
 BIN := .venv/bin
 SETUP := .venv/.set-up
 
-.PHONY: demo test test-ray test-mmseg check format bench clean
+.PHONY: demo test test-ddp test-ray test-mmseg check format bench clean
 .DEFAULT_GOAL := test
 
 # pip's own version is left alone: every pip since 2022 reads this project.
@@ -23,7 +23,11 @@ demo: $(SETUP)
 	@echo "Image, label, prediction:   runs/demo/pictures/step_000060.png"
 
 test: $(SETUP)
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto -m 'not two_processes'
+
+# One by one: each takes both cores.
+test-ddp: $(SETUP)
+	$(BIN)/python -m pytest -m two_processes
 
 test-ray: $(SETUP)
 	$(BIN)/python -m pytest tests/ray_engine

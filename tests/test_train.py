@@ -382,6 +382,7 @@ def test_a_stopped_run_says_how_to_go_on(pair, tmp_path, number, status):
     assert last["global_step"] == int(found[1])
 
 
+@pytest.mark.two_processes
 def test_two_processes_are_stopped_as_a_group(pair, tmp_path):
     """As a terminal or a job does it: the loaders' processes get the signal, too."""
     options = finetune(pair, "init=null", "trainer.max_steps=2000", "logger=none")

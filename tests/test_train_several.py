@@ -81,6 +81,7 @@ def learnt(path):
     return saved["state_dict"] | remembered
 
 
+@pytest.mark.two_processes
 def test_two_stores_and_ground_truth_are_learnt_on_two_processes_and_used_apart(run, tmp_path):
     words = ("stage=pretrain", *three_sets(tmp_path), *TINY, "model.aux=true")
     # The rate at a step does not depend on how many are to come.

@@ -28,7 +28,7 @@ def run(processes, folder, *more):
     return json.loads((folder / "result.json").read_text()), torch.load(folder / "weights.pt")
 
 
-@pytest.mark.parametrize("more", [(), ("joint",)])
+@pytest.mark.parametrize("more", [(), pytest.param(("joint",), marks=pytest.mark.two_processes)])
 def test_two_processes_learn_and_score_as_one_with_twice_the_batch(tmp_path, more):
     one, weights = run(1, tmp_path / "one", *more)
     two, theirs = run(2, tmp_path / "two", *more)

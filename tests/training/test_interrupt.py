@@ -218,6 +218,7 @@ def test_two_processes_stop_at_the_same_step_and_go_on_exactly(tmp_path):
         assert same(whole, torch.load(tmp_path / name / "weights.pt")), name
 
 
+@pytest.mark.two_processes
 @pytest.mark.parametrize("name", ["file-step-1", "file-validation-0"])
 def test_a_file_that_one_of_two_processes_cannot_use_ends_both(tmp_path, name):
     done = two_processes(tmp_path, name)

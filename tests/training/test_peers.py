@@ -58,6 +58,7 @@ def test_who_did_not_start_the_others_lets_the_first_speak(tmp_path, monkeypatch
     assert time.monotonic() - begin >= 0.1
 
 
+@pytest.mark.two_processes
 def test_a_process_that_was_killed_ends_all_and_is_named():
     """Out of memory, for one; here the first process waits, as in a collective."""
     done = subprocess.run(
