@@ -170,37 +170,37 @@ def run(cfg: DictConfig) -> None:
     )
     if engine.place.rank:  # of the runs that a launcher has begun, the first tells what came out
         return
-    if cfg.evaluate and instances:
-        with timings.measure("evaluation"):
-            scores = score_instances(store, image_set)
-    elif cfg.evaluate:
-        with timings.measure("evaluation"):
-            evaluation = evaluate(store, image_set)
+    compare, write, show = (
+        (score_instances, write_instances, print_instances)
+        if instances
+        else (evaluate, write_evaluation, print_evaluation)
+    )
     if ks is not None or cfg.evaluate:
-        with Claims(store.root) as claims, claims.alone("finish"):
-            # It says that the store is whole: without it, the next run writes what a kill leaves
-            # out.
-            (store.root / "manifest.json").unlink(missing_ok=True)
-            if ks is not None:
-                with timings.measure("choose_k"):
-                    write_choose_k(store, assign, ks)
-            if cfg.evaluate and instances:
-                write_instances(store, image_set, scores)
-            elif cfg.evaluate:
-                write_evaluation(store, image_set, evaluation)
-            write_report(store, image_set)  # which links to them
-            write_manifest(store)
-            store.discard_unfinished()
+        with Claims(store.root) as claims:
+            claims.arrive()  # overwrite= or verify= beside it would delete what is being read
+            if cfg.evaluate:
+                with timings.measure("evaluation"):
+                    scores = compare(store, image_set)
+            with claims.alone("finish"):
+                # It says that the store is whole: without it, the next run writes what a kill
+                # leaves out.
+                (store.root / "manifest.json").unlink(missing_ok=True)
+                if ks is not None:
+                    with timings.measure("choose_k"):
+                        write_choose_k(store, assign, ks)
+                if cfg.evaluate:
+                    write(store, image_set, scores)
+                write_report(store, image_set)  # which links to them
+                write_manifest(store)
+                store.discard_unfinished()
     print_summary(store, timings)
     if cfg.verify and findings.faults:
         print_repair(findings, store)
-    if cfg.evaluate and instances:
-        print_instances(scores, store)
-        if multirun:
-            n = timings.images.get("masks", 0)
-            compare_trials(scores.summary(), timings.seconds["masks"] / n if n else None)
-    elif cfg.evaluate:
-        print_evaluation(evaluation, store)
+    if cfg.evaluate:
+        show(scores, store)
+    if cfg.evaluate and instances and multirun:
+        n = timings.images.get("masks", 0)
+        compare_trials(scores.summary(), timings.seconds["masks"] / n if n else None)
 
 
 def compare_trials(

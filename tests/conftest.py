@@ -2,9 +2,18 @@ import faiss
 import pytest
 import torch
 
+from tests.programs import call
+
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread_per_worker():
     """pytest-xdist has a process per core; more threads than cores only wait for each other."""
     torch.set_num_threads(1)
     faiss.omp_set_num_threads(1)
+
+
+@pytest.fixture
+def label(tmp_path, monkeypatch, capfd):
+    """Call label.py in a folder of its own; returns how it ended and what it wrote."""
+    monkeypatch.chdir(tmp_path)
+    return lambda *arguments: call("label.py", arguments, monkeypatch, capfd)

@@ -1,15 +1,14 @@
 """The programs as a user starts them."""
 
+import logging
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-
-import train
-from alps.errors import one_line_errors
 
 ROOT = Path(__file__).parents[1]
 #: A net of 370,000 weights, crops of 64 px.
@@ -24,18 +23,26 @@ TINY = (
 )
 
 
-def call_train(arguments, monkeypatch, capfd):
-    """train.py in this process; returns (exit status, standard output, standard error)."""
-    monkeypatch.setattr(sys, "argv", ["train.py", *map(str, arguments)])
+def call(program, arguments, monkeypatch, capfd):
+    """label.py or train.py in this process, which has imported what takes seconds."""
+    command = [program, *map(str, arguments)]
+    monkeypatch.setattr(sys, "argv", command)
     GlobalHydra.instance().clear()
+    handlers = logging.getLogger().handlers[:]  # Hydra's write to streams that end with the test
     status = 0
     try:
-        with one_line_errors(*train.CONFIG_ERRORS, interrupted=train.INTERRUPTED):
-            train.main()
+        runpy.run_path(str(ROOT / program), run_name="__main__")
     except SystemExit as exit_:
         status = exit_.code
-    out, err = capfd.readouterr()
-    return status, out, err
+    finally:
+        logging.getLogger().handlers[:] = handlers
+    return subprocess.CompletedProcess(command, status, *capfd.readouterr())
+
+
+def call_train(arguments, monkeypatch, capfd):
+    """train.py in this process; returns (exit status, standard output, standard error)."""
+    done = call("train.py", arguments, monkeypatch, capfd)
+    return done.returncode, done.stdout, done.stderr
 
 
 def composed(*overrides):
@@ -44,9 +51,10 @@ def composed(*overrides):
         return compose("train", list(overrides))
 
 
-def label(*arguments, cwd=ROOT):
+def start(program, *arguments, cwd):
+    """label.py or train.py in a process of its own, to its end."""
     return subprocess.run(
-        [sys.executable, ROOT / "label.py", *arguments],
+        [sys.executable, ROOT / program, *arguments],
         cwd=cwd,
         capture_output=True,
         text=True,

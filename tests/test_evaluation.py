@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from alps import evaluation, report
 from alps.assign.cluster import cluster_categories
-from alps.errors import LabelError
+from alps.claims import Claims
+from alps.errors import LabelError, StoreError
 from alps.evaluation import evaluate, evaluation_to_json
 from alps.manifest import sha256, write_manifest
 from alps.metrics.clustering import scores
@@ -22,7 +24,6 @@ from alps.stages import assign_shard, label_shard
 from alps.store import LabelStore
 from alps.types import Category, ImageRecord, Sample
 from tests.factories import create_folder_pair, draw_labels
-from tests.programs import label
 
 G, IGNORE = 4, 255
 NAMES = ("ground", "roof", "road", "tree")
@@ -335,21 +336,21 @@ def test_pictures_show_what_is_wrong():
         (["+dataset=potsdam", "evaluate=val"], "evaluate=val: expected true or false"),
     ],
 )
-def test_a_set_without_ground_truth_is_refused_at_once(arguments, message, tmp_path):
-    done = label(*arguments, cwd=tmp_path)
+def test_a_set_without_ground_truth_is_refused_at_once(arguments, message, tmp_path, label):
+    done = label(*arguments)
     assert done.returncode == 1
     assert re.fullmatch(f"error: {message}\n", done.stderr)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_label_py_evaluates_a_store_that_is_there(tmp_path):
+def test_label_py_evaluates_a_store_that_is_there(tmp_path, label):
     create_folder_pair(tmp_path / "pair", n=2, size=(40, 48))
     make(tmp_path / "masks", Truth(n=2), by_lot(G))
     command = [
         *("+dataset=folder_pair", "dataset.root=pair", "dataset.name=tiny", "recipe=random"),
         *("masks=stored", "masks.store=masks", "assign.k=3", "engine.threads=1"),
     ]
-    done = label(*command, cwd=tmp_path)
+    done = label(*command)
     assert done.returncode == 0, done.stderr
     store = tmp_path / "data/tiny_pl"
     labels = {p: p.read_bytes() for p in store.rglob("*.*") if p.suffix in (".png", ".parquet")}
@@ -357,7 +358,7 @@ def test_label_py_evaluates_a_store_that_is_there(tmp_path):
     assert "evaluate" not in config
 
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "pair/ann_dir/val/1.png")
-    done = label(*command, "evaluate=true", cwd=tmp_path)
+    done = label(*command, "evaluate=true")
     assert done.returncode == 0, done.stderr
     assert "the ground truth of img_dir/val/1.jpg is 8 x 8 pixels" in done.stderr
     for words in (
@@ -382,6 +383,35 @@ def test_label_py_evaluates_a_store_that_is_there(tmp_path):
         (store / name).unlink()
     (store / ".tmp").mkdir()
     (store / ".tmp/1-evaluation.html").write_text("<html>ha")
-    done = label(*command, "evaluate=true", cwd=tmp_path)
+    done = label(*command, "evaluate=true")
     assert done.returncode == 0, done.stderr
     assert {p: p.read_bytes() for p in store.rglob("*.*")} == whole
+
+
+def test_a_run_that_evaluates_is_seen_by_others(tmp_path, label, monkeypatch):
+    """overwrite= or verify= beside it would delete what it reads."""
+    create_folder_pair(tmp_path / "pair", n=2, size=(40, 48))
+    make(tmp_path / "masks", Truth(n=2), by_lot(G))
+    seen = {}
+
+    def watch(module, name):
+        function = getattr(module, name)
+
+        def watched(store, *rest):
+            with Claims(store.root) as claims, pytest.raises(StoreError, match=r"another run is"):
+                claims.require_alone("verify it")
+            seen[name] = True
+            return function(store, *rest)
+
+        monkeypatch.setattr(module, name, watched)
+
+    watch(evaluation, "evaluate")
+    watch(report, "write_choose_k")
+    done = label(
+        *("+dataset=folder_pair", "dataset.root=pair", "dataset.name=tiny", "masks=stored"),
+        *("masks.store=masks", "features=shape", "assign.k=3", "engine.threads=1"),
+        *("evaluate=true", "choose_k=[2,3]"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert seen == {"evaluate": True, "write_choose_k": True}
+    assert not (tmp_path / "data/tiny_pl/.claims").exists()

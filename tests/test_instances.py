@@ -10,7 +10,6 @@ from alps.instances import LEVELS, SIZES, InstanceScores, score_instances
 from alps.store import LabelStore
 from alps.types import Category, ImageRecord, Masks
 from tests.factories import create_images
-from tests.programs import label
 
 SIZE = (128, 256)
 
@@ -124,11 +123,11 @@ def test_no_true_mask_at_all_is_said():
         score_instances(Store(), Truth({(i, k) for i in TRUE for k in range(3)}))
 
 
-def test_boxes_without_true_masks_are_told_before_anything_is_labelled(tmp_path):
+def test_boxes_without_true_masks_are_told_before_anything_is_labelled(tmp_path, label):
     create_images(tmp_path / "boxes/images", 1)
     (tmp_path / "boxes/boxes.csv").write_text("image,x0,y0,x1,y1\nimage_0,10,10,40,40\n")
     done = label(
-        *("recipe=samrs", "+dataset=table", "dataset.root=boxes", "evaluate=true"), cwd=tmp_path
+        *("recipe=samrs", "+dataset=table", "dataset.root=boxes", "evaluate=true"),
     )
     assert done.returncode == 1
     assert done.stderr == (

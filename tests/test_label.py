@@ -1,4 +1,4 @@
-"""label.py as a user meets it: in a process of its own."""
+"""label.py as a user meets it."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from alps.images.stored import StoredLabels
 from alps.plan import prepare
 from alps.store import ImageStatus
 from alps.types import ImageRecord, ImageSet, Masks
-from tests.programs import ROOT, label
+from tests.programs import ROOT, start
 
 
 @pytest.mark.parametrize(
@@ -56,8 +56,8 @@ from tests.programs import ROOT, label
         ),
     ],
 )
-def test_wrong_command_lines_get_one_line(arguments, message, tmp_path):
-    done = label(*arguments, cwd=tmp_path)
+def test_wrong_command_lines_get_one_line(arguments, message, tmp_path, label):
+    done = label(*arguments)
     assert done.returncode == 1
     assert re.fullmatch(f"error: .*{message}.*\n", done.stderr)
     assert done.stdout == ""
@@ -75,23 +75,23 @@ def test_wrong_command_lines_get_one_line(arguments, message, tmp_path):
         (["+dataset=folder", "dataset.root={tmp}", "dataset.name=x"], "no images under .* 1 other"),
     ],
 )
-def test_data_that_is_not_there_gets_one_line(arguments, message, tmp_path):
+def test_data_that_is_not_there_gets_one_line(arguments, message, tmp_path, label):
     (tmp_path / "notes.txt").write_text("no image")
     arguments = [a.format(tmp=tmp_path) for a in arguments]
-    done = label(*arguments, cwd=tmp_path)
+    done = label(*arguments)
     assert done.returncode == 1
     assert re.fullmatch(f"error: .*{message}.*\n", done.stderr)
 
 
-def test_help_shows_groups_and_commands():
-    done = label("--help")
+def test_help_shows_groups_and_commands(tmp_path):
+    done = start("label.py", "--help", cwd=tmp_path)
     assert done.returncode == 0
     for words in ("python label.py +dataset=samrs", "mobile vit_b vit_l vit_h", "assign   "):
         assert words in done.stdout
 
 
-def test_real_weights_end_to_end_killed_broken_and_swept(tmp_path, monkeypatch):
-    """A truncated PNG and an empty JPEG among good images; then again; then a new k without SAM."""
+def test_real_weights_end_to_end_broken_again_and_verified(tmp_path, monkeypatch, label):
+    """A truncated PNG and an empty JPEG among good images; first in a process of its own."""
     monkeypatch.setenv("WANDB_API_KEY", "0123456789abcdef" * 2 + "deadbeef")
     images = tmp_path / "images"
     images.mkdir()
@@ -106,7 +106,7 @@ def test_real_weights_end_to_end_killed_broken_and_swept(tmp_path, monkeypatch):
     command = ["+dataset=folder", f"dataset.root={images}", "dataset.name=tiny"]
     options = ["masks.points_per_side=4", "assign.k=2", "engine.threads=1"]
 
-    done = label(*command, *options, cwd=tmp_path)
+    done = start("label.py", *command, *options, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "skipped cut.png" in done.stderr
     assert "skipped none.jpg" in done.stderr
@@ -121,12 +121,12 @@ def test_real_weights_end_to_end_killed_broken_and_swept(tmp_path, monkeypatch):
     assert str(store) not in (store / "config.yaml").read_text()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["data", "images"]
 
-    again = label(*command, *options, cwd=tmp_path)
+    again = label(*command, *options)
     assert again.returncode == 0
     assert "nothing to do" in again.stdout
 
     before = json.loads((store / "manifest.json").read_text())["files"]
-    compared = label(*command, *options, "choose_k=[2,3]", cwd=tmp_path)
+    compared = label(*command, *options, "choose_k=[2,3]")
     assert compared.returncode == 0, compared.stderr
     assert "data/tiny_pl/choose_k.html" in compared.stdout
     after = json.loads((store / "manifest.json").read_text())["files"]
@@ -135,11 +135,11 @@ def test_real_weights_end_to_end_killed_broken_and_swept(tmp_path, monkeypatch):
     assert [name for name in before if before[name] != after[name]] == ["report.html"]
     assert 'href="choose_k.html"' in (store / "report.html").read_text()
 
-    checked = label(*command, *options, "verify=true", cwd=tmp_path)
+    checked = label(*command, *options, "verify=true")
     assert checked.returncode == 0, checked.stderr
     assert re.search(r"sound: \d+ files, 4 images, \d+ masks\n", checked.stdout)
     (store / "labels/00000.parquet").write_bytes(b"half")
-    mended = label(*command, *options, "verify=true", cwd=tmp_path)
+    mended = label(*command, *options, "verify=true")
     assert mended.returncode == 0, mended.stderr
     assert re.search(r"labels/00000.parquet *│ 4 bytes, \d+ were written", mended.stdout)
     assert "now made anew: assign of 1 shards" in mended.stdout
@@ -147,13 +147,17 @@ def test_real_weights_end_to_end_killed_broken_and_swept(tmp_path, monkeypatch):
     assert json.loads((store / "manifest.json").read_text())["files"] == after
     assert not any(b"deadbeef" in p.read_bytes() for p in tmp_path.rglob("*") if p.is_file())
 
-    other = label(*command, *options, "masks.points_per_side=5", cwd=tmp_path)
+    other = label(*command, *options, "masks.points_per_side=5")
     assert other.returncode == 1
     assert "masks.points_per_side is 4 there and 5 in this run" in other.stderr
     assert other.stderr.count("\n") == 1
 
     many = label(
-        *command, *options[:1], "assign.k=999", "overwrite=assign", "engine.threads=1", cwd=tmp_path
+        *command,
+        *options[:1],
+        "assign.k=999",
+        "overwrite=assign",
+        "engine.threads=1",
     )
     assert many.returncode == 1
     assert re.search(r"error: \d+ masks cannot make 999 clusters", many.stderr)
@@ -239,7 +243,7 @@ def test_every_yaml_composes_and_instantiates(group, choice, tmp_path):
         assert cfg.store == f"data/{cfg.dataset.name}_{suffix}"
 
 
-def test_a_store_of_a_sweep_lies_in_its_trial(tmp_path):
+def test_a_store_of_a_sweep_lies_in_its_trial(tmp_path, label):
     (tmp_path / "x").mkdir()
     Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(tmp_path / "x/a.png")
     done = label(
@@ -251,7 +255,6 @@ def test_a_store_of_a_sweep_lies_in_its_trial(tmp_path):
         "assign.k=1",
         "hydra.sweep.dir=trials",
         "engine.threads=1",
-        cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "trials/0/x_pl/store.json").exists()

@@ -321,7 +321,7 @@ def test_300_classes_are_written_in_16_bits(tmp_path):
     for i in range(8):  # 64 squares of their own colour each
         squares = rng.integers(0, 255, (8, 8, 3), np.uint8)
         arrays[str(i)] = squares.repeat(8, 0).repeat(8, 1)
-    store = run(tmp_path / "store", arrays, k=300, points_per_side=16)
+    store = run(tmp_path / "store", arrays, k=300, points_per_side=8)
     assert store.info.ignore_index == 65535
     maps = [np.array(Image.open(p)) for p in (tmp_path / "store/ann/train").glob("*.png")]
     values = np.unique(maps)

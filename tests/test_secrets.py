@@ -1,15 +1,12 @@
 """Keys in the wrong place are refused; those of the environment are looked for in what
 test_label and test_train write."""
 
-import subprocess
-import sys
-
 import pytest
 
 from alps.errors import ConfigError
 from alps.secrets import refuse_secret_words, refuse_secrets
 from tests.factories import create_images
-from tests.programs import ROOT
+from tests.programs import start
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
 ENV = "${oc.env:WANDB_API_KEY}"
@@ -45,18 +42,12 @@ def test_other_settings_are_not():
     refuse_secret_words(["-m", "+dataset=dota", "masks.prompt=hbox,center", "~x"])
 
 
-def test_a_key_that_another_variable_holds_is_not_written(tmp_path, monkeypatch):
+def test_a_key_that_another_variable_holds_is_not_written(tmp_path, monkeypatch, label):
     monkeypatch.setenv("MINE", KEY)
     create_images(tmp_path / "images", 1)
-    done = subprocess.run(
-        [
-            *(sys.executable, ROOT / "label.py", "+dataset=folder", "dataset.root=images"),
-            *("dataset.name=x", "store=store", "+dataset.note=${oc.env:MINE}"),
-        ],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
+    done = label(
+        *("+dataset=folder", "dataset.root=images", "dataset.name=x", "store=store"),
+        "+dataset.note=${oc.env:MINE}",
     )
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert "the value of dataset.note is a secret" in done.stderr
@@ -68,13 +59,7 @@ def test_a_key_that_another_variable_holds_is_not_written(tmp_path, monkeypatch)
 @pytest.mark.parametrize("sweep", [(), ("-m",)])
 def test_a_key_on_the_command_line_is_not_written(tmp_path, program, word, sweep):
     arguments = [*sweep, word, "stage=pretrain" if program == "train.py" else "+dataset=sample"]
-    done = subprocess.run(
-        [sys.executable, ROOT / program, *arguments],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = start(program, *arguments, cwd=tmp_path)
     assert done.returncode == 1
     assert "is a secret" in done.stderr
     assert done.stderr.count("\n") == 1

@@ -2,7 +2,6 @@ import csv
 
 from alps.study import add_trial, print_trials, tabulate_trials
 from tests.box_formats import create_coco
-from tests.programs import label
 
 COMMON = ("recipe=samrs", "evaluate=true")
 
@@ -64,13 +63,12 @@ def test_the_table_of_a_study_fits_a_terminal(tmp_path, capsys, monkeypatch):
     assert "\N{HORIZONTAL ELLIPSIS}" not in shown
 
 
-def test_trials_of_real_weights_one_of_which_fails(tmp_path):
+def test_trials_of_real_weights_one_of_which_fails(tmp_path, label):
     """The others are done and compared, and the failure is the exit status."""
     create_coco(tmp_path / "coco", n=1)
     done = label(
         *("-m", "recipe=samrs", "+dataset=coco", "dataset.root=coco", "evaluate=true"),
         *("masks.prompt=hbox,nosuch,center", "hydra.sweep.dir=sweep", "engine.threads=1"),
-        cwd=tmp_path,
     )
     assert done.returncode == 1
     why = "masks.prompt=nosuch: choose one of hbox, "

@@ -1,8 +1,6 @@
 """W&B sweep files: what an agent would run composes, and two trials really run."""
 
 import itertools
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,6 +10,7 @@ from hydra import compose, initialize_config_dir
 from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
 from tests.factories import create_potsdam
+from tests.programs import call_train
 
 ROOT = Path(__file__).parents[1]
 SWEEPS = sorted((ROOT / "sweeps").glob("*.yaml"))
@@ -60,8 +59,11 @@ def test_every_trial_composes(path):
     assert len(found) == len([*trials(path)]) > 1  # no parameter is without effect
 
 
-def test_two_trials_really_run(tmp_path):
+@pytest.mark.filterwarnings("ignore:.*LeafSpec", "ignore:.*does not have many workers")
+def test_two_trials_really_run(tmp_path, monkeypatch, capfd):
     """With a net, images and a length that take seconds."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_MODE", "offline")
     create_potsdam(tmp_path / "data/potsdam", areas=("2_10", "7_9", "2_13"))
     small = [
         *("model=timm", "model.encoder=test_resnet", "head=fpn", "head.channels=32"),
@@ -69,14 +71,8 @@ def test_two_trials_really_run(tmp_path):
     ]
     path = ROOT / "sweeps/finetune.yaml"
     for argv in [t for t in trials(path) if "init=null" in t and "data.fraction=1.0" in t][:2]:
-        done = subprocess.run(
-            [argv[0], ROOT / argv[1], *argv[2:], *small],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=False,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "WANDB_MODE": "offline"},
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
-        assert done.stdout.splitlines()[-1].startswith("val/mIoU 0.")
+        assert argv[:2] == [sys.executable, "train.py"]
+        status, out, err = call_train([*argv[2:], *small], monkeypatch, capfd)
+        assert status == 0, err[-3000:]
+        assert out.splitlines()[-1].startswith("val/mIoU 0.")
     assert len([*tmp_path.glob("runs/finetune/*/wandb/offline-run-*")]) == 2

@@ -12,6 +12,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Bool, Float
@@ -129,24 +130,28 @@ class Patch:
         ys = self.rows.pixels(inside.any(1), self.rows.low(self.ys).start)
         xs = self.cols.pixels(inside.any(0), self.cols.low(self.xs).start)
 
-        def first(side: range, positive: Callable[[range], Bool[Tensor, " n"]]) -> int | None:
-            """The first of the pixels that is not empty; they may descend."""
-            for start in range(0, len(side), STRIP):
-                strip = side[start : start + STRIP]
-                found = positive(range(min(strip), max(strip) + 1)).nonzero()
-                if len(found):
-                    return min(strip) + int(found[0] if side.step > 0 else found[-1])
+        row = partial(self._rows_in, xs=xs)
+        if not xs or (y0 := _first(ys, row)) is None or (y1 := _first(ys[::-1], row)) is None:
             return None
-
-        def row(strip: range) -> Bool[Tensor, " n"]:
-            return torch.cat([block.amax(1) for block in self.blocks(strip, xs)]) > 0
-
-        def col(strip: range) -> Bool[Tensor, " n"]:
-            return torch.stack([b.amax(0) for b in self.blocks(ys, strip)]).amax(0) > 0
-
-        if not xs or (y0 := first(ys, row)) is None or (y1 := first(ys[::-1], row)) is None:
-            return None
-        ys = range(y0, y1 + 1)
-        if (x0 := first(xs, col)) is None or (x1 := first(xs[::-1], col)) is None:
+        col = partial(self._cols_in, range(y0, y1 + 1))
+        if (x0 := _first(xs, col)) is None or (x1 := _first(xs[::-1], col)) is None:
             return None
         return x0, y0, x1 + 1, y1 + 1
+
+    def _rows_in(self, ys: range, xs: range) -> Bool[Tensor, " n"]:
+        """Which rows of a window hold a pixel of the mask."""
+        return torch.cat([block.amax(1) for block in self.blocks(ys, xs)]) > 0
+
+    def _cols_in(self, ys: range, xs: range) -> Bool[Tensor, " n"]:
+        """Which columns do."""
+        return torch.stack([block.amax(0) for block in self.blocks(ys, xs)]).amax(0) > 0
+
+
+def _first(side: range, positive: Callable[[range], Bool[Tensor, " n"]]) -> int | None:
+    """The first pixel along a side, which may descend, that is not empty; strip by strip."""
+    for start in range(0, len(side), STRIP):
+        strip = side[start : start + STRIP]
+        found = positive(range(min(strip), max(strip) + 1)).nonzero()
+        if len(found):
+            return min(strip) + int(found[0] if side.step > 0 else found[-1])
+    return None

@@ -1,15 +1,12 @@
 """A tiny labelling run, also as a program."""
 
-import logging
-import os
-import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from alps.assign.cluster import Cluster
 from alps.engine.local import LocalEngine
-from alps.errors import StoreError, one_line_errors, sigterm_raises
+from alps.errors import one_line_errors, sigterm_raises
 from alps.features.sam import SamFeatures
 from alps.labelling import label
 from alps.masks.auto import AutoMasks
@@ -59,20 +56,6 @@ def files(root):
     return {
         p.relative_to(root).as_posix(): p.read_bytes() for p in Path(root).rglob("*") if p.is_file()
     }
-
-
-def act(number):
-    """Adds one; dies at the first path, raises at 13. Here, where an actor can import it."""
-    if number == 13:
-        raise StoreError("no space left")
-    if isinstance(number, str):
-        path = Path(number)
-        if not path.exists():
-            path.touch()
-            os.kill(os.getpid(), signal.SIGKILL)
-        number = 7
-    logging.getLogger("alps.test").warning("acted on %d", number)
-    return number + 1
 
 
 def main(store, processes, pause):

@@ -1,6 +1,5 @@
 """Processes share the work and write what one writes."""
 
-import logging
 import os
 import signal
 import subprocess
@@ -18,6 +17,7 @@ from alps.assign.rows import Rows
 from alps.engine.local import LocalEngine
 from alps.errors import AlpsError, ConfigError, PieceLost, StoreError, WorkersLost
 from tests.engine.runs import IMAGES, arrays, files, run
+from tests.engine.tasks import die, die_at_five, raise_awkward, square
 from tests.fakes import ArrayImages
 
 ROOT = Path(__file__).parents[2]
@@ -145,10 +145,6 @@ def test_a_killed_run_leaves_no_worker_and_is_resumed(tmp_path, undisturbed):
     assert files(root) == undisturbed
 
 
-def die(number):
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
 def test_only_when_all_workers_are_dead_the_run_ends(caplog):
     with (
         TWO.workers() as run_all,
@@ -156,12 +152,6 @@ def test_only_when_all_workers_are_dead_the_run_ends(caplog):
     ):
         list(run_all(die, range(3)))
     assert "1 go on" in caplog.text
-
-
-def die_at_five(number):
-    if number == 5:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return number
 
 
 def test_a_piece_that_ends_its_workers_is_named(caplog):
@@ -190,24 +180,6 @@ def test_an_image_that_ends_its_workers_is_named(tmp_path):
             LocalEngine(processes=3, threads=1),
             images=Poison({k: v for k, v in arrays().items() if k != "site/broken"}),
         )
-
-
-def square(number):
-    if number < 0:
-        raise StoreError(f"cannot write {number}")
-    if number > 100:
-        raise ZeroDivisionError(f"{number}")
-    logging.getLogger("alps.test").warning("squared %d", number)
-    return number * number
-
-
-class Awkward(Exception):
-    def __init__(self, first, second):
-        super().__init__(f"{first} {second}")
-
-
-def raise_awkward(number):
-    raise Awkward(number, number)
 
 
 def test_values_come_in_order_from_whatever_worker(caplog):

@@ -155,7 +155,7 @@ from alps.models.segmentation import SegmentationModel
 
 torch.set_num_threads(1)
 image = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
-encoder = Encoder("vit_tiny_patch16_224")
+encoder = Encoder("test_vit")
 model = SegmentationModel(encoder, UPerNet(encoder.channels, channels=8), num_classes=3).eval()
 compiled = torch.compile(model, backend="eager", fullgraph=True)
 torch.testing.assert_close(compiled(image).logits, model(image).logits)

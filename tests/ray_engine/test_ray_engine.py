@@ -9,7 +9,8 @@ import ray
 from alps.engine.local import LocalEngine
 from alps.engine.ray import RayEngine
 from alps.errors import AlpsError, ConfigError, StoreError
-from tests.engine.runs import IMAGES, act, files, run
+from tests.engine.runs import IMAGES, files, run
+from tests.engine.tasks import act
 
 ENGINE = RayEngine(actors=2, threads=1)
 

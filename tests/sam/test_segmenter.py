@@ -30,12 +30,12 @@ def plot(tmp_path_factory):
     return images.read(next(r for r in images.records() if r.image_id == "OSBS_029"))
 
 
-@pytest.mark.parametrize("layers", [0, 1])
-def test_automatic_masks_equal_segment_anything(segmenter, plot, layers):
-    ours = AutoMasks(segmenter=segmenter, points_per_side=8, crop_n_layers=layers)(plot)
+@pytest.mark.parametrize(("layers", "side"), [(0, 6), (1, 3)])
+def test_automatic_masks_equal_segment_anything(segmenter, plot, layers, side):
+    ours = AutoMasks(segmenter=segmenter, points_per_side=side, crop_n_layers=layers)(plot)
     stock = SamAutomaticMaskGenerator(
         segmenter.model,
-        points_per_side=8,
+        points_per_side=side,
         points_per_batch=4,
         crop_n_layers=layers,
         output_mode="coco_rle",
