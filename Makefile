@@ -23,7 +23,7 @@ demo: $(SETUP)
 	@echo "Image, label, prediction:   runs/demo/pictures/step_000060.png"
 
 test: $(SETUP)
-	$(BIN)/python -m pytest -n auto -m 'not two_processes'
+	$(BIN)/python -m pytest -n auto --dist worksteal -m 'not two_processes'
 
 # One by one: each takes both cores.
 test-ddp: $(SETUP)

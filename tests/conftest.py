@@ -1,6 +1,7 @@
 import faiss
 import pytest
 import torch
+import wandb
 
 from tests.programs import call
 
@@ -17,3 +18,11 @@ def label(tmp_path, monkeypatch, capfd):
     """Call label.py in a folder of its own; returns how it ended and what it wrote."""
     monkeypatch.chdir(tmp_path)
     return lambda *arguments: call("label.py", arguments, monkeypatch, capfd)
+
+
+@pytest.fixture
+def offline_wandb(monkeypatch):
+    """W&B without its server; its helper process, which keeps the folder that it began in, ends."""
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    yield
+    wandb.teardown()

@@ -60,10 +60,9 @@ def test_every_trial_composes(path):
 
 
 @pytest.mark.filterwarnings("ignore:.*LeafSpec", "ignore:.*does not have many workers")
-def test_two_trials_really_run(tmp_path, monkeypatch, capfd):
+def test_two_trials_really_run(tmp_path, monkeypatch, capfd, offline_wandb):
     """With a net, images and a length that take seconds."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("WANDB_MODE", "offline")
     create_potsdam(tmp_path / "data/potsdam", areas=("2_10", "7_9", "2_13"))
     small = [
         *("model=timm", "model.encoder=test_resnet", "head=fpn", "head.channels=32"),

@@ -585,8 +585,7 @@ def test_a_sweep_of_hydra_has_a_folder_per_trial(run, pair, tmp_path):
         assert (tmp_path / "trials" / trial / "last.ckpt").exists()
 
 
-def test_wandb_offline_keeps_scores_and_no_key(run, pair, tmp_path, monkeypatch):
-    monkeypatch.setenv("WANDB_MODE", "offline")
+def test_wandb_offline_keeps_scores_and_no_key(run, pair, tmp_path, monkeypatch, offline_wandb):
     monkeypatch.setenv("WANDB_API_KEY", "0123456789abcdef" * 2 + "deadbeef")
     monkeypatch.setenv("WANDB_SILENT", "true")
     status, _, err = run(

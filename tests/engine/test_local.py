@@ -17,7 +17,7 @@ from alps.assign.rows import Rows
 from alps.engine.local import LocalEngine
 from alps.errors import AlpsError, ConfigError, PieceLost, StoreError, WorkersLost
 from tests.engine.runs import IMAGES, arrays, files, run
-from tests.engine.tasks import die, die_at_five, raise_awkward, square
+from tests.engine.tasks import act, die_at_five, raise_awkward, square
 from tests.fakes import ArrayImages
 
 ROOT = Path(__file__).parents[2]
@@ -145,12 +145,12 @@ def test_a_killed_run_leaves_no_worker_and_is_resumed(tmp_path, undisturbed):
     assert files(root) == undisturbed
 
 
-def test_only_when_all_workers_are_dead_the_run_ends(caplog):
+def test_only_when_all_workers_are_dead_the_run_ends(tmp_path, caplog):
     with (
         TWO.workers() as run_all,
         pytest.raises(WorkersLost, match=r"no worker is left.*\(SIGKILL.*same command resumes"),
     ):
-        list(run_all(die, range(3)))
+        list(run_all(act, [str(tmp_path / name) for name in "abc"]))
     assert "1 go on" in caplog.text
 
 

@@ -30,7 +30,7 @@ def plot(tmp_path_factory):
     return images.read(next(r for r in images.records() if r.image_id == "OSBS_029"))
 
 
-@pytest.mark.parametrize(("layers", "side"), [(0, 6), (1, 3)])
+@pytest.mark.parametrize(("layers", "side"), [(0, 8), (1, 4)])
 def test_automatic_masks_equal_segment_anything(segmenter, plot, layers, side):
     ours = AutoMasks(segmenter=segmenter, points_per_side=side, crop_n_layers=layers)(plot)
     stock = SamAutomaticMaskGenerator(
