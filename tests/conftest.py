@@ -1,3 +1,5 @@
+import signal
+
 import faiss
 import pytest
 import torch
@@ -11,6 +13,13 @@ def one_thread_per_worker():
     """pytest-xdist has a process per core; more threads than cores only wait for each other."""
     torch.set_num_threads(1)
     faiss.omp_set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interruptible():
+    """A shell's background job, as of a CI, ignores Ctrl-C, and so would all that it begins."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

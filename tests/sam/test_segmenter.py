@@ -30,15 +30,18 @@ def plot(tmp_path_factory):
     return images.read(next(r for r in images.records() if r.image_id == "OSBS_029"))
 
 
-@pytest.mark.parametrize(("layers", "side"), [(0, 8), (1, 4)])
+@pytest.mark.parametrize(("layers", "side"), [(0, 5), (1, 2)])
 def test_automatic_masks_equal_segment_anything(segmenter, plot, layers, side):
-    ours = AutoMasks(segmenter=segmenter, points_per_side=side, crop_n_layers=layers)(plot)
+    """Of few points, since the stock code takes its time, nearly all of whose masks are good."""
+    options = {
+        "points_per_side": side,
+        "crop_n_layers": layers,
+        "pred_iou_thresh": 0.7,
+        "stability_score_thresh": 0.7,
+    }
+    ours = AutoMasks(segmenter=segmenter, **options)(plot)
     stock = SamAutomaticMaskGenerator(
-        segmenter.model,
-        points_per_side=side,
-        points_per_batch=4,
-        crop_n_layers=layers,
-        output_mode="coco_rle",
+        segmenter.model, points_per_batch=4, output_mode="coco_rle", **options
     ).generate(plot.image)
     assert len(ours) == len(stock) > 5
     counts = [m["segmentation"]["counts"].encode() for m in stock]

@@ -207,6 +207,7 @@ def two_processes(folder, *names):
     )
 
 
+@pytest.mark.two_processes
 def test_two_processes_stop_at_the_same_step_and_go_on_exactly(tmp_path):
     """Whoever of them is told, wherever it is, though one has a batch more to validate."""
     done = two_processes(tmp_path, "undisturbed", *SIGNALS)
