@@ -5,6 +5,7 @@ import pytest
 import torch
 import wandb
 
+from tests.factories import create_folder_pair
 from tests.programs import call
 
 
@@ -27,6 +28,25 @@ def label(tmp_path, monkeypatch, capfd):
     """Call label.py in a folder of its own; returns how it ended and what it wrote."""
     monkeypatch.chdir(tmp_path)
     return lambda *arguments: call("label.py", arguments, monkeypatch, capfd)
+
+
+@pytest.fixture
+def train(tmp_path, monkeypatch, capfd):
+    """Call train.py in a folder of its own; returns (exit status, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        done = call("train.py", arguments, monkeypatch, capfd)
+        return done.returncode, done.stdout, done.stderr
+
+    return run
+
+
+@pytest.fixture
+def pair(tmp_path):
+    """The folder of a small dataset of pairs."""
+    create_folder_pair(tmp_path / "pair", n=3, size=(64, 96))
+    return tmp_path / "pair"
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
@@ -20,6 +21,10 @@ TINY = (
     "head.pyramid_channels=32",
     "trainer=cpu",
     "data.batch_size=2",
+)
+#: Of Lightning on torch 2.15, and of loaders without processes.
+LIGHTNING_WARNINGS = pytest.mark.filterwarnings(
+    "ignore:.*LeafSpec", "ignore:.*does not have many workers"
 )
 
 
@@ -39,10 +44,8 @@ def call(program, arguments, monkeypatch, capfd):
     return subprocess.CompletedProcess(command, status, *capfd.readouterr())
 
 
-def call_train(arguments, monkeypatch, capfd):
-    """train.py in this process; returns (exit status, standard output, standard error)."""
-    done = call("train.py", arguments, monkeypatch, capfd)
-    return done.returncode, done.stdout, done.stderr
+def finetune(root, *more):
+    return ("stage=finetune", "dataset=folder_pair", f"dataset.root={root}", *TINY, *more)
 
 
 def composed(*overrides):

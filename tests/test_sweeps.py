@@ -10,7 +10,7 @@ from hydra import compose, initialize_config_dir
 from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
 from tests.factories import create_potsdam
-from tests.programs import call_train
+from tests.programs import LIGHTNING_WARNINGS
 
 ROOT = Path(__file__).parents[1]
 SWEEPS = sorted((ROOT / "sweeps").glob("*.yaml"))
@@ -59,10 +59,9 @@ def test_every_trial_composes(path):
     assert len(found) == len([*trials(path)]) > 1  # no parameter is without effect
 
 
-@pytest.mark.filterwarnings("ignore:.*LeafSpec", "ignore:.*does not have many workers")
-def test_two_trials_really_run(tmp_path, monkeypatch, capfd, offline_wandb):
+@LIGHTNING_WARNINGS
+def test_two_trials_really_run(tmp_path, train, offline_wandb):
     """With a net, images and a length that take seconds."""
-    monkeypatch.chdir(tmp_path)
     create_potsdam(tmp_path / "data/potsdam", areas=("2_10", "7_9", "2_13"))
     small = [
         *("model=timm", "model.encoder=test_resnet", "head=fpn", "head.channels=32"),
@@ -71,7 +70,7 @@ def test_two_trials_really_run(tmp_path, monkeypatch, capfd, offline_wandb):
     path = ROOT / "sweeps/finetune.yaml"
     for argv in [t for t in trials(path) if "init=null" in t and "data.fraction=1.0" in t][:2]:
         assert argv[:2] == [sys.executable, "train.py"]
-        status, out, err = call_train([*argv[2:], *small], monkeypatch, capfd)
+        status, out, err = train(*argv[2:], *small)
         assert status == 0, err[-3000:]
         assert out.splitlines()[-1].startswith("val/mIoU 0.")
     assert len([*tmp_path.glob("runs/finetune/*/wandb/offline-run-*")]) == 2

@@ -19,18 +19,9 @@ from alps.labelling import label
 from alps.masks.auto import AutoMasks
 from tests.factories import create_folder_pair
 from tests.fakes import ColorSegmenter
-from tests.programs import ROOT, TINY, call_train
+from tests.programs import LIGHTNING_WARNINGS, ROOT, TINY
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*LeafSpec",  # Lightning on torch 2.15
-    "ignore:.*does not have many workers",
-)
-
-
-@pytest.fixture
-def run(tmp_path, monkeypatch, capfd):
-    monkeypatch.chdir(tmp_path)
-    return lambda *arguments: call_train(arguments, monkeypatch, capfd)
+pytestmark = LIGHTNING_WARNINGS
 
 
 def create_store(root, images, k):
@@ -82,7 +73,7 @@ def learnt(path):
 
 
 @pytest.mark.two_processes
-def test_two_stores_and_ground_truth_are_learnt_on_two_processes_and_used_apart(run, tmp_path):
+def test_two_stores_and_ground_truth_are_learnt_on_two_processes_and_used_apart(train, tmp_path):
     words = ("stage=pretrain", *three_sets(tmp_path), *TINY, "model.aux=true")
     # The rate at a step does not depend on how many are to come.
     steps = ("trainer.val_check_interval=1", "optim.schedule=constant", "optim.warmup=0")
@@ -108,20 +99,20 @@ def test_two_stores_and_ground_truth_are_learnt_on_two_processes_and_used_apart(
     assert ("dataset" in config, [*config["datasets"]]) == (False, ["two", "three", "truth"])
 
     cpu = ("trainer=cpu", "logger=none")
-    status, out, err = run("stage=test", "ckpt=x/last.ckpt", "classifier=truth", *cpu)
+    status, out, err = train("stage=test", "ckpt=x/last.ckpt", "classifier=truth", *cpu)
     assert status == 0, err
     assert "folder_pair pair: 4 classes" in out
     assert float(out.splitlines()[-1].split()[1]) == pytest.approx(means[2], abs=2e-4)
-    status, _, err = run("stage=test", "ckpt=x/last.ckpt", *cpu)
+    status, _, err = train("stage=test", "ckpt=x/last.ckpt", *cpu)
     assert (status, err.splitlines()[-1]) == (
         1,
         "error: x/last.ckpt learnt several datasets; say whose classes are meant: "
         "classifier=two|three|truth",
     )
     predict = ("stage=predict", "ckpt=x/last.ckpt", f"input={tmp_path}/pair/img_dir", *cpu)
-    status, _, err = run(*predict, "classifier=four", "output=maps")
+    status, _, err = train(*predict, "classifier=four", "output=maps")
     assert "several datasets, not four; say whose" in err.splitlines()[-1]
-    status, _, err = run(*predict, "classifier=two", "output=maps")
+    status, _, err = train(*predict, "classifier=two", "output=maps")
     assert status == 0, err
     with Image.open(tmp_path / "maps/val/0.png") as image:
         assert set(np.unique(image)) <= {0, 1}
@@ -129,7 +120,7 @@ def test_two_stores_and_ground_truth_are_learnt_on_two_processes_and_used_apart(
     # Its encoder and head start a net for one dataset.
     finetune = ("stage=finetune", "dataset=folder_pair", f"dataset.root={tmp_path}/pair", *TINY)
     more = ("init=x/last.ckpt", "trainer.max_steps=1", "model.aux=true", "logger=none")
-    status, out, err = run(*finetune, *more)
+    status, out, err = train(*finetune, *more)
     assert status == 0, err
     assert re.match(
         r"init from x/last.ckpt: encoder (\d+) of \1 tensors, head (\d+) of \2 tensors, "
@@ -138,11 +129,11 @@ def test_two_stores_and_ground_truth_are_learnt_on_two_processes_and_used_apart(
     )
 
 
-def test_a_net_of_one_dataset_takes_no_classifier(run, tmp_path):
+def test_a_net_of_one_dataset_takes_no_classifier(train, tmp_path):
     create_folder_pair(tmp_path / "pair", n=2)
     finetune = ("stage=finetune", "dataset=folder_pair", f"dataset.root={tmp_path}/pair", *TINY)
-    status, _, err = run(*finetune, "init=null", "trainer.max_steps=1", "run=x", "logger=none")
+    status, _, err = train(*finetune, "init=null", "trainer.max_steps=1", "run=x", "logger=none")
     assert status == 0, err
-    status, _, err = run("stage=test", "ckpt=x/last.ckpt", "classifier=pair")
+    status, _, err = train("stage=test", "ckpt=x/last.ckpt", "classifier=pair")
     assert status == 1
     assert err.endswith("error: x/last.ckpt learnt one dataset; leave classifier=pair out\n")

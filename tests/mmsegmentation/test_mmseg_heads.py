@@ -17,7 +17,7 @@ from alps.models.mmseg_export import mmseg_config, mmseg_state
 from alps.models.mmseg_names import mmseg_name
 from alps.models.segmentation import SegmentationModel
 from tests.mmsegmentation.nets import randomise
-from tests.test_train import ROOT
+from tests.programs import ROOT
 
 IN_CHANNELS = (8, 16, 24, 32)
 BN = {"type": "BN"}
