@@ -13,7 +13,8 @@ import torch
 from jaxtyping import Bool, Float32, UInt8
 from torch import Tensor
 
-from alps.sam.segmenter import Embedding, SamSegmenter, load_segmenter
+from alps.sam.protocol import Embedding
+from alps.sam.segmenter import SamSegmenter, load_segmenter
 from alps.sam.upsample import Axis, Patch
 from benchmarks.measure import (
     MARINA_X,

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float32, UInt8
 from torch.nn import functional as F
 
-from alps.sam.segmenter import Embedding, Prediction
+from alps.sam.protocol import Embedding, Prediction
 from alps.types import ImageRecord, Sample
 
 SIDE = 128  # pixels of an image
@@ -47,7 +47,7 @@ class DrawnImages:
 
 
 class FakeSegmenter:
-    """The mask of a point is what has the colour of the point; see `alps.sam.segmenter.Segmenter`.
+    """The mask of a point is what has the colour of the point; see `alps.sam.protocol.Segmenter`.
 
     The embedding is the image at the resolution of the logits.
     """

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from alps.features.sam import SamFeatures
 from alps.masks.auto import AutoMasks
-from alps.sam.segmenter import Embedding, load_segmenter
+from alps.sam.protocol import Embedding
+from alps.sam.segmenter import load_segmenter
 from alps.types import Masks, Sample
 from benchmarks.measure import (
     Spread,

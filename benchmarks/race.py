@@ -18,7 +18,8 @@ from segment_anything.utils.amg import build_point_grid
 
 from alps import rle
 from alps.masks.proposals import Proposer, Thresholds
-from alps.sam.segmenter import Embedding, SamSegmenter
+from alps.sam.protocol import Embedding
+from alps.sam.segmenter import SamSegmenter
 from benchmarks.measure import Spread, console, cpu_seconds, ratio, show, stock_generator
 from benchmarks.stages import STAGES, Stopwatch, without_encoder
 

@@ -11,7 +11,7 @@ from segment_anything import SamAutomaticMaskGenerator, SamPredictor
 from segment_anything.modeling import Sam
 
 from alps.sam.decoder import FoldedDecoder
-from alps.sam.segmenter import Embedding
+from alps.sam.protocol import Embedding
 
 #: The encoder is measured apart; what the other three leave of the whole is the last.
 STAGES = ("encoder", "transformer", "upscaling", "masks in the image")

@@ -23,6 +23,15 @@ def interruptible():
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.fixture(scope="module")
+def no_pictures():
+    """Without charts, most of the time of a run this small; they have tests of their own."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("draw_bars", "draw_maps"):
+            patch.setattr(f"alps.report.plots.{name}", lambda charts: b"a picture")
+        yield
+
+
 @pytest.fixture
 def label(tmp_path, monkeypatch, capfd):
     """Call label.py in a folder of its own; returns how it ended and what it wrote."""

@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional as F
 
 from alps.errors import ImageError
-from alps.sam.segmenter import Embedding, Prediction
+from alps.sam.protocol import Embedding, Prediction
 from alps.types import ImageRecord, Sample
 
 

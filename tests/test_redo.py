@@ -20,11 +20,7 @@ from alps.store import LabelStore
 from tests.factories import create_images
 from tests.fakes import ArrayImages, ColorSegmenter, flat_colors
 
-
-@pytest.fixture(autouse=True)
-def no_pictures(monkeypatch):
-    for name in ("draw_bars", "draw_maps"):
-        monkeypatch.setattr(f"alps.report.plots.{name}", lambda charts: b"a picture")
+pytestmark = pytest.mark.usefixtures("no_pictures")
 
 
 def arrays():

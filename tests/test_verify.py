@@ -60,13 +60,7 @@ def files(root):
     return {p.relative_to(root).as_posix(): p.read_bytes() for p in root.rglob("*") if p.is_file()}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def no_pictures():
-    """Nine tenths of the time of a run this small; they have tests of their own."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("draw_bars", "draw_maps"):
-            patch.setattr(f"alps.report.plots.{name}", lambda charts: b"a picture")
-        yield
+pytestmark = pytest.mark.usefixtures("no_pictures")
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from alps.features.pool import FeatureMap, MaskMeans
 from alps.geometry import cut_tiles
-from alps.sam.segmenter import Embedding, Segmenter
+from alps.sam.protocol import Embedding, Segmenter
 from alps.sam.upsample import bilinear
 from alps.types import Masks, Sample
 

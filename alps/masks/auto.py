@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float32
-from segment_anything.utils.amg import build_point_grid, generate_crop_boxes
 
 from alps import rle
 from alps.geometry import Tile, cut_tiles
@@ -16,7 +15,7 @@ from alps.masks.filter import box_iou, near_crop_edge
 from alps.masks.ground import check_side, cover_ground
 from alps.masks.proposals import Box, Proposal, Proposer, Thresholds
 from alps.masks.stitch import stitch
-from alps.sam.segmenter import Segmenter
+from alps.sam.protocol import Segmenter
 from alps.types import Masks, Sample
 
 #: The crop, the mask in it and the prompt, x y in pixels of the crop.
@@ -109,13 +108,17 @@ class AutoMasks:
 
     def _segment_tile(self, sample: Sample, tile: Tile) -> list[Found]:
         """The tile as a whole, then the crops of each layer, as SAM does (appendix B)."""
-        boxes, layers = generate_crop_boxes(tile.size, self.crop_n_layers, self.crop_overlap_ratio)
+        height, width = tile.size
+        crops: list[tuple[Box, int]] = [((0, 0, width, height), 0)]
+        if self.crop_n_layers:
+            from segment_anything.utils import amg  # its package takes seconds
+
+            layers = amg.generate_crop_boxes(tile.size, self.crop_n_layers, self.crop_overlap_ratio)
+            crops = [(tuple(box), layer) for box, layer in zip(*layers, strict=True)]
         found = [
-            mask
-            for box, layer in zip(boxes, layers, strict=True)
-            for mask in self._segment_crop(sample, tile, tuple(box), layer)
+            mask for box, layer in crops for mask in self._segment_crop(sample, tile, box, layer)
         ]
-        if len(boxes) > 1:
+        if len(crops) > 1:
             found = [found[i] for i in self._best_of_crops(found)]
         return found
 
@@ -137,11 +140,12 @@ class AutoMasks:
         return [(crop, proposal, points[proposal.prompt]) for proposal in proposals]
 
     def _points(self, crop: Tile, layer: int) -> Float32[np.ndarray, "P 2"]:
-        """The grid of a crop layer, x y in pixels of the crop."""
+        """The grid of a crop layer, x y in pixels of the crop; amg.build_point_grid's."""
         side = int(self.points_per_side / self.crop_n_points_downscale_factor**layer)
         height, width = crop.size
-        grid = build_point_grid(side) * (width, height)
-        return np.asarray(grid, dtype=np.float32)
+        steps = np.linspace(0.5 / side, 1 - 0.5 / side, side)
+        x, y = np.meshgrid(steps * width, steps * height)
+        return np.stack([x.ravel(), y.ravel()], axis=1).astype(np.float32)
 
     def _thresholds(self, tile: Tile) -> Thresholds:
         return Thresholds(

@@ -18,7 +18,7 @@ from alps.boxes import Boxes
 from alps.errors import ConfigError, ImageError
 from alps.geometry import Tile, cut_tiles
 from alps.masks.filter import box_iou
-from alps.sam.segmenter import Embedding, Segmenter
+from alps.sam.protocol import Embedding, Segmenter
 from alps.sam.upsample import Axis, Patch
 from alps.types import Masks, Sample
 
@@ -61,7 +61,7 @@ class BoxMasks:
             times IoU of its extent with the box, and, where the box was annotated rotated, times
             IoU of their extents along its own sides; else the one it gives to unambiguous prompts,
             as SAMRS takes it.
-        fast: logits near the box only, see `alps.sam.segmenter.Segmenter.predict`.
+        fast: logits near the box only, see `alps.sam.protocol.Segmenter.predict`.
 
     Raises:
         ConfigError: there is no such prompt.

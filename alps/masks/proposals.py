@@ -23,7 +23,7 @@ from jaxtyping import Bool, Float, Float32, Int64
 
 from alps.masks.filter import box_iou, may_be_stable
 from alps.masks.screen import IOU_MARGIN, pick_prompts
-from alps.sam.segmenter import Embedding, Prediction, Segmenter
+from alps.sam.protocol import Embedding, Prediction, Segmenter
 from alps.sam.upsample import Axis, Patch
 
 Box = tuple[int, int, int, int]
@@ -83,7 +83,7 @@ class Proposer:
         points: x y in pixels of the window.
         points_per_batch: prompts decoded at once.
         thresholds: which masks stay.
-        fast: see `alps.sam.segmenter.Segmenter.predict`.
+        fast: see `alps.sam.protocol.Segmenter.predict`.
         screen: decode only the points that `alps.masks.screen` picks.
         threads: batches decoded side by side. A batch is one thread's work: two threads on one
             batch would wait for each other in every small product, and round differently.

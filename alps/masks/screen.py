@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from alps.masks.filter import may_be_stable
-from alps.sam.segmenter import Prediction
+from alps.sam.protocol import Prediction
 
 #: How much lower than the exact ones the coarse scores may be: least predicted IoU and stability.
 #: The predicted IoUs differ by 0.04 (standard deviation).

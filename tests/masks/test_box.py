@@ -7,7 +7,7 @@ from alps.boxes import Annotation, Boxes, check_boxes
 from alps.errors import ConfigError, ImageError
 from alps.geometry import cut_tiles
 from alps.masks.box import BoxMasks, choose_tiles, is_rotated, rotated_iou
-from alps.sam.segmenter import Prediction
+from alps.sam.protocol import Prediction
 from alps.types import Sample
 from tests.fakes import Ellipses
 

@@ -9,7 +9,7 @@ from torchvision.ops import nms
 
 from alps.masks import proposals
 from alps.masks.proposals import Proposer, Thresholds
-from alps.sam.segmenter import Embedding, Prediction
+from alps.sam.protocol import Embedding, Prediction
 
 OPEN = Thresholds(
     pred_iou_thresh=0.3,

@@ -2,7 +2,7 @@ import numpy as np
 import torch
 
 from alps.masks.screen import pick_prompts
-from alps.sam.segmenter import Prediction
+from alps.sam.protocol import Prediction
 
 
 def predict(masks, scores, prompts=None):

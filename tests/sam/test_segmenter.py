@@ -12,7 +12,8 @@ from alps.images.sample import SampleImages
 from alps.masks.auto import AutoMasks
 from alps.sam.build import build_sam, load_sam_state
 from alps.sam.mobile import rename_keys
-from alps.sam.segmenter import Embedding, SamSegmenter, load_segmenter
+from alps.sam.protocol import Embedding
+from alps.sam.segmenter import SamSegmenter, load_segmenter
 from alps.sam.upsample import Axis
 from alps.types import Sample
 from alps.weights import load_weights
