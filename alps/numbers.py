@@ -72,6 +72,12 @@ def check_numbers(
         raise ConfigError(f"{_said(key, values)}: expected {'null or ' * optional}{what}")
 
 
+def check_tiles(size: int, overlap: int, key: str = "tile.overlap") -> None:
+    """Raise `ConfigError` where tiles cannot have this side, or share so much (``key``), in px."""
+    check_number("tile.size", size, "[1, inf)", "whole pixels", whole=True)
+    check_number(key, overlap, f"[0, {size})", "whole pixels, fewer than tile.size,", whole=True)
+
+
 def _ends(interval: str) -> tuple[float, float]:
     low, high = interval[1:-1].split(",")
     return float(low), float(high)

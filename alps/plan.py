@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from alps.atomic import UNFINISHED, atomic
 from alps.claims import FOLDER, Claims
 from alps.errors import ConfigError, StoreError, StoreMismatch
+from alps.numbers import check_number
 from alps.store import OUTPUTS, PARTS, STAGES, LabelStore, Stage, StoreInfo
 from alps.tables import PLAN
 from alps.types import Identity, ImageRecord
@@ -118,6 +119,7 @@ def draft(
         versions=versions,
         stages=stages,
     )
+    check_number("shard_size", shard_size, "[1, inf)", whole=True, optional=True)
     return Draft(info, records, shard_size or min(64, -(-len(records) // 64)))
 
 

@@ -26,15 +26,12 @@ from alps.training.subject import Subject
 from alps.training.task import SegmentationTask
 from alps.types import LabelledSet, Masks
 from tests import box_formats, factories, ground_truth
-from tests.programs import ROOT
+from tests.programs import LIGHTNING_WARNINGS, ROOT
 from tests.training.tiny_runs import tiny_trainer
 from tests.videos import create_video
 from train import UNLABELLED
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*LeafSpec",  # Lightning on torch 2.15
-    "ignore:.*does not have many workers",
-)
+pytestmark = [LIGHTNING_WARNINGS, pytest.mark.usefixtures("no_pictures")]
 
 
 def create_sample(root):

@@ -5,17 +5,21 @@ import os
 import pickle
 import re
 
+import jaxtyping
 import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
+from omegaconf import OmegaConf
 from PIL import Image
 
-from alps.errors import StoreError
+from alps.errors import StoreError, explain
 from alps.images.stored import StoredLabels
 from alps.plan import prepare
 from alps.store import ImageStatus
 from alps.types import ImageRecord, ImageSet, Masks
+from tests.factories import create_images
 from tests.programs import ROOT, start
 
 
@@ -241,6 +245,59 @@ def test_every_yaml_composes_and_instantiates(group, choice, tmp_path):
     if choice not in STORES:  # these have their name on disk, and label.py refuses them
         suffix = "seg" if group == "recipe" and boxed else "pl"
         assert cfg.store == f"data/{cfg.dataset.name}_{suffix}"
+
+
+#: Where these stand in the configuration, and what else to choose for them.
+NUMBERS = {
+    ("masks", "auto"): {
+        *("points_per_side", "points_per_batch", "pred_iou_thresh", "stability_score_thresh"),
+        *("stability_score_offset", "box_nms_thresh", "min_area", "max_area", "crop_n_layers"),
+        *("crop_n_points_downscale_factor", "crop_overlap_ratio", "crop_nms_thresh", "ground"),
+        *("tile_size", "tile_overlap"),
+    },
+    ("masks", "cover"): {"passes"},
+    ("masks", "box"): {"tile_size", "tile_overlap", "min_part"},
+    ("features", "sam"): {"tile_size", "tile_overlap"},
+    ("features", "timm"): {"scale", "box_size", "tile_size", "tile_overlap"},
+    ("features", "shape"): {"color", "shape", "tile_size", "tile_overlap"},
+    ("features", "sscd"): {"box_size"},
+    ("assign", "cluster"): {
+        *("k", "niter", "batch_size", "seed", "pca", "restarts", "merge", "reject", "fill"),
+    },
+    ("assign", "random"): {"k", "seed", "fill"},
+}
+OTHER_NAMES = {"tile_size": "tile.size", "tile_overlap": "tile.overlap", "seed": "seed"}
+
+
+@pytest.mark.parametrize(("group", "choice"), NUMBERS)
+def test_a_number_that_is_none_is_told_by_its_key(group, choice, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # types are the user's
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        cfg = compose("label", [f"{group}={choice}", "+dataset=sample"])
+    part = OmegaConf.to_container(cfg, resolve=True)[group]
+    found = {key for key, value in part.items() if type(value) in (int, float)} - {"threads"}
+    assert found <= NUMBERS[group, choice] | NUMBERS["masks", "auto"]  # cover's are those of auto
+    for key in NUMBERS[group, choice]:
+        name = f"{group}.{key}"
+        if not (choice == "box" and key == "tile_overlap"):
+            name = OTHER_NAMES.get(key, name)
+        for value in ("few", -1, 0.3 if key in found and isinstance(part[key], int) else "x"):
+            with pytest.raises(InstantiationException) as raised:
+                instantiate({**part, key: value})
+            assert re.match(rf"{name}={value}: expected ", explain(raised.value)), (key, value)
+
+
+def test_a_number_that_is_none_is_one_line(tmp_path, label, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # types are the user's
+    create_images(tmp_path / "x", 1)
+    words = ("+dataset=folder", "dataset.root=x", "dataset.name=x", "engine.threads=1")
+    for word in ("masks.points_per_side=0", "assign.k=many", "tile.overlap=2000", "shard_size=few"):
+        done = label(*words, word)
+        assert done.returncode == 1, word
+        assert re.fullmatch(f"error: {word}: expected .*\n", done.stderr), done.stderr
+    crops = ("masks.crop_n_layers=1", "masks.crop_n_points_downscale_factor=2")
+    done = label(*words, "masks.points_per_side=1", *crops)
+    assert re.fullmatch("error: .*no point is left for the crops of layer 1; .*\n", done.stderr)
 
 
 def test_a_store_of_a_sweep_lies_in_its_trial(tmp_path, label):

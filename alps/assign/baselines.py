@@ -9,7 +9,7 @@ from jaxtyping import Float, Float32, Int, Int32, Integer
 
 from alps.assign.cluster import cluster_categories
 from alps.assign.fixed import Fixed
-from alps.errors import ConfigError
+from alps.numbers import check_number
 from alps.paint import fill_uncovered, paint
 from alps.palette import distinct_colors
 from alps.types import Category, Clusters, Identity, Masks
@@ -25,10 +25,9 @@ class Random(Fixed):
     """
 
     def __init__(self, *, k: int = 46, seed: int = 0, fill: int = 0) -> None:
-        if k < 1:
-            raise ConfigError(f"assign.k must be 1 or more, got {k}")
-        if fill < 0:
-            raise ConfigError(f"assign.fill must be 0 px or more, got {fill}")
+        check_number("assign.k", k, "[1, inf)", whole=True)
+        check_number("assign.fill", fill, "[0, inf)", "whole pixels", whole=True)
+        check_number("seed", seed, "[0, inf)", whole=True)
         self.k, self.seed, self.fill = k, seed, fill
 
     @property

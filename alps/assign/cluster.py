@@ -15,6 +15,7 @@ from alps.assign.rows import Rows, Transform, over_parts
 from alps.assign.search import on_gpu
 from alps.assign.ward import cut, ward_tree
 from alps.errors import ConfigError
+from alps.numbers import check_number
 from alps.paint import fill_uncovered, paint
 from alps.palette import distinct_colors
 from alps.types import Category, Clusters, Identity, Mapper, Masks
@@ -62,9 +63,13 @@ class Cluster:
         fill: int = 0,
     ) -> None:
         counts = {"k": k, "niter": niter, "batch_size": batch_size, "restarts": restarts}
-        for name, value in (counts | {"pca": pca, "merge": merge}).items():
-            if value is not None and value < 1:
-                raise ConfigError(f"assign.{name} must be 1 or more, got {value}")
+        for name, value in counts.items():
+            check_number(f"assign.{name}", value, "[1, inf)", whole=True)
+        check_number("assign.pca", pca, "[1, inf)", whole=True, optional=True)
+        check_number("assign.merge", merge, "[1, inf)", whole=True, optional=True)
+        check_number("assign.reject", reject, "[0, 1)", "a share of the masks")
+        check_number("assign.fill", fill, "[0, inf)", "whole pixels", whole=True)
+        check_number("seed", seed, "[0, inf)", whole=True)
         for name, choice, choices in (("metric", metric, METRICS), ("weight", weight, WEIGHTS)):
             if choice not in choices:
                 raise ConfigError(f"assign.{name}={choice}: choose one of {', '.join(choices)}")
@@ -74,10 +79,6 @@ class Cluster:
             raise ConfigError(
                 f"assign.merge is {merge}, but there are {k} clusters to merge: raise assign.k"
             )
-        if not 0 <= reject < 1:
-            raise ConfigError(f"assign.reject is a share of the masks in [0, 1), got {reject}")
-        if fill < 0:
-            raise ConfigError(f"assign.fill must be 0 px or more, got {fill}")
         self.k, self.niter, self.batch_size, self.seed = k, niter, batch_size, seed
         self.metric, self.pca, self.whiten, self.restarts = metric, pca, whiten, restarts
         self.weight, self.merge, self.reject, self.fill = weight, merge, reject, fill

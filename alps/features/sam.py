@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from alps.features.pool import FeatureMap, MaskMeans
 from alps.geometry import cut_tiles
+from alps.numbers import check_tiles
 from alps.sam.protocol import Embedding, Segmenter
 from alps.sam.upsample import bilinear
 from alps.types import Masks, Sample
@@ -36,6 +37,9 @@ class SamFeatures:
     normalize: bool = False
     tile_size: int = 1024
     tile_overlap: int = 128
+
+    def __post_init__(self) -> None:
+        check_tiles(self.tile_size, self.tile_overlap)
 
     @property
     def identity(self) -> Mapping[str, Any]:

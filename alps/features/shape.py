@@ -16,6 +16,7 @@ from jaxtyping import Float32, Float64
 
 from alps.features.pool import mask_windows
 from alps.geometry import cut_tiles
+from alps.numbers import check_number, check_tiles
 from alps.types import Masks, Sample
 
 
@@ -37,6 +38,11 @@ class ShapeFeatures:
     shape: float = 0.0
     tile_size: int = 1024
     tile_overlap: int = 128
+
+    def __post_init__(self) -> None:
+        check_number("features.color", self.color, "[0, inf)", "a weight")
+        check_number("features.shape", self.shape, "[0, inf)", "a weight")
+        check_tiles(self.tile_size, self.tile_overlap)
 
     @property
     def identity(self) -> Mapping[str, Any]:

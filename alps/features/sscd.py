@@ -11,6 +11,7 @@ from jaxtyping import Float32
 
 from alps.errors import ConfigError, MissingPackage
 from alps.features.cutout import batches_of_cutouts
+from alps.numbers import check_number
 from alps.types import Masks, Sample
 from alps.weights import find_weights, weights_sha256
 
@@ -41,6 +42,7 @@ class SscdFeatures:
     def __init__(self, *, model: str = "sscd_distilled", box_size: int = 128) -> None:
         if model not in MODELS:
             raise ConfigError(f"features.model={model}: choose {' or '.join(MODELS)}")
+        check_number("features.box_size", box_size, "[1, inf)", "whole pixels", whole=True)
         self.model, self.box_size = model, box_size
 
     @property

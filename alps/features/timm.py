@@ -18,6 +18,7 @@ from alps.errors import ConfigError
 from alps.features.cutout import batches_of_cutouts
 from alps.features.pool import FeatureMap, MaskMeans
 from alps.geometry import cut_tiles
+from alps.numbers import check_number, check_tiles
 from alps.sam.upsample import bilinear
 from alps.types import Masks, Sample
 
@@ -69,12 +70,13 @@ class TimmFeatures:
             raise ConfigError(
                 f"features.strides={list(strides)}: choose one or more of {list(Encoder.strides)}"
             )
-        if box_size % Encoder.divisor or box_size <= 0:
+        check_number("features.scale", scale, "(0, inf)")
+        check_number("features.box_size", box_size, "[1, inf)", "whole pixels", whole=True)
+        check_tiles(tile_size, tile_overlap)
+        if box_size % Encoder.divisor:
             raise ConfigError(
                 f"features.box_size={box_size}: expected a multiple of {Encoder.divisor} pixels"
             )
-        if not scale > 0:
-            raise ConfigError(f"features.scale={scale}: expected a number above 0")
         self.model, self.strides, self.pool = model, tuple(strides), pool
         self.scale, self.box_size, self.normalize = scale, box_size, normalize
         self.tile_size, self.tile_overlap = tile_size, tile_overlap

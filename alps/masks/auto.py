@@ -10,14 +10,31 @@ import numpy as np
 from jaxtyping import Float32
 
 from alps import rle
+from alps.errors import ConfigError
 from alps.geometry import Tile, cut_tiles
 from alps.masks.filter import box_iou, near_crop_edge
 from alps.masks.ground import check_side, cover_ground
 from alps.masks.proposals import Box, Proposal, Proposer, Thresholds
 from alps.masks.stitch import stitch
+from alps.numbers import check_number, check_tiles
 from alps.sam.protocol import Segmenter
 from alps.types import Masks, Sample
 
+WHOLE = {
+    "points_per_side": "[1, inf)",
+    "crop_n_layers": "[0, inf)",
+    "crop_n_points_downscale_factor": "[1, inf)",
+}
+NUMBERS = {
+    "pred_iou_thresh": "[0, 1]",
+    "stability_score_thresh": "[0, 1]",
+    "stability_score_offset": "[0, inf)",
+    "box_nms_thresh": "[0, 1]",
+    "min_area": "[0, 1]",
+    "max_area": "(0, 1]",
+    "crop_overlap_ratio": "[0, 1)",
+    "crop_nms_thresh": "[0, 1]",
+}
 #: The crop, the mask in it and the prompt, x y in pixels of the crop.
 Found = tuple[Tile, Proposal, Float32[np.ndarray, " 2"]]
 
@@ -80,7 +97,20 @@ class AutoMasks:
     threads: int = 1
 
     def __post_init__(self) -> None:
+        for name, interval in WHOLE.items():
+            check_number(f"masks.{name}", getattr(self, name), interval, whole=True)
+        for name, interval in NUMBERS.items():
+            check_number(f"masks.{name}", getattr(self, name), interval)
+        batch = self.points_per_batch
+        check_number("masks.points_per_batch", batch, "[1, inf)", whole=True, optional=True)
         check_side(self.ground)
+        check_tiles(self.tile_size, self.tile_overlap)
+        if self._side(self.crop_n_layers) < 1:
+            raise ConfigError(
+                f"masks.points_per_side={self.points_per_side}: no point is left for the crops of "
+                f"layer {self.crop_n_layers}; raise it, or lower "
+                "masks.crop_n_points_downscale_factor"
+            )
 
     @property
     def identity(self) -> Mapping[str, Any]:
@@ -141,11 +171,15 @@ class AutoMasks:
 
     def _points(self, crop: Tile, layer: int) -> Float32[np.ndarray, "P 2"]:
         """The grid of a crop layer, x y in pixels of the crop; amg.build_point_grid's."""
-        side = int(self.points_per_side / self.crop_n_points_downscale_factor**layer)
+        side = self._side(layer)
         height, width = crop.size
         steps = np.linspace(0.5 / side, 1 - 0.5 / side, side)
         x, y = np.meshgrid(steps * width, steps * height)
         return np.stack([x.ravel(), y.ravel()], axis=1).astype(np.float32)
+
+    def _side(self, layer: int) -> int:
+        """Points along a side of a crop."""
+        return int(self.points_per_side / self.crop_n_points_downscale_factor**layer)
 
     def _thresholds(self, tile: Tile) -> Thresholds:
         return Thresholds(

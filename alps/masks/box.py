@@ -18,6 +18,7 @@ from alps.boxes import Boxes
 from alps.errors import ConfigError, ImageError
 from alps.geometry import Tile, cut_tiles
 from alps.masks.filter import box_iou
+from alps.numbers import check_number, check_tiles
 from alps.sam.protocol import Embedding, Segmenter
 from alps.sam.upsample import Axis, Patch
 from alps.types import Masks, Sample
@@ -78,11 +79,9 @@ class BoxMasks:
     def __post_init__(self) -> None:
         if self.prompt not in PROMPTS:
             raise ConfigError(f"masks.prompt={self.prompt}: choose one of {', '.join(PROMPTS)}")
-        if not 0 < self.min_part <= 0.25:
-            raise ConfigError(
-                f"masks.min_part={self.min_part}: expected a share in (0, 0.25], for a box may lie "
-                "in four tiles"
-            )
+        share = "a share (a box may lie in four tiles)"
+        check_number("masks.min_part", self.min_part, "(0, 0.25]", share)
+        check_tiles(self.tile_size, self.tile_overlap, "masks.tile_overlap")
 
     @property
     def identity(self) -> Mapping[str, Any]:

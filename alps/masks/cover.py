@@ -8,9 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Bool
 
+from alps.errors import ConfigError
 from alps.geometry import Tile
 from alps.masks.auto import AutoMasks, Found
 from alps.masks.proposals import Proposer
+from alps.numbers import is_number
 from alps.types import Sample
 
 #: A mask of a later pass must lie on uncovered ground with this share of its pixels.
@@ -30,8 +32,20 @@ class CoverMasks(AutoMasks):
 
     passes: Sequence[Sequence[float]] = ((0.8, 0.9), (0.7, 0.8), (0.5, 0.6))
 
+    def __post_init__(self) -> None:
+        AutoMasks.__post_init__(self)  # slots leave no super() here
+        pairs = isinstance(self.passes, Sequence) and all(
+            isinstance(p, Sequence) and len(p) == 2 and all(is_number(x, "[0, 1]") for x in p)
+            for p in self.passes
+        )
+        if not pairs:
+            raise ConfigError(
+                f"masks.passes={self.passes}: expected a list of pairs "
+                "[pred_iou_thresh, stability_score_thresh], each in [0, 1]"
+            )
+
     def _segment_tile(self, sample: Sample, tile: Tile) -> list[Found]:
-        found = AutoMasks._segment_tile(self, sample, tile)  # slots leave no super() here
+        found = AutoMasks._segment_tile(self, sample, tile)
         points = self._points(tile, layer=0)
         covered = np.zeros(tile.size, dtype=bool)
         for crop, proposal, _ in found:

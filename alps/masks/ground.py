@@ -13,6 +13,7 @@ from skimage.segmentation import watershed
 
 from alps import rle
 from alps.errors import ConfigError
+from alps.numbers import is_number
 from alps.types import Masks, Sample
 
 #: Side of the blocks that are cut one at a time, in pixels: memory does not grow with the image.
@@ -51,7 +52,7 @@ def cover_ground(masks: Masks, sample: Sample, side: int) -> Masks:
 
 def check_side(side: int) -> None:
     """Raise `ConfigError` where a side is below 4 pixels, and not 0."""
-    if side != 0 and side < 4:
+    if side != 0 and not is_number(side, "[4, inf)", whole=True):
         raise ConfigError(f"masks.ground={side}: expected 4 px or more, or 0 for no superpixels")
 
 

@@ -1,7 +1,6 @@
 """Annotations made to crash, hang or fill a reader: XML, tables, labelTxt, COCO."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -23,8 +22,6 @@ from alps.images.xml_file import parse_xml, read_xml
 from alps.rle import encode, find_problem
 from tests.box_formats import create_coco, create_dota, create_voc
 from tests.factories import create_image
-
-ROOT = Path(__file__).parents[2]
 
 
 def entity(declaration, use="&a;", encoding="utf-8"):

@@ -4,7 +4,6 @@ import pickle
 import struct
 import zipfile
 import zlib
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,8 +16,6 @@ from alps.images.labels import read_labels
 from alps.images.read import read_image
 from tests import mutations
 from tests.factories import create_image
-
-ROOT = Path(__file__).parents[2]
 
 
 def png(*chunks):

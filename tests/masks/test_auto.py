@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
+from segment_anything.utils.amg import build_point_grid
 
+from alps.geometry import Tile
 from alps.masks.auto import AutoMasks
 from alps.types import Sample
 from tests.fakes import ColorSegmenter, flat_colors
@@ -32,6 +34,13 @@ def test_masks_follow_the_pixels_of_images_of_any_shape(size):
         iou = max((mask & region).sum() / (mask | region).sum() for region in flat_regions(image))
         assert iou > 0.8  # the fake sees pixels of the small input
     assert masks.dense().any(0).mean() > 0.95
+
+
+def test_the_grid_is_segment_anythings():
+    for side in range(1, 65):
+        masks = AutoMasks(segmenter=ColorSegmenter(), points_per_side=side)
+        expected = np.asarray(build_point_grid(side) * (300, 200), np.float32)
+        np.testing.assert_array_equal(masks._points(Tile(7, 9, 307, 209), layer=0), expected)
 
 
 def test_batches_change_nothing():

@@ -9,12 +9,10 @@ from alps.training.pictures import GAP, HEADING, UNLABELLED, Shown, sheet
 from alps.training.runs import validation_interval
 from alps.training.sliding import SlidingWindow
 from alps.types import Category
+from tests.programs import LIGHTNING_WARNINGS
 from tests.training.tiny_runs import ColoredBlocks, tiny_data, tiny_task, tiny_trainer
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*LeafSpec",  # Lightning on torch 2.15
-    "ignore:.*does not have many workers",
-)
+pytestmark = LIGHTNING_WARNINGS
 
 
 @pytest.mark.parametrize(
