@@ -64,12 +64,33 @@ class ImageRecord:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
-    """One image, read."""
+    """One image, read.
+
+    Pixels that are not ``valid`` are no data: they belong to no mask, feature, class or loss.
+
+    Raises:
+        ImageError: ``image`` or ``valid`` has another type or shape.
+    """
 
     image_id: str
-    image: UInt8[np.ndarray, "H W 3"]  # RGB
+    image: UInt8[np.ndarray, "H W 3"]  # RGB; 0 where it is not valid
     boxes: Boxes | None = None  # None: the image set has none; an image may have no box, too
     dropped: tuple[str, ...] = ()  # a line for each annotation that cannot be used
+    valid: Bool[np.ndarray, "H W"] | None = None  # None: every pixel is data
+
+    def __post_init__(self) -> None:
+        if self.image.dtype != np.uint8 or self.image.shape[2:] != (3,):
+            raise ImageError(
+                f"image {self.image_id!r} is {self.image.dtype} of shape {self.image.shape}, "
+                "expected RGB as uint8 of shape (H, W, 3); convert it with alps.images.read.stretch"
+            )
+        if self.valid is not None and (
+            self.valid.dtype != np.bool_ or self.valid.shape != self.image.shape[:2]
+        ):
+            raise ImageError(
+                f"valid of image {self.image_id!r} is {self.valid.dtype} of shape "
+                f"{self.valid.shape}, expected bool of shape {self.image.shape[:2]}"
+            )
 
     @property
     def size(self) -> tuple[int, int]:
