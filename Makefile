@@ -1,9 +1,9 @@
-# make demo | test | test-ddp | test-ray | test-mmseg | check | format | bench: each sets up .venv when it is missing.
+# make demo | test | test-matrix | test-ddp | test-ray | test-mmseg | check | format | bench: each sets up .venv when it is missing.
 PYTHON ?= python3
 BIN := .venv/bin
 SETUP := .venv/.set-up
 
-.PHONY: demo test test-ddp test-ray test-mmseg check format bench clean
+.PHONY: demo test test-matrix test-ddp test-ray test-mmseg check format bench clean
 .DEFAULT_GOAL := test
 
 # pip's own version is left alone: every pip since 2022 reads this project.
@@ -24,6 +24,10 @@ demo: $(SETUP)
 
 test: $(SETUP)
 	$(BIN)/python -m pytest -n auto --dist worksteal -m 'not two_processes'
+
+# Every encoding of a raster, and whatever else has too many combinations for the ordinary suite.
+test-matrix: $(SETUP)
+	$(BIN)/python -m pytest -n auto tests/matrix
 
 # One by one: each takes both cores.
 test-ddp: $(SETUP)

@@ -115,7 +115,7 @@ def _drawn(
     """Images with what is drawn of them; those that are gone or changed are told and counted."""
     for image in images:
         try:
-            pixels = read_frame(root, image.record)
+            pixels = read_frame(root, image.record).image
             if pixels.shape[:2] != image.masks.size:
                 was, now = (f"{w} by {h}" for h, w in (image.masks.size, pixels.shape[:2]))
                 raise ImageError(f"it was {was} px when it was labelled, and is {now} px")

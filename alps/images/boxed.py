@@ -10,16 +10,14 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
-import numpy as np
-from jaxtyping import UInt8
-
 from alps.boxes import Annotation, check_boxes
 from alps.errors import DatasetNotFound, ImageError, LabelError
 from alps.images.annotation_file import read_bytes
 from alps.images.folder import Folder, walk
 from alps.images.labels import refuse_unlabelled
-from alps.images.read import read_image
+from alps.images.read import read_pixels
 from alps.palette import color_classes
+from alps.rasters.pixels import Pixels
 from alps.types import Category, ImageRecord, Sample
 
 logger = logging.getLogger(__name__)
@@ -104,10 +102,10 @@ class BoxedFolders:
 
     def read(self, record: ImageRecord) -> Sample:
         """Image and boxes; raises `ImageError` when one of the files cannot be used."""
-        image = read_image(Path(self.root, record.file_name))
+        pixels = read_pixels(Path(self.root, record.file_name))
         path = self._annotations[self._key(record)]
         annotations, unclear = self.parse(path)
-        return make_sample(record, image, annotations, self.classes, path, unclear)
+        return make_sample(record, pixels, annotations, self.classes, path, unclear)
 
     def categories(self) -> list[Category]:
         """The classes; the id is the pixel value."""
@@ -170,7 +168,7 @@ class BoxedImages(ABC):
 
 def make_sample(
     record: ImageRecord,
-    image: UInt8[np.ndarray, "H W 3"],
+    pixels: Pixels,
     annotations: Sequence[Annotation],
     classes: Iterable[str],
     path: Path,
@@ -180,16 +178,16 @@ def make_sample(
 
     Args:
         record: of the image.
-        image: its pixels.
+        pixels: the image and which of its pixels are data.
         annotations: as they stand in the file.
         classes: names in the order of their ids.
         path: the file, whose name goes before each line.
         unclear: a line for each annotation that could not even be read.
     """
     ids = {name: i for i, name in enumerate(classes)}
-    boxes, dropped = check_boxes(annotations, ids, (image.shape[0], image.shape[1]))
+    boxes, dropped = check_boxes(annotations, ids, pixels.size)
     lines = tuple(f"{path.name} {line}" for line in (*unclear, *dropped))
-    return Sample(record.image_id, image, boxes, lines)
+    return Sample(record.image_id, pixels.image, boxes, lines, pixels.valid)
 
 
 def digest(path: Path) -> str:

@@ -18,7 +18,7 @@ from alps.images.annotation_file import LARGEST_OF_ALL, read_bytes
 from alps.images.folder import contents
 from alps.images.ids import image_ids
 from alps.images.json_file import is_id, parse_json
-from alps.images.read import read_image
+from alps.images.read import read_pixels
 from alps.images.segmentation import read_masks
 from alps.palette import color_classes
 from alps.types import Category, ImageRecord, Masks, Sample
@@ -98,7 +98,7 @@ class Coco:
 
     def read(self, record: ImageRecord) -> Sample:
         """Image and boxes; raises `ImageError` when the image cannot be used."""
-        image = read_image(Path(self.root, record.file_name))
+        pixels = read_pixels(Path(self.root, record.file_name))
         ids = {name: i for i, name in enumerate(self._names.values())}
         annotations = [
             Annotation(
@@ -110,9 +110,11 @@ class Coco:
             )
             for o in self._objects[self._image_id(record)]
         ]
-        boxes, dropped = check_boxes(annotations, ids, (image.shape[0], image.shape[1]))
+        boxes, dropped = check_boxes(
+            annotations, ids, pixels.size
+        )
         lines = tuple(f"{self._path.name} {line}" for line in dropped)
-        return Sample(record.image_id, image, boxes, lines)
+        return Sample(record.image_id, pixels.image, boxes, lines, pixels.valid)
 
     def categories(self) -> list[Category]:
         """The classes; the id is the pixel value."""

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from alps.errors import ConfigError, DatasetNotFound, LabelError
 from alps.geometry import Tile
 from alps.images.labels import Labels, read_labels
-from alps.images.read import read_image
+from alps.images.read import read_image, read_sample
 from alps.palette import index_png
 from alps.types import ImageRecord, Sample
 
@@ -124,7 +124,7 @@ class Tiles:
 
     def read(self, record: ImageRecord) -> Sample:
         """Decode one tile; raises `ImageError` when it cannot be used."""
-        return Sample(record.image_id, read_image(self.root / record.file_name))
+        return read_sample(self.root, record)
 
     def read_target(self, record: ImageRecord) -> Labels:
         """The index map of one tile; raises `LabelError` when it cannot be used."""

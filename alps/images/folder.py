@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from alps.errors import DatasetNotFound, ImageError
+from alps.findings import Finding
 from alps.images.ids import image_ids
 from alps.images.read import SUFFIXES, read_sample
+from alps.rasters.sidecars import find_sidecars
 from alps.types import ImageRecord, Sample
 
 logger = logging.getLogger(__name__)
@@ -91,6 +93,10 @@ class Folder:
     def read(self, record: ImageRecord) -> Sample:
         """Decode one image; raises `ImageError` when it cannot be used."""
         return read_sample(self.root, record)
+
+    def findings(self) -> list[Finding]:
+        """Return what lies beside the images and is not read."""
+        return find_sidecars(path for path, _ in walk(self.root))
 
 
 def contents(folder: Path) -> str:

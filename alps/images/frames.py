@@ -17,7 +17,8 @@ from jaxtyping import UInt8
 
 from alps.errors import ImageError, MissingPackage
 from alps.images.nifti import is_volume, read_slice
-from alps.images.read import SUFFIXES, read_image
+from alps.images.read import SUFFIXES, read_pixels
+from alps.rasters.pixels import Pixels
 from alps.types import ImageRecord
 
 #: File names with these endings, in any case, are videos.
@@ -26,8 +27,8 @@ VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".web
 OPEN = 4
 
 
-def read_frame(root: str | Path, record: ImageRecord) -> UInt8[np.ndarray, "H W 3"]:
-    """The image of a record: the frame or slice with its number, if it is of a video or volume.
+def read_frame(root: str | Path, record: ImageRecord) -> Pixels:
+    """Read a record's image: the frame or slice with its number, if it is of a video or volume.
 
     Frames are read fastest in order, for the decoder of a video stays open and goes on from there.
 
@@ -39,10 +40,10 @@ def read_frame(root: str | Path, record: ImageRecord) -> UInt8[np.ndarray, "H W 
     if record.frame_index is not None and is_volume(path):
         return read_slice(path, record.frame_index)
     if record.frame_index is None or path.suffix.lower() in SUFFIXES:
-        return read_image(path)
+        return read_pixels(path)
     if not path.is_dir():
         # A decoder must not be shared with the process that this one was forked from.
-        return _open(path, os.getpid()).read(record.frame_index)
+        return Pixels(_open(path, os.getpid()).read(record.frame_index))
     files = [file.name for _, file in sorted(list_frames(path).items())]
     raise ImageError(
         f"{path} has {len(files)} frames{f', {files[0]} to {files[-1]}' * bool(files)}; there is "

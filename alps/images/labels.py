@@ -8,35 +8,45 @@ from pathlib import Path
 import cv2
 import numpy as np
 from jaxtyping import UInt8, UInt16
-from PIL import Image, PngImagePlugin, TiffImagePlugin
+from PIL import Image, PngImagePlugin
 
-from alps.errors import ImageError, LabelError
-from alps.images.read import open_image, read_image
+from alps.errors import AlpsError, ImageError, LabelError
+from alps.images.read import decode, open_image
+from alps.rasters.gdal import find_driver
+from alps.rasters.raster import Raster
 
 #: Lossless files that hold numbers; names in any case.
 LABEL_SUFFIXES = (".png", ".tif", ".tiff")
 #: Pillow's modes of one band of whole numbers without sign, 1 to 16 bits.
 _MODES = ("1", "L", "P", "I;16", "I;16B")
-#: Tags of a TIFF, and the photometric interpretation that is upside down.
-_BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
+#: The highest number that a label can be.
+HIGHEST = 65535
 
 Labels = UInt8[np.ndarray, "H W"] | UInt16[np.ndarray, "H W"]
 
 
 def read_labels(path: str | Path) -> Labels:
-    """Read an index map: a PNG or TIFF with one band of class numbers, 1 to 16 bits.
+    """Read an index map: a PNG or TIFF with one band of class numbers.
 
     The numbers count as the file holds them (as GDAL reads them), not the colours of a palette, nor
-    which of black and white a TIFF says that 0 is.
+    which of black and white a TIFF says that 0 is. A TIFF may be of any type, also a signed or
+    floating one, as long as it holds whole numbers from 0 to 65535.
 
     Raises:
         LabelError: the file cannot be read, or holds something else.
     """
+    path = Path(path)
     try:
-        with open_image(Path(path)) as image:
+        with path.open("rb") as file:
+            driver = find_driver(file.read(16))
+        if driver == "GTiff":
+            return _whole_numbers(path)
+        with open_image(path) as image:
             kind = f"{image.format} in mode {image.mode}"
-            known = image.mode in _MODES and image.format in ("PNG", "TIFF")
+            known = image.mode in _MODES and image.format == "PNG"
             values = _numbers(image) if known else None
+    except AlpsError as error:
+        raise LabelError(str(error)) from error
     except Exception as error:  # decoders of damaged files raise anything
         raise LabelError(f"cannot read {path}: {str(error) or type(error).__name__}") from error
     if values is None:
@@ -47,31 +57,48 @@ def read_labels(path: str | Path) -> Labels:
     return values
 
 
-def _numbers(image: Image.Image) -> Labels:
-    """What the file holds, out of what Pillow shows.
+def _whole_numbers(path: Path) -> Labels:
+    """The values of a TIFF, as few bytes as hold them."""
+    with Raster(path) as raster:
+        if raster.count > 1:
+            raise LabelError(
+                f"{path} is a TIFF with {raster.count} bands, expected an index map: a PNG or TIFF "
+                "with one band of class numbers; turn colours into numbers first"
+            )
+        values = raster.numbers()
+    if values.dtype in (np.uint8, np.uint16):
+        return values
+    low, high = values.min(), values.max()
+    if not (low >= 0 and high <= HIGHEST) or (values.dtype.kind == "f" and (values % 1).any()):
+        wrong = ~((values >= 0) & (values <= HIGHEST)) | (values % 1 != 0)
+        row, column = (int(i) for i in np.unravel_index(wrong.argmax(), wrong.shape))
+        raise LabelError(
+            f"{path} holds {values[row, column]} in row {row}, column {column} ({values.dtype}), "
+            f"expected class numbers from 0 to {HIGHEST}; write what is not labelled as 255: "
+            "gdal_calc.py does"
+        )
+    return values.astype(np.uint8 if high <= 255 else np.uint16)
 
-    Pillow spreads gray of 2 and 4 bits over 0 to 255, and inverts a TIFF whose 0 is white.
+
+def _numbers(image: Image.Image) -> Labels:
+    """What a PNG holds, out of what Pillow shows, which spreads gray of 2 and 4 bits over 0 to 255.
+
+    The bits are named by the tile, which loading empties.
     """
-    bits, inverted = 8, False
-    if isinstance(image, TiffImagePlugin.TiffImageFile):
-        bits = image.tag_v2.get(_BITS_PER_SAMPLE, (1,))[0]
-        inverted = image.tag_v2.get(_PHOTOMETRIC, _WHITE_IS_ZERO) == _WHITE_IS_ZERO
-    elif isinstance(image, PngImagePlugin.PngImageFile) and image.tile:
-        bits = {"L;2": 2, "L;4": 4}.get(str(image.tile[0].args), 8)  # emptied by loading
+    tiles = image.tile if isinstance(image, PngImagePlugin.PngImageFile) else []
+    bits = {"L;2": 2, "L;4": 4}.get(str(tiles[0].args), 8) if tiles else 8
     values = np.array(image)
-    if values.itemsize == 2:  # neither is done to 16 bits
+    if values.itemsize == 2:
         return values.astype(np.uint16)
     if image.mode == "P":
         return values
-    if inverted:
-        values = ~values
     return values.astype(np.uint8) // (1 if image.mode == "1" else 255 // (2**bits - 1))
 
 
 def read_colors(path: str | Path) -> UInt8[np.ndarray, "H W 3"]:
     """Read labels that are colours, for `colors_to_index`; raises `LabelError`."""
     try:
-        return read_image(path)
+        return decode(path).image  # a colour that is declared to be no data is a colour here
     except ImageError as error:
         raise LabelError(str(error)) from error
 

@@ -20,7 +20,9 @@ from jaxtyping import Shaped, UInt8
 
 from alps.errors import ImageError, LabelError, MissingPackage
 from alps.images.labels import Labels
-from alps.images.read import MAX_PIXELS, stretch_between, stretch_limits
+from alps.rasters.limits import MAX_PIXELS
+from alps.rasters.pixels import Pixels, none_if_all
+from alps.rasters.stretch import stretch_between, stretch_limits
 
 #: File names with these endings, in any case, are volumes.
 SUFFIXES = (".nii", ".nii.gz")
@@ -45,11 +47,11 @@ def count_slices(path: Path) -> int:
     return Volume(path).shape[2]
 
 
-def read_slice(path: Path, index: int) -> UInt8[np.ndarray, "H W 3"]:
-    """One slice, counted from the feet.
+def read_slice(path: Path, index: int) -> Pixels:
+    """Read one slice, counted from the feet; voxels that are no number are not valid.
 
-    The values between the percentiles of `alps.images.read.STRETCH` of the whole volume become 0 to
-    255, so that all slices of a volume have one window; voxels that are no number become 0.
+    The values between the percentiles `alps.rasters.stretch.STRETCH` of the whole volume become
+    0 to 255, so that all slices of a volume have one window; voxels that are no number become 0.
 
     Raises:
         ImageError: the file cannot be used, or has no such slice.
@@ -67,8 +69,7 @@ def read_slice(path: Path, index: int) -> UInt8[np.ndarray, "H W 3"]:
         zlib.error,
     ) as error:  # decoders raise these
         raise _unreadable(path, error) from error
-    image: UInt8[np.ndarray, "H W 3"] = np.repeat(gray[..., None], 3, axis=2)
-    return image
+    return Pixels(np.repeat(gray[..., None], 3, axis=2), none_if_all(valid))
 
 
 def read_label_slice(path: Path, index: int, image: Path) -> Labels:
@@ -231,7 +232,7 @@ def _window(path: Path) -> tuple[float, float]:
     step = -(-math.prod(volume.shape) // SAMPLE)
     planes = (volume.plane(i).ravel()[::step] for i in range(volume.shape[2]))
     values = np.concatenate([plane[np.isfinite(plane)] for plane in planes])
-    return stretch_limits(values) if values.size else (0.0, 0.0)
+    return stretch_limits(values)
 
 
 def _unreadable(path: Path, error: Exception) -> ImageError:

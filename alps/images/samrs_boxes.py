@@ -21,7 +21,7 @@ import numpy as np
 from alps.boxes import Annotation, Boxes
 from alps.errors import ImageError
 from alps.images.boxed import digest, make_sample
-from alps.images.read import read_image
+from alps.images.read import read_pixels
 from alps.images.safe_pickle import load_plain
 from alps.images.samrs_labels import (
     CLASSES,
@@ -65,11 +65,11 @@ class SamrsBoxes:
 
     def read(self, record: ImageRecord) -> Sample:
         """Image and boxes; raises `ImageError` when one of the files cannot be used."""
-        image = read_image(Path(self.root, record.file_name))
+        pixels = read_pixels(Path(self.root, record.file_name))
         path = self._path(record)
         rows = read_rows(path)
         annotations = [_annotation(i, row) for i, row in enumerate(rows)]
-        return make_sample(record, image, annotations, CLASSES[self.subset], path)
+        return make_sample(record, pixels, annotations, CLASSES[self.subset], path)
 
     def categories(self) -> list[Category]:
         """The classes; the id is the pixel value."""

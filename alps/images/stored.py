@@ -79,7 +79,8 @@ class StoredLabels:
 
     def read(self, record: ImageRecord) -> Sample:
         """Decode one image; raises `ImageError` when it cannot be used."""
-        return Sample(record.image_id, read_frame(self._images, record))
+        pixels = read_frame(self._images, record)
+        return Sample(record.image_id, pixels.image, valid=pixels.valid)
 
     def categories(self) -> list[Category]:
         """The pseudo-classes; the id is the pixel value."""

@@ -26,7 +26,7 @@ from alps.errors import DatasetNotFound, LabelError
 from alps.images.boxed import make_sample
 from alps.images.clip import Marks
 from alps.images.folder import Folder, contents
-from alps.images.read import read_image
+from alps.images.read import read_pixels
 from alps.images.rows import read_counts, read_rows, row_to_annotation
 from alps.palette import color_classes
 from alps.types import Category, ImageRecord, Masks, Sample
@@ -100,10 +100,10 @@ class Table:
 
     def read(self, record: ImageRecord) -> Sample:
         """Image and boxes; raises `ImageError` when the image cannot be used."""
-        image = read_image(Path(self.root, record.file_name))
+        pixels = read_pixels(Path(self.root, record.file_name))
         marks = self._marks(record)
         return make_sample(
-            record, image, marks.annotations, self._classes, self._path, marks.unclear
+            record, pixels, marks.annotations, self._classes, self._path, marks.unclear
         )
 
     def categories(self) -> list[Category]:

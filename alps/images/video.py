@@ -115,8 +115,8 @@ class VideoBoxes:
             MissingPackage: the video is a file and PyAV is not installed.
         """
         file, marks = self._marks(record)
-        image = read_frame(self.root, record)
-        return make_sample(record, image, marks.annotations, self._classes, file, marks.unclear)
+        pixels = read_frame(self.root, record)
+        return make_sample(record, pixels, marks.annotations, self._classes, file, marks.unclear)
 
     def categories(self) -> list[Category]:
         """The classes; the id is the pixel value."""

@@ -74,7 +74,8 @@ def read_slice_sample(root: str, record: ImageRecord) -> Sample:
         MissingPackage: nibabel is not installed.
     """
     path = Path(root, record.file_name)
-    return Sample(record.image_id, read_slice(path, record.frame_index or 0))
+    pixels = read_slice(path, record.frame_index or 0)
+    return Sample(record.image_id, pixels.image, valid=pixels.valid)
 
 
 def slice_records(root: Path, path: str, volume: str, split: str) -> Iterator[ImageRecord]:

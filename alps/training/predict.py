@@ -20,11 +20,16 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from alps.errors import ConfigError, DatasetNotFound, ImageError
 from alps.geometry import Tile
-from alps.images.folder import Folder
-from alps.images.read import read_image
+from alps.images.folder import Folder, walk
+from alps.images.read import read_pixels
 from alps.paint import ignore_index_for
 from alps.palette import index_png
-from alps.training.geotiff import GeoTiff, is_geotiff
+from alps.rasters.gdal import RASTER_SUFFIXES
+from alps.rasters.index_map import create_index_map
+from alps.rasters.pixels import blank_invalid
+from alps.rasters.place import Place
+from alps.rasters.raster import Raster
+from alps.rasters.sidecars import find_sidecars
 from alps.training.sliding import Net, SlidingWindow, most_probable
 from alps.types import Category
 
@@ -85,12 +90,12 @@ class Predictor:
             ConfigError: ``target`` lies in ``source``, was predicted by another net, with other
                 classes or another window, or cannot be written.
             DatasetNotFound: there is no image.
-            MissingPackage: a GeoTIFF, and rasterio is not installed.
         """
         files = _list(Path(source), Path(target))
         self._sign(Path(target))
+        places = {path: _place(path) for path in files.values()}
         results = {
-            path: Path(target, f"{image_id}.{'tif' if is_geotiff(path) else 'png'}")
+            path: Path(target, f"{image_id}.{'tif' if places[path] else 'png'}")
             for image_id, path in files.items()
         }
         todo = {path: result for path, result in results.items() if not result.exists()}
@@ -101,10 +106,12 @@ class Predictor:
             logging_redirect_tqdm(),
         ):
             for path, result in todo.items():
-                predict = self._geotiff if result.suffix == ".tif" else self._image
                 try:
                     with _whole(result) as temporary:
-                        predict(path, temporary)
+                        if place := places[path]:
+                            self._geotiff(path, temporary, place)
+                        else:
+                            self._image(path, temporary)
                 except ImageError as error:
                     log.warning("skipped %s: %s", path, error)
                     errors.append(error)
@@ -124,21 +131,25 @@ class Predictor:
         return [category.color for category in self.categories]
 
     def _image(self, path: Path, result: Path) -> None:
-        image = torch.tensor(read_image(path), device=self.device).permute(2, 0, 1)
+        pixels = read_pixels(path)
+        image = torch.from_numpy(pixels.image).to(self.device).permute(2, 0, 1)
         size = (image.shape[1], image.shape[2])
         labels = np.empty(size, np.uint8 if self.ignore_index <= 255 else np.uint16)
         for tile, part in self._labels(lambda t: image[:, t.y0 : t.y1, t.x0 : t.x1], size, path):
             labels[tile.y0 : tile.y1, tile.x0 : tile.x1] = part
+        if pixels.valid is not None:
+            labels[~pixels.valid] = self.ignore_index
         result.write_bytes(index_png(labels, self.colors, self.ignore_index))
 
-    def _geotiff(self, path: Path, result: Path) -> None:
+    def _geotiff(self, path: Path, result: Path, place: Place) -> None:
         with (
-            GeoTiff(path) as raster,
-            raster.index_map(result, self.colors, self.ignore_index) as write,
+            Raster(path) as raster,
+            create_index_map(result, raster.size, place, self.colors, self.ignore_index) as write,
         ):
 
             def read(tile: Tile) -> UInt8[Tensor, "3 H W"]:
-                return torch.from_numpy(raster.read(tile)).to(self.device)
+                image = blank_invalid(raster.read(tile)).image
+                return torch.from_numpy(image).to(self.device).permute(2, 0, 1)
 
             for tile, labels in self._labels(read, raster.size, path):
                 write(tile, np.where(raster.valid(tile), labels, self.ignore_index))
@@ -200,6 +211,17 @@ def _read_json(path: Path) -> Any:
         return None
 
 
+def _place(path: Path) -> Place | None:
+    """Where a raster lies on Earth, by itself or by a world file; None: nobody knows."""
+    if path.suffix.lower() not in RASTER_SUFFIXES:
+        return None
+    try:
+        with Raster(path) as raster:
+            return raster.place
+    except ImageError:  # whoever reads it as an image says so
+        return None
+
+
 def _list(source: Path, target: Path) -> dict[str, Path]:
     """Id → file of the images asked for; refuses to write results among them."""
     if not source.exists():
@@ -216,6 +238,10 @@ def _list(source: Path, target: Path) -> dict[str, Path]:
     if not source.is_dir():
         return {source.stem: source}
     records = Folder(str(source), source.name).records()
+    # World files are read (`alps.rasters.place`).
+    beside = (path for path, _ in walk(source) if not path.endswith(".tfw"))
+    for finding in find_sidecars(beside):
+        log.warning("%s", finding)
     return {record.image_id: source / record.file_name for record in records}
 
 

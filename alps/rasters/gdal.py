@@ -1,0 +1,112 @@
+"""GDAL through rasterio: which files it may open, with which settings, and what it says of damage.
+
+A file is opened by the one driver that its first bytes call for, and nothing beside it is looked
+at: GDAL would follow a ``.aux.xml``, ``.msk`` or ``.ovr`` to files of any name.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import rasterio
+from rasterio.errors import NotGeoreferencedWarning
+
+from alps.errors import ImageError
+
+#: GDAL's settings for every read and write. TRUE would not be enough for the first: it still asks
+#: for some names. The cache is of this process; GDAL's own is 5 % of the memory.
+OPTIONS = {
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+    "GDAL_PAM_ENABLED": "NO",
+    "GDAL_CACHEMAX": 64 << 20,  # bytes
+    "GTIFF_IGNORE_READ_ERRORS": "NO",
+}
+#: First bytes, and GDAL's driver for what begins so.
+DRIVERS = {
+    b"II*\0": "GTiff",
+    b"MM\0*": "GTiff",
+    b"II+\0": "GTiff",
+    b"MM\0+": "GTiff",
+    b"\0\0\0\x0cjP  \r\n\x87\n": "JP2OpenJPEG",
+    b"\xffO\xffQ": "JP2OpenJPEG",
+}
+#: File names of rasters end so, in any case.
+RASTER_SUFFIXES = (".tif", ".tiff", ".jp2", ".j2k")
+#: Letters of what GDAL says.
+REASON = 400
+_QUIET = ("ignore", None, NotGeoreferencedWarning, None, 0)
+
+
+def find_driver(head: bytes) -> str | None:
+    """Return the driver for a file that begins with ``head``; None: it is no raster."""
+    return next((name for magic, name in DRIVERS.items() if head.startswith(magic)), None)
+
+
+@contextmanager
+def gdal_session(path: Path) -> Iterator[None]:
+    """Have GDAL's settings in this thread, and whatever goes wrong as one `ImageError`.
+
+    Args:
+        path: the file that is read, for the message.
+    """
+    _silence()
+    try:
+        with rasterio.Env(**OPTIONS):
+            yield
+    except ImageError:
+        raise
+    except Exception as error:  # GDAL raises much on damaged files
+        raise ImageError(f"cannot read {path}: {_reason(error)}") from error
+
+
+def open_raster(path: Path) -> Any:
+    """Open a TIFF or JPEG 2000 file for reading, within a `gdal_session`."""
+    with path.open("rb") as file:
+        head = file.read(16)
+    if not head:
+        raise ValueError("the file is empty")
+    driver = find_driver(head)
+    if driver is None:
+        raise ValueError("it is neither a TIFF nor a JPEG 2000 file")
+    # An absolute path is never taken for a URL, nor for one of GDAL's own names.
+    return rasterio.open(os.path.abspath(path), driver=driver, sharing=False)  # noqa: PTH100
+
+
+def page_size(name: str) -> tuple[int, int] | None:
+    """Return (H, W) of a page of a TIFF by GDAL's name for it; None: it cannot be opened."""
+    try:
+        with rasterio.open(name, driver="GTiff", sharing=False) as page:
+            return page.height, page.width
+    except rasterio.errors.RasterioError:
+        return None
+
+
+def _silence() -> None:
+    """Print no line for each file: errors are raised, and a raster without a place is usual."""
+    if _QUIET not in warnings.filters:  # adding it anew would forget which warnings were shown
+        warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
+    logger = logging.getLogger("rasterio")
+    if logger.level == logging.NOTSET:
+        logger.setLevel(logging.CRITICAL)
+
+
+def _reason(error: BaseException) -> str:
+    """Return in one line what GDAL met first, and what to do about it."""
+    while isinstance(error, rasterio.errors.RasterioError | rasterio._err.CPLE_BaseError):
+        if error.__cause__ is None:
+            break
+        error = error.__cause__
+    text = " ".join((str(error) or type(error).__name__).split())[:REASON]
+    if "missing codec" in text:
+        name = "JPEG XL" if "50002" in text else "a codec"
+        return (
+            f"it is compressed with {name}, which the installed GDAL lacks ({text}); write it anew "
+            "where it can be read: gdal_translate -co COMPRESS=DEFLATE in.tif out.tif"
+        )
+    return text

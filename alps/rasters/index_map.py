@@ -1,0 +1,63 @@
+"""GeoTIFFs of class indices, written window by window."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import rasterio
+from jaxtyping import Integer
+
+from alps.geometry import Tile
+from alps.palette import IGNORE_COLOR
+from alps.rasters.gdal import OPTIONS
+from alps.rasters.place import Place
+
+#: Writes the labels of one window.
+Write = Callable[[Tile, Integer[np.ndarray, "H W"]], None]
+
+
+@contextmanager
+def create_index_map(
+    path: Path,
+    size: tuple[int, int],
+    place: Place,
+    colors: Sequence[tuple[int, int, int]],
+    ignore_index: int,
+) -> Iterator[Write]:
+    """Create a GeoTIFF of class indices, and give the function that writes a window of it.
+
+    Args:
+        path: the file to write.
+        size: (H, W).
+        place: where it lies on Earth.
+        colors: colour of class i at place i.
+        ignore_index: the value that means no data; 255 makes it uint8, any higher uint16.
+    """
+    with rasterio.Env(**OPTIONS):
+        file = rasterio.open(
+            path,
+            "w",
+            driver="GTiff",
+            height=size[0],
+            width=size[1],
+            count=1,
+            dtype="uint8" if ignore_index <= 255 else "uint16",
+            nodata=ignore_index,
+            tiled=True,
+            blockxsize=512,
+            blockysize=512,
+            compress="deflate",
+            BIGTIFF="IF_SAFER",
+            **place.to_profile(),
+        )
+    with file:
+        file.write_colormap(1, {**dict(enumerate(colors)), ignore_index: IGNORE_COLOR})
+
+        def write(tile: Tile, labels: Integer[np.ndarray, "H W"]) -> None:
+            with rasterio.Env(**OPTIONS):
+                file.write(labels, 1, window=((tile.y0, tile.y1), (tile.x0, tile.x1)))
+
+        yield write

@@ -1,0 +1,44 @@
+"""How an image lies: the orientation of EXIF, which GDAL does not apply to a TIFF."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Shaped
+
+#: The tag, in TIFF and in EXIF alike.
+ORIENTATION = 0x0112
+#: A directory of a TIFF that says what it must has some 20 entries.
+MOST_ENTRIES = 4096
+
+
+def tiff_orientation(path: Path) -> int:
+    """Return the orientation of the first image of a TIFF, 1 to 8; 1 where it is not declared."""
+    with path.open("rb") as file:
+        head = file.read(16)
+        order = "<" if head[:2] == b"II" else ">"
+        big = head[2:4] in (b"+\0", b"\0+")
+        (place,) = struct.unpack_from(f"{order}{'Q' if big else 'I'}", head, 8 if big else 4)
+        file.seek(place)
+        count_form, entry = (f"{order}Q", 20) if big else (f"{order}H", 12)
+        (n,) = struct.unpack(count_form, file.read(struct.calcsize(count_form)))
+        entries = file.read(entry * min(n, MOST_ENTRIES))
+    for at in range(0, len(entries) - entry + 1, entry):
+        tag, kind = struct.unpack_from(f"{order}HH", entries, at)
+        if (tag, kind) == (ORIENTATION, 3):
+            (value,) = struct.unpack_from(f"{order}H", entries, at + (12 if big else 8))
+            return int(value) if 1 <= value <= 8 else 1
+    return 1
+
+
+def upright(image: Shaped[np.ndarray, "H W *C"], orientation: int) -> Shaped[np.ndarray, "_ _ *C"]:
+    """Undo an orientation (1 to 8): 5 to 8 are transposed, then the axes may be flipped."""
+    if orientation >= 5:
+        image = image.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        image = image[::-1]
+    if orientation in (2, 3, 6, 7):
+        image = image[:, ::-1]
+    return image

@@ -1,0 +1,38 @@
+"""What a reader gives: an image of 8 bits, and which of its pixels are data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, UInt8
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pixels:
+    """An image and its valid mask.
+
+    Args:
+        image: red, green and blue.
+        valid: pixels that are data. None: all are.
+    """
+
+    image: UInt8[np.ndarray, "H W 3"]
+    valid: Bool[np.ndarray, "H W"] | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width)."""
+        return self.image.shape[0], self.image.shape[1]
+
+
+def blank_invalid(pixels: Pixels) -> Pixels:
+    """Set pixels that are not valid to 0, in place: what lies under a mask must not matter."""
+    if pixels.valid is not None:
+        pixels.image[~pixels.valid] = 0
+    return pixels
+
+
+def none_if_all(valid: Bool[np.ndarray, "H W"] | None) -> Bool[np.ndarray, "H W"] | None:
+    """Return a mask, or None where it is True everywhere."""
+    return None if valid is None or valid.all() else valid

@@ -1,0 +1,48 @@
+"""Files beside a raster that GDAL would follow, and that are not read."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import PurePosixPath
+
+from alps.findings import Finding
+from alps.rasters.gdal import RASTER_SUFFIXES
+
+#: What follows the name of a raster, and what stands in place of its suffix.
+BEHIND = (".aux.xml", ".msk", ".ovr")
+INSTEAD = (".aux", ".j2w", ".rrd", ".tfw", ".tifw", ".wld")
+
+
+def find_sidecars(paths: Iterable[str]) -> list[Finding]:
+    """Return the finding that rasters among some files have others beside them; none is usual.
+
+    >>> print(*find_sidecars(["a.tif", "a.tif.msk", "b.tif", "c.png", "c.wld"]))
+    1 raster has files beside it that are not read (1 .msk, the first a.tif.msk): masks, no-data \
+values and places in them do not count; write them into the raster: gdal_translate a.tif out.tif
+    """
+    files = set(paths)
+    rasters = sorted(path for path in files if path.lower().endswith(RASTER_SUFFIXES))
+    kinds: Counter[str] = Counter()
+    found = []
+    for raster in rasters:
+        stem = str(PurePosixPath(raster).with_suffix(""))
+        names = {f"{raster}{kind}": kind for kind in BEHIND}
+        names |= {f"{stem}{kind}": kind for kind in INSTEAD}
+        if beside := [name for name in names if name in files]:
+            found.append((raster, beside[0]))
+            kinds.update(names[name] for name in beside)
+    if not found:
+        return []
+    n, (raster, first) = len(found), found[0]
+    counts = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+    return [
+        Finding(
+            "raster_sidecars",
+            n,
+            f"{n} raster{' has files beside it' if n == 1 else 's have files beside them'} that "
+            f"are not read ({counts}, the first {first}): masks, no-data values and places in them "
+            "do not count",
+            f"write them into the raster{'s' * (n > 1)}: gdal_translate {raster} out.tif",
+        )
+    ]
