@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+import rasterio
 import tifffile
 from PIL import Image
 from pycocotools import mask as coco
+from rasterio.errors import NotGeoreferencedWarning
 
 
 def draw_scene(
@@ -76,6 +80,25 @@ def create_image(
         order = [2, 1, 0, 3][:channels] if channels >= 3 else [0]
         assert cv2.imwrite(str(path), image[..., order])
     return image
+
+
+def create_raster(path: Path, bands: np.ndarray, **options: Any) -> None:
+    """Write (C, H, W) through GDAL: a TIFF, or a lossless JPEG 2000 file.
+
+    Args:
+        path: the file; its suffix decides.
+        bands: what is written.
+        options: of `rasterio.open`, such as compress, nodata or transform.
+    """
+    lossless = {"driver": "JP2OpenJPEG", "quality": 100, "reversible": "YES"}
+    driver = {"driver": "GTiff"} if path.suffix.lower().startswith(".tif") else lossless
+    path.parent.mkdir(parents=True, exist_ok=True)
+    count, height, width = bands.shape
+    size = {"count": count, "height": height, "width": width, "dtype": bands.dtype}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with rasterio.open(path, "w", **{**driver, **size, **options}) as file:
+            file.write(bands)
 
 
 def create_images(

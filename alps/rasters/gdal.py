@@ -104,7 +104,7 @@ def _reason(error: BaseException) -> str:
         error = error.__cause__
     text = " ".join((str(error) or type(error).__name__).split())[:REASON]
     if "missing codec" in text:
-        name = "JPEG XL" if "50002" in text else "a codec"
+        name = "JPEG XL" if "JXL" in text or "50002" in text else "a codec"
         return (
             f"it is compressed with {name}, which the installed GDAL lacks ({text}); write it anew "
             "where it can be read: gdal_translate -co COMPRESS=DEFLATE in.tif out.tif"

@@ -37,3 +37,20 @@ def check_size(path: Path, height: int, width: int, pixel: int) -> None:
             f"{height} x {width} pixels of {pixel} bytes in {size} bytes: damaged, or made to fill "
             "the memory; get it again, or write it without compression"
         )
+
+
+def check_block(path: Path, height: int, width: int, pixel: int) -> None:
+    """Raise `ValueError` for a block, which is decoded whole, that would fill the memory by itself.
+
+    Args:
+        path: the file.
+        height: of a tile or strip, px.
+        width: of it, px.
+        pixel: bytes of one pixel, all bands, when it is decoded.
+    """
+    size = path.stat().st_size
+    if height * width * pixel > max(LARGE, size * PER_BYTE):
+        raise ValueError(
+            f"blocks of {height} x {width} pixels of {pixel} bytes in {size} bytes: damaged, or "
+            "made to fill the memory; get it again"
+        )

@@ -14,7 +14,7 @@ from rasterio.enums import ColorInterp, MaskFlags
 from alps.geometry import Tile
 from alps.palette import IGNORE_COLOR
 from alps.rasters.gdal import gdal_session, open_raster, page_size
-from alps.rasters.limits import LARGE, PER_BYTE, check_size
+from alps.rasters.limits import check_block, check_size
 from alps.rasters.pixels import Pixels, none_if_all
 from alps.rasters.place import Place, find_place
 from alps.rasters.stretch import counted, finite, stretch_between, stretch_limits
@@ -167,7 +167,7 @@ class Raster:
             self._palette = _table(file.colormap(colors[0]), 1 << (16 if self._deep else 8))
             self._deep = False
         self._check_pages()
-        self._check_blocks()
+        check_block(self.path, *file.block_shapes[0], self._pixel_bytes)
 
     @property
     def _pixel_bytes(self) -> int:
@@ -183,16 +183,6 @@ class Raster:
                 f"it has {len(pages)} pages of one size, expected 1 to 4 bands in one page; make "
                 "bands of them: gdal_merge.py -separate -o out.tif GTIFF_DIR:1:in.tif "
                 "GTIFF_DIR:2:in.tif GTIFF_DIR:3:in.tif"
-            )
-
-    def _check_blocks(self) -> None:
-        """Refuse a block that would fill the memory by itself: GDAL decodes whole ones."""
-        rows, columns = self._file.block_shapes[0]
-        size = self.path.stat().st_size
-        if rows * columns * self._pixel_bytes > max(LARGE, size * PER_BYTE):
-            raise ValueError(
-                f"blocks of {rows} x {columns} pixels of {self._pixel_bytes} bytes in {size} "
-                "bytes: damaged, or made to fill the memory; get it again"
             )
 
     def _valid(

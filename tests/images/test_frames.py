@@ -85,7 +85,7 @@ def test_a_number_past_the_end(video):
         f"{video} has {N} frames, there is no frame {N} (counted from 0); its annotations go "
         "further"
     )
-    assert read_frame(video.parent, record(video, N - 1)).shape == (120, 160, 3)
+    assert read_frame(video.parent, record(video, N - 1)).image.shape == (120, 160, 3)
 
 
 def test_a_video_that_ends_early_says_where_and_keeps_what_is_there(drawn, video, tmp_path):
@@ -137,7 +137,7 @@ def test_a_phone_that_was_held_upright(drawn, tmp_path):
 def read_in_child(root, index, answers):
     _open.cache_clear()  # frees what was inherited
     path = root / "a.mp4"
-    answers.put((index, int(read_frame(root, record(path, index)).sum())))
+    answers.put((index, int(read_frame(root, record(path, index)).image.sum())))
 
 
 def test_processes_neither_share_a_decoder_nor_wait_for_its_threads(video):
@@ -169,7 +169,7 @@ def test_a_folder_of_frames_is_in_the_order_of_its_numbers(drawn, tmp_path):
     (tmp_path / "b/v2_000001.png").unlink()
     frames = list_frames(tmp_path / "b")
     assert sorted(frames) == [0, 2]
-    read = read_frame(tmp_path, ImageRecord("b/000002", "b/v2_000002.png", frame_index=2))
+    read = read_frame(tmp_path, ImageRecord("b/000002", "b/v2_000002.png", frame_index=2)).image
     np.testing.assert_array_equal(read, drawn[2])
     with pytest.raises(ImageError) as error:
         read_frame(tmp_path, ImageRecord("b/000001", "b", frame_index=1))

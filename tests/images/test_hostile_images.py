@@ -92,7 +92,7 @@ def test_an_archive_is_no_image(tmp_path):
 
 def test_large_images_of_one_colour_are_no_bombs(tmp_path, monkeypatch):
     """Deflate and LZW at their best: ground without data in a large mosaic."""
-    monkeypatch.setattr("alps.images.read.LARGE", 1000)
+    monkeypatch.setattr("alps.rasters.limits.LARGE", 1000)
     image = np.zeros((3000, 3000), np.uint8)
     for mode in ("L", "RGB"):
         Image.fromarray(image).convert(mode).save(tmp_path / f"{mode}.png", compress_level=9)
@@ -135,7 +135,7 @@ def test_a_label_is_no_bomb_either(tmp_path):
 
 
 def test_an_image_of_too_many_bytes_is_cut_into_tiles(tmp_path, monkeypatch):
-    monkeypatch.setattr("alps.images.read.MAX_BYTES", 20 * 30 * 6 - 1)
+    monkeypatch.setattr("alps.rasters.limits.MAX_BYTES", 20 * 30 * 6 - 1)
     for name, dtype in (("8.png", np.uint8), ("16.png", np.uint16), ("16.tif", np.uint16)):
         create_image(tmp_path / name, (20, 30), dtype=dtype)
     assert read_image(tmp_path / "8.png").shape == (20, 30, 3)

@@ -56,7 +56,7 @@ def test_a_person_lies_the_same_however_the_scanner_stored_it(tmp_path, codes, s
     np.testing.assert_array_equal(planes, seen(values))
     for i in range(SHAPE[2]):
         np.testing.assert_array_equal(read_label_slice(truth, i, image), seen(labels)[i])
-        assert read_slice(image, i).shape == (30, 40, 3)
+        assert read_slice(image, i).image.shape == (30, 40, 3)
 
 
 def test_it_is_nibabel_s_canonical_orientation(tmp_path):
@@ -81,7 +81,7 @@ def test_one_window_for_all_slices_of_a_volume(tmp_path, dtype, suffix):
     low, high = np.percentile(values, (0.5, 99.5))
     expected = np.rint((seen(values).astype(float) - low).clip(0, high - low) / (high - low) * 255)
     for i in range(SHAPE[2]):
-        image = read_slice(path, i)
+        image = read_slice(path, i).image
         assert image.dtype == np.uint8
         assert (image == image[..., :1]).all()
         assert np.abs(image[..., 0] - expected[i]).max() <= 1
@@ -102,14 +102,17 @@ def test_voxels_that_are_no_number_are_black_and_do_not_count(tmp_path):
     write_volume(tmp_path / "good.nii", values)
     values[:3, :3], values[5, 5, 0] = np.nan, np.inf
     write_volume(tmp_path / "bad.nii", values)
-    good, bad = (read_slice(tmp_path / f"{x}.nii", 0).astype(int) for x in ("good", "bad"))
+    pixels = [read_slice(tmp_path / f"{x}.nii", 0) for x in ("good", "bad")]
+    good, bad = (p.image.astype(int) for p in pixels)
     wrong = ~np.isfinite(seen(values)[0])
+    assert pixels[0].valid is None
+    np.testing.assert_array_equal(pixels[1].valid, ~wrong)
     assert (bad[wrong] == 0).all()
     assert np.abs(good - bad)[~wrong].max() <= 3
     write_volume(tmp_path / "none.nii", np.full(SHAPE, np.nan, np.float32))
-    assert not read_slice(tmp_path / "none.nii", 0).any()
+    assert not read_slice(tmp_path / "none.nii", 0).image.any()
     write_volume(tmp_path / "flat.nii", np.full(SHAPE, 7, np.int16))
-    assert not read_slice(tmp_path / "flat.nii", 0).any()
+    assert not read_slice(tmp_path / "flat.nii", 0).image.any()
 
 
 def test_large_volumes_are_sampled(tmp_path, monkeypatch):
@@ -155,7 +158,7 @@ def test_slices_of_a_folder(root):
     assert last.bytes == (root / "b/x.nii.gz").stat().st_size
     sample = images.read(last)
     assert sample.size == (30, 40)
-    np.testing.assert_array_equal(sample.image, read_slice(root / "b/x.nii.gz", 3))
+    np.testing.assert_array_equal(sample.image, read_slice(root / "b/x.nii.gz", 3).image)
 
 
 def test_a_volume_there_twice_keeps_its_suffix(root):
@@ -168,7 +171,7 @@ def test_four_dimensions_are_refused_but_for_a_last_one_of_one(tmp_path):
     values = draw_volume(SHAPE)[0]
     nibabel.Nifti1Image(values[..., None], np.eye(4)).to_filename(tmp_path / "one.nii")
     assert count_slices(tmp_path / "one.nii") == 4
-    assert read_slice(tmp_path / "one.nii", 0).shape == (30, 40, 3)
+    assert read_slice(tmp_path / "one.nii", 0).image.shape == (30, 40, 3)
     for name, shape in (("time", (*SHAPE, 2)), ("plane", SHAPE[:2])):
         nibabel.Nifti1Image(np.zeros(shape, np.int16), np.eye(4)).to_filename(
             tmp_path / f"{name}.nii"
@@ -269,11 +272,11 @@ def test_a_file_of_several_parts_is_whole(root):
     """Of these gzip's last word tells the length of the last part alone."""
     path = root / "a.nii.gz"
     data = gzip.decompress(path.read_bytes())
-    expected = read_slice(path, 3)
+    expected = read_slice(path, 3).image
     path.write_bytes(gzip.compress(data[:5000]) + gzip.compress(data[5000:]))
     assert count_slices(path) == 4
     nifti._open.cache_clear()
-    np.testing.assert_array_equal(read_slice(path, 3), expected)
+    np.testing.assert_array_equal(read_slice(path, 3).image, expected)
 
 
 def test_a_slice_that_is_not_there(root):

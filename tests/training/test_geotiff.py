@@ -1,22 +1,15 @@
-import sys
 import tracemalloc
 
 import numpy as np
 import pytest
+import rasterio
 from torch.nn import functional as F
 
-from alps.errors import ImageError, MissingPackage
-from alps.geometry import Tile
-from alps.images.read import read_image
 from alps.palette import distinct_colors
-from alps.training import geotiff
-from alps.training.geotiff import GeoTiff, is_geotiff
 from alps.training.predict import Counts, Predictor
 from alps.training.sliding import SlidingWindow
 from alps.types import Category
-from tests.factories import create_image, draw_scene
-
-rasterio = pytest.importorskip("rasterio")
+from tests.factories import create_image, create_raster, draw_scene
 
 CRS = rasterio.CRS.from_epsg(32632)
 TRANSFORM = rasterio.Affine(0.5, 0.1, 691_000.0, 0.1, -0.5, 5_334_000.0)  # turned a little
@@ -32,24 +25,7 @@ def bands(size=(64, 96), dtype=np.uint8, channels=3, seed=0):
 
 
 def create_geotiff(path, array, **options):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    count, height, width = array.shape
-    place = {"crs": CRS, "transform": TRANSFORM} | options
-    with rasterio.open(
-        path,
-        "w",
-        driver="GTiff",
-        count=count,
-        height=height,
-        width=width,
-        dtype=array.dtype,
-        **place,
-    ) as file:
-        file.write(array)
-
-
-def whole(raster):
-    return Tile(0, 0, raster.size[1], raster.size[0])
+    create_raster(path, array, **{"crs": CRS, "transform": TRANSFORM} | options)
 
 
 def brightest_band(image):
@@ -72,113 +48,49 @@ def predict(source, target, net=brightest_band, categories=CATEGORIES, **options
 @pytest.mark.parametrize("place", [{}, {"crs": None}, {"transform": None}])
 def test_a_crs_or_a_transform_makes_a_geotiff(tmp_path, place):
     create_geotiff(tmp_path / "a.TIF", bands(), **place)
-    assert is_geotiff(tmp_path / "a.TIF")
+    predict(tmp_path / "a.TIF", tmp_path / "out")
+    with rasterio.open(tmp_path / "out/a.tif") as file:
+        assert file.crs == place.get("crs", CRS)
+        assert file.transform == (place.get("transform", TRANSFORM) or rasterio.Affine.identity())
 
 
 def test_a_world_file_makes_a_geotiff(tmp_path):
     create_image(tmp_path / "a.tif")
-    assert not is_geotiff(tmp_path / "a.tif")
     (tmp_path / "a.tfw").write_text("0.5\n0\n0\n-0.5\n691000\n5334000\n")
-    assert is_geotiff(tmp_path / "a.tif")
     predict(tmp_path / "a.tif", tmp_path / "out")
     with rasterio.open(tmp_path / "out/a.tif") as file:
         assert file.transform == rasterio.Affine(0.5, 0, 690_999.75, 0, -0.5, 5_334_000.25)
 
 
-@pytest.mark.parametrize("name", ["a.png", "a.jpg"])
-def test_no_other_file_is_one(tmp_path, name):
+def test_a_damaged_world_file_is_reported_and_not_used(tmp_path, caplog):
+    create_image(tmp_path / "a.tif")
+    (tmp_path / "a.tfw").write_text("0.5 0 0")
+    predict(tmp_path / "a.tif", tmp_path / "out")
+    assert (tmp_path / "out/a.png").exists()
+    assert "a.tfw is no world file" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+def test_an_image_without_a_place_becomes_a_png(tmp_path, name):
     create_image(tmp_path / name)
-    assert not is_geotiff(tmp_path / name)
+    predict(tmp_path / name, tmp_path / "out")
+    assert (tmp_path / "out/a.png").exists()
 
 
-# --- reading ------------------------------------------------------------------------------------
+def test_jpeg_2000_with_a_place_becomes_a_geotiff(tmp_path):
+    create_geotiff(tmp_path / "a.jp2", bands())
+    predict(tmp_path / "a.jp2", tmp_path / "out")
+    with rasterio.open(tmp_path / "out/a.tif") as file:
+        assert (file.crs, file.transform) == (CRS, TRANSFORM)
+        np.testing.assert_array_equal(file.read(1), bands().argmax(axis=0))
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32, np.float64, np.int16])
-@pytest.mark.parametrize("channels", [1, 2, 3, 4])
-def test_pixels_are_those_of_the_one_reader(tmp_path, channels, dtype):
-    array = bands(dtype=dtype, channels=channels)
-    array = (array * 1000).astype(dtype) if dtype == np.int16 else array
-    create_geotiff(tmp_path / "a.tif", array, photometric="RGB" if channels > 2 else "MINISBLACK")
-    expected = read_image(tmp_path / "a.tif").transpose(2, 0, 1)
-    with GeoTiff(tmp_path / "a.tif") as raster:
-        assert raster.size == (64, 96)
-        np.testing.assert_array_equal(raster.read(whole(raster)), expected)
-        part = raster.read(Tile(10, 20, 50, 33))
-    np.testing.assert_array_equal(part, expected[:, 20:33, 10:50])
-
-
-def test_no_data_is_black_and_does_not_count(tmp_path):
-    array = bands(dtype=np.float32)
-    array[:, :20] = -9999
-    array[1, 30, 40] = np.nan
-    create_geotiff(tmp_path / "a.tif", array, nodata=-9999.0)
-    with GeoTiff(tmp_path / "a.tif") as raster:
-        image, valid = raster.read(whole(raster)), raster.valid(whole(raster))
-    np.testing.assert_array_equal(image, read_image(tmp_path / "a.tif").transpose(2, 0, 1))
-    empty = np.zeros((64, 96), bool)
-    empty[:20] = empty[30, 40] = True
-    np.testing.assert_array_equal(valid, ~empty)
-
-
-def test_an_empty_deep_raster(tmp_path):
-    create_geotiff(tmp_path / "a.tif", np.zeros((3, 20, 30), np.uint16))
-    with GeoTiff(tmp_path / "a.tif") as raster:
-        assert not raster.read(whole(raster)).any()
-        assert not raster.valid(whole(raster)).any()
-
-
-def test_one_stretch_for_all_windows_from_a_thinned_picture(tmp_path, monkeypatch):
-    create_geotiff(tmp_path / "a.tif", bands((200, 300), dtype=np.uint16))
-    monkeypatch.setattr(geotiff, "SAMPLE_PIXELS", 5000)
-    with GeoTiff(tmp_path / "a.tif") as raster:
-        image = raster.read(whole(raster))
-        np.testing.assert_array_equal(raster.read(Tile(9, 9, 99, 99)), image[:, 9:99, 9:99])
-    exact = read_image(tmp_path / "a.tif").transpose(2, 0, 1).astype(int)
-    assert np.abs(image - exact).max() <= 4
-
-
-@pytest.mark.parametrize("kind", ["palette", "alpha", "mask"])
-def test_palettes_alpha_and_masks(tmp_path, kind):
-    array = bands(channels=1 if kind == "palette" else 4 if kind == "alpha" else 3)
-    if kind == "alpha":
-        array[3] = 255
-        array[3, :10] = 0
-    create_geotiff(
-        tmp_path / "a.tif",
-        array,
-        **({"photometric": "RGB"} if len(array) > 1 else {}),
-        **({"alpha": "YES"} if kind == "alpha" else {}),
-    )
-    with rasterio.open(tmp_path / "a.tif", "r+") as file:
-        if kind == "palette":
-            file.write_colormap(1, {i: (255 - i, i // 2, 7) for i in range(256)})
-        elif kind == "mask":
-            with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
-                file.write_mask(np.arange(64)[:, None].repeat(96, 1) >= 10)
-    with GeoTiff(tmp_path / "a.tif") as raster:
-        image, valid = raster.read(whole(raster)), raster.valid(whole(raster))
-    if kind == "palette":
-        assert valid.all()
-        np.testing.assert_array_equal(image[0], 255 - array[0])
-        np.testing.assert_array_equal(image, read_image(tmp_path / "a.tif").transpose(2, 0, 1))
-    else:
-        np.testing.assert_array_equal(image, array[:3])
-        assert not valid[:10].any()
-        assert valid[10:].all()
-
-
-def test_more_bands_than_four(tmp_path):
-    create_geotiff(tmp_path / "a.tif", bands(channels=6))
-    with pytest.raises(ImageError, match=r"a\.tif: it has 6 bands, expected 1 to 4; write red"):
-        GeoTiff(tmp_path / "a.tif")
-
-
-def test_rasterio_is_an_extra(tmp_path, monkeypatch):
+def test_masks_beside_rasters_are_reported(tmp_path, caplog):
     create_geotiff(tmp_path / "in/a.tif", bands())
-    monkeypatch.setitem(sys.modules, "rasterio", None)
-    with pytest.raises(MissingPackage, match=r"a\.tif is a GeoTIFF.*pip install 'alps\[geo\]'"):
-        predict(tmp_path / "in", tmp_path / "out")
+    for name in ("a.tif.msk", "a.tfw"):
+        (tmp_path / "in" / name).write_text("anything")
+    predict(tmp_path / "in", tmp_path / "out")
+    assert "1 raster has files beside it that are not read (1 .msk, the first a.tif" in caplog.text
 
 
 # --- predicting ---------------------------------------------------------------------------------
