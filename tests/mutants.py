@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tifffile
@@ -74,6 +75,46 @@ def _tiff(name: str, **options: object) -> Format:
     return _image(name, lambda path, a: tifffile.imwrite(path, a, photometric="rgb", **options))
 
 
+def _raster(name: str, dtype: type = np.uint8, count: int = 4, **options: Any) -> Format:
+    """Written by GDAL."""
+
+    def save(path: Path, image: np.ndarray) -> None:
+        bands = np.concatenate([image, image], axis=2)[..., :count].transpose(2, 0, 1)
+        factories.create_raster(path, bands.astype(dtype), **options)
+
+    return _image(name, save)
+
+
+def _beside(name: str, image: bool = True) -> Format:
+    """A file that names another, which has a value that must not be seen: 251 in all bands."""
+
+    def write(root: Path) -> None:
+        secret = root / "hidden/.secret.tif"
+        factories.create_raster(secret, np.full((3, 40, 56), 251, np.uint8))
+        if image:
+            factories.create_raster(
+                root / "a.tif", factories.draw_scene((40, 56))[0].T.swapaxes(1, 2)
+            )
+        (root / name).write_text(
+            f"<PAMDataset><Metadata domain='OVERVIEWS'><MDI key='OVERVIEW_FILE'>{secret}</MDI>"
+            "</Metadata></PAMDataset>"
+            if name.endswith("xml")
+            else f"<VRTDataset rasterXSize='56' rasterYSize='40'><VRTRasterBand dataType='Byte' "
+            f"band='1'><SimpleSource><SourceFilename>{secret}</SourceFilename></SimpleSource>"
+            "</VRTRasterBand></VRTDataset>"
+        )
+
+    def read(root: Path) -> None:
+        folder = Folder(str(root), "x")
+        folder.findings()
+        for record in folder.records():
+            sample = folder.read(record)
+            assert sample.valid is None, "a mask beside the raster was followed"
+            assert (sample.image != 251).any(), "another file was read"
+
+    return Format(write, name, read, TEXT)
+
+
 def _boxes(write: Callable[[Path], object], file: str, read: Read) -> Format:
     return Format(write, file, read, TEXT)
 
@@ -127,6 +168,34 @@ FORMATS: Mapping[str, Format] = {
         ),
     ),
     "TIFF, LZW": _pil("lzw.tif", compression="tiff_lzw"),
+    "TIFF, zstd, alpha": _raster("alpha.tif", compress="zstd", alpha="YES", photometric="RGB"),
+    "TIFF, bands, LERC, float": _raster(
+        "lerc.tif", np.float32, compress="lerc_zstd", interleave="band", nodata=9
+    ),
+    "TIFF, JPEG in tiles": _raster(
+        "jpeg.tif",
+        count=3,
+        compress="jpeg",
+        photometric="YCBCR",
+        tiled=True,
+        blockxsize=32,
+        blockysize=16,
+    ),
+    "TIFF, COG": _raster("cog.tif", count=3, driver="COG"),
+    "TIFF as labels": Format(
+        lambda root: factories.create_raster(
+            root / "a.tif", np.eye(40, 56, dtype=np.int16)[None], compress="lzw"
+        ),
+        "a.tif",
+        lambda root: read_labels(root / "a.tif"),
+        BINARY,
+    ),
+    "JPEG 2000": _raster("a.jp2", count=3),
+    "JPEG 2000, 16 bits, codestream": _raster("a.j2k", np.uint16, count=1),
+    "VRT called .tif": _beside("a.tif", False),
+    "VRT as .msk": _beside("a.tif.msk"),
+    "VRT as .ovr": _beside("a.tif.ovr"),
+    ".aux.xml": _beside("a.tif.aux.xml"),
     "WebP": _pil("a.webp"),
     "WebP, lossless": _pil("lossless.webp", lossless=True),
     "BMP": _pil("a.bmp"),

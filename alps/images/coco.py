@@ -110,9 +110,7 @@ class Coco:
             )
             for o in self._objects[self._image_id(record)]
         ]
-        boxes, dropped = check_boxes(
-            annotations, ids, pixels.size
-        )
+        boxes, dropped = check_boxes(annotations, ids, pixels.size)
         lines = tuple(f"{self._path.name} {line}" for line in dropped)
         return Sample(record.image_id, pixels.image, boxes, lines, pixels.valid)
 

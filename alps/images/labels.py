@@ -68,16 +68,14 @@ def _whole_numbers(path: Path) -> Labels:
         values = raster.numbers()
     if values.dtype in (np.uint8, np.uint16):
         return values
-    low, high = values.min(), values.max()
-    if not (low >= 0 and high <= HIGHEST) or (values.dtype.kind == "f" and (values % 1).any()):
-        wrong = ~((values >= 0) & (values <= HIGHEST)) | (values % 1 != 0)
+    wrong = ~((values >= 0) & (values <= HIGHEST) & (values == np.floor(values)))
+    if wrong.any():
         row, column = (int(i) for i in np.unravel_index(wrong.argmax(), wrong.shape))
         raise LabelError(
             f"{path} holds {values[row, column]} in row {row}, column {column} ({values.dtype}), "
-            f"expected class numbers from 0 to {HIGHEST}; write what is not labelled as 255: "
-            "gdal_calc.py does"
+            f"expected class numbers from 0 to {HIGHEST}; write what is not labelled as 255"
         )
-    return values.astype(np.uint8 if high <= 255 else np.uint16)
+    return values.astype(np.uint8 if values.max() <= 255 else np.uint16)
 
 
 def _numbers(image: Image.Image) -> Labels:

@@ -167,7 +167,8 @@ class Raster:
             self._palette = _table(file.colormap(colors[0]), 1 << (16 if self._deep else 8))
             self._deep = False
         self._check_pages()
-        check_block(self.path, *file.block_shapes[0], self._pixel_bytes)
+        rows, columns = file.block_shapes[0]
+        check_block(self.path, rows, columns, self._pixel_bytes)
 
     @property
     def _pixel_bytes(self) -> int:

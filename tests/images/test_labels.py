@@ -10,6 +10,7 @@ from alps.errors import LabelError
 from alps.images.isprs import CLASSES
 from alps.images.labels import colors_to_index, read_colors, read_labels, refuse_unlabelled
 from alps.palette import distinct_colors, index_png
+from tests.factories import create_raster
 
 LABELS = np.random.default_rng(0).integers(0, 4, (20, 30)).astype(np.uint8)
 COLORS = {color: i for i, (_, color) in enumerate(CLASSES)}
@@ -123,6 +124,42 @@ def test_sixteen_bits(tmp_path, byteorder):
     tifffile.imwrite(tmp_path / "a.tif", labels, byteorder=byteorder)
     for path in tmp_path.iterdir():
         same(path, labels, np.uint16)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int16", "uint32", "int32", "int64", "float32"])
+@pytest.mark.parametrize("top", [3, 900])
+def test_whole_numbers_of_a_tiff_count_whatever_their_type(tmp_path, dtype, top):
+    labels = np.minimum(LABELS.astype(np.uint16) * 300, top)
+    if top > 127 and dtype == "int8":
+        dtype = "int16"
+    create_raster(tmp_path / "a.tif", labels.astype(dtype)[None], compress="lzw", predictor=1)
+    same(tmp_path / "a.tif", labels, np.uint8 if top < 256 else np.uint16)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value"),
+    [("int16", -1), ("int32", 65536), ("float32", 1.5), ("float32", np.nan), ("float64", np.inf)],
+)
+def test_numbers_that_are_no_class(tmp_path, dtype, value):
+    labels = LABELS.astype(dtype)
+    labels[7, 5] = value
+    create_raster(tmp_path / "a.tif", labels[None])
+    message = rf"a\.tif holds {value} in row 7, column 5 \({dtype}\), expected class numbers from 0"
+    with pytest.raises(LabelError, match=message):
+        read_labels(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("options", [{"nodata": 1}, {"photometric": "MINISWHITE"}, {"nbits": 2}])
+def test_what_a_tiff_says_of_its_numbers_does_not_change_them(tmp_path, options):
+    create_raster(tmp_path / "a.tif", LABELS[None], **options)
+    same(tmp_path / "a.tif", LABELS)
+
+
+def test_a_colour_that_is_declared_to_be_no_data_is_a_colour(tmp_path):
+    rgb = np.array([color for _, color in CLASSES], np.uint8)[LABELS].transpose(2, 0, 1)
+    create_raster(tmp_path / "a.tif", rgb, nodata=255)
+    labels = colors_to_index(read_colors(tmp_path / "a.tif"), COLORS, "a.tif")
+    np.testing.assert_array_equal(labels, LABELS)
 
 
 @pytest.mark.parametrize(
