@@ -5,12 +5,12 @@ Written shard by shard, each file whole or not at all, so a killed run resumes w
     store.json            what the store holds and with which settings; written first
     config.yaml           the resolved configuration
     plan.parquet          which image is in which shard; fixed once
-    images/00000.parquet  one row per image: status, size, number of masks
+    images/00000.parquet  one row per image: status, size, number of masks, which pixels are data
     features/00000.npy    float16 (N, C), rows aligned with masks/00000.parquet
     masks/00000.parquet   one row per mask, SA-1B field names; its presence commits the shard
     clusters/             the arrays of `Clusters` that there are: centroids.npy, counts.npy, …
     labels/00000.parquet  one row per mask: category_id, distance; its presence commits the labels
-    ann/<split>/<id>.png  index maps
+    ann/<split>/<id>.png  index maps; ignore_index where nothing is labelled, and where no data is
     statistics/           tables and pictures of what the store holds
     evaluation.json       how good the labels are, where they were compared with ground truth
     categories.json, report.html, manifest.json
@@ -32,8 +32,9 @@ from typing import IO, Any, Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from jaxtyping import Float, Float16, Float32, Int, Int64
+from jaxtyping import Bool, Float, Float16, Float32, Int, Int64
 
+from alps import rle
 from alps.atomic import UNFINISHED, atomic, discard_unfinished
 from alps.errors import StoreError
 from alps.shards import Opened, Plan, read_array, read_table
@@ -68,13 +69,35 @@ class ImageStatus:
     """What became of one image: a row of images/."""
 
     image_id: str
-    status: Literal["ok", "empty", "failed"]  # empty: no mask was found
+    status: Literal["ok", "empty", "failed"]  # empty: no mask was found, or nothing is data
     error: str | None
     height: int
     width: int
     n_masks: int
     covered: int  # pixels inside at least one mask
     dropped: int = 0  # annotations that could not be used
+    valid: bytes | None = None  # pixels that are data, COCO run-length code; None: all
+
+    @property
+    def pixels(self) -> int:
+        """Return how many pixels are data."""
+        if self.valid is None:
+            return self.height * self.width
+        return int(rle.area([self.valid], (self.height, self.width))[0])
+
+    @property
+    def nodata(self) -> int:
+        """Return how many pixels are no data."""
+        return self.height * self.width - self.pixels
+
+    @property
+    def coverage(self) -> float:
+        """Return the share of the pixels with data that lie in a mask."""
+        return self.covered / max(self.pixels, 1)
+
+    def read_valid(self) -> Bool[np.ndarray, "H W"] | None:
+        """Return which pixels are data; None: all."""
+        return None if self.valid is None else rle.decode(self.valid, (self.height, self.width))
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,10 +212,10 @@ class LabelStore:
         masks: Mapping[str, Masks],
     ) -> None:
         """Commit the masks of a shard; the image rows go first."""
-        rows = [asdict(status) for status in statuses]
-        self._write_table(
-            f"images/{shard:05d}.parquet", pa.Table.from_pylist(rows, IMAGES), "masks"
-        )
+        images = pa.Table.from_pylist([asdict(status) for status in statuses], IMAGES)
+        if all(status.valid is None for status in statuses):
+            images = images.drop(["valid"])
+        self._write_table(f"images/{shard:05d}.parquet", images, "masks")
         parts = [masks_to_table(image_id, m) for image_id, m in masks.items() if len(m)]
         table = pa.concat_tables(parts) if parts else MASKS.empty_table()
         self._write_table(f"masks/{shard:05d}.parquet", table, "masks")

@@ -7,7 +7,7 @@ from alps import rle
 from alps.boxes import Annotation, check_boxes
 from alps.errors import LabelError
 from alps.instances import LEVELS, SIZES, InstanceScores, score_instances
-from alps.store import LabelStore
+from alps.store import ImageStatus, LabelStore
 from alps.types import Category, ImageRecord, Masks
 from tests.factories import create_images
 
@@ -44,6 +44,9 @@ class Store(LabelStore):
 
     def masks(self, shard):
         return {r.image_id: boxed(FOUND[r.image_id], r.image_id) for r in self.plan[shard]}
+
+    def images(self, shard):
+        return [ImageStatus(r.image_id, "ok", None, *SIZE, 0, 0) for r in self.plan[shard]]
 
 
 class Truth:

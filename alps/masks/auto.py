@@ -7,11 +7,11 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Bool, Float32
 
 from alps import rle
 from alps.errors import ConfigError
-from alps.geometry import Tile, cut_tiles
+from alps.geometry import Tile
 from alps.masks.filter import box_iou, near_crop_edge
 from alps.masks.ground import check_side, cover_ground
 from alps.masks.proposals import Box, Proposal, Proposer, Thresholds
@@ -120,18 +120,18 @@ class AutoMasks:
         return {"source": type(self).__name__, **settings, **self.segmenter.identity}
 
     def prefetch(self, samples: Sequence[Sample]) -> None:
-        """Embed the tiles of the next images."""
+        """Embed the tiles of the next images, those that hold data."""
         self.segmenter.prefetch(
             [
                 sample.image[tile.y0 : tile.y1, tile.x0 : tile.x1]
                 for sample in samples
-                for tile in cut_tiles(sample.size, self.tile_size, self.tile_overlap)
+                for tile in sample.tiles(self.tile_size, self.tile_overlap)
             ]
         )
 
     def __call__(self, sample: Sample) -> Masks:
         """Masks of one image; none is a valid result."""
-        tiles = cut_tiles(sample.size, self.tile_size, self.tile_overlap)
+        tiles = sample.tiles(self.tile_size, self.tile_overlap)
         found = [_to_masks(self._segment_tile(sample, tile), sample.size) for tile in tiles]
         masks = stitch(list(zip(tiles, found, strict=True)), sample.size)
         return cover_ground(masks, sample, self.ground)
@@ -156,6 +156,12 @@ class AutoMasks:
         x0, y0, x1, y1 = box
         crop = Tile(tile.x0 + x0, tile.y0 + y0, tile.x0 + x1, tile.y0 + y1)
         points = self._points(crop, layer)
+        valid = None
+        if sample.valid is not None:
+            valid = sample.valid_in(crop)
+            points = points[is_under(points, valid)]
+            if not len(points):
+                return []
         propose = Proposer(
             self.segmenter,
             self.segmenter.embed(sample.image[crop.y0 : crop.y1, crop.x0 : crop.x1]),
@@ -165,6 +171,7 @@ class AutoMasks:
             fast=self.fast,
             screen=self.screen,
             threads=self.threads,
+            valid=valid,
         )
         proposals = propose(lambda b: not near_crop_edge(b, box, tile.size))
         return [(crop, proposal, points[proposal.prompt]) for proposal in proposals]
@@ -206,6 +213,15 @@ class AutoMasks:
             if not (box_iou(boxes[i], boxes[keep]) > self.crop_nms_thresh).any():
                 keep.append(i)
         return keep
+
+
+def is_under(
+    points: Float32[np.ndarray, "P 2"], pixels: Bool[np.ndarray, "H W"]
+) -> Bool[np.ndarray, " P"]:
+    """Return the value of a map of pixels at each point, x y in pixels."""
+    x, y = np.minimum(points.astype(int), (pixels.shape[1] - 1, pixels.shape[0] - 1)).T
+    values: np.ndarray = pixels[y, x]
+    return values
 
 
 def _to_masks(found: Sequence[Found], size: tuple[int, int]) -> Masks:
