@@ -114,7 +114,7 @@ def print_summary(store: LabelStore, timings: Timings) -> None:
     again = " (overwrite=failed tries them again)" if counts.failed else ""
     table.add_row("images", f"{labelled} labelled, {counts.failed} skipped{again}")
     if counts.empty:
-        blank = f", {counts.blank} of these without data" if counts.blank else ""
+        blank = f" ({counts.blank} without data)" if counts.blank else ""
         table.add_row("", f"{counts.empty} of them without any mask{blank}")
     table.add_row("masks", f"{counts.masks} ({counts.masks / max(labelled, 1):.1f} per image)")
     if counts.dropped:

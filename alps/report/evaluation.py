@@ -93,6 +93,7 @@ def write_evaluation(store: LabelStore, image_set: LabelledSet, evaluation: Eval
     order = np.argsort(-truth_pixels(evaluation), kind="stable")
     roots = [str(image_set.root), str(store.root), str(store.root.resolve())]
     clusters = store.categories()
+    images = gallery(store, image_set, evaluation)
     html = render(
         "evaluation.html.jinja",
         store=store.info,
@@ -114,7 +115,8 @@ def write_evaluation(store: LabelStore, image_set: LabelledSet, evaluation: Eval
         n_clusters=int(evaluation.clusters.counts.any(axis=1).sum()),
         bare=bare_cells(evaluation, order),
         masks=mask_scores(evaluation),
-        gallery=gallery(store, image_set, evaluation),
+        gallery=images,
+        any_nodata=any(shown.has_nodata for _, part in images for shown in part),
         skipped=[
             (image_id, without_paths(reason, roots)[:LONGEST])
             for image_id, reason in list(evaluation.skipped.items())[:SKIPPED]

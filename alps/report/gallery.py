@@ -14,9 +14,11 @@ from alps.report.pictures import (
     data_uri,
     draw_classes,
     draw_errors,
+    draw_nodata,
     picture_size,
     shrink,
     shrink_classes,
+    shrink_valid,
 )
 from alps.store import LabelStore
 from alps.types import LabelledSet
@@ -30,6 +32,7 @@ class ComparedImage:
 
     score: ImageScore
     pictures: tuple[str, str, str, str]
+    has_nodata: bool
 
 
 def gallery(
@@ -49,13 +52,14 @@ def _show(
 ) -> ComparedImage | None:
     labels = StoredLabels(root=str(store.root))
     try:
-        pixels = image_set.read(score.record).image
+        sample = image_set.read(score.record)
         target = image_set.read_target(score.record)
         clusters = labels.read_target(score.record)
     except (ImageError, LabelError):
         return None
-    size = picture_size((pixels.shape[0], pixels.shape[1]))
-    picture = shrink(pixels, size)
+    size = picture_size(sample.size)
+    valid = shrink_valid(sample.valid, size)
+    picture = shrink(sample.image, size)
     truth = shrink_classes(target, size)
     truth[truth == image_set.ignore_index] = -1
     found = shrink_classes(clusters, size)
@@ -64,12 +68,13 @@ def _show(
     found[bare] = -1
     classes = np.arange(len(evaluation.categories))
     colors: Sequence[tuple[int, int, int]] = [c.color for c in evaluation.categories]
-    return ComparedImage(
-        score,
-        (
-            data_uri(picture, PICTURE_BYTES),
-            data_uri(draw_classes(truth, classes, colors), PICTURE_BYTES, flat=True),
-            data_uri(draw_classes(found, classes, colors), PICTURE_BYTES, flat=True),
-            data_uri(draw_errors(picture, found, truth), PICTURE_BYTES),
-        ),
+    drawn = (
+        (picture, False),
+        (draw_classes(truth, classes, colors), True),
+        (draw_classes(found, classes, colors), True),
+        (draw_errors(picture, found, truth), False),
     )
+    image, true, own, errors = (
+        data_uri(draw_nodata(part, valid), PICTURE_BYTES, flat=flat) for part, flat in drawn
+    )
+    return ComparedImage(score, (image, true, own, errors), has_nodata=valid is not None)
