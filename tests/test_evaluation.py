@@ -198,6 +198,41 @@ def test_controls_leave_unlabelled_what_the_labels_do(tmp_path):
     assert found.mask_purity == 1 > found.mask_accuracy
 
 
+class Holes(Truth):
+    """A quarter of each image is no data; its ground truth there is wrong, or no class."""
+
+    valid = np.ones((40, 48), bool)
+    valid[:20, :24] = False
+
+    def __init__(self):
+        super().__init__()
+        for target in self.targets.values():
+            target[~self.valid] = IGNORE
+
+    def read(self, record):
+        return Sample(record.image_id, self.images[record.image_id], valid=self.valid)
+
+    def read_target(self, record):
+        target = super().read_target(record).copy()
+        target[:10, :24], target[10:20, :24] = 1, 77
+        return target
+
+
+def test_pixels_that_are_no_data_do_not_count(tmp_path):
+    truth = Holes()
+    store = make(tmp_path / "s", truth, lambda c, *_: c)
+    found = evaluate(store, truth)
+    for rating in ("labels", "oracle"):
+        assert found.ratings[rating].everywhere.OA == 1
+        assert found.ratings[rating].coverage == 1
+    shown = 3 * (38 * 48 - 20 * 24)  # the last two rows have no class
+    assert found.clusters.counts.sum() == shown
+    assert found.ratings["binary"].coverage == 1
+    assert found.masks.coverage == pytest.approx(shown / (3 * (40 * 48 - 20 * 24)))
+    html = write_evaluation(store, truth, found).read_text()
+    assert html.count("no data, which is not compared") == 1
+
+
 def test_the_same_store_gives_the_same_bytes(tmp_path):
     truth = Truth()
     store = make(tmp_path / "s", truth, by_lot(6), 6)

@@ -135,15 +135,17 @@ def median(counts: Counter[int]) -> int:
     return 0
 
 
-def _shares(counts: Int64[np.ndarray, " B"], **texts: str) -> BarChart:
+def _shares(counts: Int64[np.ndarray, " B"], *, title: str, finding: str, x_label: str) -> BarChart:
     """A histogram of images over `COVERAGE_EDGES`."""
     edges = COVERAGE_EDGES.tolist()
     return bar_chart(
         counts,
         [f"images of {percent(a)} to {percent(b)}" for a, b in itertools.pairwise(edges)],
         ticks=[(i * len(counts) / 5, percent(i / 5)) for i in range(6)],
+        title=title,
+        finding=finding,
+        x_label=x_label,
         y_label="images",
-        **texts,
     )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from alps.errors import ImageError, LabelError
 from alps.evaluation import Evaluation, ImageScore
 from alps.images.stored import StoredLabels
+from alps.paint import ignore_nodata
 from alps.report.pictures import (
     data_uri,
     draw_classes,
@@ -60,6 +61,7 @@ def _show(
     size = picture_size(sample.size)
     valid = shrink_valid(sample.valid, size)
     picture = shrink(sample.image, size)
+    target = ignore_nodata(target, sample.valid, image_set.ignore_index)
     truth = shrink_classes(target, size)
     truth[truth == image_set.ignore_index] = -1
     found = shrink_classes(clusters, size)

@@ -109,12 +109,12 @@ def tiles(census: Census, categories: Sequence[Category]) -> list[tuple[str, str
     ]
     if census.nodata:
         blank = f", {count(census.blank)} of them without data" if census.blank else ""
-        images = "image" if census.nodata_images == 1 else "images"
+        where = "image" if census.nodata_images == 1 else "images"
         found.append(
             (
                 "no data",
                 percent(census.nodata / (census.nodata + census.pixels)),
-                f"of all pixels, in {count(census.nodata_images)} {images}{blank}",
+                f"of all pixels, in {count(census.nodata_images)} {where}{blank}",
             )
         )
     if categories:
