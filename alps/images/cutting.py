@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from filelock import FileLock
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
 from tqdm import tqdm
 
 from alps.errors import ConfigError, DatasetNotFound, LabelError
@@ -46,7 +46,7 @@ class Tiles:
 
     ::
 
-        img_dir/<split>/<tile>.png
+        img_dir/<split>/<tile>.png                   alpha 0 is padding; no alpha without any
         ann_dir/<split>/<tile><label_suffix>.png     index maps, 255 is ignored
         cut/<raster>.json      the raster's tiles; written last, so they are all there
 
@@ -55,7 +55,8 @@ class Tiles:
     Args:
         root: of the dataset.
         folder: of the tiles, below the root.
-        tile_size: height and width in pixels; what is smaller is padded with 0 and 255.
+        tile_size: height and width in pixels; what is smaller is padded with no-data, whose label
+            is 255.
         stride: pixels from tile to tile; the last one is moved inwards.
         tile_name: of a raster's name and the window.
         read_label: the index map of a label file.
@@ -165,15 +166,17 @@ class Tiles:
                 f"{raster.image} {image.shape[0]} x {image.shape[1]}, expected the same; get both "
                 "as they were published"
             )
+        valid = np.ones(labels.shape, dtype=bool)
         below, right = (max(0, self.tile_size - length) for length in labels.shape)
         if below or right:
             image = np.pad(image, ((0, below), (0, right), (0, 0)))
             labels = np.pad(labels, ((0, below), (0, right)), constant_values=IGNORE_INDEX)
+            valid = np.pad(valid, ((0, below), (0, right)))
         sizes = {}
         for tile in tile_grid((labels.shape[0], labels.shape[1]), self.tile_size, self.stride):
             window = np.s_[tile.y0 : tile.y1, tile.x0 : tile.x1]
             name = self.tile_name(raster.name, tile)
-            png = cv2.imencode(".png", image[window][..., ::-1], PNG)[1].tobytes()
+            png = _encode(image[window], valid[window])
             (self.path / "img_dir" / raster.split / f"{name}.png").write_bytes(png)
             index = index_png(np.ascontiguousarray(labels[window]), self.colors, IGNORE_INDEX)
             self._label_path(raster.split, name).write_bytes(index)
@@ -181,6 +184,18 @@ class Tiles:
         part = self.path / "cut" / f".{raster.name}.part"
         part.write_text(json.dumps({"split": raster.split, "tiles": sizes}))
         part.replace(self.path / "cut" / f"{raster.name}.json")
+
+
+def _encode(image: UInt8[np.ndarray, "H W 3"], valid: Bool[np.ndarray, "H W"]) -> bytes:
+    """Encode a tile as PNG, with alpha 0 where it is no data; without alpha where all is data.
+
+    Readers of three bands, as mmsegmentation's, drop the alpha.
+    """
+    bands = image[..., ::-1]
+    if not valid.all():
+        bands = np.dstack([bands, valid * np.uint8(255)])
+    data: bytes = cv2.imencode(".png", bands, PNG)[1].tobytes()
+    return data
 
 
 def tile_grid(size: tuple[int, int], tile_size: int, stride: int) -> list[Tile]:

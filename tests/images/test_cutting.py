@@ -2,8 +2,10 @@ import json
 import multiprocessing
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from alps.errors import ConfigError, DatasetNotFound, ImageError, LabelError
 from alps.images import cutting
@@ -67,6 +69,26 @@ def test_what_is_smaller_than_a_tile_is_padded_and_the_padding_ignored(tmp_path)
     np.testing.assert_array_equal(target[:30], read_labels(rasters[2].label))
     assert not image[30:].any()
     assert (target[30:] == 255).all()
+    np.testing.assert_array_equal(np.arange(40) < 30, tiles.read(record).valid.all(1))
+
+
+def test_padding_is_transparent_and_other_readers_see_three_bands(tmp_path):
+    """mmcv, which mmsegmentation reads with, asks OpenCV for colours; a tile cut before has none."""
+    tiles, rasters = make(tmp_path / "x")
+    tiles.cut(rasters)
+    for record in tiles.records():
+        path = tiles.root / record.file_name
+        padded = record.image_id == "c_0_0"
+        with Image.open(path) as image:
+            assert image.mode == ("RGBA" if padded else "RGB")
+            rgb = np.asarray(image)[..., :3]
+        bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
+        np.testing.assert_array_equal(bgr[..., ::-1], rgb)
+        assert (tiles.read(record).valid is None) != padded
+        Image.fromarray(rgb).save(path)
+        before = tiles.read(record)
+        assert before.valid is None
+        np.testing.assert_array_equal(before.image, rgb)
 
 
 def test_cut_once_and_without_the_rasters(tmp_path, monkeypatch):
