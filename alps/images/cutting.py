@@ -18,7 +18,8 @@ from tqdm import tqdm
 from alps.errors import ConfigError, DatasetNotFound, LabelError
 from alps.geometry import Tile
 from alps.images.labels import Labels, read_labels
-from alps.images.read import read_image, read_sample
+from alps.images.read import read_pixels, read_sample
+from alps.paint import ignore_nodata
 from alps.palette import index_png
 from alps.types import ImageRecord, Sample
 
@@ -46,7 +47,7 @@ class Tiles:
 
     ::
 
-        img_dir/<split>/<tile>.png                   alpha 0 is padding; no alpha without any
+        img_dir/<split>/<tile>.png                   alpha 0 is no data; no alpha where all is data
         ann_dir/<split>/<tile><label_suffix>.png     index maps, 255 is ignored
         cut/<raster>.json      the raster's tiles; written last, so they are all there
 
@@ -159,14 +160,16 @@ class Tiles:
 
     def _cut_one(self, raster: Raster) -> None:
         labels = self.read_label(raster.label)
-        image = read_image(raster.image)
+        pixels = read_pixels(raster.image)
+        image = pixels.image
         if image.shape[:2] != labels.shape:
             raise LabelError(
                 f"{raster.label} has {labels.shape[0]} x {labels.shape[1]} pixels and its image "
                 f"{raster.image} {image.shape[0]} x {image.shape[1]}, expected the same; get both "
                 "as they were published"
             )
-        valid = np.ones(labels.shape, dtype=bool)
+        valid = np.ones(labels.shape, dtype=bool) if pixels.valid is None else pixels.valid
+        labels = ignore_nodata(labels, pixels.valid, IGNORE_INDEX)
         below, right = (max(0, self.tile_size - length) for length in labels.shape)
         if below or right:
             image = np.pad(image, ((0, below), (0, right), (0, 0)))

@@ -1,5 +1,6 @@
 import json
 import multiprocessing
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -46,7 +47,7 @@ def test_tiles_hold_the_pixels_of_their_windows(tmp_path):
     tiles.cut(rasters)
     records = {record.image_id: record for record in tiles.records()}
     for raster in rasters[:2]:
-        image = cutting.read_image(raster.image)
+        image = cutting.read_pixels(raster.image).image
         labels = read_labels(raster.label)
         for x in (0, 30, 56):
             for y in (0, 24):
@@ -73,7 +74,7 @@ def test_what_is_smaller_than_a_tile_is_padded_and_the_padding_ignored(tmp_path)
 
 
 def test_padding_is_transparent_and_other_readers_see_three_bands(tmp_path):
-    """mmcv, which mmsegmentation reads with, asks OpenCV for colours; a tile cut before has none."""
+    """mmcv, which mmsegmentation reads with, asks OpenCV for colours; older tiles have no alpha."""
     tiles, rasters = make(tmp_path / "x")
     tiles.cut(rasters)
     for record in tiles.records():
@@ -91,11 +92,29 @@ def test_padding_is_transparent_and_other_readers_see_three_bands(tmp_path):
         np.testing.assert_array_equal(before.image, rgb)
 
 
+def test_no_data_of_a_raster_is_no_data_of_its_tiles(tmp_path):
+    tiles, rasters = make(tmp_path / "x")
+    with Image.open(rasters[1].image) as image:
+        rgba = np.dstack([np.asarray(image), np.full((64, 96), 255, np.uint8)])
+    rgba[:, :50, 3] = 0
+    path = rasters[1].image.with_suffix(".png")
+    Image.fromarray(rgba).save(path)
+    tiles.cut([replace(rasters[1], image=path)])
+    expected = {"b_0_0": 0, "b_30_0": 40 * 20, "b_56_0": 40 * 40}
+    for record in tiles.records()[:3]:
+        sample, target = tiles.read(record), tiles.read_target(record)
+        valid = np.ones(sample.size, bool) if sample.valid is None else sample.valid
+        assert valid.sum() == expected[record.image_id]
+        assert not sample.image[~valid].any()
+        assert (target[~valid] == 255).all()
+        assert (target[valid] != 255).all()
+
+
 def test_cut_once_and_without_the_rasters(tmp_path, monkeypatch):
     tiles, rasters = make(tmp_path / "x")
     tiles.cut(rasters)
     records = tiles.records()
-    monkeypatch.setattr(cutting, "read_image", None)
+    monkeypatch.setattr(cutting, "read_pixels", None)
     tiles.cut(rasters)
     for raster in rasters:
         raster.image.unlink()
@@ -106,7 +125,7 @@ def test_what_was_stopped_goes_on(tmp_path, monkeypatch):
     whole, rasters = make(tmp_path / "whole")
     whole.cut(rasters)
     tiles, rasters = make(tmp_path / "x")
-    read = cutting.read_image
+    read = cutting.read_pixels
     monkeypatch.setattr(cutting.os, "cpu_count", lambda: 1)  # in order
 
     def stop(path):
@@ -114,12 +133,12 @@ def test_what_was_stopped_goes_on(tmp_path, monkeypatch):
             return read(path)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cutting, "read_image", stop)
+    monkeypatch.setattr(cutting, "read_pixels", stop)
     with pytest.raises(KeyboardInterrupt):
         tiles.cut(rasters)
     assert {record.image_id[0] for record in tiles.records()} == {"a"}
     cut = []
-    monkeypatch.setattr(cutting, "read_image", lambda path: cut.append(path) or read(path))
+    monkeypatch.setattr(cutting, "read_pixels", lambda path: cut.append(path) or read(path))
     tiles.cut(rasters)
     assert sorted(cut) == sorted([rasters[1].image, rasters[2].image])
     assert tiles.records() == whole.records()
