@@ -49,9 +49,7 @@ class StoredFeatures:
         rows = self._images.features(sample.image_id)
         stored = self._images.masks(sample.image_id)
         if rows is None or stored is None or stored.counts != masks.counts:
-            cut = (
-                "masks of it that covered no-data are cut, their features do not fit: features=sam"
-            )
+            cut = "its masks are cut to the pixels with data: make the features anew, features=sam"
             raise StoreError(
                 f"the masks of {sample.image_id} are not those of {self._store.root}, whose "
                 "features were asked for; take both from it: masks=stored features=stored "

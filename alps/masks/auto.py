@@ -159,7 +159,7 @@ class AutoMasks:
         valid = None
         if sample.valid is not None:
             valid = sample.valid_in(crop)
-            points = points[is_under(points, valid)]
+            points = points[values_at(valid, points)]
             if not len(points):
                 return []
         propose = Proposer(
@@ -215,10 +215,10 @@ class AutoMasks:
         return keep
 
 
-def is_under(
-    points: Float32[np.ndarray, "P 2"], pixels: Bool[np.ndarray, "H W"]
+def values_at(
+    pixels: Bool[np.ndarray, "H W"], points: Float32[np.ndarray, "P 2"]
 ) -> Bool[np.ndarray, " P"]:
-    """Return the value of a map of pixels at each point, x y in pixels."""
+    """Return the value of the pixel that each point lies in, x y in pixels."""
     x, y = np.minimum(points.astype(int), (pixels.shape[1] - 1, pixels.shape[0] - 1)).T
     values: np.ndarray = pixels[y, x]
     return values

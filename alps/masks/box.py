@@ -51,8 +51,8 @@ class BoxMasks:
 
     Images larger than a tile are cut into tiles that overlap. A box is asked in the tile that holds
     it whole (of several the one whose centre is nearest); where none does, in all that hold
-    ``min_part`` of it, and its mask is the union of their answers. A box is dropped where most of
-    its mask is no data (`alps.masks.valid`), unasked where all of the box is.
+    ``min_part`` of it, and its mask is the union of their answers. A box has no mask
+    where most of that would be no data (`alps.masks.valid`).
 
     Args:
         segmenter: the SAM.

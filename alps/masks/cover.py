@@ -10,7 +10,7 @@ from jaxtyping import Bool
 
 from alps.errors import ConfigError
 from alps.geometry import Tile
-from alps.masks.auto import AutoMasks, Found, is_under
+from alps.masks.auto import AutoMasks, Found, values_at
 from alps.masks.proposals import Proposer
 from alps.numbers import is_number
 from alps.types import Sample
@@ -48,11 +48,11 @@ class CoverMasks(AutoMasks):
         found = AutoMasks._segment_tile(self, sample, tile)
         points = self._points(tile, layer=0)
         valid = sample.valid_in(tile)
-        covered = ~valid  # what is no data is not asked for
+        covered = ~valid  # no point is decoded where nothing is data
         for crop, proposal, _ in found:
             _view(covered, tile, crop, proposal.box)[proposal.window] = True
         for pred_iou_thresh, stability_score_thresh in self.passes:
-            bare = points[~is_under(points, covered)]
+            bare = points[~values_at(covered, points)]
             if not len(bare):
                 break
             propose = Proposer(

@@ -102,7 +102,7 @@ def test_what_does_not_belong_together(source, tmp_path):
     with pytest.raises(StoreError, match=r"masks of site/0 are not those of .*features=stored"):
         StoredFeatures(store=str(source.root))(Sample("site/0", image), other)
     hole = Sample("site/0", image, valid=np.indices(image.shape[:2])[0] > 5)
-    with pytest.raises(StoreError, match=r"ground=0 \(masks of it that covered no-data are cut"):
+    with pytest.raises(StoreError, match=r"ground=0 \(its masks are cut to the pixels with data"):
         StoredFeatures(store=str(source.root))(hole, masks(hole))
 
 
