@@ -24,12 +24,12 @@ def test_few_findings_are_all_logged(caplog):
 
 
 def test_strict_makes_them_one_error_that_lists_all(caplog):
-    with pytest.raises(ConfigError, match="^strict=true, and coco has 7 findings: ") as caught:
+    with pytest.raises(ConfigError, match=r"^strict=true, and coco has 7 findings: ") as caught:
         report_findings(FINDINGS, name="coco", strict=True)
     assert all(str(finding) in str(caught.value) for finding in FINDINGS)
     assert "\n" not in str(caught.value)
     assert not caplog.messages
-    with pytest.raises(ConfigError, match="^strict=true, and coco has 1 finding: 0 of 9"):
+    with pytest.raises(ConfigError, match=r"^strict=true, and coco has 1 finding: 0 of 9"):
         report_findings(FINDINGS[:1], name="coco", strict=True)
 
 
