@@ -20,7 +20,7 @@ from alps.errors import AlpsError, ConfigError, explain, one_line_errors, sigter
 from alps.secrets import refuse_secret_words, refuse_secrets
 
 #: Not part of what was labelled: where the store lies, what this run was asked to redo, who works.
-LOCAL_KEYS = ("store", "paths", "overwrite", "evaluate", "choose_k", "verify", "engine")
+LOCAL_KEYS = ("store", "paths", "overwrite", "evaluate", "choose_k", "verify", "strict", "engine")
 
 CONFIG_ERRORS = (HydraException, OmegaConfBaseException)
 INTERRUPTED = (
@@ -75,7 +75,7 @@ def check(cfg: DictConfig) -> None:
         raise ConfigError(" and ".join(f"{key}=..." for key in missing) + " must be given")
     if cfg.overwrite not in (None, "masks", "features", "assign", "failed"):
         raise ConfigError(f"overwrite={cfg.overwrite}: choose masks, features, assign or failed")
-    for key in ("evaluate", "verify"):
+    for key in ("evaluate", "strict", "verify"):
         if cfg[key] not in (True, False):
             raise ConfigError(f"{key}={cfg[key]}: expected true or false")
     if cfg.verify and cfg.overwrite:
@@ -167,6 +167,7 @@ def run(cfg: DictConfig) -> None:
         config=OmegaConf.to_yaml(config),
         shard_size=cfg.shard_size,
         overwrite=cfg.overwrite,
+        strict=cfg.strict,
     )
     if engine.place.rank:  # of the runs that a launcher has begun, the first tells what came out
         return

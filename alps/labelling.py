@@ -17,6 +17,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from alps import __version__
 from alps.claims import Claims
 from alps.errors import ConfigError, ImageError, PieceLost, WorkersLost
+from alps.findings import Audited, report_findings
 from alps.manifest import write_manifest
 from alps.paint import ignore_index_for
 from alps.plan import Redo, Settings, prepare
@@ -77,6 +78,7 @@ def label(
     config: str,
     shard_size: int | None = None,
     overwrite: Redo | None = None,
+    strict: bool = False,
 ) -> tuple[LabelStore, Timings]:
     """Label an image set into the store at ``root``; go on where an earlier run stopped.
 
@@ -92,12 +94,14 @@ def label(
         shard_size: images per shard, see `alps.plan.prepare`.
         overwrite: a stage to redo with those after it; ``failed``: the shards with images that
             could not be read.
+        strict: what does not fit together in the dataset is an error.
 
     Several runs may work on one store at once, on machines that share its file system: they do
     other shards, wait for each other between the stages, and end together.
 
     Raises:
-        ConfigError: several runs that a launcher has begun are to redo a stage.
+        ConfigError: several runs that a launcher has begun are to redo a stage; with ``strict``
+            something in the dataset does not fit together.
         DatasetNotFound: there are no images.
         ImageError: there are images, but not one of them can be read.
         StoreError: the store cannot be written or was made with other settings.
@@ -115,6 +119,7 @@ def label(
         claims = stack.enter_context(Claims(Path(root)))
         store = prepare(root, claims=claims, overwrite=overwrite, **settings)
         del settings  # with all records
+        _audit(store, image_set, strict=strict, quiet=store.complete or place.rank > 0)
         if store.complete:
             return store, timings
         store.write_text("config.yaml", config)
@@ -158,6 +163,22 @@ def label(
                 claims.clear()
                 store.discard_unfinished()
     return store, timings
+
+
+def _audit(store: LabelStore, image_set: ImageSet, *, strict: bool, quiet: bool) -> None:
+    """Report what does not fit together in a dataset; it is counted anew until masks are made.
+
+    Raises:
+        ConfigError: ``strict``, and there is something.
+    """
+    findings = store.findings()
+    stale = findings is None or not store.has_begun("masks")
+    if isinstance(image_set, Audited) and (strict or (stale and not store.complete)):
+        findings = image_set.findings()
+        if not store.complete:
+            store.write_findings(findings)
+    if strict or not quiet:
+        report_findings(findings or [], name=image_set.name, strict=strict)
 
 
 def settings_of(

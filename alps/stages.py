@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -219,10 +220,12 @@ def assign_shard(
 
 
 def _report_dropped(image_id: str, dropped: Sequence[str]) -> None:
-    for line in dropped[:NAMED]:
-        log.warning("dropped a box of %s: %s", image_id, line)
-    if len(dropped) > NAMED:
-        log.warning("dropped %d more of %s", len(dropped) - NAMED, image_id)
+    lines = Counter(dropped).most_common()  # one about the whole image is that of each box
+    for line, n in lines[:NAMED]:
+        what = "a box" if n == 1 else f"{n} boxes"
+        log.warning("dropped %s of %s: %s", what, image_id, line)
+    if rest := sum(n for _, n in lines[NAMED:]):
+        log.warning("dropped %d more of %s", rest, image_id)
 
 
 def _without_data(sample: Sample, masks: Masks) -> list[str]:

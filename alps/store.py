@@ -5,6 +5,7 @@ Written shard by shard, each file whole or not at all, so a killed run resumes w
     store.json            what the store holds and with which settings; written first
     config.yaml           the resolved configuration
     plan.parquet          which image is in which shard; fixed once
+    findings.json         what does not fit together in the dataset; a list, mostly empty
     images/00000.parquet  one row per image: status, size, number of masks, which pixels are data
     features/00000.npy    float16 (N, C), rows aligned with masks/00000.parquet
     masks/00000.parquet   one row per mask, SA-1B field names; its presence commits the shard
@@ -37,6 +38,7 @@ from jaxtyping import Bool, Float, Float16, Float32, Int, Int64
 from alps import rle
 from alps.atomic import UNFINISHED, atomic, discard_unfinished
 from alps.errors import StoreError
+from alps.findings import Finding, findings_to_json, json_to_findings
 from alps.shards import Opened, Plan, read_array, read_table
 from alps.tables import IMAGES, LABELS, MASKS, masks_to_table, table_to_masks
 from alps.types import Category, Clusters, ImageRecord, Masks
@@ -48,9 +50,11 @@ Stage = Literal["masks", "features", "assign"]
 STAGES: tuple[Stage, ...] = ("masks", "features", "assign")
 #: What runs tell each other while they fit the clusters together; gone when the store is complete.
 PARTS = ".parts"
+#: What does not fit together in the dataset.
+FINDINGS = "findings.json"
 #: What each stage writes; redoing a stage deletes this and everything after it.
 OUTPUTS: Mapping[Stage, tuple[str, ...]] = {
-    "masks": ("plan.parquet", "masks", "images"),
+    "masks": ("plan.parquet", FINDINGS, "masks", "images"),
     "features": ("features",),
     "assign": (
         *(PARTS, "clusters", "labels", "ann", "categories.json", "report.html", "statistics"),
@@ -254,6 +258,10 @@ class LabelStore:
         with self.writing(f"ann/{record.split}/{record.image_id}.png") as file:
             file.write(png)
 
+    def write_findings(self, findings: Sequence[Finding]) -> None:
+        """Write what does not fit together in the dataset; it is no part of a fingerprint."""
+        self.write_text(FINDINGS, findings_to_json(findings))
+
     def write_categories(self, categories: Sequence[Category]) -> None:
         """Write COCO "categories"; the id is the pixel value."""
         self.write_text("categories.json", json.dumps([asdict(c) for c in categories], indent=1))
@@ -323,6 +331,18 @@ class LabelStore:
         """The classes; the id is the pixel value."""
         raw = json.loads((self.root / "categories.json").read_text())
         return [Category(id=c["id"], name=c["name"], color=tuple(c["color"])) for c in raw]
+
+    def findings(self) -> list[Finding] | None:
+        """What does not fit together in the dataset; None: it has not been looked at."""
+        try:
+            return json_to_findings((self.root / FINDINGS).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise StoreError(
+                f"cannot read {self.root / FINDINGS}: {error}; the label.py command that made the "
+                "store mends it with verify=true"
+            ) from error
 
     # --- inside ---------------------------------------------------------------------------------
 

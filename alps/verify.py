@@ -23,12 +23,13 @@ from alps.faults import Fault, Paint, check_categories, check_clusters, find_fau
 from alps.manifest import sha256
 from alps.plan import Draft
 from alps.repair import mend_info, mend_plan, remove
-from alps.store import COMMITS, STAGES, LabelStore, Stage
+from alps.store import COMMITS, FINDINGS, STAGES, LabelStore, Stage
 from alps.types import Category, Clusters
 
 #: Files of the store's top that some run writes.
 TOP = (
-    *("store.json", "config.yaml", "plan.parquet", "categories.json", "manifest.json"),
+    *("store.json", "config.yaml", "plan.parquet", FINDINGS),
+    *("categories.json", "manifest.json"),
     *("report.html", "choose_k.html", "evaluation.json", "evaluation.html"),
 )
 #: Those that only a run makes that is asked for them, and how it is asked.

@@ -158,7 +158,7 @@ class Audit:
                 len(unused),
                 f"{share(len(unused), len(self.classes), 'class', 'classes')} have no object "
                 f"({', '.join(unused[:3])}{', …' * (len(unused) > 3)})",
-                "remove them from the list of classes, or get the annotations that have them",
+                "no net learns them: remove them from the classes, or get their annotations",
             ),
         ]
         return [finding for finding in found if finding.count]

@@ -67,6 +67,7 @@ def write_report(
         boxes=box_section(census.boxes, categories) if census.boxes else None,
         maps=[(m, data_uri(heat.shade(heat.coarsen(m.cells)), MAP_BYTES, flat=True)) for m in maps],
         border=heat.finding(census) if maps else "",
+        findings=store.findings() or [],
         skipped=skipped(census, [str(image_set.root), str(store.root), str(store.root.resolve())]),
         lowest=[(s.image_id, s.n_masks, s.coverage) for s in census.lowest],
         recipe=recipe(store, image_set),
