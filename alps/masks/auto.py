@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float32
 from alps import rle
 from alps.errors import ConfigError
 from alps.geometry import Tile
-from alps.masks.filter import box_iou, near_crop_edge
+from alps.masks.filter import near_crop_edge, pixel_box_iou
 from alps.masks.ground import check_side, cover_ground
 from alps.masks.proposals import Box, Proposal, Proposer, Thresholds
 from alps.masks.stitch import stitch
@@ -202,7 +202,7 @@ class AutoMasks:
         """Of one object seen in several crops the mask of the smallest crop stays."""
         boxes = np.array(
             [
-                (c.x0 + x0, c.y0 + y0, c.x0 + x1 - 1, c.y0 + y1 - 1)
+                (c.x0 + x0, c.y0 + y0, c.x0 + x1, c.y0 + y1)
                 for c, p, _ in found
                 for x0, y0, x1, y1 in [p.box]
             ],
@@ -210,7 +210,7 @@ class AutoMasks:
         ).reshape(-1, 4)
         keep: list[int] = []
         for i in sorted(range(len(found)), key=lambda i: found[i][0].area):
-            if not (box_iou(boxes[i], boxes[keep]) > self.crop_nms_thresh).any():
+            if not (pixel_box_iou(boxes[i], boxes[keep]) > self.crop_nms_thresh).any():
                 keep.append(i)
         return keep
 

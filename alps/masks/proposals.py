@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32, Int64
 
-from alps.masks.filter import box_iou, may_be_stable
+from alps.masks.filter import may_be_stable, pixel_box_iou
 from alps.masks.screen import IOU_MARGIN, pick_prompts
 from alps.masks.valid import cut_window
 from alps.sam.protocol import Embedding, Prediction, Segmenter
@@ -197,11 +197,11 @@ class Proposer:
     def _suppress(self, candidates: list[Candidate], taken: Sequence[Box]) -> Iterator[Proposal]:
         """Best first: drop what a kept one overlaps, then what is unstable; draw the rest."""
         t = self.thresholds
-        kept = _inclusive(taken)
+        kept = _boxes(taken)
         # Equal scores are common (one mask found from two points): the sort is stable.
         for candidate in sorted(candidates, key=lambda c: -c.predicted_iou):
-            box = _inclusive([candidate.box])
-            if (box_iou(box[0], kept) > t.box_nms_thresh).any():
+            box = _boxes([candidate.box])
+            if (pixel_box_iou(box[0], kept) > t.box_nms_thresh).any():
                 continue
             patch = candidate.patch or self._redraw(candidate, fast=self.fast)
             stability = patch.stability(t.stability_score_offset)
@@ -236,6 +236,5 @@ class Proposer:
         return patch
 
 
-def _inclusive(boxes: Sequence[Box]) -> Float[np.ndarray, "N 4"]:
-    """SAM's own boxes, which it compares in suppression, end at the last pixel."""
-    return np.array(boxes, dtype=np.float32).reshape(-1, 4) - np.array([0, 0, 1, 1], np.float32)
+def _boxes(boxes: Sequence[Box]) -> Float[np.ndarray, "N 4"]:
+    return np.array(boxes, dtype=np.float32).reshape(-1, 4)
