@@ -144,7 +144,11 @@ class AutoMasks:
             from segment_anything.utils import amg  # its package takes seconds
 
             layers = amg.generate_crop_boxes(tile.size, self.crop_n_layers, self.crop_overlap_ratio)
-            crops = [(tuple(box), layer) for box, layer in zip(*layers, strict=True)]
+            crops = [
+                (tuple(box), layer)
+                for box, layer in zip(*layers, strict=True)
+                if box[0] < box[2] and box[1] < box[3]  # of a tile one pixel thin some are empty
+            ]
         found = [
             mask for box, layer in crops for mask in self._segment_crop(sample, tile, box, layer)
         ]

@@ -104,3 +104,8 @@ def test_one_mask_from_many_points_is_there_once_however_thin_the_image(size):
     image = np.full((*size, 3), 90, np.uint8)
     masks = AutoMasks(segmenter=Everything(), points_per_side=4)(Sample("x", image))
     assert masks.area.tolist() == [size[0] * size[1]]
+
+
+def test_crops_of_an_image_of_one_pixel():
+    find = AutoMasks(segmenter=Everything(), points_per_side=4, crop_n_layers=2)
+    assert find(Sample("x", np.zeros((1, 1, 3), np.uint8))).area.tolist() == [1]
