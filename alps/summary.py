@@ -165,6 +165,13 @@ def print_evaluation(evaluation: Evaluation, store: LabelStore) -> None:
 def print_instances(scores: InstanceScores, store: LabelStore) -> None:
     """Print how good masks from boxes are, by the size of the objects."""
     console = Console(highlight=False, markup=False)
+    if not len(scores.iou):
+        console.print(
+            "no object was compared: each is ignored, has no true mask or lost its box\n"
+            f"page    {store.root / 'evaluation.html'}",
+            soft_wrap=True,
+        )
+        return
     table = Table("", "objects", "mean IoU", title="against the true masks", title_justify="left")
     for size in SIZES:
         own = scores.of_size(size)

@@ -90,8 +90,9 @@ class BoxedFolders:
             DatasetNotFound: a folder holds no image, or none that is in a split.
             LabelError: an image has no annotation file.
         """
-        records, stems = self._list(name)
+        records, keys = self._list(name)
         if not records:
+            stems = {stem for _, stem in keys}
             lost = sorted(self.splits.keys() - stems)
             raise DatasetNotFound(
                 f"none of the {len(stems)} images under {Path(self.root).absolute()} is one of the "
@@ -108,7 +109,7 @@ class BoxedFolders:
 
     def findings(self) -> list[Finding]:
         """Return what does not fit together; reads all annotations and the headers of images."""
-        records, stems = self._list("")
+        records, keys = self._list("")
         audit = Audit(self.classes, self.unknown_remedy)
         unreadable, files = Tally(), self._annotations
         for record in tqdm(records, "checking annotations", unit="file", delay=1):
@@ -121,9 +122,10 @@ class BoxedFolders:
                 continue
             audit.add(record.file_name, file, found.objects, found.unclear)
             audit.add_size(Path(self.root, record.file_name), record.file_name, found.size)
-        lost = sorted(self.splits.keys() - stems)
-        orphans = sorted(str(path) for (_, stem), path in files.items() if stem not in stems)
-        first = Path(orphans[0]).relative_to(self.root).as_posix() if orphans else ""
+        lost = sorted(self.splits.keys() - {stem for _, stem in keys})
+        paths = {*files.values()}  # two places may share a folder of annotations
+        orphans = sorted(paths - {files[key] for key in keys if key in files})
+        first = orphans[0].relative_to(self.root).as_posix() if orphans else ""
         relations = [
             Finding(
                 "unreadable_annotations",
@@ -135,7 +137,7 @@ class BoxedFolders:
             Finding(
                 "orphan_annotations",
                 len(orphans),
-                f"{share(len(orphans), len(files), 'annotation file')} belong to no image "
+                f"{share(len(orphans), len(paths), 'annotation file')} belong to no image "
                 f"(first: {first})",
                 "get the images, or give both the same name",
             ),
@@ -162,18 +164,18 @@ class BoxedFolders:
         """The classes; the id is the pixel value."""
         return color_classes(self.classes)
 
-    def _list(self, name: str) -> tuple[list[ImageRecord], set[str]]:
-        """Return the images that are in a split, and the names of all there are."""
-        records, stems = [], set()
+    def _list(self, name: str) -> tuple[list[ImageRecord], set[tuple[str, str]]]:
+        """Return the images that are in a split, and the keys of all there are."""
+        records, keys = [], set()
         for place in self.places:
             for record in Folder(str(Path(self.root, place.images)), name).records():
                 stem = normal(PurePosixPath(record.file_name).stem)
-                stems.add(stem)
+                keys.add((place.images, stem))
                 if split := self.splits.get(stem, place.split):
                     image_id = place.prefix + record.image_id
                     path = f"{place.images}/{record.file_name}"
                     records.append(ImageRecord(image_id, path, split, record.bytes))
-        return records, stems
+        return records, keys
 
     @cached_property
     def _annotations(self) -> dict[tuple[str, str], Path]:

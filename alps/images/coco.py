@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from alps.boxes import Annotation, Boxes, check_boxes
-from alps.errors import ConfigError, DatasetNotFound, ImageError
+from alps.errors import ConfigError, DatasetNotFound, ImageError, LabelError
 from alps.findings import Finding
 from alps.images.audit import Audit, Tally, share
 from alps.images.coco_file import CocoFile, Entry, read_coco, stated_size, to_id
@@ -180,7 +180,12 @@ class Coco:
         return [finding for finding in relations if finding.count] + audit.findings()
 
     def categories(self) -> list[Category]:
-        """The classes; the id is the pixel value."""
+        """The classes; the id is the pixel value. Raises `LabelError` where there are none."""
+        if not self._file.names:
+            raise LabelError(
+                f"{self._path} lists no categories, so its boxes have no classes; add the list "
+                "categories with an id and a name each"
+            )
         return color_classes([*self._file.names.values()])
 
     @property

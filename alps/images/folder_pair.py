@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from alps.errors import ConfigError, DatasetNotFound, LabelError
 from alps.images.folder import Folder, contents, walk
+from alps.images.ids import normal
 from alps.images.labels import LABEL_SUFFIXES, Labels, read_labels, refuse_unlabelled
 from alps.images.read import read_sample
 from alps.palette import color_classes
@@ -116,7 +117,7 @@ class FolderPair:
         labels: dict[str, Path] = {}
         for path in sorted(PurePosixPath(path) for path, _ in walk(root)):
             if path.suffix.lower() in LABEL_SUFFIXES:
-                other = labels.setdefault(str(path.with_suffix("")), root / path)
+                other = labels.setdefault(normal(str(path.with_suffix(""))), root / path)
                 if other != root / path:
                     raise LabelError(
                         f"{other} and {root / path} are labels of one image; remove one of them"
@@ -162,5 +163,5 @@ class FolderPair:
 
 
 def _stem(record: ImageRecord) -> str:
-    """The path below img_dir without the suffix, also where the id keeps it."""
-    return str(PurePosixPath(record.file_name).relative_to("img_dir").with_suffix(""))
+    """The path below img_dir without the suffix, composed as `normal` does."""
+    return normal(str(PurePosixPath(record.file_name).relative_to("img_dir").with_suffix("")))
