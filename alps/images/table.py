@@ -28,12 +28,8 @@ from alps.images.audit import OWN_CLASSES, Audit, share
 from alps.images.boxed import check_classes, make_sample
 from alps.images.clip import Marks
 from alps.images.folder import Folder, contents
-<<<<<<< HEAD
-from alps.images.read import read_pixels
-=======
 from alps.images.ids import normal
-from alps.images.read import read_image
->>>>>>> b788a2d (Read annotation files in the encodings of the field, and count what does not fit together in them)
+from alps.images.read import read_pixels
 from alps.images.rows import read_counts, read_rows, row_to_annotation
 from alps.palette import color_classes
 from alps.types import Category, ImageRecord, Masks, Sample

@@ -118,13 +118,13 @@ def test_an_image_with_an_exif_orientation_is_said_to_be_turned(kind, tmp_path):
     )
 
 
-@pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "bmp", "webp"])
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "bmp", "webp", "jp2"])
 def test_the_size_in_a_header_is_that_of_the_image(suffix, tmp_path):
     path = tmp_path / f"a.{suffix}"
     image = Image.fromarray(np.zeros((5, 9, 3), np.uint8))
     image.save(path)
     assert read_size(path) == (5, 9) == read_image(path).shape[:2]
-    if suffix in ("png", "jpg"):
+    if suffix in ("png", "jpg", "tif"):
         exif = Image.Exif()
         exif[0x112] = 6
         image.save(path, exif=exif)
