@@ -118,7 +118,16 @@ def test_real_weights_end_to_end_broken_again_and_verified(tmp_path, monkeypatch
     assert "data/tiny_pl/report.html" in done.stdout
     store = tmp_path / "data/tiny_pl"
     assert sorted(p.name for p in store.iterdir()) == [
-        *("ann", "categories.json", "clusters", "config.yaml", "features", "images", "labels"),
+        *(
+            "ann",
+            "categories.json",
+            "clusters",
+            "config.yaml",
+            "features",
+            "findings.json",
+            "images",
+        ),
+        "labels",
         *("manifest.json", "masks", "plan.parquet", "report.html", "statistics"),
         "store.json",
     ]
