@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,9 +13,9 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from alps.boxes import Annotation, Boxes, check_boxes
-from alps.errors import ConfigError, DatasetNotFound, ImageError, LabelError
+from alps.errors import DatasetNotFound, ImageError, LabelError
 from alps.findings import Finding
-from alps.images.annotation_file import decode_text, read_bytes
+from alps.images.annotation_file import read_bytes
 from alps.images.audit import Audit, Tally, share
 from alps.images.folder import Folder, walk
 from alps.images.header import compare_sizes
@@ -26,17 +25,6 @@ from alps.images.read import read_pixels
 from alps.palette import color_classes
 from alps.rasters.pixels import Pixels
 from alps.types import Category, ImageRecord, Sample
-
-logger = logging.getLogger(__name__)
-
-#: Lists of images as Pascal VOC has them, and the split of each; a later one counts more.
-LISTS: Mapping[str, str] = {"trainval": "train", "train": "train", "val": "val", "test": "test"}
-
-#: How a mark such as "difficult" says no and yes; 2 is DOTA's, which has two degrees of it.
-SWITCH: Mapping[str, bool] = {
-    **dict.fromkeys(("", "0", "0.0", "false", "no", "unspecified"), False),
-    **dict.fromkeys(("1", "1.0", "2", "2.0", "true", "yes"), True),
-}
 
 
 class Annotations(NamedTuple):
@@ -272,53 +260,3 @@ def digest(path: Path) -> str:
         return f"{zlib.crc32(read_bytes(path)):08x}"
     except OSError as error:
         return f"cannot be read: {error.strerror}"  # reading the image will say so, too
-
-
-def read_splits(folder: Path) -> dict[str, str]:
-    """The split of each image that the lists in a folder name, one a line."""
-    splits: dict[str, str] = {}
-    for name, split in LISTS.items():
-        splits |= dict.fromkeys(read_list(folder / f"{name}.txt"), split)
-    return splits
-
-
-def read_list(path: Path) -> list[str]:
-    """The names in a list, one a line, composed as `normal` does; none where there is no list."""
-    lines = read_text(path).splitlines() if path.is_file() else []
-    return [normal(line.strip()) for line in lines if line.strip()]
-
-
-def read_text(path: Path) -> str:
-    """An annotation file; raises `ImageError` when it cannot be read."""
-    try:
-        return decode_text(read_bytes(path), errors="replace")
-    except OSError as error:
-        raise ImageError(f"cannot read {path}: {error.strerror}") from error
-
-
-def check_classes(classes: Sequence[object] | None) -> list[str] | None:
-    """Return names of classes as text; raises `ConfigError` unless they are a list of such."""
-    if classes is None:
-        return None
-    names = [] if isinstance(classes, str) else [str(name) for name in classes]
-    if not names or len({*names}) < len(names) or not all(name.strip() for name in names):
-        raise ConfigError(
-            f"dataset.classes={classes}: expected a list of different names, as [cat,dog]"
-        )
-    return names
-
-
-def parse_switch(word: str) -> bool | None:
-    """Whether a mark says yes; None where it is none of `SWITCH`."""
-    return SWITCH.get(word.strip().lower())
-
-
-def numbers(words: Sequence[str]) -> list[float]:
-    """Words as numbers, NaN for what is none."""
-    found = []
-    for word in words:
-        try:
-            found.append(float(word))
-        except ValueError:
-            found.append(float("nan"))
-    return found

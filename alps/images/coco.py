@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 
@@ -18,7 +17,7 @@ from alps.boxes import Annotation, Boxes, check_boxes
 from alps.errors import ConfigError, DatasetNotFound, ImageError, LabelError
 from alps.findings import Finding
 from alps.images.audit import Audit, Tally, share
-from alps.images.coco_file import CocoFile, Entry, read_coco, stated_size, to_id
+from alps.images.coco_file import CocoFile, Entry, read_coco, stated_size, to_annotation
 from alps.images.folder import contents, walk
 from alps.images.header import compare_sizes
 from alps.images.ids import image_ids, normal
@@ -122,7 +121,7 @@ class Coco:
                 lines += [problem] * len(objects)
             else:
                 for i, o in enumerate(objects, n):
-                    found = self._annotation(o)
+                    found = to_annotation(o, self._file.names)
                     if isinstance(found, str):
                         lines.append(found)
                     else:
@@ -146,7 +145,11 @@ class Coco:
         file, missing, composed = self._path.name, Tally(), Tally()
         for below, entries in self._images.items():
             name = f"{self.images}/{below}"
-            found = [self._annotation(o) for entry in entries for o in self._objects(entry)]
+            found = [
+                to_annotation(o, self._file.names)
+                for entry in entries
+                for o in self._objects(entry)
+            ]
             audit.add(
                 name,
                 file,
@@ -255,24 +258,6 @@ class Coco:
         objects = self._file.objects.get(image["id"], ())
         return objects if self.ignore_crowd else [{**o, "iscrowd": 0} for o in objects]
 
-    def _annotation(self, entry: Entry) -> Annotation | str:
-        """An object, or why it is none."""
-        key = to_id(entry.get("category_id"))
-        if key is None or key not in self._file.names:
-            names = [*self._file.names.values()]
-            known = ", ".join(names[:8]) + ", …" * (len(names) > 8)
-            own = f"category {str(key)[:60]!r}"
-            if key is None:
-                own = f"category_id {json.dumps(entry.get('category_id'))[:60]}"
-            return f"{entry['where']}: {own} is none of the {len(names)}: {known}"
-        return Annotation(
-            entry["where"],
-            self._file.names[key],
-            _corners(entry.get("bbox")),
-            ignore=bool(entry.get("iscrowd")) or bool(entry.get("ignore")),
-            score=_score(entry.get("score")),
-        )
-
 
 def _bytes(file: Path) -> int:
     """0 where there is no such file; reading it will say so."""
@@ -287,19 +272,3 @@ def _is_file(path: Path) -> bool:
         return path.is_file()
     except OSError:  # a name longer than any
         return False
-
-
-def _score(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and abs(value) <= 1e30 else None
-
-
-def _corners(bbox: Any) -> list[float]:
-    """XYWH to corners; what is no four numbers is told when the box is checked."""
-    try:
-        values = [float(value) for value in bbox]
-    except (TypeError, ValueError, OverflowError):
-        return []
-    if len(values) != 4:
-        return values
-    x, y, width, height = values
-    return [x, y, x + width, y + height]

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from alps.boxes import Annotation
 from alps.errors import LabelError
 from alps.findings import Finding
 from alps.images.annotation_file import LARGEST_OF_ALL, decode_text, read_bytes
@@ -124,6 +125,29 @@ def stated_size(image: Entry) -> tuple[int, int] | None:
     sides = [to_id(image.get(key)) for key in ("height", "width")]
     height, width = (side if isinstance(side, int) and side > 0 else None for side in sides)
     return None if height is None or width is None else (height, width)
+
+
+def to_annotation(entry: Entry, names: Mapping[Id, str]) -> Annotation | str:
+    """Return an object as it stands in a file, or why it is none.
+
+    Args:
+        entry: of `CocoFile.objects`.
+        names: of the categories.
+    """
+    key = to_id(entry.get("category_id"))
+    if key is None or key not in names:
+        known = ", ".join([*names.values()][:8]) + ", …" * (len(names) > 8)
+        own = f"category {str(key)[:60]!r}"
+        if key is None:
+            own = f"category_id {json.dumps(entry.get('category_id'))[:60]}"
+        return f"{entry['where']}: {own} is none of the {len(names)}: {known}"
+    return Annotation(
+        entry["where"],
+        names[key],
+        _corners(entry.get("bbox")),
+        ignore=bool(entry.get("iscrowd")) or bool(entry.get("ignore")),
+        score=_score(entry.get("score")),
+    )
 
 
 def _where(entry: Any, i: int) -> str:
@@ -241,3 +265,19 @@ def _order(key: Id) -> tuple[bool, int, str]:
     word = str(key)
     number = re.fullmatch(r"-?\d{1,18}", word)
     return number is None, int(word) if number else 0, word
+
+
+def _score(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and abs(value) <= 1e30 else None
+
+
+def _corners(bbox: Any) -> list[float]:
+    """XYWH to corners; what is no four numbers is told when the box is checked."""
+    try:
+        values = [float(value) for value in bbox]
+    except (TypeError, ValueError, OverflowError):
+        return []
+    if len(values) != 4:
+        return values
+    x, y, width, height = values
+    return [x, y, x + width, y + height]

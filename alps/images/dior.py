@@ -26,9 +26,10 @@ from pathlib import Path, PurePosixPath
 
 from alps.boxes import Annotation
 from alps.errors import ConfigError, DatasetNotFound
-from alps.images.boxed import Annotations, BoxedFolders, BoxedImages, Place, read_splits
+from alps.images.boxed import Annotations, BoxedFolders, BoxedImages, Place
 from alps.images.folder import contents
 from alps.images.voc import EDGES, SIZE
+from alps.images.words import read_splits
 from alps.images.xml_file import (
     is_difficult,
     plain,

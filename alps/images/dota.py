@@ -16,17 +16,9 @@ from pathlib import Path
 from alps.boxes import Annotation
 from alps.errors import ConfigError, DatasetNotFound
 from alps.images.audit import OWN_CLASSES
-from alps.images.boxed import (
-    Annotations,
-    BoxedFolders,
-    BoxedImages,
-    Place,
-    check_classes,
-    numbers,
-    parse_switch,
-    read_text,
-)
+from alps.images.boxed import Annotations, BoxedFolders, BoxedImages, Place
 from alps.images.folder import contents
+from alps.images.words import check_classes, numbers, parse_switch, read_text
 
 URL = "https://captain-whu.github.io/DOTA/dataset.html"
 #: In the order of SOTA's pixel values (SAMRS, arXiv 2305.02034); a version has the first so many.

@@ -19,9 +19,10 @@ from pathlib import Path
 
 from alps.boxes import Annotation
 from alps.errors import DatasetNotFound
-from alps.images.boxed import Annotations, BoxedFolders, BoxedImages, Place, numbers
+from alps.images.boxed import Annotations, BoxedFolders, BoxedImages, Place
 from alps.images.folder import contents
 from alps.images.voc import SIZE
+from alps.images.words import numbers
 from alps.images.xml_file import plain, read_xml, stated_size, text
 
 URL = "https://www.gaofen-challenge.com/benchmark"

@@ -22,8 +22,9 @@ from pathlib import Path
 
 from alps.boxes import Annotation
 from alps.errors import ConfigError, DatasetNotFound
-from alps.images.boxed import Annotations, BoxedFolders, BoxedImages, Place, read_splits
+from alps.images.boxed import Annotations, BoxedFolders, BoxedImages, Place
 from alps.images.folder import contents
+from alps.images.words import read_splits
 from alps.images.xml_file import is_difficult, read_xml, stated_size, text, unclear_mark, values
 
 URL = "https://aistudio.baidu.com/aistudio/datasetdetail/54106"

@@ -13,9 +13,9 @@ from pyarrow import compute, csv, parquet
 from alps.boxes import Annotation, Boxes
 from alps.errors import LabelError
 from alps.images.annotation_file import LARGEST_OF_ALL, check_bytes
-from alps.images.boxed import numbers, parse_switch
 from alps.images.clip import whole
 from alps.images.segmentation import read_masks
+from alps.images.words import numbers, parse_switch
 from alps.types import Masks
 
 logger = logging.getLogger(__name__)

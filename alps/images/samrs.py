@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from alps.errors import ConfigError, DatasetNotFound
-from alps.images.boxed import read_list
 from alps.images.folder import contents
 from alps.images.ids import image_ids, normal
 from alps.images.read import read_sample
+from alps.images.words import read_list
 from alps.types import ImageRecord, Sample
 
 logger = logging.getLogger(__name__)

@@ -25,12 +25,13 @@ from alps.boxes import Boxes
 from alps.errors import DatasetNotFound, LabelError
 from alps.findings import Finding
 from alps.images.audit import OWN_CLASSES, Audit, share
-from alps.images.boxed import check_classes, make_sample
+from alps.images.boxed import make_sample
 from alps.images.clip import Marks
 from alps.images.folder import Folder, contents
 from alps.images.ids import normal
 from alps.images.read import read_pixels
 from alps.images.rows import read_counts, read_rows, row_to_annotation
+from alps.images.words import check_classes
 from alps.palette import color_classes
 from alps.types import Category, ImageRecord, Masks, Sample
 

@@ -13,12 +13,13 @@ from alps.errors import DatasetNotFound, ImageError, LabelError
 from alps.findings import Finding
 from alps.images import bovtext, icdar_video, video_table
 from alps.images.audit import OWN_CLASSES, Audit, Tally, share
-from alps.images.boxed import check_classes, make_sample
+from alps.images.boxed import make_sample
 from alps.images.clip import TEXT, Clip, Marks, video_name
 from alps.images.folder import contents, walk
 from alps.images.frames import VIDEO_SUFFIXES, list_frames, read_frame
 from alps.images.ids import normal
 from alps.images.read import SUFFIXES
+from alps.images.words import check_classes
 from alps.palette import color_classes
 from alps.types import Category, ImageRecord, Sample
 

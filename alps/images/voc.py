@@ -20,15 +20,9 @@ from tqdm import tqdm
 from alps.boxes import Annotation
 from alps.errors import DatasetNotFound, ImageError, LabelError
 from alps.images.audit import OWN_CLASSES
-from alps.images.boxed import (
-    Annotations,
-    BoxedFolders,
-    BoxedImages,
-    Place,
-    check_classes,
-    read_splits,
-)
+from alps.images.boxed import Annotations, BoxedFolders, BoxedImages, Place
 from alps.images.folder import contents, walk
+from alps.images.words import check_classes, read_splits
 from alps.images.xml_file import is_difficult, read_xml, stated_size, text, unclear_mark, values
 
 logger = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from xml.parsers import expat
 
 from alps.errors import ImageError
 from alps.images.annotation_file import decode_text, read_bytes
-from alps.images.boxed import numbers, parse_switch
+from alps.images.words import numbers, parse_switch
 
 #: Encodings of several bytes a letter, which expat does not know, and what Python reads them as;
 #: GB 18030 holds GB 2312 and GBK. All are ASCII as far as the markup goes.

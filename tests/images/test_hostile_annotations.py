@@ -10,7 +10,6 @@ import pytest
 from alps.boxes import Annotation, check_boxes
 from alps.errors import AlpsError, ImageError, LabelError
 from alps.images.annotation_file import LARGEST, LARGEST_OF_ALL
-from alps.images.boxed import read_text
 from alps.images.coco import Coco
 from alps.images.dota import Dota
 from alps.images.rows import read_rows
@@ -18,6 +17,7 @@ from alps.images.safe_pickle import load_plain
 from alps.images.segmentation import encode_segmentation
 from alps.images.table import Table
 from alps.images.voc import Voc
+from alps.images.words import read_text
 from alps.images.xml_file import parse_xml, read_xml
 from alps.rle import encode, find_problem
 from tests.box_formats import create_coco, create_dota, create_voc

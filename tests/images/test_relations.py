@@ -9,7 +9,6 @@ import pytest
 from PIL import Image
 
 from alps.findings import Audited
-from alps.images.boxed import check_classes
 from alps.images.coco import Coco
 from alps.images.dior import Dior
 from alps.images.dota import Dota
@@ -23,6 +22,7 @@ from alps.images.samrs_boxes import SamrsBoxes
 from alps.images.table import Table
 from alps.images.video import VideoBoxes
 from alps.images.voc import Voc
+from alps.images.words import check_classes
 from tests import box_formats as formats
 from tests import ground_truth
 from tests.factories import create_folder_pair, create_image, create_samrs
