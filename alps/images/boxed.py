@@ -137,6 +137,8 @@ class BoxedFolders:
                 "get them, or take them from the lists; the others are used",
             ),
         ]
+        for place in self.places:
+            relations += Folder(str(Path(self.root, place.images)), place.images).findings()
         return [finding for finding in relations if finding.count] + audit.findings()
 
     def read(self, record: ImageRecord) -> Sample:

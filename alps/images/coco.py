@@ -24,6 +24,8 @@ from alps.images.ids import image_ids, normal
 from alps.images.read import read_pixels
 from alps.images.segmentation import read_masks
 from alps.palette import color_classes
+from alps.rasters.gdal import RASTER_SUFFIXES
+from alps.rasters.sidecars import find_sidecars
 from alps.types import UNFIT, Category, ImageRecord, Masks, Sample
 
 logger = logging.getLogger(__name__)
@@ -145,11 +147,8 @@ class Coco:
         file, missing, composed = self._path.name, Tally(), Tally()
         for below, entries in self._images.items():
             name = f"{self.images}/{below}"
-            found = [
-                to_annotation(o, self._file.names)
-                for entry in entries
-                for o in self._objects(entry)
-            ]
+            objects = [o for entry in entries for o in self._objects(entry)]
+            found = [to_annotation(o, self._file.names) for o in objects]
             audit.add(
                 name,
                 file,
@@ -180,6 +179,8 @@ class Coco:
                 "spell them alike for other tools; here they are read as one",
             ),
         ]
+        if any(name.lower().endswith(RASTER_SUFFIXES) for name in self._images):
+            relations += find_sidecars(self._composed.values())
         return [finding for finding in relations if finding.count] + audit.findings()
 
     def categories(self) -> list[Category]:

@@ -109,7 +109,8 @@ class Table:
             f"{self.images}/ (first: {', '.join(lost[:1])})",
             "get them, or write their paths as they are there; the others are used",
         )
-        return [missing] * bool(lost) + audit.findings()
+        beside = Folder(str(Path(self.root, self.images)), self.name).findings()
+        return [missing] * bool(lost) + beside + audit.findings()
 
     def read(self, record: ImageRecord) -> Sample:
         """Image and boxes; raises `ImageError` when the image cannot be used."""

@@ -367,3 +367,18 @@ def test_own_classes_of_dota(tmp_path):
             ):
                 reader(root=str(tmp_path), classes=classes)
     assert check_classes([1, "b"]) == ["1", "b"]  # numbers in YAML are names, too
+
+
+@pytest.mark.parametrize("kind", ["fair1m", "table", "coco"])
+def test_files_beside_rasters_are_counted(kind, tmp_path):
+    image = tmp_path / "images/a.tif"
+    if kind == "fair1m":
+        images, image = create(tmp_path, kind)[0](), tmp_path / "train/part1/images/0.tif"
+    else:
+        create_image(image, (8, 8))
+        (tmp_path / "boxes.csv").write_text("image,x0,y0,x1,y1\na,1,1,9,9\n")
+        file = {"images": [{"id": 1, "file_name": "a.tif"}], "annotations": [], "categories": []}
+        (tmp_path / "instances.json").write_text(json.dumps(file))
+        images = {"table": Table, "coco": Coco}[kind](root=str(tmp_path))
+    image.with_suffix(".tfw").touch()
+    assert kinds(images)["raster_sidecars"].count == 1
