@@ -18,6 +18,7 @@ import numpy as np
 import tifffile
 from PIL import Image
 
+from alps.findings import Audited
 from alps.images.coco import Coco
 from alps.images.dior import Dior
 from alps.images.dota import Dota
@@ -49,7 +50,9 @@ class Format:
 
 
 def read_all(images: ImageSet) -> None:
-    """List and read everything, with the true masks where there are any."""
+    """List and read everything, with the true masks where there are any, and what contradicts."""
+    if isinstance(images, Audited):
+        images.findings()
     for record in images.records():
         sample = images.read(record)
         if isinstance(images, Coco | SamrsBoxes):
