@@ -325,6 +325,7 @@ def build_trainer(cfg: DictConfig, interval: int = 1) -> Any:
     from lightning.pytorch.callbacks import LearningRateMonitor
 
     from alps.training.runs import choose_accelerator
+    from alps.training.sync_norm import SyncBatchNorm
 
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)  # else they advertise
@@ -333,11 +334,13 @@ def build_trainer(cfg: DictConfig, interval: int = 1) -> Any:
     callbacks = [instantiate(callback) for callback in cfg.callbacks.values()]
     if not logger:
         callbacks = [c for c in callbacks if not isinstance(c, LearningRateMonitor)]
+    # On CPUs there is no synchronised batch norm.
+    synchronised = cfg.trainer.sync_batchnorm and accelerator != "cpu"
     return instantiate(
         cfg.trainer,
         accelerator=accelerator,
-        # On CPUs there is no synchronised batch norm.
-        sync_batchnorm=cfg.trainer.sync_batchnorm and accelerator != "cpu",
+        sync_batchnorm=False,  # torch's conversion drops activations of timm's nets
+        plugins=[SyncBatchNorm()] if synchronised else None,
         val_check_interval=interval * cfg.trainer.accumulate_grad_batches,
         log_every_n_steps=min(interval, cfg.trainer.log_every_n_steps),
         default_root_dir=cfg.run,
