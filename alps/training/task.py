@@ -10,7 +10,10 @@ import numpy as np
 import torch
 from jaxtyping import Float, Shaped, UInt8
 from lightning.pytorch import LightningModule
+from lightning.pytorch.plugins.precision import Precision
+from lightning.pytorch.utilities.enums import GradClipAlgorithmType
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 import alps
 from alps.datasets.segmentation import Batch, Example
@@ -126,6 +129,27 @@ class SegmentationTask(LightningModule):
         steps = int(self.trainer.estimated_stepping_batches)
         optimizer, schedule = self.optim.build(self.model, steps)
         return [optimizer], [{"scheduler": schedule, "interval": "step"}]
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip gradients, also of a fused optimiser in mixed precision.
+
+        Lightning refuses these, as a fused optimiser unscales the gradients within its step, after
+        they were clipped. With bfloat16 nothing is scaled; otherwise they are unscaled here, which
+        `GradScaler.step` takes into account.
+        """
+        if not gradient_clip_val:
+            return
+        precision = self.trainer.precision_plugin
+        scaler = getattr(precision, "scaler", None)
+        if scaler is not None and getattr(optimizer, "_step_supports_amp_scaling", False):
+            scaler.unscale_(optimizer)
+        algorithm = GradClipAlgorithmType(gradient_clip_algorithm or "norm")
+        Precision.clip_gradients(precision, optimizer, gradient_clip_val, algorithm)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what is needed to use the weights: the configuration, the classes, the protocol."""

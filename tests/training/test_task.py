@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
+from lightning.pytorch.plugins import MixedPrecision
 from torch.testing import assert_close
 
 from alps.datasets.segmentation import Example
@@ -53,6 +55,49 @@ def fit(folder, steps, *, callbacks=(), resume=None, **options):
     trainer = tiny_trainer(folder, steps, [losses, checkpoint(folder), *callbacks], **options)
     trainer.fit(task, datamodule=tiny_data(), ckpt_path=resume, weights_only=True)
     return task, losses.values
+
+
+class GradientNorms(Callback):
+    """The norm of the gradients that each step was made with."""
+
+    def __init__(self) -> None:
+        self.values: list[float] = []
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        norms = [p.grad.norm() for p in pl_module.parameters() if p.grad is not None]
+        self.values.append(float(torch.stack(norms).norm()))
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "16-mixed"])
+def test_gradients_of_a_fused_optimiser_are_clipped_in_any_precision(tmp_path, precision):
+    """Unclipped they are longer; clipped they and the weights are those of a plain optimiser."""
+    runs = {}
+    for fused, clip in ((True, None), (True, 0.05), (False, 0.05)):
+        task, norms = tiny_task(), GradientNorms()
+        task.optim.optimizer = partial(torch.optim.AdamW, fused=fused)
+        trainer = tiny_trainer(
+            tmp_path,
+            3,
+            [norms],
+            val_check_interval=3,
+            gradient_clip_val=clip,
+            # Lightning would use bfloat16 on a CPU, where torch computes float16 as well.
+            plugins=[MixedPrecision("16-mixed", "cpu")] if precision == "16-mixed" else None,
+            precision=None if precision == "16-mixed" else precision,
+        )
+        trainer.fit(task, datamodule=tiny_data())
+        runs[fused, clip] = norms.values, weights(task)
+    if precision != "16-mixed":  # there a fused optimiser leaves its gradients scaled
+        assert min(runs[True, None][0]) > 0.1
+    assert runs[True, 0.05][0] == pytest.approx([0.05] * 3, rel=1e-2)
+    assert_close(runs[True, 0.05][1], runs[False, 0.05][1], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("clip", [None, 0])
+def test_gradients_are_not_clipped_to_nothing(tmp_path, clip):
+    norms = GradientNorms()
+    fit(tmp_path, 2, callbacks=[norms], gradient_clip_val=clip)
+    assert min(norms.values) > 0.1
 
 
 def test_it_learns(tmp_path):
