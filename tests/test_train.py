@@ -15,7 +15,7 @@ from alps.images.video import VideoBoxes
 from alps.labelling import label
 from alps.masks.box import BoxMasks
 from tests.box_formats import create_dota
-from tests.factories import create_folder_pair, create_potsdam
+from tests.factories import create_folder_pair
 from tests.fakes import Ellipses
 from tests.programs import LIGHTNING_WARNINGS, TINY, finetune
 from tests.videos import create_video
@@ -134,15 +134,6 @@ def test_export_for_mmsegmentation(train, pair, tmp_path):
     assert "is there already" in err
     status, _, err = train(*finetune(pair, "init=out/weights.pth", "trainer.max_steps=1", "run=y"))
     assert status == 0, err
-
-
-def test_a_published_protocol_takes_a_step(train, tmp_path):
-    create_potsdam(tmp_path / "data/potsdam", areas=("2_10", "7_9", "2_13"))
-    tiny = (*TINY, "data.crop=64", "trainer.max_steps=1", "logger=none", "dataset.tile_size=64")
-    status, out, err = train("stage=finetune", "experiment=potsdam", "init=null", *tiny)
-    assert status == 0, err
-    assert "5 classes" in out
-    assert out.splitlines()[-1].startswith("val/mIoU 0.")
 
 
 def test_a_sweep_of_hydra_has_a_folder_per_trial(train, pair, tmp_path):
