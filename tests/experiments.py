@@ -1,4 +1,4 @@
-"""The protocols of conf/experiment on tiny data, in the precision and with the clipping of a GPU."""
+"""The protocols of conf/experiment on tiny data, with the precision and clipping of a GPU."""
 
 import re
 
