@@ -39,7 +39,7 @@ NUMBERS = (
     ("trainer.num_nodes", "[1, inf)", True),
 )
 #: What these tell of a dataset is the same in all processes of a run: the first one says it.
-SAME_IN_ALL = ("alps.images", "alps.datasets.subset")
+SAME_IN_ALL = ("alps.images", "alps.datasets.subset", "alps.findings")
 #: Image sets that hold no labels: label.py makes a store of them.
 UNLABELLED = (
     *("folder", "sample", "samrs"),
@@ -97,6 +97,8 @@ def check(cfg: DictConfig) -> None:
             raise ConfigError(f"{word}: stage={cfg.stage} takes the net of ckpt={cfg.ckpt}")
     if not isinstance(cfg.resume, str | None):
         raise ConfigError(f"resume={cfg.resume}: expected a FILE")
+    if cfg.strict not in (True, False):
+        raise ConfigError(f"strict={cfg.strict}: expected true or false")
     for key, interval, optional in NUMBERS:
         check_number(key, OmegaConf.select(cfg, key), interval, whole=True, optional=optional)
     clip = "trainer.gradient_clip_val"
@@ -170,6 +172,7 @@ def fit(cfg: DictConfig) -> float:
     from lightning.pytorch import seed_everything
     from lightning.pytorch.utilities import rank_zero_only
 
+    from alps.findings import report_findings
     from alps.models.init import load_init
     from alps.training.checkpoint import read_checkpoint
     from alps.training.runs import fit as run_fit
@@ -186,6 +189,9 @@ def fit(cfg: DictConfig) -> float:
         read_checkpoint(cfg.resume).check_resume(resolved, cfg.trainer.max_steps)
     sets = {"": cfg.dataset} if "dataset" in cfg else cfg.datasets
     subjects, data = build_data(cfg, {name: instantiate(node) for name, node in sets.items()})
+    for part in data.parts:
+        findings = part.label_findings(strict=cfg.strict)
+        report_findings(findings, name=part.images.name, strict=cfg.strict)
     sizes = {subject.name: len(subject.categories) for subject in subjects}
     model = build_model(cfg, sizes.get("", sizes))
     if cfg.resume is None:

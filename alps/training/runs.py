@@ -209,8 +209,9 @@ def _print_scores(task: SegmentationTask, split: str, images: Sequence[int]) -> 
             return
         _print_classes(subject, subject.scores, n)
         if subject.name:
-            _print_line({subject.named(split, m): getattr(subject.scores, m) for m in MEANS})
-    _print_line({f"{split}/{m}": task.mean(m) for m in MEANS})
+            means = {subject.named(split, m): getattr(subject.scores, m) for m in MEANS}
+            _print_line(means, [subject])
+    _print_line({f"{split}/{m}": task.mean(m) for m in MEANS}, task.subjects)
 
 
 def _print_classes(subject: Subject, scores: Scores, n: int) -> None:
@@ -226,6 +227,7 @@ def _print_classes(subject: Subject, scores: Scores, n: int) -> None:
     console.print(table)
 
 
-def _print_line(values: Mapping[str, float]) -> None:
-    words = (f"{name} {value:.4f}" for name, value in values.items())
+def _print_line(values: Mapping[str, float], subjects: Sequence[Subject]) -> None:
+    words = [f"{name} {value:.4f}" for name, value in values.items()]
+    words += filter(None, [subject.coverage() for subject in subjects])
     get_console().print("  ".join(words), highlight=False, soft_wrap=True)
