@@ -1,9 +1,11 @@
 """The task under Lightning: learning, resuming, averaging, diverging."""
 
+import logging
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Callback
@@ -12,10 +14,11 @@ from lightning.pytorch.plugins import MixedPrecision
 from torch.testing import assert_close
 
 from alps.datasets.segmentation import Example
-from alps.errors import CheckpointError, DivergedError
+from alps.errors import CheckpointError, DivergedError, LabelError
 from alps.metrics.segmentation import confusion_matrix
 from alps.training.callbacks import ScoreLines
 from alps.training.checkpoint import read_checkpoint
+from alps.training.runs import _print_scores
 from alps.training.sliding import SlidingWindow, most_probable
 from tests.allocations import Largest
 from tests.training.tiny_runs import (
@@ -309,3 +312,66 @@ def test_a_prediction_is_of_the_smallest_type():
     for k, dtype in ((255, torch.uint8), (256, torch.int32)):
         assert most_probable(torch.eye(k)[:, :, None]).dtype == dtype
         assert most_probable(torch.eye(k)[:, :, None]).flatten().tolist() == list(range(k))
+
+
+class Unlabelled(ColoredBlocks):
+    """Blocks of which some splits or images have no label."""
+
+    def __init__(self, names):
+        super().__init__()
+        self.names = names
+
+    def read_target(self, record):
+        labels = super().read_target(record)
+        return (
+            np.full_like(labels, 255) if {record.split, record.image_id} & {*self.names} else labels
+        )
+
+
+def test_nothing_to_score_is_an_error(tmp_path):
+    images = Unlabelled(["val"])
+    expected = "blocks: 3 classes: no pixel that is data has a label in the images of val, so there"
+    with pytest.raises(LabelError, match=expected):
+        tiny_trainer(tmp_path).fit(tiny_task(images), datamodule=tiny_data(images))
+    expected = expected.replace("of val", "of test")
+    with pytest.raises(LabelError, match=expected):
+        tiny_trainer(tmp_path).test(tiny_task(images), datamodule=tiny_data(images), verbose=False)
+
+
+@pytest.mark.parametrize(("splits", "lines"), [(["train"], 2), ([], 0)])
+def test_a_loss_over_nothing_is_reported(tmp_path, caplog, splits, lines):
+    images = Unlabelled(splits)
+    trainer = tiny_trainer(tmp_path, 4)
+    with caplog.at_level(logging.WARNING):
+        trainer.fit(tiny_task(images), datamodule=tiny_data(images))
+    told = [r.getMessage() for r in caplog.records if r.name == "alps.training.task"]
+    assert len(told) == lines
+    for line, step in zip(told, (2, 4), strict=False):
+        assert line.startswith(f"no pixel of the steps up to {step} was labelled: train/loss is 0")
+
+
+def test_a_score_says_over_how_many_classes_it_is_a_mean(tmp_path, capsys):
+    images = ColoredBlocks()
+    task = tiny_task(images)
+    (subject,) = task.subjects
+    assert subject.coverage() == ""
+    subject.confusion[:2, :2] = torch.tensor([[3, 1], [0, 2]])
+    logged = subject.score("val", lambda confusion: confusion)
+    assert (logged["val/classes"], subject.coverage()) == (2.0, "over 2 of 3 classes")
+    _print_scores(task, "val", [4])
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == "val/mIoU 0.7083  val/mF1 0.8286  val/OA 0.8333  over 2 of 3 classes"
+    subject.name = "blocks"
+    assert subject.coverage() == "over 2 of 3 classes of blocks"
+    subject.confusion[2, 0] = 1
+    subject.score("val", lambda confusion: confusion)
+    assert subject.coverage() == ""
+
+
+def test_a_sanity_check_may_see_no_label(tmp_path):
+    images = Unlabelled(["008"])  # the first of val
+    trainer = tiny_trainer(tmp_path, 2, num_sanity_val_steps=1)
+    task = tiny_task(images)
+    task.window = SlidingWindow(crop=64, batch_size=1)
+    trainer.fit(task, datamodule=tiny_data(images))
+    assert trainer.global_step == 2
