@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,8 @@ from alps.types import Category
 VALIDATIONS, MIN_VALIDATIONS = 10, 5
 
 #: Lightning's, that say nothing here: the run's folder holds config.yaml; on a CPU workers are
-#: rivals of the net; torch renamed what Lightning uses; our batches are resumable.
+#: rivals of the net; torch 2.15 deprecates the LeafSpec by which Lightning 2.6 walks a batch;
+#: our batches are resumable.
 EXPECTED_WARNINGS = (
     "Checkpoint directory .* exists and is not empty",
     ".* does not have many workers",
@@ -78,9 +80,7 @@ def fit(
     for logger in trainer.loggers:
         if isinstance(logger, WandbLogger):
             logger.log_hyperparams(dict(config))
-    with warnings.catch_warnings():
-        for message in EXPECTED_WARNINGS:
-            warnings.filterwarnings("ignore", message)
+    with _expected_warnings_ignored():
         try:
             with ending_together(trainer):
                 trainer.fit(task, datamodule=data, ckpt_path=resume, weights_only=True)
@@ -107,7 +107,7 @@ def fit(
 
 def test(task: SegmentationTask, data: SegmentationData, trainer: Trainer) -> float:
     """Score the split ``test``, or ``val`` where there is none; returns test/mIoU."""
-    with ending_together(trainer):
+    with _expected_warnings_ignored(), ending_together(trainer):
         trainer.test(task, datamodule=data, verbose=False)
     if trainer.is_global_zero:
         _print_scores(task, "test", [len(data.test or data.val)])
@@ -184,6 +184,14 @@ def validation_interval(max_steps: int, wanted: int | None) -> int:
             f"the last steps would be neither scored nor kept; try {', '.join(map(str, near))}"
         )
     return wanted
+
+
+@contextmanager
+def _expected_warnings_ignored() -> Iterator[None]:
+    with warnings.catch_warnings():
+        for message in EXPECTED_WARNINGS:
+            warnings.filterwarnings("ignore", message)
+        yield
 
 
 def _start(run: Path, config: str, resume: str | None) -> None:
