@@ -268,8 +268,9 @@ def export(cfg: DictConfig) -> None:
     """A configuration and weights for mmsegmentation: stage=export."""
     from alps.models.mmseg_export import write_mmseg
 
-    saved, _, model = restore(cfg.ckpt, cfg.classifier)
+    saved, trained, model = restore(cfg.ckpt, cfg.classifier)
     window = build_window(cfg, saved.window_crop)
+    own = trained.datasets[cfg.classifier] if "datasets" in trained else trained.dataset
     write_mmseg(
         model,
         cfg.output,
@@ -277,6 +278,7 @@ def export(cfg: DictConfig) -> None:
         ignore_index=saved.ignore_index,
         crop=window.crop,
         stride=window.crop - int(window.crop * window.overlap),
+        reduce_zero_label=own.get("reduce_zero_label", False),
         title=f"{saved.path.name}, step {saved.step}; {saved.protocol}",
     )
     print(f"{cfg.output}: config.py and weights.pth for mmsegmentation")  # noqa: T201 - the result
