@@ -148,8 +148,11 @@ class SegmentationDataset(Dataset[Example]):
         wrong = target[(target >= classes) & (target != ignore_index)]
         if wrong.size:
             values = ", ".join(map(str, np.unique(wrong)[:5]))
+            from_one = getattr(self.images, "reduce_zero_label", None) is False
+            remedy = "correct the label, or dataset.classes"
+            if from_one and not (target == 0).any() and wrong.max() == classes:
+                remedy += "; labels from 1 on are read with dataset.reduce_zero_label=true"
             raise LabelError(
                 f"{label} holds the value {values} at {wrong.size} pixels; expected 0 to "
-                f"{classes - 1} ({classes} classes) or {ignore_index} (ignored); correct the "
-                "label, or dataset.classes"
+                f"{classes - 1} ({classes} classes) or {ignore_index} (ignored); {remedy}"
             )

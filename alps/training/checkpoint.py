@@ -21,6 +21,7 @@ from alps.weights import load_weights
 #: What a resumed run may say otherwise: where, how long, and what is written down.
 MAY_CHANGE = (
     *("run", "resume", "init", "paths.", "compile", "logger", "callbacks", "window", "name"),
+    "strict",
     *("data.num_workers", "trainer.max_steps", "trainer.val_check_interval"),
     *("trainer.log_every_n_steps", "trainer.accelerator"),
 )

@@ -12,6 +12,7 @@ from typing import Any
 from lightning.pytorch import LightningDataModule, Trainer
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from alps.datasets.label_census import ENOUGH, missing_classes, read_split
 from alps.datasets.sampler import ShardSampler, StreamSampler
 from alps.datasets.segmentation import Batch, Example, SegmentationDataset, collate
 from alps.datasets.subset import fraction as take_fraction
@@ -19,6 +20,7 @@ from alps.datasets.subset import hold_out
 from alps.datasets.transforms import TrainTransform
 from alps.encoders import Encoder
 from alps.errors import ConfigError, DatasetNotFound, ImageError
+from alps.findings import Audited, Finding
 from alps.numbers import check_number, check_numbers, is_number
 from alps.training.interrupt import STOPS
 from alps.training.task import SegmentationTask
@@ -151,6 +153,22 @@ class SegmentationData(LightningDataModule):
             ignore_index=self.images.ignore_index,
         )
         return SegmentationDataset(self.images, self.train, transform)
+
+    def label_findings(self, *, strict: bool = False) -> list[Finding]:
+        """Return what does not fit together in the images and labels that are learnt and scored.
+
+        Labels are read until each class was found; with ``strict``, all of them if need be.
+
+        Raises:
+            LabelError: a label cannot be read, or no pixel of a split is labelled.
+        """
+        enough = None if strict else ENOUGH
+        splits = [
+            read_split(self.images, records, split, enough=enough)
+            for split, records in (("train", self.train), ("val", self.val))
+        ]
+        own = self.images.findings() if isinstance(self.images, Audited) else []
+        return [*own, *missing_classes(self.images, splits)]
 
     def val_dataloader(self) -> DataLoader[list[Example]]:
         """Whole images of the split ``val``, or of those held out."""
