@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from alps.choices import refuse_null_choices
 from alps.errors import AlpsError, ConfigError, explain, one_line_errors, sigterm_raises
+from alps.overrides import explained
 from alps.secrets import refuse_secret_words, refuse_secrets
 
 #: Not part of what was labelled: where the store lies, what this run was asked to redo, who works.
@@ -220,4 +221,5 @@ if __name__ == "__main__":
     with one_line_errors(*CONFIG_ERRORS, interrupted=INTERRUPTED):
         refuse_secret_words(sys.argv[1:])  # -m writes them down before main is called
         refuse_null_choices(sys.argv[1:], CONF, HINTS)
-        main()
+        with explained(sys.argv[1:], CONF, HydraException):
+            main()
