@@ -137,7 +137,7 @@ def test_real_weights_end_to_end_broken_again_and_verified(tmp_path, monkeypatch
     assert compared.returncode == 0, compared.stderr
     assert "data/tiny_pl/choose_k.html" in compared.stdout
     after = json.loads((store / "manifest.json").read_text())["files"]
-    new = {"choose_k.html", "statistics/choose_k.csv", "statistics/choose_k.png"}
+    new = {"choose_k.html", *(f"statistics/choose_k.{end}" for end in ("csv", "json", "png"))}
     assert after.keys() - before.keys() == new
     assert [name for name in before if before[name] != after[name]] == ["report.html"]
     assert 'href="choose_k.html"' in (store / "report.html").read_text()
