@@ -208,7 +208,8 @@ def test_a_single_image_is_neither_best_nor_worst(tmp_path):
             False,
             [
                 r"These labels are no better than random clusters of the same masks \(accuracy "
-                r"0.0% against [\d.]+%, mIoU 0.0% against [\d.]+%\): do not use them for these classes.",
+                r"0.0% against [\d.]+%, mIoU 0.0% against [\d.]+%\): do not use them for these "
+                r"classes.",
                 "Only 2 images were compared: the figures say little about others.",
             ],
         ),
