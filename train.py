@@ -21,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from alps.choices import refuse_null_choices
 from alps.errors import CheckpointError, ConfigError, one_line_errors
 from alps.numbers import check_number
+from alps.overrides import explained
 from alps.secrets import refuse_secret_words, refuse_secrets
 
 CONFIG_ERRORS = (HydraException, OmegaConfBaseException)
@@ -404,4 +405,5 @@ if __name__ == "__main__":
     with one_line_errors(*CONFIG_ERRORS, interrupted=INTERRUPTED):
         refuse_secret_words(sys.argv[1:])  # -m writes them down before main is called
         refuse_null_choices(sys.argv[1:], CONF, {})
-        main()
+        with explained(sys.argv[1:], CONF, HydraException):
+            main()

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from alps import __version__
+from alps.assign.cluster import Cluster
 from alps.claims import Claims
 from alps.errors import ConfigError, ImageError, PieceLost, WorkersLost
 from alps.findings import Audited, report_findings
@@ -100,8 +101,9 @@ def label(
     other shards, wait for each other between the stages, and end together.
 
     Raises:
-        ConfigError: several runs that a launcher has begun are to redo a stage; with ``strict``
-            something in the dataset does not fit together.
+        ConfigError: several runs that a launcher has begun are to redo a stage, clusters are to be
+            made of no features, or, with ``strict``, something in the dataset does not fit
+            together.
         DatasetNotFound: there are no images.
         ImageError: there are images, but not one of them can be read.
         StoreError: the store cannot be written or was made with other settings.
@@ -190,7 +192,16 @@ def settings_of(
     name: str,
     shard_size: int | None,
 ) -> Settings:
-    """What a store of these parts says of itself; see `label` for the arguments."""
+    """What a store of these parts says of itself; see `label` for the arguments.
+
+    Raises:
+        ConfigError: clusters are to be made of features, and there are none.
+    """
+    if not features and isinstance(assign, Cluster):
+        raise ConfigError(
+            "assign=cluster groups masks by their features, and none are chosen: give "
+            "features=NAME, or assign=random|binary|category, which need none"
+        )
     target = type(image_set)
     return {
         "name": name,

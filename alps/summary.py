@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from rich.console import Console
 from rich.table import Table
 
-from alps.evaluation import Evaluation
+from alps.evaluation import Evaluation, caveats
 from alps.instances import SIZES, InstanceScores
 from alps.store import LabelStore
 from alps.verify import Findings
@@ -156,6 +156,8 @@ def print_evaluation(evaluation: Evaluation, store: LabelStore) -> None:
         + ("" if evaluation.held_out else ": many clusters flatter themselves"),
         soft_wrap=True,
     )
+    for sentence in caveats(evaluation):
+        console.print(sentence, soft_wrap=True)
     if evaluation.skipped:
         n = len(evaluation.skipped)
         console.print(f"{n} {'image' if n == 1 else 'images'} could not be compared")

@@ -38,6 +38,7 @@ ASKED = {
     "evaluation.html": "evaluate=true",
     "choose_k.html": "choose_k=[...]",
     "statistics/choose_k.csv": "choose_k=[...]",
+    "statistics/choose_k.json": "choose_k=[...]",
     "statistics/choose_k.png": "choose_k=[...]",
 }
 

@@ -23,7 +23,10 @@ pytestmark = LIGHTNING_WARNINGS
         ([], r"train.py needs a stage: stage=pretrain\|finetune\|test\|predict\|export"),
         (["stage=nosuch"], "Could not find 'stage/nosuch' .* export finetune predict pretrain"),
         (["stage=pretrain", "model=nosuch"], "'model/nosuch' .* convnext_tiny efficientnet_lite0"),
-        (["stage=pretrain", "data.crops=3"], "Could not override 'data.crops'"),
+        (
+            ["stage=pretrain", "data.crops=3"],
+            r"data.crops: no such setting; did you mean data.crop\?",
+        ),
         (
             ["stage=pretrain", "dataset=[potsdam,isaid]"],
             r"one dataset; several at once are \+dataset@datasets.a=NAME .* one by one",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from alps.evaluation import Evaluation, Rating, evaluation_to_json
+from alps.evaluation import Evaluation, Rating, caveats, evaluation_to_json
 from alps.report.confusion import bare_cells, class_rows, cluster_rows, truth_pixels
 from alps.report.figures import count, percent, share
 from alps.report.gallery import gallery
@@ -100,6 +100,7 @@ def write_evaluation(store: LabelStore, image_set: LabelledSet, evaluation: Eval
         evaluation=evaluation,
         order=order.tolist(),
         tiles=tiles(evaluation),
+        caveats=caveats(evaluation),
         ladder=[
             (name, note, evaluation.ratings[key].everywhere.OA)
             for key, (name, note) in ROWS.items()

@@ -39,12 +39,11 @@ class ComparedImage:
 def gallery(
     store: LabelStore, image_set: LabelledSet, evaluation: Evaluation
 ) -> list[tuple[str, list[ComparedImage]]]:
-    """The best and the worst; an image that is among both is one of the best."""
-    best = [score.record.image_id for score in evaluation.best]
-    worst = [score for score in evaluation.worst if score.record.image_id not in best]
+    """The best and the worst; a single image is neither."""
+    best = "Best" if evaluation.worst else ""
     return [
         (title, [shown for score in part if (shown := _show(store, image_set, evaluation, score))])
-        for title, part in (("Best", evaluation.best), ("Worst", worst))
+        for title, part in ((best, evaluation.best), ("Worst", evaluation.worst))
     ]
 
 

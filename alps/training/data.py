@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cached_property
@@ -265,9 +267,22 @@ def leave_signals(_worker: int) -> None:
     """Ignore what stops a run, for it reaches all processes of a terminal or of a job.
 
     The process that learns ends its step and then its loaders; one that dies first is an error.
+    SIGTERM from that process is obeyed: where an error leaves a loader behind, it is what Python
+    sends at exit before it waits for the loader without a limit.
     """
     for number in STOPS:
         signal.signal(number, signal.SIG_IGN)
+    if sys.platform == "linux":  # elsewhere nothing tells who sent a signal
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_obey, args=(os.getppid(),), daemon=True).start()
+    else:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _obey(parent: int) -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+        pass
+    os._exit(0)
 
 
 def _split(
