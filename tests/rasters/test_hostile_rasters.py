@@ -18,6 +18,7 @@ from alps.images.read import read_image, read_pixels
 from alps.rasters.gdal import OPTIONS, gdal_session
 from alps.rasters.sidecars import find_sidecars
 from tests.factories import create_image, create_raster, draw_scene
+from tests.mutants import Mutants
 
 VRT = """<VRTDataset rasterXSize="{width}" rasterYSize="{height}">
 <VRTRasterBand dataType="Byte" band="1"><SimpleSource>
@@ -155,3 +156,9 @@ def test_threads_and_spawned_processes_read_alike(tmp_path, capfd):
         with pytest.raises(ImageError, match=r"b\.tif"):
             pool.submit(_sum, tmp_path / "b.tif").result()
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_jpeg_2000_that_gdal_would_describe_without_end(tmp_path):
+    """The mutant that made it look for COMPRESSION_REVERSIBILITY in the same few bytes for ever."""
+    root = Mutants(tmp_path).make("JPEG 2000", 7_000_326)
+    assert read_image(root / "a.jp2").shape == (*SIZE, 3)
