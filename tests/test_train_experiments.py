@@ -5,7 +5,7 @@ import pytest
 from tests.experiments import check_protocol
 from tests.programs import LIGHTNING_WARNINGS, TINY
 
-pytestmark = LIGHTNING_WARNINGS
+pytestmark = [LIGHTNING_WARNINGS, pytest.mark.usefixtures("no_pictures")]
 
 
 @pytest.mark.parametrize("protocol", ["alps_pretrain", "potsdam", "samrs_sep"])

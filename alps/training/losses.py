@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from alps.errors import ConfigError
 from alps.numbers import check_number, check_numbers
 
 
@@ -43,6 +44,10 @@ class CrossEntropy(nn.Module):
         check_number("loss.label_smoothing", label_smoothing, "[0, 1)", "a share")
         weights = "a list of numbers from 0 on"
         check_numbers("loss.class_weights", class_weights, "[0, inf)", weights, optional=True)
+        if class_weights is not None and not any(class_weights):
+            raise ConfigError(
+                f"loss.class_weights={[*class_weights]}: expected {weights}, one of them above 0"
+            )
         self.ignore_index = ignore_index
         self.label_smoothing = label_smoothing
         weight = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)

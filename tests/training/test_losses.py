@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch.testing import assert_close
 
+from alps.errors import ConfigError
 from alps.training.losses import CrossEntropy
 
 
@@ -54,3 +55,9 @@ def test_half_precision_is_summed_in_full():
     assert math.isclose(
         loss.item(), CrossEntropy(ignore_index=255)(logits, target).item(), rel_tol=0.01
     )
+
+
+@pytest.mark.parametrize("weights", [[0.0], [0.0, 0.0, 0.0]])
+def test_weights_that_leave_nothing_to_learn(weights):
+    with pytest.raises(ConfigError, match=r"class_weights=\[.*\]: expected a list .* one of them"):
+        CrossEntropy(ignore_index=255, class_weights=weights)
