@@ -8,10 +8,22 @@ from dataclasses import dataclass, fields
 import numpy as np
 from jaxtyping import Bool, Float32, Int, Int32
 
+from alps.arrays import check_array
+
 #: Of a box that was cut at the image's edge this much must be left, px.
 MIN_SIDE = 1.0
 #: No image has so many pixels on a side, and numbers far above do not fit into float32.
 LARGEST = 1e9  # px
+#: Name, type and shape of a row of each array of `Boxes`.
+COLUMNS: Sequence[tuple[str, type[np.generic], tuple[int, ...]]] = (
+    ("xyxy", np.float32, (4,)),
+    ("quad", np.float32, (8,)),
+    ("category_id", np.int32, ()),
+    ("object_id", np.int32, ()),
+    ("ignore", np.bool_, ()),
+    ("score", np.float32, ()),
+    ("track_id", np.int32, ()),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +55,11 @@ class Annotation:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Boxes:
-    """N boxes of one image, inside it, none of them empty."""
+    """N boxes of one image, inside it, none of them empty.
+
+    Raises:
+        ValueError: a column has another type or shape, or a box is empty.
+    """
 
     xyxy: Float32[np.ndarray, "N 4"]  # px, right and lower edges exclusive
     quad: Float32[np.ndarray, "N 8"]  # px, the corners as annotated, unclipped; x0 y0 … x3 y3
@@ -55,12 +71,13 @@ class Boxes:
     text: tuple[str | None, ...]
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            if len(getattr(self, field.name)) != len(self.xyxy):
-                raise ValueError(
-                    f"Boxes.{field.name} has {len(getattr(self, field.name))} rows, "
-                    f"xyxy has {len(self.xyxy)}"
-                )
+        n = len(self.xyxy)
+        if len(self.text) != n:
+            raise ValueError(f"Boxes.text has {len(self.text)} rows, xyxy has {n}")
+        for name, dtype, row in COLUMNS:
+            check_array(f"Boxes.{name}", getattr(self, name), dtype, (n, *row))
+        if not (self.xyxy[:, 2:] > self.xyxy[:, :2]).all():  # nor where one is NaN
+            raise ValueError("Boxes.xyxy has an empty box, expected x0 < x1 and y0 < y1")
 
     def __len__(self) -> int:
         return len(self.xyxy)

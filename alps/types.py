@@ -11,12 +11,15 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, Int, Int32, Int64, UInt8, UInt16
 
 from alps import rle
+from alps.arrays import check_array
 from alps.boxes import Boxes
 from alps.errors import ImageError
 from alps.geometry import Tile, cut_tiles
 
 #: Bytes of a file's name, and of a path below the store's, on the disks that allow least of both.
 LONGEST_NAME, LONGEST_PATH = 255, 3072
+#: Of 16 bits, the last of which is ignore_index.
+LARGEST_ID = 65534
 #: What identifies a stage's output: flat names to JSON values; it goes into the fingerprint.
 Identity = Mapping[str, Any]
 #: ``map``, or what does the same elsewhere: the results come in the order of the items.
@@ -35,7 +38,7 @@ class ImageRecord:
     and only one to which a disk lets ".png" be added.
 
     Raises:
-        ImageError: ``image_id`` or ``split`` is no such path.
+        ImageError: ``image_id`` or ``split`` is no such path, or a number is negative.
     """
 
     image_id: str
@@ -48,10 +51,15 @@ class ImageRecord:
 
     def __post_init__(self) -> None:
         for name, part in (("image_id", self.image_id), ("split", self.split)):
-            if UNFIT.search(part):
+            if not isinstance(part, str) or UNFIT.search(part):
                 raise ImageError(
                     f"{name} {part!r} is not a plain relative path (file {self.file_name!r}); "
                     "rename the file"
+                )
+        for name, number in (("bytes", self.bytes), ("frame_index", self.frame_index)):
+            if number is not None and number < 0:
+                raise ImageError(
+                    f"{name} of image {self.image_id!r} is {number}, expected 0 or more"
                 )
         path = f"{self.image_id}.png".encode(errors="surrogatepass")
         longest = max(map(len, path.split(b"/")))
@@ -121,11 +129,23 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Category:
-    """A class of a label store; ``id`` is the pixel value."""
+    """A class of a label store; ``id`` is the pixel value.
+
+    Raises:
+        ValueError: ``id`` is no pixel value, ``name`` no text or ``color`` no RGB.
+    """
 
     id: int
     name: str
     color: tuple[int, int, int]
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.id <= LARGEST_ID:
+            raise ValueError(f"Category.id is {self.id}, expected a pixel value, 0 to {LARGEST_ID}")
+        if not isinstance(self.name, str):
+            raise ValueError(f"Category.name is {self.name!r}, expected text")
+        if len(self.color) != 3 or not all(0 <= value <= 255 for value in self.color):
+            raise ValueError(f"Category.color is {self.color}, expected red, green, blue, 0 to 255")
 
 
 def number_classes(classes: Iterable[tuple[str, tuple[int, int, int]]]) -> list[Category]:
@@ -137,9 +157,23 @@ def number_classes(classes: Iterable[tuple[str, tuple[int, int, int]]]) -> list[
     return [Category(i, name, color) for i, (name, color) in enumerate(classes)]
 
 
+#: Name, type and shape of a row of each array of `Masks`.
+COLUMNS: Sequence[tuple[str, type[np.generic], tuple[int, ...]]] = (
+    ("xyxy", np.float32, (4,)),
+    ("area", np.int64, ()),
+    ("predicted_iou", np.float32, ()),
+    ("stability_score", np.float32, ()),
+    ("point_coords", np.float32, (2,)),
+)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Masks:
-    """N masks of one image, run-length encoded, with SA-1B's field names (arXiv 2304.02643)."""
+    """N masks of one image, run-length encoded, with SA-1B's field names (arXiv 2304.02643).
+
+    Raises:
+        ValueError: a column has another type or shape, an area is negative.
+    """
 
     size: tuple[int, int]
     counts: tuple[bytes, ...]  # compressed COCO RLE
@@ -151,12 +185,20 @@ class Masks:
     boxes: Boxes | None = None  # what each mask was prompted with, where that was a box
 
     def __post_init__(self) -> None:
-        for field in fields(self)[1:]:
-            rows = getattr(self, field.name)
-            if rows is not None and len(rows) != len(self.counts):
-                raise ValueError(
-                    f"Masks.{field.name} has {len(rows)} rows, counts has {len(self.counts)}"
-                )
+        height, width = self.size
+        if height < 1 or width < 1:
+            raise ValueError(f"Masks.size is {self.size}, expected (height, width) in pixels")
+        n = len(self.counts)
+        if not all(isinstance(counts, bytes) for counts in self.counts):
+            raise ValueError(
+                "Masks.counts are compressed run-length codes as bytes; encode with rle"
+            )
+        for name, dtype, row in COLUMNS:
+            check_array(f"Masks.{name}", getattr(self, name), dtype, (n, *row))
+        if n and self.area.min() < 0:
+            raise ValueError(f"Masks.area holds {self.area.min()}, expected pixels, 0 or more")
+        if self.boxes is not None and len(self.boxes) != n:
+            raise ValueError(f"Masks.boxes has {len(self.boxes)} rows, counts has {n}")
 
     def __len__(self) -> int:
         return len(self.counts)

@@ -23,8 +23,8 @@ class Run:
     output: str
 
 
-def run(*arguments: str | Path) -> Run:
-    """Run Python with these arguments in the repository, on one thread and without a GPU.
+def run(*arguments: str | Path, folder: Path = ROOT) -> Run:
+    """Run Python with these arguments in a checkout, on one thread and without a GPU.
 
     Raises:
         CalledProcessError: the program failed; it has written to our standard error why.
@@ -32,7 +32,7 @@ def run(*arguments: str | Path) -> Run:
     command = [sys.executable, *map(str, arguments)]
     env = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     peak = 0.0
-    with subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True) as child:
+    with subprocess.Popen(command, cwd=folder, env=env, stdout=subprocess.PIPE, text=True) as child:
         while not (ended := os.wait4(child.pid, os.WNOHANG))[0]:
             peak = max(peak, peak_memory(child.pid))
             time.sleep(SECONDS)
