@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from alps.boxes import Annotation, check_boxes
 from alps.errors import DatasetNotFound, ImageError, LabelError
 from alps.images.annotation_file import read_bytes
+from alps.images.digest import digest_files
 from alps.images.folder import Folder, walk
 from alps.images.labels import refuse_unlabelled
 from alps.images.read import read_pixels
@@ -51,6 +51,7 @@ class BoxedFolders:
         parse: reads one.
         classes: names in the order of their ids.
         splits: by name of the image, for those that are not in the split of their place.
+        beside: folder of further annotation files of the same names, which `parse` reads as well.
     """
 
     root: str
@@ -59,6 +60,7 @@ class BoxedFolders:
     parse: Parse
     classes: Sequence[str]
     splits: Mapping[str, str] = field(default_factory=dict)
+    beside: Path | None = None
 
     def records(self, name: str) -> list[ImageRecord]:
         """All images; their ids are their names without the suffix.
@@ -98,7 +100,7 @@ class BoxedFolders:
             len(records),
             f"a {self.suffix} file of the same name under {' or '.join(folders)}",
         )
-        return [replace(r, annotations=digest(files[self._key(r)])) for r in records]
+        return [replace(r, annotations=self._digest(files[self._key(r)])) for r in records]
 
     def read(self, record: ImageRecord) -> Sample:
         """Image and boxes; raises `ImageError` when one of the files cannot be used."""
@@ -110,6 +112,12 @@ class BoxedFolders:
     def categories(self) -> list[Category]:
         """The classes; the id is the pixel value."""
         return color_classes(self.classes)
+
+    def _digest(self, path: Path) -> str:
+        paths = [path]
+        if self.beside is not None and (other := self.beside / path.name).is_file():
+            paths.append(other)
+        return digest_files(paths, self.classes)
 
     @cached_property
     def _annotations(self) -> dict[tuple[str, str], Path]:
@@ -188,14 +196,6 @@ def make_sample(
     boxes, dropped = check_boxes(annotations, ids, pixels.size)
     lines = tuple(f"{path.name} {line}" for line in (*unclear, *dropped))
     return Sample(record.image_id, pixels.image, boxes, lines, pixels.valid)
-
-
-def digest(path: Path) -> str:
-    """Of an annotation file: another one is another image to a store."""
-    try:
-        return f"{zlib.crc32(read_bytes(path)):08x}"
-    except OSError as error:
-        return f"cannot be read: {error.strerror}"  # reading the image will say so, too
 
 
 def read_splits(folder: Path) -> dict[str, str]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
-import zlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -15,6 +13,7 @@ from typing import Any
 from alps.boxes import Annotation, Boxes, check_boxes
 from alps.errors import DatasetNotFound, ImageError, LabelError
 from alps.images.annotation_file import LARGEST_OF_ALL, read_bytes
+from alps.images.digest import digest
 from alps.images.folder import contents
 from alps.images.ids import image_ids
 from alps.images.json_file import is_id, parse_json
@@ -73,15 +72,14 @@ class Coco:
         if not images:
             raise DatasetNotFound(f"{self._path.absolute()} lists no images")
         ids = image_ids([PurePosixPath(image["file_name"]) for image in images])
+        classes = digest([*self._names.items()])  # which id stands for which
         records, refused = [], []
         for image_id, image in zip(ids, images, strict=True):
             size = _bytes(Path(self.root, self.images, image["file_name"]))
-            boxes = zlib.crc32(json.dumps(self._objects[image["id"]], sort_keys=True).encode())
+            content = digest(classes, image, self._objects[image["id"]])
             name = f"{self.images}/{image['file_name']}"
             try:
-                records.append(
-                    ImageRecord(image_id, name, self.split, size, annotations=f"{boxes:08x}")
-                )
+                records.append(ImageRecord(image_id, name, self.split, size, annotations=content))
             except ImageError as error:
                 refused.append(error)
         if refused and not records:

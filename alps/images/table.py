@@ -25,6 +25,7 @@ from alps.boxes import Boxes
 from alps.errors import DatasetNotFound, LabelError
 from alps.images.boxed import make_sample
 from alps.images.clip import Marks
+from alps.images.digest import digest
 from alps.images.folder import Folder, contents
 from alps.images.read import read_pixels
 from alps.images.rows import read_counts, read_rows, row_to_annotation
@@ -74,12 +75,13 @@ class Table:
             DatasetNotFound: there is no table, or no image.
             LabelError: the table cannot be used, or names none of the images.
         """
-        records, named = [], set()
+        records, named, classes = [], set(), digest([*self._classes])
         for record in Folder(str(Path(self.root, self.images)), self.name, self.split).records():
             path = f"{self.images}/{record.file_name}"
             record = replace(record, file_name=path)
             named.add(self._key(record))
-            records.append(replace(record, annotations=self._marks(record).digest))
+            content = digest(classes, self._marks(record).digest)
+            records.append(replace(record, annotations=content))
         lost = sorted(self._rows.keys() - named)
         if lost and len(lost) == len(self._rows):
             raise LabelError(

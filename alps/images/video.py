@@ -14,6 +14,7 @@ from alps.errors import DatasetNotFound, ImageError, LabelError
 from alps.images import bovtext, icdar_video, video_table
 from alps.images.boxed import make_sample
 from alps.images.clip import TEXT, Clip, Marks, video_name
+from alps.images.digest import digest
 from alps.images.folder import contents, walk
 from alps.images.frames import VIDEO_SUFFIXES, list_frames, read_frame
 from alps.images.read import SUFFIXES
@@ -88,11 +89,11 @@ class VideoBoxes:
             LabelError: an annotation file has no suffix of `PARSERS`, a table cannot be read, or
                 two videos have the name of one in the annotations.
         """
-        records = []
+        records, classes = [], digest([*self._classes])
         for name, (video_id, path) in self._videos.items():
             place = Path(self.root, path)
             frames = _frames(place)
-            for index, digest in self._listed[name].digests.items():
+            for index, marks in self._listed[name].digests.items():
                 file = frames.get(index, place)
                 records.append(
                     ImageRecord(
@@ -102,7 +103,7 @@ class VideoBoxes:
                         file.stat().st_size if file.is_file() else 0,
                         video_id,
                         index,
-                        digest,
+                        digest(classes, marks),
                     )
                 )
         return records
