@@ -167,6 +167,7 @@ def run(cfg: DictConfig) -> None:
         config=OmegaConf.to_yaml(config),
         shard_size=cfg.shard_size,
         overwrite=cfg.overwrite,
+        verified=bool(cfg.verify),
     )
     if engine.place.rank:  # of the runs that a launcher has begun, the first tells what came out
         return

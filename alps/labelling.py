@@ -77,6 +77,7 @@ def label(
     config: str,
     shard_size: int | None = None,
     overwrite: Redo | None = None,
+    verified: bool = False,
 ) -> tuple[LabelStore, Timings]:
     """Label an image set into the store at ``root``; go on where an earlier run stopped.
 
@@ -92,6 +93,7 @@ def label(
         shard_size: images per shard, see `alps.plan.prepare`.
         overwrite: a stage to redo with those after it; ``failed``: the shards with images that
             could not be read.
+        verified: the store has just been verified, and stays as it is where it is complete.
 
     Several runs may work on one store at once, on machines that share its file system: they do
     other shards, wait for each other between the stages, and end together.
@@ -113,7 +115,7 @@ def label(
     settings = settings_of(image_set, masks, features, assign, name=name, shard_size=shard_size)
     with ExitStack() as stack:
         claims = stack.enter_context(Claims(Path(root)))
-        store = prepare(root, claims=claims, overwrite=overwrite, **settings)
+        store = prepare(root, claims=claims, overwrite=overwrite, verified=verified, **settings)
         del settings  # with all records
         if store.complete:
             return store, timings

@@ -21,7 +21,7 @@ from alps.claims import Claims
 from alps.errors import StoreError
 from alps.faults import Fault, Paint, check_categories, check_clusters, find_faults
 from alps.manifest import sha256
-from alps.plan import Draft
+from alps.plan import Draft, adapt
 from alps.repair import mend_info, mend_plan, remove
 from alps.store import COMMITS, STAGES, LabelStore, Stage
 from alps.types import Category, Clusters
@@ -82,6 +82,7 @@ def verify(root: Path, new: Draft, *, paint: Paint, categories: Sequence[Categor
 
 
 def _verify(root: Path, new: Draft, paint: Paint, categories: Sequence[Category]) -> Findings:
+    new = adapt(root, new)
     faults: dict[str, Fault] = {}
     manifest = _read_manifest(root, faults)
     listed = dict(_compare(root, manifest))

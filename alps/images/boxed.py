@@ -11,8 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from alps.boxes import Annotation, check_boxes
 from alps.errors import DatasetNotFound, ImageError, LabelError
-from alps.images.annotation_file import read_bytes
-from alps.images.digest import digest_files
+from alps.images.annotation_file import digest_files, read_bytes
 from alps.images.folder import Folder, walk
 from alps.images.labels import refuse_unlabelled
 from alps.images.read import read_pixels

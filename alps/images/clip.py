@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from alps.boxes import Annotation
-from alps.images.digest import digest
+from alps.digest import digest
 
 #: The class where a format has none of its own.
 TEXT = "text"

@@ -14,7 +14,7 @@ from alps.errors import DatasetNotFound, ImageError, LabelError
 from alps.images import bovtext, icdar_video, video_table
 from alps.images.boxed import make_sample
 from alps.images.clip import TEXT, Clip, Marks, video_name
-from alps.images.digest import digest
+from alps.digest import digest
 from alps.images.folder import contents, walk
 from alps.images.frames import VIDEO_SUFFIXES, list_frames, read_frame
 from alps.images.read import SUFFIXES

@@ -1,0 +1,16 @@
+"""Short digests of values: what fingerprints are made of."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+
+def digest(*parts: Any) -> str:
+    """Return 16 hex digits of the sha256 of values that JSON knows.
+
+    >>> digest(["ship"], [0, 0, 4, 4]) == digest(["ship"], [0, 0, 4, 5])
+    False
+    """
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
