@@ -61,14 +61,11 @@ def as_before(
     return before, records
 
 
-def refuse_mixture(
-    root: Path, images: str, info: StoreInfo, *, redo: str | None, keep: bool
-) -> None:
+def refuse_mixture(root: Path, info: StoreInfo, *, redo: str | None, keep: bool) -> None:
     """Raise `StoreMismatch` where a run would add other masks to an old store than it holds.
 
     Args:
         root: folder of the store.
-        images: folder of its images.
         info: what the run would write, of `as_before`.
         redo: what is asked to be made anew.
         keep: what is there may stay as it is, though it would be made otherwise now.
@@ -83,7 +80,7 @@ def refuse_mixture(
     )
     if keep and not reads:
         return
-    if reason := _find_change(Path(images), chain.from_iterable(store.plan)):
+    if reason := _find_change(Path(info.images["root"]), chain.from_iterable(store.plan)):
         raise StoreMismatch(
             f"{root} was made by an older ALPS, which {reason}; overwrite=masks labels anew, "
             "store=DIR labels beside it, and overwrite=assign keeps its masks, once they are "

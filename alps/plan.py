@@ -163,8 +163,7 @@ def prepare(
     if overwrite != "masks":
         new = adapt(root, new)
         keep = verified or overwrite == "assign"
-        folder = str(settings["images"]["root"])
-        refuse_mixture(root, folder, new.info, redo=overwrite, keep=keep)
+        refuse_mixture(root, new.info, redo=overwrite, keep=keep)
     with suppress(PermissionError):  # told when something is written
         if overwrite is None and (root / "manifest.json").exists():
             store = LabelStore(root)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -13,6 +14,7 @@ from jaxtyping import Float, Float32, Int, Int32, Int64, Integer
 
 from alps.deadline import deadline
 from alps.errors import ImageError, Unavailable
+from alps.images.hashes import hash_file
 from alps.paint import covered
 from alps.palette import index_png
 from alps.store import ImageStatus, LabelStore
@@ -105,6 +107,7 @@ def label_shard(
     timings, seen = Timings(), 0
     stored = store.masks(shard) if store.has("masks", shard) else None
     statuses: dict[str, ImageStatus] = {}
+    hashes: dict[str, str | None] = {}
     found: dict[str, Masks] = {}
     rows = [np.zeros((0, features.channels), np.float32)] if features else []
 
@@ -116,6 +119,8 @@ def label_shard(
                 continue
             try:
                 with deadline(READ_SECONDS, record.file_name):
+                    if stored is None:  # before it is decoded: what changes in between is found
+                        hashes[record.image_id] = hash_file(image_set.root, record)
                     sample = image_set.read(record)
                 yield sample
             except ImageError as error:
@@ -148,7 +153,8 @@ def label_shard(
     if features:
         store.write_features(shard, np.concatenate(rows))
     if stored is None:
-        rows_of_images = [statuses[record.image_id] for record in store.plan[shard]]
+        ids = [record.image_id for record in store.plan[shard]]
+        rows_of_images = [replace(statuses[i], sha256=hashes.get(i)) for i in ids]
         store.write_masks(shard, rows_of_images, found)
     yield timings
 

@@ -75,6 +75,7 @@ class ImageStatus:
     n_masks: int
     covered: int  # pixels inside at least one mask
     dropped: int = 0  # annotations that could not be used
+    sha256: str | None = None  # of the file, when it was read; None: not known
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,6 +63,7 @@ IMAGES = pa.schema(
         ("n_masks", pa.int32()),
         ("covered", pa.int64()),
         ("dropped", pa.int32()),
+        ("sha256", pa.string()),
     ]
 )
 

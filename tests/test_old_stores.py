@@ -216,9 +216,9 @@ def test_features_are_not_made_of_other_pixels():
 
 @pytest.mark.usefixtures("old")
 def test_other_images_and_other_settings_are_refused_as_ever():
-    with pytest.raises(StoreMismatch, match="other settings: assign.k is 3 there and 2 in this"):
+    with pytest.raises(StoreMismatch, match=r"other settings: assign.k is 3 there and 2 in this"):
         run("images", assign=Cluster(k=2, pca=2))
-    with pytest.raises(StoreMismatch, match="other settings: masks.points_per_side is 4 there"):
+    with pytest.raises(StoreMismatch, match=r"other settings: masks.points_per_side is 4 there"):
         run("images", masks=AutoMasks(segmenter=ColorSegmenter(), points_per_side=5, **TILES))
     Path("images/3.png").unlink()
     with pytest.raises(StoreMismatch, match="other images: 0 added, 1 removed"):

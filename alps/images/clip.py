@@ -33,9 +33,9 @@ class Marks:
 
     @property
     def digest(self) -> str:
-        """Of the objects, and of the lines about those that cannot be understood."""
+        """Of the objects but their true masks, which change no label, and of lines about others."""
         objects = [
-            [a.category, [*map(float, a.points)], a.ignore, a.score, a.track_id, a.text, a.counts]
+            [a.category, [*map(float, a.points)], a.ignore, a.score, a.track_id, a.text]
             for a in self.annotations
         ]
         return digest(objects, self.unclear)

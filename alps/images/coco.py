@@ -11,9 +11,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from alps.boxes import Annotation, Boxes, check_boxes
+from alps.digest import digest
 from alps.errors import DatasetNotFound, ImageError, LabelError
 from alps.images.annotation_file import LARGEST_OF_ALL, read_bytes
-from alps.digest import digest
 from alps.images.folder import contents
 from alps.images.ids import image_ids
 from alps.images.json_file import is_id, parse_json

@@ -20,8 +20,8 @@ import numpy as np
 
 from alps.boxes import Annotation, Boxes
 from alps.errors import ImageError
-from alps.images.boxed import make_sample
 from alps.images.annotation_file import digest_files
+from alps.images.boxed import make_sample
 from alps.images.read import read_pixels
 from alps.images.safe_pickle import load_plain
 from alps.images.samrs_labels import (

@@ -22,10 +22,10 @@ from functools import cached_property
 from pathlib import Path
 
 from alps.boxes import Boxes
+from alps.digest import digest
 from alps.errors import DatasetNotFound, LabelError
 from alps.images.boxed import make_sample
 from alps.images.clip import Marks
-from alps.digest import digest
 from alps.images.folder import Folder, contents
 from alps.images.read import read_pixels
 from alps.images.rows import read_counts, read_rows, row_to_annotation

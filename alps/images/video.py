@@ -10,11 +10,11 @@ from pathlib import Path, PurePosixPath
 
 from tqdm import tqdm
 
+from alps.digest import digest
 from alps.errors import DatasetNotFound, ImageError, LabelError
 from alps.images import bovtext, icdar_video, video_table
 from alps.images.boxed import make_sample
 from alps.images.clip import TEXT, Clip, Marks, video_name
-from alps.digest import digest
 from alps.images.folder import contents, walk
 from alps.images.frames import VIDEO_SUFFIXES, list_frames, read_frame
 from alps.images.read import SUFFIXES

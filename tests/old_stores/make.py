@@ -79,7 +79,7 @@ def create_store(name: str, image_set, masks, features, assign) -> None:
 
 
 def create_checkpoint(code: Path) -> None:
-    """Train for two steps from weights of few digits, which steps this small keep: they pack well."""
+    """Train for two steps from weights of few digits, which so small a step keeps: they pack."""
     from alps.encoders import Encoder
     from alps.models.heads.fpn import FPN
     from alps.models.segmentation import SegmentationModel
