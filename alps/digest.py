@@ -6,6 +6,9 @@ import hashlib
 import json
 from typing import Any
 
+import numpy as np
+from jaxtyping import Shaped
+
 
 def digest(*parts: Any) -> str:
     """Return 16 hex digits of the sha256 of values that JSON knows.
@@ -14,3 +17,10 @@ def digest(*parts: Any) -> str:
     False
     """
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def digest_array(array: Shaped[np.ndarray, ...]) -> str:
+    """Return 16 hex digits of the sha256 of an array: its values, its shape and its type."""
+    found = hashlib.sha256(f"{array.dtype} {array.shape} ".encode())
+    found.update(np.ascontiguousarray(array).data)
+    return found.hexdigest()[:16]
