@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import stat
 from functools import lru_cache
 from pathlib import Path
 
+from alps.manifest import sha256
 from alps.types import ImageRecord
 
 #: Files whose hash is kept: those of a video or volume are asked for with each frame or slice.
@@ -31,5 +31,4 @@ def hash_file(root: str | Path, record: ImageRecord) -> str | None:
 
 @lru_cache(KEPT)
 def _sha256(path: Path, size: int, time: int) -> str:  # noqa: ARG001 - a file that changes has others
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256(path)
