@@ -54,6 +54,15 @@ class Rank(Protocol):
 
 
 @runtime_checkable
+class Numbered(Protocol):
+    """An image set out of a file that numbers its classes, as COCO's do."""
+
+    @property
+    def category_ids(self) -> Sequence[int | str]:
+        """The file's ids of the classes, in their order."""
+
+
+@runtime_checkable
 class Engine(Protocol):
     """Where the shards are done."""
 
@@ -173,12 +182,14 @@ def settings_of(
 ) -> Settings:
     """What a store of these parts says of itself; see `label` for the arguments."""
     target = type(image_set)
+    numbers = {"category_ids": image_set.category_ids} if isinstance(image_set, Numbered) else {}
     return {
         "name": name,
         "images": {
             "target": f"{target.__module__}.{target.__qualname__}",
             "name": image_set.name,
             "root": str(image_set.root),
+            **numbers,
         },
         "records": image_set.records(),
         "identities": {

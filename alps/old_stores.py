@@ -48,7 +48,7 @@ def as_before(
     store = _open(root)
     if store is None or not _same_images(store, records):
         return info, records
-    before = _describe(info, store.info.images["fingerprint"])
+    before = _describe(info, store.info.images)
     if before.stages["masks"] != store.info.stages.get("masks"):
         return info, records
     if _annotated(records):
@@ -115,10 +115,10 @@ def _is_same(old: ImageRecord, new: ImageRecord) -> bool:
     return same and old.bytes >= new.bytes and new.annotations is not None
 
 
-def _describe(info: StoreInfo, parent: str) -> StoreInfo:
+def _describe(info: StoreInfo, images: Mapping[str, Any]) -> StoreInfo:
     """Identities without the versions that masks and features did not have."""
-    images = {key: value for key, value in info.images.items() if key != "version"}
-    images["fingerprint"] = parent
+    parent = images["fingerprint"]
+    images = {**images, "root": info.images["root"]}
     stages: dict[Stage, Mapping[str, Any]] = {}
     for stage in STAGES:
         if stage in info.stages:

@@ -51,6 +51,7 @@ PLAN = pa.schema(
         ("video_id", pa.string()),
         ("frame_index", pa.int32()),
         ("annotations", pa.string()),
+        ("source_ids", pa.string()),
     ]
 )
 IMAGES = pa.schema(

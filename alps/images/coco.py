@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from collections import defaultdict
@@ -77,9 +78,16 @@ class Coco:
         for image_id, image in zip(ids, images, strict=True):
             size = _bytes(Path(self.root, self.images, image["file_name"]))
             content = digest(classes, image, self._objects[image["id"]])
+            objects = [o["id"] for o in self._objects[image["id"]]]
             name = f"{self.images}/{image['file_name']}"
             try:
-                records.append(ImageRecord(image_id, name, self.split, size, annotations=content))
+                records.append(
+                    ImageRecord(
+                        *(image_id, name, self.split, size),
+                        annotations=content,
+                        source_ids=json.dumps({"image": image["id"], "annotations": objects}),
+                    )
+                )
             except ImageError as error:
                 refused.append(error)
         if refused and not records:
@@ -115,6 +123,11 @@ class Coco:
     def categories(self) -> list[Category]:
         """The classes; the id is the pixel value."""
         return color_classes([*self._names.values()])
+
+    @property
+    def category_ids(self) -> list[int]:
+        """The file's ids of the classes, in their order."""
+        return [*self._names]
 
     @property
     def has_instances(self) -> bool:
