@@ -182,10 +182,16 @@ def fit(cfg: DictConfig) -> float:
     seed_everything(cfg.seed, workers=True, verbose=False)
     resolved = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=False)
     refuse_secrets(resolved)  # one that an interpolation brought
-    if cfg.resume is not None:
-        read_checkpoint(cfg.resume).check_resume(resolved, cfg.trainer.max_steps)
+    saved = None if cfg.resume is None else read_checkpoint(cfg.resume)
+    if saved is not None:
+        saved.check_resume(resolved, cfg.trainer.max_steps)
     sets = {"": cfg.dataset} if "dataset" in cfg else cfg.datasets
     subjects, data = build_data(cfg, {name: instantiate(node) for name, node in sets.items()})
+    for subject, part in zip(subjects, data.parts, strict=True):
+        subject.fingerprint = part.fingerprint
+    if saved is not None:
+        saved.check_data({subject.name: subject.fingerprint for subject in subjects})
+    saved = None  # with its weights, which Lightning reads for itself
     sizes = {subject.name: len(subject.categories) for subject in subjects}
     model = build_model(cfg, sizes.get("", sizes))
     if cfg.resume is None:

@@ -1,6 +1,7 @@
 """Stores and a checkpoint of e2724f9, made by tests/old_stores/make.py, are used by this ALPS."""
 
 import lzma
+import re
 import shutil
 from pathlib import Path
 
@@ -250,3 +251,10 @@ def test_a_checkpoint_is_tested_predicts_and_resumes(tmp_path, train):
     assert np.asarray(Image.open("maps/0.png")).shape == (40, 40)
     status, _, err = train(*MADE_BY, "trainer.max_steps=3", "resume=run/last.ckpt")
     assert status == 0, err
+    # What this ALPS has written knows its images.
+    for folder, suffix in (("img_dir", "jpg"), ("ann_dir", "png")):
+        path = Path("pair", folder, "train")
+        shutil.copy(path / f"0.{suffix}", path / f"7.{suffix}")
+    status, _, err = train(*MADE_BY, "trainer.max_steps=4", "resume=run/last.ckpt")
+    assert status == 1
+    assert re.search(r"error: resume=run/last.ckpt goes on with the same images and labels", err)

@@ -36,6 +36,7 @@ class Known:
     categories: tuple[Category, ...]
     ignore_index: int
     protocol: str
+    fingerprint: str  # of the images and labels; empty in checkpoints of older versions
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -157,6 +158,24 @@ class Checkpoint:
                 "goes on, stage=test ckpt=FILE scores it"
             )
 
+    def check_data(self, fingerprints: Mapping[str, str]) -> None:
+        """Refuse to go on with other images or labels than the run began with.
+
+        Args:
+            fingerprints: by dataset, as `known`.
+
+        Raises:
+            CheckpointError: a list of images, or the labels of a store, have changed.
+        """
+        for name, now in fingerprints.items():
+            if self.known[name].fingerprint not in ("", now):
+                raise CheckpointError(
+                    f"resume={self.path} goes on with the same images and labels only, and those "
+                    f"of {name or 'the dataset'} have changed since (the list of images, their "
+                    "bytes, or the label store they come from); put them back, or start a new run "
+                    "from its weights by init=FILE"
+                )
+
 
 def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """All settings by their dotted keys, and the order of several datasets.
@@ -198,6 +217,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
                     tuple(Category(i, n, tuple(color)) for i, n, color in known["categories"]),
                     known["ignore_index"],
                     known["protocol"],
+                    known.get("fingerprint", ""),
                 )
                 for name, known in meta.get("datasets", {"": meta}).items()
             },

@@ -134,6 +134,7 @@ class SegmentationTask(LightningModule):
                 "categories": [(c.id, c.name, c.color) for c in subject.categories],
                 "ignore_index": subject.ignore_index,
                 "protocol": subject.protocol,
+                "fingerprint": subject.fingerprint,
             }
             for subject in self.subjects
         }
