@@ -8,6 +8,7 @@ would also make the same masks.
 from __future__ import annotations
 
 import logging
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
@@ -80,7 +81,7 @@ def refuse_mixture(root: Path, info: StoreInfo, *, redo: str | None, keep: bool)
     )
     if keep and not reads:
         return
-    if reason := _find_change(Path(info.images["root"]), chain.from_iterable(store.plan)):
+    if reason := find_change(Path(info.images["root"]), chain.from_iterable(store.plan)):
         raise StoreMismatch(
             f"{root} was made by an older ALPS, which {reason}; overwrite=masks labels anew, "
             "store=DIR labels beside it, and overwrite=assign keeps its masks, once they are "
@@ -135,8 +136,13 @@ def _annotated(records: Sequence[ImageRecord]) -> bool:
     return any(record.annotations is not None for record in records)
 
 
-def _find_change(root: Path, records: Iterable[ImageRecord]) -> str | None:
-    """What is read or labelled otherwise by now, in words, with the first image of that kind."""
+def find_change(root: Path, records: Iterable[ImageRecord]) -> str | None:
+    """Return what is read or labelled otherwise by now, in words; None where nothing is.
+
+    Args:
+        root: folder of the images.
+        records: all of them; the first that makes a difference is named.
+    """
     for record in records:
         if record.annotations is not None:
             return "took annotations otherwise"
@@ -149,6 +155,8 @@ def _find_change(root: Path, records: Iterable[ImageRecord]) -> str | None:
             return f"read TIFF files otherwise (first: {record.file_name})"
         if _is_transparent(head):
             return f"labelled pixels without data, too (first: {record.file_name} has alpha)"
+        if _is_float_volume(head):
+            return f"labelled voxels without data, too (first: {record.file_name} holds floats)"
     return None
 
 
@@ -160,3 +168,15 @@ def _is_transparent(head: bytes) -> bool:
         place = {b"VP8X": 20, b"VP8L": 24}.get(head[12:16], len(head))
         return any(flags & 0x10 for flags in head[place : place + 1])
     return False
+
+
+def _is_float_volume(head: bytes) -> bool:
+    """Whether a NIfTI volume may hold NaN."""
+    if head[:2] == b"\x1f\x8b":
+        try:
+            head = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(head, 348)
+        except zlib.error:
+            return False
+    floats = (16, 64)  # datatype: float32, float64
+    kinds = (int.from_bytes(head[70:72], order) for order in ("little", "big"))
+    return head[344:347] in (b"n+1", b"ni1") and any(kind in floats for kind in kinds)

@@ -5,6 +5,7 @@ import re
 import shutil
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 from PIL import Image
@@ -23,8 +24,10 @@ from alps.labelling import label, settings_of
 from alps.masks.auto import AutoMasks
 from alps.masks.box import BoxMasks
 from alps.masks.stored import StoredMasks
+from alps.old_stores import find_change
 from alps.plan import draft
 from alps.store import LabelStore
+from alps.types import ImageRecord
 from alps.verify import verify
 from tests.fakes import BoxSegmenter, ColorSegmenter
 from tests.programs import LIGHTNING_WARNINGS
@@ -181,6 +184,48 @@ def test_one_whose_masks_would_be_others_is_refused_in_one_line(name, change, re
     message = rf"{name}_pl was made by an older ALPS, which {reason}; overwrite=masks labels anew, "
     with pytest.raises(StoreMismatch, match=message + "store=DIR labels beside it, and overwrite="):
         run(name)
+
+
+RGBA = np.dstack([np.arange(48, dtype=np.uint8).reshape(4, 4, 3), np.eye(4, dtype=np.uint8)])
+COLORS = RGBA[..., :3].copy()
+
+
+def save_palette(path, **options):
+    Image.fromarray(COLORS).convert("P").save(path, **options)
+
+
+def save_volume(path, dtype):
+    nibabel.save(nibabel.Nifti1Image(np.zeros((4, 4, 2), dtype), np.eye(4)), path)
+
+
+@pytest.mark.parametrize(
+    ("name", "save", "found"),
+    [
+        ("rgb.png", lambda p: Image.fromarray(COLORS).save(p), None),
+        ("rgba.png", lambda p: Image.fromarray(RGBA).save(p), "rgba.png has alpha"),
+        ("gray.png", lambda p: Image.fromarray(RGBA[..., 2:]).save(p), "gray.png has alpha"),
+        ("palette.png", save_palette, None),
+        ("one.png", lambda p: save_palette(p, transparency=1), "one.png has alpha"),
+        ("rgb.webp", lambda p: Image.fromarray(COLORS).save(p), None),
+        ("lossless.webp", lambda p: Image.fromarray(COLORS).save(p, lossless=True), None),
+        ("rgba.webp", lambda p: Image.fromarray(RGBA).save(p), "rgba.webp has alpha"),
+        ("x.webp", lambda p: Image.fromarray(RGBA).save(p, lossless=True), "x.webp has alpha"),
+        ("rgb.jpg", lambda p: Image.fromarray(COLORS).save(p), None),
+        ("rgb.bmp", lambda p: Image.fromarray(COLORS).save(p), None),
+        ("tiff.png", lambda p: Image.fromarray(COLORS).save(p, "TIFF"), "read TIFF files"),
+        ("empty.png", lambda p: p.touch(), None),
+        ("gone.png", lambda p: None, None),
+        ("a.nii", lambda p: save_volume(p, np.int16), None),
+        ("a.nii.gz", lambda p: save_volume(p, np.uint8), None),
+        ("b.nii", lambda p: save_volume(p, np.float64), "b.nii holds floats"),
+        ("b.nii.gz", lambda p: save_volume(p, np.float32), "b.nii.gz holds floats"),
+        ("cut.nii.gz", lambda p: p.write_bytes(b"\x1f\x8b\x08\xff"), None),
+    ],
+)
+def test_images_that_come_out_otherwise_are_told_by_their_headers(name, save, found, tmp_path):
+    save(tmp_path / name)
+    reason = find_change(tmp_path, [ImageRecord("x", name)])
+    assert (reason is None) if found is None else (found in reason)
 
 
 @pytest.mark.parametrize("name", ["images", "tiff", "dior"])

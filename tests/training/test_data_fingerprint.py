@@ -55,7 +55,5 @@ def checkpoint(path, known):
 def test_a_resumed_run_needs_the_same(tmp_path):
     saved = checkpoint(tmp_path / "last.ckpt", {"a": "1", "b": "", "c": "3"})
     saved.check_data({"a": "1", "b": "2", "c": "3"})  # "b" was written by an older version
-    with pytest.raises(
-        CheckpointError, match=r"last\.ckpt goes on .* of c have changed"
-    ):
+    with pytest.raises(CheckpointError, match=r"last\.ckpt goes on .* of c have changed"):
         saved.check_data({"a": "1", "b": "2", "c": "4"})
