@@ -17,10 +17,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from alps.choices import refuse_null_choices
 from alps.errors import AlpsError, ConfigError, explain, one_line_errors, sigterm_raises
+from alps.overrides import explained
 from alps.secrets import refuse_secret_words, refuse_secrets
 
 #: Not part of what was labelled: where the store lies, what this run was asked to redo, who works.
-LOCAL_KEYS = ("store", "paths", "overwrite", "evaluate", "choose_k", "verify", "engine")
+LOCAL_KEYS = ("store", "paths", "overwrite", "evaluate", "choose_k", "verify", "strict", "engine")
 
 CONFIG_ERRORS = (HydraException, OmegaConfBaseException)
 INTERRUPTED = (
@@ -75,8 +76,9 @@ def check(cfg: DictConfig) -> None:
         raise ConfigError(" and ".join(f"{key}=..." for key in missing) + " must be given")
     if cfg.overwrite not in (None, "masks", "features", "assign", "failed"):
         raise ConfigError(f"overwrite={cfg.overwrite}: choose masks, features, assign or failed")
-    if cfg.evaluate not in (True, False):
-        raise ConfigError(f"evaluate={cfg.evaluate}: expected true or false")
+    for key in ("evaluate", "strict"):
+        if cfg[key] not in (True, False):
+            raise ConfigError(f"{key}={cfg[key]}: expected true or false")
     if cfg.verify not in (True, False, "images"):
         raise ConfigError(f"verify={cfg.verify}: expected true, false or images")
     if cfg.verify and cfg.overwrite:
@@ -107,7 +109,7 @@ def compares_boxes(dataset: DictConfig) -> bool:
 
 def run(cfg: DictConfig) -> None:
     """Build what the configuration names, and label."""
-    from alps.assign.choose_k import check_ks  # torch takes seconds
+    from alps.assign.choose_k import check_ks, explain_choice  # torch takes seconds
     from alps.claims import Claims
     from alps.evaluation import evaluate
     from alps.instances import InstanceSet, score_instances
@@ -174,6 +176,7 @@ def run(cfg: DictConfig) -> None:
         shard_size=cfg.shard_size,
         overwrite=cfg.overwrite,
         verified=bool(cfg.verify),
+        strict=cfg.strict,
     )
     if engine.place.rank:  # of the runs that a launcher has begun, the first tells what came out
         return
@@ -194,13 +197,15 @@ def run(cfg: DictConfig) -> None:
                 (store.root / "manifest.json").unlink(missing_ok=True)
                 if ks is not None:
                     with timings.measure("choose_k"):
-                        write_choose_k(store, assign, ks)
+                        choices = write_choose_k(store, assign, ks)
                 if cfg.evaluate:
                     write(store, image_set, scores)
                 write_report(store, image_set)  # which links to them
                 write_manifest(store)
                 store.discard_unfinished()
     print_summary(store, timings)
+    if ks is not None:
+        print(f"        {explain_choice(choices)}")  # noqa: T201 - the result
     if cfg.verify and findings.faults:
         print_repair(findings, store)
     if cfg.evaluate:
@@ -227,4 +232,5 @@ if __name__ == "__main__":
     with one_line_errors(*CONFIG_ERRORS, interrupted=INTERRUPTED):
         refuse_secret_words(sys.argv[1:])  # -m writes them down before main is called
         refuse_null_choices(sys.argv[1:], CONF, HINTS)
-        main()
+        with explained(sys.argv[1:], CONF, HydraException):
+            main()

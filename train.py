@@ -21,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from alps.choices import refuse_null_choices
 from alps.errors import CheckpointError, ConfigError, one_line_errors
 from alps.numbers import check_number
+from alps.overrides import explained
 from alps.secrets import refuse_secret_words, refuse_secrets
 
 CONFIG_ERRORS = (HydraException, OmegaConfBaseException)
@@ -39,7 +40,7 @@ NUMBERS = (
     ("trainer.num_nodes", "[1, inf)", True),
 )
 #: What these tell of a dataset is the same in all processes of a run: the first one says it.
-SAME_IN_ALL = ("alps.images", "alps.datasets.subset")
+SAME_IN_ALL = ("alps.images", "alps.datasets.subset", "alps.findings")
 #: Image sets that hold no labels: label.py makes a store of them.
 UNLABELLED = (
     *("folder", "sample", "samrs"),
@@ -97,6 +98,8 @@ def check(cfg: DictConfig) -> None:
             raise ConfigError(f"{word}: stage={cfg.stage} takes the net of ckpt={cfg.ckpt}")
     if not isinstance(cfg.resume, str | None):
         raise ConfigError(f"resume={cfg.resume}: expected a FILE")
+    if cfg.strict not in (True, False):
+        raise ConfigError(f"strict={cfg.strict}: expected true or false")
     for key, interval, optional in NUMBERS:
         check_number(key, OmegaConf.select(cfg, key), interval, whole=True, optional=optional)
     clip = "trainer.gradient_clip_val"
@@ -170,6 +173,7 @@ def fit(cfg: DictConfig) -> float:
     from lightning.pytorch import seed_everything
     from lightning.pytorch.utilities import rank_zero_only
 
+    from alps.findings import report_findings
     from alps.models.init import load_init
     from alps.training.checkpoint import read_checkpoint
     from alps.training.runs import fit as run_fit
@@ -192,6 +196,9 @@ def fit(cfg: DictConfig) -> float:
     if saved is not None:
         saved.check_data({subject.name: subject.fingerprint for subject in subjects})
     saved = None  # with its weights, which Lightning reads for itself
+    for part in data.parts:
+        findings = part.label_findings(strict=cfg.strict)
+        report_findings(findings, name=part.images.name, strict=cfg.strict)
     sizes = {subject.name: len(subject.categories) for subject in subjects}
     model = build_model(cfg, sizes.get("", sizes))
     if cfg.resume is None:
@@ -268,8 +275,9 @@ def export(cfg: DictConfig) -> None:
     """A configuration and weights for mmsegmentation: stage=export."""
     from alps.models.mmseg_export import write_mmseg
 
-    saved, _, model = restore(cfg.ckpt, cfg.classifier)
+    saved, trained, model = restore(cfg.ckpt, cfg.classifier)
     window = build_window(cfg, saved.window_crop)
+    own = trained.datasets[cfg.classifier] if "datasets" in trained else trained.dataset
     write_mmseg(
         model,
         cfg.output,
@@ -277,6 +285,7 @@ def export(cfg: DictConfig) -> None:
         ignore_index=saved.ignore_index,
         crop=window.crop,
         stride=window.crop - int(window.crop * window.overlap),
+        reduce_zero_label=own.get("reduce_zero_label", False),
         title=f"{saved.path.name}, step {saved.step}; {saved.protocol}",
     )
     print(f"{cfg.output}: config.py and weights.pth for mmsegmentation")  # noqa: T201 - the result
@@ -331,6 +340,7 @@ def build_trainer(cfg: DictConfig, interval: int = 1) -> Any:
     from lightning.pytorch.callbacks import LearningRateMonitor
 
     from alps.training.runs import choose_accelerator
+    from alps.training.sync_norm import SyncBatchNorm
 
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)  # else they advertise
@@ -339,11 +349,13 @@ def build_trainer(cfg: DictConfig, interval: int = 1) -> Any:
     callbacks = [instantiate(callback) for callback in cfg.callbacks.values()]
     if not logger:
         callbacks = [c for c in callbacks if not isinstance(c, LearningRateMonitor)]
+    # On CPUs there is no synchronised batch norm.
+    synchronised = cfg.trainer.sync_batchnorm and accelerator != "cpu"
     return instantiate(
         cfg.trainer,
         accelerator=accelerator,
-        # On CPUs there is no synchronised batch norm.
-        sync_batchnorm=cfg.trainer.sync_batchnorm and accelerator != "cpu",
+        sync_batchnorm=False,  # torch's conversion drops activations of timm's nets
+        plugins=[SyncBatchNorm()] if synchronised else None,
         val_check_interval=interval * cfg.trainer.accumulate_grad_batches,
         log_every_n_steps=min(interval, cfg.trainer.log_every_n_steps),
         default_root_dir=cfg.run,
@@ -399,4 +411,5 @@ if __name__ == "__main__":
     with one_line_errors(*CONFIG_ERRORS, interrupted=INTERRUPTED):
         refuse_secret_words(sys.argv[1:])  # -m writes them down before main is called
         refuse_null_choices(sys.argv[1:], CONF, {})
-        main()
+        with explained(sys.argv[1:], CONF, HydraException):
+            main()

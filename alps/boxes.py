@@ -110,6 +110,8 @@ def check_boxes(
             problem = (
                 f"category {annotation.category[:60]!r} is none of the {len(categories)}: {known}"
             )
+            if "\N{REPLACEMENT CHARACTER}" in annotation.category:
+                problem += "; the file is not in UTF-8, save it so"
         elif annotation.track_id is not None and annotation.track_id in seen:
             problem = f"track {annotation.track_id} has another box in this frame"
         if problem:

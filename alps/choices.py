@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from alps.errors import ConfigError
 
+#: Values that name no file of a group: Hydra answers some with a traceback, and drops the group at
+#: others.
+NO_NAME = re.compile(r"(?i)|null|true|false|\[\s*\]|\{.*|[+-]?[\d.]+")
+
 
 def refuse_null_choices(words: Sequence[str], conf: Path, hints: Mapping[str, str]) -> None:
-    """Refuse ``GROUP=null``, which Hydra answers with a traceback.
+    """Refuse ``GROUP=null`` and its like: an empty value, an empty list, a number.
 
     Args:
         words: of the command line.
@@ -17,15 +22,16 @@ def refuse_null_choices(words: Sequence[str], conf: Path, hints: Mapping[str, st
         hints: what else to say, by group.
 
     Raises:
-        ConfigError: a group is null.
+        ConfigError: an argument chooses nothing of its group.
     """
     for word in words:
         key, _, value = word.lstrip("+").partition("=")
         group = key.partition("@")[0].strip("/")
-        if "null" not in value.lower().split(",") or not group or not (conf / group).is_dir():
+        names_nothing = any(NO_NAME.fullmatch(part.strip("'\" ")) for part in value.split(","))
+        if not names_nothing or "=" not in word or not group or not (conf / group).is_dir():
             continue
         names = "|".join(sorted(path.stem for path in (conf / group).glob("*.yaml")))
         raise ConfigError(
-            f"{word}: nothing cannot be chosen, expected {group}={names}; or leave the word out"
+            f"{word}: nothing cannot be chosen, expected {group}={names}; or omit the argument"
             + hints.get(group, "")
         )

@@ -17,7 +17,8 @@ from alps.errors import LabelError
 from alps.images.stored import StoredLabels
 from alps.metrics.clustering import Contingency, contingency
 from alps.metrics.masks import Tally, oracle, tally
-from alps.store import LabelStore
+from alps.paint import ignore_nodata
+from alps.store import ImageStatus, LabelStore
 from alps.types import ImageRecord, LabelledSet, Masks
 
 log = logging.getLogger(__name__)
@@ -26,6 +27,9 @@ log = logging.getLogger(__name__)
 MIN_REGION = 1e-4
 #: That fit into an index map of masks, beside "no mask".
 MOST_MASKS = 65535
+
+#: Of an image its masks, their clusters and what became of it.
+Stored = tuple[Masks, Int[np.ndarray, " _"], ImageStatus]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,7 +40,8 @@ class Pair:
     masks: Masks
     category_id: Int[np.ndarray, " N"]  # the cluster of each mask; -1: unlabelled
     labels: Integer[np.ndarray, "H W"]
-    target: Integer[np.ndarray, "H W"]
+    target: Integer[np.ndarray, "H W"]  # the ignore index where the image holds no data
+    pixels: int  # that are data
 
 
 class Comparison:
@@ -140,6 +145,7 @@ class Comparison:
         counts = tally(
             *(pair.masks, pair.target, n, ignore_index),
             min_area=int(MIN_REGION * pair.target.size),
+            pixels=pair.pixels,
         )
         classes = oracle(pair.masks, pair.target, n, ignore_index)
         classes[classes < 0] = ignore_index
@@ -159,19 +165,18 @@ class Comparison:
             ignore_index=self.image_set.ignore_index,
         )
 
-    def _masks(self, shard: int) -> dict[str, tuple[Masks, Int[np.ndarray, " _"]]]:
-        """Masks and their clusters, per image."""
+    def _masks(self, shard: int) -> dict[str, Stored]:
+        """Masks, their clusters and what became of the image, per image."""
         masks = self.store.masks(shard)
         stops = np.cumsum([len(m) for m in masks.values()])
         parts = np.split(self.store.labels(shard)[0], stops)
-        return {i: (masks[i], part) for i, part in zip(masks, parts, strict=False)}
+        statuses = {status.image_id: status for status in self.store.images(shard)}
+        return {i: (masks[i], part, statuses[i]) for i, part in zip(masks, parts, strict=False)}
 
-    def _read(
-        self, record: ImageRecord, found: dict[str, tuple[Masks, Int[np.ndarray, " _"]]]
-    ) -> Pair:
+    def _read(self, record: ImageRecord, found: dict[str, Stored]) -> Pair:
         if record.image_id not in found:
             raise LabelError(f"{record.file_name} could not be read when it was to be labelled")
-        masks, category_id = found[record.image_id]
+        masks, category_id, status = found[record.image_id]
         if len(masks) > MOST_MASKS:
             raise LabelError(
                 f"{record.file_name} has {len(masks)} masks, at most {MOST_MASKS} can be compared; "
@@ -185,6 +190,7 @@ class Comparison:
                 f"{width} x {height} as the image had when it was labelled; give the two one size"
             )
         n, ignore_index = len(self.categories), self.image_set.ignore_index
+        target = ignore_nodata(target, status.read_valid(), ignore_index)
         if (top := target.max(initial=0, where=target != ignore_index)) >= n:
             raise LabelError(
                 f"the ground truth of {record.file_name} holds the class {top}, expected 0 to "
@@ -193,4 +199,5 @@ class Comparison:
             )
         if record.image_id not in self._truth:
             self._truth[record.image_id] = digest_array(target)
-        return Pair(record, masks, category_id, self._labels.read_target(record), target)
+        labels = self._labels.read_target(record)
+        return Pair(record, masks, category_id, labels, target, status.pixels)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -36,8 +37,9 @@ def deadline(seconds: float, name: str) -> Iterator[None]:
     def stop(*_: object) -> None:
         raise _Late
 
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)  # again, where somebody caught the first
+    begin, before = time.monotonic(), signal.signal(signal.SIGALRM, stop)
+    # Again, where somebody caught the first.
+    left, interval = signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)
     try:
         yield
     except _Late:
@@ -48,3 +50,6 @@ def deadline(seconds: float, name: str) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+        if left:  # an alarm of the caller's
+            rest = max(left - (time.monotonic() - begin), 1e-3)
+            signal.setitimer(signal.ITIMER_REAL, rest, interval)

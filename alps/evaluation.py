@@ -29,6 +29,7 @@ from alps.types import Category, ImageRecord, LabelledSet
 #: What the clusters stand for is learnt on this split, where there are others to score it on.
 LEARN = "train"
 RANKED = 4  # best and worst images that are kept
+FEW = 10  # images, below which figures say little of others
 DIGITS = 6  # of the numbers in evaluation.json
 #: What a `Tally` says.
 MASK_SCORES = (
@@ -124,6 +125,7 @@ def evaluate(store: LabelStore, image_set: LabelledSet) -> Evaluation:
     scored = comparison.zeros()
     mask_clusters = scored["labels"]
     masks: Tally | None = None
+    n = 0
     best: list[ImageScore] = []
     worst: list[ImageScore] = []
     for pair in comparison.pairs(scored_on, "scores"):
@@ -135,7 +137,8 @@ def evaluate(store: LabelStore, image_set: LabelledSet) -> Evaluation:
         score = ImageScore(pair.record, scores(found["labels"], mapping).OA)
         if not math.isnan(score.accuracy):
             best = heapq.nlargest(RANKED, [*best, score], key=_accuracy)
-            worst = heapq.nsmallest(RANKED, [*worst, score], key=_accuracy)
+            worst = heapq.nsmallest(RANKED, [score, *worst], key=_accuracy)  # the last of equals
+            n += 1
     assert masks is not None, "there is a pair, or pairs has raised"
 
     ratings = {
@@ -156,9 +159,30 @@ def evaluate(store: LabelStore, image_set: LabelledSet) -> Evaluation:
         mask_clusters=mask_clusters,
         masks=masks,
         ratings={**ratings, "oracle": _rate(masks.oracle, itself, itself)},
-        best=best,
-        worst=worst,
+        best=best[: (n + 1) // 2],  # of few images, none is both
+        worst=worst[: n // 2],
     )
+
+
+def caveats(evaluation: Evaluation) -> list[str]:
+    """Return a sentence for each reason not to rely on the figures; none is usual."""
+    labels, random = evaluation.ratings["labels"], evaluation.ratings["random"]
+    figures = (
+        ("accuracy", labels.everywhere.OA, random.everywhere.OA),
+        ("mIoU", labels.everywhere.mIoU, random.everywhere.mIoU),
+    )
+    lost = [f"{name} {own:.1%} against {lot:.1%}" for name, own, lot in figures if own <= lot]
+    found = []
+    if lost:
+        found.append(
+            "These labels are no better than random clusters of the same masks "
+            f"({', '.join(lost)}): do not use them for these classes."
+        )
+    n = sum(evaluation.images[split] for split in evaluation.scored_on)
+    if n < FEW:
+        images = "1 image was" if n == 1 else f"{n} images were"
+        found.append(f"Only {images} compared: the figures say little about others.")
+    return found
 
 
 def evaluation_to_json(evaluation: Evaluation) -> str:
@@ -172,6 +196,7 @@ def evaluation_to_json(evaluation: Evaluation) -> str:
         "learnt_on": list(evaluation.learnt_on),
         "scored_on": list(evaluation.scored_on),
         "images": dict(evaluation.images),
+        "caveats": caveats(evaluation),
         "skipped": sorted(evaluation.skipped),
         "cluster_classes": evaluation.mapping.tolist(),
         "cluster_pixels": evaluation.clusters.counts.tolist(),

@@ -13,7 +13,7 @@ from jaxtyping import Int, Integer
 from PIL import Image
 
 from alps import rle
-from alps.paint import covered
+from alps.paint import covered, ignore_nodata
 from alps.store import ImageStatus, LabelStore, Stage
 from alps.tables import IMAGES, LABELS, MASKS, table_to_masks
 from alps.types import Category, Clusters, Masks
@@ -91,6 +91,8 @@ def check_masks(store: LabelStore, images: str, masks: str, shard: int) -> dict[
     if [status.image_id for status in statuses] != planned:
         raise Broken(images, f"its images are not the {len(planned)} that plan.parquet says")
     for s in statuses:
+        if s.valid is not None and (problem := rle.find_problem(s.valid, (s.height, s.width))):
+            raise Broken(images, f"valid pixels of {s.image_id}: {problem}")
         whole = s.height > 0 and s.width > 0 and s.error is None
         expected = "failed" if not whole else "ok" if s.n_masks > 0 else "empty"
         if s.status != expected or min(s.height, s.width, s.n_masks) < 0:
@@ -175,6 +177,7 @@ def check_maps(
     known: Collection[str],
 ) -> Iterator[Fault]:
     """Faults of the index maps of a shard: each is what its masks and classes paint."""
+    statuses = {status.image_id: status for status in store.images(shard)}
     for record in store.plan[shard]:
         file = f"ann/{record.split}/{record.image_id}.png"
         if record.image_id not in masks or file in known:
@@ -192,9 +195,10 @@ def check_maps(
             continue
         if pixels is None:
             yield Fault(file, f"{height} x {width} px, the image has {found.size}")
-        elif not np.array_equal(
-            pixels, paint(found, ids[record.image_id], store.info.ignore_index)
-        ):
+            continue
+        painted = paint(found, ids[record.image_id], store.info.ignore_index)
+        valid = statuses[record.image_id].read_valid()
+        if not np.array_equal(pixels, ignore_nodata(painted, valid, store.info.ignore_index)):
             yield Fault(file, "not what the masks and their classes paint")
 
 

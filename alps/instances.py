@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float, Int32, Int64
+from jaxtyping import Bool, Float, Int32, Int64
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
@@ -20,6 +20,7 @@ from alps import rle
 from alps.boxes import Boxes
 from alps.digest import digest
 from alps.errors import LabelError
+from alps.masks.valid import keep_data
 from alps.metrics.instances import THRESHOLDS, average_precision, match
 from alps.store import LabelStore
 from alps.types import Category, ImageRecord, ImageSet, Masks
@@ -153,7 +154,8 @@ class InstanceScores:
 def score_instances(store: LabelStore, image_set: InstanceSet) -> InstanceScores:
     """Compare every mask of a store with the true mask of its box.
 
-    Image by image; of an object `ROW` is kept, some 40 bytes.
+    Image by image; of an object `ROW` is kept, some 40 bytes. Pixels that are no data count in
+    neither mask; an object of which most is no data is not compared.
 
     Raises:
         LabelError: there are objects, and none has a true mask that can be used.
@@ -163,10 +165,11 @@ def score_instances(store: LabelStore, image_set: InstanceSet) -> InstanceScores
     truth: list[tuple[str, str]] = []
     ignored = unknown = 0
     with logging_redirect_tqdm():
-        for place, record, masks in _masks(store):
+        for place, record, masks, valid in _masks(store):
             assert masks.boxes is not None, "only such are given"
             rows = np.flatnonzero(~masks.boxes.ignore)
             true = image_set.read_instances(record, masks.boxes[rows], masks.size)
+            true = keep_data(true, valid)
             assert true.boxes is not None, "they say which objects have a true mask"
             counts = [c.decode() for c in true.counts]
             truth.append((record.image_id, digest(true.boxes.object_id.tolist(), counts)))
@@ -198,15 +201,18 @@ def score_instances(store: LabelStore, image_set: InstanceSet) -> InstanceScores
     )
 
 
-def _masks(store: LabelStore) -> Iterator[tuple[int, ImageRecord, Masks]]:
-    """The images of a store that have boxes, each with its place in the plan."""
+def _masks(
+    store: LabelStore,
+) -> Iterator[tuple[int, ImageRecord, Masks, Bool[np.ndarray, "H W"] | None]]:
+    """The images of a store that have boxes, their places in the plan and their valid pixels."""
     place = 0
     for shard in tqdm(range(len(store.plan)), "true masks", unit="shard"):
         masks = store.masks(shard)
+        statuses = {status.image_id: status for status in store.images(shard)}
         for record in store.plan[shard]:
             own = masks.get(record.image_id)
             if own is not None and own.boxes is not None:
-                yield place, record, own
+                yield place, record, own, statuses[record.image_id].read_valid()
             place += 1
 
 

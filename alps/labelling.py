@@ -15,8 +15,10 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from alps import __version__
+from alps.assign.cluster import Cluster
 from alps.claims import Claims
 from alps.errors import ConfigError, ImageError, PieceLost, WorkersLost
+from alps.findings import Audited, report_findings
 from alps.manifest import write_manifest
 from alps.paint import ignore_index_for
 from alps.plan import Redo, Settings, prepare
@@ -87,6 +89,7 @@ def label(
     shard_size: int | None = None,
     overwrite: Redo | None = None,
     verified: bool = False,
+    strict: bool = False,
 ) -> tuple[LabelStore, Timings]:
     """Label an image set into the store at ``root``; go on where an earlier run stopped.
 
@@ -103,12 +106,15 @@ def label(
         overwrite: a stage to redo with those after it; ``failed``: the shards with images that
             could not be read.
         verified: the store has just been verified, and stays as it is where it is complete.
+        strict: what does not fit together in the dataset is an error.
 
     Several runs may work on one store at once, on machines that share its file system: they do
     other shards, wait for each other between the stages, and end together.
 
     Raises:
-        ConfigError: several runs that a launcher has begun are to redo a stage.
+        ConfigError: several runs that a launcher has begun are to redo a stage, clusters are to be
+            made of no features, or, with ``strict``, something in the dataset does not fit
+            together.
         DatasetNotFound: there are no images.
         ImageError: there are images, but not one of them can be read.
         StoreError: the store cannot be written or was made with other settings.
@@ -126,6 +132,7 @@ def label(
         claims = stack.enter_context(Claims(Path(root)))
         store = prepare(root, claims=claims, overwrite=overwrite, verified=verified, **settings)
         del settings  # with all records
+        _audit(store, image_set, strict=strict, quiet=store.complete or place.rank > 0)
         if store.complete:
             return store, timings
         store.write_text("config.yaml", config)
@@ -171,6 +178,22 @@ def label(
     return store, timings
 
 
+def _audit(store: LabelStore, image_set: ImageSet, *, strict: bool, quiet: bool) -> None:
+    """Report what does not fit together in a dataset; it is counted anew until masks are made.
+
+    Raises:
+        ConfigError: ``strict``, and there is something.
+    """
+    findings = store.findings()
+    stale = findings is None or not store.has_begun("masks")
+    if isinstance(image_set, Audited) and (strict or (stale and not store.complete)):
+        findings = image_set.findings()
+        if not store.complete:
+            store.write_findings(findings)
+    if strict or not quiet:
+        report_findings(findings or [], name=image_set.name, strict=strict)
+
+
 def settings_of(
     image_set: ImageSet,
     masks: MaskSource,
@@ -180,7 +203,16 @@ def settings_of(
     name: str,
     shard_size: int | None,
 ) -> Settings:
-    """What a store of these parts says of itself; see `label` for the arguments."""
+    """What a store of these parts says of itself; see `label` for the arguments.
+
+    Raises:
+        ConfigError: clusters are to be made of features, and there are none.
+    """
+    if not features and isinstance(assign, Cluster):
+        raise ConfigError(
+            "assign=cluster groups masks by their features, and none are chosen: give "
+            "features=NAME, or assign=random|binary|category, which need none"
+        )
     target = type(image_set)
     numbers = {"category_ids": image_set.category_ids} if isinstance(image_set, Numbered) else {}
     return {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Int, Integer
+from jaxtyping import Bool, Int, Integer
 from scipy.ndimage import distance_transform_edt
 
 from alps import rle
@@ -75,6 +75,24 @@ def fill_uncovered(
         own = slice(min(top, within), min(top, within) + STRIP)
         filled[top : top + STRIP] = near[own]
     return filled
+
+
+def ignore_nodata(
+    index_map: Integer[np.ndarray, "H W"],
+    valid: Bool[np.ndarray, "H W"] | None,
+    ignore_index: int,
+) -> Integer[np.ndarray, "H W"]:
+    """Set pixels that are no data to ``ignore_index``, whatever class was drawn there.
+
+    Args:
+        index_map: classes, not changed in place.
+        valid: which pixels are data; None: all.
+        ignore_index: of the index map; the type grows where it does not fit.
+    """
+    if valid is None:
+        return index_map
+    dtype = np.result_type(index_map.dtype, np.min_scalar_type(ignore_index))
+    return np.where(valid, index_map, np.array(ignore_index, dtype))
 
 
 def covered(masks: Masks) -> int:

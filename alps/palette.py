@@ -25,7 +25,7 @@ def distinct_colors(k: int) -> list[tuple[int, int, int]]:
     """``k`` colours far apart in hue, then in lightness and saturation; the same for every run.
 
     >>> distinct_colors(2)
-    [(230, 69, 69), (48, 217, 86)]
+    [(230, 69, 69), (48, 217, 97)]
     """
     shades = ((0.70, 0.90), (0.78, 0.85), (0.45, 0.95), (0.85, 0.60), (0.30, 0.75))
     colors = []

@@ -166,6 +166,18 @@ def decode_window(counts: bytes, height: int, tile: Tile) -> Bool[np.ndarray, "h
     return result
 
 
+def intersect(counts: bytes, where: Bool[np.ndarray, "H W"]) -> bytes:
+    """Return the part of a mask inside ``where``; the same bytes if that is all of it.
+
+    The cost grows with the box of the mask, not with the image.
+    """
+    x, y, dense = window(counts, where.shape[0])
+    part = dense & where[y : y + dense.shape[1], x : x + dense.shape[0]].T
+    if np.array_equal(part, dense):
+        return counts
+    return encode_window(part.T, x, y, (where.shape[0], where.shape[1]))
+
+
 def area(counts: Sequence[bytes], size: tuple[int, int]) -> Int64[np.ndarray, " N"]:
     """Pixels per mask."""
     # One by one: given 256 masks at once, pycocotools 2.0.11 overflows under NumPy 2.

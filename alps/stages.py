@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,10 +13,11 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float, Float32, Int, Int32, Int64, Integer
 
+from alps import rle
 from alps.deadline import deadline
 from alps.errors import ImageError, Unavailable
 from alps.images.hashes import hash_file
-from alps.paint import covered
+from alps.paint import covered, ignore_nodata
 from alps.palette import index_png
 from alps.store import ImageStatus, LabelStore
 from alps.summary import Timings
@@ -141,8 +143,11 @@ def label_shard(
             if stored is None:
                 with timings.measure("masks", 1):
                     found[sample.image_id] = masks(sample)
-                statuses[sample.image_id] = _status(sample, found[sample.image_id])
-                _report_dropped(sample)
+                dropped = (*sample.dropped, *_without_data(sample, found[sample.image_id]))
+                statuses[sample.image_id] = _status(
+                    sample, found[sample.image_id], n_dropped=len(dropped)
+                )
+                _report_dropped(sample.image_id, dropped)
             else:
                 found[sample.image_id] = stored[sample.image_id]
             if features:
@@ -202,6 +207,7 @@ def assign_shard(
         colors = [category.color for category in store.categories()]
         category_id = np.empty(len(features), np.int32)
         distance = np.empty(len(features), np.float32)
+        statuses = {status.image_id: status for status in store.images(shard)}
         start = 0
         for record in store.plan[shard]:
             if (found := masks.get(record.image_id)) is not None:
@@ -211,20 +217,33 @@ def assign_shard(
                     features[rows], clusters, record.image_id, found
                 )
                 category_id[rows] = ids
-                index_map = assign.paint(found, ids, ignore_index)
+                painted = assign.paint(found, ids, ignore_index)
+                valid = statuses[record.image_id].read_valid()
+                index_map = ignore_nodata(painted, valid, ignore_index)
                 store.write_annotation(record, index_png(index_map, colors, ignore_index))
         store.write_labels(shard, category_id, distance)
     return timings
 
 
-def _report_dropped(sample: Sample) -> None:
-    for line in sample.dropped[:NAMED]:
-        log.warning("dropped a box of %s: %s", sample.image_id, line)
-    if len(sample.dropped) > NAMED:
-        log.warning("dropped %d more of %s", len(sample.dropped) - NAMED, sample.image_id)
+def _report_dropped(image_id: str, dropped: Sequence[str]) -> None:
+    lines = Counter(dropped).most_common()  # one about the whole image is that of each box
+    for line, n in lines[:NAMED]:
+        what = "a box" if n == 1 else f"{n} boxes"
+        log.warning("dropped %s of %s: %s", what, image_id, line)
+    if rest := sum(n for _, n in lines[NAMED:]):
+        log.warning("dropped %d more of %s", rest, image_id)
 
 
-def _status(sample: Sample, masks: Masks) -> ImageStatus:
+def _without_data(sample: Sample, masks: Masks) -> list[str]:
+    """Return a line for each box without a mask because most of it is no data."""
+    if sample.valid is None or sample.boxes is None or masks.boxes is None:
+        return []
+    kept = {*masks.boxes.object_id.tolist()}
+    lost = [i for i in sample.boxes.object_id.tolist() if i not in kept]
+    return [f"annotation {i} (from 0): most of its mask is no data" for i in lost]
+
+
+def _status(sample: Sample, masks: Masks, *, n_dropped: int) -> ImageStatus:
     height, width = sample.size
     return ImageStatus(
         image_id=sample.image_id,
@@ -234,5 +253,6 @@ def _status(sample: Sample, masks: Masks) -> ImageStatus:
         width=width,
         n_masks=len(masks),
         covered=covered(masks),
-        dropped=len(sample.dropped),
+        dropped=n_dropped,
+        valid=None if sample.valid is None else rle.encode(sample.valid[None])[0],
     )

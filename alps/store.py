@@ -5,12 +5,13 @@ Written shard by shard, each file whole or not at all, so a killed run resumes w
     store.json            what the store holds and with which settings; written first
     config.yaml           the resolved configuration
     plan.parquet          which image is in which shard; fixed once
-    images/00000.parquet  one row per image: status, size, number of masks
+    findings.json         what does not fit together in the dataset; a list, mostly empty
+    images/00000.parquet  one row per image: status, size, number of masks, which pixels are data
     features/00000.npy    float16 (N, C), rows aligned with masks/00000.parquet
     masks/00000.parquet   one row per mask, SA-1B field names; its presence commits the shard
     clusters/             the arrays of `Clusters` that there are: centroids.npy, counts.npy, …
     labels/00000.parquet  one row per mask: category_id, distance; its presence commits the labels
-    ann/<split>/<id>.png  index maps
+    ann/<split>/<id>.png  index maps; ignore_index where nothing is labelled, and where no data is
     statistics/           tables and pictures of what the store holds
     evaluation.json       how good the labels are, where they were compared with ground truth
     categories.json, report.html, manifest.json
@@ -32,10 +33,12 @@ from typing import IO, Any, Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from jaxtyping import Float, Float16, Float32, Int, Int64
+from jaxtyping import Bool, Float, Float16, Float32, Int, Int64
 
+from alps import rle
 from alps.atomic import UNFINISHED, atomic, discard_unfinished
 from alps.errors import StoreError
+from alps.findings import Finding, findings_to_json, json_to_findings
 from alps.shards import Opened, Plan, read_array, read_table
 from alps.tables import IMAGES, LABELS, MASKS, masks_to_table, table_to_masks
 from alps.types import Category, Clusters, ImageRecord, Masks
@@ -47,9 +50,11 @@ Stage = Literal["masks", "features", "assign"]
 STAGES: tuple[Stage, ...] = ("masks", "features", "assign")
 #: What runs tell each other while they fit the clusters together; gone when the store is complete.
 PARTS = ".parts"
+#: What does not fit together in the dataset.
+FINDINGS = "findings.json"
 #: What each stage writes; redoing a stage deletes this and everything after it.
 OUTPUTS: Mapping[Stage, tuple[str, ...]] = {
-    "masks": ("plan.parquet", "masks", "images"),
+    "masks": ("plan.parquet", FINDINGS, "masks", "images"),
     "features": ("features",),
     "assign": (
         *(PARTS, "clusters", "labels", "ann", "categories.json", "report.html", "statistics"),
@@ -68,14 +73,36 @@ class ImageStatus:
     """What became of one image: a row of images/."""
 
     image_id: str
-    status: Literal["ok", "empty", "failed"]  # empty: no mask was found
+    status: Literal["ok", "empty", "failed"]  # empty: no mask was found, or nothing is data
     error: str | None
     height: int
     width: int
     n_masks: int
     covered: int  # pixels inside at least one mask
     dropped: int = 0  # annotations that could not be used
+    valid: bytes | None = None  # pixels that are data, COCO run-length code; None: all
     sha256: str | None = None  # of the file, when it was read; None: not known
+
+    @property
+    def pixels(self) -> int:
+        """Return how many pixels are data."""
+        if self.valid is None:
+            return self.height * self.width
+        return int(rle.area([self.valid], (self.height, self.width))[0])
+
+    @property
+    def nodata(self) -> int:
+        """Return how many pixels are no data."""
+        return self.height * self.width - self.pixels
+
+    @property
+    def coverage(self) -> float:
+        """Return the share of the pixels with data that lie in a mask."""
+        return self.covered / max(self.pixels, 1)
+
+    def read_valid(self) -> Bool[np.ndarray, "H W"] | None:
+        """Return which pixels are data; None: all."""
+        return None if self.valid is None else rle.decode(self.valid, (self.height, self.width))
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,10 +217,10 @@ class LabelStore:
         masks: Mapping[str, Masks],
     ) -> None:
         """Commit the masks of a shard; the image rows go first."""
-        rows = [asdict(status) for status in statuses]
-        self._write_table(
-            f"images/{shard:05d}.parquet", pa.Table.from_pylist(rows, IMAGES), "masks"
-        )
+        images = pa.Table.from_pylist([asdict(status) for status in statuses], IMAGES)
+        if all(status.valid is None for status in statuses):
+            images = images.drop(["valid"])
+        self._write_table(f"images/{shard:05d}.parquet", images, "masks")
         parts = [masks_to_table(image_id, m) for image_id, m in masks.items() if len(m)]
         table = pa.concat_tables(parts) if parts else MASKS.empty_table()
         self._write_table(f"masks/{shard:05d}.parquet", table, "masks")
@@ -231,6 +258,10 @@ class LabelStore:
         """Write the index map of one image."""
         with self.writing(f"ann/{record.split}/{record.image_id}.png") as file:
             file.write(png)
+
+    def write_findings(self, findings: Sequence[Finding]) -> None:
+        """Write what does not fit together in the dataset; it is no part of a fingerprint."""
+        self.write_text(FINDINGS, findings_to_json(findings))
 
     def write_categories(self, categories: Sequence[Category]) -> None:
         """Write COCO "categories"; the id is the pixel value."""
@@ -301,6 +332,18 @@ class LabelStore:
         """The classes; the id is the pixel value."""
         raw = json.loads((self.root / "categories.json").read_text())
         return [Category(id=c["id"], name=c["name"], color=tuple(c["color"])) for c in raw]
+
+    def findings(self) -> list[Finding] | None:
+        """What does not fit together in the dataset; None: it has not been looked at."""
+        try:
+            return json_to_findings((self.root / FINDINGS).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise StoreError(
+                f"cannot read {self.root / FINDINGS}: {error}; the label.py command that made the "
+                "store mends it with verify=true"
+            ) from error
 
     # --- inside ---------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from rich.console import Console
 from rich.table import Table
 
-from alps.evaluation import Evaluation
+from alps.evaluation import Evaluation, caveats
 from alps.instances import SIZES, InstanceScores
 from alps.store import LabelStore
 from alps.verify import Findings
@@ -54,27 +54,33 @@ class Counts:
     empty: int
     failed: int
     masks: int
-    pixels: int
+    pixels: int  # that are data
     covered: int
     dropped: int  # boxes that could not be used
+    nodata: int  # pixels
+    nodata_images: int  # that hold some
+    blank: int  # of the empty ones, those in which nothing is data
 
     @property
     def coverage(self) -> float:
-        """Share of the pixels that lie inside at least one mask."""
+        """Share of the pixels with data that lie inside at least one mask."""
         return self.covered / self.pixels if self.pixels else 0.0
 
 
 def count(store: LabelStore) -> Counts:
     """Add up images/."""
     statuses: Counter[str] = Counter()
-    total = dict.fromkeys(("n_masks", "pixels", "covered", "dropped"), 0)
+    total: Counter[str] = Counter()
     for shard in range(len(store.plan)):
         for image in store.images(shard):
             statuses[image.status] += 1
             total["n_masks"] += image.n_masks
-            total["pixels"] += image.height * image.width
+            total["pixels"] += image.pixels
             total["covered"] += image.covered
             total["dropped"] += image.dropped
+            total["nodata"] += image.nodata
+            total["nodata_images"] += image.nodata > 0
+            total["blank"] += image.status != "failed" and image.pixels == 0
     return Counts(
         ok=statuses["ok"],
         empty=statuses["empty"],
@@ -83,6 +89,9 @@ def count(store: LabelStore) -> Counts:
         pixels=total["pixels"],
         covered=total["covered"],
         dropped=total["dropped"],
+        nodata=total["nodata"],
+        nodata_images=total["nodata_images"],
+        blank=total["blank"],
     )
 
 
@@ -105,11 +114,18 @@ def print_summary(store: LabelStore, timings: Timings) -> None:
     again = " (overwrite=failed tries them again)" if counts.failed else ""
     table.add_row("images", f"{labelled} labelled, {counts.failed} skipped{again}")
     if counts.empty:
-        table.add_row("", f"{counts.empty} of them without any mask")
+        blank = f" ({counts.blank} without data)" if counts.blank else ""
+        table.add_row("", f"{counts.empty} of them without any mask{blank}")
     table.add_row("masks", f"{counts.masks} ({counts.masks / max(labelled, 1):.1f} per image)")
     if counts.dropped:
         table.add_row("", f"{counts.dropped} boxes could not be used, the log names them")
-    table.add_row("coverage", f"{counts.coverage:.1%} of the pixels lie inside a mask")
+    of_data = " with data" if counts.nodata else ""
+    table.add_row("coverage", f"{counts.coverage:.1%} of the pixels{of_data} lie inside a mask")
+    if counts.nodata:
+        share = counts.nodata / (counts.nodata + counts.pixels)
+        n = counts.nodata_images
+        images = "1 image" if n == 1 else f"{n} images"
+        table.add_row("no data", f"{share:.1%} of all pixels, in {images}: they get no label")
     table.add_row("classes", str(store.info.num_classes))
     console.print(table)
     # Outside the table: a path must never be broken over two lines.
@@ -140,6 +156,8 @@ def print_evaluation(evaluation: Evaluation, store: LabelStore) -> None:
         + ("" if evaluation.held_out else ": many clusters flatter themselves"),
         soft_wrap=True,
     )
+    for sentence in caveats(evaluation):
+        console.print(sentence, soft_wrap=True)
     if evaluation.skipped:
         n = len(evaluation.skipped)
         console.print(f"{n} {'image' if n == 1 else 'images'} could not be compared")
@@ -149,6 +167,13 @@ def print_evaluation(evaluation: Evaluation, store: LabelStore) -> None:
 def print_instances(scores: InstanceScores, store: LabelStore) -> None:
     """Print how good masks from boxes are, by the size of the objects."""
     console = Console(highlight=False, markup=False)
+    if not len(scores.iou):
+        console.print(
+            "no object was compared: each is ignored, has no true mask or lost its box\n"
+            f"page    {store.root / 'evaluation.html'}",
+            soft_wrap=True,
+        )
+        return
     table = Table("", "objects", "mean IoU", title="against the true masks", title_justify="left")
     for size in SIZES:
         own = scores.of_size(size)

@@ -64,6 +64,9 @@ IMAGES = pa.schema(
         ("n_masks", pa.int32()),
         ("covered", pa.int64()),
         ("dropped", pa.int32()),
+        # COCO run-length code of the pixels that are data, null where all are. A shard without
+        # no-data has no such column, as those of earlier versions.
+        ("valid", pa.binary()),
         ("sha256", pa.string()),
     ]
 )

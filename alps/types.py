@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Float32, Float64, Int, Int32, Int64, UInt8, U
 from alps import rle
 from alps.boxes import Boxes
 from alps.errors import ImageError
+from alps.geometry import Tile, cut_tiles
 
 #: Bytes of a file's name, and of a path below the store's, on the disks that allow least of both.
 LONGEST_NAME, LONGEST_PATH = 255, 3072
@@ -68,7 +69,9 @@ class ImageRecord:
 class Sample:
     """One image, read.
 
-    Pixels that are not ``valid`` are no data: they belong to no mask, feature, class or loss.
+    Pixels that are not ``valid`` are no data: they belong to no mask, feature, class or loss. What
+    a file holds there is set to 0, so that nothing can depend on it. ``valid`` is None where every
+    pixel is data, also when an array that is True everywhere is passed.
 
     Raises:
         ImageError: ``image`` or ``valid`` has another type or shape.
@@ -93,11 +96,29 @@ class Sample:
                 f"valid of image {self.image_id!r} is {self.valid.dtype} of shape "
                 f"{self.valid.shape}, expected bool of shape {self.image.shape[:2]}"
             )
+        if self.valid is None:
+            return
+        if self.valid.all():
+            object.__setattr__(self, "valid", None)
+        elif self.image[~self.valid].any():
+            image = np.where(self.valid[..., None], self.image, np.uint8(0))
+            object.__setattr__(self, "image", image)
 
     @property
     def size(self) -> tuple[int, int]:
         """(height, width)."""
         return self.image.shape[0], self.image.shape[1]
+
+    def tiles(self, tile_size: int, overlap: int) -> list[Tile]:
+        """Return the tiles of `alps.geometry.cut_tiles` that hold data."""
+        tiles = cut_tiles(self.size, tile_size, overlap)
+        return [tile for tile in tiles if self.valid is None or self.valid_in(tile).any()]
+
+    def valid_in(self, tile: Tile) -> Bool[np.ndarray, "h w"]:
+        """Return which pixels of a tile are data."""
+        if self.valid is None:
+            return np.ones(tile.size, dtype=bool)
+        return self.valid[tile.y0 : tile.y1, tile.x0 : tile.x1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,7 +304,11 @@ class MaskSource(Protocol):
         """Hear which images come next; a chance to do them as a batch."""
 
     def __call__(self, sample: Sample) -> Masks:
-        """The masks of one image, in its coordinates."""
+        """The masks of one image, in its coordinates and without pixels that are no data.
+
+        `alps.masks.valid.keep_data` cuts them; where the image has boxes, a mask says which is its
+        own, and the boxes of masks that are dropped are reported.
+        """
 
 
 @runtime_checkable

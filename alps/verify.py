@@ -25,12 +25,13 @@ from alps.image_changes import ImageChanges, compare_images
 from alps.manifest import sha256
 from alps.plan import Draft, adapt
 from alps.repair import mend_info, mend_plan, remove
-from alps.store import COMMITS, STAGES, LabelStore, Stage
+from alps.store import COMMITS, FINDINGS, STAGES, LabelStore, Stage
 from alps.types import Category, Clusters
 
 #: Files of the store's top that some run writes.
 TOP = (
-    *("store.json", "config.yaml", "plan.parquet", "categories.json", "manifest.json"),
+    *("store.json", "config.yaml", "plan.parquet", FINDINGS),
+    *("categories.json", "manifest.json"),
     *("report.html", "choose_k.html", "evaluation.json", "evaluation.html"),
 )
 #: Those that only a run makes that is asked for them, and how it is asked.
@@ -39,6 +40,7 @@ ASKED = {
     "evaluation.html": "evaluate=true",
     "choose_k.html": "choose_k=[...]",
     "statistics/choose_k.csv": "choose_k=[...]",
+    "statistics/choose_k.json": "choose_k=[...]",
     "statistics/choose_k.png": "choose_k=[...]",
 }
 

@@ -10,6 +10,7 @@ import logging
 import os
 import urllib.request
 import zipfile
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from http.client import HTTPException
 from pathlib import Path
@@ -27,8 +28,21 @@ logger = logging.getLogger(__name__)
 
 #: Seconds to connect, and between two packets of a download.
 TIMEOUT = 10.0
-#: Whose objects lie in checkpoints beside the weights: mmengine's curves name their methods, too.
-BLANKED = ("mmcv.", "mmengine.", "mmseg.", "numpy.", "builtins.getattr")
+#: Whose objects lie in checkpoints beside the weights: configurations and arguments, numbers of
+#: NumPy, and mmengine's curves, which name their methods as well.
+BLANKED = (
+    *("argparse.", "omegaconf.", "pathlib.", "types.SimpleNamespace", "typing."),
+    *("mmcv.", "mmengine.", "mmseg.", "numpy."),
+    *(
+        f"builtins.{name}"
+        for name in ("bool", "dict", "float", "getattr", "int", "list", "set", "str")
+    ),
+)
+#: Of these the ones that are dicts, whose items the file sets one by one.
+BLANKED_DICTS = (
+    *("collections.defaultdict", "easydict.EasyDict", "yacs.config.CfgNode"),
+    *("addict.addict.Dict", "mmengine.config.config.ConfigDict"),
+)
 
 
 def cache_folder() -> Path:
@@ -79,7 +93,8 @@ def weights_sha256(name_or_path: str | Path) -> str:
 def load_weights(name_or_path: str | Path) -> dict[str, Any]:
     """Read a checkpoint (of torch, or ``.safetensors``) onto the CPU; no code in it can run.
 
-    What numpy's and mmengine's objects hold beside the weights is left out (`Blank`).
+    What other objects hold beside the weights, such as arguments and configurations, is skipped
+    (`BLANKED`).
 
     Raises:
         WeightsNotFound: as `find_weights`; or the file is no checkpoint of plain tensors.
@@ -129,12 +144,24 @@ class Blank:
         """Take what the object held."""
 
 
+class BlankDict:
+    """Stands for a kind of dict: what is made of it is a plain one."""
+
+    def __new__(cls, *_: Any) -> OrderedDict[Any, Any]:  # type: ignore[misc]
+        """Take what the dict was made of."""
+        return OrderedDict()
+
+
 def _blanks(path: Path) -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
     """A blank for each name that a checkpoint would import from `BLANKED`."""
     from torch.serialization import get_unsafe_globals_in_checkpoint
 
     names = get_unsafe_globals_in_checkpoint(str(path))
-    return [(Blank, name) for name in names if name.startswith(BLANKED)]
+    return [
+        (BlankDict if name in BLANKED_DICTS else Blank, name)
+        for name in names
+        if name in BLANKED_DICTS or name.startswith(BLANKED)
+    ]
 
 
 def _existing(path: str | Path) -> Path:

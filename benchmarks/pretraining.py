@@ -40,7 +40,7 @@ COMMON = (
     # 1e-3, both with a warm-up of 0.02; .273 with these.
     *("optim.lr=0.003", "optim.warmup=0.1"),
     "window.crop=224",  # a patch at once: a third of the time of windows of 128
-    *("+callbacks.checkpoint.save_weights_only=true", "+callbacks.checkpoint.save_top_k=0"),
+    *("+callbacks.last.save_weights_only=true", "+callbacks.checkpoint.save_top_k=0"),
 )
 CLASSES = "dataset.classes=[impervious_surface,building,low_vegetation,tree,car,clutter]"
 #: The start that the others are compared with.

@@ -208,6 +208,7 @@ def create_fair1m(
         text = (
             '<?xml version="1.0" encoding="utf-8"?>\n<annotation><source>'
             "<filename>0.tif</filename><origin>GF2/GF3</origin></source>"
+            f"<size><width>{size[1]}</width><height>{size[0]}</height><depth>3</depth></size>"
             f"<objects>{''.join(items)}</objects></annotation>"
         )
         _write_image(root / part / "images" / "0.tif", image)

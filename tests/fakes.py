@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from alps.boxes import Boxes
 from alps.errors import ImageError
 from alps.sam.protocol import Embedding, Prediction
 from alps.types import ImageRecord, Sample
@@ -156,6 +157,8 @@ class ArrayImages:
     arrays: dict[str, np.ndarray | str]
     name: str = "arrays"
     root: str = "memory"
+    valid: dict[str, np.ndarray] = field(default_factory=dict)  # of images that hold no-data
+    boxes: dict[str, Boxes] = field(default_factory=dict)
 
     def records(self) -> list[ImageRecord]:
         return [
@@ -167,7 +170,8 @@ class ArrayImages:
         array = self.arrays[record.image_id]
         if isinstance(array, str):
             raise ImageError(f"{record.file_name}: {array}")
-        return Sample(record.image_id, array)
+        valid, boxes = (by_id.get(record.image_id) for by_id in (self.valid, self.boxes))
+        return Sample(record.image_id, array, boxes, valid=valid)
 
 
 def flat_colors(height: int, width: int, seed: int) -> np.ndarray:

@@ -18,6 +18,7 @@ import numpy as np
 import tifffile
 from PIL import Image
 
+from alps.findings import Audited
 from alps.images.coco import Coco
 from alps.images.dior import Dior
 from alps.images.dota import Dota
@@ -49,7 +50,9 @@ class Format:
 
 
 def read_all(images: ImageSet) -> None:
-    """List and read everything, with the true masks where there are any."""
+    """List and read everything, with the true masks where there are any, and what contradicts."""
+    if isinstance(images, Audited):
+        images.findings()
     for record in images.records():
         sample = images.read(record)
         if isinstance(images, Coco | SamrsBoxes):
@@ -85,23 +88,36 @@ def _raster(name: str, dtype: type = np.uint8, count: int = 4, **options: Any) -
     return _image(name, save)
 
 
-def _beside(name: str, image: bool = True) -> Format:
-    """A file that names another, which has a value that must not be seen: 251 in all bands."""
+SECRET = "hidden/.secret.tif"
+
+
+def _vrt(data: bytes, rng: np.random.Generator) -> bytes:
+    """A raster becomes a text that names another, damaged or not."""
+    return TEXT[rng.integers(len(TEXT))](_describe("a.vrt").encode(), rng)
+
+
+def _describe(name: str) -> str:
+    """What GDAL would follow to `SECRET`."""
+    if name.endswith("xml"):
+        return (
+            f"<PAMDataset><Metadata domain='OVERVIEWS'><MDI key='OVERVIEW_FILE'>{SECRET}</MDI>"
+            "</Metadata></PAMDataset>"
+        )
+    return (
+        "<VRTDataset rasterXSize='56' rasterYSize='40'><VRTRasterBand dataType='Byte' band='1'>"
+        f"<SimpleSource><SourceFilename relativeToVRT='1'>{SECRET}</SourceFilename></SimpleSource>"
+        "</VRTRasterBand></VRTDataset>"
+    )
+
+
+def _beside(name: str, damage: Sequence[Damage] = TEXT) -> Format:
+    """A file that names another, which must not be seen: it has the value 251 in all bands."""
 
     def write(root: Path) -> None:
-        secret = root / "hidden/.secret.tif"
-        factories.create_raster(secret, np.full((3, 40, 56), 251, np.uint8))
-        if image:
-            factories.create_raster(
-                root / "a.tif", factories.draw_scene((40, 56))[0].T.swapaxes(1, 2)
-            )
-        (root / name).write_text(
-            f"<PAMDataset><Metadata domain='OVERVIEWS'><MDI key='OVERVIEW_FILE'>{secret}</MDI>"
-            "</Metadata></PAMDataset>"
-            if name.endswith("xml")
-            else f"<VRTDataset rasterXSize='56' rasterYSize='40'><VRTRasterBand dataType='Byte' "
-            f"band='1'><SimpleSource><SourceFilename>{secret}</SourceFilename></SimpleSource>"
-            "</VRTRasterBand></VRTDataset>"
+        factories.create_raster(root / SECRET, np.full((3, 40, 56), 251, np.uint8))
+        (root / name).write_text(_describe(name))
+        factories.create_raster(
+            root / "a.tif", factories.draw_scene((40, 56))[0].transpose(2, 0, 1)
         )
 
     def read(root: Path) -> None:
@@ -112,7 +128,7 @@ def _beside(name: str, image: bool = True) -> Format:
             assert sample.valid is None, "a mask beside the raster was followed"
             assert (sample.image != 251).any(), "another file was read"
 
-    return Format(write, name, read, TEXT)
+    return Format(write, name, read, damage)
 
 
 def _boxes(write: Callable[[Path], object], file: str, read: Read) -> Format:
@@ -192,7 +208,7 @@ FORMATS: Mapping[str, Format] = {
     ),
     "JPEG 2000": _raster("a.jp2", count=3),
     "JPEG 2000, 16 bits, codestream": _raster("a.j2k", np.uint16, count=1),
-    "VRT called .tif": _beside("a.tif", False),
+    "VRT called .tif": _beside("a.tif", [_vrt]),
     "VRT as .msk": _beside("a.tif.msk"),
     "VRT as .ovr": _beside("a.tif.ovr"),
     ".aux.xml": _beside("a.tif.aux.xml"),

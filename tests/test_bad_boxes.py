@@ -84,6 +84,14 @@ def stills(tmp_path_factory):
     store, statuses = run(root / "store", images)
     logging.getLogger("alps").removeHandler(handler)
     messages = [record.getMessage() for record in handler.buffer]
+    findings = [m for m in messages if m.startswith("voc: ")]
+    assert [finding.kind for finding in store.findings()] == [
+        "unreadable_annotations",
+        "unknown_classes",
+        "duplicate_annotations",
+    ]
+    assert findings == [f"voc: {finding}" for finding in store.findings()]
+    messages = [m for m in messages if m not in findings]
     return store, dict(zip(STILLS, statuses.values(), strict=True)), messages
 
 
@@ -197,6 +205,10 @@ def test_videos_with_bad_annotations(tmp_path, caplog):
         r"dropped a box of twice/000000: twice_GT\.xml frame 1 object 2: track 1 has another b.*",
     ):
         assert sum(bool(re.fullmatch(message, m)) for m in caplog.messages) == 1
-    assert len(caplog.messages) == 4
+    [finding] = [m for m in caplog.messages if m.startswith("video: ")]
+    assert finding.startswith(
+        "video: the annotations of 1 of 4 videos cannot be read (first: cut_GT.xml is no whole XML"
+    )
+    assert len(caplog.messages) == 5
     masks = {i: m for n in range(len(store.plan)) for i, m in store.masks(n).items()}
     assert masks["twice/000000"].boxes.track_id.tolist() == [1, 3]

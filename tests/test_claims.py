@@ -112,8 +112,10 @@ def test_of_racing_processes_one_gets_each_claim(tmp_path):
     for i in range(0, 60, 2):
         put(tmp_path, str(i), pid=dead)
     context = multiprocessing.get_context("spawn")
-    start, wins = context.Barrier(3), context.Queue()
-    racers = [context.Process(target=race, args=(tmp_path, start, wins)) for _ in range(3)]
+    start, wins = context.Barrier(3, timeout=200), context.Queue()
+    racers = [
+        context.Process(target=race, args=(tmp_path, start, wins), daemon=True) for _ in range(3)
+    ]
     for racer in racers:
         racer.start()
     won = [name for _ in racers for name in wins.get(timeout=200)]

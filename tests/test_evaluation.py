@@ -22,6 +22,7 @@ from alps.report import write_evaluation, write_report
 from alps.report.pictures import draw_errors, shrink_classes
 from alps.stages import assign_shard, label_shard
 from alps.store import LabelStore
+from alps.summary import print_evaluation
 from alps.types import Category, ImageRecord, Sample
 from tests.factories import create_folder_pair, draw_labels
 
@@ -137,7 +138,7 @@ def test_perfect_labels_score_one(tmp_path):
     assert labels.agreement.ari == pytest.approx(1)
     assert (labels.coverage, found.mask_accuracy, found.mask_purity) == (1, 1, 1)
     assert (found.masks.ar_100, found.masks.boundary_f1) == (1, 1)
-    assert [score.accuracy for score in (*found.best, *found.worst)] == [1] * 6
+    assert [score.accuracy for score in (*found.best, *found.worst)] == [1] * 3
 
 
 def test_what_clusters_are_called_changes_nothing(tmp_path):
@@ -180,6 +181,59 @@ def test_without_a_split_to_learn_on_all_images_are_both(tmp_path, splits):
     assert "was learnt on the very images that are scored" in path.read_text()
 
 
+@pytest.mark.parametrize(("n", "best", "worst"), [(1, 1, 0), (2, 1, 1), (5, 3, 2), (9, 4, 4)])
+def test_no_image_is_listed_twice(tmp_path, n, best, worst):
+    truth = Truth(("val",), n=n)
+    found = evaluate(make(tmp_path / "s", truth, lambda c, *_: c), truth)  # all are equal
+    names = [score.record.image_id for score in (*found.best, *found.worst)]
+    assert (len(found.best), len(found.worst)) == (best, worst)
+    assert len({*names}) == best + worst
+
+
+def test_a_single_image_is_neither_best_nor_worst(tmp_path):
+    truth = Truth(("val",), n=1)
+    store = make(tmp_path / "s", truth, by_lot(4), 4)
+    html = write_evaluation(store, truth, evaluate(store, truth)).read_text()
+    assert html.count('<span class="mono">val/0</span>') == 1
+    assert not re.search(r"<b>(Best|Worst)", html)
+
+
+@pytest.mark.parametrize(
+    ("n", "good", "expected"),
+    [
+        (10, True, []),
+        (1, True, ["Only 1 image was compared: the figures say little about others."]),
+        (
+            2,
+            False,
+            [
+                r"These labels are no better than random clusters of the same masks \(accuracy "
+                r"0.0% against [\d.]+%, mIoU 0.0% against [\d.]+%\): do not use them for these "
+                r"classes.",
+                "Only 2 images were compared: the figures say little about others.",
+            ],
+        ),
+    ],
+)
+def test_page_json_and_terminal_say_what_not_to_rely_on(tmp_path, capsys, n, good, expected):
+    truth = Truth(n=n)
+
+    def turned(c, image_id, i):
+        return int(c) if good or image_id.startswith("train") else (int(c) + 1) % G
+
+    store = make(tmp_path / "s", truth, turned)
+    found = evaluate(store, truth)
+    html = write_evaluation(store, truth, found).read_text()
+    told = json.loads((store.root / "evaluation.json").read_text())["caveats"]
+    assert len(told) == len(expected)
+    print_evaluation(found, store)
+    printed = capsys.readouterr().out
+    for sentence, pattern in zip(told, expected, strict=True):
+        assert re.fullmatch(pattern, sentence)
+        assert sentence in html
+        assert sentence in printed
+
+
 def test_no_classes_do_better_than_the_oracle(tmp_path):
     truth = Truth()
     found = evaluate(make(tmp_path / "s", truth, by_lot(5), 5), truth)
@@ -196,6 +250,41 @@ def test_controls_leave_unlabelled_what_the_labels_do(tmp_path):
     assert found.ratings["labels"].everywhere.iou[2] == 0
     assert found.ratings["labels"].covered.OA == 1
     assert found.mask_purity == 1 > found.mask_accuracy
+
+
+class Holes(Truth):
+    """A quarter of each image is no data; its ground truth there is wrong, or no class."""
+
+    valid = np.ones((40, 48), bool)
+    valid[:20, :24] = False
+
+    def __init__(self):
+        super().__init__()
+        for target in self.targets.values():
+            target[~self.valid] = IGNORE
+
+    def read(self, record):
+        return Sample(record.image_id, self.images[record.image_id], valid=self.valid)
+
+    def read_target(self, record):
+        target = super().read_target(record).copy()
+        target[:10, :24], target[10:20, :24] = 1, 77
+        return target
+
+
+def test_pixels_that_are_no_data_do_not_count(tmp_path):
+    truth = Holes()
+    store = make(tmp_path / "s", truth, lambda c, *_: c)
+    found = evaluate(store, truth)
+    for rating in ("labels", "oracle"):
+        assert found.ratings[rating].everywhere.OA == 1
+        assert found.ratings[rating].coverage == 1
+    shown = 3 * (38 * 48 - 20 * 24)  # the last two rows have no class
+    assert found.clusters.counts.sum() == shown
+    assert found.ratings["binary"].coverage == 1
+    assert found.masks.coverage == pytest.approx(shown / (3 * (40 * 48 - 20 * 24)))
+    html = write_evaluation(store, truth, found).read_text()
+    assert html.count("no data, which is not compared") == 1
 
 
 def test_the_same_store_gives_the_same_bytes(tmp_path):

@@ -3,6 +3,7 @@
 import logging
 import re
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,11 +14,13 @@ from hydra.utils import instantiate
 from alps.assign.baselines import Binary
 from alps.encoders import Encoder
 from alps.engine.local import LocalEngine
+from alps.images import read
 from alps.images.sample import FILES
 from alps.images.stored import StoredLabels
 from alps.labelling import label
 from alps.models.heads.fpn import FPN
 from alps.models.segmentation import SegmentationModel
+from alps.rasters.pixels import Pixels
 from alps.training.data import SegmentationData
 from alps.training.losses import CrossEntropy
 from alps.training.optim import Optim
@@ -146,8 +149,28 @@ def test_all_are_here_and_in_the_tables():
         assert files <= {name for cell in first for name in re.findall(r"`(\w+)`", cell)}, page
 
 
+def check_no_data_arrives(images, monkeypatch):
+    """What a file says of its valid pixels reaches the sample, in labelling and in learning."""
+    decode = read.decode
+
+    def hide(path):
+        pixels = decode(path)
+        valid = np.ones(pixels.size, bool)
+        valid[:3, :5] = False
+        return Pixels(pixels.image | 1, valid)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(read, "decode", hide)
+        record = images.records()[0]
+        sample = images.read(record)
+    if Path(record.file_name).suffix.lower() in read.SUFFIXES:  # not a video, nor a volume
+        assert np.count_nonzero(~sample.valid) == 15
+        assert not sample.image[:3, :5].any()
+        assert sample.image[3:, 5:].all()
+
+
 @pytest.mark.parametrize("choice", DATASETS)
-def test_it_is_labelled_and_learnt_from(choice, tmp_path, caplog):
+def test_it_is_labelled_and_learnt_from(choice, tmp_path, caplog, monkeypatch):
     create, words = DATASETS[choice]
     root = tmp_path / "data"
     root.mkdir()
@@ -171,4 +194,6 @@ def test_it_is_labelled_and_learnt_from(choice, tmp_path, caplog):
     assert "skipped" not in caplog.text
     stored = StoredLabels(root=str(store.root))
     assert len(stored.records()) == 2
+    for each in (images, stored):
+        check_no_data_arrives(each, monkeypatch)
     learn(images if isinstance(images, LabelledSet) else stored, tmp_path)

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -7,7 +8,8 @@ from alps import rle
 from alps.boxes import Annotation, check_boxes
 from alps.errors import LabelError
 from alps.instances import LEVELS, SIZES, InstanceScores, score_instances
-from alps.store import LabelStore
+from alps.masks.valid import keep_data
+from alps.store import ImageStatus, LabelStore
 from alps.types import Category, ImageRecord, Masks
 from tests.factories import create_images
 
@@ -44,6 +46,9 @@ class Store(LabelStore):
 
     def masks(self, shard):
         return {r.image_id: boxed(FOUND[r.image_id], r.image_id) for r in self.plan[shard]}
+
+    def images(self, shard):
+        return [ImageStatus(r.image_id, "ok", None, *SIZE, 0, 0) for r in self.plan[shard]]
 
 
 class Truth:
@@ -98,6 +103,29 @@ def test_every_mask_is_compared_with_the_true_one_of_its_box():
     found = json.loads(json.dumps(scores.to_json(), allow_nan=False))
     assert found["objects by size"]["large"] == 1
     assert found["by class"]["ship"] == {"objects": 2, "IoU": 0.5, "AP": 0.1}
+
+
+@pytest.mark.parametrize(("first", "iou"), [(10, [0.5, 1.0, 0.5]), (14, [1.0, 0.5])])
+def test_pixels_that_are_no_data_count_in_neither_mask(first, iou):
+    """Of the 20 columns of the first object 10 hold data, then 6: too few to compare it."""
+    valid = np.zeros(SIZE, bool)
+    valid[:, first:] = True
+
+    class Cut(Store):
+        def masks(self, shard):
+            found = super().masks(shard)
+            return found | ({"a": keep_data(found["a"], valid)} if "a" in found else {})
+
+        def images(self, shard):
+            code = rle.encode(valid[None])[0]
+            return [
+                replace(s, valid=code) if s.image_id == "a" else s for s in super().images(shard)
+            ]
+
+    scores = score_instances(Cut(), Truth())
+    np.testing.assert_allclose(scores.iou, iou)
+    if first == 10:
+        assert scores.area.tolist() == [200, 2500, 14400]
 
 
 def test_nothing_to_compare_is_no_score():

@@ -38,7 +38,10 @@ from tests.programs import ROOT, start
         (["+dataset=folder_pair"], r"dataset.root=... must be given"),
         (["+dataset=folder"], r"dataset.name=... and dataset.root=... must be given"),
         (["+dataset=samrs", "masks=nosuch"], r"Could not find 'masks/nosuch' .* auto"),
-        (["+dataset=samrs", "masks.point_per_side=8"], "Could not override 'masks.point_per_side'"),
+        (
+            ["+dataset=samrs", "masks.point_per_side=8"],
+            r"masks.point_per_side: no such setting; did you mean masks.points_per_side\?",
+        ),
         (
             ["+dataset=samrs", "recipe=random", "choose_k=[8]"],
             "and Random makes none; use assign=c",
@@ -51,7 +54,7 @@ from tests.programs import ROOT, start
         (
             ["+dataset=sample", "features=null"],
             r"features=null: nothing cannot be chosen, expected features=joined\|.*\|timm; or "
-            r"leave the word out; recipe=binary\|random\|samrs\|samtext labels without features",
+            r"omit the argument; recipe=binary\|random\|samrs\|samtext labels without features",
         ),
         (["-m", "+dataset=sample,null"], r"\+dataset=sample,null: .*expected dataset=atlas2023\|"),
         (
@@ -118,7 +121,16 @@ def test_real_weights_end_to_end_broken_again_and_verified(tmp_path, monkeypatch
     assert "data/tiny_pl/report.html" in done.stdout
     store = tmp_path / "data/tiny_pl"
     assert sorted(p.name for p in store.iterdir()) == [
-        *("ann", "categories.json", "clusters", "config.yaml", "features", "images", "labels"),
+        *(
+            "ann",
+            "categories.json",
+            "clusters",
+            "config.yaml",
+            "features",
+            "findings.json",
+            "images",
+        ),
+        "labels",
         *("manifest.json", "masks", "plan.parquet", "report.html", "statistics"),
         "store.json",
     ]
@@ -134,7 +146,7 @@ def test_real_weights_end_to_end_broken_again_and_verified(tmp_path, monkeypatch
     assert compared.returncode == 0, compared.stderr
     assert "data/tiny_pl/choose_k.html" in compared.stdout
     after = json.loads((store / "manifest.json").read_text())["files"]
-    new = {"choose_k.html", "statistics/choose_k.csv", "statistics/choose_k.png"}
+    new = {"choose_k.html", *(f"statistics/choose_k.{end}" for end in ("csv", "json", "png"))}
     assert after.keys() - before.keys() == new
     assert [name for name in before if before[name] != after[name]] == ["report.html"]
     assert 'href="choose_k.html"' in (store / "report.html").read_text()

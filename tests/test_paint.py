@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from alps import paint as paint_module
-from alps.paint import covered, fill_uncovered, ignore_index_for, paint
+from alps.paint import covered, fill_uncovered, ignore_index_for, ignore_nodata, paint
 from alps.palette import distinct_colors, index_png
 from alps.types import Masks
 
@@ -125,3 +125,16 @@ def test_colors_are_distinct():
     colors = np.array(distinct_colors(46), int)
     distance = np.abs(colors[:, None] - colors[None]).sum(-1)
     assert distance[~np.eye(46, dtype=bool)].min() > 20
+
+
+@pytest.mark.parametrize(
+    ("ignore_index", "dtype"), [(255, np.uint8), (65535, np.uint16), (-1, np.int16)]
+)
+def test_what_is_no_data_is_ignored(ignore_index, dtype):
+    index_map = np.array([[0, 1], [2, 3]], np.uint8)
+    valid = np.array([[True, False], [False, True]])
+    found = ignore_nodata(index_map, valid, ignore_index)
+    assert found.tolist() == [[0, ignore_index], [ignore_index, 3]]
+    assert found.dtype == dtype
+    assert index_map.tolist() == [[0, 1], [2, 3]]
+    assert ignore_nodata(index_map, None, ignore_index) is index_map

@@ -174,3 +174,16 @@ def test_a_horizontal_box_is_filled(box, pixels):
     for turn in range(4):
         counts = rle.encode_quad(np.roll(corners, 2 * turn), (7, 9))
         np.testing.assert_array_equal(rle.decode(counts, (7, 9)), expected)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_the_part_inside_an_area(seed):
+    masks, rng = random_masks(seed)
+    size = masks.shape[1:]
+    where = rng.random(size) < 0.7
+    for mask, counts in zip(masks, rle.encode(masks), strict=True):
+        part = rle.intersect(counts, where)
+        np.testing.assert_array_equal(rle.decode(part, size), mask & where)
+        assert part == rle.encode((mask & where)[None])[0]
+        assert rle.intersect(counts, np.ones(size, bool)) is counts
+        assert rle.area([rle.intersect(counts, np.zeros(size, bool))], size)[0] == 0

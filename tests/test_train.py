@@ -15,7 +15,7 @@ from alps.images.video import VideoBoxes
 from alps.labelling import label
 from alps.masks.box import BoxMasks
 from tests.box_formats import create_dota
-from tests.factories import create_folder_pair, create_potsdam
+from tests.factories import create_folder_pair
 from tests.fakes import Ellipses
 from tests.programs import LIGHTNING_WARNINGS, TINY, finetune
 from tests.videos import create_video
@@ -136,13 +136,31 @@ def test_export_for_mmsegmentation(train, pair, tmp_path):
     assert status == 0, err
 
 
-def test_a_published_protocol_takes_a_step(train, tmp_path):
-    create_potsdam(tmp_path / "data/potsdam", areas=("2_10", "7_9", "2_13"))
-    tiny = (*TINY, "data.crop=64", "trainer.max_steps=1", "logger=none", "dataset.tile_size=64")
-    status, out, err = train("stage=finetune", "experiment=potsdam", "init=null", *tiny)
-    assert status == 0, err
-    assert "5 classes" in out
-    assert out.splitlines()[-1].startswith("val/mIoU 0.")
+def test_labels_from_1_and_masks_of_255_are_learnt_and_exported(train, pair, tmp_path):
+    """The words that the errors say are the ones that help."""
+    for change, more, told in (
+        (lambda i: i + (i < 4), "dataset.reduce_zero_label=true", "labels from 1, 0 and 255 ignor"),
+        (lambda i: 255 * (i > 1), "dataset.classes=[ground,roof]", "2 classes, labels 0 and 255"),
+    ):
+        for path in pair.glob("ann_dir/*/*"):
+            with Image.open(path) as image:
+                labels = np.array(image)
+            Image.fromarray(change(labels).astype(np.uint8)).save(path)
+        words = ("init=null", "trainer.max_steps=1", "logger=none")
+        if more.endswith("=true"):
+            status, _, err = train(*finetune(pair, *words))
+            assert (status, f"no file holds 0; {more} makes them" in err) == (1, True)
+        run = f"run={len(told)}"
+        status, out, err = train(*finetune(pair, *words, run, more))
+        assert (status, told in out) == (0, True), err
+        ckpt = f"ckpt={len(told)}/last.ckpt"
+        status, again, err = train("stage=test", ckpt, "trainer=cpu", "logger=none")
+        assert again.splitlines()[-1] == out.splitlines()[-1].replace("val/", "test/"), err
+        status, _, err = train("stage=export", ckpt, f"output=out{len(told)}")
+        assert status == 0, err
+        text = (tmp_path / f"out{len(told)}/config.py").read_text()
+        assert f"reduce_zero_label = {more.endswith('=true')}" in text
+        assert told in text.splitlines()[0]
 
 
 def test_a_sweep_of_hydra_has_a_folder_per_trial(train, pair, tmp_path):

@@ -11,6 +11,7 @@ from hydra.utils import instantiate
 import train
 from alps.errors import MissingPackage
 from alps.training.data import SegmentationData
+from alps.training.sync_norm import SyncBatchNorm
 from tests.programs import ROOT, composed
 from tests.training.tiny_runs import ColoredBlocks
 
@@ -117,3 +118,20 @@ def test_each_protocol_goes_with_each_net(protocol, net):
         assert cfg.dataset.name == protocol
     if protocol == "samrs_sep":
         assert [node.name for node in cfg.datasets.values()] == ["sota", "sior", "fast"]
+
+
+@pytest.mark.parametrize(
+    ("trainer", "accelerator", "synchronised"),
+    [("ddp", "gpu", True), ("slurm", "gpu", True), ("ddp", "cpu", False), ("gpu", "gpu", False)],
+)
+def test_batch_norms_of_several_gpus_are_synchronised(
+    trainer, accelerator, synchronised, monkeypatch, tmp_path
+):
+    monkeypatch.setattr("alps.training.runs.choose_accelerator", lambda asked: accelerator)
+    monkeypatch.setattr("lightning.pytorch.Trainer", lambda **options: options)
+    cfg = composed("stage=pretrain", f"trainer={trainer}", "callbacks={}", "logger=none")
+    cfg.run = str(tmp_path)
+    options = train.build_trainer(cfg)
+    assert options["sync_batchnorm"] is False  # Lightning's own, which changes timm's nets
+    kinds = [type(plugin) for plugin in options["plugins"] or []]
+    assert kinds == [SyncBatchNorm] * synchronised

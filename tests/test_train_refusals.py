@@ -23,7 +23,10 @@ pytestmark = LIGHTNING_WARNINGS
         ([], r"train.py needs a stage: stage=pretrain\|finetune\|test\|predict\|export"),
         (["stage=nosuch"], "Could not find 'stage/nosuch' .* export finetune predict pretrain"),
         (["stage=pretrain", "model=nosuch"], "'model/nosuch' .* convnext_tiny efficientnet_lite0"),
-        (["stage=pretrain", "data.crops=3"], "Could not override 'data.crops'"),
+        (
+            ["stage=pretrain", "data.crops=3"],
+            r"data.crops: no such setting; did you mean data.crop\?",
+        ),
         (
             ["stage=pretrain", "dataset=[potsdam,isaid]"],
             r"one dataset; several at once are \+dataset@datasets.a=NAME .* one by one",
@@ -246,3 +249,47 @@ def test_a_checkpoint_cannot_name_code_to_run(train, pair, tmp_path):
         assert re.search(rf"would call \S*{harm}, expected a class of alps", err), err
         assert not (tmp_path / "harm").exists()
         assert pair.exists()
+
+
+def one_class_less(folder, splits):
+    for split in splits:
+        for path in (folder / "ann_dir" / split).iterdir():
+            with Image.open(path) as image:
+                label = np.array(image)
+            Image.fromarray(np.where(label == 3, 255, label).astype(np.uint8)).save(path)
+
+
+def test_a_class_that_does_not_occur_is_told_with_its_score(train, pair, tmp_path):
+    one_class_less(pair, ["val"])
+    words = finetune(pair, "init=null", "trainer.max_steps=1", "run=x", "logger=none")
+    status, out, err = train(*words)
+    assert status == 0, err
+    line = (
+        "folder_pair: 1 of 4 classes do not occur in the 3 labels of val: 3; the scores are means "
+        "without them: score on more images, or on others"
+    )
+    assert line in err.splitlines()
+    assert "do not occur in the 3 labels of train" not in err
+    # A class that is predicted, though no pixel is of it, counts as 0.
+    (iou,) = re.findall(r"│ 3 +│ +(\S+) │", out)
+    over = "" if iou == "0.0000" else "  over 3 of 4 classes"
+    assert re.fullmatch(rf"val/mIoU \S+  val/mF1 \S+  val/OA \S+{over}", out.splitlines()[-1])
+    status, _, err = train(*words, "run=y", "strict=true")
+    assert (status, err.splitlines()[-1]) == (
+        1,
+        f"error: strict=true, and folder_pair has 1 finding: {line.partition(': ')[2]}",
+    )
+    status, _, err = train(*words, "strict=perhaps")
+    assert (status, err) == (1, "error: strict=perhaps: expected true or false\n")
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_split_without_a_labelled_pixel_is_refused(train, pair, tmp_path, split):
+    for path in (pair / "ann_dir" / split).iterdir():
+        Image.fromarray(np.full((64, 96), 255, np.uint8)).save(path)
+    words = finetune(pair, "init=null", "trainer.max_steps=1", "run=x", "logger=none")
+    status, out, err = train(*words, "dataset.classes=[a,b,c,d]")
+    assert (status, out) == (1, "")
+    expected = rf"error: folder_pair: no pixel of {split} is labelled, each label \(3 in all\) .*\n"
+    assert re.fullmatch(expected, err), err
+    assert not (tmp_path / "x").exists()

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager, suppress
 
 import pytest
 import torch
@@ -45,18 +46,31 @@ def test_a_run_goes_on_in_its_folder_and_in_its_words(train, pair, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
+@contextmanager
+def started(*words, cwd):
+    """train.py in a process and a group of its own, which end with the block."""
+    process = subprocess.Popen(
+        [sys.executable, ROOT / "train.py", *words],
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    try:
+        yield process
+    finally:
+        with suppress(ProcessLookupError):  # it has ended
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_stopped_run_says_how_to_go_on(pair, tmp_path, number, status):
     options = finetune(pair, "init=null", "trainer.max_steps=2000", "run=x", "logger=none")
     words = ("trainer.val_check_interval=1000", *options)
-    with subprocess.Popen(
-        [sys.executable, ROOT / "train.py", *words],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    ) as process:
+    with started(*words, cwd=tmp_path) as process:
         while not (tmp_path / "x/config.yaml").exists():
             assert process.poll() is None, process.stderr.read()
             time.sleep(0.1)
@@ -75,15 +89,7 @@ def test_two_processes_are_stopped_as_a_group(pair, tmp_path):
     """As a terminal or a job does it: the loaders' processes get the signal, too."""
     options = finetune(pair, "init=null", "trainer.max_steps=2000", "logger=none")
     ddp = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "data.num_workers=1")
-    with subprocess.Popen(
-        [sys.executable, ROOT / "train.py", *options, *ddp, "trainer.val_check_interval=2"],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    ) as process:
+    with started(*options, *ddp, "trainer.val_check_interval=2", cwd=tmp_path) as process:
         lines = []
         for line in process.stdout:
             lines.append(line)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from alps.errors import ImageError
-from alps.types import ImageRecord, Masks
+from alps.types import ImageRecord, Masks, Sample
 
 
 @pytest.mark.parametrize("name", ["", "/etc/passwd", "../x", "a/../../b", "a\0b", "a\\b"])
@@ -51,3 +51,37 @@ def test_columns_of_another_length_are_refused():
             good.stability_score,
             good.point_coords,
         )
+
+
+def test_what_lies_under_no_data_is_not_seen():
+    """Whatever a file holds there, the sample is the same, and the array passed stays as it was."""
+    valid = np.ones((6, 8), bool)
+    valid[:, :3] = False
+    rng = np.random.default_rng(0)
+    image = rng.integers(1, 256, (6, 8, 3), np.uint8)
+    samples = []
+    for under in (0, 255, rng.integers(0, 256, (6, 3, 3))):
+        image = image.copy()
+        image[:, :3] = under
+        before = image.copy()
+        samples.append(Sample("a", image, valid=valid))
+        np.testing.assert_array_equal(image, before)
+    for sample in samples:
+        assert not sample.image[:, :3].any()
+        np.testing.assert_array_equal(sample.image[:, 3:], image[:, 3:])
+
+
+def test_a_mask_of_valid_pixels_that_says_nothing_is_none():
+    image = np.ones((2, 3, 3), np.uint8)
+    assert Sample("a", image, valid=np.ones((2, 3), bool)).valid is None
+    assert Sample("a", image).valid is None
+
+
+def test_tiles_without_data_are_skipped():
+    valid = np.zeros((20, 50), bool)
+    valid[3, 45] = True
+    image = np.zeros((20, 50, 3), np.uint8)
+    tiles = Sample("a", image, valid=valid).tiles(20, 0)
+    assert [(tile.x0, tile.x1) for tile in tiles] == [(30, 50)]
+    assert len(Sample("a", image).tiles(20, 0)) == 3
+    assert Sample("a", image, valid=np.zeros((20, 50), bool)).tiles(20, 0) == []

@@ -1,6 +1,8 @@
+import argparse
 import hashlib
 import http.server
 import logging
+import os
 import pickle
 import random
 import socket
@@ -9,12 +11,14 @@ import sys
 import threading
 import time
 import types
+from collections import OrderedDict, defaultdict
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 from safetensors.torch import save_file
 
 from alps import weights as module
@@ -418,6 +422,34 @@ def test_what_lies_beside_the_weights_is_left_out(tmp_path, monkeypatch):
     assert hub["iter"] == 3
     assert [type(x) for x in (hub["loss"], hub["lr"], read["harm"])] == [Blank] * 3
     assert vars(hub["loss"]) == {}
+
+
+@pytest.mark.parametrize(
+    ("beside", "kind"),
+    [
+        (argparse.Namespace(lr=0.1, out=Path("x"), by=defaultdict(list, {"a": [1]})), Blank),
+        (OmegaConf.create({"a": {"b": [1, None, "${a}"]}, "c": 1.5}), Blank),
+        (types.SimpleNamespace(a=1), Blank),
+        (defaultdict(int, {"a": 1}), OrderedDict),
+    ],
+)
+def test_arguments_and_configurations_beside_the_weights_are_left_out(tmp_path, beside, kind):
+    """As MAE's program and its followers write them; nothing of them is made."""
+    torch.save({"model": {"weight": torch.ones(2)}, "args": beside}, tmp_path / "a.pt")
+    with pytest.raises(pickle.UnpicklingError, match="Unsupported"):
+        torch.load(tmp_path / "a.pt", weights_only=True)
+    read = load_weights(tmp_path / "a.pt")
+    assert read["model"]["weight"].tolist() == [1, 1]
+    assert type(read["args"]) is kind
+    assert vars(read["args"]) == {}
+
+
+def test_other_code_beside_the_weights_is_refused(tmp_path):
+    for harm, reason in ((os.system, "posix.system"), (print, "GLOBAL print was not an allowed")):
+        args = argparse.Namespace(harm=harm)
+        torch.save({"model": {"weight": torch.ones(2)}, "args": args}, tmp_path / "a.pt")
+        with pytest.raises(WeightsNotFound, match=f"of plain tensors as .* {reason}"):
+            load_weights(tmp_path / "a.pt")
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>not found</html>", b"PK\3\4 cut off", b"\x80\2."])

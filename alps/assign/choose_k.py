@@ -18,6 +18,10 @@ from alps.types import Clusters
 #: Masks on which the figures are computed; distances between all pairs take 100 MB.
 SAMPLE = 5000
 SEEDS = (0, 1, 2)
+SMALL = 1e-12  # of the largest inertia: where each mask is a class of its own, it is 0
+#: An elbow is clear if the curve lies this far below its chord, of 1, and the silhouette there is
+#: this large: below 0.25 there is "no substantial structure" (Kaufman & Rousseeuw 1990, table 4).
+CLEAR_DEPTH, CLEAR_SILHOUETTE = 0.1, 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,19 +141,32 @@ def favoured(choices: Sequence[Choice]) -> dict[str, int | None]:
 
 
 def elbow(choices: Sequence[Choice]) -> int | None:
-    """The K whose inertia lies farthest below the chord from the first K to the last.
+    """The K after which more classes stop paying, None where no elbow is clear.
 
-    That is where more classes stop paying (Kneedle: Satopää et al. 2011, Finding a "Kneedle" in a
-    Haystack, section III), here over log K: over K itself every curve has an elbow, and where it is
-    depends on the largest K tried. None where no point lies below the chord.
+    That is where the inertia lies farthest below the chord from the first K to the last (Kneedle:
+    Satopää et al. 2011, Finding a "Kneedle" in a Haystack, section III), here with both axes
+    logarithmic: of rows without groups the inertia is a power of K, a straight line there, whatever
+    K are compared. It is clear if it is `CLEAR_DEPTH` deep and the silhouette at it reaches
+    `CLEAR_SILHOUETTE`.
     """
-    k = np.log([choice.k for choice in choices])
     inertia = np.array([choice.inertia for choice in choices])
-    if len(k) < 3 or inertia[0] <= inertia[-1]:
+    if len(choices) < 3 or not inertia[0] > inertia[-1]:
         return None
-    below = 1 - (k - k[0]) / (k[-1] - k[0]) - (inertia - inertia[-1]) / (inertia[0] - inertia[-1])
-    best = int(below.argmax())
-    return choices[best].k if below[best] > 0 else None
+    x, y = np.log([choice.k for choice in choices]), np.log(np.maximum(inertia, SMALL * inertia[0]))
+    below = (y[0] - y) / (y[0] - y[-1]) - (x - x[0]) / (x[-1] - x[0])
+    best = choices[int(below.argmax())]
+    return best.k if below.max() >= CLEAR_DEPTH and best.silhouette >= CLEAR_SILHOUETTE else None
+
+
+def explain_choice(choices: Sequence[Choice]) -> str:
+    """What the figures say of K, in a line for the terminal."""
+    best = favoured(choices)
+    says = ["no clear elbow" if best["inertia"] is None else f"elbow at {best['inertia']}"]
+    for figure in ("silhouette", "stability"):
+        values = {choice.k: getattr(choice, figure) for choice in choices}
+        if (k := best[figure]) is not None:
+            says.append(f"largest {figure} {values[k]:.3g} at {k}")
+    return ", ".join(says)
 
 
 def _largest(choices: Sequence[Choice], figure: Callable[[Choice], float]) -> int | None:

@@ -8,12 +8,13 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Int32, Int64, UInt8, UInt16
+from jaxtyping import Int32, Int64, Integer, UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from alps.datasets.sampler import Draw
 from alps.errors import ImageError, LabelError
+from alps.paint import ignore_nodata
 from alps.types import ImageRecord, LabelledSet
 
 logger = logging.getLogger(__name__)
@@ -55,7 +56,7 @@ def collate(examples: list[Example]) -> Batch:
 
 
 class SegmentationDataset(Dataset[Example]):
-    """Images with their targets, checked.
+    """Images with their targets, checked; where an image holds no data the target is ignored.
 
     ``dataset[draw]`` is for training: the draw's seed decides on all that is random, and torch's
     own generator is left as it was. An image that cannot be read is reported once, and the next one
@@ -134,6 +135,7 @@ class SegmentationDataset(Dataset[Example]):
                 f"{label} has (height, width) = {target.shape}, its image {sample.size}; expected "
                 "one size: cut or export them again together"
             )
+        target = ignore_nodata(target, sample.valid, self.images.ignore_index)
         self._check_values(target, label)
         return Example(
             torch.tensor(sample.image).permute(2, 0, 1),  # channels last, which resizes faster
@@ -141,15 +143,16 @@ class SegmentationDataset(Dataset[Example]):
             sample.image_id,
         )
 
-    def _check_values(
-        self, target: UInt8[np.ndarray, "H W"] | UInt16[np.ndarray, "H W"], label: str
-    ) -> None:
+    def _check_values(self, target: Integer[np.ndarray, "H W"], label: str) -> None:
         classes, ignore_index = self._num_classes, self.images.ignore_index
         wrong = target[(target >= classes) & (target != ignore_index)]
         if wrong.size:
             values = ", ".join(map(str, np.unique(wrong)[:5]))
+            from_one = getattr(self.images, "reduce_zero_label", None) is False
+            remedy = "correct the label, or dataset.classes"
+            if from_one and not (target == 0).any() and wrong.max() == classes:
+                remedy += "; labels from 1 on are read with dataset.reduce_zero_label=true"
             raise LabelError(
                 f"{label} holds the value {values} at {wrong.size} pixels; expected 0 to "
-                f"{classes - 1} ({classes} classes) or {ignore_index} (ignored); correct the "
-                "label, or dataset.classes"
+                f"{classes - 1} ({classes} classes) or {ignore_index} (ignored); {remedy}"
             )

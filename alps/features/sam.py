@@ -12,7 +12,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from alps.features.pool import FeatureMap, MaskMeans
-from alps.geometry import cut_tiles
 from alps.numbers import check_tiles
 from alps.sam.protocol import Embedding, Segmenter
 from alps.sam.upsample import bilinear
@@ -56,7 +55,7 @@ class SamFeatures:
     def __call__(self, sample: Sample, masks: Masks) -> Float32[np.ndarray, "N C"]:
         """One row per mask; masks come from one image and are not empty."""
         means = MaskMeans(masks, [self.channels])
-        for tile in cut_tiles(sample.size, self.tile_size, self.tile_overlap):
+        for tile in sample.tiles(self.tile_size, self.tile_overlap):
             embedding = self.segmenter.embed(sample.image[tile.y0 : tile.y1, tile.x0 : tile.x1])
             h, w = embedding.valid  # without the padding of images that are not square
             cells = embedding.features[:, :h, :w].float().cpu().permute(1, 2, 0).contiguous()

@@ -15,7 +15,6 @@ import numpy as np
 from jaxtyping import Float32, Float64
 
 from alps.features.pool import mask_windows
-from alps.geometry import cut_tiles
 from alps.numbers import check_number, check_tiles
 from alps.types import Masks, Sample
 
@@ -61,7 +60,7 @@ class ShapeFeatures:
         sums = np.zeros((len(masks), 5))
         products = np.zeros((len(masks), 5, 5))
         pixels = np.zeros(len(masks))
-        for tile in cut_tiles(sample.size, self.tile_size, self.tile_overlap):
+        for tile in sample.tiles(self.tile_size, self.tile_overlap):
             image = sample.image[tile.y0 : tile.y1, tile.x0 : tile.x1]
             lab = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB) / 100
             for i, window, mask in mask_windows(masks, tile):

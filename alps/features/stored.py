@@ -49,10 +49,12 @@ class StoredFeatures:
         rows = self._images.features(sample.image_id)
         stored = self._images.masks(sample.image_id)
         if rows is None or stored is None or stored.counts != masks.counts:
+            cut = "its masks are cut to the pixels with data: make the features anew, features=sam"
             raise StoreError(
                 f"the masks of {sample.image_id} are not those of {self._store.root}, whose "
                 "features were asked for; take both from it: masks=stored features=stored "
                 "masks.store=STORE masks.ground=0"
+                + (f" ({cut})" if sample.valid is not None else "")
             )
         return rows.astype(np.float32)
 

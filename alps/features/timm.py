@@ -17,7 +17,6 @@ from alps.encoders import Encoder
 from alps.errors import ConfigError
 from alps.features.cutout import batches_of_cutouts
 from alps.features.pool import FeatureMap, MaskMeans
-from alps.geometry import cut_tiles
 from alps.numbers import check_number, check_tiles
 from alps.sam.upsample import bilinear
 from alps.types import Masks, Sample
@@ -129,7 +128,7 @@ class TimmFeatures:
 
     def _inside_masks(self, sample: Sample, masks: Masks) -> list[Float[Tensor, "N _"]]:
         means = MaskMeans(masks, self._channels)
-        for tile in cut_tiles(sample.size, self.tile_size, self.tile_overlap):
+        for tile in sample.tiles(self.tile_size, self.tile_overlap):
             pixels = sample.image[None, tile.y0 : tile.y1, tile.x0 : tile.x1]
             maps = [
                 FeatureMap(

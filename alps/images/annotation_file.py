@@ -1,11 +1,13 @@
-"""Annotation files of unknown origin: none may be so large that reading it fills the memory."""
+"""Annotation files of unknown origin: their size is limited, their encoding is recognised."""
 
 from __future__ import annotations
 
+import codecs
 import errno
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Literal
 
 from alps.digest import digest
 
@@ -14,6 +16,14 @@ LARGEST = 2**26
 #: Bytes of a file about a whole dataset: instances_train2017.json of COCO has 448 MB, that of LVIS
 #: 1.1 GB.
 LARGEST_OF_ALL = 2**31
+#: Byte order marks and the encoding of what follows; UTF-32 first, for UTF-16's is its beginning.
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
 
 
 def check_bytes(path: Path, limit: int = LARGEST) -> None:
@@ -53,3 +63,24 @@ def _digest_file(path: Path) -> str:
         return hashlib.sha256(read_bytes(path)).hexdigest()
     except OSError as error:
         return f"cannot be read: {error.strerror}"  # reading the image reports it, too
+
+
+def decode_text(data: bytes, errors: Literal["strict", "replace"] = "strict") -> str:
+    """Decode UTF-8, or what a byte order mark says; the mark itself is dropped.
+
+    Editors and spreadsheets on Windows write such marks, PowerShell writes UTF-16.
+
+    Raises:
+        ValueError: ``errors`` is strict, and the text is in another encoding.
+    """
+    encoding = next((name for mark, name in _MARKS if data.startswith(mark)), "utf-8")
+    try:
+        return data.decode(encoding, errors=errors)
+    except UnicodeDecodeError as error:
+        raise ValueError(not_utf8(data, error)) from None
+
+
+def not_utf8(data: bytes, error: UnicodeDecodeError) -> str:
+    """Say where bytes are no UTF-8, and what to do about it."""
+    line = data.count(b"\n", 0, error.start) + 1
+    return f"it is not in UTF-8 (byte 0x{data[error.start]:02x} in line {line}); save it as UTF-8"

@@ -18,9 +18,9 @@ from pathlib import Path
 
 from alps.boxes import Annotation
 from alps.errors import ImageError
-from alps.images.boxed import numbers, read_text
 from alps.images.clip import TEXT, Clip, new_clip, video_name, whole
 from alps.images.json_file import parse_json
+from alps.images.words import numbers, read_text
 
 #: What stands for words that nobody can read: on the dataset's page the first two.
 UNREADABLE = ("###", "#1", "##DONT#CARE##")

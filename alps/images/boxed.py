@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
-import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
-from alps.boxes import Annotation, check_boxes
+from tqdm import tqdm
+
+from alps.boxes import Annotation, Boxes, check_boxes
 from alps.errors import DatasetNotFound, ImageError, LabelError
-from alps.images.annotation_file import digest_files, read_bytes
+from alps.findings import Finding
+from alps.images.annotation_file import digest_files
+from alps.images.audit import Audit, Tally, share
 from alps.images.folder import Folder, walk
+from alps.images.header import compare_sizes
+from alps.images.ids import normal
 from alps.images.labels import refuse_unlabelled
 from alps.images.read import read_pixels
 from alps.palette import color_classes
 from alps.rasters.pixels import Pixels
 from alps.types import Category, ImageRecord, Sample
 
-logger = logging.getLogger(__name__)
 
-#: Lists of images as Pascal VOC has them, and the split of each; a later one counts more.
-LISTS: Mapping[str, str] = {"trainval": "train", "train": "train", "val": "val", "test": "test"}
+class Annotations(NamedTuple):
+    """What an annotation file says of its image."""
 
-#: The objects of an annotation file, and a line for each that cannot be understood; raises
-#: `ImageError` where that is the whole file.
-Parse = Callable[[Path], tuple[list[Annotation], list[str]]]
+    objects: list[Annotation]
+    unclear: list[str]  # a line for each that cannot be understood
+    size: tuple[int, int] | None = None  # (H, W) of the image, px; None: it does not say
+
+
+#: Reads an annotation file; raises `ImageError` where nothing in it can be understood.
+Parse = Callable[[Path], Annotations]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +59,7 @@ class BoxedFolders:
         parse: reads one.
         classes: names in the order of their ids.
         splits: by name of the image, for those that are not in the split of their place.
+        unknown_remedy: what to do about objects of none of the classes.
         beside: folder of further annotation files of the same names, which `parse` reads as well.
     """
 
@@ -59,6 +69,7 @@ class BoxedFolders:
     parse: Parse
     classes: Sequence[str]
     splits: Mapping[str, str] = field(default_factory=dict)
+    unknown_remedy: str = "correct the names in the annotations"
     beside: Path | None = None
 
     def records(self, name: str) -> list[ImageRecord]:
@@ -68,29 +79,13 @@ class BoxedFolders:
             DatasetNotFound: a folder holds no image, or none that is in a split.
             LabelError: an image has no annotation file.
         """
-        records, stems = [], set()
-        for place in self.places:
-            for record in Folder(str(Path(self.root, place.images)), name).records():
-                stem = PurePosixPath(record.file_name).stem
-                stems.add(stem)
-                if split := self.splits.get(stem, place.split):
-                    image_id = place.prefix + record.image_id
-                    path = f"{place.images}/{record.file_name}"
-                    records.append(ImageRecord(image_id, path, split, record.bytes))
-        lost = sorted(self.splits.keys() - stems)
+        records, keys = self._list(name)
         if not records:
+            stems = {stem for _, stem in keys}
+            lost = sorted(self.splits.keys() - stems)
             raise DatasetNotFound(
                 f"none of the {len(stems)} images under {Path(self.root).absolute()} is one of the "
                 f"{len(lost)} in its lists (first: {lost[0]}); get images and lists of one release"
-            )
-        if lost:
-            logger.warning(
-                "%d of %d images in the lists under %s are not there (first: %s); the others are "
-                "used",
-                len(lost),
-                len(self.splits),
-                self.root,
-                lost[0],
             )
         files = self._annotations
         folders = dict.fromkeys(str(Path(self.root, place.annotations)) for place in self.places)
@@ -101,12 +96,60 @@ class BoxedFolders:
         )
         return [replace(r, annotations=self._digest(files[self._key(r)])) for r in records]
 
+    def findings(self) -> list[Finding]:
+        """Return what does not fit together; reads all annotations and the headers of images."""
+        records, keys = self._list("")
+        audit = Audit(self.classes, self.unknown_remedy)
+        unreadable, files = Tally(), self._annotations
+        for record in tqdm(records, "checking annotations", unit="file", delay=1):
+            path = files[self._key(record)]
+            file = path.relative_to(self.root).as_posix()
+            try:
+                found = self.parse(path)
+            except ImageError as error:
+                unreadable.add(str(error).replace(f"{Path(self.root)}/", ""))
+                continue
+            audit.add(record.file_name, file, found.objects, found.unclear)
+            audit.add_size(Path(self.root, record.file_name), record.file_name, found.size)
+        lost = sorted(self.splits.keys() - {stem for _, stem in keys})
+        paths = {*files.values()}  # two places may share a folder of annotations
+        orphans = sorted(paths - {files[key] for key in keys if key in files})
+        first = orphans[0].relative_to(self.root).as_posix() if orphans else ""
+        relations = [
+            Finding(
+                "unreadable_annotations",
+                unreadable.count,
+                f"{share(unreadable.count, len(records), 'annotation file')} cannot be read "
+                f"{unreadable}",
+                "mend or remove them; until then their images are skipped",
+            ),
+            Finding(
+                "orphan_annotations",
+                len(orphans),
+                f"{share(len(orphans), len(paths), 'annotation file')} belong to no image "
+                f"(first: {first})",
+                "get the images, or give both the same name",
+            ),
+            Finding(
+                "missing_images",
+                len(lost),
+                f"{share(len(lost), len(self.splits), 'image')} in the lists of splits are not "
+                f"there (first: {', '.join(lost[:1])})",
+                "get them, or take them from the lists; the others are used",
+            ),
+        ]
+        for place in self.places:
+            relations += Folder(str(Path(self.root, place.images)), place.images).findings()
+        return [finding for finding in relations if finding.count] + audit.findings()
+
     def read(self, record: ImageRecord) -> Sample:
         """Image and boxes; raises `ImageError` when one of the files cannot be used."""
         pixels = read_pixels(Path(self.root, record.file_name))
         path = self._annotations[self._key(record)]
-        annotations, unclear = self.parse(path)
-        return make_sample(record, pixels, annotations, self.classes, path, unclear)
+        found = self.parse(path)
+        return make_sample(
+            record, pixels, found.objects, self.classes, path, found.unclear, found.size
+        )
 
     def categories(self) -> list[Category]:
         """The classes; the id is the pixel value."""
@@ -118,15 +161,28 @@ class BoxedFolders:
             paths.append(other)
         return digest_files(paths, self.classes)
 
+    def _list(self, name: str) -> tuple[list[ImageRecord], set[tuple[str, str]]]:
+        """Return the images that are in a split, and the keys of all there are."""
+        records, keys = [], set()
+        for place in self.places:
+            for record in Folder(str(Path(self.root, place.images)), name).records():
+                stem = normal(PurePosixPath(record.file_name).stem)
+                keys.add((place.images, stem))
+                if split := self.splits.get(stem, place.split):
+                    image_id = place.prefix + record.image_id
+                    path = f"{place.images}/{record.file_name}"
+                    records.append(ImageRecord(image_id, path, split, record.bytes))
+        return records, keys
+
     @cached_property
     def _annotations(self) -> dict[tuple[str, str], Path]:
-        """By the folder of the images and their name."""
+        """By the folder of the images and their name, composed as `normal` does."""
         found: dict[tuple[str, str], Path] = {}
         for place in self.places:
             folder = Path(self.root, place.annotations)
             for path in sorted(PurePosixPath(path) for path, _ in walk(folder)):
                 if path.suffix.lower() == self.suffix:
-                    other = found.setdefault((place.images, path.stem), folder / path)
+                    other = found.setdefault((place.images, normal(path.stem)), folder / path)
                     if other != folder / path:
                         raise LabelError(
                             f"{other} and {folder / path} annotate one image; remove one of them"
@@ -135,7 +191,8 @@ class BoxedFolders:
 
     def _key(self, record: ImageRecord) -> tuple[str, str]:
         path = PurePosixPath(record.file_name)
-        return next(p.images for p in self.places if path.is_relative_to(p.images)), path.stem
+        folder = next(p.images for p in self.places if path.is_relative_to(p.images))
+        return folder, normal(path.stem)
 
 
 class BoxedImages(ABC):
@@ -168,6 +225,10 @@ class BoxedImages(ABC):
         """The classes; the id is the pixel value."""
         return self._files.categories()
 
+    def findings(self) -> list[Finding]:
+        """Return what does not fit together among images and annotations."""
+        return self._files.findings()
+
     @cached_property
     def _files(self) -> BoxedFolders:
         return self.find()
@@ -180,6 +241,7 @@ def make_sample(
     classes: Iterable[str],
     path: Path,
     unclear: Sequence[str] = (),
+    stated: tuple[int, int] | None = None,
 ) -> Sample:
     """An image with those of its annotations that can be used, and a line for each other.
 
@@ -190,37 +252,12 @@ def make_sample(
         classes: names in the order of their ids.
         path: the file, whose name goes before each line.
         unclear: a line for each annotation that could not even be read.
+        stated: (H, W) of the image as the file says it; boxes of an image of another size are
+            dropped, all with one line. None: it does not say.
     """
     ids = {name: i for i, name in enumerate(classes)}
     boxes, dropped = check_boxes(annotations, ids, pixels.size)
+    if problem := compare_sizes(PurePosixPath(record.file_name).name, pixels.size, stated):
+        boxes, dropped = Boxes.empty(), [problem] * len(annotations)
     lines = tuple(f"{path.name} {line}" for line in (*unclear, *dropped))
     return Sample(record.image_id, pixels.image, boxes, lines, pixels.valid)
-
-
-def read_splits(folder: Path) -> dict[str, str]:
-    """The split of each image that the lists in a folder name, one a line."""
-    splits: dict[str, str] = {}
-    for name, split in LISTS.items():
-        path = folder / f"{name}.txt"
-        lines = read_text(path).splitlines() if path.is_file() else []
-        splits |= dict.fromkeys((line.strip() for line in lines if line.strip()), split)
-    return splits
-
-
-def read_text(path: Path) -> str:
-    """An annotation file; raises `ImageError` when it cannot be read."""
-    try:
-        return read_bytes(path).decode("utf-8-sig", errors="replace")
-    except OSError as error:
-        raise ImageError(f"cannot read {path}: {error.strerror}") from error
-
-
-def numbers(words: Sequence[str]) -> list[float]:
-    """Words as numbers, NaN for what is none."""
-    found = []
-    for word in words:
-        try:
-            found.append(float(word))
-        except ValueError:
-            found.append(float("nan"))
-    return found

@@ -4,46 +4,51 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import numpy as np
+
 from alps.boxes import Annotation, Boxes, check_boxes
 from alps.digest import digest
-from alps.errors import DatasetNotFound, ImageError, LabelError
-from alps.images.annotation_file import LARGEST_OF_ALL, read_bytes
-from alps.images.folder import contents
-from alps.images.ids import image_ids
-from alps.images.json_file import is_id, parse_json
+from alps.errors import ConfigError, DatasetNotFound, ImageError, LabelError
+from alps.findings import Finding
+from alps.images.audit import Audit, Tally, share
+from alps.images.coco_file import CocoFile, Entry, read_coco, stated_size, to_annotation, to_id
+from alps.images.folder import contents, walk
+from alps.images.header import compare_sizes
+from alps.images.ids import image_ids, normal
 from alps.images.read import read_pixels
 from alps.images.segmentation import read_masks
 from alps.palette import color_classes
-from alps.types import Category, ImageRecord, Masks, Sample
+from alps.rasters.gdal import RASTER_SUFFIXES
+from alps.rasters.sidecars import find_sidecars
+from alps.types import UNFIT, Category, ImageRecord, Masks, Sample
 
 logger = logging.getLogger(__name__)
-
-#: The lists of a file, and what each of their entries must have.
-KEYS: Mapping[str, Sequence[str]] = {
-    "images": ("id", "file_name"),
-    "annotations": ("id", "image_id", "category_id"),
-    "categories": ("id", "name"),
-}
 
 
 class Coco:
     """A folder of images and a COCO file with their boxes, and with their masks where it has them.
 
-    Ids of categories are put in order and counted from 0; ``iscrowd`` objects are ignored.
+    Ids of categories are put in order and counted from 0. A file that is listed twice is one image
+    with the annotations of both; annotations of an image of another size are dropped.
 
     Args:
         root: folder of the dataset.
         images: folder of the images, below the root.
         annotations: the JSON file, below the root.
         split: the split all images belong to.
+        ignore_crowd: objects with ``iscrowd`` are ignored. False: they are objects like the others,
+            as some tools set it for every run-length mask.
         name: what the image set is called.
+
+    Raises:
+        ConfigError: ``ignore_crowd`` is no boolean.
     """
 
     def __init__(
@@ -53,12 +58,16 @@ class Coco:
         images: str = "images",
         annotations: str = "instances.json",
         split: str = "train",
+        ignore_crowd: bool = True,
         name: str = "coco",
     ) -> None:
+        if not isinstance(ignore_crowd, bool):
+            raise ConfigError(f"dataset.ignore_crowd={ignore_crowd}: expected true or false")
         self.root = root
         self.images = images
         self.annotations = annotations
         self.split = split
+        self.ignore_crowd = ignore_crowd
         self.name = name
 
     def records(self) -> list[ImageRecord]:
@@ -69,23 +78,21 @@ class Coco:
             LabelError: it is no COCO file.
             ImageError: no image has a name that can be stored.
         """
-        images = self._file["images"]
+        images = self._images
         if not images:
             raise DatasetNotFound(f"{self._path.absolute()} lists no images")
-        ids = image_ids([PurePosixPath(image["file_name"]) for image in images])
-        classes = digest([*self._names.items()])  # which id stands for which
+        ids = image_ids([PurePosixPath(name) for name in images])
+        classes = digest([*self._file.names.items()])  # which id stands for which
         records, refused = [], []
-        for image_id, image in zip(ids, images, strict=True):
-            size = _bytes(Path(self.root, self.images, image["file_name"]))
-            content = digest(classes, image, self._objects[image["id"]])
-            objects = [o["id"] for o in self._objects[image["id"]]]
-            name = f"{self.images}/{image['file_name']}"
+        for image_id, (below, entries) in zip(ids, images.items(), strict=True):
+            name = f"{self.images}/{below}"
+            objects = [o for entry in entries for o in self._objects(entry)]
             try:
                 records.append(
                     ImageRecord(
-                        *(image_id, name, self.split, size),
-                        annotations=content,
-                        source_ids=json.dumps({"image": image["id"], "annotations": objects}),
+                        *(image_id, name, self.split, _bytes(Path(self.root, name))),
+                        annotations=digest(classes, entries, objects),
+                        source_ids=_source_ids(entries, objects),
                     )
                 )
             except ImageError as error:
@@ -105,34 +112,95 @@ class Coco:
     def read(self, record: ImageRecord) -> Sample:
         """Image and boxes; raises `ImageError` when the image cannot be used."""
         pixels = read_pixels(Path(self.root, record.file_name))
-        ids = {name: i for i, name in enumerate(self._names.values())}
-        annotations = [
-            Annotation(
-                f"annotation {o['id']}",
-                self._names.get(o["category_id"], str(o["category_id"])),
-                _corners(o.get("bbox")),
-                ignore=bool(o.get("iscrowd")) or bool(o.get("ignore")),
-                score=_score(o.get("score")),
+        size = pixels.size
+        name = PurePosixPath(record.file_name).name
+        kept, annotations, lines = [], list[Annotation](), list[str]()
+        n = 0  # objects before those of this entry
+        for entry in self._entries(record):
+            objects = self._objects(entry)
+            if problem := compare_sizes(name, size, stated_size(entry)):
+                lines += [problem] * len(objects)
+            else:
+                for i, o in enumerate(objects, n):
+                    found = to_annotation(o, self._file.names)
+                    if isinstance(found, str):
+                        lines.append(found)
+                    else:
+                        kept.append(i)
+                        annotations.append(found)
+            n += len(objects)
+        ids = {name: i for i, name in enumerate(self._file.names.values())}
+        boxes, dropped = check_boxes(annotations, ids, size)
+        boxes = replace(boxes, object_id=np.array(kept, np.int32)[boxes.object_id])
+        file = self._path.name
+        dropped = [f"{file} {line}" for line in (*lines, *dropped)]
+        return Sample(record.image_id, pixels.image, boxes, tuple(dropped), pixels.valid)
+
+    def findings(self) -> list[Finding]:
+        """Return what does not fit together; reads the headers of images that state a size."""
+        audit = Audit(
+            [*self._file.names.values()],
+            ignored_remedy="where they are no crowds, as tools mark every run-length mask, label "
+            "with dataset.ignore_crowd=false",
+        )
+        file, missing, composed = self._path.name, Tally(), Tally()
+        for below, entries in self._images.items():
+            name = f"{self.images}/{below}"
+            objects = [o for entry in entries for o in self._objects(entry)]
+            found = [to_annotation(o, self._file.names) for o in objects]
+            audit.add(
+                name,
+                file,
+                [a for a in found if isinstance(a, Annotation)],
+                [line for line in found if isinstance(line, str)],
             )
-            for o in self._objects[self._image_id(record)]
+            path = Path(self.root, name)
+            if not _is_file(path):
+                missing.add(name)
+            elif all(below not in entry["file_name"] for entry in entries):
+                composed.add(below)
+            for entry in entries:
+                audit.add_size(path, name, stated_size(entry))
+        n = len(self._images)
+        relations = [
+            Finding(
+                "missing_images",
+                missing.count,
+                f"{share(missing.count, n, 'image')} of {file} are not there {missing}",
+                "get them, or give their folder as dataset.images; they are skipped",
+            ),
+            *self._file.findings,
+            Finding(
+                "normalisation",
+                composed.count,
+                f"{share(composed.count, n, 'file name')} in {file} have other Unicode accents "
+                f"(NFC or NFD) than the files {composed}",
+                "spell them alike for other tools; here they are read as one",
+            ),
         ]
-        boxes, dropped = check_boxes(annotations, ids, pixels.size)
-        lines = tuple(f"{self._path.name} {line}" for line in dropped)
-        return Sample(record.image_id, pixels.image, boxes, lines, pixels.valid)
+        if any(name.lower().endswith(RASTER_SUFFIXES) for name in self._images):
+            relations += find_sidecars(self._composed.values())
+        return [finding for finding in relations if finding.count] + audit.findings()
 
     def categories(self) -> list[Category]:
-        """The classes; the id is the pixel value."""
-        return color_classes([*self._names.values()])
+        """The classes; the id is the pixel value. Raises `LabelError` where there are none."""
+        if not self._file.names:
+            raise LabelError(
+                f"{self._path} lists no categories, so its boxes have no classes; add the list "
+                "categories with an id and a name each"
+            )
+        return color_classes([*self._file.names.values()])
 
     @property
-    def category_ids(self) -> list[int]:
+    def category_ids(self) -> list[int | str]:
         """The file's ids of the classes, in their order."""
-        return [*self._names]
+        return [*self._file.names]
 
     @property
     def has_instances(self) -> bool:
         """Whether any object has a true mask."""
-        return any(annotation.get("segmentation") for annotation in self._file["annotations"])
+        objects = (o for group in self._file.objects.values() for o in group)
+        return any(o.get("segmentation") for o in objects)
 
     def read_instances(self, record: ImageRecord, boxes: Boxes, size: tuple[int, int]) -> Masks:
         """The true masks of those boxes that have one; a bad one is told and left out.
@@ -142,10 +210,10 @@ class Coco:
             boxes: some of those that `read` gave.
             size: (H, W) of the image.
         """
-        objects = self._objects[self._image_id(record)]
+        objects = [o for entry in self._entries(record) for o in self._objects(entry)]
         own = [objects[i] for i in boxes.object_id]
         file = self._path.name
-        shapes = [(f"{file} annotation {o['id']}", o.get("segmentation") or None) for o in own]
+        shapes = [(f"{file} {o['where']}", o.get("segmentation") or None) for o in own]
         return read_masks(shapes, boxes, size)
 
     @property
@@ -153,69 +221,56 @@ class Coco:
         return Path(self.root, self.annotations)
 
     @cached_property
-    def _file(self) -> dict[str, Any]:
+    def _file(self) -> CocoFile:
         try:
-            raw = parse_json(read_bytes(self._path, LARGEST_OF_ALL).decode())
+            return read_coco(self._path)
         except FileNotFoundError:
             raise DatasetNotFound(
                 f"no {self.annotations} under {Path(self.root).absolute()}: found "
                 f"{contents(Path(self.root))}; give the COCO file as dataset.annotations"
             ) from None
-        except (OSError, ValueError) as error:
-            raise LabelError(f"cannot read {self._path}: {error}") from error
-        lists = raw if isinstance(raw, dict) else {}
-        if missing := [key for key in KEYS if not isinstance(lists.get(key), list)]:
-            raise LabelError(
-                f"{self._path} is no COCO file: it has no {' and no '.join(missing)}; expected the "
-                "lists images, annotations and categories"
-            )
-        for key, names in KEYS.items():
-            for i, entry in enumerate(lists[key]):
-                self._check_entry(entry, f"{key}[{i}]", names)
-        return dict(lists)
-
-    def _check_entry(self, entry: Any, where: str, names: Sequence[str]) -> None:
-        """Raise `LabelError` unless an entry has ids and names that can be such."""
-        if not isinstance(entry, dict):
-            raise LabelError(f"{self._path}: {where} is no object, expected {', '.join(names)}")
-        if missing := [name for name in names if name not in entry]:
-            raise LabelError(f"{self._path}: {where} has no {' and no '.join(missing)}")
-        for name in names:
-            value = entry[name]
-            named = (
-                isinstance(value, str)
-                and value.isprintable()
-                and bool(PurePosixPath(value).name)
-                and len(value) <= 500
-            )
-            if not (named if "name" in name else is_id(value)):
-                raise LabelError(
-                    f"{self._path}: {name} of {where} is {str(value)[:60]!r}, expected "
-                    + ("text of 500 letters at most" if "name" in name else "a whole number")
-                )
 
     @cached_property
-    def _names(self) -> dict[int, str]:
-        """By the file's ids, in their order."""
-        listed = sorted(self._file["categories"], key=_order)
-        return {c["id"]: c["name"] for c in listed}
-
-    @cached_property
-    def _objects(self) -> dict[int, list[dict[str, Any]]]:
-        """By the file's image ids."""
-        found: dict[int, list[dict[str, Any]]] = defaultdict(list)
-        for annotation in self._file["annotations"]:
-            found[annotation["image_id"]].append(annotation)
+    def _images(self) -> dict[str, list[Entry]]:
+        """The entries of each image, mostly one, by its path below the folder of the images."""
+        found = defaultdict[str, list[Entry]](list)
+        for entry in self._file.images:
+            found[self._locate(entry["file_name"])].append(entry)
         return found
 
-    @cached_property
-    def _ids(self) -> dict[str, int]:
-        return {
-            f"{self.images}/{image['file_name']}": image["id"] for image in self._file["images"]
-        }
+    def _locate(self, name: str) -> str:
+        """Return where a file is: as named, below the root, or with other accents; else as named.
 
-    def _image_id(self, record: ImageRecord) -> int:
-        return self._ids[record.file_name]
+        Tools write paths below the folder of the images, and others below the one above.
+        """
+        below = name.removeprefix(f"{self.images}/")
+        for path in (name, below):
+            if UNFIT.search(path) or _is_file(Path(self.root, self.images, path)):
+                return path
+        return self._composed.get(normal(name), self._composed.get(normal(below), name))
+
+    @cached_property
+    def _composed(self) -> dict[str, str]:
+        """The files below the folder of the images, by their name as `normal` has it."""
+        folder = Path(self.root, self.images)
+        return {normal(path): path for path, _ in walk(folder)} if folder.is_dir() else {}
+
+    def _entries(self, record: ImageRecord) -> list[Entry]:
+        return self._images[record.file_name.removeprefix(f"{self.images}/")]
+
+    def _objects(self, image: Entry) -> Sequence[Entry]:
+        """The objects of an entry of images, none of them a crowd where crowds are no matter."""
+        objects = self._file.objects.get(image["id"], ())
+        return objects if self.ignore_crowd else [{**o, "iscrowd": 0} for o in objects]
+
+
+def _source_ids(entries: Sequence[Entry], objects: Sequence[Entry]) -> str:
+    """Return the ids of an image and its objects as JSON; without what has none, or several."""
+    ids: dict[str, Any] = {"image": entries[0]["id"]} if len(entries) == 1 else {}
+    annotations = [to_id(o.get("id")) for o in objects]
+    if all(own is not None for own in annotations):
+        ids["annotations"] = annotations
+    return json.dumps(ids)
 
 
 def _bytes(file: Path) -> int:
@@ -226,24 +281,8 @@ def _bytes(file: Path) -> int:
         return 0
 
 
-def _score(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and abs(value) <= 1e30 else None
-
-
-def _order(category: Mapping[str, Any]) -> tuple[bool, int, str]:
-    """By number, though some files have them as words; other words come last."""
-    word = str(category["id"])
-    number = re.fullmatch(r"-?\d{1,18}", word)
-    return number is None, int(word) if number else 0, word
-
-
-def _corners(bbox: Any) -> list[float]:
-    """XYWH to corners; what is no four numbers is told when the box is checked."""
+def _is_file(path: Path) -> bool:
     try:
-        values = [float(value) for value in bbox]
-    except (TypeError, ValueError, OverflowError):
-        return []
-    if len(values) != 4:
-        return values
-    x, y, width, height = values
-    return [x, y, x + width, y + height]
+        return path.is_file()
+    except OSError:  # a name longer than any
+        return False

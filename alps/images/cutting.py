@@ -12,14 +12,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 from filelock import FileLock
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
 from tqdm import tqdm
 
 from alps.errors import ConfigError, DatasetNotFound, LabelError
 from alps.geometry import Tile
+from alps.images.header import read_size
 from alps.images.labels import Labels, read_labels
-from alps.images.read import read_image, read_sample
+from alps.images.read import read_pixels, read_sample
 from alps.manifest import sha256
+from alps.paint import ignore_nodata
 from alps.palette import index_png
 from alps.types import ImageRecord, Sample
 
@@ -69,7 +71,7 @@ class Tiles:
 
     ::
 
-        img_dir/<split>/<tile>.png
+        img_dir/<split>/<tile>.png                   alpha 0 is no data; no alpha where all is data
         ann_dir/<split>/<tile><label_suffix>.png     index maps, 255 is ignored
         cut/<raster>.json      the raster's tiles; written last, so they are all there
 
@@ -79,7 +81,8 @@ class Tiles:
     Args:
         root: of the dataset.
         folder: of the tiles, below the root.
-        tile_size: height and width in pixels; what is smaller is padded with 0 and 255.
+        tile_size: height and width in pixels; what is smaller is padded with no-data, whose label
+            is 255.
         stride: pixels from tile to tile; the last one is moved inwards.
         tile_name: of a raster's name and the window.
         read_label: the index map of a label file.
@@ -168,8 +171,10 @@ class Tiles:
         if not self._mark(raster).is_file():
             return False
         done = json.loads(self._mark(raster).read_text())
-        if "sources" not in done:  # cut before this was written down, and TIFF read otherwise
-            return raster.image.suffix.lower() not in (".tif", ".tiff")
+        if "sources" not in done:  # by an older ALPS, which read TIFF and padded otherwise
+            size = read_size(raster.image)
+            padded = size is not None and min(size) < self.tile_size
+            return raster.image.suffix.lower() not in (".tif", ".tiff") and not padded
         sources = [Source(**source) for source in done["sources"]]
         return all(
             source.is_of(path)
@@ -199,22 +204,26 @@ class Tiles:
         # Before they are read: what changes in between is cut again.
         sources = [Source.of(path) for path in (raster.image, raster.label)]
         labels = self.read_label(raster.label)
-        image = read_image(raster.image)
+        pixels = read_pixels(raster.image)
+        image = pixels.image
         if image.shape[:2] != labels.shape:
             raise LabelError(
                 f"{raster.label} has {labels.shape[0]} x {labels.shape[1]} pixels and its image "
                 f"{raster.image} {image.shape[0]} x {image.shape[1]}, expected the same; get both "
                 "as they were published"
             )
+        valid = np.ones(labels.shape, dtype=bool) if pixels.valid is None else pixels.valid
+        labels = ignore_nodata(labels, pixels.valid, IGNORE_INDEX)
         below, right = (max(0, self.tile_size - length) for length in labels.shape)
         if below or right:
             image = np.pad(image, ((0, below), (0, right), (0, 0)))
             labels = np.pad(labels, ((0, below), (0, right)), constant_values=IGNORE_INDEX)
+            valid = np.pad(valid, ((0, below), (0, right)))
         sizes = {}
         for tile in tile_grid((labels.shape[0], labels.shape[1]), self.tile_size, self.stride):
             window = np.s_[tile.y0 : tile.y1, tile.x0 : tile.x1]
             name = self.tile_name(raster.name, tile)
-            png = cv2.imencode(".png", image[window][..., ::-1], PNG)[1].tobytes()
+            png = _encode(image[window], valid[window])
             (self.path / "img_dir" / raster.split / f"{name}.png").write_bytes(png)
             index = index_png(np.ascontiguousarray(labels[window]), self.colors, IGNORE_INDEX)
             self._label_path(raster.split, name).write_bytes(index)
@@ -223,6 +232,18 @@ class Tiles:
         done = {"split": raster.split, "tiles": sizes, "sources": [asdict(s) for s in sources]}
         part.write_text(json.dumps(done))
         part.replace(self._mark(raster))
+
+
+def _encode(image: UInt8[np.ndarray, "H W 3"], valid: Bool[np.ndarray, "H W"]) -> bytes:
+    """Encode a tile as PNG, with alpha 0 where it is no data; without alpha where all is data.
+
+    Readers of three bands, as mmsegmentation's, drop the alpha.
+    """
+    bands = image[..., ::-1]
+    if not valid.all():
+        bands = np.dstack([bands, valid * np.uint8(255)])
+    data: bytes = cv2.imencode(".png", bands, PNG)[1].tobytes()
+    return data
 
 
 def tile_grid(size: tuple[int, int], tile_size: int, stride: int) -> list[Tile]:

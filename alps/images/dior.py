@@ -26,10 +26,19 @@ from pathlib import Path
 
 from alps.boxes import Annotation
 from alps.errors import ConfigError, DatasetNotFound
-from alps.images.boxed import BoxedFolders, BoxedImages, Place, read_splits
+from alps.images.boxed import Annotations, BoxedFolders, BoxedImages, Place
 from alps.images.folder import contents
-from alps.images.voc import EDGES
-from alps.images.xml_file import is_difficult, plain, read_xml, text, values
+from alps.images.voc import EDGES, SIZE
+from alps.images.words import read_splits
+from alps.images.xml_file import (
+    is_difficult,
+    plain,
+    read_xml,
+    stated_size,
+    text,
+    unclear_mark,
+    values,
+)
 
 URL = "https://gcheng-nwpu.github.io/#Datasets"
 #: In the order of SIOR's pixel values (SAMRS, arXiv 2305.02034).
@@ -99,16 +108,20 @@ class Dior(BoxedImages):
         beside = other[0] if other else None
         read = partial(parse_both, oriented=beside) if beside else parse
         splits = read_splits(root / "ImageSets" / "Main")
-        return BoxedFolders(self.root, places, ".xml", read, CLASSES, splits, beside)
+        return BoxedFolders(self.root, places, ".xml", read, CLASSES, splits, beside=beside)
 
 
-def parse(path: Path) -> tuple[list[Annotation], list[str]]:
+def parse(path: Path) -> Annotations:
     """The objects of an annotation file of either kind, and a line for each that has no box."""
     annotations, unclear = [], []
-    for i, item in enumerate(read_xml(path, "annotation").findall("object"), 1):
+    root = read_xml(path, "annotation")
+    for i, item in enumerate(root.findall("object"), 1):
         boxes = [box for tag in ("robndbox", "bndbox") if (box := item.find(tag)) is not None]
         if not boxes:
             unclear.append(f"object {i}: no <bndbox> and no <robndbox>, expected one of them")
+            continue
+        if (difficult := is_difficult(item)) is None:
+            unclear.append(f"object {i}: {unclear_mark(item)}")
             continue
         tags = EDGES if boxes[0].find(CORNERS[0]) is None else CORNERS
         name = text(item, "name")
@@ -117,13 +130,13 @@ def parse(path: Path) -> tuple[list[Annotation], list[str]]:
                 f"object {i}",
                 _NAMES.get(plain(name), name),
                 values(boxes[0], tags),
-                ignore=is_difficult(item),
+                ignore=difficult,
             )
         )
-    return annotations, unclear
+    return Annotations(annotations, unclear, stated_size(root, *SIZE))
 
 
-def parse_both(path: Path, *, oriented: Path) -> tuple[list[Annotation], list[str]]:
+def parse_both(path: Path, *, oriented: Path) -> Annotations:
     """The objects of a file of horizontal boxes, with their corners from the oriented ones.
 
     They are matched by their order, if all are of the same class as their partner and round it;
@@ -133,14 +146,16 @@ def parse_both(path: Path, *, oriented: Path) -> tuple[list[Annotation], list[st
         path: file of horizontal boxes.
         oriented: folder of the other file, which has the same name.
     """
-    boxes, unclear = parse(path)
+    horizontal = parse(path)
     if not (oriented / path.name).is_file():
-        return boxes, unclear
-    turned, others = parse(oriented / path.name)
-    if len(boxes) == len(turned) and all(map(_is_one, boxes, turned)):
-        pairs = zip(boxes, turned, strict=True)
-        return [replace(b, quad=t.points, ignore=t.ignore) for b, t in pairs], unclear
-    return turned, others
+        return horizontal
+    turned = parse(oriented / path.name)
+    boxes, others = horizontal.objects, turned.objects
+    if len(boxes) == len(others) and all(map(_is_one, boxes, others)):
+        pairs = zip(boxes, others, strict=True)
+        both = [replace(b, quad=t.points, ignore=t.ignore) for b, t in pairs]
+        return horizontal._replace(objects=both)
+    return turned
 
 
 def _is_one(box: Annotation, turned: Annotation) -> bool:

@@ -1,7 +1,7 @@
 """DOTA: aerial images with rotated boxes (Ding et al., arXiv 2102.12219).
 
 A label file is text: two lines about the image, then a line per object with four corners, its
-category and whether it is difficult (1; in some files 2)::
+category and whether it is difficult (1 or, as in some releases, 2)::
 
     imagesource:GoogleEarth
     gsd:0.266170468393
@@ -10,13 +10,15 @@ category and whether it is difficult (1; in some files 2)::
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from alps.boxes import Annotation
 from alps.errors import ConfigError, DatasetNotFound
-from alps.images.boxed import BoxedFolders, BoxedImages, Place, numbers, read_text
+from alps.images.audit import OWN_CLASSES
+from alps.images.boxed import Annotations, BoxedFolders, BoxedImages, Place
 from alps.images.folder import contents
+from alps.images.words import check_classes, numbers, parse_switch, read_text
 
 URL = "https://captain-whu.github.io/DOTA/dataset.html"
 #: In the order of SOTA's pixel values (SAMRS, arXiv 2305.02034); a version has the first so many.
@@ -38,17 +40,26 @@ class Dota(BoxedImages):
     Args:
         root: folder of the dataset.
         version: 1.0, 1.5 or 2.0, which have 15, 16 and 18 classes.
+        classes: names of your own in the order of their ids. None: those of the version.
         name: what the image set is called.
 
     Raises:
-        ConfigError: there is no such version.
+        ConfigError: there is no such version, or ``classes`` is no list of different names.
     """
 
-    def __init__(self, *, root: str, version: str | float = "2.0", name: str = "dota") -> None:
+    def __init__(
+        self,
+        *,
+        root: str,
+        version: str | float = "2.0",
+        classes: Sequence[str] | None = None,
+        name: str = "dota",
+    ) -> None:
         if str(version) not in VERSIONS:
             raise ConfigError(f"dataset.version={version}: choose one of {', '.join(VERSIONS)}")
         self.root = root
         self.version = str(version)
+        self.classes = check_classes(classes)
         self.name = name
 
     def find(self) -> BoxedFolders:
@@ -68,11 +79,11 @@ class Dota(BoxedImages):
                 f"for images/ and labelTxt/ (or labelTxt-v{self.version}/) there and in train/ and "
                 f"val/; get it at {URL}, or give its folder as dataset.root"
             )
-        classes = CLASSES[: VERSIONS[self.version]]
-        return BoxedFolders(self.root, places, ".txt", parse, classes)
+        classes = self.classes or CLASSES[: VERSIONS[self.version]]
+        return BoxedFolders(self.root, places, ".txt", parse, classes, unknown_remedy=OWN_CLASSES)
 
 
-def parse(path: Path) -> tuple[list[Annotation], list[str]]:
+def parse(path: Path) -> Annotations:
     """The objects of a label file, and a line for each that is none."""
     annotations, unclear = [], []
     for i, line in enumerate(read_text(path).splitlines(), 1):
@@ -83,6 +94,9 @@ def parse(path: Path) -> tuple[list[Annotation], list[str]]:
             expected = "x1 y1 … x4 y4 category difficult"
             unclear.append(f"line {i}: {len(words)} words, expected {expected}")
             continue
-        ignore = len(words) == 10 and words[9] != "0"
+        ignore = parse_switch(words[9] if len(words) == 10 else "")
+        if ignore is None:
+            unclear.append(f"line {i}: difficult is {words[9][:60]!r}, expected 0, 1 or 2")
+            continue
         annotations.append(Annotation(f"line {i}", words[8], numbers(words[:8]), ignore=ignore))
-    return annotations, unclear
+    return Annotations(annotations, unclear)

@@ -19,9 +19,11 @@ from pathlib import Path
 
 from alps.boxes import Annotation
 from alps.errors import DatasetNotFound
-from alps.images.boxed import BoxedFolders, BoxedImages, Place, numbers
+from alps.images.boxed import Annotations, BoxedFolders, BoxedImages, Place
 from alps.images.folder import contents
-from alps.images.xml_file import plain, read_xml, text
+from alps.images.voc import SIZE
+from alps.images.words import numbers
+from alps.images.xml_file import plain, read_xml, stated_size, text
 
 URL = "https://www.gaofen-challenge.com/benchmark"
 #: In the order of FAST's pixel values (SAMRS, arXiv 2305.02034); the files have spaces for hyphens.
@@ -83,10 +85,11 @@ class Fair1m(BoxedImages):
         return BoxedFolders(self.root, places, ".xml", parse, CLASSES)
 
 
-def parse(path: Path) -> tuple[list[Annotation], list[str]]:
+def parse(path: Path) -> Annotations:
     """The objects of a label file, and a line for each whose coordinates are no pixels."""
     annotations, unclear = [], []
-    for i, item in enumerate(read_xml(path, "annotation").findall("objects/object"), 1):
+    root = read_xml(path, "annotation")
+    for i, item in enumerate(root.findall("objects/object"), 1):
         unit = text(item, "coordinate") or "pixel"
         if unit != "pixel":
             unclear.append(f"object {i}: coordinates in {unit}, expected pixel")
@@ -97,4 +100,4 @@ def parse(path: Path) -> tuple[list[Annotation], list[str]]:
         name = text(item, "possibleresult/name")
         coordinates = numbers([word for point in points for word in point])
         annotations.append(Annotation(f"object {i}", _NAMES.get(plain(name), name), coordinates))
-    return annotations, unclear
+    return Annotations(annotations, unclear, stated_size(root, *SIZE))

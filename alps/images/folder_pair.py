@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
-import numpy as np
 from tqdm import tqdm
 
 from alps.errors import ConfigError, DatasetNotFound, LabelError
 from alps.images.folder import Folder, contents, walk
+from alps.images.ids import normal
 from alps.images.labels import LABEL_SUFFIXES, Labels, read_labels, refuse_unlabelled
+from alps.images.numbering import (
+    FOREGROUND,
+    binary_to_index,
+    is_binary,
+    label_values,
+    reduce_zero_label,
+)
 from alps.images.read import read_sample
 from alps.palette import color_classes
 from alps.types import Category, ImageRecord, Sample
@@ -24,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "val", "test")
 _SUFFIXES = " or ".join(LABEL_SUFFIXES)
+UINT16_MAX = 65535
 LAYOUT = "img_dir/{train,val,test}/ and ann_dir/{train,val,test}/"
 
 
@@ -33,15 +39,19 @@ class FolderPair:
     Splits are train, val and test, those that are there. The id of an image is its path below
     img_dir without the suffix, ``train/x``: one name may occur in several splits.
 
+    Masks of two classes that hold 0 and 255 and nothing else in any file have 255 read as class 1,
+    which is logged.
+
     Args:
         root: the folder that holds img_dir and ann_dir.
         name: what the image set is called.
         classes: names of the classes, in the order of their numbers. None: they are counted, which
             reads every label once.
         ignore_index: the label value that is neither learnt nor scored.
+        reduce_zero_label: 0 is ignored as well, and the labels 1..n are the classes 0..n-1.
 
     Raises:
-        ConfigError: ``classes`` is no list of different names.
+        ConfigError: ``classes`` is no list of different names, or ``reduce_zero_label`` no bool.
     """
 
     def __init__(
@@ -51,23 +61,38 @@ class FolderPair:
         name: str = "folder_pair",
         classes: Sequence[str] | None = None,
         ignore_index: int = 255,
+        reduce_zero_label: bool = False,
     ) -> None:
         if isinstance(classes, str) or len({*(classes or ())}) < len(classes or ()):
             raise ConfigError(
                 f"dataset.classes={classes}: expected a list of different names, one per class, as "
                 "[road,tree,water]"
             )
+        if reduce_zero_label not in (True, False):
+            raise ConfigError(
+                f"dataset.reduce_zero_label={reduce_zero_label}: expected true or false"
+            )
+        if reduce_zero_label and not 0 < ignore_index <= UINT16_MAX:
+            raise ConfigError(
+                f"dataset.ignore_index={ignore_index}: with reduce_zero_label=true expected a "
+                f"number from 1 to {UINT16_MAX} that is no class"
+            )
         self.root = root
         self.name = name
         self.classes = classes
         self.ignore_index = ignore_index
+        self.reduce_zero_label = reduce_zero_label
 
     @property
     def protocol(self) -> str:
         """How scores are to be read."""
         folder = Path(self.root).resolve().name
-        ignored = f"label {self.ignore_index} ignored"
-        return f"{self.name} {folder}: {len(self.categories())} classes, {ignored}"
+        labels = f"label {self.ignore_index} ignored"
+        if self._binary:
+            labels = f"labels 0 and {FOREGROUND}"
+        elif self.reduce_zero_label:
+            labels = f"labels from 1, 0 and {self.ignore_index} ignored"
+        return f"{self.name} {folder}: {len(self.categories())} classes, {labels}"
 
     def records(self) -> list[ImageRecord]:
         """All images of the splits that are there.
@@ -107,7 +132,11 @@ class FolderPair:
 
     def read_target(self, record: ImageRecord) -> Labels:
         """The index map of one image; raises `LabelError` when it cannot be used."""
-        return read_labels(self._labels[_stem(record)])
+        path = self._labels[_stem(record)]
+        labels = read_labels(path)
+        if self.reduce_zero_label:
+            return reduce_zero_label(labels, self.ignore_index, path)
+        return binary_to_index(labels) if self._binary else labels
 
     @cached_property
     def _labels(self) -> dict[str, Path]:
@@ -116,51 +145,86 @@ class FolderPair:
         labels: dict[str, Path] = {}
         for path in sorted(PurePosixPath(path) for path, _ in walk(root)):
             if path.suffix.lower() in LABEL_SUFFIXES:
-                other = labels.setdefault(str(path.with_suffix("")), root / path)
+                other = labels.setdefault(normal(str(path.with_suffix(""))), root / path)
                 if other != root / path:
                     raise LabelError(
                         f"{other} and {root / path} are labels of one image; remove one of them"
                     )
         return labels
 
+    @property
+    def _paths(self) -> list[Path]:
+        """The label file of each image."""
+        return [self._labels[_stem(record)] for record in self.records()]
+
+    @cached_property
+    def _binary(self) -> bool:
+        """Whether 255 is class 1; of two named classes, all files are read until one says no."""
+        if self.reduce_zero_label or self.ignore_index == 0:
+            return False
+        if self.classes is None:
+            binary = self._holders.keys() == {0, FOREGROUND}
+        else:
+            binary = len(self.classes) == 2 and is_binary(label_values(self._paths))
+        if binary:
+            logger.warning(
+                "%s: every label file holds only 0 and %d; %d is read as class 1",
+                self.root,
+                FOREGROUND,
+                FOREGROUND,
+            )
+        return binary
+
+    @cached_property
+    def _holders(self) -> dict[int, Path]:
+        """A file that holds it, for each label."""
+        paths, holders = self._paths, dict[int, Path]()
+        bar = tqdm(label_values(paths), "counting classes", len(paths), unit="label", delay=1)
+        for path, numbers in zip(paths, bar, strict=True):
+            if isinstance(numbers, LabelError):
+                raise numbers
+            holders |= dict.fromkeys(numbers - holders.keys(), path)
+        return holders
+
     @cached_property
     def _num_classes(self) -> int:
         """One more than the highest label; every number below it must occur."""
-
-        def values(path: Path) -> set[int]:
-            return set(np.unique(read_labels(path)).tolist()) - {self.ignore_index}
-
-        paths = [self._labels[_stem(record)] for record in self.records()]
-        holders: dict[int, Path] = {}
-        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            found = pool.map(values, paths)
-            bar = tqdm(found, "counting classes", len(paths), unit="label", delay=1)
-            for path, numbers in zip(paths, bar, strict=True):
-                holders |= dict.fromkeys(numbers - holders.keys(), path)
-        top = max(holders, default=0)
-        if top == 0:
+        if self._binary:
+            return 2
+        first = 1 if self.reduce_zero_label else 0
+        labels = {label for label in self._holders if label not in (first - 1, self.ignore_index)}
+        where = Path(self.root, "ann_dir")
+        if len(labels) < 2:
             raise LabelError(
-                f"the labels under {Path(self.root, 'ann_dir')} hold no number but 0 and "
-                f"{self.ignore_index} (which is ignored), expected two classes or more; where "
-                f"{self.ignore_index} is a class, give another number as dataset.ignore_index"
+                f"the labels under {where} hold no number but "
+                f"{' and '.join(map(str, sorted(self._holders)))}, expected two classes or more; "
+                "check that these are the labels"
             )
-        if gap := sorted(set(range(top)) - {self.ignore_index} - holders.keys()):
+        top = max(labels)
+        from_one = {*range(1, top + 1)} - {self.ignore_index}
+        if labels == from_one and first == 0 and self.ignore_index != 0:
             raise LabelError(
-                f"the classes cannot be counted: {holders[top]} holds the label {top}, but no file "
-                f"holds {gap[0]}; where {top} is no class, give dataset.ignore_index={top}, else "
-                "name the classes by dataset.classes=[...]"
+                f"the labels under {where} are 1 to {top}, and no file holds 0; "
+                f"dataset.reduce_zero_label=true makes them the classes 0 to {top - 1}; where 0 is "
+                "a class that happens to be absent, name the classes by dataset.classes=[...]"
+            )
+        if gap := sorted(set(range(first, top)) - {self.ignore_index} - labels):
+            raise LabelError(
+                f"the classes cannot be counted: {self._holders[top]} holds the label {top}, but "
+                f"no file holds {gap[0]}; where {top} is no class, give "
+                f"dataset.ignore_index={top}, else name the classes by dataset.classes=[...]"
             )
         logger.info(
             "%s has %d classes: the highest label is %d, in %s; dataset.classes=[...] names them "
             "and saves the counting",
             self.root,
-            top + 1,
+            top + 1 - first,
             top,
-            holders[top],
+            self._holders[top],
         )
-        return top + 1
+        return top + 1 - first
 
 
 def _stem(record: ImageRecord) -> str:
-    """The path below img_dir without the suffix, also where the id keeps it."""
-    return str(PurePosixPath(record.file_name).relative_to("img_dir").with_suffix(""))
+    """The path below img_dir without the suffix, composed as `normal` does."""
+    return normal(str(PurePosixPath(record.file_name).relative_to("img_dir").with_suffix("")))

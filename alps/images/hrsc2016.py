@@ -22,9 +22,10 @@ from pathlib import Path
 
 from alps.boxes import Annotation
 from alps.errors import ConfigError, DatasetNotFound
-from alps.images.boxed import BoxedFolders, BoxedImages, Place, read_splits
+from alps.images.boxed import Annotations, BoxedFolders, BoxedImages, Place
 from alps.images.folder import contents
-from alps.images.xml_file import is_difficult, read_xml, text, values
+from alps.images.words import read_splits
+from alps.images.xml_file import is_difficult, read_xml, stated_size, text, unclear_mark, values
 
 URL = "https://aistudio.baidu.com/aistudio/datasetdetail/54106"
 #: By Class_ID (open-mmlab/mmrotate, mmrotate/datasets/hrsc.py), from 100000001; two have no ship.
@@ -42,6 +43,7 @@ LEVELS: Mapping[str, tuple[str, ...]] = {"ship": ("ship",), "type": tuple(TYPES.
 PARTS: Mapping[str, str] = {"Train": "train", "Test": "test"}
 IMAGES = ("AllImages", "JPEGImages")
 BOX = ("box_xmin", "box_ymin", "box_xmax", "box_ymax")
+SIZE = ("Img_SizeHeight", "Img_SizeWidth")
 ROTATED_BOX = ("mbox_cx", "mbox_cy", "mbox_w", "mbox_h", "mbox_ang")
 
 
@@ -90,11 +92,14 @@ class Hrsc2016(BoxedImages):
         return BoxedFolders(self.root, places, ".xml", read, LEVELS[self.level], splits)
 
 
-def parse(path: Path, *, level: str = "ship") -> tuple[list[Annotation], list[str]]:
-    """The ships of an annotation file; none is unclear before it is checked."""
-    annotations = []
-    ships = read_xml(path, "HRSC_Image").findall("HRSC_Objects/HRSC_Object")
-    for i, item in enumerate(ships, 1):
+def parse(path: Path, *, level: str = "ship") -> Annotations:
+    """The ships of an annotation file, and a line for each whose mark is unclear."""
+    annotations, unclear = [], []
+    root = read_xml(path, "HRSC_Image")
+    for i, item in enumerate(root.findall("HRSC_Objects/HRSC_Object"), 1):
+        if (difficult := is_difficult(item)) is None:
+            unclear.append(f"object {i}: {unclear_mark(item)}")
+            continue
         class_id = text(item, "Class_ID")
         annotations.append(
             Annotation(
@@ -102,10 +107,10 @@ def parse(path: Path, *, level: str = "ship") -> tuple[list[Annotation], list[st
                 "ship" if level == "ship" else TYPES.get(class_id, class_id),
                 values(item, BOX),
                 _corners(*values(item, ROTATED_BOX)),
-                ignore=is_difficult(item),
+                ignore=difficult,
             )
         )
-    return annotations, []
+    return Annotations(annotations, unclear, stated_size(root, *SIZE))
 
 
 def _corners(cx: float, cy: float, width: float, height: float, angle: float) -> list[float]:

@@ -24,8 +24,8 @@ from pathlib import Path
 from xml.etree.ElementTree import Element
 
 from alps.boxes import Annotation
-from alps.images.boxed import numbers
 from alps.images.clip import TEXT, Clip, new_clip, video_name, whole
+from alps.images.words import numbers
 from alps.images.xml_file import read_xml
 
 #: What stands for words that nobody can read.

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 from alps.errors import ConfigError
+
+
+def normal(name: str) -> str:
+    """Return a name with its accents composed (NFC): some file systems take them apart.
+
+    >>> len("e\N{COMBINING ACUTE ACCENT}"), len(normal("e\N{COMBINING ACUTE ACCENT}"))
+    (2, 1)
+    """
+    return unicodedata.normalize("NFC", name)
 
 
 def image_ids(files: Sequence[PurePosixPath]) -> list[str]:
@@ -19,14 +29,14 @@ def image_ids(files: Sequence[PurePosixPath]) -> list[str]:
     ['a/OSBS_029.tif', 'a/OSBS_029.png', 'b']
 
     Raises:
-        ConfigError: two paths differ in nothing but case; on some disks one output would overwrite
-            the other.
+        ConfigError: two paths differ in nothing but case, or in how their accents are encoded; on
+            some disks one output would overwrite the other.
     """
     ids = [str(file.with_suffix("")) for file in files]
     while True:
         sharing: dict[str, list[int]] = defaultdict(list)
         for i, image_id in enumerate(ids):
-            sharing[image_id.casefold()].append(i)
+            sharing[normal(image_id).casefold()].append(i)
         groups = [group for group in sharing.values() if len(group) > 1]
         if not groups:
             return ids
@@ -34,9 +44,16 @@ def image_ids(files: Sequence[PurePosixPath]) -> list[str]:
         full = [(i, str(files[i])) for group in groups for i in group]
         if all(ids[i] == path for i, path in full):
             first, second = min(sorted(str(files[i]) for i in group)[:2] for group in groups)
+            only = _difference(first, second)
             raise ConfigError(
-                f"the images {first!r} and {second!r} differ in nothing but upper and lower case, "
+                f"the images {first!r} and {second!r} differ in nothing but {only}, "
                 "so their labels would overwrite each other on some disks; rename one"
             )
         for i, path in full:
             ids[i] = path
+
+
+def _difference(first: str, second: str) -> str:
+    if normal(first) == normal(second):
+        return "how their accents are encoded (Unicode NFC and NFD)"
+    return "upper and lower case"

@@ -13,9 +13,9 @@ from pyarrow import compute, csv, parquet
 from alps.boxes import Annotation, Boxes
 from alps.errors import LabelError
 from alps.images.annotation_file import LARGEST_OF_ALL, check_bytes
-from alps.images.boxed import numbers
 from alps.images.clip import whole
 from alps.images.segmentation import read_masks
+from alps.images.words import numbers, parse_switch
 from alps.types import Masks
 
 logger = logging.getLogger(__name__)
@@ -30,9 +30,6 @@ COLUMNS = (
 ROWS = 20_000_000
 #: A Parquet file of more rows than this must have a byte for each of them: boxes differ.
 FEW = 100_000
-#: How the column ``ignore`` says no and yes.
-SWITCH = {"": False, "0": False, "false": False, "1": True, "true": True}
-
 Row = Mapping[str, str]
 
 
@@ -40,7 +37,8 @@ def read_rows(path: Path, names: Sequence[str]) -> list[Row]:
     """The rows of a table as words; those of a CSV file with too few or many are told and left out.
 
     Args:
-        path: a CSV file with a header, UTF-8, or a Parquet file.
+        path: a CSV file with a header, UTF-8, or a Parquet file. Blanks around names and values
+            do not count.
         names: columns that must be there besides the first four corners.
 
     Raises:
@@ -49,21 +47,28 @@ def read_rows(path: Path, names: Sequence[str]) -> list[Row]:
     try:
         check_bytes(path, LARGEST_OF_ALL)
         table = _read_parquet(path) if path.suffix.lower() == ".parquet" else _read_csv(path)
+        table = table.rename_columns([name.strip() for name in table.column_names])
         found = table.column_names
     except (pa.ArrowException, OSError, UnicodeError) as error:
-        raise LabelError(f"cannot read {path}: {' '.join(str(error).split())[:500]}") from error
+        reason = " ".join(str(error).split())[:500]
+        if isinstance(error, UnicodeError) or "invalid UTF8" in reason:
+            reason = f"it is not in UTF-8 ({reason}); save it as UTF-8 (spreadsheets: CSV UTF-8)"
+        raise LabelError(f"cannot read {path}: {reason}") from error
     if twice := sorted({n for n in COLUMNS if found.count(n) > 1}):
         raise LabelError(f"{path} has several columns called {' and '.join(twice)}, expected one")
     needed = [*names, *CORNERS[:4]]
     if missing := [name for name in needed if name not in found]:
         raise LabelError(
             f"{path} has no {' and no '.join(missing)}: its columns are "
-            f"{' '.join(' '.join(found).split())[:500]}, "
+            f"{' '.join(map(repr, found))[:500]}, "
             f"expected {' '.join(needed)}, for rotated boxes "
             f"{' '.join(CORNERS[4:])}, too; name the columns so"
         )
     known = [name for name in COLUMNS if name in found]
-    columns = [table[name].cast(pa.string()).fill_null("").to_pylist() for name in known]
+    columns = [
+        [value.strip() for value in table[name].cast(pa.string()).fill_null("").to_pylist()]
+        for name in known
+    ]
     return [dict(zip(known, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
@@ -75,10 +80,10 @@ def row_to_annotation(row: Row, where: str, category: str) -> Annotation | str:
         where: its place, for messages.
         category: where the table has no such column.
     """
-    track, switch = row.get("track", ""), row.get("ignore", "").lower()
+    track, switch = row.get("track", ""), row.get("ignore", "")
     if track and whole(track) is None:
         return f"{where}: track {track!r}, expected a whole number"
-    if switch not in SWITCH:
+    if (ignore := parse_switch(switch)) is None:
         return f"{where}: ignore {switch!r}, expected 0 or 1"
     rotated = any(row.get(name) for name in CORNERS[4:])
     [score] = numbers([row.get("score", "")])
@@ -86,7 +91,7 @@ def row_to_annotation(row: Row, where: str, category: str) -> Annotation | str:
         where,
         row.get("category", category),
         numbers([row.get(name, "") for name in CORNERS[: 8 if rotated else 4]]),
-        ignore=SWITCH[switch],
+        ignore=ignore,
         score=score if row.get("score") else None,
         track_id=whole(track),
         text=row.get("text") or None,
@@ -154,13 +159,17 @@ def _read_csv(path: Path) -> pa.Table:
         bad.append(row)
         return "skip"
 
+    # Rows have numbers only where one thread reads them.
+    options = csv.ReadOptions(use_threads=False)
+    skip = csv.ParseOptions(invalid_row_handler=lambda _: "skip")
+    with csv.open_csv(path, options, skip) as file:
+        names = [name for name in file.schema.names if name.strip() in COLUMNS]
     table = csv.read_csv(
         path,
-        # Rows have numbers only where one thread reads them.
-        read_options=csv.ReadOptions(use_threads=False),
+        read_options=options,
         parse_options=csv.ParseOptions(invalid_row_handler=note),
         # What a column holds is not for its first rows to say, nor is "NA" nothing.
-        convert_options=csv.ConvertOptions(column_types=dict.fromkeys(COLUMNS, pa.string())),
+        convert_options=csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string())),
     )
     _check_extent(len(table), table.nbytes, ROWS)
     if bad:

@@ -14,8 +14,9 @@ from pathlib import Path, PurePosixPath
 
 from alps.errors import ConfigError, DatasetNotFound
 from alps.images.folder import contents
-from alps.images.ids import image_ids
+from alps.images.ids import image_ids, normal
 from alps.images.read import read_sample
+from alps.images.words import read_list
 from alps.types import ImageRecord, Sample
 
 logger = logging.getLogger(__name__)
@@ -103,7 +104,7 @@ class Samrs:
 
 
 def _list_images(root: Path, folder: str, name: str, subset: Subset) -> list[ImageRecord]:
-    train, val = (_read_stems(root / folder / f"{part}.txt") for part in ("train", "valid"))
+    train, val = ({*read_list(root / folder / f"{part}.txt")} for part in ("train", "valid"))
     with os.scandir(root / folder / subset.images) as entries:
         sizes = {
             entry.name: entry.stat().st_size
@@ -113,7 +114,7 @@ def _list_images(root: Path, folder: str, name: str, subset: Subset) -> list[Ima
             and entry.is_file()
         }
     files = sorted(sizes)
-    stems = [file[: -len(subset.suffix)] for file in files]
+    stems = [normal(file[: -len(subset.suffix)]) for file in files]
     ids = image_ids([PurePosixPath(name, file) for file in files])
 
     if lost := sorted((train | val).difference(stems)):
@@ -134,9 +135,3 @@ def _list_images(root: Path, folder: str, name: str, subset: Subset) -> list[Ima
         )
         for image_id, file, stem in zip(ids, files, stems, strict=True)
     ]
-
-
-def _read_stems(path: Path) -> set[str]:
-    """One stem per line; a list that is not there is empty."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    return {line.strip() for line in lines} - {""}

@@ -12,15 +12,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from alps.boxes import Annotation, Boxes
 from alps.errors import ImageError
+from alps.findings import Finding
 from alps.images.annotation_file import digest_files
+from alps.images.audit import Audit, Tally, share
 from alps.images.boxed import make_sample
 from alps.images.read import read_pixels
 from alps.images.safe_pickle import load_plain
@@ -71,7 +75,33 @@ class SamrsBoxes:
         path = self._path(record)
         rows = read_rows(path)
         annotations = [_annotation(i, row) for i, row in enumerate(rows)]
-        return make_sample(record, pixels, annotations, CLASSES[self.subset], path)
+        classes = CLASSES[self.subset]
+        return make_sample(record, pixels, annotations, classes, path, stated=_size_of_masks(rows))
+
+    def findings(self) -> list[Finding]:
+        """Return what does not fit together among images and objects; reads all files."""
+        records = self.records()
+        audit, unreadable = Audit(CLASSES[self.subset]), Tally()
+        for record in tqdm(records, "checking annotations", unit="file", delay=1):
+            path = self._path(record)
+            file = path.relative_to(self.root).as_posix()
+            try:
+                rows = read_rows(path)
+            except ImageError as error:
+                unreadable.add(str(error).replace(f"{Path(self.root)}/", ""))
+                continue
+            audit.add(record.file_name, file, [_annotation(i, row) for i, row in enumerate(rows)])
+            audit.add_size(
+                Path(self.root, record.file_name), record.file_name, _size_of_masks(rows)
+            )
+        finding = Finding(
+            "unreadable_annotations",
+            unreadable.count,
+            f"{share(unreadable.count, len(records), 'annotation file')} cannot be read "
+            f"{unreadable}",
+            "mend or remove them; until then their images are skipped",
+        )
+        return [finding] * bool(unreadable.count) + audit.findings()
 
     def categories(self) -> list[Category]:
         """The classes; the id is the pixel value."""
@@ -122,6 +152,18 @@ def _annotation(i: int, row: dict[str, Any]) -> Annotation:
         _numbers(box),
         quad=None if quad is None else _numbers(quad),
     )
+
+
+def _size_of_masks(rows: Sequence[dict[str, Any]]) -> tuple[int, int] | None:
+    """The (H, W) that all masks of a file have; None where they have none, or several."""
+    sizes = {
+        tuple(size)
+        for row in rows
+        if isinstance(mask := row.get("mask"), dict)
+        and isinstance(size := mask.get("size"), list | tuple)
+        and [type(side) for side in size] == [int, int]
+    }
+    return sizes.pop() if len(sizes) == 1 else None
 
 
 def _mask(row: dict[str, Any]) -> Any:

@@ -60,13 +60,7 @@ class StoredLabels:
             DatasetNotFound: there is no store, or its images are not where they were.
             StoreError: the store is not finished.
         """
-        store = self._store
-        if not store.complete:
-            done = len(store.plan) - len(store.missing("assign"))
-            raise StoreError(
-                f"the label store {self.root} is not finished ({done} of {len(store.plan)} shards "
-                "have labels); run the same label.py command again, it goes on where it stopped"
-            )
+        store = self._finished
         records = []
         for shard, plan in enumerate(store.plan):
             ok = {status.image_id for status in store.images(shard) if status.status == "ok"}
@@ -88,8 +82,21 @@ class StoredLabels:
         return Sample(record.image_id, pixels.image, valid=pixels.valid)
 
     def categories(self) -> list[Category]:
-        """The pseudo-classes; the id is the pixel value."""
-        return self._store.categories()
+        """The pseudo-classes; the id is the pixel value.
+
+        Raises:
+            DatasetNotFound: there is no store.
+            StoreError: the store is not finished, or damaged.
+        """
+        try:
+            if categories := self._finished.categories():
+                return categories
+            raise ValueError("it names no class")
+        except (OSError, ValueError, KeyError, TypeError) as error:  # a damaged or missing file
+            raise StoreError(
+                f"cannot read {Path(self.root, 'categories.json')}: {error}; repair the store with "
+                "the same label.py command and verify=true"
+            ) from error
 
     def read_target(self, record: ImageRecord) -> Labels:
         """The index map of one image; raises `LabelError` when it cannot be used."""
@@ -105,6 +112,19 @@ class StoredLabels:
                 f"{contents(root)}); {make}, or give the folder of one as dataset.root"
             )
         return LabelStore(root)
+
+    @property
+    def _finished(self) -> LabelStore:
+        store = self._store
+        if not store.complete:
+            planned = (store.root / "plan.parquet").is_file()
+            shards = len(store.plan) if planned else 0
+            done = shards - len(store.missing("assign")) if planned else 0
+            raise StoreError(
+                f"the label store {self.root} is not finished ({done} of {shards} shards have "
+                "labels); run the same label.py command again, it resumes where it stopped"
+            )
+        return store
 
     @cached_property
     def _images(self) -> Path:

@@ -9,12 +9,12 @@ Columns: ``image``, its path below the folder of the images, with or without the
 ``x0 y0 x1 y1``, the corners of a horizontal box in pixels, or ``x0 y0`` to ``x3 y3``, those of a
 rotated one; and where they are there ``category`` (without it all boxes are of the class "object"),
 ``ignore`` (0 or 1), ``score``, ``text`` and ``counts``, the true mask in COCO's compressed
-run-length code. Others are passed over.
+run-length code. Others are passed over. Blanks around names and values do not count, and
+backslashes in ``image`` are read as /.
 """
 
 from __future__ import annotations
 
-import logging
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
@@ -24,15 +24,17 @@ from pathlib import Path
 from alps.boxes import Boxes
 from alps.digest import digest
 from alps.errors import DatasetNotFound, LabelError
+from alps.findings import Finding
+from alps.images.audit import OWN_CLASSES, Audit, share
 from alps.images.boxed import make_sample
 from alps.images.clip import Marks
 from alps.images.folder import Folder, contents
+from alps.images.ids import normal
 from alps.images.read import read_pixels
 from alps.images.rows import read_counts, read_rows, row_to_annotation
+from alps.images.words import check_classes
 from alps.palette import color_classes
 from alps.types import Category, ImageRecord, Masks, Sample
-
-logger = logging.getLogger(__name__)
 
 #: The class of tables without categories.
 OBJECT = "object"
@@ -49,6 +51,9 @@ class Table:
         classes: names in the order of their ids. None: those that occur, in the order of the
             alphabet.
         name: what the image set is called.
+
+    Raises:
+        ConfigError: ``classes`` is no list of different names.
     """
 
     def __init__(
@@ -65,7 +70,7 @@ class Table:
         self.images = images
         self.annotations = annotations
         self.split = split
-        self.classes = classes
+        self.classes = check_classes(classes)
         self.name = name
 
     def records(self) -> list[ImageRecord]:
@@ -89,16 +94,25 @@ class Table:
                 f"{Path(self.root, self.images)}: the first is {lost[0]!r} there and "
                 f"{records[0].image_id!r} here; write the paths below that folder"
             )
-        if lost:
-            logger.warning(
-                "%d of %d images in %s are not under %s (first: %s); the others are used",
-                len(lost),
-                len(self._rows),
-                self._path,
-                Path(self.root, self.images),
-                lost[0],
-            )
         return records
+
+    def findings(self) -> list[Finding]:
+        """Return what does not fit together among the images and the rows."""
+        records = self.records()
+        audit = Audit(self._classes, OWN_CLASSES)
+        for record in records:
+            marks = self._marks(record)
+            audit.add(record.file_name, self.annotations, marks.annotations, marks.unclear)
+        lost = sorted(self._rows.keys() - {self._key(record) for record in records})
+        missing = Finding(
+            "missing_images",
+            len(lost),
+            f"{share(len(lost), len(self._rows), 'image')} in {self.annotations} are not under "
+            f"{self.images}/ (first: {', '.join(lost[:1])})",
+            "get them, or write their paths as they are there; the others are used",
+        )
+        beside = Folder(str(Path(self.root, self.images)), self.name).findings()
+        return [missing] * bool(lost) + beside + audit.findings()
 
     def read(self, record: ImageRecord) -> Sample:
         """Image and boxes; raises `ImageError` when the image cannot be used."""
@@ -128,7 +142,7 @@ class Table:
 
     @cached_property
     def _rows(self) -> dict[str, Marks]:
-        """What the table says of each image, by the image's name there."""
+        """What the table says of each image, by its name there, with / and composed accents."""
         if not self._path.is_file():
             raise DatasetNotFound(
                 f"no {self.annotations} under {Path(self.root).absolute()}: found "
@@ -136,7 +150,8 @@ class Table:
             )
         found: defaultdict[str, Marks] = defaultdict(Marks)
         for i, row in enumerate(read_rows(self._path, ["image"]), 1):
-            found[row["image"]].add(row_to_annotation(row, f"row {i}", OBJECT))
+            image = normal(row["image"].replace("\\", "/")).removeprefix("./")
+            found[image].add(row_to_annotation(row, f"row {i}", OBJECT))
         return dict(found)
 
     @cached_property
@@ -146,8 +161,8 @@ class Table:
 
     def _key(self, record: ImageRecord) -> str:
         """The image's name in the table: its path, or that without the suffix."""
-        path = record.file_name.removeprefix(f"{self.images}/")
-        return path if path in self._rows else record.image_id
+        path = normal(record.file_name.removeprefix(f"{self.images}/"))
+        return path if path in self._rows else normal(record.image_id)
 
     def _marks(self, record: ImageRecord) -> Marks:
         return self._rows.get(self._key(record), Marks())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,16 +11,18 @@ from tqdm import tqdm
 
 from alps.digest import digest
 from alps.errors import DatasetNotFound, ImageError, LabelError
+from alps.findings import Finding
 from alps.images import bovtext, icdar_video, video_table
+from alps.images.audit import OWN_CLASSES, Audit, Tally, share
 from alps.images.boxed import make_sample
 from alps.images.clip import TEXT, Clip, Marks, video_name
 from alps.images.folder import contents, walk
 from alps.images.frames import VIDEO_SUFFIXES, list_frames, read_frame
+from alps.images.ids import normal
 from alps.images.read import SUFFIXES
+from alps.images.words import check_classes
 from alps.palette import color_classes
 from alps.types import Category, ImageRecord, Sample
-
-logger = logging.getLogger(__name__)
 
 #: What reads a file of annotations, by its suffix: gives the clips in it by the names of their
 #: videos. Raises `ImageError` for a file of one clip, `LabelError` for a file of all.
@@ -59,6 +60,9 @@ class VideoBoxes:
             alphabet.
         url: where the dataset is, for the message when it is not here.
         name: what the image set is called.
+
+    Raises:
+        ConfigError: ``classes`` is no list of different names.
     """
 
     def __init__(
@@ -76,7 +80,7 @@ class VideoBoxes:
         self.videos = videos
         self.annotations = annotations
         self.split = split
-        self.classes = classes
+        self.classes = check_classes(classes)
         self.url = url
         self.name = name
         self._last: tuple[Path | None, dict[str, Clip]] = None, {}
@@ -118,6 +122,42 @@ class VideoBoxes:
         file, marks = self._marks(record)
         pixels = read_frame(self.root, record)
         return make_sample(record, pixels, marks.annotations, self._classes, file, marks.unclear)
+
+    def findings(self) -> list[Finding]:
+        """Return what does not fit together among videos and annotations; reads the latter."""
+        audit = Audit(self._classes, OWN_CLASSES)
+        unreadable, root = Tally(), Path(self.root)
+        for name, (video_id, _) in self._videos.items():
+            file = self._listed[name].file
+            try:
+                clip = self._parse(file)[name]
+            except ImageError as error:
+                unreadable.add(str(error).replace(f"{root}/", ""))
+                continue
+            for index, marks in clip.items():
+                where = f"{video_id}/{index:06d}"
+                audit.add(where, file.name, marks.annotations, marks.unclear)
+        lost = sorted(self._listed.keys() - self._videos.keys())
+        n = len(self._listed)
+        relations = [
+            Finding(
+                "unreadable_annotations",
+                unreadable.count,
+                f"the annotations of {share(unreadable.count, n, 'video')} cannot be read "
+                f"{unreadable}",
+                "mend or remove them; until then these videos are skipped",
+            ),
+            Finding(
+                "missing_images",
+                len(lost),
+                f"{share(len(lost), n, 'annotated video')} are not under {self.videos}/ (first: "
+                f"{', '.join(lost[:1])})",
+                "get them, or give their folder as dataset.videos; the others are used",
+            ),
+        ]
+        found = [finding for finding in relations if finding.count] + audit.findings()
+        # A frame that is annotated as empty says so.
+        return [finding for finding in found if finding.kind != "images_without_annotations"]
 
     def categories(self) -> list[Category]:
         """The classes; the id is the pixel value."""
@@ -174,8 +214,9 @@ class VideoBoxes:
                 found[str(file.parent)] = str(file.parent)
         videos, lost = dict[str, tuple[str, str]](), []
         for name in self._listed:
-            fit = [path for path, video_id in found.items() if name in (path, video_id)]
-            fit = fit or [path for path, i in found.items() if i.rpartition("/")[2] == name]
+            plain = normal(name.replace("\\", "/"))
+            fit = [path for path, i in found.items() if plain in (normal(path), normal(i))]
+            fit = fit or [p for p, i in found.items() if normal(i).rpartition("/")[2] == plain]
             if len(fit) > 1:
                 raise LabelError(
                     f"the annotations of {name} are of {' or of '.join(sorted(fit)[:3])} under "
@@ -195,14 +236,6 @@ class VideoBoxes:
                 f"none of the {len(lost)} annotated videos (first: {lost[0]}) is among the "
                 f"{len(found)} under {folder.absolute()} ({', '.join(sorted(found)[:3])}); "
                 f"expected {lost[0]}.mp4 or a folder {lost[0]}/ of frames, at any depth"
-            )
-        if lost:
-            logger.warning(
-                "%d of %d annotated videos are not under %s (first: %s); the others are used",
-                len(lost),
-                len(self._listed),
-                folder,
-                lost[0],
             )
         return videos
 

@@ -18,15 +18,19 @@ from pathlib import Path
 from tqdm import tqdm
 
 from alps.boxes import Annotation
-from alps.errors import ConfigError, DatasetNotFound, ImageError, LabelError
-from alps.images.boxed import BoxedFolders, BoxedImages, Place, read_splits
+from alps.errors import DatasetNotFound, ImageError, LabelError
+from alps.images.audit import OWN_CLASSES
+from alps.images.boxed import Annotations, BoxedFolders, BoxedImages, Place
 from alps.images.folder import contents, walk
-from alps.images.xml_file import is_difficult, read_xml, text, values
+from alps.images.words import check_classes, read_splits
+from alps.images.xml_file import is_difficult, read_xml, stated_size, text, unclear_mark, values
 
 logger = logging.getLogger(__name__)
 
 URL = "http://host.robots.ox.ac.uk/pascal/VOC/"
 EDGES = ("xmin", "ymin", "xmax", "ymax")
+#: Where a file says the height and the width of its image.
+SIZE = ("size/height", "size/width")
 
 
 class Voc(BoxedImages):
@@ -48,12 +52,8 @@ class Voc(BoxedImages):
     def __init__(
         self, *, root: str, classes: Sequence[str] | None = None, name: str = "voc"
     ) -> None:
-        if isinstance(classes, str) or len({*(classes or ())}) < len(classes or ()):
-            raise ConfigError(
-                f"dataset.classes={classes}: expected a list of different names, as [cat,dog]"
-            )
         self.root = root
-        self.classes = classes
+        self.classes = check_classes(classes)
         self.name = name
 
     def find(self) -> BoxedFolders:
@@ -73,34 +73,42 @@ class Voc(BoxedImages):
         splits = read_splits(root / "ImageSets" / "Main")
         places = [Place("" if splits else "train", "JPEGImages", "Annotations")]
         classes = self.classes or _find_classes(root / "Annotations")
-        return BoxedFolders(self.root, places, ".xml", parse, classes, splits)
+        return BoxedFolders(self.root, places, ".xml", parse, classes, splits, OWN_CLASSES)
 
 
-def parse(path: Path) -> tuple[list[Annotation], list[str]]:
+def parse(path: Path) -> Annotations:
     """The objects of an annotation file, and a line for each that has no box."""
     annotations, unclear = [], []
-    for i, item in enumerate(read_xml(path, "annotation").findall("object"), 1):
+    root = read_xml(path, "annotation")
+    for i, item in enumerate(root.findall("object"), 1):
         box = item.find("bndbox")
         if box is None:
             unclear.append(f"object {i}: no <bndbox>, expected one with {' '.join(EDGES)}")
             continue
+        if (difficult := is_difficult(item)) is None:
+            unclear.append(f"object {i}: {unclear_mark(item)}")
+            continue
         x0, y0, x1, y1 = edges = values(box, EDGES)
         fractions = all(0 <= edge <= 1 for edge in edges)  # which is told when they are checked
         points = edges if fractions else (x0 - 1, y0 - 1, x1, y1)
-        difficult = is_difficult(item)
         annotations.append(Annotation(f"object {i}", text(item, "name"), points, ignore=difficult))
-    return annotations, unclear
+    return Annotations(annotations, unclear, stated_size(root, *SIZE))
 
 
 def _find_classes(folder: Path) -> list[str]:
-    """All names of objects; files that cannot be read are told with their image."""
+    """All names of objects; files that cannot be read are reported with their image."""
     paths = [folder / path for path, _ in walk(folder) if path.lower().endswith(".xml")]
-    names = set[str]()
+    names, problem = set[str](), ""
     for path in tqdm(paths, "counting classes", unit="file", delay=1):
         try:
-            names |= {annotation.category for annotation in parse(path)[0]}
+            names |= {annotation.category for annotation in parse(path).objects}
         except ImageError as error:
-            logger.debug("%s", error)
+            problem = problem or str(error)
+    if problem and not names:
+        raise LabelError(
+            f"no object can be read from the {len(paths)} .xml files under {folder.absolute()}; "
+            f"the first that cannot be read: {problem}"
+        )
     if not names:
         raise LabelError(
             f"the {len(paths)} .xml files under {folder.absolute()} hold no object, so there are "

@@ -2,24 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from xml.etree import ElementTree as ET
 from xml.etree.ElementTree import Element
 from xml.parsers import expat
 
 from alps.errors import ImageError
-from alps.images.annotation_file import read_bytes
-from alps.images.boxed import numbers
+from alps.images.annotation_file import decode_text, read_bytes
+from alps.images.words import numbers, parse_switch
+
+#: Encodings of several bytes a letter, which expat does not know, and what Python reads them as;
+#: GB 18030 holds GB 2312 and GBK. All are ASCII as far as the markup goes.
+MULTIBYTE: Mapping[str, str] = {
+    **dict.fromkeys(("gb2312", "gbk", "cp936", "gb18030"), "gb18030"),
+    **dict.fromkeys(("big5", "cp950"), "cp950"),
+    **dict.fromkeys(("shift_jis", "shift-jis", "sjis", "windows-31j", "cp932"), "cp932"),
+    **dict.fromkeys(("euc-kr", "ks_c_5601-1987", "cp949"), "cp949"),
+    "euc-jp": "euc_jp",
+}
+_DECLARED = re.compile(rb"""^\s*<\?xml[^>]{0,200}?encoding\s*=\s*["']([A-Za-z0-9._-]{1,40})["']""")
+_BARE = re.compile(r"&(?!(?:#\d+|#x[0-9a-fA-F]+|amp|lt|gt|quot|apos);)")
 
 
 def read_xml(path: Path, root: str) -> Element:
     """The root of a file; raises `ImageError` unless it is whole and called ``root``."""
     try:
-        element = parse_xml(read_bytes(path))
+        data = read_bytes(path)
     except OSError as error:
         raise ImageError(f"cannot read {path}: {error.strerror}") from error
+    try:
+        element = parse_xml(data)
     except (expat.ExpatError, ValueError, LookupError) as error:  # the latter: unknown encodings
+        if problem := _find_problem(data, error):
+            raise ImageError(f"{path} is no XML: {problem}") from error
         reason = " ".join(str(error).split())[:200]  # it may hold a piece of the file
         raise ImageError(
             f"{path} is no whole XML file: {reason}; it may be cut short, get it again"
@@ -38,12 +55,15 @@ def parse_xml(data: bytes) -> Element:
 
     Raises:
         ValueError: it declares an entity or an attribute, or uses an entity that only a file
-            elsewhere could declare.
+            elsewhere could declare; it is not in the encoding that it declares.
         ExpatError: it is no XML.
         LookupError: its encoding is unknown.
     """
+    encoding = None
+    if codec := MULTIBYTE.get(_declared(data)):
+        data, encoding = data.decode(codec).encode(), "utf-8"  # what is declared counts no more
     builder = ET.TreeBuilder()
-    parser = expat.ParserCreate()
+    parser = expat.ParserCreate(encoding)
     parser.buffer_text = True
     parser.StartElementHandler = builder.start
     parser.EndElementHandler = builder.end
@@ -53,6 +73,36 @@ def parse_xml(data: bytes) -> Element:
     parser.AttlistDeclHandler = _refuse_attribute
     parser.Parse(data, True)
     return builder.close()
+
+
+def _declared(data: bytes) -> str:
+    """Return the encoding that a document declares, in lower case; "" where it declares none."""
+    found = _DECLARED.match(data)
+    return found[1].decode().lower() if found else ""
+
+
+def _find_problem(data: bytes, error: Exception) -> str:
+    """Say which of the mistakes that people make is in a document, and how to mend it."""
+    declared = _declared(data)
+    if declared in ("", "utf-8", "utf8"):
+        try:
+            text = decode_text(data)
+        except ValueError as other:
+            return str(other)
+    elif codec := MULTIBYTE.get(declared):
+        try:
+            text = data.decode(codec)
+        except UnicodeDecodeError:
+            return f"it says that it is in {declared}, and is not; save it as UTF-8"
+    elif isinstance(error, LookupError | UnicodeError) or "encoding" in str(error):
+        return f"it says that it is in {declared}, which cannot be read; save it as UTF-8"
+    else:
+        return ""
+    if "<!DOCTYPE" not in text and (bare := _BARE.search(text)):
+        line = text.count("\n", 0, bare.start()) + 1
+        piece = text[max(bare.start() - 10, 0) : bare.start() + 10]
+        return f"it has a bare & in line {line} ({piece!r}); write &amp; there"
+    return ""
 
 
 def _refuse_entity(name: str, *_: object) -> None:
@@ -75,9 +125,22 @@ def values(element: Element, tags: Sequence[str]) -> list[float]:
     return numbers([text(element, tag) for tag in tags])
 
 
-def is_difficult(element: Element) -> bool:
-    """Whether an object is marked so."""
-    return text(element, "difficult") not in ("", "0")
+def is_difficult(element: Element) -> bool | None:
+    """Whether an object is marked so; None where the mark is none of `SWITCH`."""
+    return parse_switch(text(element, "difficult"))
+
+
+def unclear_mark(element: Element) -> str:
+    """Say what is wrong where `is_difficult` is None."""
+    return f"<difficult> is {text(element, 'difficult')[:60]!r}, expected 0 or 1"
+
+
+def stated_size(root: Element, height: str, width: str) -> tuple[int, int] | None:
+    """The (H, W) in the elements at two paths; None where a side is not stated, or as 0."""
+    sides = numbers([text(root, height), text(root, width)])
+    if not all(side >= 1 and side.is_integer() for side in sides):
+        return None
+    return int(sides[0]), int(sides[1])
 
 
 def plain(name: str) -> str:

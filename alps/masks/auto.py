@@ -7,12 +7,12 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Bool, Float32
 
 from alps import rle
 from alps.errors import ConfigError
-from alps.geometry import Tile, cut_tiles
-from alps.masks.filter import box_iou, near_crop_edge
+from alps.geometry import Tile
+from alps.masks.filter import near_crop_edge, pixel_box_iou
 from alps.masks.ground import check_side, cover_ground
 from alps.masks.proposals import Box, Proposal, Proposer, Thresholds
 from alps.masks.stitch import stitch
@@ -121,18 +121,18 @@ class AutoMasks:
         return {**source, **settings, **self.segmenter.identity}
 
     def prefetch(self, samples: Sequence[Sample]) -> None:
-        """Embed the tiles of the next images."""
+        """Embed the tiles of the next images, those that hold data."""
         self.segmenter.prefetch(
             [
                 sample.image[tile.y0 : tile.y1, tile.x0 : tile.x1]
                 for sample in samples
-                for tile in cut_tiles(sample.size, self.tile_size, self.tile_overlap)
+                for tile in sample.tiles(self.tile_size, self.tile_overlap)
             ]
         )
 
     def __call__(self, sample: Sample) -> Masks:
         """Masks of one image; none is a valid result."""
-        tiles = cut_tiles(sample.size, self.tile_size, self.tile_overlap)
+        tiles = sample.tiles(self.tile_size, self.tile_overlap)
         found = [_to_masks(self._segment_tile(sample, tile), sample.size) for tile in tiles]
         masks = stitch(list(zip(tiles, found, strict=True)), sample.size)
         return cover_ground(masks, sample, self.ground)
@@ -145,7 +145,11 @@ class AutoMasks:
             from segment_anything.utils import amg  # its package takes seconds
 
             layers = amg.generate_crop_boxes(tile.size, self.crop_n_layers, self.crop_overlap_ratio)
-            crops = [(tuple(box), layer) for box, layer in zip(*layers, strict=True)]
+            crops = [
+                (tuple(box), layer)
+                for box, layer in zip(*layers, strict=True)
+                if box[0] < box[2] and box[1] < box[3]  # of a tile one pixel thin some are empty
+            ]
         found = [
             mask for box, layer in crops for mask in self._segment_crop(sample, tile, box, layer)
         ]
@@ -157,6 +161,12 @@ class AutoMasks:
         x0, y0, x1, y1 = box
         crop = Tile(tile.x0 + x0, tile.y0 + y0, tile.x0 + x1, tile.y0 + y1)
         points = self._points(crop, layer)
+        valid = None
+        if sample.valid is not None:
+            valid = sample.valid_in(crop)
+            points = points[values_at(valid, points)]
+            if not len(points):
+                return []
         propose = Proposer(
             self.segmenter,
             self.segmenter.embed(sample.image[crop.y0 : crop.y1, crop.x0 : crop.x1]),
@@ -166,6 +176,7 @@ class AutoMasks:
             fast=self.fast,
             screen=self.screen,
             threads=self.threads,
+            valid=valid,
         )
         proposals = propose(lambda b: not near_crop_edge(b, box, tile.size))
         return [(crop, proposal, points[proposal.prompt]) for proposal in proposals]
@@ -196,7 +207,7 @@ class AutoMasks:
         """Of one object seen in several crops the mask of the smallest crop stays."""
         boxes = np.array(
             [
-                (c.x0 + x0, c.y0 + y0, c.x0 + x1 - 1, c.y0 + y1 - 1)
+                (c.x0 + x0, c.y0 + y0, c.x0 + x1, c.y0 + y1)
                 for c, p, _ in found
                 for x0, y0, x1, y1 in [p.box]
             ],
@@ -204,9 +215,18 @@ class AutoMasks:
         ).reshape(-1, 4)
         keep: list[int] = []
         for i in sorted(range(len(found)), key=lambda i: found[i][0].area):
-            if not (box_iou(boxes[i], boxes[keep]) > self.crop_nms_thresh).any():
+            if not (pixel_box_iou(boxes[i], boxes[keep]) > self.crop_nms_thresh).any():
                 keep.append(i)
         return keep
+
+
+def values_at(
+    pixels: Bool[np.ndarray, "H W"], points: Float32[np.ndarray, "P 2"]
+) -> Bool[np.ndarray, " P"]:
+    """Return the value of the pixel that each point lies in, x y in pixels."""
+    x, y = np.minimum(points.astype(int), (pixels.shape[1] - 1, pixels.shape[0] - 1)).T
+    values: np.ndarray = pixels[y, x]
+    return values
 
 
 def _to_masks(found: Sequence[Found], size: tuple[int, int]) -> Masks:

@@ -18,6 +18,7 @@ from alps.boxes import Boxes
 from alps.errors import ConfigError, ImageError
 from alps.geometry import Tile, cut_tiles
 from alps.masks.filter import box_iou
+from alps.masks.valid import keep_data
 from alps.numbers import check_number, check_tiles
 from alps.sam.protocol import Embedding, Segmenter
 from alps.sam.upsample import Axis, Patch
@@ -50,7 +51,8 @@ class BoxMasks:
 
     Images larger than a tile are cut into tiles that overlap. A box is asked in the tile that holds
     it whole (of several the one whose centre is nearest); where none does, in all that hold
-    ``min_part`` of it, and its mask is the union of their answers.
+    ``min_part`` of it, and its mask is the union of their answers. A box has no mask
+    where most of that would be no data (`alps.masks.valid`).
 
     Args:
         segmenter: the SAM.
@@ -116,25 +118,32 @@ class BoxMasks:
                 for row, (box, window, iou) in zip(batch, answers, strict=True):
                     at = tile.x0 + box[0], tile.y0 + box[1]
                     found[row].append((rle.encode_window(window, *at, sample.size), iou))
+        asked = np.array([len(parts) > 0 for parts in found], dtype=bool)
+        found, boxes = [parts for parts in found if parts], boxes[asked]
         counts = [
             parts[0][0] if len(parts) == 1 else rle.union([c for c, _ in parts], sample.size)
             for parts in found
         ]
-        return Masks.from_counts(
+        masks = Masks.from_counts(
             counts,
             sample.size,
             predicted_iou=np.array([max(iou for _, iou in parts) for parts in found], np.float32),
             point_coords=_centers(boxes) if "center" in self.prompt else None,
             boxes=boxes,
         )
+        return keep_data(masks, sample.valid)
 
     def _ask(self, sample: Sample) -> Iterator[tuple[Tile, Int64[np.ndarray, " n"]]]:
-        """The tiles that hold a box, and the rows of these boxes."""
+        """The tiles that hold a box and data, and the rows of these boxes."""
         boxes = _boxes(sample)
         tiles = cut_tiles(sample.size, self.tile_size, self.tile_overlap)
         chosen = choose_tiles(boxes.xyxy, tiles, self.min_part)
+        if sample.valid is not None:
+            chosen &= np.array([[_around(box, sample).any()] for box in boxes.xyxy], bool).reshape(
+                -1, 1
+            )
         for tile, column in zip(tiles, chosen.T, strict=True):
-            if column.any():
+            if column.any() and (sample.valid is None or sample.valid_in(tile).any()):
                 yield tile, np.flatnonzero(column)
 
     def _predict(
@@ -252,6 +261,12 @@ def _window(patch: Patch | None, extent: tuple[int, int, int, int]) -> Bool[np.n
         return np.zeros((0, 0), bool)
     window: np.ndarray = patch.window(extent).cpu().numpy()
     return window
+
+
+def _around(box: Float32[np.ndarray, " 4"], sample: Sample) -> Bool[np.ndarray, "h w"]:
+    """Which of the pixels that a box touches are data."""
+    (x0, y0), (x1, y1) = np.floor(box[:2]).astype(int), np.ceil(box[2:]).astype(int)
+    return sample.valid_in(Tile(int(x0), int(y0), int(x1), int(y1)))
 
 
 def _boxes(sample: Sample) -> Boxes:

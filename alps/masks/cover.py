@@ -10,7 +10,7 @@ from jaxtyping import Bool
 
 from alps.errors import ConfigError
 from alps.geometry import Tile
-from alps.masks.auto import AutoMasks, Found
+from alps.masks.auto import AutoMasks, Found, values_at
 from alps.masks.proposals import Proposer
 from alps.numbers import is_number
 from alps.types import Sample
@@ -47,12 +47,12 @@ class CoverMasks(AutoMasks):
     def _segment_tile(self, sample: Sample, tile: Tile) -> list[Found]:
         found = AutoMasks._segment_tile(self, sample, tile)
         points = self._points(tile, layer=0)
-        covered = np.zeros(tile.size, dtype=bool)
+        valid = sample.valid_in(tile)
+        covered = ~valid  # no point is decoded where nothing is data
         for crop, proposal, _ in found:
             _view(covered, tile, crop, proposal.box)[proposal.window] = True
         for pred_iou_thresh, stability_score_thresh in self.passes:
-            x, y = np.minimum(points.astype(int), (tile.size[1] - 1, tile.size[0] - 1)).T
-            bare = points[~covered[y, x]]
+            bare = points[~values_at(covered, points)]
             if not len(bare):
                 break
             propose = Proposer(
@@ -67,6 +67,7 @@ class CoverMasks(AutoMasks):
                 ),
                 fast=self.fast,
                 threads=self.threads,
+                valid=None if sample.valid is None else valid,
             )
             for proposal in propose():
                 ground = _view(covered, tile, tile, proposal.box)

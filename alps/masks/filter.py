@@ -33,6 +33,23 @@ def box_iou(
     return iou
 
 
+def pixel_box_iou(
+    box: Float[np.ndarray, " 4"], others: Float[np.ndarray, "N 4"]
+) -> Float[np.ndarray, " N"]:
+    """IoU of one box of pixels with others, xyxy with exclusive edges, as SAM's suppression has it.
+
+    SAM's boxes end at the last pixel, so one of a single row or column has no area and overlaps
+    nothing, not even itself. Two of these are compared by their pixels instead: an image one pixel
+    high would keep every mask, all equal.
+    """
+    last = np.array([0, 0, 1, 1], box.dtype)
+    iou = box_iou(box - last, others - last)
+    if (box[2:] - box[:2] > 1).all():
+        return iou
+    thin = (others[:, 2:] - others[:, :2] <= 1).any(axis=1)
+    return np.where(thin, box_iou(box, others), iou)
+
+
 def near_crop_edge(
     box: tuple[int, int, int, int],
     crop: tuple[int, int, int, int],

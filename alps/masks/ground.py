@@ -35,11 +35,14 @@ def cover_ground(masks: Masks, sample: Sample, side: int) -> Masks:
     Args:
         masks: of the image.
         sample: the image.
-        side: of a superpixel, about, in pixels; 0 leaves the ground bare.
+        side: of a superpixel, about, in pixels; 0 leaves the ground bare. Pixels that are no data
+            stay uncovered.
     """
     if side == 0:
         return masks
     bare = ~rle.decode(rle.union(masks.counts, masks.size), masks.size)
+    if sample.valid is not None:
+        bare &= sample.valid
     height, width = sample.size
     counts = [
         rle.encode_window(piece, x0 + x, y0 + y, sample.size)

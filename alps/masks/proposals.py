@@ -21,8 +21,9 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32, Int64
 
-from alps.masks.filter import box_iou, may_be_stable
+from alps.masks.filter import may_be_stable, pixel_box_iou
 from alps.masks.screen import IOU_MARGIN, pick_prompts
+from alps.masks.valid import cut_window
 from alps.sam.protocol import Embedding, Prediction, Segmenter
 from alps.sam.upsample import Axis, Patch
 
@@ -71,7 +72,7 @@ class Proposal:
     predicted_iou: float
     stability_score: float
     box: Box
-    window: Bool[np.ndarray, "h w"]  # the mask inside its box
+    window: Bool[np.ndarray, "h w"]  # the mask inside its box, without what is no data
 
 
 class Proposer:
@@ -87,6 +88,7 @@ class Proposer:
         screen: decode only the points that `alps.masks.screen` picks.
         threads: batches decoded side by side. A batch is one thread's work: two threads on one
             batch would wait for each other in every small product, and round differently.
+        valid: which pixels of the window are data, see `alps.masks.valid`; None: all.
     """
 
     def __init__(
@@ -100,10 +102,11 @@ class Proposer:
         fast: bool,
         screen: bool = False,
         threads: int = 1,
+        valid: Bool[np.ndarray, "H W"] | None = None,
     ) -> None:
         self.segmenter, self.embedding, self.points = segmenter, embedding, points
         self.points_per_batch, self.thresholds, self.fast = points_per_batch, thresholds, fast
-        self.screen, self.threads = screen, threads
+        self.screen, self.threads, self.valid = screen, threads, valid
         side = max(embedding.input_size)
         low = embedding.low_res
         device = embedding.features.device
@@ -194,11 +197,11 @@ class Proposer:
     def _suppress(self, candidates: list[Candidate], taken: Sequence[Box]) -> Iterator[Proposal]:
         """Best first: drop what a kept one overlaps, then what is unstable; draw the rest."""
         t = self.thresholds
-        kept = _inclusive(taken)
+        kept = _boxes(taken)
         # Equal scores are common (one mask found from two points): the sort is stable.
         for candidate in sorted(candidates, key=lambda c: -c.predicted_iou):
-            box = _inclusive([candidate.box])
-            if (box_iou(box[0], kept) > t.box_nms_thresh).any():
+            box = _boxes([candidate.box])
+            if (pixel_box_iou(box[0], kept) > t.box_nms_thresh).any():
                 continue
             patch = candidate.patch or self._redraw(candidate, fast=self.fast)
             stability = patch.stability(t.stability_score_offset)
@@ -207,13 +210,21 @@ class Proposer:
                 stability = patch.stability(t.stability_score_offset)
             if stability < t.stability_score_thresh:
                 continue
-            window = patch.window(candidate.box).cpu().numpy()
-            if not t.min_area <= window.sum() <= t.max_area:
+            window = self._window(patch, candidate.box)
+            if window is None or not t.min_area <= window.sum() <= t.max_area:
                 continue
             kept = np.concatenate([kept, box])
             yield Proposal(
                 candidate.prompt, candidate.predicted_iou, stability, candidate.box, window
             )
+
+    def _window(self, patch: Patch, box: Box) -> Bool[np.ndarray, "h w"] | None:
+        """Draw a mask inside its box; None where most of it is no data."""
+        window: np.ndarray = patch.window(box).cpu().numpy()
+        if self.valid is None:
+            return window
+        x0, y0, x1, y1 = box
+        return cut_window(window, self.valid[y0:y1, x0:x1])
 
     def _redraw(self, candidate: Candidate, *, fast: bool) -> Patch:
         point = self.points[candidate.prompt][None]
@@ -225,6 +236,5 @@ class Proposer:
         return patch
 
 
-def _inclusive(boxes: Sequence[Box]) -> Float[np.ndarray, "N 4"]:
-    """SAM's own boxes, which it compares in suppression, end at the last pixel."""
-    return np.array(boxes, dtype=np.float32).reshape(-1, 4) - np.array([0, 0, 1, 1], np.float32)
+def _boxes(boxes: Sequence[Box]) -> Float[np.ndarray, "N 4"]:
+    return np.array(boxes, dtype=np.float32).reshape(-1, 4)

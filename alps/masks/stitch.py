@@ -26,14 +26,14 @@ def stitch(parts: Sequence[tuple[Tile, Masks]], size: tuple[int, int]) -> Masks:
     """Join the masks of all tiles of an image.
 
     Args:
-        parts: per tile its masks, already in image coordinates.
+        parts: per tile its masks, already in image coordinates; none where no tile holds data.
         size: (H, W) of the image.
     """
     if len(parts) == 1:
         return parts[0][1]
-    masks = Masks.cat([m for _, m in parts])
-    if not len(masks):
+    if not any(len(m) for _, m in parts):
         return Masks.empty(size)
+    masks = Masks.cat([m for _, m in parts])
     cut = np.concatenate([_cut(tile, m, size) for tile, m in parts])
     starts = np.cumsum([0, *(len(m) for _, m in parts)]).tolist()
     group = _UnionFind(len(masks))

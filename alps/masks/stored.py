@@ -9,6 +9,7 @@ from typing import Any
 from alps.errors import ImageError
 from alps.labelled import StoredImages
 from alps.masks.ground import check_side, cover_ground
+from alps.masks.valid import keep_data
 from alps.store import LabelStore
 from alps.types import Masks, Sample
 
@@ -58,7 +59,7 @@ class StoredMasks:
                 f"{sample.image_id} has (height, width) = {sample.size}, its masks in "
                 f"{self._store.root} {masks.size}; is it another image of this name?"
             )
-        return cover_ground(masks, sample, self._ground)
+        return cover_ground(keep_data(masks, sample.valid), sample, self._ground)
 
     @cached_property
     def _images(self) -> StoredImages:

@@ -47,7 +47,7 @@ class Tally:
 
     @property
     def coverage(self) -> float:
-        """Share of pixels inside any mask, with a class or without."""
+        """Share of the pixels with data inside any mask, with a class or without."""
         return _ratio(self.covered, self.pixels)
 
     @property
@@ -96,6 +96,7 @@ def tally(
     ignore_index: int,
     *,
     min_area: int,
+    pixels: int | None = None,
 ) -> Tally:
     """Compare the masks of one image with its index map.
 
@@ -105,6 +106,7 @@ def tally(
         num_classes: K.
         ignore_index: marks pixels without a class.
         min_area: pixels; regions below it need not be recalled.
+        pixels: those that are data, of which coverage is a share; None: all.
     """
     parts = find_regions(target, ignore_index)
     regions = region_masks(parts, min_area)
@@ -115,7 +117,7 @@ def tally(
     return Tally(
         images=1,
         masks=len(masks),
-        pixels=target.size,
+        pixels=target.size if pixels is None else pixels,
         covered=covered(masks),
         regions=len(regions),
         recalled_100=count_recalled(masks, regions, 100),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -27,6 +28,11 @@ class Scores:
     mIoU: float  # noqa: N815 - the field's spelling
     mF1: float  # noqa: N815 - the same
     OA: float
+
+    @property
+    def counted(self) -> int:
+        """The number of classes that the means are taken over."""
+        return sum(not math.isnan(iou) for iou in self.iou)
 
     def foreground(self, background: int) -> float:
         """The mean IoU of all classes but one."""

@@ -21,6 +21,8 @@ UNITS = ("encoder.trunk", "encoder.pyramid", *PARTS[1:])
 #: The last layers, which have a row per class.
 CLASSIFIERS = ("classifier", "aux_classifier")
 
+#: Where a checkpoint has its weights: as Lightning and timm, and as others call it.
+CONTAINERS = ("state_dict", "model", "model_state_dict", "net")
 #: What frameworks put before a net's own names, torch.compile anywhere in them.
 WRAPPERS = re.compile(r"^((module|model|_orig_mod)\.)+|(?<=\.)_orig_mod\.")
 #: timm's ``features_only`` nets join the first two parts of a name.
@@ -134,9 +136,10 @@ def _read(source: str) -> dict[str, Tensor]:
     if not Path(source).is_file():
         raise CheckpointError(f"init={source}: no such file; expected null, imagenet or a FILE")
     content: dict[str, Any] = load_weights(source)
-    for key in ("state_dict", "model"):  # as Lightning and timm, and as others call it
-        if isinstance(content.get(key), dict):
-            content = content[key]
+    for key in CONTAINERS:
+        inner = content.get(key)
+        if isinstance(inner, dict) and any(isinstance(v, Tensor) for v in inner.values()):
+            content = inner
             break
     tensors = {WRAPPERS.sub("", k): v for k, v in content.items() if isinstance(v, Tensor)}
     if not tensors:

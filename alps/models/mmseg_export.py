@@ -47,6 +47,7 @@ test_dataloader = dict(
         seg_map_suffix='.png',
         metainfo=metainfo,
         ignore_index=ignore_index,
+        reduce_zero_label=reduce_zero_label,
         pipeline=test_pipeline))
 test_evaluator = dict(
     type='IoUMetric', iou_metrics=['mIoU', 'mFscore'], ignore_index=ignore_index)
@@ -62,6 +63,7 @@ def write_mmseg(
     ignore_index: int,
     crop: int,
     stride: int,
+    reduce_zero_label: bool = False,
     title: str = "",
 ) -> None:
     """Write ``config.py`` and ``weights.pth``, which mmsegmentation's own tools take.
@@ -75,6 +77,7 @@ def write_mmseg(
         ignore_index: of labels that are not scored.
         crop: side of the window that images larger than it are seen through, in pixels.
         stride: from one window to the next.
+        reduce_zero_label: whether label files count the classes from 1.
         title: the first line of the configuration.
 
     Raises:
@@ -90,7 +93,12 @@ def write_mmseg(
     }
     net = mmseg_config(model, ignore_index=ignore_index, crop=crop, stride=stride)
     state = mmseg_state(model)
-    variables = {"metainfo": meta, "ignore_index": ignore_index, "model": net}
+    variables = {
+        "metainfo": meta,
+        "ignore_index": ignore_index,
+        "reduce_zero_label": reduce_zero_label,
+        "model": net,
+    }
     title = " ".join(title.split())  # a second line would be code
     text = [f"# {title or 'A net of ALPS'}, written by ALPS {alps.__version__}"]
     text += ["default_scope = 'mmseg'"]

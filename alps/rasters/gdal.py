@@ -25,6 +25,7 @@ OPTIONS = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
     "GDAL_PAM_ENABLED": "NO",
     "GDAL_CACHEMAX": 64 << 20,  # bytes
+    "GDAL_NUM_THREADS": 1,  # images are read side by side by whoever reads many
     "GTIFF_IGNORE_READ_ERRORS": "NO",
 }
 #: First bytes, and GDAL's driver for what begins so.

@@ -159,7 +159,8 @@ class Raster:
         self._deep = dtype != "uint8"
         self._nodata = _as_dtype(file.nodata, dtype)
         self._mask = file.mask_flag_enums[0] == [MaskFlags.per_dataset]
-        tags = file.tags(ns="IMAGE_STRUCTURE")
+        # Of a damaged JPEG 2000 file GDAL would look for this without end.
+        tags = file.tags(ns="IMAGE_STRUCTURE") if self.is_tiff else {}
         self._white_is_zero = tags.get("MINISWHITE") == "YES"
         self._bits = int(file.tags(1, ns="IMAGE_STRUCTURE").get("NBITS", 8))
         self._palette = None

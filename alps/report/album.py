@@ -10,15 +10,17 @@ from jaxtyping import Int, UInt8
 
 from alps.errors import ImageError
 from alps.labelled import LabelledImage, labelled_images
-from alps.report.census import Candidate, Census, coverage
+from alps.report.census import Candidate, Census
 from alps.report.outlines import draw_boxes
 from alps.report.pictures import (
     cut_out,
     data_uri,
     draw_classes,
     draw_masks,
+    draw_nodata,
     picture_size,
     shrink,
+    shrink_valid,
     top_masks,
 )
 from alps.store import ImageStatus, LabelStore
@@ -41,11 +43,12 @@ class ShownImage:
     """An image beside its masks and its classes; pictures are data URIs."""
 
     status: ImageStatus
-    coverage: float
+    nodata: float  # share of its pixels
     image: str
     masks: str
     classes: str | None  # None: the store has no classes
-    key: list[tuple[int, float]]  # classes and their shares of the picture, the largest first
+    # Classes and their shares of what is data in the picture, the largest first.
+    key: list[tuple[int, float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,21 +165,24 @@ def _show(
     prompt: str,
 ) -> ShownImage:
     size = picture_size(image.masks.size)
-    picture = shrink(pixels, size)
+    valid = shrink_valid(image.status.read_valid(), size)
+    picture = draw_nodata(shrink(pixels, size), valid)
     labelled = image.category_id >= 0
     top = top_masks(image.masks[labelled], size)
     category_id = image.category_id[labelled]
-    drawn = draw_masks(picture, top_masks(image.masks, size))
+    drawn = draw_nodata(draw_masks(picture, top_masks(image.masks, size)), valid)
     draw_boxes(drawn, image.masks, prompt)
     return ShownImage(
         status=image.status,
-        coverage=coverage(image.status),
+        nodata=image.status.nodata / np.prod(image.masks.size),
         image=data_uri(picture, PICTURE_BYTES),
         masks=data_uri(drawn, PICTURE_BYTES),
-        classes=data_uri(draw_classes(top, category_id, colors), PICTURE_BYTES, flat=True)
+        classes=data_uri(
+            draw_nodata(draw_classes(top, category_id, colors), valid), PICTURE_BYTES, flat=True
+        )
         if colors
         else None,
-        key=_key(category_id[top[top >= 0]], top.size),
+        key=_key(category_id[top[top >= 0]], top.size if valid is None else int(valid.sum())),
     )
 
 

@@ -17,7 +17,7 @@ from alps.types import ImageRecord
 
 #: Bins of a mask's share of its image: four per decade; what is smaller falls into the first.
 AREA_EDGES = np.logspace(-7, 0, 29)
-#: Bins of the share of an image's pixels inside a mask.
+#: Bins of the share of an image's pixels with data inside a mask.
 COVERAGE_EDGES = np.linspace(0, 1, 21)
 #: Cells per side of the grid on which masks are counted, every image stretched to a square.
 GRID = 32
@@ -56,12 +56,17 @@ class Census:
     masks_per_image: Counter[int] = field(default_factory=Counter)  # empty images included
     classes_per_image: Counter[int] = field(default_factory=Counter)  # of masks; the same images
     masks: int = 0  # unlabelled ones included
-    pixels: int = 0
+    pixels: int = 0  # that are data
     covered: int = 0
+    nodata: int = 0  # pixels
+    nodata_images: int = 0  # that hold some
+    blank: int = 0  # of the empty ones, those in which nothing is data
     smallest: tuple[int, int] | None = None
     largest: tuple[int, int] | None = None
     areas: Int64[np.ndarray, " A"] = field(default_factory=lambda: _zeros(AREA_EDGES))
     coverages: Int64[np.ndarray, " B"] = field(default_factory=lambda: _zeros(COVERAGE_EDGES))
+    # Images that hold no-data pixels, by their share of these; the bins are `COVERAGE_EDGES`.
+    nodata_shares: Int64[np.ndarray, " B"] = field(default_factory=lambda: _zeros(COVERAGE_EDGES))
     failed: list[ImageStatus] = field(default_factory=list)  # the first `SKIPPED`
     empty: list[ImageStatus] = field(default_factory=list)  # the first `SKIPPED`
     lowest: list[ImageStatus] = field(default_factory=list)  # `LOWEST` of those with masks
@@ -83,11 +88,6 @@ class Census:
         """The classes that hold a mask, those with most masks first."""
         order = np.argsort(-self.class_masks, kind="stable")
         return [int(c) for c in order if self.class_masks[c]]
-
-
-def coverage(status: ImageStatus) -> float:
-    """Share of an image's pixels inside a mask."""
-    return status.covered / max(status.height * status.width, 1)
 
 
 def take_census(store: LabelStore) -> Census:
@@ -128,13 +128,20 @@ def _count_status(census: Census, status: ImageStatus) -> None:
     census.smallest = min(census.smallest or size, size, key=np.prod)
     census.largest = max(census.largest or size, size, key=np.prod)
     census.masks_per_image[status.n_masks] += 1
-    census.pixels += status.height * status.width
+    pixels, nodata = status.pixels, status.nodata  # each decodes which pixels are data
+    census.pixels += pixels
     census.covered += status.covered
-    census.coverages += np.histogram(coverage(status), COVERAGE_EDGES)[0]
+    if pixels:
+        census.coverages += np.histogram(status.covered / pixels, COVERAGE_EDGES)[0]
+    if nodata:
+        census.nodata += nodata
+        census.nodata_images += 1
+        census.blank += pixels == 0
+        census.nodata_shares += np.histogram(nodata / (nodata + pixels), COVERAGE_EDGES)[0]
     if status.status == "empty":
         census.empty = [*census.empty, status][:SKIPPED]
     else:
-        census.lowest = heapq.nsmallest(LOWEST, [*census.lowest, status], key=coverage)
+        census.lowest = heapq.nsmallest(LOWEST, [*census.lowest, status], key=lambda s: s.coverage)
 
 
 def _count_masks(census: Census, image: LabelledImage) -> None:

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, fields
 from functools import partial
 
 from tqdm import tqdm
 
-from alps.assign.choose_k import SAMPLE, SEEDS, Choice, compare_k, favoured, with_classes
+from alps.assign.choose_k import (
+    CLEAR_DEPTH,
+    CLEAR_SILHOUETTE,
+    SAMPLE,
+    SEEDS,
+    Choice,
+    compare_k,
+    favoured,
+    with_classes,
+)
 from alps.assign.cluster import Cluster
 from alps.report.charts import LineChart, Point
 from alps.report.figures import count, decimal
@@ -63,13 +73,15 @@ def write_choose_k(store: LabelStore, cluster: Cluster, ks: Sequence[int]) -> li
     found = compare_k(partial(with_classes, cluster), blocks, areas, ks=order, seeds=SEEDS)
     bar = tqdm(found, total=len(order), desc="numbers of classes", unit="K")
     choices = sorted(bar, key=lambda choice: choice.k)
-    charts = draw(choices)
+    charts, best = draw(choices), favoured(choices)
     html = render(
         "choose_k.html.jinja",
         store=store.info,
         choices=choices,
         charts=charts,
-        favoured=favoured(choices),
+        favoured=best,
+        clear_depth=CLEAR_DEPTH,
+        clear_silhouette=CLEAR_SILHOUETTE,
         used=cluster.num_classes,
         seeds=len(SEEDS),
         sample=min(sum(map(len, blocks)), SAMPLE),
@@ -79,11 +91,23 @@ def write_choose_k(store: LabelStore, cluster: Cluster, ks: Sequence[int]) -> li
     for name, content in (
         ("statistics/choose_k.png", plots.draw_lines(charts)),
         ("statistics/choose_k.csv", to_csv(table)),
+        ("statistics/choose_k.json", to_json(best)),
         ("choose_k.html", html.encode()),
     ):
         with store.writing(name) as file:
             file.write(content)
     return choices
+
+
+def to_json(best: Mapping[str, int | None]) -> bytes:
+    """Encode the K that each figure speaks for, null where none, and when an elbow is clear."""
+    content = {
+        "elbow": best["inertia"],
+        "silhouette": best["silhouette"],
+        "stability": best["stability"],
+        "clear_elbow": {"depth": CLEAR_DEPTH, "silhouette": CLEAR_SILHOUETTE},
+    }
+    return (json.dumps(content, indent=1) + "\n").encode()
 
 
 def draw(choices: Sequence[Choice]) -> list[LineChart]:

@@ -26,6 +26,8 @@ def distributions(census: Census, categories: Sequence[Category]) -> dict[str, l
         "coverage": [coverages(census)],
         "masks_per_image": [per_image(census.masks_per_image, "masks")],
     }
+    if census.nodata:
+        found["nodata"] = [nodata_shares(census)]
     if not categories:
         return found
     return {
@@ -89,19 +91,28 @@ def class_sizes(census: Census, categories: Sequence[Category]) -> list[BarChart
 
 
 def coverages(census: Census) -> BarChart:
-    """Histogram of the share of an image's pixels inside a mask."""
+    """Histogram of the share of an image's pixels with data inside a mask."""
     images = max(int(census.coverages.sum()), 1)
     half = len(census.coverages) // 2
-    edges = COVERAGE_EDGES.tolist()
-    return bar_chart(
+    data = " with data" if census.nodata else ""
+    return _shares(
         census.coverages,
-        [f"images of {percent(a)} to {percent(b)}" for a, b in itertools.pairwise(edges)],
-        ticks=[(i * len(census.coverages) / 5, percent(i / 5)) for i in range(6)],
         title="Coverage",
-        finding="At least half of the pixels lie inside a mask in "
+        finding=f"At least half of the pixels{data} lie inside a mask in "
         f"{percent(census.coverages[half:].sum() / images)} of the images.",
-        x_label="share of the image's pixels inside a mask",
-        y_label="images",
+        x_label=f"share of the image's pixels{data} inside a mask",
+    )
+
+
+def nodata_shares(census: Census) -> BarChart:
+    """Histogram of the share of an image's pixels that are no data, where there are any."""
+    images = census.masks_per_image.total()
+    return _shares(
+        census.nodata_shares,
+        title="No data",
+        finding=f"{percent(census.nodata_images / images)} of the images hold pixels that are no "
+        f"data, {percent(census.blank / images)} nothing else.",
+        x_label="share of the image's pixels that are no data",
     )
 
 
@@ -122,6 +133,20 @@ def median(counts: Counter[int]) -> int:
         if 2 * below >= counts.total():
             return value
     return 0
+
+
+def _shares(counts: Int64[np.ndarray, " B"], *, title: str, finding: str, x_label: str) -> BarChart:
+    """A histogram of images over `COVERAGE_EDGES`."""
+    edges = COVERAGE_EDGES.tolist()
+    return bar_chart(
+        counts,
+        [f"images of {percent(a)} to {percent(b)}" for a, b in itertools.pairwise(edges)],
+        ticks=[(i * len(counts) / 5, percent(i / 5)) for i in range(6)],
+        title=title,
+        finding=finding,
+        x_label=x_label,
+        y_label="images",
+    )
 
 
 def _class_sizes(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from alps.evaluation import Evaluation, Rating, evaluation_to_json
+from alps.evaluation import Evaluation, Rating, caveats, evaluation_to_json
 from alps.report.confusion import bare_cells, class_rows, cluster_rows, truth_pixels
 from alps.report.figures import count, percent, share
 from alps.report.gallery import gallery
@@ -93,12 +93,14 @@ def write_evaluation(store: LabelStore, image_set: LabelledSet, evaluation: Eval
     order = np.argsort(-truth_pixels(evaluation), kind="stable")
     roots = [str(image_set.root), str(store.root), str(store.root.resolve())]
     clusters = store.categories()
+    images = gallery(store, image_set, evaluation)
     html = render(
         "evaluation.html.jinja",
         store=store.info,
         evaluation=evaluation,
         order=order.tolist(),
         tiles=tiles(evaluation),
+        caveats=caveats(evaluation),
         ladder=[
             (name, note, evaluation.ratings[key].everywhere.OA)
             for key, (name, note) in ROWS.items()
@@ -114,7 +116,8 @@ def write_evaluation(store: LabelStore, image_set: LabelledSet, evaluation: Eval
         n_clusters=int(evaluation.clusters.counts.any(axis=1).sum()),
         bare=bare_cells(evaluation, order),
         masks=mask_scores(evaluation),
-        gallery=gallery(store, image_set, evaluation),
+        gallery=images,
+        any_nodata=any(shown.has_nodata for _, part in images for shown in part),
         skipped=[
             (image_id, without_paths(reason, roots)[:LONGEST])
             for image_id, reason in list(evaluation.skipped.items())[:SKIPPED]

@@ -10,13 +10,16 @@ import numpy as np
 from alps.errors import ImageError, LabelError
 from alps.evaluation import Evaluation, ImageScore
 from alps.images.stored import StoredLabels
+from alps.paint import ignore_nodata
 from alps.report.pictures import (
     data_uri,
     draw_classes,
     draw_errors,
+    draw_nodata,
     picture_size,
     shrink,
     shrink_classes,
+    shrink_valid,
 )
 from alps.store import LabelStore
 from alps.types import LabelledSet
@@ -30,17 +33,17 @@ class ComparedImage:
 
     score: ImageScore
     pictures: tuple[str, str, str, str]
+    has_nodata: bool
 
 
 def gallery(
     store: LabelStore, image_set: LabelledSet, evaluation: Evaluation
 ) -> list[tuple[str, list[ComparedImage]]]:
-    """The best and the worst; an image that is among both is one of the best."""
-    best = [score.record.image_id for score in evaluation.best]
-    worst = [score for score in evaluation.worst if score.record.image_id not in best]
+    """The best and the worst; a single image is neither."""
+    best = "Best" if evaluation.worst else ""
     return [
         (title, [shown for score in part if (shown := _show(store, image_set, evaluation, score))])
-        for title, part in (("Best", evaluation.best), ("Worst", worst))
+        for title, part in ((best, evaluation.best), ("Worst", evaluation.worst))
     ]
 
 
@@ -49,13 +52,15 @@ def _show(
 ) -> ComparedImage | None:
     labels = StoredLabels(root=str(store.root))
     try:
-        pixels = image_set.read(score.record).image
+        sample = image_set.read(score.record)
         target = image_set.read_target(score.record)
         clusters = labels.read_target(score.record)
     except (ImageError, LabelError):
         return None
-    size = picture_size((pixels.shape[0], pixels.shape[1]))
-    picture = shrink(pixels, size)
+    size = picture_size(sample.size)
+    valid = shrink_valid(sample.valid, size)
+    picture = shrink(sample.image, size)
+    target = ignore_nodata(target, sample.valid, image_set.ignore_index)
     truth = shrink_classes(target, size)
     truth[truth == image_set.ignore_index] = -1
     found = shrink_classes(clusters, size)
@@ -64,12 +69,13 @@ def _show(
     found[bare] = -1
     classes = np.arange(len(evaluation.categories))
     colors: Sequence[tuple[int, int, int]] = [c.color for c in evaluation.categories]
-    return ComparedImage(
-        score,
-        (
-            data_uri(picture, PICTURE_BYTES),
-            data_uri(draw_classes(truth, classes, colors), PICTURE_BYTES, flat=True),
-            data_uri(draw_classes(found, classes, colors), PICTURE_BYTES, flat=True),
-            data_uri(draw_errors(picture, found, truth), PICTURE_BYTES),
-        ),
+    drawn = (
+        (picture, False),
+        (draw_classes(truth, classes, colors), True),
+        (draw_classes(found, classes, colors), True),
+        (draw_errors(picture, found, truth), False),
     )
+    image, true, own, errors = (
+        data_uri(draw_nodata(part, valid), PICTURE_BYTES, flat=flat) for part, flat in drawn
+    )
+    return ComparedImage(score, (image, true, own, errors), has_nodata=valid is not None)

@@ -14,12 +14,12 @@ from alps.labelled import is_labelled
 from alps.report import heat
 from alps.report.album import make_album
 from alps.report.box_figures import box_section
-from alps.report.census import SKIPPED, Census, coverage, take_census
+from alps.report.census import SKIPPED, Census, take_census
 from alps.report.distributions import distributions, half_below, median
 from alps.report.figures import count, decimal, percent
 from alps.report.pictures import data_uri
 from alps.report.rendering import render
-from alps.store import LabelStore
+from alps.store import ImageStatus, LabelStore
 from alps.types import Category, ImageSet
 
 BAND = 256  # classes in the band of colours, the largest
@@ -67,8 +67,9 @@ def write_report(
         boxes=box_section(census.boxes, categories) if census.boxes else None,
         maps=[(m, data_uri(heat.shade(heat.coarsen(m.cells)), MAP_BYTES, flat=True)) for m in maps],
         border=heat.finding(census) if maps else "",
+        findings=store.findings() or [],
         skipped=skipped(census, [str(image_set.root), str(store.root), str(store.root.resolve())]),
-        lowest=[(s.image_id, s.n_masks, coverage(s)) for s in census.lowest],
+        lowest=[(s.image_id, s.n_masks, s.coverage) for s in census.lowest],
         recipe=recipe(store, image_set),
         command=command(store),
         choose_k=(store.root / "choose_k.html").exists(),
@@ -104,9 +105,19 @@ def tiles(census: Census, categories: Sequence[Category]) -> list[tuple[str, str
         (
             "coverage",
             percent(census.covered / max(census.pixels, 1)),
-            "of all pixels are in a mask",
+            f"of {'the pixels with data' if census.nodata else 'all pixels'} are in a mask",
         ),
     ]
+    if census.nodata:
+        blank = f", {count(census.blank)} of them without data" if census.blank else ""
+        where = "image" if census.nodata_images == 1 else "images"
+        found.append(
+            (
+                "no data",
+                percent(census.nodata / (census.nodata + census.pixels)),
+                f"of all pixels, in {count(census.nodata_images)} {where}{blank}",
+            )
+        )
     if categories:
         unlabelled = census.masks - int(census.class_masks.sum())
         used = f"of {count(len(categories))} hold masks"
@@ -141,9 +152,13 @@ def skipped(census: Census, roots: Sequence[str]) -> list[tuple[str, str, str]]:
     """(image, status, reason) of the first images without labels, those that failed before all."""
     rows = [*census.failed, *census.empty][:SKIPPED]
     return [
-        (s.image_id, s.status, without_paths(s.error or "no mask was found", roots)[:LONGEST])
-        for s in rows
+        (s.image_id, s.status, without_paths(s.error or _no_mask(s), roots)[:LONGEST]) for s in rows
     ]
+
+
+def _no_mask(status: ImageStatus) -> str:
+    """Return why an image that was read has no mask."""
+    return "no mask was found" if status.pixels else "all of its pixels are no data"
 
 
 def recipe(store: LabelStore, image_set: ImageSet) -> list[tuple[str, str, list[tuple[str, str]]]]:
@@ -170,7 +185,7 @@ def _sizes(census: Census) -> tuple[str, str]:
     if census.smallest is None or census.largest is None:
         return "none", "no image could be read"
     (h, w), (height, width) = census.smallest, census.largest
-    pixels = f"{decimal(census.pixels / 1e6)} megapixels in all"
+    pixels = f"{decimal((census.pixels + census.nodata) / 1e6)} megapixels in all"
     if (h, w) == (height, width):
         return f"{w} \N{MULTIPLICATION SIGN} {h}", pixels
     return (

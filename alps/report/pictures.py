@@ -23,6 +23,8 @@ LONG_SIDE = 640  # pixels of a picture; shown at half of that, so that it is sha
 ENLARGE = 4  # at most, for small images: outlines stay thin
 CUTOUT = 128  # pixels of a cut-out's long side
 WRONG = (232, 48, 32)
+#: Squares of pixels that are no data, 8 px: of two colours that no class has.
+NODATA = ((74, 82, 122), (60, 67, 102))
 FOG = 170  # gray level of what lies around a cut-out: neither dark nor bright masks vanish in it
 
 
@@ -108,6 +110,28 @@ def draw_errors(
     picture = picture.astype(np.uint8)
     picture[classes < 0] = _hatch(classes.shape)[classes < 0]
     picture[target < 0] = 0
+    return picture
+
+
+def draw_nodata(
+    picture: UInt8[np.ndarray, "h w 3"], valid: Bool[np.ndarray, "h w"] | None
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Return the picture with squares where there is no data, see `shrink_valid`."""
+    if valid is None:
+        return picture
+    y, x = np.indices(valid.shape) // 8
+    squares = np.array(NODATA, np.uint8)[(x + y) % 2]
+    return np.where(valid[..., None], picture, squares)
+
+
+def shrink_valid(
+    valid: Bool[np.ndarray, "H W"] | None, size: tuple[int, int]
+) -> Bool[np.ndarray, "h w"] | None:
+    """Return which pixels of a picture of ``size`` (h, w) show data, by their centres."""
+    if valid is None:
+        return None
+    ys, xs = _centers(valid.shape[0], size[0]), _centers(valid.shape[1], size[1])
+    picture: np.ndarray = valid[ys[:, None], xs]
     return picture
 
 

@@ -64,6 +64,11 @@ def tables(census: Census, categories: Sequence[Category]) -> dict[str, Table]:
         ),
         "masks_per_image": (("masks", "images"), sorted(census.masks_per_image.items())),
     }
+    if census.nodata:
+        found["nodata"] = (
+            ("share_from", "share_to", "images"),
+            _histogram(COVERAGE_EDGES, census.nodata_shares),
+        )
     if maps := heat_maps(census, categories):
         found["heat_map"] = _heat(maps)
     if census.boxes:

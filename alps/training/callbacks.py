@@ -97,6 +97,7 @@ class ScoreLines(Callback):
             places = 3 if name == "train/loss" else 4
             if name in metrics:
                 words.append(f"{name} {float(metrics[name]):.{places}f}")
+        words += filter(None, [s.coverage() for s in pl_module.subjects])
         if IMAGES_PER_SECOND in metrics:
             words.append(f"{float(metrics[IMAGES_PER_SECOND]):.1f} images/s")
         get_console().print("  ".join(words), highlight=False, soft_wrap=True)

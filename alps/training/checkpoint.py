@@ -21,6 +21,7 @@ from alps.weights import load_weights
 #: What a resumed run may say otherwise: where, how long, and what is written down.
 MAY_CHANGE = (
     *("run", "resume", "init", "paths.", "compile", "logger", "callbacks", "window", "name"),
+    "strict",
     *("data.num_workers", "trainer.max_steps", "trainer.val_check_interval"),
     *("trainer.log_every_n_steps", "trainer.accelerator"),
 )
@@ -145,7 +146,10 @@ class Checkpoint:
         changed = [
             f"{key} was {before.get(key)}, is {now.get(key)}"
             for key in sorted({*before, *now})
-            if before.get(key) != now.get(key) and not key.startswith(MAY_CHANGE)
+            if before.get(key) != now.get(key)
+            and not key.startswith(MAY_CHANGE)
+            # A setting of a newer version is off where nobody asks for it.
+            and not (key not in before and now[key] is False)
         ]
         if changed:
             raise CheckpointError(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cached_property
@@ -12,6 +14,7 @@ from typing import Any
 from lightning.pytorch import LightningDataModule, Trainer
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from alps.datasets.label_census import ENOUGH, missing_classes, read_split
 from alps.datasets.sampler import ShardSampler, StreamSampler
 from alps.datasets.segmentation import Batch, Example, SegmentationDataset, collate
 from alps.datasets.subset import fraction as take_fraction
@@ -20,6 +23,7 @@ from alps.datasets.transforms import TrainTransform
 from alps.digest import digest
 from alps.encoders import Encoder
 from alps.errors import ConfigError, DatasetNotFound, ImageError
+from alps.findings import Audited, Finding
 from alps.numbers import check_number, check_numbers, is_number
 from alps.training.interrupt import STOPS
 from alps.training.task import SegmentationTask
@@ -163,6 +167,22 @@ class SegmentationData(LightningDataModule):
         )
         return SegmentationDataset(self.images, self.train, transform)
 
+    def label_findings(self, *, strict: bool = False) -> list[Finding]:
+        """Return what does not fit together in the images and labels that are learnt and scored.
+
+        Labels are read until each class was found; with ``strict``, all of them if need be.
+
+        Raises:
+            LabelError: a label cannot be read, or no pixel of a split is labelled.
+        """
+        enough = None if strict else ENOUGH
+        splits = [
+            read_split(self.images, records, split, enough=enough)
+            for split, records in (("train", self.train), ("val", self.val))
+        ]
+        own = self.images.findings() if isinstance(self.images, Audited) else []
+        return [*own, *missing_classes(self.images, splits)]
+
     def val_dataloader(self) -> DataLoader[list[Example]]:
         """Whole images of the split ``val``, or of those held out."""
         return self._whole_images(self.val, "val")
@@ -258,9 +278,22 @@ def leave_signals(_worker: int) -> None:
     """Ignore what stops a run, for it reaches all processes of a terminal or of a job.
 
     The process that learns ends its step and then its loaders; one that dies first is an error.
+    SIGTERM from that process is obeyed: where an error leaves a loader behind, it is what Python
+    sends at exit before it waits for the loader without a limit.
     """
     for number in STOPS:
         signal.signal(number, signal.SIG_IGN)
+    if sys.platform == "linux":  # elsewhere nothing tells who sent a signal
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_obey, args=(os.getppid(),), daemon=True).start()
+    else:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _obey(parent: int) -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+        pass
+    os._exit(0)
 
 
 def _split(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,8 @@ from alps.types import Category
 VALIDATIONS, MIN_VALIDATIONS = 10, 5
 
 #: Lightning's, that say nothing here: the run's folder holds config.yaml; on a CPU workers are
-#: rivals of the net; torch renamed what Lightning uses; our batches are resumable.
+#: rivals of the net; torch 2.15 deprecates the LeafSpec by which Lightning 2.6 walks a batch;
+#: our batches are resumable.
 EXPECTED_WARNINGS = (
     "Checkpoint directory .* exists and is not empty",
     ".* does not have many workers",
@@ -78,9 +80,7 @@ def fit(
     for logger in trainer.loggers:
         if isinstance(logger, WandbLogger):
             logger.log_hyperparams(dict(config))
-    with warnings.catch_warnings():
-        for message in EXPECTED_WARNINGS:
-            warnings.filterwarnings("ignore", message)
+    with _expected_warnings_ignored():
         try:
             with ending_together(trainer):
                 trainer.fit(task, datamodule=data, ckpt_path=resume, weights_only=True)
@@ -107,7 +107,7 @@ def fit(
 
 def test(task: SegmentationTask, data: SegmentationData, trainer: Trainer) -> float:
     """Score the split ``test``, or ``val`` where there is none; returns test/mIoU."""
-    with ending_together(trainer):
+    with _expected_warnings_ignored(), ending_together(trainer):
         trainer.test(task, datamodule=data, verbose=False)
     if trainer.is_global_zero:
         _print_scores(task, "test", [len(data.test or data.val)])
@@ -186,6 +186,14 @@ def validation_interval(max_steps: int, wanted: int | None) -> int:
     return wanted
 
 
+@contextmanager
+def _expected_warnings_ignored() -> Iterator[None]:
+    with warnings.catch_warnings():
+        for message in EXPECTED_WARNINGS:
+            warnings.filterwarnings("ignore", message)
+        yield
+
+
 def _start(run: Path, config: str, resume: str | None) -> None:
     """Make the folder of a run, or refuse one in which another run lies."""
     try:
@@ -209,8 +217,9 @@ def _print_scores(task: SegmentationTask, split: str, images: Sequence[int]) -> 
             return
         _print_classes(subject, subject.scores, n)
         if subject.name:
-            _print_line({subject.named(split, m): getattr(subject.scores, m) for m in MEANS})
-    _print_line({f"{split}/{m}": task.mean(m) for m in MEANS})
+            means = {subject.named(split, m): getattr(subject.scores, m) for m in MEANS}
+            _print_line(means, [subject])
+    _print_line({f"{split}/{m}": task.mean(m) for m in MEANS}, task.subjects)
 
 
 def _print_classes(subject: Subject, scores: Scores, n: int) -> None:
@@ -226,6 +235,7 @@ def _print_classes(subject: Subject, scores: Scores, n: int) -> None:
     console.print(table)
 
 
-def _print_line(values: Mapping[str, float]) -> None:
-    words = (f"{name} {value:.4f}" for name, value in values.items())
+def _print_line(values: Mapping[str, float], subjects: Sequence[Subject]) -> None:
+    words = [f"{name} {value:.4f}" for name, value in values.items()]
+    words += filter(None, [subject.coverage() for subject in subjects])
     get_console().print("  ".join(words), highlight=False, soft_wrap=True)

@@ -9,6 +9,7 @@ from jaxtyping import Int64, Integer
 from torch import Tensor, nn
 
 from alps.datasets.segmentation import Example
+from alps.errors import LabelError
 from alps.geometry import Tile
 from alps.metrics.segmentation import Scores, confusion_matrix, scores
 from alps.training.pictures import Shown, thinning
@@ -20,6 +21,8 @@ Part = tuple[Tile, Integer[Tensor, "_ _"]]
 SHOWN = 4
 #: The scores that stand for the others.
 MEANS = ("mIoU", "mF1", "OA")
+#: How many classes they are the means of.
+CLASSES = "classes"
 #: The mean IoU without the background, of datasets whose published scores leave it out.
 FOREGROUND = "mIoU_foreground"
 
@@ -98,6 +101,14 @@ class Subject:
         """What a score is logged as: ``val/mIoU``, or ``val/<dataset>/mIoU`` beside others."""
         return "/".join([split, *([self.name] if self.name else []), score])
 
+    def coverage(self) -> str:
+        """``over 4 of 5 classes``, where the last means leave one out; else nothing."""
+        k = len(self.categories)
+        if self.scores is None or self.scores.counted == k:
+            return ""
+        of = f" of {self.name}" if self.name else ""
+        return f"over {self.scores.counted} of {k} classes{of}"
+
     def forget(self, device: torch.device | str = "cpu") -> None:
         """Begin to count anew."""
         k = len(self.categories)
@@ -131,14 +142,23 @@ class Subject:
 
         Returns:
             What is logged.
+
+        Raises:
+            LabelError: no pixel is labelled.
         """
         self.confusion = add(self.confusion)
+        if not self.confusion.any():
+            raise LabelError(
+                f"{self.protocol}: no pixel that is data has a label in the images of {split}, so "
+                "there is nothing to score; check the labels and dataset.ignore_index"
+            )
         self.scores = scores(self.confusion)
         per_class = {
             self.named(split, f"IoU/{category.name}"): iou
             for category, iou in zip(self.categories, self.scores.iou, strict=True)
         }
         means = {m: getattr(self.scores, m) for m in MEANS}
+        means[CLASSES] = float(self.scores.counted)
         if self.background is not None:
             means[FOREGROUND] = self.scores.foreground(self.background)
         return {self.named(split, m): value for m, value in means.items()} | per_class

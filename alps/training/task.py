@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -10,7 +11,11 @@ import numpy as np
 import torch
 from jaxtyping import Float, Shaped, UInt8
 from lightning.pytorch import LightningModule
+from lightning.pytorch.plugins.precision import Precision
+from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.enums import GradClipAlgorithmType
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 import alps
 from alps.datasets.segmentation import Batch, Example
@@ -20,6 +25,8 @@ from alps.models.segmentation import SegmentationModel
 from alps.training.optim import Optim
 from alps.training.sliding import BUFFER, SlidingWindow, most_probable
 from alps.training.subject import MEANS, Part, Subject
+
+logger = logging.getLogger(__name__)
 
 REMEDY = "lower optim.lr, lengthen optim.warmup or set trainer.gradient_clip_val=1"
 
@@ -63,6 +70,7 @@ class SegmentationTask(LightningModule):
         self.aux_weight = aux_weight
         self.config = config
         self.seed = seed
+        self._labelled: Tensor | None = None  # pixels that this process has learnt from
 
     def mean(self, name: str) -> float:
         """The mean of the datasets' last scores of that name, where there are any; else NaN."""
@@ -80,7 +88,10 @@ class SegmentationTask(LightningModule):
         loss = torch.zeros((), device=self.device)
         outputs = self.model(batch.image, batch.counts)
         targets = torch.split(batch.target, list(batch.counts))
-        for criterion, output, target in zip(self.losses, outputs, targets, strict=True):
+        labelled = torch.zeros((), dtype=torch.int64, device=self.device)
+        parts = zip(self.subjects, self.losses, outputs, targets, strict=True)
+        for subject, criterion, output, target in parts:
+            labelled = labelled + (target != subject.ignore_index).sum()
             loss = loss + criterion(output.logits, target)
             if output.aux is not None:
                 loss = loss + self.aux_weight * criterion(output.aux, target)
@@ -89,6 +100,7 @@ class SegmentationTask(LightningModule):
                 f"the loss is {loss.item()} at step {self.global_step} (batch {batch_idx}: "
                 f"{', '.join(batch.image_ids)}); {REMEDY}, or look at these images"
             )
+        self._labelled = labelled if self._labelled is None else self._labelled + labelled
         self.log("train/loss", loss, prog_bar=True, sync_dist=True, batch_size=len(batch.target))
         return loss
 
@@ -106,6 +118,12 @@ class SegmentationTask(LightningModule):
         """Forget what was counted before; raises `DivergedError` when weights are not finite."""
         if not all(parameter.isfinite().all() for parameter in self.model.parameters()):
             raise DivergedError(f"weights are not finite after step {self.global_step}; {REMEDY}")
+        if self._labelled is not None and not self._add(self._labelled):
+            rank_zero_only(logger.warning)(
+                "no pixel of the steps up to %d was labelled: train/loss is 0, as nothing was "
+                "learnt; look at the labels of train, and at the pixels that are no data",
+                self.global_step,
+            )
         self._forget()
 
     def on_test_epoch_start(self) -> None:
@@ -126,6 +144,27 @@ class SegmentationTask(LightningModule):
         steps = int(self.trainer.estimated_stepping_batches)
         optimizer, schedule = self.optim.build(self.model, steps)
         return [optimizer], [{"scheduler": schedule, "interval": "step"}]
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip gradients, also of a fused optimiser in mixed precision.
+
+        Lightning refuses these, as a fused optimiser unscales the gradients within its step, after
+        they were clipped. With bfloat16 nothing is scaled; otherwise they are unscaled here, which
+        `GradScaler.step` takes into account.
+        """
+        if not gradient_clip_val:
+            return
+        precision = self.trainer.precision_plugin
+        scaler = getattr(precision, "scaler", None)
+        if scaler is not None and getattr(optimizer, "_step_supports_amp_scaling", False):
+            scaler.unscale_(optimizer)
+        algorithm = GradClipAlgorithmType(gradient_clip_algorithm or "norm")
+        Precision.clip_gradients(precision, optimizer, gradient_clip_val, algorithm)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what is needed to use the weights: the configuration, the classes, the protocol."""
@@ -180,6 +219,8 @@ class SegmentationTask(LightningModule):
             subject.forget(self.device)
 
     def _log_scores(self, split: str) -> None:
+        if self.trainer.sanity_checking:  # of some images, which may hold no label
+            return
         values: dict[str, float] = {}
         for subject in self.subjects:
             values |= subject.score(split, self._add)

@@ -13,6 +13,7 @@ from alps.assign.choose_k import (
     check_ks,
     compare_k,
     elbow,
+    explain_choice,
     favoured,
     silhouette,
     with_classes,
@@ -82,16 +83,46 @@ def test_merged_classes_are_compared_by_their_own_centres() -> None:
     assert max(found, key=lambda choice: choice.silhouette).k == 5
 
 
-def curve(*inertia: float) -> list[Choice]:
-    return [Choice(2 ** (i + 1), x, x, -x) for i, x in enumerate(map(float, inertia))]
+def curve(*inertia: float, silhouette: float = 0.5) -> list[Choice]:
+    return [Choice(2 ** (i + 1), x, silhouette, -x) for i, x in enumerate(map(float, inertia))]
 
 
 def test_the_elbow_is_farthest_below_the_chord() -> None:
     assert elbow(curve(10, 3, 2, 1)) == 4
-    assert elbow(curve(10, 6, 2, 1)) == 8
-    assert elbow(curve(100, 60, 20, 10)) == 8  # whatever the scale
-    for straight in ((3, 2, 1), (10, 9, 1), (2, 1), (1, 1, 1)):
+    assert elbow(curve(10, 6, 1.2, 1)) == 8
+    assert elbow(curve(100, 60, 12, 10)) == 8  # whatever the scale
+    assert elbow(curve(10, 1, 0)) is None
+    assert elbow(curve(1, 1e-9, 0)) == 4  # nothing is left at the last K
+
+
+def test_an_elbow_that_is_not_clear_is_none() -> None:
+    for straight in ((3, 2, 1), (10, 9, 1), (2, 1), (1, 1, 1), (8, 4, 2, 1), (1, 2, 3)):
         assert elbow(curve(*straight)) is None
+    assert elbow(curve(8, 3.9, 2, 1)) is None  # a line, nearly
+    assert elbow(curve(10, 3, 2, 1, silhouette=0.02)) is None
+    assert elbow(curve(10, 3, 2, 1, silhouette=math.nan)) is None
+
+
+@pytest.mark.parametrize("dim", [1, 2, 8, 64])
+def test_rows_without_groups_have_no_clear_elbow(dim: int) -> None:
+    rows = np.random.default_rng(0).random((600, dim)).astype(np.float16)
+    found = list(compare_k(make, [rows], [np.ones(600, np.int64)], ks=(4, 8, 16, 32), seeds=(0,)))
+    assert elbow(found) is None
+
+
+@pytest.mark.parametrize("k", [5, 9])
+def test_groups_that_lie_far_apart_have_one(k: int) -> None:
+    areas = [np.ones(600, np.int64)]
+    found = list(compare_k(make, [blobs(k)], areas, ks=(2, 3, k, 2 * k, 4 * k), seeds=(0,)))
+    assert elbow(found) == k
+
+
+def test_what_is_said_of_them() -> None:
+    assert explain_choice(curve(10, 3, 2, 1)) == (
+        "elbow at 4, largest silhouette 0.5 at 2, largest stability -1 at 16"
+    )
+    nothing = [Choice(2, 1.0, math.nan, math.nan), Choice(4, 0.5, math.nan, math.nan)]
+    assert explain_choice(nothing) == "no clear elbow"
 
 
 def test_each_figure_favours_its_best() -> None:

@@ -21,6 +21,7 @@ class LabelledArrays:
     root: str = "memory"
     protocol: str = "arrays: 4 classes"
     labels_read: list[str] = field(default_factory=list)
+    valid: dict[str, np.ndarray] = field(default_factory=dict)  # of images that hold no-data
 
     def records(self) -> list[ImageRecord]:
         return [ImageRecord(image_id, f"{image_id}.png") for image_id in self.pairs]
@@ -32,7 +33,7 @@ class LabelledArrays:
         image = self.pairs[record.image_id][0]
         if isinstance(image, str):
             raise ImageError(f"cannot read {record.file_name}: {image}")
-        return Sample(record.image_id, image)
+        return Sample(record.image_id, image, valid=self.valid.get(record.image_id))
 
     def read_target(self, record: ImageRecord) -> np.ndarray:
         self.labels_read.append(record.image_id)

@@ -59,6 +59,27 @@ def test_over_255_classes() -> None:
         dataset(images)[0]
 
 
+def test_what_is_no_data_is_not_learnt() -> None:
+    """Neither its class nor a value that is no class: nobody looks at the label there."""
+    images = random_pairs(2)
+    valid = np.ones((12, 16), bool)
+    valid[:5] = False
+    images.valid["image_0"] = valid
+    target = images.pairs["image_0"][1]
+    expected = target.copy()
+    expected[:5] = 255
+    target[2, 3] = 77
+    assert dataset(images)[0].target.tolist() == expected.tolist()
+    assert dataset(images)[1].target.tolist() == images.pairs["image_1"][1].tolist()
+    transform = TrainTransform(crop=8, scale_p=0.0, photometric_p=0.0, ignore_index=255)
+    image, target, _ = dataset(images, transform=transform)[Draw(0, 3)]
+    assert (target[image.sum(0) == 0] == 255).all()
+    images.valid["image_0"] = ~valid
+    target = images.pairs["image_0"][1]
+    with pytest.raises(LabelError, match=r"value 77 at 1 pixels"):
+        dataset(images)[0]
+
+
 @pytest.mark.parametrize("ignore_index", [300, 65535, -100])
 def test_an_ignore_index_beyond_the_type_of_the_files(ignore_index: int) -> None:
     images = random_pairs(1, ignore_index=ignore_index)

@@ -3,6 +3,7 @@ import multiprocessing
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -46,7 +47,7 @@ def test_tiles_hold_the_pixels_of_their_windows(tmp_path):
     tiles.cut(rasters)
     records = {record.image_id: record for record in tiles.records()}
     for raster in rasters[:2]:
-        image = cutting.read_image(raster.image)
+        image = cutting.read_pixels(raster.image).image
         labels = read_labels(raster.label)
         for x in (0, 30, 56):
             for y in (0, 24):
@@ -69,13 +70,51 @@ def test_what_is_smaller_than_a_tile_is_padded_and_the_padding_ignored(tmp_path)
     np.testing.assert_array_equal(target[:30], read_labels(rasters[2].label))
     assert not image[30:].any()
     assert (target[30:] == 255).all()
+    np.testing.assert_array_equal(np.arange(40) < 30, tiles.read(record).valid.all(1))
+
+
+def test_padding_is_transparent_and_other_readers_see_three_bands(tmp_path):
+    """mmcv, which mmsegmentation reads with, asks OpenCV for colours; older tiles have no alpha."""
+    tiles, rasters = make(tmp_path / "x")
+    tiles.cut(rasters)
+    for record in tiles.records():
+        path = tiles.root / record.file_name
+        padded = record.image_id == "c_0_0"
+        with Image.open(path) as image:
+            assert image.mode == ("RGBA" if padded else "RGB")
+            rgb = np.asarray(image)[..., :3]
+        bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
+        np.testing.assert_array_equal(bgr[..., ::-1], rgb)
+        assert (tiles.read(record).valid is None) != padded
+        Image.fromarray(rgb).save(path)
+        before = tiles.read(record)
+        assert before.valid is None
+        np.testing.assert_array_equal(before.image, rgb)
+
+
+def test_no_data_of_a_raster_is_no_data_of_its_tiles(tmp_path):
+    tiles, rasters = make(tmp_path / "x")
+    with Image.open(rasters[1].image) as image:
+        rgba = np.dstack([np.asarray(image), np.full((64, 96), 255, np.uint8)])
+    rgba[:, :50, 3] = 0
+    path = rasters[1].image.with_suffix(".png")
+    Image.fromarray(rgba).save(path)
+    tiles.cut([replace(rasters[1], image=path)])
+    expected = {"b_0_0": 0, "b_30_0": 40 * 20, "b_56_0": 40 * 40}
+    for record in tiles.records()[:3]:
+        sample, target = tiles.read(record), tiles.read_target(record)
+        valid = np.ones(sample.size, bool) if sample.valid is None else sample.valid
+        assert valid.sum() == expected[record.image_id]
+        assert not sample.image[~valid].any()
+        assert (target[~valid] == 255).all()
+        assert (target[valid] != 255).all()
 
 
 def test_cut_once_and_without_the_rasters(tmp_path, monkeypatch):
     tiles, rasters = make(tmp_path / "x")
     tiles.cut(rasters)
     records = tiles.records()
-    monkeypatch.setattr(cutting, "read_image", None)
+    monkeypatch.setattr(cutting, "read_pixels", None)
     tiles.cut(rasters)
     for raster in rasters:
         raster.image.unlink()
@@ -86,7 +125,7 @@ def test_what_was_stopped_goes_on(tmp_path, monkeypatch):
     whole, rasters = make(tmp_path / "whole")
     whole.cut(rasters)
     tiles, rasters = make(tmp_path / "x")
-    read = cutting.read_image
+    read = cutting.read_pixels
     monkeypatch.setattr(cutting.os, "cpu_count", lambda: 1)  # in order
 
     def stop(path):
@@ -94,12 +133,12 @@ def test_what_was_stopped_goes_on(tmp_path, monkeypatch):
             return read(path)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cutting, "read_image", stop)
+    monkeypatch.setattr(cutting, "read_pixels", stop)
     with pytest.raises(KeyboardInterrupt):
         tiles.cut(rasters)
     assert {record.image_id[0] for record in tiles.records()} == {"a"}
     cut = []
-    monkeypatch.setattr(cutting, "read_image", lambda path: cut.append(path) or read(path))
+    monkeypatch.setattr(cutting, "read_pixels", lambda path: cut.append(path) or read(path))
     tiles.cut(rasters)
     assert sorted(cut) == sorted([rasters[1].image, rasters[2].image])
     assert tiles.records() == whole.records()
@@ -112,8 +151,8 @@ def cut_anew(tiles, rasters, monkeypatch):
     """The names of the rasters that are cut."""
     cut = []
     with monkeypatch.context() as patch:
-        read = cutting.read_image
-        patch.setattr(cutting, "read_image", lambda path: cut.append(path) or read(path))
+        read = cutting.read_pixels
+        patch.setattr(cutting, "read_pixels", lambda path: cut.append(path) or read(path))
         tiles.cut(rasters)
     return sorted(r.name for r in rasters if r.image in cut)
 
@@ -135,7 +174,7 @@ def test_a_raster_is_cut_again_where_it_or_its_label_has_changed(tmp_path, monke
     assert cut_anew(tiles, rasters, monkeypatch) == []
 
 
-def test_tiles_of_an_older_alps_are_kept_but_those_of_tiff(tmp_path, monkeypatch):
+def test_tiles_of_an_older_alps_are_kept_but_those_of_tiff_and_padded_ones(tmp_path, monkeypatch):
     tiles, rasters = make(tmp_path / "x")
     create_image(tmp_path / "x/t.tif", (64, 96))
     rasters[1] = replace(rasters[1], image=tmp_path / "x/t.tif")
@@ -144,7 +183,7 @@ def test_tiles_of_an_older_alps_are_kept_but_those_of_tiff(tmp_path, monkeypatch
         done = json.loads(mark.read_text())
         del done["sources"]
         mark.write_text(json.dumps(done))
-    assert cut_anew(tiles, rasters, monkeypatch) == ["b"]
+    assert cut_anew(tiles, rasters, monkeypatch) == ["b", "c"]
 
 
 def read_and_count(path):

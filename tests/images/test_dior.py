@@ -65,7 +65,7 @@ def test_the_published_excerpts(tmp_path):
             f"{head}<source><database>DIOR</database></source><object><name>golffield</name>"
             f"<pose>Unspecified</pose><{tag}>{box}</{tag}></object></annotation>"
         )
-        ((field,), unclear) = parse(horizontal)
+        ((field,), unclear, _) = parse(horizontal)
         assert (field.category, field.where, field.ignore) == ("golffield", "object 1", False)
         assert (field.points, field.quad, unclear) == ([133, 237, 684, 672], None, [])
     (tmp_path / "oriented").mkdir()
@@ -77,7 +77,7 @@ def test_the_published_excerpts(tmp_path):
         "<y_right_bottom>672</y_right_bottom><x_left_bottom>133</x_left_bottom>"
         "<y_left_bottom>672</y_left_bottom></robndbox><angle>0</angle></object></annotation>"
     )
-    ((field,), unclear) = parse_both(horizontal, oriented=tmp_path / "oriented")
+    ((field,), unclear, _) = parse_both(horizontal, oriented=tmp_path / "oriented")
     assert field.points == [133, 237, 684, 672]
     assert field.quad == [133, 237, 684, 237, 684, 672, 133, 672]
     assert unclear == []

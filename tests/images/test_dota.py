@@ -37,7 +37,7 @@ def test_the_published_excerpt(tmp_path):
         "2753 2408 2861 2385 2888 2468 2805 2502 plane 0\n"
         "3445.0 3391.0 3484.0 3409.0 3478.0 3422.0 3437.0 3402.0 large-vehicle 1\n"
     )
-    (plane, vehicle), unclear = parse(tmp_path / "P0000.txt")
+    (plane, vehicle), unclear, _ = parse(tmp_path / "P0000.txt")
     assert plane.points == [2753, 2408, 2861, 2385, 2888, 2468, 2805, 2502]
     assert (plane.category, plane.where, plane.ignore) == ("plane", "line 3", False)
     assert (vehicle.category, vehicle.where, vehicle.ignore) == ("large-vehicle", "line 4", True)

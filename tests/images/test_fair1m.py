@@ -77,7 +77,7 @@ def test_images_splits_and_boxes(published):
 def test_the_published_layout_of_a_file(tmp_path, written, category):
     for last in (LAST, ""):  # closed or not
         (tmp_path / "0.xml").write_text(PUBLISHED.format(unit="pixel", name=written, last=last))
-        ((item,), unclear) = parse(tmp_path / "0.xml")
+        ((item,), unclear, _) = parse(tmp_path / "0.xml")
         assert (item.category, item.where, item.ignore) == (category, "object 1", False)
         assert item.points == [40, 10, 70, 40, 60, 50, 30, 20]
         assert unclear == []

@@ -1,11 +1,12 @@
 import logging
 import pickle
 
+import jaxtyping
 import numpy as np
 import pytest
 from PIL import Image
 
-from alps.errors import DatasetNotFound, LabelError
+from alps.errors import ConfigError, DatasetNotFound, LabelError
 from alps.images.folder_pair import FolderPair
 from alps.types import ImageSet, LabelledSet
 from tests.factories import create_folder_pair, create_image, draw_labels
@@ -72,11 +73,114 @@ def test_two_labels_of_one_image(root):
         FolderPair(root=str(root)).records()
 
 
-def test_masks_of_0_and_255_are_no_classes(root):
-    for path in root.glob("ann_dir/*/*"):
-        Image.fromarray(np.array([[0, 255]], np.uint8)).save(path)
-    with pytest.raises(LabelError, match=r"no number but 0 and 255 .* as dataset\.ignore_index"):
+def write_labels(root, change):
+    """Change each label file; ``change`` gets its place and its numbers."""
+    for i, path in enumerate(sorted(root.glob("ann_dir/*/*"))):
+        with Image.open(path) as image:
+            labels = np.array(image)
+        Image.fromarray(change(i, labels)).save(path)
+
+
+def halves(i, labels):
+    """0 and 255 in all files together, and only one of them in some."""
+    labels[:] = 255 * (i % 2)
+    labels[:8] = 255 * (i == 2)
+    return labels
+
+
+@pytest.mark.parametrize("options", [{}, {"classes": ["ground", "roof"]}, {"ignore_index": 254}])
+def test_of_masks_of_0_and_255_the_latter_is_class_1(root, caplog, options):
+    write_labels(root, halves)
+    images = FolderPair(root=str(root), **options)
+    assert images.protocol == "folder_pair pair: 2 classes, labels 0 and 255"
+    assert [c.name for c in images.categories()] == options.get("classes", ["0", "1"])
+    found = [np.unique(images.read_target(record)).tolist() for record in images.records()]
+    assert found == [[0], [0, 1], [0, 1], [0, 1]]
+    (record,) = caplog.records
+    expected = f"{root}: every label file holds only 0 and 255; 255 is read as class 1"
+    assert record.getMessage() == expected
+    copy = pickle.loads(pickle.dumps(images))  # as a loader's process gets it
+    assert copy.read_target(images.records()[1]).max() == 1
+    assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "options"),
+    [
+        (lambda i, labels: halves(i, labels) if i < 3 else labels // 255, {}),  # a 1 in the last
+        (lambda i, labels: labels * 0, {}),
+        (lambda i, labels: labels * 0 + 255, {}),
+        (halves, {"ignore_index": 0}),
+        (halves, {"classes": ["ground", "roof", "tree"]}),
+        (halves, {"reduce_zero_label": True}),
+    ],
+)
+def test_255_stays_ignored_where_it_may_be(root, caplog, change, options):
+    write_labels(root, change)
+    images = FolderPair(root=str(root), **{"classes": ["ground", "roof"], **options})
+    assert "255 is read as class 1" not in images.protocol + caplog.text
+    for record in images.records():
+        assert images.read_target(record).max() in (0, 1, 255)
+        assert "labels 0 and 255" not in images.protocol
+    assert not caplog.records
+
+
+def test_masks_of_one_number_cannot_be_counted(root):
+    write_labels(root, lambda i, labels: labels * 0)
+    with pytest.raises(LabelError, match=r"ann_dir hold no number but 0, expected two classes or"):
         FolderPair(root=str(root)).categories()
+
+
+def test_labels_from_1_are_reduced_where_this_is_requested(root):
+    write_labels(root, lambda i, labels: np.where(labels == 255, labels, labels + 1))
+    expected = (
+        r"are 1 to 4, and no file holds 0; dataset.reduce_zero_label=true makes them the classes 0 "
+        r"to 3; where 0 is a class .* dataset.classes=\[...\]"
+    )
+    with pytest.raises(LabelError, match=expected):
+        FolderPair(root=str(root)).categories()
+    write_labels(root, lambda i, labels: np.where(labels == 2, 0, labels) if i else labels)
+    images = FolderPair(root=str(root), reduce_zero_label=True)
+    assert len(images.categories()) == 4
+    assert images.protocol == "folder_pair pair: 4 classes, labels from 1, 0 and 255 ignored"
+    for i, (record, seed) in enumerate(zip(images.records(), (0, 1, 10, 11), strict=True)):
+        labels = draw_labels(seed=seed)[1]
+        labels[-1] = 255
+        if i:
+            labels[labels == 1] = 255
+        np.testing.assert_array_equal(images.read_target(record), labels)
+
+
+def test_labels_of_16_bits_are_reduced(root):
+    labels = np.full((64, 96), 300, np.uint16)
+    labels[0] = 0
+    labels[1] = 65535
+    path = root / "ann_dir/train/0.png"
+    Image.fromarray(labels).save(path)
+    images = FolderPair(
+        root=str(root), classes=[*map(str, range(300))], ignore_index=65535, reduce_zero_label=True
+    )
+    record = images.records()[0]
+    found = images.read_target(record)
+    assert found.dtype == np.uint16
+    assert found[:3, 0].tolist() == [65535, 65535, 299]
+    images = FolderPair(root=str(root), ignore_index=299, reduce_zero_label=True, classes=["a"])
+    with pytest.raises(LabelError, match=r"train/0.png holds the label 300, which .* ignored 299;"):
+        images.read_target(record)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"reduce_zero_label": "yes"}, "reduce_zero_label=yes: expected true or false"),
+        ({"reduce_zero_label": True, "ignore_index": 0}, "ignore_index=0: with reduce_zero_label="),
+        ({"reduce_zero_label": True, "ignore_index": -1}, "expected a number from 1 to 65535"),
+    ],
+)
+def test_options_that_contradict_each_other(root, options, message, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # types are the user's
+    with pytest.raises(ConfigError, match=message):
+        FolderPair(root=str(root), **options)
 
 
 def test_depth_suffixes_and_names(root):

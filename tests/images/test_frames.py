@@ -146,13 +146,14 @@ def test_processes_neither_share_a_decoder_nor_wait_for_its_threads(video):
     fork = multiprocessing.get_context("fork")
     answers = fork.Queue()
     children = [
-        fork.Process(target=read_in_child, args=(video.parent, i, answers)) for i in (5, 25)
+        fork.Process(target=read_in_child, args=(video.parent, i, answers), daemon=True)
+        for i in (5, 25)
     ]
     for child in children:
         child.start()
     found = dict(answers.get(timeout=20) for _ in children)
     for child in children:
-        child.join()
+        child.join(20)
     assert [found[5], found[25]] == frames
 
 

@@ -10,7 +10,6 @@ import pytest
 from alps.boxes import Annotation, check_boxes
 from alps.errors import AlpsError, ImageError, LabelError
 from alps.images.annotation_file import LARGEST, LARGEST_OF_ALL
-from alps.images.boxed import read_text
 from alps.images.coco import Coco
 from alps.images.dota import Dota
 from alps.images.rows import read_rows
@@ -18,6 +17,7 @@ from alps.images.safe_pickle import load_plain
 from alps.images.segmentation import encode_segmentation
 from alps.images.table import Table
 from alps.images.voc import Voc
+from alps.images.words import read_text
 from alps.images.xml_file import parse_xml, read_xml
 from alps.rle import encode, find_problem
 from tests.box_formats import create_coco, create_dota, create_voc
@@ -186,11 +186,10 @@ def put(key, name, value):
         (lambda file: "[]", "is no COCO file: it has no images and no annotations and no cat"),
         (lambda file: "7", "is no COCO file"),
         (lambda file: file.update(images={}), "is no COCO file: it has no images"),
-        (lambda file: file["images"].insert(0, 7), r"images\[0\] is no object"),
-        (lambda file: file["annotations"][0].clear(), r"annotations\[0\] has no id and no im"),
+        (lambda file: file.update(images=[7]), r"images\[0\] is no object"),
+        (lambda file: file["images"][0].clear(), r"images\[0\] has no id and no file_name"),
         (put("images", "id", float("nan")), r"id of images\[0\] is 'nan', expected a whole"),
         (put("categories", "id", float("inf")), r"id of categories\[0\] is 'inf', expected"),
-        (put("annotations", "image_id", []), r"image_id of annotations\[0\] is '\[\]', expected"),
         (put("images", "file_name", "a\0.jpg"), r"file_name of images\[0\] is 'a\\x00.jpg', exp"),
         (put("images", "file_name", "a\nerror: .jpg"), r"file_name of images\[0\] is 'a\\n"),
         (put("images", "file_name", ""), r"file_name of images\[0\] is '', expected text"),

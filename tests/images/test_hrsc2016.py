@@ -56,7 +56,7 @@ def test_images_splits_and_both_boxes(published):
 def test_the_published_excerpt_and_where_its_bow_is(tmp_path):
     path = tmp_path / "100000001.xml"
     path.write_text(PUBLISHED, encoding="utf-8-sig")
-    ((ship,), unclear) = parse(path)
+    ((ship,), unclear, _) = parse(path)
     assert (ship.category, ship.where, ship.ignore) == ("ship", "object 1", False)
     assert ship.points == [194, 243, 972, 507]
     quad = np.reshape(ship.quad, (4, 2))
@@ -67,7 +67,7 @@ def test_the_published_excerpt_and_where_its_bow_is(tmp_path):
     bow = quad[1:3].mean(0)
     assert math.dist(bow, (964, 290)) < 25
     assert unclear == []
-    ((carrier,), _) = parse(path, level="type")
+    ((carrier,), _, _) = parse(path, level="type")
     assert carrier.category == "Kuznetsov"
 
 

@@ -11,6 +11,7 @@ from alps.errors import ImageError
 from alps.images.read import read_image, read_pixels, stretch
 from alps.rasters import limits
 from tests.factories import create_image, create_raster, draw_scene
+from tests.matrix.encodings import check, list_encodings
 
 DEEP = draw_scene((40, 60), seed=3)[0].astype(np.uint16) * 8  # 11 bits
 
@@ -283,6 +284,12 @@ def test_no_data_value_of_gdal(tmp_path, tag, value):
 
 def test_nothing_but_no_data():
     assert not stretch(np.full((3, 4, 1), np.nan, np.float32)).any()
+
+
+@pytest.mark.parametrize("encoding", list(list_encodings())[::45], ids=str)
+def test_a_tiff_is_read_as_tifffile_reads_it(encoding, tmp_path):
+    """All encodings: make test-matrix."""
+    assert check(encoding, tmp_path) == ("refused" if encoding.refused else "equal")
 
 
 # --- refusals -----------------------------------------------------------------------------------

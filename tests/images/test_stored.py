@@ -133,10 +133,25 @@ def test_a_store_that_is_not_there_names_the_command(tmp_path):
         StoredLabels(root=str(tmp_path)).records()
 
 
-def test_an_unfinished_store_is_refused(tmp_path):
+@pytest.mark.parametrize("use", [StoredLabels.records, StoredLabels.categories])
+@pytest.mark.parametrize(
+    ("missing", "done"), [((), "1 of 3"), (("categories.json", "plan.parquet"), "0 of 0")]
+)
+def test_an_unfinished_store_is_refused(tmp_path, use, missing, done):
     root = make_store(tmp_path, finished=False)
-    with pytest.raises(
-        StoreError,
-        match=r"mine_pl is not finished \(1 of 3 shards have labels\); run the same label.py comm",
-    ):
-        StoredLabels(root=root).records()
+    for name in missing:  # not written yet
+        (tmp_path / "mine_pl" / name).unlink()
+    expected = rf"mine_pl is not finished \({done} shards have labels\); run the same label.py comm"
+    with pytest.raises(StoreError, match=expected):
+        use(StoredLabels(root=root))
+
+
+@pytest.mark.parametrize("text", [None, "", "{}", '[{"id": 0}]', "[1]"])
+def test_a_damaged_list_of_classes_is_told(tmp_path, text):
+    root = make_store(tmp_path)
+    path = tmp_path / "mine_pl/categories.json"
+    path.unlink()
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(StoreError, match=r"cannot read .*categories.json: .*and verify=true"):
+        StoredLabels(root=root).categories()

@@ -1,4 +1,3 @@
-import logging
 import shutil
 
 import pytest
@@ -51,11 +50,12 @@ def test_the_published_excerpt_in_edges_of_pixels(tmp_path):
         </object>
         </annotation>"""
     )
-    (chair, hidden), unclear = parse(tmp_path / "000005.xml")
+    (chair, hidden), unclear, size = parse(tmp_path / "000005.xml")
     assert (chair.where, chair.category, chair.ignore) == ("object 1", "chair", False)
     assert chair.points == (262, 210, 324, 339)
     assert (hidden.points, hidden.ignore) == ((4, 243, 67, 374), True)
     assert unclear == []
+    assert size == (375, 500)
 
 
 def test_classes_that_are_given_keep_their_order(root):
@@ -71,14 +71,19 @@ def test_classes_that_are_given_keep_their_order(root):
             Voc(root=str(root), classes=classes)
 
 
-def test_images_in_no_list_are_left_out_unless_there_are_none(root, caplog):
+def test_images_in_no_list_are_left_out_unless_there_are_none(root):
     create_image(root / "JPEGImages/extra.jpg")
     assert "extra" not in splits(Voc(root=str(root)))
     (root / "JPEGImages/000000.jpg").unlink()
-    with caplog.at_level(logging.WARNING):
-        assert list(splits(Voc(root=str(root)))) == ["000001", "000002"]
-    assert "1 of 3 images in the lists under" in caplog.text
-    assert "are not there (first: 000000); the others are used" in caplog.text
+    images = Voc(root=str(root))
+    assert list(splits(images)) == ["000001", "000002"]
+    orphans, missing = map(str, images.findings())
+    assert orphans.startswith(
+        "1 of 3 annotation files belong to no image (first: Annotations/000000.xml); get the images"
+    )
+    assert missing.startswith(
+        "1 of 3 images in the lists of splits are not there (first: 000000); get them, or take"
+    )
     (root / "JPEGImages/extra.jpg").unlink()
     shutil.rmtree(root / "ImageSets")
     assert splits(Voc(root=str(root))) == {"000001": "train", "000002": "train"}
@@ -111,8 +116,11 @@ def test_a_file_cut_short_fails_alone(root):
     [
         ("", "is no whole XML file: no element found"),
         ("<HRSC_Image/>", "is of another format: <HRSC_Image>, expected <annotation>"),
-        ('<?xml version="1.0" encoding="GB2312"?><annotation/>', "multi-byte encodings"),
-        ('<?xml version="1.0" encoding="nosuch"?><annotation/>', "unknown encoding"),
+        (
+            '<?xml version="1.0" encoding="nosuch"?><annotation/>',
+            "is no XML: it says that it is in nosuch, which cannot be read; save it as UTF-8",
+        ),
+        ("<annotation>\n<object>A & B", r"it has a bare & in line 2 \('.*A & B'\); write &amp; th"),
     ],
 )
 def test_files_of_another_kind(tmp_path, text, why):

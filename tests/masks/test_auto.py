@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
+import torch
 from segment_anything.utils.amg import build_point_grid
 
 from alps.geometry import Tile
 from alps.masks.auto import AutoMasks
+from alps.sam.protocol import Prediction
 from alps.types import Sample
 from tests.fakes import ColorSegmenter, flat_colors
 
@@ -86,3 +88,24 @@ def test_identity_names_every_setting_and_the_segmenter():
     assert identity["points_per_side"] == 9
     assert identity["sam.architecture"] == "color"
     assert {"min_area", "tile_size", "points_per_batch", "source"} <= identity.keys()
+
+
+class Everything(ColorSegmenter):
+    """The mask of each point is the whole image."""
+
+    def predict(self, embedding, *, points, **_):
+        n = torch.arange(len(points))
+        return Prediction(torch.full((len(n), 64, 64), 20.0), 0.99 - 0.001 * n, n, 0 * n)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1), (9, 7)])
+def test_one_mask_from_many_points_is_there_once_however_thin_the_image(size):
+    """SAM's boxes end at the last pixel, so a box one pixel thin has no area."""
+    image = np.full((*size, 3), 90, np.uint8)
+    masks = AutoMasks(segmenter=Everything(), points_per_side=4)(Sample("x", image))
+    assert masks.area.tolist() == [size[0] * size[1]]
+
+
+def test_crops_of_an_image_of_one_pixel():
+    find = AutoMasks(segmenter=Everything(), points_per_side=4, crop_n_layers=2)
+    assert find(Sample("x", np.zeros((1, 1, 3), np.uint8))).area.tolist() == [1]

@@ -4,7 +4,7 @@ import torch
 from segment_anything.utils.amg import calculate_stability_score, is_box_near_crop_edge
 from torchvision.ops import box_iou as torchvision_iou
 
-from alps.masks.filter import box_iou, may_be_stable, near_crop_edge
+from alps.masks.filter import box_iou, may_be_stable, near_crop_edge, pixel_box_iou
 
 
 def test_what_is_clearly_unstable_is_refused_and_nothing_stable():
@@ -44,3 +44,16 @@ def test_near_crop_edge_equals_segment_anything(seed):
         inclusive = torch.tensor([[x0, y0, x1 - 1, y1 - 1]])
         expected = is_box_near_crop_edge(inclusive, list(crop), [0, 0, 600, 400]).item()
         assert near_crop_edge((x0, y0, x1, y1), crop, (400, 600)) == expected
+
+
+def test_pixel_boxes_are_compared_as_sam_does_unless_both_are_one_pixel_thin():
+    rng = np.random.default_rng(0)
+    corners = rng.integers(0, 40, (60, 2))
+    boxes = np.concatenate([corners, corners + rng.integers(2, 40, (60, 2))], 1).astype(np.float32)
+    last = np.array([0, 0, 1, 1], np.float32)
+    np.testing.assert_array_equal(
+        pixel_box_iou(boxes[0], boxes), box_iou(boxes[0] - last, boxes - last)
+    )
+    thin = np.array([[0, 0, 300, 1], [0, 0, 150, 1], [0, 0, 300, 2], [7, 0, 8, 9]], np.float32)
+    np.testing.assert_allclose(pixel_box_iou(thin[0], thin), [1, 0.5, 0, 1 / 308])
+    assert pixel_box_iou(thin[2], thin).tolist() == [0, 0, 1, 0]

@@ -101,6 +101,9 @@ def test_what_does_not_belong_together(source, tmp_path):
     other = masks(Sample("site/0", image))[np.array([0])]
     with pytest.raises(StoreError, match=r"masks of site/0 are not those of .*features=stored"):
         StoredFeatures(store=str(source.root))(Sample("site/0", image), other)
+    hole = Sample("site/0", image, valid=np.indices(image.shape[:2])[0] > 5)
+    with pytest.raises(StoreError, match=r"ground=0 \(its masks are cut to the pixels with data"):
+        StoredFeatures(store=str(source.root))(hole, masks(hole))
 
 
 def test_stores_that_cannot_serve(source, tmp_path):

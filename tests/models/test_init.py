@@ -1,3 +1,5 @@
+from argparse import Namespace
+
 import pytest
 import timm
 import torch
@@ -61,6 +63,16 @@ def test_a_checkpoint_of_ours(tmp_path, prefix, wrapped):
         f"init from {tmp_path / 'a.pt'}: encoder 75 of 75 tensors, head 30 of 30 tensors, "
         "classifier 2 of 2 tensors, aux_head 5 of 5 tensors, aux_classifier 2 of 2 tensors"
     )
+
+
+@pytest.mark.parametrize("key", ["state_dict", "model", "model_state_dict", "net"])
+def test_what_other_programs_call_the_weights(tmp_path, key):
+    """Beside an optimiser's, and arguments; a dict of that name without tensors is not meant."""
+    source, model = build(), build()
+    content = {"state_dict": {"epoch": 1}, "optimizer": {"state": {}}, "args": Namespace(lr=1)}
+    report = load_init(model, save(tmp_path, {**content, key: source.state_dict()}))
+    assert_equal(model, source.state_dict())
+    assert all(loaded == total for loaded, total in report.parts.values())
 
 
 def test_safetensors(tmp_path):

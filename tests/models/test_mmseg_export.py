@@ -14,8 +14,8 @@ from tests.models.nets import build
 CLASSES = [Category(i, name, (i, 2 * i, 255)) for i, name in enumerate(("it's", "a", '"b"\n'))]
 
 
-def write(model, folder):
-    options = {"categories": CLASSES, "ignore_index": 255, "crop": 64, "stride": 48}
+def write(model, folder, **more):
+    options = {"categories": CLASSES, "ignore_index": 255, "crop": 64, "stride": 48, **more}
     write_mmseg(model, folder, **options, title="last.ckpt, step 3")
 
 
@@ -38,7 +38,11 @@ def test_configuration_and_weights(tmp_path):
     assert config["decode_head"]["num_classes"] == config["auxiliary_head"]["num_classes"] == 3
     assert config["data_preprocessor"]["mean"] == pytest.approx([123.675, 116.28, 103.53])
     assert config["test_cfg"] == {"mode": "slide", "crop_size": (64, 64), "stride": (48, 48)}
-    assert values["test_dataloader"]["dataset"]["metainfo"]["classes"] == ("it's", "a", '"b"\n')
+    dataset = values["test_dataloader"]["dataset"]
+    assert dataset["metainfo"]["classes"] == ("it's", "a", '"b"\n')
+    assert dataset["reduce_zero_label"] is False
+    write(model, tmp_path / "c", reduce_zero_label=True)
+    assert read(tmp_path / "c")[1]["test_dataloader"]["dataset"]["reduce_zero_label"] is True
 
     content = torch.load(tmp_path / "a/b/weights.pth", weights_only=True)
     assert content["meta"]["dataset_meta"]["palette"] == [[0, 0, 255], [1, 2, 255], [2, 4, 255]]

@@ -9,13 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+from rasterio._env import get_gdal_config
 
 from alps.errors import ImageError
 from alps.images.folder import Folder
 from alps.images.labels import read_labels
 from alps.images.read import read_image, read_pixels
+from alps.rasters.gdal import OPTIONS, gdal_session
 from alps.rasters.sidecars import find_sidecars
 from tests.factories import create_image, create_raster, draw_scene
+from tests.mutants import Mutants
 
 VRT = """<VRTDataset rasterXSize="{width}" rasterYSize="{height}">
 <VRTRasterBand dataType="Byte" band="1"><SimpleSource>
@@ -90,6 +93,18 @@ def test_a_name_is_nothing_but_a_name(tmp_path, name):
     np.testing.assert_array_equal(read_image(tmp_path / name), BANDS.transpose(1, 2, 0))
 
 
+def test_threads_have_the_settings_of_gdal_while_they_read(tmp_path):
+    def settings(_):
+        with gdal_session(tmp_path):
+            return {name: get_gdal_config(name) for name in OPTIONS}
+
+    with ThreadPoolExecutor(4) as pool:
+        for found in pool.map(settings, range(40)):
+            assert {name: str(value) for name, value in found.items()} == {
+                name: str(value) for name, value in OPTIONS.items()
+            }
+
+
 def test_settings_of_gdal_in_the_environment_change_nothing(tmp_path, monkeypatch):
     create_raster(tmp_path / "a.tif", BANDS, photometric="RGB")
     data = (tmp_path / "a.tif").read_bytes()
@@ -141,3 +156,9 @@ def test_threads_and_spawned_processes_read_alike(tmp_path, capfd):
         with pytest.raises(ImageError, match=r"b\.tif"):
             pool.submit(_sum, tmp_path / "b.tif").result()
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_jpeg_2000_that_gdal_would_describe_without_end(tmp_path):
+    """The mutant that made it look for COMPRESSION_REVERSIBILITY in the same few bytes for ever."""
+    root = Mutants(tmp_path).make("JPEG 2000", 7_000_326)
+    assert read_image(root / "a.jp2").shape == (*SIZE, 3)

@@ -39,7 +39,7 @@ def test_the_census_is_what_a_plain_count_gives(tmp_path):
     per_image = [len(np.unique(part)) for part in np.split(category, bounds)]
     assert census.classes_per_image == Counter(per_image)
     shares = [covered(m) / 600 for m in masks if len(m)]
-    assert [module.coverage(s) for s in census.lowest] == sorted(shares)
+    assert [s.coverage for s in census.lowest] == sorted(shares)
     assert [s.image_id for s in census.failed] == ["bad"]
     assert [s.image_id for s in census.empty] == ["zz"]
     assert (np.diff(census.class_masks[census.by_size]) <= 0).all()

@@ -1,6 +1,7 @@
 """The page on the number of classes."""
 
 import csv
+import json
 from functools import cache
 
 import numpy as np
@@ -9,7 +10,7 @@ from PIL import Image
 from test_report import Page
 from tiny_stores import make_store, some_scenes
 
-from alps.assign.choose_k import Choice
+from alps.assign.choose_k import Choice, favoured
 from alps.assign.cluster import Cluster
 from alps.errors import TooFewMasks
 from alps.report.choose_k import _levels, draw, write_choose_k
@@ -25,7 +26,7 @@ def test_the_page_the_table_and_the_picture_say_the_same(tmp_path):
     choices = write_choose_k(store, Cluster(k=5, niter=2), [4, 2, 5, 4])
     assert [choice.k for choice in choices] == [2, 4, 5]
     after = files(store.root)
-    new = {"choose_k.html", "statistics/choose_k.csv", "statistics/choose_k.png"}
+    new = {"choose_k.html", *(f"statistics/choose_k.{end}" for end in ("csv", "json", "png"))}
     assert after.keys() - before.keys() == new
     assert {name: after[name] for name in before} == before
 
@@ -45,8 +46,27 @@ def test_the_page_the_table_and_the_picture_say_the_same(tmp_path):
     with Image.open(store.root / "statistics/choose_k.png") as image:
         assert image.size == (2100, 640)
 
+    told = json.loads(after["statistics/choose_k.json"])
+    best = favoured(choices)
+    assert (told["elbow"], told["silhouette"], told["stability"]) == tuple(best.values())
+    assert ("no clear elbow" in page.words) == (best["inertia"] is None)
+
     write_choose_k(store, Cluster(k=5, niter=2), [2, 4, 5])
     assert files(store.root) == after
+
+
+def test_a_page_of_masks_without_groups_says_so(tmp_path, monkeypatch):
+    store, _ = make_store(tmp_path / "s", some_scenes(1))
+    flat = [Choice(k, 64.0 / k, 0.02, 0.5) for k in (2, 4, 8)]
+    monkeypatch.setattr("alps.report.choose_k.compare_k", lambda *a, **b: iter(flat))
+    write_choose_k(store, Cluster(), [2, 4, 8])
+    page = Page(store.root / "choose_k.html")
+    assert "The inertia has no clear elbow" in page.words
+    assert (
+        "0.1 of the height below that line or more, and the silhouette at it is 0.25" in page.words
+    )
+    told = json.loads((store.root / "statistics/choose_k.json").read_text())
+    assert (told["elbow"], told["silhouette"]) == (None, 2)
 
 
 def test_too_few_masks_are_told_at_once(tmp_path, monkeypatch):

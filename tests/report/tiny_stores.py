@@ -5,6 +5,7 @@ import numpy as np
 from alps import rle
 from alps.boxes import Annotation, check_boxes
 from alps.errors import ImageError
+from alps.masks.valid import keep_data
 from alps.paint import covered, ignore_index_for, paint
 from alps.palette import distinct_colors, index_png
 from alps.plan import prepare
@@ -18,8 +19,9 @@ class Scenes:
     name = "scenes"
     root = "/data/of/someone/scenes"
 
-    def __init__(self, images, missing=()):
+    def __init__(self, images, missing=(), valid=()):
         self.images, self.missing, self.n_read = images, missing, 0
+        self.valid = dict(valid)
 
     def records(self):
         return [ImageRecord(i, f"{i}.png") for i in self.images]
@@ -28,7 +30,8 @@ class Scenes:
         self.n_read += 1
         if record.image_id in self.missing:
             raise ImageError(f"{record.file_name} is gone")
-        return Sample(record.image_id, self.images[record.image_id])
+        i = record.image_id
+        return Sample(i, self.images[i], valid=self.valid.get(i))
 
 
 def draw(rng, size, n):
@@ -41,9 +44,15 @@ def draw(rng, size, n):
     return image, Masks.from_dense(masks)
 
 
-def make_store(root, scenes, *, k=5, assign="cluster", failed=(), name="tiny_pl", distance=None):
-    """A finished store; ``scenes`` maps ids to (image, masks), ``failed`` ids to errors."""
-    failed = dict(failed)
+def make_store(
+    root, scenes, *, k=5, assign="cluster", failed=(), name="tiny_pl", distance=None, valid=()
+):
+    """A finished store; ``scenes`` maps ids to (image, masks), ``failed`` ids to errors.
+
+    ``valid`` maps the ids of images that hold no-data to the pixels that are data.
+    """
+    failed, valid = dict(failed), dict(valid)
+    scenes = {i: (image, keep_data(masks, valid.get(i))) for i, (image, masks) in scenes.items()}
     identities = {"masks": {"points_per_side": 8, "sam": {"weights": "/opt/w/" + "ab" * 32}}}
     if assign == "cluster":
         identities["features"] = {"pool": "mean"}
@@ -70,7 +79,11 @@ def make_store(root, scenes, *, k=5, assign="cluster", failed=(), name="tiny_pl"
                 continue
             m = masks[record.image_id] = scenes[record.image_id][1]
             status = "ok" if len(m) else "empty"
-            statuses.append(ImageStatus(record.image_id, status, None, *m.size, len(m), covered(m)))
+            data = valid.get(record.image_id)
+            code = None if data is None else rle.encode(data[None])[0]
+            statuses.append(
+                ImageStatus(record.image_id, status, None, *m.size, len(m), covered(m), valid=code)
+            )
         n = sum(len(m) for m in masks.values())
         store.write_masks(shard, statuses, masks)
         if assign == "cluster":
@@ -84,7 +97,7 @@ def make_store(root, scenes, *, k=5, assign="cluster", failed=(), name="tiny_pl"
     if assign:
         colors = distinct_colors(k)
         store.write_categories([Category(i, f"thing_{i}", colors[i]) for i in range(k)])
-    return store, Scenes({i: image for i, (image, _) in scenes.items()})
+    return store, Scenes({i: image for i, (image, _) in scenes.items()}, valid=valid)
 
 
 def write_labels(store, shard, category_id, distance=None):

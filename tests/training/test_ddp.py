@@ -21,7 +21,7 @@ def run(processes, folder, *more):
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=200,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr[-3000:]

@@ -1,15 +1,20 @@
+import warnings
+
 import numpy as np
 import pytest
+from hydra.utils import instantiate
 from PIL import Image
 
 from alps.errors import ConfigError, DatasetNotFound
 from alps.training.callbacks import Pictures, ScoreLines, Speed
+from alps.training.checkpoint import read_checkpoint
 from alps.training.data import SegmentationData
 from alps.training.pictures import GAP, HEADING, UNLABELLED, Shown, sheet
+from alps.training.runs import test as score
 from alps.training.runs import validation_interval
 from alps.training.sliding import SlidingWindow
 from alps.types import Category
-from tests.programs import LIGHTNING_WARNINGS
+from tests.programs import LIGHTNING_WARNINGS, composed
 from tests.training.tiny_runs import ColoredBlocks, tiny_data, tiny_task, tiny_trainer
 
 pytestmark = LIGHTNING_WARNINGS
@@ -47,6 +52,25 @@ def test_a_run_tells_its_speed_and_scores_and_draws(tmp_path, capsys):
     assert speed.images == 4 * 4
     assert speed.images_per_second == pytest.approx(16 / speed.seconds)
     assert sorted(p.name for p in tmp_path.glob("*.png")) == ["step_000003.png", "step_000006.png"]
+
+
+def test_a_test_prints_no_warning_of_libraries(tmp_path):
+    data = tiny_data()
+    data.test = data.val
+    trainer = tiny_trainer(tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # also what LIGHTNING_WARNINGS ignores
+        assert 0 <= score(tiny_task(), data, trainer) <= 1
+
+
+def test_the_last_checkpoint_is_of_the_last_step_where_the_best_is_older(tmp_path):
+    callbacks = composed("stage=pretrain", f"run={tmp_path}").callbacks
+    best = instantiate(callbacks.checkpoint, mode="min")  # of scores that rise
+    trainer = tiny_trainer(tmp_path, 6, [best, instantiate(callbacks.last)])
+    trainer.fit(tiny_task(), datamodule=tiny_data())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.ckpt", "last.ckpt"]
+    steps = [read_checkpoint(tmp_path / f"{name}.ckpt").step for name in ("best", "last")]
+    assert steps == [2, 6]
 
 
 def test_a_picture_holds_image_label_and_prediction():

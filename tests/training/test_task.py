@@ -1,19 +1,24 @@
 """The task under Lightning: learning, resuming, averaging, diverging."""
 
+import logging
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
+from lightning.pytorch.plugins import MixedPrecision
 from torch.testing import assert_close
 
 from alps.datasets.segmentation import Example
-from alps.errors import CheckpointError, DivergedError
+from alps.errors import CheckpointError, DivergedError, LabelError
 from alps.metrics.segmentation import confusion_matrix
 from alps.training.callbacks import ScoreLines
 from alps.training.checkpoint import read_checkpoint
+from alps.training.runs import _print_scores
 from alps.training.sliding import SlidingWindow, most_probable
 from tests.allocations import Largest
 from tests.training.tiny_runs import (
@@ -53,6 +58,49 @@ def fit(folder, steps, *, callbacks=(), resume=None, **options):
     trainer = tiny_trainer(folder, steps, [losses, checkpoint(folder), *callbacks], **options)
     trainer.fit(task, datamodule=tiny_data(), ckpt_path=resume, weights_only=True)
     return task, losses.values
+
+
+class GradientNorms(Callback):
+    """The norm of the gradients that each step was made with."""
+
+    def __init__(self) -> None:
+        self.values: list[float] = []
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        norms = [p.grad.norm() for p in pl_module.parameters() if p.grad is not None]
+        self.values.append(float(torch.stack(norms).norm()))
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "16-mixed"])
+def test_gradients_of_a_fused_optimiser_are_clipped_in_any_precision(tmp_path, precision):
+    """Unclipped they are longer; clipped they and the weights are those of a plain optimiser."""
+    runs = {}
+    for fused, clip in ((True, None), (True, 0.05), (False, 0.05)):
+        task, norms = tiny_task(), GradientNorms()
+        task.optim.optimizer = partial(torch.optim.AdamW, fused=fused)
+        trainer = tiny_trainer(
+            tmp_path,
+            3,
+            [norms],
+            val_check_interval=3,
+            gradient_clip_val=clip,
+            # Lightning would use bfloat16 on a CPU, where torch computes float16 as well.
+            plugins=[MixedPrecision("16-mixed", "cpu")] if precision == "16-mixed" else None,
+            precision=None if precision == "16-mixed" else precision,
+        )
+        trainer.fit(task, datamodule=tiny_data())
+        runs[fused, clip] = norms.values, weights(task)
+    if precision != "16-mixed":  # there a fused optimiser leaves its gradients scaled
+        assert min(runs[True, None][0]) > 0.1
+    assert runs[True, 0.05][0] == pytest.approx([0.05] * 3, rel=1e-2)
+    assert_close(runs[True, 0.05][1], runs[False, 0.05][1], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("clip", [None, 0])
+def test_gradients_are_not_clipped_to_nothing(tmp_path, clip):
+    norms = GradientNorms()
+    fit(tmp_path, 2, callbacks=[norms], gradient_clip_val=clip)
+    assert min(norms.values) > 0.1
 
 
 def test_it_learns(tmp_path):
@@ -264,3 +312,66 @@ def test_a_prediction_is_of_the_smallest_type():
     for k, dtype in ((255, torch.uint8), (256, torch.int32)):
         assert most_probable(torch.eye(k)[:, :, None]).dtype == dtype
         assert most_probable(torch.eye(k)[:, :, None]).flatten().tolist() == list(range(k))
+
+
+class Unlabelled(ColoredBlocks):
+    """Blocks of which some splits or images have no label."""
+
+    def __init__(self, names):
+        super().__init__()
+        self.names = names
+
+    def read_target(self, record):
+        labels = super().read_target(record)
+        return (
+            np.full_like(labels, 255) if {record.split, record.image_id} & {*self.names} else labels
+        )
+
+
+def test_nothing_to_score_is_an_error(tmp_path):
+    images = Unlabelled(["val"])
+    expected = "blocks: 3 classes: no pixel that is data has a label in the images of val, so there"
+    with pytest.raises(LabelError, match=expected):
+        tiny_trainer(tmp_path).fit(tiny_task(images), datamodule=tiny_data(images))
+    expected = expected.replace("of val", "of test")
+    with pytest.raises(LabelError, match=expected):
+        tiny_trainer(tmp_path).test(tiny_task(images), datamodule=tiny_data(images), verbose=False)
+
+
+@pytest.mark.parametrize(("splits", "lines"), [(["train"], 2), ([], 0)])
+def test_a_loss_over_nothing_is_reported(tmp_path, caplog, splits, lines):
+    images = Unlabelled(splits)
+    trainer = tiny_trainer(tmp_path, 4)
+    with caplog.at_level(logging.WARNING):
+        trainer.fit(tiny_task(images), datamodule=tiny_data(images))
+    told = [r.getMessage() for r in caplog.records if r.name == "alps.training.task"]
+    assert len(told) == lines
+    for line, step in zip(told, (2, 4), strict=False):
+        assert line.startswith(f"no pixel of the steps up to {step} was labelled: train/loss is 0")
+
+
+def test_a_score_says_over_how_many_classes_it_is_a_mean(tmp_path, capsys):
+    images = ColoredBlocks()
+    task = tiny_task(images)
+    (subject,) = task.subjects
+    assert subject.coverage() == ""
+    subject.confusion[:2, :2] = torch.tensor([[3, 1], [0, 2]])
+    logged = subject.score("val", lambda confusion: confusion)
+    assert (logged["val/classes"], subject.coverage()) == (2.0, "over 2 of 3 classes")
+    _print_scores(task, "val", [4])
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == "val/mIoU 0.7083  val/mF1 0.8286  val/OA 0.8333  over 2 of 3 classes"
+    subject.name = "blocks"
+    assert subject.coverage() == "over 2 of 3 classes of blocks"
+    subject.confusion[2, 0] = 1
+    subject.score("val", lambda confusion: confusion)
+    assert subject.coverage() == ""
+
+
+def test_a_sanity_check_may_see_no_label(tmp_path):
+    images = Unlabelled(["008"])  # the first of val
+    trainer = tiny_trainer(tmp_path, 2, num_sanity_val_steps=1)
+    task = tiny_task(images)
+    task.window = SlidingWindow(crop=64, batch_size=1)
+    trainer.fit(task, datamodule=tiny_data(images))
+    assert trainer.global_step == 2

@@ -1,0 +1,129 @@
+"""Overrides on the command line: which one cannot be used, and what to type instead."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from difflib import get_close_matches
+from pathlib import Path
+
+from alps.errors import ConfigError
+
+#: What the grammar takes as the name of a setting, with the signs that may precede it.
+KEY = re.compile(r"[+~]*[A-Za-z_$][\w$./@:-]*", re.ASCII)
+#: How the library begins its messages about a comma outside a sweep, and about an unknown setting.
+AMBIGUOUS = re.compile(r"Ambiguous value for argument '(.*?)'\n", re.DOTALL)
+UNKNOWN = re.compile(r"Could not override '(.*?)'\.\n.* use \+(.*)")
+
+
+@contextmanager
+def explained(arguments: Sequence[str], conf: Path, error_class: type[Exception]) -> Iterator[None]:
+    """Say which argument cannot be parsed or names no setting, and what to type instead.
+
+    Args:
+        arguments: of the command line, as the shell passed them.
+        conf: folder of the configuration groups.
+        error_class: what the configuration library raises; its ``override`` is the argument.
+
+    Raises:
+        ConfigError: an argument cannot be parsed, or its setting does not exist.
+    """
+    try:
+        yield
+    except error_class as error:
+        message = _message(error, arguments, conf)
+        if message is None:
+            raise
+        raise ConfigError(message) from error
+
+
+def quote(override: str) -> str:
+    """``KEY=VALUE`` as to be typed in a shell so that VALUE is taken as text, sign by sign.
+
+    >>> print(quote("dataset.root=images (2019)"))
+    "dataset.root='images (2019)'"
+    """
+    key, _, value = override.partition("=")
+    forms = [f"{key}={_literal(value, sign)}" for sign in ("'", '"')]
+    return min(map(_shell, forms), key=len)
+
+
+def _message(error: Exception, arguments: Sequence[str], conf: Path) -> str | None:
+    if (override := getattr(error, "override", None)) is not None:
+        return _explain(override, arguments)
+    if (comma := AMBIGUOUS.match(str(error))) is not None:
+        return _explain_comma(comma[1], conf)
+    node = getattr(error.__cause__, "parent_node", None)
+    if (unknown := UNKNOWN.match(str(error))) is not None and isinstance(node, Mapping):
+        full_key = str(getattr(error.__cause__, "full_key", ""))
+        return _explain_unknown(unknown[1], unknown[2], full_key, _settings(node))
+    return None
+
+
+def _explain(override: str, arguments: Sequence[str]) -> str:
+    key, equal, value = override.partition("=")
+    if not equal and not override.startswith("~"):
+        remedy = "an override is KEY=VALUE"
+        if (whole := _with_neighbours(override, arguments)) is not None:
+            remedy = f"if the blanks around it belong to a value, type {quote(whole)}"
+        return f"{override}: this argument has no '='; {remedy}"
+    if not KEY.fullmatch(key):
+        return f"{override}: {key!r} cannot be the name of a setting; an override is KEY=VALUE"
+    remedy = f"to take its value as text, type {quote(override)}"
+    if value[:1] in ("[", "{"):
+        remedy = f"for a list or a mapping, check its brackets and quotes; {remedy}"
+    return f"{override}: this argument cannot be parsed; {remedy}"
+
+
+def _explain_comma(override: str, conf: Path) -> str:
+    key, _, value = override.partition("=")
+    if (conf / key.lstrip("+~").partition("@")[0]).is_dir():
+        return f"{override}: choose one; to run them one after the other, add -m"
+    return (
+        f"{override}: the comma makes several values of it; if it is one, type {quote(override)}; "
+        f"for a list, {_shell(f'{key}=[{value}]')}; to run them one after the other, add -m"
+    )
+
+
+def _explain_unknown(key: str, override: str, full_key: str, settings: Sequence[str]) -> str:
+    """What to say of ``key``, of which ``full_key`` is the first part that does not exist."""
+    parent, dot, name = full_key.rpartition(".")
+    if near := get_close_matches(name, settings, n=1):
+        return f"{key}: no such setting; did you mean {parent}{dot}{near[0]}{key[len(full_key) :]}?"
+    if not settings:
+        return f"{key}: no such setting; {parent} has none below it"
+    return (
+        f"{key}: no such setting, expected one of {', '.join(settings)}; to pass another, type "
+        f"{_shell(f'+{override}')}"
+    )
+
+
+def _settings(node: Mapping[object, object]) -> list[str]:
+    return [str(key) for key in node if key not in ("hydra", "_target_")]
+
+
+def _with_neighbours(word: str, arguments: Sequence[str]) -> str | None:
+    """The value that the shell has cut at its blanks, whole again; None where there is none."""
+    place = arguments.index(word) if word in arguments else 0
+    first = place
+    while first > 0 and "=" not in arguments[first]:
+        first -= 1
+    if "=" not in arguments[first]:
+        return None
+    last = place + 1
+    while last < len(arguments) and "=" not in arguments[last] and arguments[last][:1] != "-":
+        last += 1
+    return " ".join(arguments[first:last])
+
+
+def _literal(text: str, sign: str) -> str:
+    """Quote for the grammar: a backslash counts only before a quote, and is doubled there."""
+    escaped = re.sub(rf"(\\*){sign}", lambda m: f"{m[1] * 2}\\{sign}", text)
+    return sign + re.sub(r"(\\+)$", r"\1\1", escaped) + sign
+
+
+def _shell(word: str) -> str:
+    """Quote for a shell; in double quotes where nothing in them has a meaning."""
+    return shlex.quote(word) if re.search(r'["$`!]|\\[\\\n]', word) else f'"{word}"'

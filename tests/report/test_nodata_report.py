@@ -1,0 +1,102 @@
+"""No-data in the report: its own colour and figures, and coverage is a share of the data."""
+
+import base64
+import io
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny_stores import make_store, some_scenes
+
+from alps.palette import distinct_colors
+from alps.report import write_report
+from alps.report.album import make_album
+from alps.report.census import take_census
+from alps.report.pictures import NODATA, draw_nodata, shrink_valid
+from alps.report.statistics import tables, write_statistics
+from alps.types import Masks
+
+SIZE = (20, 30)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Five images: in one the left third is no data, in one everything."""
+    scenes = some_scenes(4)
+    scenes["nothing"] = (np.zeros((*SIZE, 3), np.uint8), Masks.empty(SIZE))
+    left = np.ones(SIZE, bool)
+    left[:, :10] = False
+    valid = {"part0/scene_00": left, "nothing": np.zeros(SIZE, bool)}
+    root = tmp_path_factory.mktemp("nodata") / "s"
+    store, images = make_store(root, scenes, valid=valid)
+    return store, images, take_census(store)
+
+
+def test_the_census_counts_no_data_apart(made):
+    store, _, census = made
+    assert (census.nodata, census.pixels) == (200 + 600, 3 * 600 + 400)
+    assert (census.nodata_images, census.blank) == (2, 1)
+    assert np.flatnonzero(census.nodata_shares).tolist() == [6, 19]  # a third, all
+    assert census.coverages.sum() == 4  # of the other nothing could be covered
+    (status,) = [s for s in store.images(0) + store.images(1) if s.image_id == "part0/scene_00"]
+    assert status.coverage == status.covered / 400
+    assert status.coverage in [s.coverage for s in census.lowest]
+
+
+def test_the_page_says_what_is_no_data(made):
+    store, images, census = made
+    html = write_report(store, images, census=census).read_text()
+    words = " ".join(re.sub(r"<[^>]+>", " ", html.partition("<body>")[2]).split())
+    assert "no data 26.7% of all pixels, in 2 images, 1 of them without data" in words
+    share = 100 * census.covered / census.pixels
+    assert f"coverage {share:.1f}% of the pixels with data are in a mask" in words
+    assert "image size 30 \N{MULTIPLICATION SIGN} 20 0.003 megapixels" in words
+    assert "empty: all of its pixels are no data" in words
+    assert "covered, 33.3% no data" in words
+    assert "40% of the images hold pixels that are no data, 20% nothing else." in words
+    assert "255 is unlabelled or no data" in words
+    assert html.count('class="swatch nodata"') == 1
+
+
+def test_a_store_without_no_data_does_not_speak_of_it(tmp_path):
+    store, images = make_store(tmp_path / "s", some_scenes(3))
+    census = take_census(store)
+    html = write_report(store, images, census=census).read_text()
+    assert "no data" not in html
+    assert "of all pixels are in a mask" in html
+    assert "nodata" not in tables(census, store.categories())
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_the_statistics_have_a_table_and_a_picture(made):
+    store, _, census = made
+    write_statistics(store, census)
+    header, rows = tables(census, store.categories())["nodata"]
+    assert header == ("share_from", "share_to", "images")
+    assert [row[2] for row in rows if row[2]] == [1, 1]
+    assert (store.root / "statistics/nodata.png").read_bytes() == b"a picture"
+
+
+def test_no_data_has_a_colour_of_its_own_in_every_picture(made):
+    store, images, census = made
+    album = make_album(store, images, census, distinct_colors(5))
+    (shown,) = [s for s in album.shown if s.status.valid is not None]
+    for uri in (shown.masks, shown.classes):
+        data = base64.b64decode(uri.partition("base64,")[2])
+        with Image.open(io.BytesIO(data)) as picture:
+            left = np.asarray(picture.convert("RGB"))[:, :36].astype(int)
+        far = np.abs(left[..., None, :] - np.array(NODATA)).max(-1).min(-1)
+        assert far.mean() < 6  # lossy, the squares' edges most
+    assert sum(share for _, share in shown.key) <= 1
+
+
+def test_squares_lie_where_the_centres_of_the_pixels_have_no_data():
+    picture = np.zeros((40, 60, 3), np.uint8)
+    valid = np.ones(SIZE, bool)
+    valid[:, :10] = False
+    drawn = draw_nodata(picture, shrink_valid(valid, (40, 60)))
+    assert {*map(tuple, drawn[:, :20].reshape(-1, 3).tolist())} == {*NODATA}
+    assert not drawn[:, 20:].any()
+    assert draw_nodata(picture, shrink_valid(None, (40, 60))) is picture
+    assert not {*NODATA} & {*distinct_colors(1000)}
