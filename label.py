@@ -76,11 +76,14 @@ def check(cfg: DictConfig) -> None:
         raise ConfigError(" and ".join(f"{key}=..." for key in missing) + " must be given")
     if cfg.overwrite not in (None, "masks", "features", "assign", "failed"):
         raise ConfigError(f"overwrite={cfg.overwrite}: choose masks, features, assign or failed")
-    for key in ("evaluate", "strict", "verify"):
+    for key in ("evaluate", "strict"):
         if cfg[key] not in (True, False):
             raise ConfigError(f"{key}={cfg[key]}: expected true or false")
+    if cfg.verify not in (True, False, "images"):
+        raise ConfigError(f"verify={cfg.verify}: expected true, false or images")
     if cfg.verify and cfg.overwrite:
-        raise ConfigError("verify=true keeps what is sound, overwrite=... does not: choose one")
+        what = str(cfg.verify).lower()
+        raise ConfigError(f"verify={what} keeps what is sound, overwrite=... does not: choose one")
     if cfg.evaluate and not has_truth(cfg.dataset):
         known = [name for name, dataset in datasets.items() if has_truth(dataset)]
         raise ConfigError(
@@ -148,13 +151,17 @@ def run(cfg: DictConfig) -> None:
         instantiate(cfg.sam).load()  # for all trials, not in the seconds of the first
     masks, features = instantiate(cfg.masks), instantiate(cfg.features)
     if cfg.verify and engine.place.world > 1:
-        raise ConfigError("verify=true repairs what all runs of a launcher use; start a single run")
+        raise ConfigError("verify= repairs what all runs of a launcher use; start a single run")
     if cfg.verify:
         settings = settings_of(
             image_set, masks, features, assign, name=cfg.name, shard_size=cfg.shard_size
         )
         findings = verify(
-            root, draft(**settings), paint=assign.paint, categories=assign.categories()
+            root,
+            draft(**settings),
+            paint=assign.paint,
+            categories=assign.categories(),
+            images=Path(image_set.root) if cfg.verify == "images" else None,
         )
         print_findings(findings)
     store, timings = label(
@@ -168,6 +175,7 @@ def run(cfg: DictConfig) -> None:
         config=OmegaConf.to_yaml(config),
         shard_size=cfg.shard_size,
         overwrite=cfg.overwrite,
+        verified=bool(cfg.verify),
         strict=cfg.strict,
     )
     if engine.place.rank:  # of the runs that a launcher has begun, the first tells what came out

@@ -186,10 +186,16 @@ def fit(cfg: DictConfig) -> float:
     seed_everything(cfg.seed, workers=True, verbose=False)
     resolved = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=False)
     refuse_secrets(resolved)  # one that an interpolation brought
-    if cfg.resume is not None:
-        read_checkpoint(cfg.resume).check_resume(resolved, cfg.trainer.max_steps)
+    saved = None if cfg.resume is None else read_checkpoint(cfg.resume)
+    if saved is not None:
+        saved.check_resume(resolved, cfg.trainer.max_steps)
     sets = {"": cfg.dataset} if "dataset" in cfg else cfg.datasets
     subjects, data = build_data(cfg, {name: instantiate(node) for name, node in sets.items()})
+    for subject, part in zip(subjects, data.parts, strict=True):
+        subject.fingerprint = part.fingerprint
+    if saved is not None:
+        saved.check_data({subject.name: subject.fingerprint for subject in subjects})
+    saved = None  # with its weights, which Lightning reads for itself
     for part in data.parts:
         findings = part.label_findings(strict=cfg.strict)
         report_findings(findings, name=part.images.name, strict=cfg.strict)

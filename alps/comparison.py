@@ -12,6 +12,7 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from alps.assign.baselines import Binary, Random
+from alps.digest import digest, digest_array
 from alps.errors import LabelError
 from alps.images.stored import StoredLabels
 from alps.metrics.clustering import Contingency, contingency
@@ -56,6 +57,7 @@ class Comparison:
         self.categories = image_set.categories()
         self.images: dict[str, int] = {}  # compared, by split
         self.skipped: dict[str, str] = {}  # image → why it could not be compared
+        self._truth: dict[str, str] = {}  # image → digest of its ground truth
         k = store.info.num_classes
         fill = store.info.stages["assign"]["identity"].get("fill", 0)
         self._controls: dict[str, Random | Binary] = {
@@ -104,6 +106,11 @@ class Comparison:
                 f"none of the {n} images of {' and '.join(splits)} can be compared with their "
                 f"ground truth; the first: {first}"
             )
+
+    @property
+    def truth(self) -> str:
+        """A digest of the ground truth that was compared, whatever the order."""
+        return digest(sorted(self._truth.items()))
 
     def zeros(self) -> dict[str, Contingency]:
         """What the counts of no image are."""
@@ -190,5 +197,7 @@ class Comparison:
                 f"{n - 1} or {ignore_index} (ignored); mend the file, or name all classes by "
                 "dataset.classes"
             )
+        if record.image_id not in self._truth:
+            self._truth[record.image_id] = digest_array(target)
         labels = self._labels.read_target(record)
         return Pair(record, masks, category_id, labels, target, status.pixels)

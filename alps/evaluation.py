@@ -64,6 +64,7 @@ class Evaluation:
     """The labels of a store, K clusters, against G classes of ground truth."""
 
     protocol: str
+    truth: str  # a digest of the ground truth: other numbers may be those of other labels
     categories: Sequence[Category]  # of the ground truth
     learnt_on: Sequence[str]  # splits; those of scored_on where there is no other
     scored_on: Sequence[str]
@@ -147,6 +148,7 @@ def evaluate(store: LabelStore, image_set: LabelledSet) -> Evaluation:
     itself = np.arange(len(comparison.categories))
     return Evaluation(
         protocol=image_set.protocol,
+        truth=comparison.truth,
         categories=comparison.categories,
         learnt_on=learnt_on,
         scored_on=scored_on,
@@ -189,6 +191,7 @@ def evaluation_to_json(evaluation: Evaluation) -> str:
     masks = evaluation.masks
     content = {
         "protocol": evaluation.protocol,
+        "truth": evaluation.truth,
         "classes": names,
         "learnt_on": list(evaluation.learnt_on),
         "scored_on": list(evaluation.scored_on),

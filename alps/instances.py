@@ -18,6 +18,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from alps import rle
 from alps.boxes import Boxes
+from alps.digest import digest
 from alps.errors import LabelError
 from alps.masks.valid import keep_data
 from alps.metrics.instances import THRESHOLDS, average_precision, match
@@ -81,6 +82,7 @@ class InstanceScores:
     empty: int  # masks without a pixel
     ignored: int  # objects that are not scored
     unknown: int  # objects without a true mask
+    truth: str  # a digest of the true masks
 
     @property
     def mean(self) -> float:
@@ -135,6 +137,7 @@ class InstanceScores:
             "empty": self.empty,
             "ignored": self.ignored,
             "unknown": self.unknown,
+            "truth": self.truth,
             "images": self.images,
             "objects by size": {size: len(self.of_size(size)) for size in SIZES},
             "by class": {
@@ -159,6 +162,7 @@ def score_instances(store: LabelStore, image_set: InstanceSet) -> InstanceScores
     """
     categories = image_set.categories()
     parts = [np.zeros(0, ROW)]
+    truth: list[tuple[str, str]] = []
     ignored = unknown = 0
     with logging_redirect_tqdm():
         for place, record, masks, valid in _masks(store):
@@ -167,6 +171,8 @@ def score_instances(store: LabelStore, image_set: InstanceSet) -> InstanceScores
             true = image_set.read_instances(record, masks.boxes[rows], masks.size)
             true = keep_data(true, valid)
             assert true.boxes is not None, "they say which objects have a true mask"
+            counts = [c.decode() for c in true.counts]
+            truth.append((record.image_id, digest(true.boxes.object_id.tolist(), counts)))
             known = rows[np.isin(masks.boxes.object_id[rows], true.boxes.object_id)]
             ignored += len(masks) - len(rows)
             unknown += len(rows) - len(known)
@@ -191,6 +197,7 @@ def score_instances(store: LabelStore, image_set: InstanceSet) -> InstanceScores
         empty=int(found["empty"].sum()),
         ignored=ignored,
         unknown=unknown,
+        truth=digest(truth),
     )
 
 

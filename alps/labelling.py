@@ -56,6 +56,15 @@ class Rank(Protocol):
 
 
 @runtime_checkable
+class Numbered(Protocol):
+    """An image set out of a file that numbers its classes, as COCO's do."""
+
+    @property
+    def category_ids(self) -> Sequence[int | str]:
+        """The file's ids of the classes, in their order."""
+
+
+@runtime_checkable
 class Engine(Protocol):
     """Where the shards are done."""
 
@@ -79,6 +88,7 @@ def label(
     config: str,
     shard_size: int | None = None,
     overwrite: Redo | None = None,
+    verified: bool = False,
     strict: bool = False,
 ) -> tuple[LabelStore, Timings]:
     """Label an image set into the store at ``root``; go on where an earlier run stopped.
@@ -95,6 +105,7 @@ def label(
         shard_size: images per shard, see `alps.plan.prepare`.
         overwrite: a stage to redo with those after it; ``failed``: the shards with images that
             could not be read.
+        verified: the store has just been verified, and stays as it is where it is complete.
         strict: what does not fit together in the dataset is an error.
 
     Several runs may work on one store at once, on machines that share its file system: they do
@@ -119,7 +130,7 @@ def label(
     settings = settings_of(image_set, masks, features, assign, name=name, shard_size=shard_size)
     with ExitStack() as stack:
         claims = stack.enter_context(Claims(Path(root)))
-        store = prepare(root, claims=claims, overwrite=overwrite, **settings)
+        store = prepare(root, claims=claims, overwrite=overwrite, verified=verified, **settings)
         del settings  # with all records
         _audit(store, image_set, strict=strict, quiet=store.complete or place.rank > 0)
         if store.complete:
@@ -203,12 +214,14 @@ def settings_of(
             "features=NAME, or assign=random|binary|category, which need none"
         )
     target = type(image_set)
+    numbers = {"category_ids": image_set.category_ids} if isinstance(image_set, Numbered) else {}
     return {
         "name": name,
         "images": {
             "target": f"{target.__module__}.{target.__qualname__}",
             "name": image_set.name,
             "root": str(image_set.root),
+            **numbers,
         },
         "records": image_set.records(),
         "identities": {

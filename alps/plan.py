@@ -7,7 +7,7 @@ import json
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, NotRequired, TypedDict, Unpack
 
@@ -16,8 +16,10 @@ import pyarrow.parquet as pq
 
 from alps.atomic import UNFINISHED, atomic
 from alps.claims import FOLDER, Claims
+from alps.digest import digest
 from alps.errors import ConfigError, StoreError, StoreMismatch
 from alps.numbers import check_number
+from alps.old_stores import as_before, refuse_mixture
 from alps.store import OUTPUTS, PARTS, STAGES, LabelStore, Stage, StoreInfo
 from alps.tables import PLAN
 from alps.types import Identity, ImageRecord
@@ -26,6 +28,8 @@ from alps.types import Identity, ImageRecord
 Redo = Stage | Literal["failed"]
 #: Images in a row group of the plan: what of it is in memory at once.
 GROUP = 1 << 14
+#: Raised whenever images or annotations enter their fingerprint otherwise.
+VERSION = 2
 
 
 class Settings(TypedDict):
@@ -105,11 +109,11 @@ def draft(
     _refuse_duplicates(records)
     stages: dict[Stage, dict[str, Any]] = {}
     parent = _digest_all(map(_identify, records))
-    images = {**images, "n": len(records), "fingerprint": parent}
+    images = {**images, "version": VERSION, "n": len(records), "fingerprint": parent}
     for stage in STAGES:
         if stage in identities:
             identity = json.loads(json.dumps(identities[stage]))
-            parent = _digest([stage, parent, identity])
+            parent = digest(stage, parent, identity)
             stages[stage] = {"fingerprint": parent, "identity": identity}
     info = StoreInfo(
         name=name,
@@ -123,11 +127,18 @@ def draft(
     return Draft(info, records, shard_size or min(64, -(-len(records) // 64)))
 
 
+def adapt(root: Path, new: Draft) -> Draft:
+    """Return the draft as the ALPS that made the store at ``root`` would describe it."""
+    info, records = as_before(root, new.info, new.records)
+    return replace(new, info=info, records=records)
+
+
 def prepare(
     root: str | Path,
     *,
     claims: Claims | None = None,
     overwrite: Redo | None = None,
+    verified: bool = False,
     **settings: Unpack[Settings],
 ) -> LabelStore:
     """Make a store, or open an existing one to go on with it.
@@ -138,6 +149,7 @@ def prepare(
             complete; None: only this call is.
         overwrite: redo this stage and those after it, whatever is there; ``failed``: the shards
             with images that could not be read.
+        verified: the store has just been verified, and stays as it is where it is complete.
         settings: what `draft` takes.
 
     Raises:
@@ -148,6 +160,10 @@ def prepare(
     """
     root = Path(root)
     new = draft(**settings)
+    if overwrite != "masks":
+        new = adapt(root, new)
+        keep = verified or overwrite == "assign"
+        refuse_mixture(root, new.info, redo=overwrite, keep=keep)
     with suppress(PermissionError):  # told when something is written
         if overwrite is None and (root / "manifest.json").exists():
             store = LabelStore(root)
@@ -156,7 +172,7 @@ def prepare(
                 return store
     if claims is None:
         with Claims(root) as own:
-            return prepare(root, claims=own, overwrite=overwrite, **settings)
+            return prepare(root, claims=own, overwrite=overwrite, verified=verified, **settings)
     claims.arrive()
     with claims.alone("plan"):
         entries = {path.name for path in root.iterdir()}
@@ -212,6 +228,12 @@ def _failed(store: LabelStore) -> list[int]:
 
 
 def _identify(record: ImageRecord) -> tuple[str | int, ...]:
+    """Return what an image stands by: its names, its bytes, and the digest of its annotations.
+
+    No image is opened: that would take minutes for 100,000 of them on a network drive, each time
+    that label.py starts. A change of pixels that keeps the length of the file is found by
+    verify=images, from the sha256 that is kept when an image is read.
+    """
     boxes = () if record.annotations is None else (record.annotations,)
     return record.split, record.image_id, record.file_name, record.bytes, *boxes
 
@@ -287,18 +309,14 @@ def _compare_settings(old: StoreInfo, new: StoreInfo, stage: Stage) -> str:
     )
 
 
-def _digest(value: object) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
-
-
 def _digest_all(values: Iterable[object]) -> str:
-    """`_digest` of a list that is never in memory as a whole."""
-    digest, separator = hashlib.sha256(b"["), b""
+    """`digest` of values that are never in memory together."""
+    found, separator = hashlib.sha256(b"["), b""
     for value in values:
-        digest.update(separator + json.dumps(value, sort_keys=True).encode())
+        found.update(separator + json.dumps(value, sort_keys=True).encode())
         separator = b", "
-    digest.update(b"]")
-    return digest.hexdigest()[:16]
+    found.update(b"]")
+    return found.hexdigest()[:16]
 
 
 def _delete(path: Path) -> None:

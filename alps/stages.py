@@ -6,6 +6,7 @@ import errno
 import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -15,6 +16,7 @@ from jaxtyping import Float, Float32, Int, Int32, Int64, Integer
 from alps import rle
 from alps.deadline import deadline
 from alps.errors import ImageError, Unavailable
+from alps.images.hashes import hash_file
 from alps.paint import covered, ignore_nodata
 from alps.palette import index_png
 from alps.store import ImageStatus, LabelStore
@@ -107,6 +109,7 @@ def label_shard(
     timings, seen = Timings(), 0
     stored = store.masks(shard) if store.has("masks", shard) else None
     statuses: dict[str, ImageStatus] = {}
+    hashes: dict[str, str | None] = {}
     found: dict[str, Masks] = {}
     rows = [np.zeros((0, features.channels), np.float32)] if features else []
 
@@ -118,6 +121,8 @@ def label_shard(
                 continue
             try:
                 with deadline(READ_SECONDS, record.file_name):
+                    if stored is None:  # before it is decoded: what changes in between is found
+                        hashes[record.image_id] = hash_file(image_set.root, record)
                     sample = image_set.read(record)
                 yield sample
             except ImageError as error:
@@ -153,7 +158,8 @@ def label_shard(
     if features:
         store.write_features(shard, np.concatenate(rows))
     if stored is None:
-        rows_of_images = [statuses[record.image_id] for record in store.plan[shard]]
+        ids = [record.image_id for record in store.plan[shard]]
+        rows_of_images = [replace(statuses[i], sha256=hashes.get(i)) for i in ids]
         store.write_masks(shard, rows_of_images, found)
     yield timings
 

@@ -81,6 +81,7 @@ class ImageStatus:
     covered: int  # pixels inside at least one mask
     dropped: int = 0  # annotations that could not be used
     valid: bytes | None = None  # pixels that are data, COCO run-length code; None: all
+    sha256: str | None = None  # of the file, when it was read; None: not known
 
     @property
     def pixels(self) -> int:

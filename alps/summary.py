@@ -198,6 +198,27 @@ def print_findings(findings: Findings) -> None:
             console.print(f"and {more} more")
     for name in findings.strangers[:SHOWN]:
         console.print(f"not written by ALPS, left alone: {name}", soft_wrap=True)
+    if images := findings.images:
+        console.print(f"{images.same} images are as they were read", soft_wrap=True)
+        if images.changed:
+            first = images.changed[0][1].file_name
+            console.print(
+                f"{len(images.changed)} have changed since (first: {first}): their shards and all "
+                "classes are made anew",
+                soft_wrap=True,
+            )
+        if images.absent:
+            console.print(
+                f"{len(images.absent)} are not there (first: {images.absent[0]}): what was made "
+                "from them is kept",
+                soft_wrap=True,
+            )
+        if images.unhashed:
+            console.print(
+                f"{images.unhashed} have no hash, so they cannot be compared: they were labelled "
+                "by an older ALPS, or do not come from files",
+                soft_wrap=True,
+            )
     c = findings.counts
     seen = f"{findings.files} files, {c['images']} images, {c['masks']} masks"
     if not findings.faults:

@@ -51,6 +51,7 @@ PLAN = pa.schema(
         ("video_id", pa.string()),
         ("frame_index", pa.int32()),
         ("annotations", pa.string()),
+        ("source_ids", pa.string()),
     ]
 )
 IMAGES = pa.schema(
@@ -66,6 +67,7 @@ IMAGES = pa.schema(
         # COCO run-length code of the pixels that are data, null where all are. A shard without
         # no-data has no such column, as those of earlier versions.
         ("valid", pa.binary()),
+        ("sha256", pa.string()),
     ]
 )
 

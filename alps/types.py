@@ -48,6 +48,8 @@ class ImageRecord:
     video_id: str | None = None
     frame_index: int | None = None
     annotations: str | None = None  # a digest of them: a box that moved makes other labels, too
+    # JSON with what the source calls the image and, in their order, its annotations.
+    source_ids: str | None = None
 
     def __post_init__(self) -> None:
         for name, part in (("image_id", self.image_id), ("split", self.split)):

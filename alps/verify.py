@@ -1,7 +1,8 @@
 """Check a label store, finished or not, and remove what is broken, so that a run makes it anew.
 
 Whatever a manifest says is compared with the disk byte by byte; and, manifest or not, the contents
-are read: do tables, features, labels and index maps belong together? Then only what is broken is
+are read: do tables, features, labels and index maps belong together? Where that is asked, the
+images are read, too: do they have the sha256 that was kept of them? Then only what is broken is
 deleted, with what was computed from it; the run that follows does what is missing, as after a
 kill. While another run is at the store, nothing is looked at.
 """
@@ -20,8 +21,9 @@ from tqdm import tqdm
 from alps.claims import Claims
 from alps.errors import StoreError
 from alps.faults import Fault, Paint, check_categories, check_clusters, find_faults
+from alps.image_changes import ImageChanges, compare_images
 from alps.manifest import sha256
-from alps.plan import Draft
+from alps.plan import Draft, adapt
 from alps.repair import mend_info, mend_plan, remove
 from alps.store import COMMITS, FINDINGS, STAGES, LabelStore, Stage
 from alps.types import Category, Clusters
@@ -53,13 +55,21 @@ class Findings:
     counts: Mapping[str, int]  # images by what became of them, and masks
     redo: Mapping[Stage, int]  # shards that the next run does anew, or for the first time
     before: Mapping[str, str]  # sha256 by file, where there was a manifest
+    images: ImageChanges | None = None  # where they were compared
 
     def lost(self) -> dict[str, str]:
         """Files that were removed and that only a run makes that is asked for them, and how."""
         return {fault.file: ASKED[fault.file] for fault in self.faults if fault.file in ASKED}
 
 
-def verify(root: Path, new: Draft, *, paint: Paint, categories: Sequence[Category]) -> Findings:
+def verify(
+    root: Path,
+    new: Draft,
+    *,
+    paint: Paint,
+    categories: Sequence[Category],
+    images: Path | None = None,
+) -> Findings:
     """Look at everything in a store, and delete what is broken.
 
     In memory are one shard, the names of all files, and of a finished store its manifest.
@@ -69,6 +79,8 @@ def verify(root: Path, new: Draft, *, paint: Paint, categories: Sequence[Categor
         new: what this run would write there; it must be the run that made the store.
         paint: what index maps are drawn with.
         categories: the classes.
+        images: folder of the images, to read and compare them, too; one that has changed is as
+            damaged as a broken file of the store.
 
     Raises:
         StoreError: there is no store, another run is at it, or it cannot be told which image lies
@@ -80,10 +92,13 @@ def verify(root: Path, new: Draft, *, paint: Paint, categories: Sequence[Categor
     with Claims(root) as claims:
         claims.arrive()
         claims.require_alone("verify it")
-        return _verify(root, new, paint, categories)
+        return _verify(root, new, paint, categories, images)
 
 
-def _verify(root: Path, new: Draft, paint: Paint, categories: Sequence[Category]) -> Findings:
+def _verify(
+    root: Path, new: Draft, paint: Paint, categories: Sequence[Category], images: Path | None
+) -> Findings:
+    new = adapt(root, new)
     faults: dict[str, Fault] = {}
     manifest = _read_manifest(root, faults)
     listed = dict(_compare(root, manifest))
@@ -103,6 +118,9 @@ def _verify(root: Path, new: Draft, paint: Paint, categories: Sequence[Category]
         _count(store, shard, counts, faults)
     for fault in (*check_clusters(store), *check_categories(store, [*categories])):
         faults.setdefault(fault.file, fault)
+    changes = None if images is None else compare_images(store, images, faults)
+    for fault in changes.faults(store) if changes else ():
+        faults.setdefault(fault.file, fault)
     strangers, n = [], 0
     for name in _walk(root):
         n += 1
@@ -121,6 +139,7 @@ def _verify(root: Path, new: Draft, paint: Paint, categories: Sequence[Category]
         counts=counts,
         redo={s: len(store.missing(s)) for s in STAGES if s in store.info.stages},
         before={name: entry["sha256"] for name, entry in manifest.get("files", {}).items()},
+        images=changes,
     )
 
 

@@ -46,7 +46,7 @@ from tests.programs import ROOT, start
             ["+dataset=samrs", "recipe=random", "choose_k=[8]"],
             "and Random makes none; use assign=c",
         ),
-        (["+dataset=samrs", "verify=1.5"], "verify=1.5: expected true or false"),
+        (["+dataset=samrs", "verify=1.5"], "verify=1.5: expected true, false or images"),
         (
             ["+dataset=samrs", "verify=true", "overwrite=masks"],
             "verify=true keeps what is sound, overwrite=... does not: choose one",

@@ -88,6 +88,8 @@ def test_a_folder_of_the_same_frames_gives_the_same_rows(stores, tmp_path):
                 pq.read_table(s.root / f"{folder}/{shard:05d}.parquet")
                 for s in (store, stores["csv"])
             )
+            if folder == "images":
+                ours, other = (table.drop(["sha256"]) for table in (ours, other))
             assert repr(ours.to_pylist()) == repr(other.to_pylist())  # NaN equals itself there
             assert ours.schema.metadata != other.schema.metadata
     assert contents(store, "ann") == contents(stores["csv"], "ann")

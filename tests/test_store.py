@@ -4,6 +4,7 @@ import os
 import resource
 import subprocess
 import time
+from dataclasses import fields
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -16,7 +17,7 @@ from alps.manifest import write_manifest
 from alps.plan import prepare
 from alps.processes import HOST, started
 from alps.store import ImageStatus, LabelStore
-from alps.types import Category, ImageRecord, Masks
+from alps.types import Category, Clusters, ImageRecord, Masks
 
 IDENTITIES = {
     "masks": {"source": "auto", "points_per_side": 32},
@@ -314,3 +315,37 @@ def test_manifest_counts_and_hashes_every_file(tmp_path):
         data = (tmp_path / name).read_bytes()
         assert entry == {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
     assert store.categories() == [Category(0, "cluster_00", (1, 2, 3))]
+
+
+def test_clusters_are_there_once_all_their_arrays_are(tmp_path, monkeypatch):
+    """A kill after any of the files leaves none: the next run fits them again."""
+    store = open_store(tmp_path)
+    clusters = Clusters(
+        centroids=np.ones((3, 2), np.float32),
+        counts=np.array([4, 2, 1]),
+        mean=np.zeros(4, np.float32),
+        components=np.ones((2, 4), np.float32),
+        category_id=np.array([0, 1, 1], np.int32),
+        tree=np.zeros((1, 4)),
+        radius=np.ones(3, np.float32),
+    )
+    n = len(fields(Clusters))
+    writing = LabelStore.writing
+    for whole in range(n):
+        left = [whole]
+
+        def write_some(store, name, left=left):
+            if not left[0]:
+                raise KeyboardInterrupt
+            left[0] -= 1
+            return writing(store, name)
+
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(LabelStore, "writing", write_some)
+            store.write_clusters(clusters)
+        assert len([*(tmp_path / "clusters").glob("*.npy")]) == whole
+        assert store.clusters() is None
+    store.write_clusters(clusters)
+    found = store.clusters()
+    for field in fields(Clusters):
+        np.testing.assert_array_equal(getattr(found, field.name), getattr(clusters, field.name))

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from alps import rle
 from alps.export.instances import Instances, Tally, read_instances
 from alps.export.rows import file_name, floats, segmentation, write_annotations
+from alps.export.source_ids import SourceIds
 from alps.geometry import box_xyxy_to_xywh
 from alps.store import LabelStore
 
@@ -18,45 +22,50 @@ def write_coco(store: LabelStore, folder: Path) -> Tally:
 
     Ignored boxes are crowds, which COCO's scores leave alone. Beyond COCO's own keys an annotation
     has "rbox", the four corners of the smallest rectangle around its mask, and where it was
-    prompted with a box that "prompt_box" (XYWH) and, of a detector, its "score".
+    prompted with a box that "prompt_box" (XYWH); "score" is that of a detector, or the IoU that
+    SAM predicts. What was made from a COCO file keeps the ids of that file, see `SourceIds`.
     """
-    tally = Tally()
+    tally, ids = Tally(), SourceIds.of(store)
+    categories = [{**asdict(c), "id": ids.category(c.id)} for c in store.categories()]
     for split in dict.fromkeys(record.split for records in store.plan for record in records):
         images: list[dict[str, Any]] = []
-        rows = _rows(store, split, images, tally)
-        write_annotations(folder / f"instances_{split}.json", rows, store, images=images)
+        rows = _rows(store, split, images, tally, ids)
+        write_annotations(
+            folder / f"instances_{split}.json", rows, store, categories=categories, images=images
+        )
     return tally
 
 
 def _rows(
-    store: LabelStore, split: str, images: list[dict[str, Any]], tally: Tally
+    store: LabelStore, split: str, images: list[dict[str, Any]], tally: Tally, ids: SourceIds
 ) -> Iterator[dict[str, Any]]:
     """All annotations of a split; adds its images to ``images``."""
     for every in read_instances(store, split):
         image = tally.take(
             every, {"empty": every.masks.area == 0, "unlabelled": every.category_id < 0}
         )
-        images.append(_image(image))
-        yield from _annotations(image)
+        images.append(_image(image, ids))
+        yield from _annotations(image, ids)
 
 
-def _image(image: Instances) -> dict[str, Any]:
+def _image(image: Instances, ids: SourceIds) -> dict[str, Any]:
     height, width = image.masks.size
     return {
-        "id": image.number,
+        "id": ids.image(image),
         "file_name": file_name(image.record),
         "width": width,
         "height": height,
     }
 
 
-def _annotations(image: Instances) -> list[dict[str, Any]]:
+def _annotations(image: Instances, ids: SourceIds) -> list[dict[str, Any]]:
     masks = image.masks
     xywh, rbox = box_xyxy_to_xywh(masks.xyxy), rle.rotated_boxes(masks.counts, masks.size)
     rows: list[dict[str, Any]] = [
         {
-            "image_id": image.number,
-            "category_id": int(image.category_id[i]),
+            **ids.annotation(image, i),
+            "image_id": ids.image(image),
+            "category_id": ids.category(int(image.category_id[i])),
             "segmentation": segmentation(masks, i),
             "bbox": floats(xywh[i]),
             "area": int(masks.area[i]),
@@ -65,10 +74,12 @@ def _annotations(image: Instances) -> list[dict[str, Any]]:
         }
         for i in range(len(masks))
     ]
+    scores = masks.predicted_iou
     if masks.boxes is not None:
-        prompts = box_xyxy_to_xywh(masks.boxes.xyxy)
-        for row, prompt, score in zip(rows, prompts, floats(masks.boxes.score), strict=True):
+        for row, prompt in zip(rows, box_xyxy_to_xywh(masks.boxes.xyxy), strict=True):
             row["prompt_box"] = floats(prompt)
-            if score is not None:
-                row["score"] = score
+        scores = np.where(np.isnan(masks.boxes.score), scores, masks.boxes.score)
+    for row, score in zip(rows, floats(scores), strict=True):
+        if score is not None:
+            row["score"] = score
     return rows

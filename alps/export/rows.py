@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -42,14 +42,20 @@ def to_json(row: Mapping[str, Any]) -> str:
 
 
 def write_annotations(
-    path: Path, rows: Iterable[Mapping[str, Any]], store: LabelStore, **lists: list[dict[str, Any]]
+    path: Path,
+    rows: Iterable[Mapping[str, Any]],
+    store: LabelStore,
+    *,
+    categories: Sequence[Mapping[str, Any]] | None = None,
+    **lists: list[dict[str, Any]],
 ) -> None:
-    """Write a file of COCO's kind: an annotation a line, numbered from 1, and all else after them.
+    """Write a file of COCO's kind: an annotation a line, and all else after them.
 
     Args:
         path: of the file.
-        rows: the annotations without their ids.
-        store: what the classes are of.
+        rows: the annotations; those without an id are numbered from 1.
+        store: what the file is of.
+        categories: the classes; None: those of the store.
         lists: "images" or "videos"; they may grow as long as there are rows.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -61,7 +67,7 @@ def write_annotations(
             file.write(to_json({"id": n, **row}))
         tail = {
             **lists,
-            "categories": [asdict(category) for category in store.categories()],
+            "categories": categories or [asdict(category) for category in store.categories()],
             "info": {
                 "description": f"{store.info.name}, made by ALPS {store.info.versions['alps']}"
             },

@@ -29,7 +29,7 @@ class JoinedFeatures:
             for name, part in self._given().items()
             for key, value in part.identity.items()
         }
-        return {"features": "joined", **settings}
+        return {"features": "joined", "version": 1, **settings}
 
     @property
     def channels(self) -> int:

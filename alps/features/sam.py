@@ -42,10 +42,10 @@ class SamFeatures:
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """All settings, and the segmenter's."""
+        """All settings, and the segmenter's; ``version`` counts changes of the algorithm."""
         tiles = {"tile_size": self.tile_size, "tile_overlap": self.tile_overlap}
         settings = {"normalize": self.normalize, **tiles}
-        return {"features": "sam", **settings, **self.segmenter.identity}
+        return {"features": "sam", "version": 1, **settings, **self.segmenter.identity}
 
     @property
     def channels(self) -> int:

@@ -45,9 +45,10 @@ class ShapeFeatures:
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """All settings."""
+        """All settings; ``version`` counts changes of the algorithm."""
         tiles = {"tile_size": self.tile_size, "tile_overlap": self.tile_overlap}
-        return {"features": "shape", "color": self.color, "shape": self.shape, **tiles}
+        settings = {"color": self.color, "shape": self.shape, **tiles}
+        return {"features": "shape", "version": 1, **settings}
 
     @property
     def channels(self) -> int:

@@ -47,9 +47,10 @@ class SscdFeatures:
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """All settings, and the weights' hash."""
+        """All settings, the weights' hash, and the algorithm's version."""
         return {
             "features": "sscd",
+            "version": 1,
             "model": self.model,
             "box_size": self.box_size,
             "sha256": weights_sha256(self.model),

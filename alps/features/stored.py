@@ -33,7 +33,7 @@ class StoredFeatures:
     def identity(self) -> Mapping[str, Any]:
         """What made the features; where the store lies changes nothing."""
         stage = self._store.info.stages["features"]
-        return {"features": "stored", "fingerprint": stage["fingerprint"]}
+        return {"features": "stored", "version": 1, "fingerprint": stage["fingerprint"]}
 
     @property
     def channels(self) -> int:

@@ -85,10 +85,11 @@ class TimmFeatures:
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """All settings, the weights' hash and the kind of device."""
+        """All settings, the weights' hash, the kind of device, and the algorithm's version."""
         names = ("model", "pool", "scale", "box_size", "normalize", "tile_size", "tile_overlap")
         return {
             "features": "timm",
+            "version": 1,
             **{name: getattr(self, name) for name in names},
             "strides": list(self.strides),
             "sha256": self._sha256,

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import codecs
 import errno
+import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
+
+from alps.digest import digest
 
 #: Bytes of a file about one image or one video; the largest published ones have some 10 MB.
 LARGEST = 2**26
@@ -41,6 +45,24 @@ def read_bytes(path: Path, limit: int = LARGEST) -> bytes:
     """The whole file; raises as `check_bytes` does."""
     check_bytes(path, limit)
     return path.read_bytes()
+
+
+def digest_files(paths: Iterable[Path], classes: Iterable[str]) -> str:
+    """Return a digest of the content of all annotation files of one image.
+
+    Args:
+        paths: all files that say something about the image.
+        classes: names in the order of their ids, which the masks of boxes keep: where the classes
+            are others, the same file stands for other ids.
+    """
+    return digest(list(classes), [_digest_file(path) for path in paths])
+
+
+def _digest_file(path: Path) -> str:
+    try:
+        return hashlib.sha256(read_bytes(path)).hexdigest()
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"  # reading the image reports it, too
 
 
 def decode_text(data: bytes, errors: Literal["strict", "replace"] = "strict") -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,7 +14,7 @@ from tqdm import tqdm
 from alps.boxes import Annotation, Boxes, check_boxes
 from alps.errors import DatasetNotFound, ImageError, LabelError
 from alps.findings import Finding
-from alps.images.annotation_file import read_bytes
+from alps.images.annotation_file import digest_files
 from alps.images.audit import Audit, Tally, share
 from alps.images.folder import Folder, walk
 from alps.images.header import compare_sizes
@@ -61,6 +60,7 @@ class BoxedFolders:
         classes: names in the order of their ids.
         splits: by name of the image, for those that are not in the split of their place.
         unknown_remedy: what to do about objects of none of the classes.
+        beside: folder of further annotation files of the same names, which `parse` reads as well.
     """
 
     root: str
@@ -70,6 +70,7 @@ class BoxedFolders:
     classes: Sequence[str]
     splits: Mapping[str, str] = field(default_factory=dict)
     unknown_remedy: str = "correct the names in the annotations"
+    beside: Path | None = None
 
     def records(self, name: str) -> list[ImageRecord]:
         """All images; their ids are their names without the suffix.
@@ -93,7 +94,7 @@ class BoxedFolders:
             len(records),
             f"a {self.suffix} file of the same name under {' or '.join(folders)}",
         )
-        return [replace(r, annotations=digest(files[self._key(r)])) for r in records]
+        return [replace(r, annotations=self._digest(files[self._key(r)])) for r in records]
 
     def findings(self) -> list[Finding]:
         """Return what does not fit together; reads all annotations and the headers of images."""
@@ -153,6 +154,12 @@ class BoxedFolders:
     def categories(self) -> list[Category]:
         """The classes; the id is the pixel value."""
         return color_classes(self.classes)
+
+    def _digest(self, path: Path) -> str:
+        paths = [path]
+        if self.beside is not None and (other := self.beside / path.name).is_file():
+            paths.append(other)
+        return digest_files(paths, self.classes)
 
     def _list(self, name: str) -> tuple[list[ImageRecord], set[tuple[str, str]]]:
         """Return the images that are in a split, and the keys of all there are."""
@@ -254,11 +261,3 @@ def make_sample(
         boxes, dropped = Boxes.empty(), [problem] * len(annotations)
     lines = tuple(f"{path.name} {line}" for line in (*unclear, *dropped))
     return Sample(record.image_id, pixels.image, boxes, lines, pixels.valid)
-
-
-def digest(path: Path) -> str:
-    """Of an annotation file: another one is another image to a store."""
-    try:
-        return f"{zlib.crc32(read_bytes(path)):08x}"
-    except OSError as error:
-        return f"cannot be read: {error.strerror}"  # reading the image will say so, too

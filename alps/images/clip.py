@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import zlib
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from alps.boxes import Annotation
+from alps.digest import digest
 
 #: The class where a format has none of its own.
 TEXT = "text"
@@ -33,12 +33,12 @@ class Marks:
 
     @property
     def digest(self) -> str:
-        """Of the objects, the same whichever format they came in."""
+        """Of the objects but their true masks, which change no label, and of lines about others."""
         objects = [
-            (a.category, [*map(float, a.points)], a.ignore, a.score, a.track_id, a.text)
+            [a.category, [*map(float, a.points)], a.ignore, a.score, a.track_id, a.text]
             for a in self.annotations
         ]
-        return f"{zlib.crc32(repr(objects).encode()):08x}"
+        return digest(objects, self.unclear)
 
 
 #: By frame, counted from 0; a frame that is not in it is not annotated.

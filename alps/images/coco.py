@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import json
 import logging
-import zlib
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 
 from alps.boxes import Annotation, Boxes, check_boxes
+from alps.digest import digest
 from alps.errors import ConfigError, DatasetNotFound, ImageError, LabelError
 from alps.findings import Finding
 from alps.images.audit import Audit, Tally, share
-from alps.images.coco_file import CocoFile, Entry, read_coco, stated_size, to_annotation
+from alps.images.coco_file import CocoFile, Entry, read_coco, stated_size, to_annotation, to_id
 from alps.images.folder import contents, walk
 from alps.images.header import compare_sizes
 from alps.images.ids import image_ids, normal
@@ -81,19 +82,17 @@ class Coco:
         if not images:
             raise DatasetNotFound(f"{self._path.absolute()} lists no images")
         ids = image_ids([PurePosixPath(name) for name in images])
+        classes = digest([*self._file.names.items()])  # which id stands for which
         records, refused = [], []
         for image_id, (below, entries) in zip(ids, images.items(), strict=True):
             name = f"{self.images}/{below}"
             objects = [o for entry in entries for o in self._objects(entry)]
-            boxes = zlib.crc32(json.dumps(objects, sort_keys=True).encode())
             try:
                 records.append(
                     ImageRecord(
-                        image_id,
-                        name,
-                        self.split,
-                        _bytes(Path(self.root, name)),
-                        annotations=f"{boxes:08x}",
+                        *(image_id, name, self.split, _bytes(Path(self.root, name))),
+                        annotations=digest(classes, entries, objects),
+                        source_ids=_source_ids(entries, objects),
                     )
                 )
             except ImageError as error:
@@ -193,6 +192,11 @@ class Coco:
         return color_classes([*self._file.names.values()])
 
     @property
+    def category_ids(self) -> list[int | str]:
+        """The file's ids of the classes, in their order."""
+        return [*self._file.names]
+
+    @property
     def has_instances(self) -> bool:
         """Whether any object has a true mask."""
         objects = (o for group in self._file.objects.values() for o in group)
@@ -258,6 +262,15 @@ class Coco:
         """The objects of an entry of images, none of them a crowd where crowds are no matter."""
         objects = self._file.objects.get(image["id"], ())
         return objects if self.ignore_crowd else [{**o, "iscrowd": 0} for o in objects]
+
+
+def _source_ids(entries: Sequence[Entry], objects: Sequence[Entry]) -> str:
+    """Return the ids of an image and its objects as JSON; without what has none, or several."""
+    ids: dict[str, Any] = {"image": entries[0]["id"]} if len(entries) == 1 else {}
+    annotations = [to_id(o.get("id")) for o in objects]
+    if all(own is not None for own in annotations):
+        ids["annotations"] = annotations
+    return json.dumps(ids)
 
 
 def _bytes(file: Path) -> int:

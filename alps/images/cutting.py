@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import cv2
@@ -17,8 +17,10 @@ from tqdm import tqdm
 
 from alps.errors import ConfigError, DatasetNotFound, LabelError
 from alps.geometry import Tile
+from alps.images.header import read_size
 from alps.images.labels import Labels, read_labels
 from alps.images.read import read_pixels, read_sample
+from alps.manifest import sha256
 from alps.paint import ignore_nodata
 from alps.palette import index_png
 from alps.types import ImageRecord, Sample
@@ -41,6 +43,28 @@ class Raster:
     label: Path
 
 
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A file that tiles were cut from."""
+
+    bytes: int
+    mtime_ns: int
+    sha256: str
+
+    @classmethod
+    def of(cls, path: Path) -> Source:
+        """Read the file as it is."""
+        status = path.stat()
+        return cls(status.st_size, status.st_mtime_ns, sha256(path))
+
+    def is_of(self, path: Path) -> bool:
+        """Whether the file holds what it held; it is read where its date is another."""
+        status = path.stat()
+        if (status.st_size, status.st_mtime_ns) == (self.bytes, self.mtime_ns):
+            return True
+        return status.st_size == self.bytes and sha256(path) == self.sha256
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tiles:
     """The tiles of a dataset, laid out and called as mmsegmentation's converters do.
@@ -51,7 +75,8 @@ class Tiles:
         ann_dir/<split>/<tile><label_suffix>.png     index maps, 255 is ignored
         cut/<raster>.json      the raster's tiles; written last, so they are all there
 
-    Once cut, the rasters are not needed any more.
+    Once cut, the rasters are not needed any more. One that is still there and holds something else
+    by now, or whose label does, is cut again.
 
     Args:
         root: of the dataset.
@@ -91,7 +116,7 @@ class Tiles:
         return self.root / self.folder
 
     def cut(self, rasters: Sequence[Raster]) -> None:
-        """Cut the rasters that are not cut yet; several processes may ask for it at once.
+        """Cut the rasters that are not cut as they are; several processes may ask for it at once.
 
         Raises:
             DatasetNotFound: the tiles cannot be written.
@@ -136,8 +161,25 @@ class Tiles:
         return self.path / "ann_dir" / split / f"{tile}{self.label_suffix}.png"
 
     def _missing(self, rasters: Sequence[Raster]) -> list[Raster]:
-        done = {mark.stem for mark in (self.path / "cut").glob("*.json")}
-        return [raster for raster in rasters if raster.name not in done]
+        return [raster for raster in rasters if not self._is_cut(raster)]
+
+    def _mark(self, raster: Raster) -> Path:
+        return self.path / "cut" / f"{raster.name}.json"
+
+    def _is_cut(self, raster: Raster) -> bool:
+        """Whether the tiles are those of the raster and its label as they are now."""
+        if not self._mark(raster).is_file():
+            return False
+        done = json.loads(self._mark(raster).read_text())
+        if "sources" not in done:  # by an older ALPS, which read TIFF and padded otherwise
+            size = read_size(raster.image)
+            padded = size is not None and min(size) < self.tile_size
+            return raster.image.suffix.lower() not in (".tif", ".tiff") and not padded
+        sources = [Source(**source) for source in done["sources"]]
+        return all(
+            source.is_of(path)
+            for source, path in zip(sources, (raster.image, raster.label), strict=True)
+        )
 
     def _cut_all(self, rasters: Sequence[Raster]) -> None:
         for split in {raster.split for raster in rasters}:
@@ -159,6 +201,8 @@ class Tiles:
                 pool.shutdown(cancel_futures=True)
 
     def _cut_one(self, raster: Raster) -> None:
+        # Before they are read: what changes in between is cut again.
+        sources = [Source.of(path) for path in (raster.image, raster.label)]
         labels = self.read_label(raster.label)
         pixels = read_pixels(raster.image)
         image = pixels.image
@@ -185,8 +229,9 @@ class Tiles:
             self._label_path(raster.split, name).write_bytes(index)
             sizes[name] = len(png)
         part = self.path / "cut" / f".{raster.name}.part"
-        part.write_text(json.dumps({"split": raster.split, "tiles": sizes}))
-        part.replace(self.path / "cut" / f"{raster.name}.json")
+        done = {"split": raster.split, "tiles": sizes, "sources": [asdict(s) for s in sources]}
+        part.write_text(json.dumps(done))
+        part.replace(self._mark(raster))
 
 
 def _encode(image: UInt8[np.ndarray, "H W 3"], valid: Bool[np.ndarray, "H W"]) -> bytes:

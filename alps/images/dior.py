@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from alps.boxes import Annotation
 from alps.errors import ConfigError, DatasetNotFound
@@ -39,7 +39,6 @@ from alps.images.xml_file import (
     unclear_mark,
     values,
 )
-from alps.types import ImageRecord
 
 URL = "https://gcheng-nwpu.github.io/#Datasets"
 #: In the order of SIOR's pixel values (SAMRS, arXiv 2305.02034).
@@ -87,18 +86,6 @@ class Dior(BoxedImages):
         self.boxes = boxes
         self.name = name
 
-    def records(self) -> list[ImageRecord]:
-        """All images that are there; their bytes count the boxes of both kinds.
-
-        Raises:
-            DatasetNotFound: none is there, or no annotations are.
-            LabelError: an image has no annotation file.
-        """
-        records = super().records()
-        if len(self._folders) < len(BOXES):
-            return records
-        return [replace(r, bytes=r.bytes + self._oriented_bytes(r)) for r in records]
-
     @property
     def _folders(self) -> list[Path]:
         """Of the annotations that are used, the horizontal ones first."""
@@ -118,14 +105,10 @@ class Dior(BoxedImages):
             )
         first, *other = folders
         places = [Place(IMAGES[i], i, first.relative_to(root).as_posix()) for i in images]
-        read = partial(parse_both, oriented=other[0]) if other else parse
+        beside = other[0] if other else None
+        read = partial(parse_both, oriented=beside) if beside else parse
         splits = read_splits(root / "ImageSets" / "Main")
-        return BoxedFolders(self.root, places, ".xml", read, CLASSES, splits)
-
-    def _oriented_bytes(self, record: ImageRecord) -> int:
-        name = PurePosixPath(record.file_name).with_suffix(".xml").name
-        path = Path(self.root, BOXES["oriented"], name)
-        return path.stat().st_size if path.is_file() else 0
+        return BoxedFolders(self.root, places, ".xml", read, CLASSES, splits, beside=beside)
 
 
 def parse(path: Path) -> Annotations:

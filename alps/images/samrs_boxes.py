@@ -23,8 +23,9 @@ from tqdm import tqdm
 from alps.boxes import Annotation, Boxes
 from alps.errors import ImageError
 from alps.findings import Finding
+from alps.images.annotation_file import digest_files
 from alps.images.audit import Audit, Tally, share
-from alps.images.boxed import digest, make_sample
+from alps.images.boxed import make_sample
 from alps.images.read import read_pixels
 from alps.images.safe_pickle import load_plain
 from alps.images.samrs_labels import (
@@ -65,7 +66,8 @@ class SamrsBoxes:
             DatasetNotFound: there are no images, or none with objects.
         """
         records = list_labelled(self.root, self.subset, "ins", ".pkl")
-        return [replace(r, annotations=digest(self._path(r))) for r in records]
+        classes = CLASSES[self.subset]
+        return [replace(r, annotations=digest_files([self._path(r)], classes)) for r in records]
 
     def read(self, record: ImageRecord) -> Sample:
         """Image and boxes; raises `ImageError` when one of the files cannot be used."""

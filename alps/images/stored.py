@@ -48,6 +48,11 @@ class StoredLabels:
         """How scores are to be read."""
         return f"agreement with the {self._store.info.num_classes} pseudo-classes of {self.name}"
 
+    @property
+    def fingerprint(self) -> str:
+        """Of the labels: other settings, images or boxes give another."""
+        return str(self._store.info.stages["assign"]["fingerprint"])
+
     def records(self) -> list[ImageRecord]:
         """All images with labels, in the order of the store's plan.
 

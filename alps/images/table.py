@@ -22,6 +22,7 @@ from functools import cached_property
 from pathlib import Path
 
 from alps.boxes import Boxes
+from alps.digest import digest
 from alps.errors import DatasetNotFound, LabelError
 from alps.findings import Finding
 from alps.images.audit import OWN_CLASSES, Audit, share
@@ -79,12 +80,13 @@ class Table:
             DatasetNotFound: there is no table, or no image.
             LabelError: the table cannot be used, or names none of the images.
         """
-        records, named = [], set()
+        records, named, classes = [], set(), digest([*self._classes])
         for record in Folder(str(Path(self.root, self.images)), self.name, self.split).records():
             path = f"{self.images}/{record.file_name}"
             record = replace(record, file_name=path)
             named.add(self._key(record))
-            records.append(replace(record, annotations=self._marks(record).digest))
+            content = digest(classes, self._marks(record).digest)
+            records.append(replace(record, annotations=content))
         lost = sorted(self._rows.keys() - named)
         if lost and len(lost) == len(self._rows):
             raise LabelError(

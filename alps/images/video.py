@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from tqdm import tqdm
 
+from alps.digest import digest
 from alps.errors import DatasetNotFound, ImageError, LabelError
 from alps.findings import Finding
 from alps.images import bovtext, icdar_video, video_table
@@ -92,11 +93,11 @@ class VideoBoxes:
             LabelError: an annotation file has no suffix of `PARSERS`, a table cannot be read, or
                 two videos have the name of one in the annotations.
         """
-        records = []
+        records, classes = [], digest([*self._classes])
         for name, (video_id, path) in self._videos.items():
             place = Path(self.root, path)
             frames = _frames(place)
-            for index, digest in self._listed[name].digests.items():
+            for index, marks in self._listed[name].digests.items():
                 file = frames.get(index, place)
                 records.append(
                     ImageRecord(
@@ -106,7 +107,7 @@ class VideoBoxes:
                         file.stat().st_size if file.is_file() else 0,
                         video_id,
                         index,
-                        digest,
+                        digest(classes, marks),
                     )
                 )
         return records

@@ -114,10 +114,11 @@ class AutoMasks:
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """All settings, and the segmenter's."""
+        """All settings, and the segmenter's; ``version`` counts changes of the algorithm."""
         names = {field.name for field in fields(self)} - {"segmenter", "threads"}
         settings = {name: getattr(self, name) for name in sorted(names)}
-        return {"source": type(self).__name__, **settings, **self.segmenter.identity}
+        source = {"source": type(self).__name__, "version": 2}
+        return {**source, **settings, **self.segmenter.identity}
 
     def prefetch(self, samples: Sequence[Sample]) -> None:
         """Embed the tiles of the next images, those that hold data."""

@@ -87,9 +87,10 @@ class BoxMasks:
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """All settings, and the segmenter's."""
+        """All settings, and the segmenter's; ``version`` counts changes of the algorithm."""
         settings = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "segmenter"}
-        return {"source": type(self).__name__, **settings, **self.segmenter.identity}
+        source = {"source": type(self).__name__, "version": 2}
+        return {**source, **settings, **self.segmenter.identity}
 
     def prefetch(self, samples: Sequence[Sample]) -> None:
         """Embed the tiles of the next images that hold a box."""

@@ -37,7 +37,8 @@ class StoredMasks:
     def identity(self) -> Mapping[str, Any]:
         """What made the masks; where the store lies changes nothing."""
         fingerprint = self._store.info.stages["masks"]["fingerprint"]
-        return {"masks": "stored", "fingerprint": fingerprint, "ground": self._ground}
+        settings = {"fingerprint": fingerprint, "ground": self._ground}
+        return {"masks": "stored", "version": 2, **settings}
 
     def prefetch(self, samples: Sequence[Sample]) -> None:
         """Nothing to prepare."""

@@ -37,6 +37,7 @@ class Known:
     categories: tuple[Category, ...]
     ignore_index: int
     protocol: str
+    fingerprint: str  # of the images and labels; empty in checkpoints of older versions
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -145,7 +146,10 @@ class Checkpoint:
         changed = [
             f"{key} was {before.get(key)}, is {now.get(key)}"
             for key in sorted({*before, *now})
-            if before.get(key) != now.get(key) and not key.startswith(MAY_CHANGE)
+            if before.get(key) != now.get(key)
+            and not key.startswith(MAY_CHANGE)
+            # A setting of a newer version is off where nobody asks for it.
+            and not (key not in before and now[key] is False)
         ]
         if changed:
             raise CheckpointError(
@@ -157,6 +161,24 @@ class Checkpoint:
                 f"resume={self.path} is finished (step {self.step}); a larger trainer.max_steps "
                 "goes on, stage=test ckpt=FILE scores it"
             )
+
+    def check_data(self, fingerprints: Mapping[str, str]) -> None:
+        """Refuse to go on with other images or labels than the run began with.
+
+        Args:
+            fingerprints: by dataset, as `known`.
+
+        Raises:
+            CheckpointError: a list of images, or the labels of a store, have changed.
+        """
+        for name, now in fingerprints.items():
+            if self.known[name].fingerprint not in ("", now):
+                raise CheckpointError(
+                    f"resume={self.path} goes on with the same images and labels only, and those "
+                    f"of {name or 'the dataset'} have changed since (the list of images, their "
+                    "bytes, or the label store they come from); put them back, or start a new run "
+                    "from its weights by init=FILE"
+                )
 
 
 def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -199,6 +221,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
                     tuple(Category(i, n, tuple(color)) for i, n, color in known["categories"]),
                     known["ignore_index"],
                     known["protocol"],
+                    known.get("fingerprint", ""),
                 )
                 for name, known in meta.get("datasets", {"": meta}).items()
             },

@@ -20,6 +20,7 @@ from alps.datasets.segmentation import Batch, Example, SegmentationDataset, coll
 from alps.datasets.subset import fraction as take_fraction
 from alps.datasets.subset import hold_out
 from alps.datasets.transforms import TrainTransform
+from alps.digest import digest
 from alps.encoders import Encoder
 from alps.errors import ConfigError, DatasetNotFound, ImageError
 from alps.findings import Audited, Finding
@@ -112,6 +113,16 @@ class SegmentationData(LightningDataModule):
         if crop is not None:
             self.crop = crop
         self.train = take_fraction(images, self.train, fraction, seed)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A digest of the list of images, and of the labels where they come from a label store.
+
+        Files of ground truth are not opened for it.
+        """
+        labels = getattr(self.images, "fingerprint", "")
+        rows = [(r.split, r.image_id, r.file_name, r.bytes) for r in self._records]
+        return digest(labels, rows)
 
     @cached_property
     def crop(self) -> int:

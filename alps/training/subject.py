@@ -59,6 +59,7 @@ class Subject:
         loss: of logits and target; None where nothing is learnt.
         name: of the dataset; empty where it is the only one.
         background: the class that published means leave out, where they do.
+        fingerprint: a digest of the images and labels; goes with every checkpoint.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Subject:
         loss: nn.Module | None = None,
         name: str = "",
         background: int | None = None,
+        fingerprint: str = "",
     ) -> None:
         self.categories = tuple(categories)
         self.ignore_index = ignore_index
@@ -77,6 +79,7 @@ class Subject:
         self.loss = loss
         self.name = name
         self.background = background
+        self.fingerprint = fingerprint
         self.scores: Scores | None = None
         self.shown: list[Shown] = []  # the first validation images, for pictures
         self.confusion: Int64[Tensor, "K K"]

@@ -173,6 +173,7 @@ class SegmentationTask(LightningModule):
                 "categories": [(c.id, c.name, c.color) for c in subject.categories],
                 "ignore_index": subject.ignore_index,
                 "protocol": subject.protocol,
+                "fingerprint": subject.fingerprint,
             }
             for subject in self.subjects
         }

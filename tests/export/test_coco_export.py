@@ -11,9 +11,17 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from alps import rle
+from alps.assign.baselines import Random
+from alps.assign.category import ByCategory
+from alps.engine.local import LocalEngine
 from alps.export import export_store
 from alps.images.coco import Coco
+from alps.labelling import label
+from alps.masks.auto import AutoMasks
+from alps.masks.box import BoxMasks
+from tests.box_formats import create_coco
 from tests.export.stores import EMPTY, NAMES, SIZE, SPLITS, all_masks, boxed_store, pseudo_store
+from tests.fakes import BoxSegmenter, ColorSegmenter
 
 
 @pytest.fixture(scope="module")
@@ -71,8 +79,9 @@ def test_every_mask_comes_back_with_its_class_and_boxes(store, coco):
                 np.testing.assert_allclose([x, y, x + w, y + h], own.boxes.xyxy[i], rtol=1e-6)
                 corners = rle.rotated_boxes(own.counts[i : i + 1], own.size)[0]
                 np.testing.assert_array_equal(np.array(row["rbox"], np.float32), corners)
-                score = row.get("score", np.nan)
-                np.testing.assert_array_equal(np.float32(score), own.boxes.score[i])
+                given, predicted = own.boxes.score[i], own.predicted_iou[i]
+                expected = predicted if np.isnan(given) else given
+                np.testing.assert_array_equal(np.float32(row.get("score", np.nan)), expected)
     assert seen == sum(map(len, masks.values())) - 1
 
 
@@ -117,7 +126,12 @@ def test_pseudo_masks_without_a_class_are_left_out_and_counted(tmp_path):
     assert tally.images == len(raw["images"]) == 5
     assert tally.masks == len(raw["annotations"]) == 20
     assert [row["id"] for row in raw["annotations"]] == list(range(1, 21))
-    assert not {"score", "prompt_box"} & raw["annotations"][0].keys()
+    assert "prompt_box" not in raw["annotations"][0]
+    predicted = [iou for m in all_masks(store).values() for iou in m.predicted_iou]
+    np.testing.assert_allclose(
+        [row["score"] for row in raw["annotations"]],
+        [iou for i, iou in enumerate(predicted) if i % 30 % 3],
+    )
     assert {row["iscrowd"] for row in raw["annotations"]} == {0}
 
 
@@ -127,3 +141,66 @@ def test_a_split_without_any_mask_is_a_file_too(tmp_path):
         store.write_labels(shard, np.full(len(store.areas(shard)), -1), None)
     export_store(store, "coco", tmp_path / "out")
     assert load(tmp_path / "out/instances_train.json").anns == {}
+
+
+def label_coco(root, folder, masks, assign=ByCategory):
+    images = Coco(root=str(root))
+    store, _ = label(
+        image_set=images,
+        masks=masks,
+        features=None,
+        assign=assign(images),
+        engine=LocalEngine(threads=1),
+        root=folder / "coco_pl",
+        name="coco_pl",
+        config="",
+        shard_size=1,
+    )
+    export_store(store, "coco", folder / "out")
+    return json.loads((folder / "out/instances_train.json").read_text())
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_ids_of_the_source_are_kept(tmp_path):
+    create_coco(tmp_path / "coco")
+    path = tmp_path / "coco/instances.json"
+    source = json.loads(path.read_text())
+    source["annotations"][1]["bbox"] = [0, 0, 0, 0]  # which is skipped
+    source["annotations"].reverse()
+    source["images"].reverse()
+    path.write_text(json.dumps(source))
+    found = label_coco(tmp_path / "coco", tmp_path, BoxMasks(segmenter=BoxSegmenter()))
+    assert {i["id"]: i["file_name"] for i in found["images"]} == {
+        i["id"]: f"images/{i['file_name']}" for i in source["images"]
+    }
+    assert {c["id"]: c["name"] for c in found["categories"]} == {3: "ship", 5: "tree"}
+    expected = {a["id"]: a for a in source["annotations"]}
+    del expected[101]
+    assert len(found["annotations"]) == len(expected)
+    for own in found["annotations"]:
+        other = expected[own["id"]]
+        for key in ("image_id", "category_id", "iscrowd"):
+            assert own[key] == other[key]
+        np.testing.assert_allclose(own["prompt_box"], other["bbox"])
+        assert own["score"] == pytest.approx(0.9)
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_ids_that_occur_twice_are_counted_instead(tmp_path):
+    create_coco(tmp_path / "coco")
+    path = tmp_path / "coco/instances.json"
+    path.write_text(path.read_text().replace('"id": 101', '"id": 100'))
+    found = label_coco(tmp_path / "coco", tmp_path, BoxMasks(segmenter=BoxSegmenter()))
+    n = len(found["annotations"])
+    assert [a["id"] for a in found["annotations"]] == [*range(1, n + 1)]
+    assert [i["id"] for i in found["images"]] == [7, 8]
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_clusters_and_their_masks_have_no_ids_of_the_source(tmp_path):
+    create_coco(tmp_path / "coco")
+    masks = AutoMasks(segmenter=ColorSegmenter(), points_per_side=4, stability_score_thresh=0.5)
+    found = label_coco(tmp_path / "coco", tmp_path, masks, lambda images: Random(k=2))
+    assert [i["id"] for i in found["images"]] == [7, 8]
+    assert [c["id"] for c in found["categories"]] == [0, 1]
+    assert [a["id"] for a in found["annotations"]] == [*range(1, len(found["annotations"]) + 1)]

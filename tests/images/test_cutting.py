@@ -142,9 +142,48 @@ def test_what_was_stopped_goes_on(tmp_path, monkeypatch):
     tiles.cut(rasters)
     assert sorted(cut) == sorted([rasters[1].image, rasters[2].image])
     assert tiles.records() == whole.records()
-    files = {p.relative_to(tiles.path): p.read_bytes() for p in tiles.path.rglob("*.*")}
-    expected = {p.relative_to(whole.path): p.read_bytes() for p in whole.path.rglob("*.*")}
+    files = {p.relative_to(tiles.path): p.read_bytes() for p in tiles.path.rglob("*.png")}
+    expected = {p.relative_to(whole.path): p.read_bytes() for p in whole.path.rglob("*.png")}
     assert files == expected
+
+
+def cut_anew(tiles, rasters, monkeypatch):
+    """The names of the rasters that are cut."""
+    cut = []
+    with monkeypatch.context() as patch:
+        read = cutting.read_pixels
+        patch.setattr(cutting, "read_pixels", lambda path: cut.append(path) or read(path))
+        tiles.cut(rasters)
+    return sorted(r.name for r in rasters if r.image in cut)
+
+
+def test_a_raster_is_cut_again_where_it_or_its_label_has_changed(tmp_path, monkeypatch):
+    tiles, rasters = make(tmp_path / "x")
+    tiles.cut(rasters)
+    for path in (rasters[0].image, rasters[0].label):
+        path.touch()
+    assert cut_anew(tiles, rasters, monkeypatch) == []
+    labels = np.array(Image.open(rasters[0].label))
+    labels[0, :3] = labels[0, 2::-1]
+    Image.fromarray(labels).save(rasters[0].label)
+    data = rasters[1].image.read_bytes()
+    rasters[1].image.write_bytes(data[:-3] + b"\0" + data[-2:])
+    assert cut_anew(tiles, rasters, monkeypatch) == ["a", "b"]
+    target = tiles.read_target(next(r for r in tiles.records() if r.image_id == "a_0_0"))
+    np.testing.assert_array_equal(target, labels[:40, :40])
+    assert cut_anew(tiles, rasters, monkeypatch) == []
+
+
+def test_tiles_of_an_older_alps_are_kept_but_those_of_tiff_and_padded_ones(tmp_path, monkeypatch):
+    tiles, rasters = make(tmp_path / "x")
+    create_image(tmp_path / "x/t.tif", (64, 96))
+    rasters[1] = replace(rasters[1], image=tmp_path / "x/t.tif")
+    tiles.cut(rasters)
+    for mark in (tiles.path / "cut").glob("*.json"):
+        done = json.loads(mark.read_text())
+        del done["sources"]
+        mark.write_text(json.dumps(done))
+    assert cut_anew(tiles, rasters, monkeypatch) == ["b", "c"]
 
 
 def read_and_count(path):

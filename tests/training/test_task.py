@@ -236,7 +236,7 @@ def test_the_checkpoint_of_one_dataset_keeps_its_form(tmp_path):
     """Those written before there could be several datasets are read by the same code."""
     fit(tmp_path, 2)
     content = torch.load(tmp_path / "last.ckpt", weights_only=True)
-    keys = ["version", "config", "categories", "ignore_index", "protocol", "crop"]
+    keys = ["version", "config", "categories", "ignore_index", "protocol", "fingerprint", "crop"]
     assert [*content["alps"]] == keys
     assert {n for n in content["state_dict"] if "classifier" in n} == {
         "model.classifier.weight",

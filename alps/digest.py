@@ -1,0 +1,26 @@
+"""Short digests of values: what fingerprints are made of."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import numpy as np
+from jaxtyping import Shaped
+
+
+def digest(*parts: Any) -> str:
+    """Return 16 hex digits of the sha256 of values that JSON knows.
+
+    >>> digest(["ship"], [0, 0, 4, 4]) == digest(["ship"], [0, 0, 4, 5])
+    False
+    """
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def digest_array(array: Shaped[np.ndarray, ...]) -> str:
+    """Return 16 hex digits of the sha256 of an array: its values, its shape and its type."""
+    found = hashlib.sha256(f"{array.dtype} {array.shape} ".encode())
+    found.update(np.ascontiguousarray(array).data)
+    return found.hexdigest()[:16]
