@@ -175,8 +175,8 @@ class Checkpoint:
             if self.known[name].fingerprint not in ("", now):
                 raise CheckpointError(
                     f"resume={self.path} goes on with the same images and labels only, and those "
-                    f"of {name or 'the dataset'} have changed since (the list of images, their "
-                    "bytes, or the label store they come from); put them back, or start a new run "
+                    f"of {name or 'the dataset'} have changed since (the list of images, or "
+                    "the label store they come from); put them back, or start a new run "
                     "from its weights by init=FILE"
                 )
 
