@@ -237,6 +237,8 @@ def test_every_yaml_composes_and_instantiates(group, choice, tmp_path):
     own = [*root, "dataset.name=x"] if choice == "folder" else root
     if choice == "stored":
         own = ["masks=stored", f"masks.store={finished_store(tmp_path)}"]
+    if group not in ("recipe", "features"):
+        own = [*own, "features=shape"]  # those of the default recipe build a net
     override = f"+{group}={choice}" if group == "dataset" else f"{group}={choice}"
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         cfg = compose("label", [override, *dataset, *own])

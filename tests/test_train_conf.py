@@ -12,7 +12,7 @@ import train
 from alps.errors import MissingPackage
 from alps.training.data import SegmentationData
 from alps.training.sync_norm import SyncBatchNorm
-from tests.programs import ROOT, composed
+from tests.programs import ROOT, TINY, composed
 from tests.training.tiny_runs import ColoredBlocks
 
 LABEL_GROUPS = ("dataset", "recipe", "masks", "features", "assign", "sam", "engine")
@@ -56,6 +56,8 @@ def test_every_yaml_composes_and_instantiates(group, choice, tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WANDB_MODE", "disabled")
     own = ["model.encoder=test_vit"] if choice == "timm" else []
+    if group not in ("model", "head", "experiment"):
+        own = TINY[:5]  # the default net takes a second
     cfg = composed("stage=pretrain", f"{group}={choice}", *own)
     cfg.run = str(tmp_path)
     assert SegmentationData(ColoredBlocks(), **cfg.data).train

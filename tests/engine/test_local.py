@@ -93,11 +93,11 @@ def test_two_runs_on_one_store_share_it(tmp_path, undisturbed):
     assert 0 < timings.images["masks"] < IMAGES
 
 
-@pytest.mark.parametrize(("number", "processes"), [(signal.SIGTERM, 1), (signal.SIGINT, 2)])
-def test_a_signal_ends_all_at_once_and_another_number_of_processes_resumes(
-    tmp_path, undisturbed, number, processes
-):
-    root = tmp_path / "store"
+def test_a_signal_ends_all_at_once_and_another_number_of_processes_resumes(tmp_path, undisturbed):
+    check_signal(tmp_path / "store", undisturbed, signal.SIGINT, 2)  # the other: tests/matrix
+
+
+def check_signal(root, undisturbed, number, processes):
     program = start(root, processes, 0.3)
     wait_for(lambda: len(shards(root)) >= 2)
     workers = children(program.pid)

@@ -82,22 +82,34 @@ def same(one, other):
     return all(torch.equal(v, other[name]) for name, v in one.items()) and one.keys() == {*other}
 
 
-@pytest.mark.parametrize(
-    ("step", "what", "validating"),
-    [
-        (3, signal.SIGINT, False),
-        (3, signal.SIGTERM, False),
-        (4, signal.SIGTERM, False),  # before its validation
-        (4, signal.SIGINT, True),
-        (8, signal.SIGTERM, True),
-        (4, None, True),
-        (8, None, True),
-    ],
+#: At which step a run is stopped, by what, in a validation or not.
+STOPS = (
+    (3, signal.SIGINT, False),
+    (3, signal.SIGTERM, False),
+    (4, signal.SIGTERM, False),  # before its validation
+    (4, signal.SIGINT, True),
+    (8, signal.SIGTERM, True),
+    (4, None, True),
+    (8, None, True),
 )
-@pytest.mark.parametrize("ema", [False, True])
-def test_a_stopped_run_goes_on_exactly(tmp_path, step, what, validating, ema):
-    whole, _ = fit(tmp_path / "whole", Stop(), ema=ema)
-    folder = tmp_path / "broken"
+
+
+@pytest.fixture(scope="module")
+def wholes(tmp_path_factory):
+    """Runs that nothing stops, with averaged weights and without: (task, folder)."""
+    folders = {ema: tmp_path_factory.mktemp("whole") for ema in (False, True)}
+    return {ema: (fit(folder, Stop(), ema=ema)[0], folder) for ema, folder in folders.items()}
+
+
+@pytest.mark.parametrize(
+    ("stop", "ema"), [(0, False), (2, False), (5, False), (3, True), (6, True)]
+)
+def test_a_stopped_run_goes_on_exactly(tmp_path, wholes, stop, ema):
+    check_stop(tmp_path, *wholes[ema], *STOPS[stop], ema=ema)  # the others: tests/matrix
+
+
+def check_stop(folder, whole, whole_folder, step, what, validating, ema):
+    """A run that is stopped and resumed equals one that is not."""
     _, interrupt = fit(folder, Stop(step, what, validating=validating), ema=ema)
     assert interrupt.signal == (what or 0)
     saved = read_checkpoint(folder / "last.ckpt")
@@ -105,16 +117,16 @@ def test_a_stopped_run_goes_on_exactly(tmp_path, step, what, validating, ema):
     resumed, stopped = fit(folder, Stop(), resume=folder / "last.ckpt", ema=ema)
     assert stopped is None
     assert same(whole.model.state_dict(), resumed.model.state_dict())
-    assert curve(folder) == curve(tmp_path / "whole")
+    assert curve(folder) == curve(whole_folder)
     assert len(curve(folder)) == 8
     for name in ("best.ckpt", "last.ckpt"):
-        ours, theirs = (read_checkpoint(f / name) for f in (folder, tmp_path / "whole"))
+        ours, theirs = (read_checkpoint(f / name) for f in (folder, whole_folder))
         assert (ours.step, ours.validation_due) == (theirs.step, False)
         assert same(ours.weights, theirs.weights)
 
 
-def test_a_run_may_be_stopped_again_and_in_what_it_makes_up_for(tmp_path):
-    whole, _ = fit(tmp_path / "whole", Stop())
+def test_a_run_may_be_stopped_again_and_in_what_it_makes_up_for(tmp_path, wholes):
+    whole, whole_folder = wholes[False]
     folder, resume = tmp_path / "broken", None
     for step in (2, 2, 4, 8, 8):
         _, stopped = fit(folder, Stop(step, signal.SIGTERM, validating=True), resume=resume)
@@ -123,7 +135,7 @@ def test_a_run_may_be_stopped_again_and_in_what_it_makes_up_for(tmp_path):
         assert read_checkpoint(resume).step == step
     resumed, _ = fit(folder, Stop(), resume=resume)
     assert same(whole.model.state_dict(), resumed.model.state_dict())
-    assert curve(folder) == curve(tmp_path / "whole")
+    assert curve(folder) == curve(whole_folder)
 
 
 def test_a_step_of_several_batches_is_not_cut(tmp_path):
