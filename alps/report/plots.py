@@ -6,6 +6,7 @@ Neither pyplot nor the user's matplotlibrc has a say: the same chart gives the s
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Sequence
 
 from matplotlib import style
@@ -129,5 +130,9 @@ def _places(points: Sequence[Point]) -> tuple[list[float], list[float]]:
 
 def _png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+    with warnings.catch_warnings():
+        # Class names may be in any script; a letter that the font lacks is a box here, and itself
+        # on the page.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
     return buffer.getvalue()

@@ -27,7 +27,9 @@ class LabelledArrays:
         return [ImageRecord(image_id, f"{image_id}.png") for image_id in self.pairs]
 
     def categories(self) -> list[Category]:
-        return [Category(i, f"class {i}", (i, i, i)) for i in range(self.num_classes)]
+        return [
+            Category(i, f"class {i}", (i % 256, i % 256, i % 256)) for i in range(self.num_classes)
+        ]
 
     def read(self, record: ImageRecord) -> Sample:
         image = self.pairs[record.image_id][0]

@@ -102,13 +102,13 @@ def test_names_are_quoted():
 
 @pytest.mark.parametrize("k", [1, 64, 65])
 def test_many_classes_fit(k):
-    """Up to 64 have their names below them, and the picture grows by the longest."""
+    """Up to 64 have their names below them, in any script; the picture grows by the longest."""
     census = Census.of_nothing(k)
     census.class_masks += np.arange(1, k + 1)
     census.masks = int(census.class_masks.sum())
     census.places[:k] = 1 / 1024
     heights = []
-    for name in ("a", "a_very_long_name_of_a_class"):
+    for name in ("车", "a_very_long_name_of_a_class"):
         categories = [Category(i, f"{name}{i}", (i % 256, 99, 99)) for i in range(k)]
         picture = plots.draw_bars(class_sizes(census, categories))
         heights.append(int.from_bytes(picture[20:24], "big"))  # IHDR
