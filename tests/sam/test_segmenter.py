@@ -32,7 +32,7 @@ def plot(tmp_path_factory):
 
 
 def test_automatic_masks_equal_segment_anything(segmenter, plot):
-    check_automatic_masks(segmenter, plot, layers=1, side=2)  # with no crops: tests/matrix
+    check_automatic_masks(segmenter, plot, layers=0, side=5)  # with crops: tests/matrix
 
 
 def check_automatic_masks(segmenter, plot, layers, side):
