@@ -18,11 +18,12 @@ from jaxtyping import UInt8
 from scipy.optimize import linear_sum_assignment
 from segment_anything.utils.amg import build_point_grid
 
-from alps import rle
-from alps.images.read import read_image
+from alps.images.files.read import read_image
 from alps.masks.auto import AutoMasks
 from alps.sam.segmenter import load_segmenter
-from alps.types import Masks, Sample
+from alps.structures import rle
+from alps.structures.masks import Masks
+from alps.structures.records import Sample
 from benchmarks.measure import (
     arguments,
     console,

@@ -11,11 +11,11 @@ from functools import partial
 
 import numpy as np
 
-from alps.images.read import read_image
+from alps.images.files.read import read_image
 from alps.masks.auto import AutoMasks
 from alps.masks.cover import CoverMasks
 from alps.sam.segmenter import load_segmenter
-from alps.types import Sample
+from alps.structures.records import Sample
 from benchmarks.measure import (
     Spread,
     arguments,

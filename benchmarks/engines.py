@@ -24,15 +24,14 @@ from typing import Any
 
 from tqdm import tqdm
 
-from alps.engine.crew import Crew
-from alps.engine.local import LocalEngine, Processes
-from alps.engine.ray import RayEngine
-from alps.images.folder import Folder
-from alps.plan import prepare
-from alps.sharing import Run
-from alps.stages import label_shard
-from alps.store import LabelStore
-from alps.types import ImageSet
+from alps.images.plain.folder import Folder
+from alps.labelling.engine.crew import Crew
+from alps.labelling.engine.local import LocalEngine, Processes
+from alps.labelling.engine.ray import RayEngine
+from alps.labelling.shard import label_shard
+from alps.protocols import ImageSet, Run
+from alps.store.label_store import LabelStore
+from alps.store.plan import prepare
 from benchmarks.growth import fake_parts, real_parts
 from benchmarks.measure import Spread, arguments, console, markdown, ratio, show
 

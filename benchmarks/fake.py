@@ -12,7 +12,7 @@ from jaxtyping import Float32, UInt8
 from torch.nn import functional as F
 
 from alps.sam.protocol import Embedding, Prediction
-from alps.types import ImageRecord, Sample
+from alps.structures.records import ImageRecord, Sample
 
 SIDE = 128  # pixels of an image
 STRIDE = 4  # of the logits, as SAM's

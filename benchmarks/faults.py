@@ -154,7 +154,7 @@ def kill_driver(trials: Trials, n: int) -> Iterator[None]:
         trials.moment(program)
         workers = program.workers()
         if program.kill():
-            from alps.processes import lives
+            from alps.store.processes import lives
 
             trials.ends(program, -signal.SIGKILL)
             if not until(lambda workers=workers: not any(map(lives, workers))):

@@ -23,12 +23,13 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
 from alps.assign.cluster import Cluster
-from alps.engine.local import LocalEngine
 from alps.features.shape import ShapeFeatures
-from alps.images.folder import Folder
-from alps.labelling import label
+from alps.images.plain.folder import Folder
+from alps.labelling.engine.local import LocalEngine
+from alps.labelling.pipeline import label
+from alps.labelling.timings import Timings
 from alps.masks.auto import AutoMasks
-from alps.summary import Timings, count
+from alps.store.counts import count
 from benchmarks.fake import DrawnImages, FakeSegmenter
 from benchmarks.measure import one_thread
 from benchmarks.process import ROOT, peak_memory, run
@@ -111,7 +112,10 @@ def main() -> None:
     one_thread()
     parts = real_parts(args.images, args.settings) if args.images else fake_parts(args.drawn)
     start, before = time.process_time(), peak_memory()
-    with patch("alps.labelling.Timings", StageCosts), patch("alps.stages.Timings", StageCosts):
+    with (
+        patch("alps.labelling.pipeline.Timings", StageCosts),
+        patch("alps.labelling.shard.Timings", StageCosts),
+    ):
         store, costs = label(
             **parts, engine=LocalEngine(threads=1), root=args.store, name="grown", config=""
         )

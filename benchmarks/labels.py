@@ -23,7 +23,7 @@ from alps.metrics.clustering import (
     majority,
     scores,
 )
-from alps.store import LabelStore
+from alps.store.label_store import LabelStore
 from benchmarks.measure import arguments, console, markdown, one_thread, show
 from benchmarks.methods import Method, methods
 from benchmarks.patches import POTSDAM_3, Patch, load_patches

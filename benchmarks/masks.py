@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from alps import rle
-from alps.images.folder_pair import FolderPair
+from alps.images.pixels.folder_pair import FolderPair
 from alps.masks.auto import AutoMasks
 from alps.metrics.masks import Tally, tally
 from alps.sam.segmenter import load_segmenter
-from alps.types import Masks
+from alps.structures import rle
+from alps.structures.masks import Masks
 from benchmarks.measure import Spread, arguments, console, interleave, markdown, one_thread, show
 from benchmarks.patches import IGNORE_INDEX, NUM_CLASSES
 

@@ -18,8 +18,8 @@ from rich.table import Table
 from segment_anything import SamAutomaticMaskGenerator
 from segment_anything.modeling import Sam
 
-from alps.images.read import read_image
-from alps.images.sample import SampleImages
+from alps.images.files.read import read_image
+from alps.images.plain.sample import SampleImages
 
 #: Left upper corner of the 1024 × 1024 pixels that are taken of DOTA's P0706, a marina.
 MARINA_X, MARINA_Y = 64, 128
@@ -119,7 +119,7 @@ def load_images(data: Path) -> dict[str, UInt8[np.ndarray, "H W 3"]]:
 
 
 def sample_images() -> dict[str, UInt8[np.ndarray, "H W 3"]]:
-    """The plots of `alps.images.sample`, cut to one tile."""
+    """The plots of `alps.images.plain.sample`, cut to one tile."""
     images = SampleImages("data/sample")
     return {
         record.image_id: np.ascontiguousarray(images.read(record).image[:1024, :1024])

@@ -16,7 +16,7 @@ from segment_anything.utils.amg import build_point_grid
 
 from alps.masks.auto import AutoMasks
 from alps.sam.segmenter import load_segmenter
-from alps.types import Sample
+from alps.structures.records import Sample
 from benchmarks.measure import load_images, one_thread, stock_generator
 
 PEERS = ("64", "1", "exact")  # the stock at a batch, or ours

@@ -21,9 +21,10 @@ from alps.features.timm import TimmFeatures
 from alps.masks.ground import cover_ground
 from alps.metrics.clustering import Contingency, contingency
 from alps.metrics.masks import oracle
-from alps.paint import ignore_index_for, paint
+from alps.protocols import Featurizer
 from alps.sam.segmenter import load_segmenter
-from alps.types import Featurizer, Masks
+from alps.structures.masks import Masks
+from alps.structures.paint import ignore_index_for, paint
 from benchmarks import reference
 from benchmarks.patches import (
     IGNORE_INDEX,

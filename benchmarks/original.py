@@ -17,9 +17,10 @@ import numpy as np
 from PIL import Image
 from segment_anything import SamAutomaticMaskGenerator
 
-from alps.images.read import read_image
+from alps.images.files.read import read_image
 from alps.sam.segmenter import load_segmenter
-from alps.types import Masks, Sample
+from alps.structures.masks import Masks
+from alps.structures.records import Sample
 from benchmarks.measure import one_thread
 from benchmarks.reference import ReferenceFeatures, assign, fit, paint_files
 

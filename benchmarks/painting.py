@@ -15,9 +15,9 @@ import numpy as np
 from jaxtyping import Bool, Int64, UInt8
 from pycocotools import mask as coco
 
-from alps import rle
-from alps.paint import paint
-from alps.types import Masks
+from alps.structures import rle
+from alps.structures.masks import Masks
+from alps.structures.paint import paint
 from benchmarks.measure import Spread, arguments, one_thread, ratio, show
 
 SIZE = 1024, 1024

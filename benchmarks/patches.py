@@ -12,11 +12,13 @@ import numpy as np
 from jaxtyping import Float32
 from tqdm import tqdm
 
-from alps import rle
-from alps.images.folder_pair import FolderPair
-from alps.images.labels import Labels
-from alps.store import LabelStore
-from alps.types import Featurizer, Masks, Sample
+from alps.images.files.labels import Labels
+from alps.images.pixels.folder_pair import FolderPair
+from alps.protocols import Featurizer
+from alps.store.label_store import LabelStore
+from alps.structures import rle
+from alps.structures.masks import Masks
+from alps.structures.records import Sample
 from benchmarks.measure import cpu_seconds
 
 #: Impervious surface, building, low vegetation, tree, car, clutter: the benchmarks' numbers.

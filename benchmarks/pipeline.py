@@ -19,8 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-from alps.store import LabelStore
-from alps.summary import count
+from alps.store.counts import count
+from alps.store.label_store import LabelStore
 from benchmarks.growth import Table, grow, tabulate
 from benchmarks.measure import Spread, arguments, console, markdown, ratio, show
 from benchmarks.original import SIDE

@@ -20,7 +20,8 @@ from alps.features.sam import SamFeatures
 from alps.masks.auto import AutoMasks
 from alps.sam.protocol import Embedding
 from alps.sam.segmenter import load_segmenter
-from alps.types import Masks, Sample
+from alps.structures.masks import Masks
+from alps.structures.records import Sample
 from benchmarks.measure import (
     Spread,
     arguments,

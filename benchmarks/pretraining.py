@@ -27,7 +27,7 @@ from pathlib import Path
 
 import numpy as np
 
-from alps.store import LabelStore
+from alps.store.label_store import LabelStore
 from benchmarks.labels import Table, spread
 from benchmarks.measure import arguments, console, markdown, show
 

@@ -22,12 +22,13 @@ from jaxtyping import Float
 from segment_anything import SamPredictor
 from tqdm import tqdm
 
-from alps import rle
-from alps.images.coco import Coco
-from alps.instances import SIZES
+from alps.evaluation.objects import SIZES
+from alps.images.boxes.coco import Coco
 from alps.masks.box import PROMPTS, BoxMasks
 from alps.sam.segmenter import SamSegmenter, load_segmenter
-from alps.types import Masks, Sample
+from alps.structures import rle
+from alps.structures.masks import Masks
+from alps.structures.records import Sample
 from benchmarks.measure import Spread, arguments, console, cpu_seconds, markdown, one_thread, show
 
 STOCK = "SamPredictor, hbox"

@@ -16,10 +16,10 @@ from jaxtyping import Float, UInt8
 from segment_anything import SamPredictor
 from segment_anything.utils.amg import build_point_grid
 
-from alps import rle
 from alps.masks.proposals import Proposer, Thresholds
 from alps.sam.protocol import Embedding
 from alps.sam.segmenter import SamSegmenter
+from alps.structures import rle
 from benchmarks.measure import Spread, console, cpu_seconds, ratio, show, stock_generator
 from benchmarks.stages import STAGES, Stopwatch, without_encoder
 

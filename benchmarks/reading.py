@@ -27,7 +27,7 @@ CHILD = """
 import sys, time
 sys.modules["imagecodecs"] = None
 from pathlib import Path
-from alps.images.read import read_image
+from alps.images.files.read import read_image
 for line in sys.stdin:
     files = sorted(Path(line.strip()).iterdir())
     start = time.process_time()

@@ -27,9 +27,11 @@ from torch.nn import functional as F
 from torchvision import transforms
 
 from alps.features.sam import SamFeatures
-from alps.paint import paint
+from alps.protocols import Featurizer
 from alps.sam.segmenter import SamSegmenter
-from alps.types import Featurizer, Masks, Sample
+from alps.structures.masks import Masks
+from alps.structures.paint import paint
+from alps.structures.records import Sample
 from benchmarks.measure import Spread, arguments, interleave, one_thread, ratio, show
 from benchmarks.patches import IGNORE_INDEX, load_patches
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from alps.types import ImageRecord, Sample
+from alps.structures.records import ImageRecord, Sample
 from benchmarks.fake import DrawnImages, FakeSegmenter
 
 

@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 import train
-from alps.images.folder_pair import FolderPair
+from alps.images.pixels.folder_pair import FolderPair
 from alps.training.data import SegmentationData
 from alps.training.runs import EXPECTED_WARNINGS
 from alps.training.subject import Subject

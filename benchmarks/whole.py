@@ -15,7 +15,8 @@ from segment_anything.utils.amg import build_point_grid
 
 from alps.masks.auto import AutoMasks
 from alps.sam.segmenter import SamSegmenter
-from alps.types import Masks, Sample
+from alps.structures.masks import Masks
+from alps.structures.records import Sample
 from benchmarks.agreement import Agreement
 from benchmarks.measure import cpu_seconds, show, stock_generator
 from benchmarks.race import BATCHES, SIDE

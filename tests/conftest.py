@@ -28,7 +28,7 @@ def no_pictures():
     """Without charts, most of the time of a run this small; they have tests of their own."""
     with pytest.MonkeyPatch.context() as patch:
         for name in ("draw_bars", "draw_maps"):
-            patch.setattr(f"alps.report.plots.{name}", lambda charts: b"a picture")
+            patch.setattr(f"alps.report.charts.png.{name}", lambda charts: b"a picture")
         yield
 
 

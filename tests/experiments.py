@@ -6,10 +6,10 @@ import shutil
 import torch
 
 from alps.training.checkpoint import read_checkpoint
+from tests.cli.test_train_several import create_store
 from tests.factories import create_folder_pair, create_isaid, create_potsdam
 from tests.ground_truth import create_samrs_subset
 from tests.programs import ROOT
-from tests.test_train_several import create_store
 
 #: Protocols, with what their tiny data need.
 PROTOCOLS = {

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from alps.boxes import Boxes
 from alps.errors import ImageError
 from alps.sam.protocol import Embedding, Prediction
-from alps.types import ImageRecord, Sample
+from alps.structures.boxes import Boxes
+from alps.structures.records import ImageRecord, Sample
 
 
 @dataclass

@@ -15,7 +15,7 @@ import tifffile
 from PIL import Image
 from pycocotools import mask as coco
 
-from alps.images.samrs_labels import CLASSES, COLORS
+from alps.images.samrs.labels import CLASSES, COLORS
 from tests.factories import draw_labels, draw_scene
 
 #: From voxels to millimetres as scanners write it: x to the left, y to the back, z to the head.

@@ -18,21 +18,21 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-from alps.findings import Audited
-from alps.images.coco import Coco
-from alps.images.dior import Dior
-from alps.images.dota import Dota
-from alps.images.fair1m import Fair1m
-from alps.images.folder import Folder
-from alps.images.hrsc2016 import Hrsc2016
-from alps.images.labels import read_labels
-from alps.images.samrs_boxes import SamrsBoxes
-from alps.images.samrs_labels import SamrsLabels
-from alps.images.table import Table
-from alps.images.video import VideoBoxes
-from alps.images.voc import Voc
-from alps.images.volumes import Volumes
-from alps.types import ImageSet
+from alps.images.boxes.coco import Coco
+from alps.images.boxes.dior import Dior
+from alps.images.boxes.dota import Dota
+from alps.images.boxes.fair1m import Fair1m
+from alps.images.boxes.hrsc2016 import Hrsc2016
+from alps.images.boxes.table import Table
+from alps.images.boxes.voc import Voc
+from alps.images.files.labels import read_labels
+from alps.images.plain.folder import Folder
+from alps.images.plain.volumes import Volumes
+from alps.images.samrs.boxes import SamrsBoxes
+from alps.images.samrs.labels import SamrsLabels
+from alps.images.video.tracked import VideoBoxes
+from alps.protocols import ImageSet
+from alps.structures.findings import Audited
 from tests import box_formats, factories, ground_truth, videos
 from tests.mutations import BINARY, GZIP, NIFTI, PICKLE, TEXT, Damage
 

@@ -15,7 +15,7 @@ MODULES = [
 
 
 def test_there_are_some():
-    assert "alps.palette" in MODULES
+    assert "alps.structures.palette" in MODULES
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -1,4 +1,4 @@
-"""What benchmarks.faults counts as lost; the faults themselves: tests/engine, test_verify.py."""
+"""What benchmarks.faults counts as lost; the faults themselves: tests of engine and verify."""
 
 import pytest
 

@@ -1,1 +1,5 @@
 """What gives a mask its class: clusters of its features."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float, Float32, Int, Int32, Integer
+from jaxtyping import Float, Float32, Int, Int32, Int64, Integer
 
 from alps.assign.cluster import cluster_categories
-from alps.assign.fixed import Fixed
-from alps.numbers import check_number
-from alps.paint import fill_uncovered, paint
-from alps.palette import distinct_colors
-from alps.types import Category, Clusters, Identity, Masks
+from alps.protocols import Identity, Mapper
+from alps.structures.masks import Masks
+from alps.structures.numbers import check_number
+from alps.structures.paint import fill_uncovered, paint
+from alps.structures.palette import distinct_colors
+from alps.structures.records import Category, Clusters
+
+
+class Fixed:
+    """The part of an assigner that looks for classes in the features: here there is none."""
+
+    def fit(
+        self,
+        blocks: Sequence[Float[np.ndarray, "_ C"]],
+        areas: Sequence[Int64[np.ndarray, " _"]],
+        mapper: Mapper = map,
+    ) -> Clusters | None:
+        """Nothing to find."""
+        return None
 
 
 class Random(Fixed):

@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Float32, Int, Int32, Integer
 
-from alps.assign.fixed import Fixed
+from alps.assign.baselines import Fixed
 from alps.errors import ConfigError, StoreError
-from alps.paint import paint
-from alps.types import Category, Clusters, Identity, ImageSet, Masks
-
-
-@runtime_checkable
-class Categorised(ImageSet, Protocol):
-    """An image set whose boxes have categories."""
-
-    def categories(self) -> list[Category]:
-        """Of its boxes."""
+from alps.protocols import Categorised, Identity, ImageSet
+from alps.structures.masks import Masks
+from alps.structures.paint import paint
+from alps.structures.records import Category, Clusters
 
 
 class ByCategory(Fixed):

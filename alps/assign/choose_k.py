@@ -13,7 +13,7 @@ from alps.assign.cluster import Cluster
 from alps.assign.rows import Rows
 from alps.errors import ConfigError
 from alps.metrics.clustering import agreement, contingency
-from alps.types import Clusters
+from alps.structures.records import Clusters
 
 #: Masks on which the figures are computed; distances between all pairs take 100 MB.
 SAMPLE = 5000

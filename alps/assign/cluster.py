@@ -15,10 +15,12 @@ from alps.assign.rows import Rows, Transform, over_parts
 from alps.assign.search import on_gpu
 from alps.assign.ward import cut, ward_tree
 from alps.errors import ConfigError
-from alps.numbers import check_number
-from alps.paint import fill_uncovered, paint
-from alps.palette import distinct_colors
-from alps.types import Category, Clusters, Identity, Mapper, Masks
+from alps.protocols import Identity, Mapper
+from alps.structures.masks import Masks
+from alps.structures.numbers import check_number
+from alps.structures.paint import fill_uncovered, paint
+from alps.structures.palette import distinct_colors
+from alps.structures.records import Category, Clusters
 
 METRICS = ("euclidean", "spherical")
 WEIGHTS = ("none", "sqrt_area", "area")

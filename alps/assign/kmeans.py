@@ -16,7 +16,8 @@ from alps.assign.projection import unit
 from alps.assign.rows import Rows, over_parts
 from alps.assign.search import search
 from alps.errors import TooFewMasks
-from alps.types import Clusters, Mapper
+from alps.protocols import Mapper
+from alps.structures.records import Clusters
 
 #: Rows of the sample that seeds the centroids: so many for each cluster, and no fewer than.
 SAMPLE_PER_CLUSTER, SAMPLE_MIN = 64, 8192

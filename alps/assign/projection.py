@@ -9,7 +9,7 @@ from jaxtyping import Float32, Float64
 
 from alps.assign.rows import Rows, over_parts
 from alps.errors import ConfigError, TooFewMasks
-from alps.types import Mapper
+from alps.protocols import Mapper
 
 #: A direction whose variance is below this share of the largest is rounding: whitening does not
 #: blow it up to the size of the others.

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Int64
 
 from alps.errors import AlpsError
-from alps.types import Mapper
+from alps.protocols import Mapper
 
 #: Neighbouring rows that a mini-batch takes at once: long enough for a disk, short enough that a
 #: batch sees many images.

@@ -9,8 +9,9 @@ import numpy as np
 from tqdm import tqdm
 
 from alps.errors import LabelError
-from alps.findings import Finding
-from alps.types import ImageRecord, LabelledSet
+from alps.protocols import LabelledSet
+from alps.structures.findings import Finding
+from alps.structures.records import ImageRecord
 
 #: Labels of a split that are read to find each class. Where one is missing in them, it is said of
 #: these labels only.

@@ -14,8 +14,9 @@ from torch.utils.data import Dataset
 
 from alps.datasets.sampler import Draw
 from alps.errors import ImageError, LabelError
-from alps.paint import ignore_nodata
-from alps.types import ImageRecord, LabelledSet
+from alps.protocols import LabelledSet
+from alps.structures.paint import ignore_nodata
+from alps.structures.records import ImageRecord
 
 logger = logging.getLogger(__name__)
 

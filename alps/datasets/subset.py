@@ -9,8 +9,9 @@ import numpy as np
 from tqdm import tqdm
 
 from alps.errors import ConfigError
-from alps.numbers import check_number
-from alps.types import ImageRecord, LabelledSet
+from alps.protocols import LabelledSet
+from alps.structures.numbers import check_number
+from alps.structures.records import ImageRecord
 
 logger = logging.getLogger(__name__)
 

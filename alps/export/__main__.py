@@ -9,7 +9,7 @@ from rich.console import Console
 
 from alps.errors import one_line_errors
 from alps.export.layouts import LAYOUTS, export_store
-from alps.store import LabelStore
+from alps.store.label_store import LabelStore
 
 LAYOUT_HELP = """\
 layouts:

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from alps import rle
 from alps.export.instances import Instances, Tally, read_instances
 from alps.export.rows import file_name, floats, segmentation, write_annotations
 from alps.export.source_ids import SourceIds
-from alps.geometry import box_xyxy_to_xywh
-from alps.store import LabelStore
+from alps.store.label_store import LabelStore
+from alps.structures import rle
+from alps.structures.tiles import box_xyxy_to_xywh
 
 
 def write_coco(store: LabelStore, folder: Path) -> Tally:

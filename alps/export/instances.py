@@ -11,9 +11,10 @@ import numpy as np
 from jaxtyping import Bool, Int
 from tqdm import tqdm
 
-from alps.labelled import labelled_images
-from alps.store import LabelStore
-from alps.types import ImageRecord, Masks
+from alps.store.label_store import LabelStore
+from alps.store.labelled import labelled_images
+from alps.structures.masks import Masks
+from alps.structures.records import ImageRecord
 
 
 @dataclass(frozen=True, slots=True, eq=False)

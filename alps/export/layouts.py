@@ -15,7 +15,7 @@ from alps.export.overlay import write_overlay
 from alps.export.sa1b import write_sa1b
 from alps.export.samrs import write_samrs
 from alps.export.youtube_vis import write_youtube_vis
-from alps.store import LabelStore
+from alps.store.label_store import LabelStore
 
 #: What fills an empty folder with a store, by the name of the layout.
 LAYOUTS: Mapping[str, Callable[[LabelStore, Path], Tally]] = {

@@ -17,11 +17,11 @@ from PIL import Image, ImageDraw, ImageFont
 from alps.errors import DatasetNotFound, ImageError
 from alps.export.instances import Instances, Tally, read_clips
 from alps.export.mp4 import writing_mp4
-from alps.images.folder import contents
-from alps.images.frames import frame_rate, read_frame
-from alps.paint import paint
-from alps.palette import distinct_colors
-from alps.store import LabelStore
+from alps.images.files.frames import frame_rate, read_frame
+from alps.images.files.listing import contents
+from alps.store.label_store import LabelStore
+from alps.structures.paint import paint
+from alps.structures.palette import distinct_colors
 
 logger = logging.getLogger(__name__)
 

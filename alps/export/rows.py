@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
-from alps.images.read import SUFFIXES
-from alps.store import LabelStore
-from alps.types import ImageRecord, Masks
+from alps.images.files.read import SUFFIXES
+from alps.store.label_store import LabelStore
+from alps.structures.masks import Masks
+from alps.structures.records import ImageRecord
 
 
 def file_name(record: ImageRecord) -> str:

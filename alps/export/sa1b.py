@@ -10,8 +10,8 @@ from typing import Any
 
 from alps.export.instances import Instances, Tally, read_instances
 from alps.export.rows import file_name, floats, segmentation, to_json
-from alps.geometry import box_xyxy_to_xywh
-from alps.store import LabelStore
+from alps.store.label_store import LabelStore
+from alps.structures.tiles import box_xyxy_to_xywh
 
 
 def write_sa1b(store: LabelStore, folder: Path) -> Tally:

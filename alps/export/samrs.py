@@ -16,10 +16,10 @@ from PIL import Image
 from alps.errors import ConfigError
 from alps.export.instances import Instances, Tally, read_instances
 from alps.export.rows import segmentation
-from alps.images.labels import read_labels
-from alps.images.samrs_labels import COLORS
-from alps.store import LabelStore
-from alps.types import Category
+from alps.images.files.labels import read_labels
+from alps.images.samrs.labels import COLORS
+from alps.store.label_store import LabelStore
+from alps.structures.records import Category
 
 #: What Python 3.8, which SAMRS was made with, writes; fixed, so that ours ends with the same bytes.
 PROTOCOL = 4

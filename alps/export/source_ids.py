@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import chain
 
 from alps.export.instances import Instances
-from alps.store import LabelStore
+from alps.store.label_store import LabelStore
 
 Id = int | str
 

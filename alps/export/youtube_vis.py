@@ -16,8 +16,8 @@ import numpy as np
 from alps.errors import ConfigError
 from alps.export.instances import Instances, Tally, read_clips
 from alps.export.rows import file_name, floats, segmentation, write_annotations
-from alps.geometry import box_xyxy_to_xywh
-from alps.store import LabelStore
+from alps.store.label_store import LabelStore
+from alps.structures.tiles import box_xyxy_to_xywh
 
 #: The masks of an object: the place of each frame in its clip, and the row in the frame.
 Track = list[tuple[int, int]]

@@ -8,9 +8,10 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from alps import rle
-from alps.geometry import Tile
-from alps.types import Masks, Sample
+from alps.structures import rle
+from alps.structures.masks import Masks
+from alps.structures.records import Sample
+from alps.structures.tiles import Tile
 
 #: Side of the square over the longer side of the mask's box.
 CONTEXT = 1.2

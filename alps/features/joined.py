@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32
 
-from alps.types import Featurizer, Identity, Masks, Sample
+from alps.protocols import Featurizer, Identity
+from alps.structures.masks import Masks
+from alps.structures.records import Sample
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,9 +17,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from alps import rle
-from alps.geometry import Tile
-from alps.types import Masks
+from alps.structures import rle
+from alps.structures.masks import Masks
+from alps.structures.tiles import Tile
 
 
 def interpolation_weights(

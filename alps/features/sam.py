@@ -12,10 +12,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from alps.features.pool import FeatureMap, MaskMeans
-from alps.numbers import check_tiles
 from alps.sam.protocol import Embedding, Segmenter
 from alps.sam.upsample import bilinear
-from alps.types import Masks, Sample
+from alps.structures.masks import Masks
+from alps.structures.numbers import check_tiles
+from alps.structures.records import Sample
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,8 +15,9 @@ import numpy as np
 from jaxtyping import Float32, Float64
 
 from alps.features.pool import mask_windows
-from alps.numbers import check_number, check_tiles
-from alps.types import Masks, Sample
+from alps.structures.masks import Masks
+from alps.structures.numbers import check_number, check_tiles
+from alps.structures.records import Sample
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

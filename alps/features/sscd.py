@@ -11,9 +11,10 @@ from jaxtyping import Float32
 
 from alps.errors import ConfigError, MissingPackage
 from alps.features.cutout import batches_of_cutouts
-from alps.numbers import check_number
-from alps.types import Masks, Sample
-from alps.weights import find_weights, weights_sha256
+from alps.pretrained.cache import find_weights, weights_sha256
+from alps.structures.masks import Masks
+from alps.structures.numbers import check_number
+from alps.structures.records import Sample
 
 MODELS = ("sscd", "sscd_distilled")
 #: What a cut-out is filled up with.

@@ -10,9 +10,10 @@ import numpy as np
 from jaxtyping import Float32
 
 from alps.errors import StoreError
-from alps.labelled import StoredImages
-from alps.store import LabelStore
-from alps.types import Masks, Sample
+from alps.store.label_store import LabelStore
+from alps.store.labelled import StoredImages
+from alps.structures.masks import Masks
+from alps.structures.records import Sample
 
 
 class StoredFeatures:

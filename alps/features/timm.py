@@ -13,13 +13,14 @@ from jaxtyping import Float, Float32, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
-from alps.encoders import Encoder
 from alps.errors import ConfigError
 from alps.features.cutout import batches_of_cutouts
 from alps.features.pool import FeatureMap, MaskMeans
-from alps.numbers import check_number, check_tiles
+from alps.pretrained.encoder import Encoder
 from alps.sam.upsample import bilinear
-from alps.types import Masks, Sample
+from alps.structures.masks import Masks
+from alps.structures.numbers import check_number, check_tiles
+from alps.structures.records import Sample
 
 POOLS = ("mask", "box", "both")
 
@@ -32,7 +33,7 @@ class TimmFeatures:
     ``"both"`` is one beside the other.
 
     Args:
-        model: any encoder of timm with weights, see `alps.encoders.Encoder`.
+        model: any encoder of timm with weights, see `alps.pretrained.encoder.Encoder`.
         strides: the feature maps to take, side by side.
         pool: see above.
         scale: how much an image is enlarged before it is encoded.

@@ -7,11 +7,11 @@ from functools import cached_property
 from pathlib import Path
 
 from alps.errors import DatasetNotFound, StoreError
-from alps.images.folder import contents
-from alps.images.frames import read_frame
-from alps.images.labels import Labels, read_labels
-from alps.store import LabelStore
-from alps.types import Category, ImageRecord, Sample
+from alps.images.files.frames import read_frame
+from alps.images.files.labels import Labels, read_labels
+from alps.images.files.listing import contents
+from alps.store.label_store import LabelStore
+from alps.structures.records import Category, ImageRecord, Sample
 
 logger = logging.getLogger(__name__)
 

@@ -9,16 +9,17 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float32
 
-from alps import rle
 from alps.errors import ConfigError
-from alps.geometry import Tile
 from alps.masks.filter import near_crop_edge, pixel_box_iou
 from alps.masks.ground import check_side, cover_ground
 from alps.masks.proposals import Box, Proposal, Proposer, Thresholds
 from alps.masks.stitch import stitch
-from alps.numbers import check_number, check_tiles
 from alps.sam.protocol import Segmenter
-from alps.types import Masks, Sample
+from alps.structures import rle
+from alps.structures.masks import Masks
+from alps.structures.numbers import check_number, check_tiles
+from alps.structures.records import Sample
+from alps.structures.tiles import Tile
 
 WHOLE = {
     "points_per_side": "[1, inf)",

@@ -13,16 +13,17 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float32, Int64
 
-from alps import rle
-from alps.boxes import Boxes
 from alps.errors import ConfigError, ImageError
-from alps.geometry import Tile, cut_tiles
 from alps.masks.filter import box_iou
 from alps.masks.valid import keep_data
-from alps.numbers import check_number, check_tiles
 from alps.sam.protocol import Embedding, Segmenter
 from alps.sam.upsample import Axis, Patch
-from alps.types import Masks, Sample
+from alps.structures import rle
+from alps.structures.boxes import Boxes
+from alps.structures.masks import Masks
+from alps.structures.numbers import check_number, check_tiles
+from alps.structures.records import Sample
+from alps.structures.tiles import Tile, cut_tiles
 
 #: What SAM is asked with.
 PROMPTS = (

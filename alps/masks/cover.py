@@ -9,11 +9,11 @@ import numpy as np
 from jaxtyping import Bool
 
 from alps.errors import ConfigError
-from alps.geometry import Tile
 from alps.masks.auto import AutoMasks, Found, values_at
 from alps.masks.proposals import Proposer
-from alps.numbers import is_number
-from alps.types import Sample
+from alps.structures.numbers import is_number
+from alps.structures.records import Sample
+from alps.structures.tiles import Tile
 
 #: A mask of a later pass must lie on uncovered ground with this share of its pixels.
 NEW_GROUND = 0.5

@@ -11,10 +11,11 @@ from jaxtyping import Bool, Int32, UInt8
 from scipy import ndimage
 from skimage.segmentation import watershed
 
-from alps import rle
 from alps.errors import ConfigError
-from alps.numbers import is_number
-from alps.types import Masks, Sample
+from alps.structures import rle
+from alps.structures.masks import Masks
+from alps.structures.numbers import is_number
+from alps.structures.records import Sample
 
 #: Side of the blocks that are cut one at a time, in pixels: memory does not grow with the image.
 BLOCK = 1024

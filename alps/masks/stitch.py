@@ -13,9 +13,9 @@ from itertools import combinations
 import numpy as np
 from jaxtyping import Bool, Float
 
-from alps import rle
-from alps.geometry import Tile
-from alps.types import Masks
+from alps.structures import rle
+from alps.structures.masks import Masks
+from alps.structures.tiles import Tile
 
 #: Masks agree when their parts in the tiles' overlap have this IoU: SAM's masks of one object in
 #: two tiles lie well above it, masks of nested objects below.

@@ -7,11 +7,12 @@ from functools import cached_property
 from typing import Any
 
 from alps.errors import ImageError
-from alps.labelled import StoredImages
 from alps.masks.ground import check_side, cover_ground
 from alps.masks.valid import keep_data
-from alps.store import LabelStore
-from alps.types import Masks, Sample
+from alps.store.label_store import LabelStore
+from alps.store.labelled import StoredImages
+from alps.structures.masks import Masks
+from alps.structures.records import Sample
 
 
 class StoredMasks:

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Bool
 
-from alps import rle
-from alps.types import Masks
+from alps.structures import rle
+from alps.structures.masks import Masks
 
 #: A mask with a smaller share of its pixels on data is dropped: it shows the hole, not a thing.
 LEAST = 0.5

@@ -10,10 +10,10 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int32, Int64, Integer
 from scipy import ndimage
 
-from alps import rle
 from alps.metrics.clustering import Contingency, contingency
-from alps.paint import covered, ignore_index_for, paint
-from alps.types import Masks
+from alps.structures import rle
+from alps.structures.masks import Masks
+from alps.structures.paint import covered, ignore_index_for, paint
 
 #: COCO's: 0.50, 0.55, …, 0.95.
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)

@@ -13,7 +13,7 @@ from torch import Tensor
 from alps.errors import CheckpointError, ConfigError
 from alps.models.mmseg_names import NORMALISATION, TRUNK, from_mmseg, is_mmseg
 from alps.models.segmentation import SegmentationModel
-from alps.weights import load_weights
+from alps.pretrained.cache import load_weights
 
 PARTS = ("encoder", "head", "classifier", "aux_head", "aux_classifier")
 #: What a file holds whole or not at all.

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 import alps
-from alps.encoders import Encoder
 from alps.errors import ConfigError
 from alps.models.heads.fcn import FCN
 from alps.models.heads.fpn import FPN, GROUPS
@@ -19,7 +18,8 @@ from alps.models.heads.mmseg import MmsegHead
 from alps.models.heads.upernet import POOL_SCALES, UPerNet
 from alps.models.mmseg_names import NORMALISATION, TRUNK, mmseg_name
 from alps.models.segmentation import SegmentationModel
-from alps.types import Category
+from alps.pretrained.encoder import Encoder
+from alps.structures.records import Category
 
 CONFIG, WEIGHTS = "config.py", "weights.pth"
 BN = {"type": "BN", "requires_grad": True}
@@ -165,7 +165,7 @@ def mmseg_state(model: SegmentationModel) -> dict[str, Tensor]:
 def _backbone(encoder: Encoder) -> dict[str, Any]:
     if encoder.pyramid:
         return {
-            "type": "alps.encoders.Encoder",
+            "type": "alps.pretrained.encoder.Encoder",
             "name": encoder.name,
             "in_channels": encoder.in_channels,
         }

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from alps.encoders import Encoder
 from alps.errors import ConfigError
+from alps.pretrained.encoder import Encoder
 
 
 class Logits(NamedTuple):

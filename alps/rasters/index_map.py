@@ -10,10 +10,10 @@ import numpy as np
 import rasterio
 from jaxtyping import Integer
 
-from alps.geometry import Tile
-from alps.palette import IGNORE_COLOR
 from alps.rasters.gdal import OPTIONS
 from alps.rasters.place import Place
+from alps.structures.palette import IGNORE_COLOR
+from alps.structures.tiles import Tile
 
 #: Writes the labels of one window.
 Write = Callable[[Tile, Integer[np.ndarray, "H W"]], None]

@@ -11,13 +11,13 @@ import numpy as np
 from jaxtyping import Bool, Shaped, UInt8
 from rasterio.enums import ColorInterp, MaskFlags
 
-from alps.geometry import Tile
-from alps.palette import IGNORE_COLOR
 from alps.rasters.gdal import gdal_session, open_raster, page_size
 from alps.rasters.limits import check_block, check_size
 from alps.rasters.pixels import Pixels, none_if_all
 from alps.rasters.place import Place, find_place
 from alps.rasters.stretch import counted, finite, stretch_between, stretch_limits
+from alps.structures.palette import IGNORE_COLOR
+from alps.structures.tiles import Tile
 
 #: Pixels looked at to find the percentiles that become 0 and 255: every n-th of every n-th row.
 SAMPLE_PIXELS = 1 << 21

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 
-from alps.findings import Finding
 from alps.rasters.gdal import RASTER_SUFFIXES
+from alps.structures.findings import Finding
 
 #: What follows the name of a raster, and what stands in place of its suffix.
 BEHIND = (".aux.xml", ".msk", ".ovr")

@@ -1,11 +1,11 @@
 """The pages a person opens: what a label store holds, and how good it is."""
 
-from alps.report.census import take_census
-from alps.report.choose_k import write_choose_k
-from alps.report.evaluation import write_evaluation
-from alps.report.instances import write_instances
-from alps.report.page import write_report
-from alps.report.statistics import write_statistics
+from alps.report.counts.census import take_census
+from alps.report.pages.choose_k import write_choose_k
+from alps.report.pages.evaluation import write_evaluation
+from alps.report.pages.instances import write_instances
+from alps.report.pages.statistics import write_statistics
+from alps.report.pages.store import write_report
 
 __all__ = [
     "take_census",

@@ -16,11 +16,11 @@ from segment_anything.utils.transforms import ResizeLongestSide
 from torch import Tensor
 
 from alps.errors import PromptError
+from alps.pretrained.cache import load_weights, weights_sha256
 from alps.sam.build import build_sam, load_sam_state
 from alps.sam.decoder import FoldedDecoder, PreparedImage
 from alps.sam.mobile import MobileEncoder
 from alps.sam.protocol import Embedding, Prediction
-from alps.weights import load_weights, weights_sha256
 
 #: What decoding takes for each prompt of a batch, at most: the factors of its image tokens (98 rows
 #: of 4096), three times that for the products, and its logits at low resolution.

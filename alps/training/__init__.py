@@ -1,1 +1,5 @@
 """Learning: the Lightning task, its data, its checkpoints, and prediction."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -15,8 +15,9 @@ from torch import Tensor
 from alps.errors import CheckpointError
 from alps.models.init import CLASSIFIERS
 from alps.models.segmentation import SegmentationModel
-from alps.types import Category
-from alps.weights import load_weights
+from alps.pretrained.cache import load_weights
+from alps.structures.old_names import rename_targets
+from alps.structures.records import Category
 
 #: What a resumed run may say otherwise: where, how long, and what is written down.
 MAY_CHANGE = (
@@ -215,7 +216,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         return Checkpoint(
             path=Path(path),
             version=meta["version"],
-            config=meta["config"],
+            config=rename_targets(meta["config"]),
             known={
                 name: Known(
                     tuple(Category(i, n, tuple(color)) for i, n, color in known["categories"]),

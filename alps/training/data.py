@@ -20,14 +20,15 @@ from alps.datasets.segmentation import Batch, Example, SegmentationDataset, coll
 from alps.datasets.subset import fraction as take_fraction
 from alps.datasets.subset import hold_out
 from alps.datasets.transforms import TrainTransform
-from alps.digest import digest
-from alps.encoders import Encoder
 from alps.errors import ConfigError, DatasetNotFound, ImageError
-from alps.findings import Audited, Finding
-from alps.numbers import check_number, check_numbers, is_number
-from alps.training.interrupt import STOPS
+from alps.pretrained.encoder import Encoder
+from alps.protocols import LabelledSet
+from alps.structures.digest import digest
+from alps.structures.findings import Audited, Finding
+from alps.structures.numbers import check_number, check_numbers, is_number
+from alps.structures.records import ImageRecord
+from alps.training.stopping.interrupt import STOPS
 from alps.training.task import SegmentationTask
-from alps.types import ImageRecord, LabelledSet
 
 #: The largest crop that is chosen where none is asked for.
 CROP = 512

@@ -10,8 +10,8 @@ from torch.utils.data import DataLoader
 
 from alps.datasets.joint import JointDataset, JointSampler
 from alps.datasets.segmentation import Batch, Example
+from alps.protocols import LabelledSet
 from alps.training.data import SegmentationData, loader, position
-from alps.types import LabelledSet
 
 
 class JointData(LightningDataModule):

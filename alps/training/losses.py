@@ -11,7 +11,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from alps.errors import ConfigError
-from alps.numbers import check_number, check_numbers
+from alps.structures.numbers import check_number, check_numbers
 
 
 class CrossEntropy(nn.Module):

@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from alps.errors import ConfigError
 from alps.models.segmentation import SegmentationModel
-from alps.numbers import check_number
+from alps.structures.numbers import check_number
 
 SCHEDULES = ("poly", "cosine", "constant")
 

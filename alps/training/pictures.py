@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Integer, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-from alps.types import Category
+from alps.structures.records import Category
 
 HEADINGS = ("image", "label", "prediction")
 CELL = 320  # pixels of a picture's long side

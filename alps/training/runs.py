@@ -20,16 +20,16 @@ from rich.table import Table
 from alps.errors import ConfigError
 from alps.metrics.segmentation import Scores
 from alps.models.segmentation import SegmentationModel
+from alps.prediction.files import Counts, Predictor
+from alps.prediction.sliding import BUFFER, SlidingWindow
+from alps.structures.records import Category
 from alps.training.callbacks import IMAGES_PER_SECOND
 from alps.training.data import SegmentationData
-from alps.training.interrupt import Interrupt
 from alps.training.joint import JointData
-from alps.training.peers import ending_together
-from alps.training.predict import Counts, Predictor
-from alps.training.sliding import BUFFER, SlidingWindow
+from alps.training.stopping.interrupt import Interrupt
+from alps.training.stopping.peers import ending_together
 from alps.training.subject import MEANS, Subject
 from alps.training.task import SegmentationTask
-from alps.types import Category
 
 #: Validations of a run, where nothing else is asked for.
 VALIDATIONS, MIN_VALIDATIONS = 10, 5

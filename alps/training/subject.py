@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from alps.datasets.segmentation import Example
 from alps.errors import LabelError
-from alps.geometry import Tile
 from alps.metrics.segmentation import Scores, confusion_matrix, scores
+from alps.protocols import LabelledSet
+from alps.structures.records import Category
+from alps.structures.tiles import Tile
 from alps.training.pictures import Shown, thinning
-from alps.types import Category, LabelledSet
 
 #: A window of an image, and the classes of its pixels.
 Part = tuple[Tile, Integer[Tensor, "_ _"]]

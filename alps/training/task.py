@@ -20,10 +20,10 @@ from torch.optim import Optimizer
 import alps
 from alps.datasets.segmentation import Batch, Example
 from alps.errors import DivergedError
-from alps.geometry import Tile
 from alps.models.segmentation import SegmentationModel
+from alps.prediction.sliding import BUFFER, SlidingWindow, most_probable
+from alps.structures.tiles import Tile
 from alps.training.optim import Optim
-from alps.training.sliding import BUFFER, SlidingWindow, most_probable
 from alps.training.subject import MEANS, Part, Subject
 
 logger = logging.getLogger(__name__)

@@ -14,9 +14,10 @@ from sklearn.metrics import adjusted_rand_score
 
 from alps.assign.cluster import Cluster
 from alps.errors import AlpsError, ConfigError
-from alps.paint import paint
-from alps.plan import prepare
-from alps.types import Clusters, ImageRecord, Masks
+from alps.store.plan import prepare
+from alps.structures.masks import Masks
+from alps.structures.paint import paint
+from alps.structures.records import Clusters, ImageRecord
 
 #: Each setting once, with another value than its default.
 SETTINGS: list[dict[str, Any]] = [

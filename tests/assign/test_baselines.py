@@ -7,8 +7,8 @@ import pytest
 
 from alps.assign.baselines import Binary, Random
 from alps.errors import ConfigError
-from alps.stages import Assigner
-from alps.types import Masks
+from alps.protocols import Assigner
+from alps.structures.masks import Masks
 
 NO_FEATURES = np.zeros((2000, 0), np.float16)
 

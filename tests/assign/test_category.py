@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 
 from alps.assign.category import ByCategory
-from alps.boxes import Annotation, check_boxes
 from alps.errors import ConfigError, StoreError
-from alps.types import Category, Masks
+from alps.structures.boxes import Annotation, check_boxes
+from alps.structures.masks import Masks
+from alps.structures.records import Category
 from tests.fakes import ArrayImages
 
 CATEGORIES = [Category(0, "ship", (1, 2, 3)), Category(1, "plane", (4, 5, 6))]

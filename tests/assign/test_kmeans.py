@@ -18,7 +18,7 @@ from alps.assign import kmeans
 from alps.assign.kmeans import Passes, fit_kmeans, lloyd_sums, nearest, plus_plus
 from alps.assign.rows import Rows
 from alps.errors import AlpsError, TooFewMasks
-from alps.types import Clusters
+from alps.structures.records import Clusters
 
 
 def blobs(

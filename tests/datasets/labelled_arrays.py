@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from alps.errors import ImageError
-from alps.types import Category, ImageRecord, Sample
+from alps.structures.records import Category, ImageRecord, Sample
 
 
 @dataclass

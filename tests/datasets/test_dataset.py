@@ -13,7 +13,7 @@ from alps.datasets.sampler import Draw, ShardSampler, StreamSampler
 from alps.datasets.segmentation import Batch, Example, SegmentationDataset, collate
 from alps.datasets.transforms import TrainTransform
 from alps.errors import ImageError, LabelError
-from alps.types import LabelledSet
+from alps.protocols import LabelledSet
 
 
 def dataset(images: LabelledArrays, **options) -> SegmentationDataset:

@@ -5,7 +5,7 @@ import pytest
 
 from alps.datasets.label_census import SplitLabels, missing_classes, read_split
 from alps.errors import LabelError
-from alps.types import Category, ImageRecord
+from alps.structures.records import Category, ImageRecord
 
 
 class Numbers:

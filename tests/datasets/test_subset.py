@@ -9,7 +9,7 @@ from labelled_arrays import LabelledArrays, label_sets
 
 from alps.datasets.subset import fraction, hold_out
 from alps.errors import ConfigError
-from alps.types import ImageRecord
+from alps.structures.records import ImageRecord
 
 
 def rare(n: int = 200) -> LabelledArrays:

@@ -3,16 +3,17 @@
 import numpy as np
 from PIL import Image
 
-from alps import rle
 from alps.assign.category import ByCategory
-from alps.boxes import Annotation, check_boxes
-from alps.manifest import write_manifest
-from alps.paint import covered, ignore_index_for, paint
-from alps.palette import distinct_colors, index_png
-from alps.plan import prepare
-from alps.stages import assign_shard
-from alps.store import ImageStatus
-from alps.types import Category, ImageRecord, Masks
+from alps.labelling.shard import assign_shard
+from alps.store.label_store import ImageStatus
+from alps.store.manifest import write_manifest
+from alps.store.plan import prepare
+from alps.structures import rle
+from alps.structures.boxes import Annotation, check_boxes
+from alps.structures.masks import Masks
+from alps.structures.paint import covered, ignore_index_for, paint
+from alps.structures.palette import distinct_colors, index_png
+from alps.structures.records import Category, ImageRecord
 
 SIZE = (40, 60)
 NAMES = ("ship", "plane", "tank")

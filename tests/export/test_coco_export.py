@@ -10,15 +10,15 @@ from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from alps import rle
 from alps.assign.baselines import Random
 from alps.assign.category import ByCategory
-from alps.engine.local import LocalEngine
 from alps.export import export_store
-from alps.images.coco import Coco
-from alps.labelling import label
+from alps.images.boxes.coco import Coco
+from alps.labelling.engine.local import LocalEngine
+from alps.labelling.pipeline import label
 from alps.masks.auto import AutoMasks
 from alps.masks.box import BoxMasks
+from alps.structures import rle
 from tests.box_formats import create_coco
 from tests.export.stores import EMPTY, NAMES, SIZE, SPLITS, all_masks, boxed_store, pseudo_store
 from tests.fakes import BoxSegmenter, ColorSegmenter

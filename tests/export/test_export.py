@@ -12,7 +12,7 @@ import pytest
 from alps.errors import StoreError
 from alps.export import LAYOUTS, export_store
 from alps.export.__main__ import main
-from alps.store import LabelStore
+from alps.store.label_store import LabelStore
 from tests.export.stores import boxed_store, files, pseudo_store, video_store
 
 #: A clip is held as a whole in the one, and the other reads images: each has a test of its own.

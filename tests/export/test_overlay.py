@@ -12,8 +12,8 @@ from alps.export import export_store
 from alps.export.instances import read_instances
 from alps.export.mp4 import writing_mp4
 from alps.export.overlay import GRAY, TRACK_COLORS, draw
-from alps.images.frames import frame_rate
-from alps.types import ImageRecord
+from alps.images.files.frames import frame_rate
+from alps.structures.records import ImageRecord
 from tests.export.stores import SIZE, boxed_store, video_store
 from tests.videos import draw_video, write_video
 

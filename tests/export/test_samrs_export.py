@@ -11,10 +11,10 @@ from pycocotools import mask as coco
 from alps.errors import ConfigError
 from alps.export import export_store
 from alps.export.samrs import COLORS
-from alps.images.dior import Dior
-from alps.images.dota import Dota
-from alps.images.fair1m import Fair1m
-from alps.images.labels import read_labels
+from alps.images.boxes.dior import Dior
+from alps.images.boxes.dota import Dota
+from alps.images.boxes.fair1m import Fair1m
+from alps.images.files.labels import read_labels
 from tests.export.stores import NAMES, SPLITS, all_masks, boxed_store, pseudo_store
 
 #: Objects of the fixture that are neither ignored nor empty.

@@ -13,8 +13,9 @@ from alps.errors import ConfigError
 from alps.export import export_store
 from alps.export.instances import Instances, Tally
 from alps.export.youtube_vis import _annotations, _take
-from alps.store import LabelStore
-from alps.types import ImageRecord, Masks
+from alps.store.label_store import LabelStore
+from alps.structures.masks import Masks
+from alps.structures.records import ImageRecord
 from tests.export.stores import CLIPS, NAMES, SIZE, all_masks, boxed_store, video_store
 
 #: As published: https://competitions.codalab.org/competitions/20128#participate-get-data

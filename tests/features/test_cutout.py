@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from alps.features.cutout import BATCH, batches_of_cutouts, cut_out
-from alps.types import Masks, Sample
+from alps.structures.masks import Masks
+from alps.structures.records import Sample
 
 FILL = np.array([10, 20, 30], np.uint8)
 RED = np.array([200, 0, 0], np.uint8)

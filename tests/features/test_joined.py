@@ -2,7 +2,9 @@ import numpy as np
 
 from alps.features.joined import JoinedFeatures
 from alps.features.shape import ShapeFeatures
-from alps.types import Featurizer, Masks, Sample
+from alps.protocols import Featurizer
+from alps.structures.masks import Masks
+from alps.structures.records import Sample
 
 COLOR, SHAPE = ShapeFeatures(color=2.0), ShapeFeatures(color=0.0, shape=1.0)
 

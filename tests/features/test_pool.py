@@ -6,9 +6,9 @@ import torch
 from torch.nn import functional as F
 
 from alps.features.pool import FeatureMap, MaskMeans, interpolation_weights
-from alps.geometry import Tile
 from alps.sam.upsample import bilinear
-from alps.types import Masks
+from alps.structures.masks import Masks
+from alps.structures.tiles import Tile
 
 
 @pytest.mark.parametrize(("height", "width"), [(128, 128), (128, 80), (37, 128)])

@@ -3,7 +3,8 @@ import pytest
 
 from alps.features.sam import SamFeatures
 from alps.masks.auto import AutoMasks
-from alps.types import Masks, Sample
+from alps.structures.masks import Masks
+from alps.structures.records import Sample
 from tests.fakes import ColorSegmenter, flat_colors
 
 

@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 
 from alps.features.shape import ShapeFeatures
-from alps.types import Masks, Sample
+from alps.structures.masks import Masks
+from alps.structures.records import Sample
 
 
 def noise(height, width, seed=0):

@@ -5,7 +5,9 @@ import pytest
 
 from alps.errors import ConfigError, MissingPackage
 from alps.features.sscd import SscdFeatures
-from alps.types import Featurizer, Masks, Sample
+from alps.protocols import Featurizer
+from alps.structures.masks import Masks
+from alps.structures.records import Sample
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,9 @@ from torch.nn import functional as F
 from alps.errors import ConfigError
 from alps.features import timm as module
 from alps.features.timm import TimmFeatures
-from alps.types import Featurizer, Masks, Sample
+from alps.protocols import Featurizer
+from alps.structures.masks import Masks
+from alps.structures.records import Sample
 from tests.fakes import flat_colors
 
 

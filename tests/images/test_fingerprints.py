@@ -16,10 +16,10 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from PIL import Image
 
-from alps.digest import digest_array
-from alps.plan import draft
+from alps.store.plan import draft
+from alps.structures.digest import digest_array
+from tests.cli.test_every_dataset import DATASETS
 from tests.programs import ROOT
-from tests.test_every_dataset import DATASETS
 
 DIGIT = r"(\d)"
 

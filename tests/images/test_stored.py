@@ -3,21 +3,22 @@ import pytest
 from PIL import Image
 
 from alps.assign.cluster import Cluster
-from alps.engine.local import LocalEngine
 from alps.errors import DatasetNotFound, StoreError
 from alps.features.sam import SamFeatures
-from alps.images.folder import Folder
-from alps.images.folder_pair import FolderPair
-from alps.images.isaid import Isaid
-from alps.images.potsdam import Potsdam
+from alps.images.pixels.folder_pair import FolderPair
+from alps.images.pixels.isaid import Isaid
+from alps.images.pixels.potsdam import Potsdam
+from alps.images.plain.folder import Folder
 from alps.images.stored import StoredLabels
-from alps.labelling import label
-from alps.manifest import write_manifest
+from alps.labelling.engine.local import LocalEngine
+from alps.labelling.pipeline import label
 from alps.masks.auto import AutoMasks
-from alps.palette import distinct_colors, index_png
-from alps.plan import prepare
-from alps.store import ImageStatus
-from alps.types import Category, LabelledSet
+from alps.protocols import LabelledSet
+from alps.store.label_store import ImageStatus
+from alps.store.manifest import write_manifest
+from alps.store.plan import prepare
+from alps.structures.palette import distinct_colors, index_png
+from alps.structures.records import Category
 from tests.factories import create_folder_pair, create_images, create_isaid, create_potsdam
 from tests.fakes import ColorSegmenter
 

@@ -3,10 +3,10 @@ import pytest
 import torch
 from segment_anything.utils.amg import build_point_grid
 
-from alps.geometry import Tile
 from alps.masks.auto import AutoMasks
 from alps.sam.protocol import Prediction
-from alps.types import Sample
+from alps.structures.records import Sample
+from alps.structures.tiles import Tile
 from tests.fakes import ColorSegmenter, flat_colors
 
 

@@ -2,13 +2,13 @@ import numpy as np
 import pytest
 import torch
 
-from alps import rle
-from alps.boxes import Annotation, Boxes, check_boxes
 from alps.errors import ConfigError, ImageError
-from alps.geometry import cut_tiles
 from alps.masks.box import BoxMasks, choose_tiles, is_rotated, rotated_iou
 from alps.sam.protocol import Prediction
-from alps.types import Sample
+from alps.structures import rle
+from alps.structures.boxes import Annotation, Boxes, check_boxes
+from alps.structures.records import Sample
+from alps.structures.tiles import cut_tiles
 from tests.fakes import Ellipses
 
 

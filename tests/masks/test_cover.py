@@ -2,7 +2,7 @@ import numpy as np
 
 from alps.masks.auto import AutoMasks
 from alps.masks.cover import CoverMasks
-from alps.types import Sample
+from alps.structures.records import Sample
 from tests.fakes import ColorSegmenter, flat_colors
 
 OPTIONS = {"points_per_side": 8, "tile_size": 96, "tile_overlap": 32, "box_nms_thresh": 1.0}

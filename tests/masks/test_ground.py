@@ -8,7 +8,8 @@ from alps.errors import ConfigError
 from alps.masks import ground
 from alps.masks.auto import AutoMasks
 from alps.masks.ground import cover_ground
-from alps.types import Masks, Sample
+from alps.structures.masks import Masks
+from alps.structures.records import Sample
 from tests.fakes import ColorSegmenter
 
 

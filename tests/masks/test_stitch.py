@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from alps import rle
-from alps.geometry import cut_tiles
 from alps.masks.stitch import stitch
-from alps.types import Masks
+from alps.structures import rle
+from alps.structures.masks import Masks
+from alps.structures.tiles import cut_tiles
 
 
 def see(scene, tile_size, overlap, quality=None):

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 
 from alps.assign.cluster import Cluster
-from alps.engine.local import LocalEngine
 from alps.errors import ImageError, StoreError
 from alps.features.sam import SamFeatures
 from alps.features.stored import StoredFeatures
-from alps.labelling import label
+from alps.labelling.engine.local import LocalEngine
+from alps.labelling.pipeline import label
 from alps.masks.auto import AutoMasks
 from alps.masks.stored import StoredMasks
-from alps.store import LabelStore
-from alps.types import Sample
+from alps.store.label_store import LabelStore
+from alps.structures.records import Sample
 from tests.fakes import ArrayImages, ColorSegmenter, flat_colors
 
 TILES = {"tile_size": 64, "tile_overlap": 16}

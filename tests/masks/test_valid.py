@@ -3,14 +3,15 @@
 import numpy as np
 import pytest
 
-from alps import rle
-from alps.boxes import Annotation, check_boxes
 from alps.masks.auto import AutoMasks
 from alps.masks.box import BoxMasks
 from alps.masks.cover import CoverMasks
 from alps.masks.ground import cover_ground
 from alps.masks.valid import cut_window, keep_data
-from alps.types import Masks, Sample
+from alps.structures import rle
+from alps.structures.boxes import Annotation, check_boxes
+from alps.structures.masks import Masks
+from alps.structures.records import Sample
 from tests.fakes import BoxSegmenter, ColorSegmenter, flat_colors
 
 SIZE = (64, 96)

@@ -19,7 +19,7 @@ import tifffile
 from rasterio.errors import NotGeoreferencedWarning
 
 from alps.errors import ImageError
-from alps.images.read import read_pixels
+from alps.images.files.read import read_pixels
 from alps.rasters.pixels import Pixels
 from alps.rasters.raster import Raster
 from alps.rasters.stretch import stretch_between, stretch_limits

@@ -8,8 +8,8 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from alps import rle
 from alps.metrics.instances import average_precision, match
+from alps.structures import rle
 
 SIZE = (40, 50)
 

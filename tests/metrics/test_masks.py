@@ -10,7 +10,6 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from alps import rle
 from alps.metrics.clustering import scores
 from alps.metrics.masks import (
     Tally,
@@ -23,8 +22,9 @@ from alps.metrics.masks import (
     region_masks,
     tally,
 )
-from alps.paint import paint
-from alps.types import Masks
+from alps.structures import rle
+from alps.structures.masks import Masks
+from alps.structures.paint import paint
 from tests.factories import draw_labels
 
 K, IGNORE, SIZE = 4, 255, (64, 96)

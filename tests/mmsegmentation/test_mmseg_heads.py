@@ -8,7 +8,6 @@ from mmseg.registry import MODELS
 from torch import nn
 
 import train
-from alps.encoders import Encoder
 from alps.errors import ConfigError
 from alps.models.heads.fpn import FPN
 from alps.models.heads.mmseg import MmsegHead
@@ -16,6 +15,7 @@ from alps.models.heads.upernet import UPerNet
 from alps.models.mmseg_export import mmseg_config, mmseg_state
 from alps.models.mmseg_names import mmseg_name
 from alps.models.segmentation import SegmentationModel
+from alps.pretrained.encoder import Encoder
 from tests.mmsegmentation.nets import randomise
 from tests.programs import ROOT
 

@@ -10,13 +10,13 @@ from mmengine.logging import MessageHub
 from mmseg.registry import MODELS
 from torch import nn
 
-from alps.encoders import Encoder
 from alps.errors import CheckpointError
 from alps.models.heads.fcn import FCN
 from alps.models.heads.mmseg import MmsegHead
 from alps.models.heads.upernet import UPerNet
 from alps.models.init import load_init
 from alps.models.segmentation import SegmentationModel
+from alps.pretrained.encoder import Encoder
 from tests.mmsegmentation.nets import randomise
 
 SWIN = "swin_tiny_patch4_window7_224"

@@ -3,11 +3,11 @@
 import torch
 from safetensors.torch import save_file
 
-from alps.encoders import Encoder
 from alps.models.heads.fcn import FCN
 from alps.models.heads.fpn import FPN
 from alps.models.heads.unet import UNet
 from alps.models.segmentation import SegmentationModel
+from alps.pretrained.encoder import Encoder
 
 
 def build(name="test_resnet", *, num_classes=5, head=UNet, in_channels=3, aux=False):

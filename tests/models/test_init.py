@@ -4,10 +4,10 @@ import pytest
 import timm
 import torch
 
-from alps import encoders
 from alps.errors import CheckpointError, ConfigError
 from alps.models.heads.fpn import FPN
 from alps.models.init import load_init
+from alps.pretrained import encoder as encoders
 from tests.models.nets import build, copy, save
 
 

@@ -8,7 +8,7 @@ from alps.models.heads.fpn import FPN
 from alps.models.heads.unet import UNet
 from alps.models.heads.upernet import UPerNet
 from alps.models.mmseg_export import write_mmseg
-from alps.types import Category
+from alps.structures.records import Category
 from tests.models.nets import build
 
 CLASSES = [Category(i, name, (i, 2 * i, 255)) for i, name in enumerate(("it's", "a", '"b"\n'))]
@@ -70,7 +70,7 @@ def test_a_pyramid_has_a_neck(tmp_path):
 def test_a_vit_needs_alps_there(tmp_path):
     write(build("vit_tiny_patch16_224", num_classes=3, head=UPerNet), tmp_path)
     assert read(tmp_path)[1]["model"]["backbone"] == {
-        "type": "alps.encoders.Encoder",
+        "type": "alps.pretrained.encoder.Encoder",
         "name": "vit_tiny_patch16_224",
         "in_channels": 3,
     }

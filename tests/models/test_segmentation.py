@@ -7,13 +7,13 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from alps.encoders import Encoder
 from alps.errors import ConfigError
 from alps.models.heads.fcn import FCN
 from alps.models.heads.fpn import FPN
 from alps.models.heads.unet import UNet
 from alps.models.heads.upernet import UPerNet
 from alps.models.segmentation import SegmentationModel
+from alps.pretrained.encoder import Encoder
 
 CONF = Path(__file__).parents[2] / "conf"
 HEADS = {
@@ -149,7 +149,7 @@ def test_it_compiles_whole():
     """In a process of its own: here each call is checked, which the compiler cannot look into."""
     code = """
 import torch
-from alps.encoders import Encoder
+from alps.pretrained.encoder import Encoder
 from alps.models.heads.upernet import UPerNet
 from alps.models.segmentation import SegmentationModel
 

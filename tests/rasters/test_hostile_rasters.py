@@ -12,9 +12,9 @@ import rasterio
 from rasterio._env import get_gdal_config
 
 from alps.errors import ImageError
-from alps.images.folder import Folder
-from alps.images.labels import read_labels
-from alps.images.read import read_image, read_pixels
+from alps.images.files.labels import read_labels
+from alps.images.files.read import read_image, read_pixels
+from alps.images.plain.folder import Folder
 from alps.rasters.gdal import OPTIONS, gdal_session
 from alps.rasters.sidecars import find_sidecars
 from tests.factories import create_image, create_raster, draw_scene

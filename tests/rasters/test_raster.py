@@ -6,11 +6,11 @@ import rasterio
 import tifffile
 
 from alps.errors import ImageError
-from alps.geometry import Tile
-from alps.images.read import read_pixels
+from alps.images.files.read import read_pixels
 from alps.rasters import raster as module
 from alps.rasters.raster import Raster
 from alps.rasters.stretch import stretch
+from alps.structures.tiles import Tile
 from tests.factories import create_raster, draw_scene
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")

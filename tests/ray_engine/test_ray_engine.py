@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import ray
 
-from alps.engine.local import LocalEngine
-from alps.engine.ray import RayEngine
 from alps.errors import AlpsError, ConfigError, StoreError
-from tests.engine.runs import IMAGES, files, run
-from tests.engine.tasks import act
+from alps.labelling.engine.local import LocalEngine
+from alps.labelling.engine.ray import RayEngine
+from tests.labelling.engine.runs import IMAGES, files, run
+from tests.labelling.engine.tasks import act
 
 ENGINE = RayEngine(actors=2, threads=1)
 

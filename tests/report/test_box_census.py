@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 from tiny_stores import draw_boxed, make_boxed_store, make_store, some_scenes
 
-from alps import rle
-from alps.report import box_figures, write_report, write_statistics
-from alps.report import boxes as boxes_module
-from alps.report.box_figures import box_charts, object_rows
-from alps.report.boxes import (
+from alps.report import write_report, write_statistics
+from alps.report.charts import boxes as box_figures
+from alps.report.charts.boxes import box_charts, object_rows
+from alps.report.charts.chart import bar_chart
+from alps.report.charts.distributions import class_sizes
+from alps.report.counts import boxes as boxes_module
+from alps.report.counts.boxes import (
     IOU_EDGES,
     SIZE_EDGES,
     BoxCensus,
@@ -21,11 +23,11 @@ from alps.report.boxes import (
     prompt_quads,
     quad_iou,
 )
-from alps.report.census import Census, take_census
-from alps.report.charts import bar_chart
-from alps.report.distributions import class_sizes
-from alps.report.tracks import TrackCensus
-from alps.types import Category, ImageRecord, Masks
+from alps.report.counts.census import Census, take_census
+from alps.report.counts.tracks import TrackCensus
+from alps.structures import rle
+from alps.structures.masks import Masks
+from alps.structures.records import Category, ImageRecord
 
 SIZE = (60, 90)
 TEXTS = dict.fromkeys(("title", "finding", "x_label", "y_label"), "x")

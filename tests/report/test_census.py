@@ -5,10 +5,10 @@ import pytest
 from PIL import Image
 from tiny_stores import make_store, some_scenes, write_labels
 
-from alps.paint import covered
-from alps.report import census as module
-from alps.report.census import take_census
-from alps.types import Masks
+from alps.report.counts import census as module
+from alps.report.counts.census import take_census
+from alps.structures.masks import Masks
+from alps.structures.paint import covered
 
 
 def test_the_census_is_what_a_plain_count_gives(tmp_path):

@@ -13,7 +13,7 @@ from tiny_stores import make_store, some_scenes
 from alps.assign.choose_k import Choice, favoured
 from alps.assign.cluster import Cluster
 from alps.errors import TooFewMasks
-from alps.report.choose_k import _levels, draw, write_choose_k
+from alps.report.pages.choose_k import _levels, draw, write_choose_k
 
 
 def files(root):
@@ -58,7 +58,7 @@ def test_the_page_the_table_and_the_picture_say_the_same(tmp_path):
 def test_a_page_of_masks_without_groups_says_so(tmp_path, monkeypatch):
     store, _ = make_store(tmp_path / "s", some_scenes(1))
     flat = [Choice(k, 64.0 / k, 0.02, 0.5) for k in (2, 4, 8)]
-    monkeypatch.setattr("alps.report.choose_k.compare_k", lambda *a, **b: iter(flat))
+    monkeypatch.setattr("alps.report.pages.choose_k.compare_k", lambda *a, **b: iter(flat))
     write_choose_k(store, Cluster(), [2, 4, 8])
     page = Page(store.root / "choose_k.html")
     assert "The inertia has no clear elbow" in page.words

@@ -3,10 +3,11 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from alps.report import distributions, figures
-from alps.report.census import AREA_EDGES, COVERAGE_EDGES, Census
-from alps.report.heat import heat_maps
-from alps.types import Category
+from alps.report.charts import distributions
+from alps.report.charts import words as figures
+from alps.report.charts.heat import heat_maps
+from alps.report.counts.census import AREA_EDGES, COVERAGE_EDGES, Census
+from alps.structures.records import Category
 
 
 def a_census(per_image=(0, 3, 3, 40), k=4, class_masks=(5, 0, 30, 11)):

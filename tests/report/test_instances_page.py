@@ -10,14 +10,16 @@ import pytest
 from PIL import Image
 from test_report import Page
 
-from alps.boxes import Annotation, check_boxes
 from alps.errors import ImageError
-from alps.instances import score_instances
-from alps.palette import distinct_colors
-from alps.plan import prepare
-from alps.report import objects, write_instances, write_report
-from alps.stages import label_shard
-from alps.types import Category, ImageRecord, Masks, Sample
+from alps.evaluation.objects import score_instances
+from alps.labelling.shard import label_shard
+from alps.report import write_instances, write_report
+from alps.report.pictures import objects
+from alps.store.plan import prepare
+from alps.structures.boxes import Annotation, check_boxes
+from alps.structures.masks import Masks
+from alps.structures.palette import distinct_colors
+from alps.structures.records import Category, ImageRecord, Sample
 
 SIZE = (60, 80)
 NAMES = ("ship", "<b>plane")
@@ -93,7 +95,7 @@ class Fill:
 
 
 def make(root, images):
-    """A store with masks and no classes; `alps.labelling.label` without its report."""
+    """A store with masks and no classes; `alps.labelling.pipeline.label` without its report."""
     store = prepare(
         root,
         name="tiny_seg",
@@ -160,7 +162,7 @@ def test_the_same_store_gives_the_same_bytes(tmp_path):
 
 
 def test_the_page_does_not_grow_with_the_store(tmp_path, monkeypatch):
-    monkeypatch.setattr("alps.report.instances.CLASSES", 1)
+    monkeypatch.setattr("alps.report.pages.instances.CLASSES", 1)
     sizes = []
     for n in (8, 32):
         images = Rectangles(n)

@@ -9,13 +9,13 @@ import pytest
 from PIL import Image
 from tiny_stores import make_store, some_scenes
 
-from alps.palette import distinct_colors
 from alps.report import write_report
-from alps.report.album import make_album
-from alps.report.census import take_census
-from alps.report.pictures import NODATA, draw_nodata, shrink_valid
-from alps.report.statistics import tables, write_statistics
-from alps.types import Masks
+from alps.report.counts.census import take_census
+from alps.report.pages.statistics import tables, write_statistics
+from alps.report.pictures.album import make_album
+from alps.report.pictures.drawing import NODATA, draw_nodata, shrink_valid
+from alps.structures.masks import Masks
+from alps.structures.palette import distinct_colors
 
 SIZE = (20, 30)
 

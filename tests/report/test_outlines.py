@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 from tiny_stores import draw_boxed, make_boxed_store
 
-from alps import rle
-from alps.boxes import Annotation, check_boxes
-from alps.palette import distinct_colors
-from alps.report import outlines
-from alps.report.album import make_album
-from alps.report.census import take_census
-from alps.types import ImageRecord, Masks
+from alps.report.counts.census import take_census
+from alps.report.pictures import outlines
+from alps.report.pictures.album import make_album
+from alps.structures import rle
+from alps.structures.boxes import Annotation, check_boxes
+from alps.structures.masks import Masks
+from alps.structures.palette import distinct_colors
+from alps.structures.records import ImageRecord
 
 SIZE = (60, 80)
 

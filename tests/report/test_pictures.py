@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alps import rle
-from alps.paint import paint
-from alps.report import pictures
-from alps.types import Masks
+from alps.report.pictures import drawing as pictures
+from alps.structures import rle
+from alps.structures.masks import Masks
+from alps.structures.paint import paint
 
 RNG = np.random.default_rng(0)
 

@@ -9,12 +9,15 @@ import pytest
 from PIL import Image
 from tiny_stores import Scenes, draw, make_store, some_scenes, write_labels
 
-from alps.paint import covered
-from alps.palette import distinct_colors
-from alps.report import album, heat, write_report
-from alps.report.census import take_census
-from alps.store import LabelStore
-from alps.types import Category, Masks
+from alps.report import write_report
+from alps.report.charts import heat
+from alps.report.counts.census import take_census
+from alps.report.pictures import album
+from alps.store.label_store import LabelStore
+from alps.structures.masks import Masks
+from alps.structures.paint import covered
+from alps.structures.palette import distinct_colors
+from alps.structures.records import Category
 
 VOID = {"meta", "img", "link", "br", "hr", "input", "path", "rect"}
 

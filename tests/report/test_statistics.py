@@ -8,13 +8,15 @@ import pytest
 from PIL import Image
 from tiny_stores import make_store, some_scenes
 
-from alps.report import heat, plots
-from alps.report.census import Census, take_census
-from alps.report.charts import LineChart, Point
-from alps.report.distributions import class_sizes
-from alps.report.statistics import tables, to_csv, write_statistics
-from alps.store import LabelStore
-from alps.types import Category, Masks
+from alps.report.charts import heat
+from alps.report.charts import png as plots
+from alps.report.charts.chart import LineChart, Point
+from alps.report.charts.distributions import class_sizes
+from alps.report.counts.census import Census, take_census
+from alps.report.pages.statistics import tables, to_csv, write_statistics
+from alps.store.label_store import LabelStore
+from alps.structures.masks import Masks
+from alps.structures.records import Category
 
 NAMES = {"classes", "classes_per_image", "coverage", "heat_map", "mask_sizes", "masks_per_image"}
 

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 from tiny_stores import make_boxed_store
 
-from alps import rle
-from alps.boxes import Annotation, check_boxes
 from alps.report import write_report, write_statistics
-from alps.report.census import take_census
-from alps.report.tracks import COV_EDGES
-from alps.types import ImageRecord, Masks
+from alps.report.counts.census import take_census
+from alps.report.counts.tracks import COV_EDGES
+from alps.structures import rle
+from alps.structures.boxes import Annotation, check_boxes
+from alps.structures.masks import Masks
+from alps.structures.records import ImageRecord
 
 SIZE = (40, 50)
 

@@ -2,15 +2,16 @@
 
 import numpy as np
 
-from alps import rle
-from alps.boxes import Annotation, check_boxes
 from alps.errors import ImageError
 from alps.masks.valid import keep_data
-from alps.paint import covered, ignore_index_for, paint
-from alps.palette import distinct_colors, index_png
-from alps.plan import prepare
-from alps.store import ImageStatus
-from alps.types import Category, Clusters, ImageRecord, Masks, Sample
+from alps.store.label_store import ImageStatus
+from alps.store.plan import prepare
+from alps.structures import rle
+from alps.structures.boxes import Annotation, check_boxes
+from alps.structures.masks import Masks
+from alps.structures.paint import covered, ignore_index_for, paint
+from alps.structures.palette import distinct_colors, index_png
+from alps.structures.records import Category, Clusters, ImageRecord, Sample
 
 
 class Scenes:

@@ -5,18 +5,18 @@ import pytest
 import torch
 from segment_anything import SamAutomaticMaskGenerator, SamPredictor
 
-from alps import rle
 from alps.errors import ConfigError, PromptError, WeightsNotFound
 from alps.features.sam import SamFeatures
-from alps.images.sample import SampleImages
+from alps.images.plain.sample import SampleImages
 from alps.masks.auto import AutoMasks
+from alps.pretrained.cache import load_weights
 from alps.sam.build import build_sam, load_sam_state
 from alps.sam.mobile import rename_keys
 from alps.sam.protocol import Embedding
 from alps.sam.segmenter import SamSegmenter, load_segmenter
 from alps.sam.upsample import Axis
-from alps.types import Sample
-from alps.weights import load_weights
+from alps.structures import rle
+from alps.structures.records import Sample
 
 
 @pytest.fixture(scope="module")

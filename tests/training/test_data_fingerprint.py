@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from alps.errors import CheckpointError
-from alps.images.folder_pair import FolderPair
+from alps.images.pixels.folder_pair import FolderPair
 from alps.images.stored import StoredLabels
 from alps.training.checkpoint import Checkpoint, Known
 from alps.training.data import SegmentationData

@@ -3,10 +3,10 @@ from functools import partial
 import pytest
 import torch
 
-from alps.encoders import Encoder
 from alps.errors import ConfigError
 from alps.models.heads.fpn import FPN
 from alps.models.segmentation import SegmentationModel
+from alps.pretrained.encoder import Encoder
 from alps.training.optim import Optim, parameter_groups
 
 

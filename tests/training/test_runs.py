@@ -6,14 +6,14 @@ from hydra.utils import instantiate
 from PIL import Image
 
 from alps.errors import ConfigError, DatasetNotFound
+from alps.prediction.sliding import SlidingWindow
+from alps.structures.records import Category
 from alps.training.callbacks import Pictures, ScoreLines, Speed
 from alps.training.checkpoint import read_checkpoint
 from alps.training.data import SegmentationData
 from alps.training.pictures import GAP, HEADING, UNLABELLED, Shown, sheet
 from alps.training.runs import test as score
 from alps.training.runs import validation_interval
-from alps.training.sliding import SlidingWindow
-from alps.types import Category
 from tests.programs import LIGHTNING_WARNINGS, composed
 from tests.training.tiny_runs import ColoredBlocks, tiny_data, tiny_task, tiny_trainer
 

@@ -7,13 +7,13 @@ import torch
 from timm.layers import BatchNormAct2d, SplitBatchNorm2d
 from torch.testing import assert_close
 
-from alps.encoders import Encoder
 from alps.errors import ConfigError
 from alps.models.heads.fcn import FCN
 from alps.models.heads.fpn import FPN
 from alps.models.heads.unet import UNet
 from alps.models.heads.upernet import UPerNet
 from alps.models.segmentation import SegmentationModel
+from alps.pretrained.encoder import Encoder
 from alps.training.sync_norm import SyncBatchNorm
 
 #: Twenty nets: with batch norms of torch's, of timm's with activations, of both, and without any.

@@ -16,10 +16,10 @@ from torch.testing import assert_close
 from alps.datasets.segmentation import Example
 from alps.errors import CheckpointError, DivergedError, LabelError
 from alps.metrics.segmentation import confusion_matrix
+from alps.prediction.sliding import SlidingWindow, most_probable
 from alps.training.callbacks import ScoreLines
 from alps.training.checkpoint import read_checkpoint
 from alps.training.runs import _print_scores
-from alps.training.sliding import SlidingWindow, most_probable
 from tests.allocations import Largest
 from tests.training.tiny_runs import (
     ColoredBlocks,

@@ -10,18 +10,18 @@ import numpy as np
 import torch
 from lightning.pytorch import Callback, Trainer, seed_everything
 
-from alps.encoders import Encoder
 from alps.models.heads.fcn import FCN
 from alps.models.heads.fpn import FPN
 from alps.models.segmentation import SegmentationModel
+from alps.prediction.sliding import SlidingWindow
+from alps.pretrained.encoder import Encoder
+from alps.structures.records import Category, ImageRecord, Sample
 from alps.training.data import SegmentationData
 from alps.training.joint import JointData
 from alps.training.losses import CrossEntropy
 from alps.training.optim import Optim
-from alps.training.sliding import SlidingWindow
 from alps.training.subject import Subject
 from alps.training.task import SegmentationTask
-from alps.types import Category, ImageRecord, Sample
 
 COLORS = np.array([[200, 40, 40], [40, 200, 40], [40, 40, 200]], np.uint8)
 

@@ -1,0 +1,177 @@
+"""What a labelling run did, as a table on the terminal."""
+
+from __future__ import annotations
+
+import json
+
+from rich.console import Console
+from rich.table import Table
+
+from alps.evaluation.objects import SIZES, InstanceScores
+from alps.evaluation.pseudo_labels import Evaluation, caveats
+from alps.labelling.timings import Timings
+from alps.store.counts import count
+from alps.store.label_store import LabelStore
+from alps.store.verify import Findings
+
+#: So many faults of a store are shown; the others are counted.
+SHOWN = 40
+
+
+def print_summary(store: LabelStore, timings: Timings) -> None:
+    """Print what a person wants to know when the run is over."""
+    counts = count(store)
+    console = Console(highlight=False, markup=False)
+    if timings.seconds:
+        table = Table(
+            "stage", "seconds", "images", "s/image", title="this run", title_justify="left"
+        )
+        for stage, seconds in timings.seconds.items():
+            n = timings.images[stage]
+            table.add_row(stage, f"{seconds:.1f}", str(n or ""), f"{seconds / n:.3f}" if n else "")
+        console.print(table)
+    else:
+        console.print("nothing to do: the store is complete")
+    table = Table(show_header=False, title=store.info.name, title_justify="left")
+    labelled = counts.ok + counts.empty
+    again = " (overwrite=failed tries them again)" if counts.failed else ""
+    table.add_row("images", f"{labelled} labelled, {counts.failed} skipped{again}")
+    if counts.empty:
+        blank = f" ({counts.blank} without data)" if counts.blank else ""
+        table.add_row("", f"{counts.empty} of them without any mask{blank}")
+    table.add_row("masks", f"{counts.masks} ({counts.masks / max(labelled, 1):.1f} per image)")
+    if counts.dropped:
+        table.add_row("", f"{counts.dropped} boxes could not be used, the log names them")
+    of_data = " with data" if counts.nodata else ""
+    table.add_row("coverage", f"{counts.coverage:.1%} of the pixels{of_data} lie inside a mask")
+    if counts.nodata:
+        share = counts.nodata / (counts.nodata + counts.pixels)
+        n = counts.nodata_images
+        images = "1 image" if n == 1 else f"{n} images"
+        table.add_row("no data", f"{share:.1%} of all pixels, in {images}: they get no label")
+    table.add_row("classes", str(store.info.num_classes))
+    console.print(table)
+    # Outside the table: a path must never be broken over two lines.
+    console.print(f"store   {store.root}\nreport  {store.root / 'report.html'}", soft_wrap=True)
+    if (page := store.root / "choose_k.html").exists():
+        console.print(f"k       {page}", soft_wrap=True)
+
+
+def print_evaluation(evaluation: Evaluation, store: LabelStore) -> None:
+    """Print how good the labels are, beside their controls."""
+    console = Console(highlight=False, markup=False)
+    learnt, scored = (" and ".join(x) for x in (evaluation.learnt_on, evaluation.scored_on))
+    table = Table(
+        *("", "accuracy", "of covered", "mIoU", "NMI", "coverage"),
+        title=f"against {len(evaluation.categories)} classes of ground truth",
+        title_justify="left",
+    )
+    for name in ("labels", "oracle", "random", "binary"):
+        rating = evaluation.ratings[name]
+        values = (
+            *(rating.everywhere.OA, rating.covered.OA, rating.everywhere.mIoU),
+            *(rating.agreement.nmi, rating.coverage),
+        )
+        table.add_row(name, *(f"{value:.1%}" for value in values))
+    console.print(table)
+    console.print(
+        f"what clusters stand for is learnt on {learnt}, scored on {scored}"
+        + ("" if evaluation.held_out else ": many clusters flatter themselves"),
+        soft_wrap=True,
+    )
+    for sentence in caveats(evaluation):
+        console.print(sentence, soft_wrap=True)
+    if evaluation.skipped:
+        n = len(evaluation.skipped)
+        console.print(f"{n} {'image' if n == 1 else 'images'} could not be compared")
+    console.print(f"page    {store.root / 'evaluation.html'}", soft_wrap=True)
+
+
+def print_instances(scores: InstanceScores, store: LabelStore) -> None:
+    """Print how good masks from boxes are, by the size of the objects."""
+    console = Console(highlight=False, markup=False)
+    if not len(scores.iou):
+        console.print(
+            "no object was compared: each is ignored, has no true mask or lost its box\n"
+            f"page    {store.root / 'evaluation.html'}",
+            soft_wrap=True,
+        )
+        return
+    table = Table("", "objects", "mean IoU", title="against the true masks", title_justify="left")
+    for size in SIZES:
+        own = scores.of_size(size)
+        table.add_row(size, str(len(own)), f"{own.mean():.4f}" if len(own) else "")
+    table.add_row("all", str(len(scores.iou)), f"{scores.mean:.4f}")
+    console.print(table)
+    console.print(f"AP {scores.ap:.4f}, AP50 {scores.ap50:.4f}, AP75 {scores.ap75:.4f}")
+    if scores.unknown:
+        console.print(f"{scores.unknown} objects have no true mask, so they are not compared")
+    console.print(f"page    {store.root / 'evaluation.html'}", soft_wrap=True)
+
+
+def print_findings(findings: Findings) -> None:
+    """Print what is broken and what is done about it."""
+    console = Console(highlight=False, markup=False)
+    if findings.faults:
+        table = Table("file", "what is wrong", title="broken", title_justify="left")
+        for fault in findings.faults[:SHOWN]:
+            table.add_row(fault.file, fault.problem)
+        console.print(table)
+        if (more := len(findings.faults) - SHOWN) > 0:
+            console.print(f"and {more} more")
+    for name in findings.strangers[:SHOWN]:
+        console.print(f"not written by ALPS, left alone: {name}", soft_wrap=True)
+    if images := findings.images:
+        console.print(f"{images.same} images are as they were read", soft_wrap=True)
+        if images.changed:
+            first = images.changed[0][1].file_name
+            console.print(
+                f"{len(images.changed)} have changed since (first: {first}): their shards and all "
+                "classes are made anew",
+                soft_wrap=True,
+            )
+        if images.absent:
+            console.print(
+                f"{len(images.absent)} are not there (first: {images.absent[0]}): what was made "
+                "from them is kept",
+                soft_wrap=True,
+            )
+        if images.unhashed:
+            console.print(
+                f"{images.unhashed} have no hash, so they cannot be compared: they were labelled "
+                "by an older ALPS, or do not come from files",
+                soft_wrap=True,
+            )
+    c = findings.counts
+    seen = f"{findings.files} files, {c['images']} images, {c['masks']} masks"
+    if not findings.faults:
+        todo = sum(findings.redo.values())
+        console.print(f"sound: {seen}" + (" so far" if todo else ""), soft_wrap=True)
+        return
+    redo = ", ".join(f"{stage} of {n} shards" for stage, n in findings.redo.items() if n)
+    console.print(
+        f"{len(findings.faults)} of {seen}: broken, removed; now made anew: "
+        f"{redo or 'pages and lists'}",
+        soft_wrap=True,
+    )
+    for name, how in findings.lost().items():
+        console.print(f"{name} is gone: {how} makes it again", soft_wrap=True)
+
+
+def print_repair(findings: Findings, store: LabelStore) -> None:
+    """Print whether a repaired store has the bytes it had, as far as its old manifest tells."""
+    files = json.loads((store.root / "manifest.json").read_text())["files"]
+    other = [
+        name
+        for name, digest in findings.before.items()
+        if name not in findings.lost() and files.get(name, {}).get("sha256") != digest
+    ]
+    console = Console(highlight=False, markup=False)
+    if other:
+        console.print(
+            f"repaired; {len(other)} files differ from the old manifest (first: {other[0]}): the "
+            "manifest was damaged, or the images or the versions of ALPS and torch have changed",
+            soft_wrap=True,
+        )
+    else:
+        console.print("repaired" + (": the same bytes as before" if findings.before else ""))

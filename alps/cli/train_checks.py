@@ -1,0 +1,104 @@
+"""What a configuration of train.py cannot mean, refused before anything slow is imported."""
+
+from __future__ import annotations
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from alps.cli.program import CONF, to_dict
+from alps.cli.secret_settings import refuse_secrets
+from alps.errors import ConfigError
+from alps.structures.numbers import check_number
+
+#: Whole numbers that are used before Lightning looks at them, or that it takes unseen; null or not.
+NUMBERS = (
+    ("seed", "[0, inf)", False),
+    ("trainer.max_steps", "[0, inf)", False),
+    ("trainer.max_epochs", "[-1, inf)", True),
+    ("trainer.accumulate_grad_batches", "[1, inf)", False),
+    ("trainer.val_check_interval", "[1, inf)", True),
+    ("trainer.check_val_every_n_epoch", "[1, inf)", True),
+    ("trainer.num_sanity_val_steps", "[-1, inf)", False),
+    ("trainer.log_every_n_steps", "[0, inf)", False),
+    ("trainer.num_nodes", "[1, inf)", True),
+)
+
+
+#: Image sets that hold no labels: label.py makes a store of them.
+UNLABELLED = (
+    *("folder", "sample", "samrs"),
+    *("bovtext", "coco", "dior", "dota", "dstext", "fair1m", "hrsc2016"),
+    *("icdar2015_video", "nifti", "samrs_boxes", "table", "video", "voc"),
+)
+
+
+def check(cfg: DictConfig) -> None:
+    """Refuse what cannot be meant, before anything slow is imported."""
+    refuse_secrets(to_dict(cfg, resolve=False))
+    if OmegaConf.is_missing(cfg, "stage"):
+        raise ConfigError("train.py needs a stage: stage=pretrain|finetune|test|predict|export")
+    names = {path.stem for path in CONF.glob("dataset/*.yaml")}
+    labelled = "|".join(sorted(names.difference(UNLABELLED)))
+    words = HydraConfig.get().overrides.task
+    chosen = HydraConfig.get().runtime.choices
+    learns = cfg.stage in ("pretrain", "finetune")
+    if any(word.startswith("dataset=[") for word in words):  # Hydra would merge their keys
+        raise ConfigError(
+            "dataset= takes one dataset; several at once are +dataset@datasets.a=NAME "
+            "+dataset@datasets.b=NAME, and -m dataset=a,b trains on one by one"
+        )
+    for key, choice in chosen.items():
+        if key.partition("@")[0] == "dataset" and choice in UNLABELLED:
+            raise ConfigError(
+                f"{key}={choice} has no labels to learn from; make a store of it (python label.py "
+                f"+dataset={choice}) and give that: {key}=store, with its root=STORE"
+            )
+    if "datasets" in cfg:
+        check_datasets(cfg, words)
+    if learns and "dataset" not in cfg and "datasets" not in cfg:
+        raise ConfigError(f"stage={cfg.stage} needs a dataset: dataset={labelled}")
+    if learns and OmegaConf.is_missing(cfg, "init") and cfg.resume is None:
+        raise ConfigError("stage=finetune needs init=null (random), init=imagenet or init=FILE")
+    if missing := sorted(OmegaConf.missing_keys(cfg) - {"init"}):
+        raise ConfigError(" and ".join(f"{key}=..." for key in missing) + " must be given")
+    for word in words:
+        if not learns and word.partition("=")[0].partition(".")[0] in ("model", "head", "resume"):
+            raise ConfigError(f"{word}: stage={cfg.stage} takes the net of ckpt={cfg.ckpt}")
+    if not isinstance(cfg.resume, str | None):
+        raise ConfigError(f"resume={cfg.resume}: expected a FILE")
+    if cfg.strict not in (True, False):
+        raise ConfigError(f"strict={cfg.strict}: expected true or false")
+    for key, interval, optional in NUMBERS:
+        check_number(key, OmegaConf.select(cfg, key), interval, whole=True, optional=optional)
+    clip = "trainer.gradient_clip_val"
+    check_number(clip, OmegaConf.select(cfg, clip), "[0, inf)", optional=True)
+
+
+def check_datasets(cfg: DictConfig, words: list[str]) -> None:
+    """Several datasets take the place of the one that a stage brings with it."""
+    if cfg.stage not in ("pretrain", "finetune"):
+        raise ConfigError(
+            f"stage={cfg.stage} takes one dataset: dataset=NAME, and classifier=NAME if the net "
+            "learnt several"
+        )
+    if any(word.startswith(("dataset=", "dataset.")) for word in words):
+        raise ConfigError("give either dataset or datasets, not both")
+    if cfg.loss.class_weights is not None:
+        raise ConfigError("loss.class_weights are of one dataset; with several leave them null")
+    choice = HydraConfig.get().runtime.choices.get("dataset")
+    if choice not in (None, stage_dataset(cfg.stage)):
+        raise ConfigError(
+            f"an experiment chooses dataset={choice}, which would not be learnt beside datasets."
+            f"{' and datasets.'.join(cfg.datasets)}; drop it with ~dataset; to learn it as "
+            f"well, say +dataset@datasets.{choice}={choice}"
+        )
+    with open_dict(cfg):
+        cfg.pop("dataset", None)
+
+
+def stage_dataset(stage: str) -> str | None:
+    """The dataset that a stage brings with it, if any."""
+    for entry in OmegaConf.select(OmegaConf.load(CONF / f"stage/{stage}.yaml"), "defaults") or ():
+        if "override /dataset" in entry:
+            return str(entry["override /dataset"])
+    return None

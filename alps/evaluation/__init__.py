@@ -1,0 +1,1 @@
+"""How good labels and masks are, against ground truth."""

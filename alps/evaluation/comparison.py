@@ -1,0 +1,205 @@
+"""The labels of a store beside the ground truth of its images, read and counted one by one."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int, Integer
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from alps.assign.baselines import Binary, Random
+from alps.errors import LabelError
+from alps.images.stored import StoredLabels
+from alps.metrics.clustering import Contingency, contingency
+from alps.metrics.masks import Tally, oracle, tally
+from alps.protocols import LabelledSet
+from alps.store.label_store import ImageStatus, LabelStore
+from alps.structures.digest import digest, digest_array
+from alps.structures.masks import Masks
+from alps.structures.paint import ignore_nodata
+from alps.structures.records import ImageRecord
+
+log = logging.getLogger(__name__)
+
+#: Regions of ground truth below this share of their image need not be recalled by a mask.
+MIN_REGION = 1e-4
+#: That fit into an index map of masks, beside "no mask".
+MOST_MASKS = 65535
+
+#: Of an image its masks, their clusters and what became of it.
+Stored = tuple[Masks, Int[np.ndarray, " _"], ImageStatus]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pair:
+    """What a store says of an image, and what is true."""
+
+    record: ImageRecord
+    masks: Masks
+    category_id: Int[np.ndarray, " N"]  # the cluster of each mask; -1: unlabelled
+    labels: Integer[np.ndarray, "H W"]
+    target: Integer[np.ndarray, "H W"]  # the ignore index where the image holds no data
+    pixels: int  # that are data
+
+
+class Comparison:
+    """A store against the ground truth of its images; remembers which images could be compared.
+
+    Args:
+        store: all stages have run.
+        image_set: the one that the store was made from.
+    """
+
+    def __init__(self, store: LabelStore, image_set: LabelledSet) -> None:
+        self.store, self.image_set = store, image_set
+        self.categories = image_set.categories()
+        self.images: dict[str, int] = {}  # compared, by split
+        self.skipped: dict[str, str] = {}  # image → why it could not be compared
+        self._truth: dict[str, str] = {}  # image → digest of its ground truth
+        k = store.info.num_classes
+        fill = store.info.stages["assign"]["identity"].get("fill", 0)
+        self._controls: dict[str, Random | Binary] = {
+            "random": Random(k=k, fill=fill),
+            "binary": Binary(),
+        }
+        self._num_clusters = {"labels": k, "random": k, "binary": 2}
+        self._labels = StoredLabels(root=str(store.root))
+
+    def pairs(self, splits: Sequence[str], purpose: str) -> Iterator[Pair]:
+        """The images of some splits, in the order of the plan; bad ones are reported and skipped.
+
+        Args:
+            splits: of these.
+            purpose: what the progress bar says.
+
+        Raises:
+            LabelError: there is none.
+            StoreError: a part of the store cannot be read.
+        """
+        plan = [[r for r in shard if r.split in splits] for shard in self.store.plan]
+        n = sum(map(len, plan))
+        self.images |= dict.fromkeys(splits, 0)
+        with logging_redirect_tqdm(), tqdm(total=n, desc=purpose, unit="image") as bar:
+            for shard, records in enumerate(plan):
+                found = self._masks(shard) if records else {}
+                for record in records:
+                    try:
+                        pair = self._read(record, found)
+                    except LabelError as error:
+                        if record.image_id not in self.skipped:
+                            log.warning("skipped %s: %s", record.file_name, error)
+                        self.skipped[record.image_id] = str(error)
+                    else:
+                        self.images[record.split] += 1
+                        yield pair
+                    bar.update()
+        if not any(self.images[split] for split in splits):
+            first = next(
+                self.skipped[record.image_id]
+                for records in plan
+                for record in records
+                if record.image_id in self.skipped
+            )
+            raise LabelError(
+                f"none of the {n} images of {' and '.join(splits)} can be compared with their "
+                f"ground truth; the first: {first}"
+            )
+
+    @property
+    def truth(self) -> str:
+        """A digest of the ground truth that was compared, whatever the order."""
+        return digest(sorted(self._truth.items()))
+
+    def zeros(self) -> dict[str, Contingency]:
+        """What the counts of no image are."""
+        n = len(self.categories)
+        return {
+            name: Contingency(np.zeros((k, n), np.int64), np.zeros(n, np.int64))
+            for name, k in self._num_clusters.items()
+        }
+
+    def count(self, pair: Pair) -> dict[str, Contingency]:
+        """Pixels by cluster and class: of the labels, and of controls painted from their masks.
+
+        The controls are random clusters, as many, and "in a mask or not". A mask that the store
+        leaves unlabelled stays so among the random ones: what differs is the classes alone.
+        """
+        unlabelled = self.store.info.ignore_index
+        maps = {"labels": pair.labels}
+        for name, control in self._controls.items():
+            nothing = np.zeros((len(pair.masks), 0), np.float32)
+            ids, _ = control.assign(nothing, None, pair.record.image_id)
+            if name == "random":
+                ids[pair.category_id < 0] = -1
+            maps[name] = control.paint(pair.masks, ids, unlabelled)
+        return {
+            name: self._table(index_map, pair.target, self._num_clusters[name], unlabelled)
+            for name, index_map in maps.items()
+        }
+
+    def count_masks(self, pair: Pair) -> tuple[Tally, Contingency]:
+        """How good the masks are, and the masks by cluster and the class most frequent in them."""
+        ignore_index, n = self.image_set.ignore_index, len(self.categories)
+        counts = tally(
+            *(pair.masks, pair.target, n, ignore_index),
+            min_area=int(MIN_REGION * pair.target.size),
+            pixels=pair.pixels,
+        )
+        classes = oracle(pair.masks, pair.target, n, ignore_index)
+        classes[classes < 0] = ignore_index
+        k = self._num_clusters["labels"]
+        return counts, self._table(pair.category_id, classes, k, -1)
+
+    def _table(
+        self,
+        clusters: Integer[np.ndarray, "*pixels"],
+        classes: Integer[np.ndarray, "*pixels"],
+        k: int,
+        unlabelled: int,
+    ) -> Contingency:
+        return contingency(
+            *(clusters, classes, k, len(self.categories)),
+            unlabelled=unlabelled,
+            ignore_index=self.image_set.ignore_index,
+        )
+
+    def _masks(self, shard: int) -> dict[str, Stored]:
+        """Masks, their clusters and what became of the image, per image."""
+        masks = self.store.masks(shard)
+        stops = np.cumsum([len(m) for m in masks.values()])
+        parts = np.split(self.store.labels(shard)[0], stops)
+        statuses = {status.image_id: status for status in self.store.images(shard)}
+        return {i: (masks[i], part, statuses[i]) for i, part in zip(masks, parts, strict=False)}
+
+    def _read(self, record: ImageRecord, found: dict[str, Stored]) -> Pair:
+        if record.image_id not in found:
+            raise LabelError(f"{record.file_name} could not be read when it was to be labelled")
+        masks, category_id, status = found[record.image_id]
+        if len(masks) > MOST_MASKS:
+            raise LabelError(
+                f"{record.file_name} has {len(masks)} masks, at most {MOST_MASKS} can be compared; "
+                "cut the image into smaller ones"
+            )
+        target = self.image_set.read_target(record)
+        if target.shape != masks.size:
+            (h, w), (height, width) = target.shape, masks.size
+            raise LabelError(
+                f"the ground truth of {record.file_name} is {w} x {h} pixels, expected "
+                f"{width} x {height} as the image had when it was labelled; give the two one size"
+            )
+        n, ignore_index = len(self.categories), self.image_set.ignore_index
+        target = ignore_nodata(target, status.read_valid(), ignore_index)
+        if (top := target.max(initial=0, where=target != ignore_index)) >= n:
+            raise LabelError(
+                f"the ground truth of {record.file_name} holds the class {top}, expected 0 to "
+                f"{n - 1} or {ignore_index} (ignored); mend the file, or name all classes by "
+                "dataset.classes"
+            )
+        if record.image_id not in self._truth:
+            self._truth[record.image_id] = digest_array(target)
+        labels = self._labels.read_target(record)
+        return Pair(record, masks, category_id, labels, target, status.pixels)

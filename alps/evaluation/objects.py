@@ -1,0 +1,224 @@
+"""The masks of a store against the true ones, object by object: how well a prompt works.
+
+As SAMRS scores prompts (arXiv 2305.02034, section 3.2): the mean IoU of masks and true masks, and
+COCO's average precision of the masks, scored by the IoU that SAM predicts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Int32, Int64
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from alps.errors import LabelError
+from alps.masks.valid import keep_data
+from alps.metrics.instances import THRESHOLDS, average_precision, match
+from alps.protocols import InstanceSet
+from alps.store.label_store import LabelStore
+from alps.structures import rle
+from alps.structures.digest import digest
+from alps.structures.masks import Masks
+from alps.structures.records import Category, ImageRecord
+
+#: Pixels of a true mask: COCO's bounds of small, medium and large objects.
+SIZES: Mapping[str, tuple[float, float]] = {
+    "small": (0, 32**2),
+    "medium": (32**2, 96**2),
+    "large": (96**2, float("inf")),
+}
+#: IoU from which on a mask is called fair, good and very good.
+LEVELS = (0.5, 0.75, 0.9)
+DIGITS = 6  # of the numbers in evaluation.json
+#: What is kept of an object.
+ROW = np.dtype(
+    [
+        ("iou", np.float64),
+        ("area", np.int64),
+        ("category_id", np.int32),
+        ("image", np.int32),
+        ("mask_id", np.int32),
+        ("score", np.float32),
+        ("empty", np.bool_),
+        ("matched", np.bool_, len(THRESHOLDS)),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class InstanceScores:
+    """Of all objects that are not ignored and have a true mask, in the order of the store."""
+
+    categories: Sequence[Category]
+    iou: Float[np.ndarray, " N"]  # of each mask with its true one
+    area: Int64[np.ndarray, " N"]  # pixels of the true ones
+    category_id: Int32[np.ndarray, " N"]
+    image: Int32[np.ndarray, " N"]  # its place in the plan
+    mask_id: Int32[np.ndarray, " N"]
+    precision: Float[np.ndarray, "K 10"]  # COCO's; NaN of a category without objects
+    images: int  # that hold such an object
+    empty: int  # masks without a pixel
+    ignored: int  # objects that are not scored
+    unknown: int  # objects without a true mask
+    truth: str  # a digest of the true masks
+
+    @property
+    def mean(self) -> float:
+        """NaN where there is no object."""
+        return _mean(self.iou)
+
+    @property
+    def ap(self) -> float:
+        """COCO's AP: the mean over IoU 0.50 to 0.95 and over the categories."""
+        return _mean(self.precision)
+
+    @property
+    def ap50(self) -> float:
+        """AP at an IoU of 0.50."""
+        return _mean(self.precision[:, 0])
+
+    @property
+    def ap75(self) -> float:
+        """AP at an IoU of 0.75."""
+        return _mean(self.precision[:, 5])
+
+    def share(self, level: float) -> float:
+        """Of the objects with this IoU or more."""
+        return _mean((self.iou >= level).astype(np.float64))
+
+    def of_size(self, size: str) -> Float[np.ndarray, " n"]:
+        """IoU of the objects of one of `SIZES`."""
+        low, high = SIZES[size]
+        return self.iou[(self.area >= low) & (self.area < high)]
+
+    def of_category(self, category_id: int) -> Float[np.ndarray, " n"]:
+        """IoU of the objects of a category."""
+        chosen: np.ndarray = self.iou[self.category_id == category_id]
+        return chosen
+
+    def summary(self) -> dict[str, float | int | None]:
+        """What one prompt is compared with another by."""
+        return {
+            "objects": len(self.iou),
+            "IoU": _known(self.mean),
+            **{f"IoU {size}": _known(_mean(self.of_size(size))) for size in SIZES},
+            "AP": _known(self.ap),
+            "AP50": _known(self.ap50),
+            "AP75": _known(self.ap75),
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """What evaluation.json holds: every number, rounded; what cannot be said is null."""
+        return {
+            **self.summary(),
+            **{f"IoU >= {level}": _known(self.share(level)) for level in LEVELS},
+            "empty": self.empty,
+            "ignored": self.ignored,
+            "unknown": self.unknown,
+            "truth": self.truth,
+            "images": self.images,
+            "objects by size": {size: len(self.of_size(size)) for size in SIZES},
+            "by class": {
+                category.name: {
+                    "objects": len(own := self.of_category(category.id)),
+                    "IoU": _known(_mean(own)),
+                    "AP": _known(_mean(self.precision[category.id])),
+                }
+                for category in self.categories
+            },
+        }
+
+
+def score_instances(store: LabelStore, image_set: InstanceSet) -> InstanceScores:
+    """Compare every mask of a store with the true mask of its box.
+
+    Image by image; of an object `ROW` is kept, some 40 bytes. Pixels that are no data count in
+    neither mask; an object of which most is no data is not compared.
+
+    Raises:
+        LabelError: there are objects, and none has a true mask that can be used.
+    """
+    categories = image_set.categories()
+    parts = [np.zeros(0, ROW)]
+    truth: list[tuple[str, str]] = []
+    ignored = unknown = 0
+    with logging_redirect_tqdm():
+        for place, record, masks, valid in _masks(store):
+            assert masks.boxes is not None, "only such are given"
+            rows = np.flatnonzero(~masks.boxes.ignore)
+            true = image_set.read_instances(record, masks.boxes[rows], masks.size)
+            true = keep_data(true, valid)
+            assert true.boxes is not None, "they say which objects have a true mask"
+            counts = [c.decode() for c in true.counts]
+            truth.append((record.image_id, digest(true.boxes.object_id.tolist(), counts)))
+            known = rows[np.isin(masks.boxes.object_id[rows], true.boxes.object_id)]
+            ignored += len(masks) - len(rows)
+            unknown += len(rows) - len(known)
+            part = _compare(masks[known], true)
+            part["image"], part["mask_id"] = place, known
+            parts.append(part)
+    found = np.concatenate(parts)
+    if unknown and not len(found):
+        raise LabelError(
+            f"none of the {unknown} objects of {image_set.root} has a true mask that can be used, "
+            "so there is nothing to compare with; add their masks, or label without evaluate"
+        )
+    precision = np.zeros((len(categories), len(THRESHOLDS)))
+    for category in categories:
+        own = found[found["category_id"] == category.id]
+        precision[category.id] = average_precision(own["score"], own["matched"], len(own))
+    return InstanceScores(
+        categories=categories,
+        **{name: found[name] for name in ("iou", "area", "category_id", "image", "mask_id")},
+        precision=precision,
+        images=len(np.unique(found["image"])),
+        empty=int(found["empty"].sum()),
+        ignored=ignored,
+        unknown=unknown,
+        truth=digest(truth),
+    )
+
+
+def _masks(
+    store: LabelStore,
+) -> Iterator[tuple[int, ImageRecord, Masks, Bool[np.ndarray, "H W"] | None]]:
+    """The images of a store that have boxes, their places in the plan and their valid pixels."""
+    place = 0
+    for shard in tqdm(range(len(store.plan)), "true masks", unit="shard"):
+        masks = store.masks(shard)
+        statuses = {status.image_id: status for status in store.images(shard)}
+        for record in store.plan[shard]:
+            own = masks.get(record.image_id)
+            if own is not None and own.boxes is not None:
+                yield place, record, own, statuses[record.image_id].read_valid()
+            place += 1
+
+
+def _compare(found: Masks, true: Masks) -> np.ndarray:
+    """`ROW` of each mask beside its true one."""
+    rows = np.zeros(len(found), ROW)
+    if true.boxes is None or not len(found):
+        return rows
+    rows["area"], rows["empty"] = true.area, found.area == 0
+    rows["category_id"], rows["score"] = true.boxes.category_id, found.predicted_iou
+    for category in np.unique(rows["category_id"]):
+        own = np.flatnonzero(rows["category_id"] == category)
+        pairs = rle.iou(found[own].counts, true[own].counts, found.size)
+        rows["iou"][own] = np.diagonal(pairs)
+        rows["matched"][own] = match(pairs, found.predicted_iou[own])
+    return rows
+
+
+def _mean(values: np.ndarray) -> float:
+    """Of those that are known; NaN where none is."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else math.nan
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else round(value, DIGITS)

@@ -1,0 +1,248 @@
+"""How good the labels of a store are: its index maps and masks against the ground truth."""
+
+from __future__ import annotations
+
+import heapq
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int, Int64
+
+from alps.evaluation.comparison import Comparison
+from alps.metrics.clustering import (
+    Agreement,
+    Contingency,
+    agreement,
+    hungarian,
+    majority,
+    scores,
+)
+from alps.metrics.masks import Tally
+from alps.metrics.segmentation import Scores
+from alps.protocols import LabelledSet
+from alps.store.label_store import LabelStore
+from alps.structures.records import Category, ImageRecord
+
+#: What the clusters stand for is learnt on this split, where there are others to score it on.
+LEARN = "train"
+RANKED = 4  # best and worst images that are kept
+FEW = 10  # images, below which figures say little of others
+DIGITS = 6  # of the numbers in evaluation.json
+#: What a `Tally` says.
+MASK_SCORES = (
+    *("masks_per_image", "coverage", "ar_100", "ar_1000"),
+    *("achievable_accuracy", "undersegmentation_error", "boundary_iou", "boundary_f1"),
+)
+
+Tables = dict[str, Contingency]
+
+
+@dataclass(frozen=True, slots=True)
+class Rating:
+    """What labels are worth once each cluster stands for a class; NaN where nothing can be said."""
+
+    everywhere: Scores  # unlabelled pixels are wrong
+    covered: Scores  # over the labelled pixels alone
+    one_to_one: float  # accuracy everywhere, were a class allowed one cluster only
+    coverage: float  # labelled pixels among those that have a class
+    agreement: Agreement  # needs no classes for the clusters
+
+
+@dataclass(frozen=True, slots=True)
+class ImageScore:
+    """How much of one image is right."""
+
+    record: ImageRecord
+    accuracy: float  # unlabelled pixels are wrong
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evaluation:
+    """The labels of a store, K clusters, against G classes of ground truth."""
+
+    protocol: str
+    truth: str  # a digest of the ground truth: other numbers may be those of other labels
+    categories: Sequence[Category]  # of the ground truth
+    learnt_on: Sequence[str]  # splits; those of scored_on where there is no other
+    scored_on: Sequence[str]
+    images: Mapping[str, int]  # that were compared, by split
+    skipped: Mapping[str, str]  # image → why it could not be compared
+    mapping: Int64[np.ndarray, " K"]  # the class that each cluster stands for
+    clusters: Contingency  # pixels
+    mask_clusters: Contingency  # masks, by the class most frequent in them
+    masks: Tally
+    ratings: Mapping[str, Rating]  # of labels, random, binary, oracle
+    best: Sequence[ImageScore]
+    worst: Sequence[ImageScore]
+
+    @property
+    def held_out(self) -> bool:
+        """Whether what the clusters stand for was learnt on other images than those scored."""
+        return self.learnt_on != self.scored_on
+
+    @property
+    def mask_accuracy(self) -> float:
+        """Share of the masks whose cluster stands for the class most frequent in the mask."""
+        return scores(self.mask_clusters, self.mapping).OA
+
+    @property
+    def mask_purity(self) -> float:
+        """Share of the labelled masks that are of the class most frequent in their cluster."""
+        return agreement(self.mask_clusters).purity
+
+
+def evaluate(store: LabelStore, image_set: LabelledSet) -> Evaluation:
+    """Compare a finished store with the ground truth of its images, shard by shard.
+
+    A cluster stands for the class most frequent in it. Which that is is learnt on the split `LEARN`
+    and scored on the others; without that split or others, both on all images. The controls are
+    painted from the same masks: random clusters, as many; a mask or not; the best class per mask.
+    Masks that the store leaves unlabelled stay so in the first.
+
+    An image whose ground truth cannot be used is reported, counted and skipped.
+
+    Args:
+        store: all stages have run.
+        image_set: the one that the store was made from.
+
+    Raises:
+        LabelError: no image can be compared.
+        StoreError: a part of the store cannot be read.
+    """
+    splits = sorted({record.split for shard in store.plan for record in shard})
+    others = [split for split in splits if split != LEARN]
+    learnt_on, scored_on = ([LEARN], others) if LEARN in splits and others else (splits, splits)
+    comparison = Comparison(store, image_set)
+
+    learnt = comparison.zeros()
+    for pair in comparison.pairs(learnt_on, "what clusters stand for"):
+        learnt = _add(learnt, comparison.count(pair))
+    mapping = majority(learnt["labels"])
+
+    scored = comparison.zeros()
+    mask_clusters = scored["labels"]
+    masks: Tally | None = None
+    n = 0
+    best: list[ImageScore] = []
+    worst: list[ImageScore] = []
+    for pair in comparison.pairs(scored_on, "scores"):
+        found = comparison.count(pair)
+        scored = _add(scored, found)
+        counts, in_clusters = comparison.count_masks(pair)
+        masks = counts if masks is None else masks + counts
+        mask_clusters = mask_clusters + in_clusters
+        score = ImageScore(pair.record, scores(found["labels"], mapping).OA)
+        if not math.isnan(score.accuracy):
+            best = heapq.nlargest(RANKED, [*best, score], key=_accuracy)
+            worst = heapq.nsmallest(RANKED, [score, *worst], key=_accuracy)  # the last of equals
+            n += 1
+    assert masks is not None, "there is a pair, or pairs has raised"
+
+    ratings = {
+        name: _rate(table, majority(learnt[name]), hungarian(learnt[name]))
+        for name, table in scored.items()
+    }
+    itself = np.arange(len(comparison.categories))
+    return Evaluation(
+        protocol=image_set.protocol,
+        truth=comparison.truth,
+        categories=comparison.categories,
+        learnt_on=learnt_on,
+        scored_on=scored_on,
+        images=comparison.images,
+        skipped=comparison.skipped,
+        mapping=mapping,
+        clusters=scored["labels"],
+        mask_clusters=mask_clusters,
+        masks=masks,
+        ratings={**ratings, "oracle": _rate(masks.oracle, itself, itself)},
+        best=best[: (n + 1) // 2],  # of few images, none is both
+        worst=worst[: n // 2],
+    )
+
+
+def caveats(evaluation: Evaluation) -> list[str]:
+    """Return a sentence for each reason not to rely on the figures; none is usual."""
+    labels, random = evaluation.ratings["labels"], evaluation.ratings["random"]
+    figures = (
+        ("accuracy", labels.everywhere.OA, random.everywhere.OA),
+        ("mIoU", labels.everywhere.mIoU, random.everywhere.mIoU),
+    )
+    lost = [f"{name} {own:.1%} against {lot:.1%}" for name, own, lot in figures if own <= lot]
+    found = []
+    if lost:
+        found.append(
+            "These labels are no better than random clusters of the same masks "
+            f"({', '.join(lost)}): do not use them for these classes."
+        )
+    n = sum(evaluation.images[split] for split in evaluation.scored_on)
+    if n < FEW:
+        images = "1 image was" if n == 1 else f"{n} images were"
+        found.append(f"Only {images} compared: the figures say little about others.")
+    return found
+
+
+def evaluation_to_json(evaluation: Evaluation) -> str:
+    """Every number, rounded to `DIGITS`; what cannot be said is null."""
+    names = [category.name for category in evaluation.categories]
+    masks = evaluation.masks
+    content = {
+        "protocol": evaluation.protocol,
+        "truth": evaluation.truth,
+        "classes": names,
+        "learnt_on": list(evaluation.learnt_on),
+        "scored_on": list(evaluation.scored_on),
+        "images": dict(evaluation.images),
+        "caveats": caveats(evaluation),
+        "skipped": sorted(evaluation.skipped),
+        "cluster_classes": evaluation.mapping.tolist(),
+        "cluster_pixels": evaluation.clusters.counts.tolist(),
+        "unlabelled_pixels": evaluation.clusters.unlabelled.tolist(),
+        "ratings": {name: asdict(rating) for name, rating in evaluation.ratings.items()},
+        "masks": {
+            **{name: getattr(masks, name) for name in MASK_SCORES},
+            "accuracy": evaluation.mask_accuracy,
+            "purity": evaluation.mask_purity,
+        },
+        "best": {score.record.image_id: score.accuracy for score in evaluation.best},
+        "worst": {score.record.image_id: score.accuracy for score in evaluation.worst},
+    }
+    return json.dumps(_rounded(content), indent=1, sort_keys=True, allow_nan=False) + "\n"
+
+
+def _rate(
+    table: Contingency, mapping: Int[np.ndarray, " K"], one_to_one: Int[np.ndarray, " K"]
+) -> Rating:
+    covered = table.covered()
+    labelled = int(covered.counts.sum())
+    known = labelled + int(table.unlabelled.sum())
+    return Rating(
+        everywhere=scores(table, mapping),
+        covered=scores(covered, mapping),
+        one_to_one=scores(table, one_to_one).OA,
+        coverage=labelled / known if known else math.nan,
+        agreement=agreement(table),
+    )
+
+
+def _add(a: Tables, b: Tables) -> Tables:
+    return {name: a[name] + b[name] for name in a}
+
+
+def _accuracy(score: ImageScore) -> float:
+    return score.accuracy
+
+
+def _rounded(value: Any) -> Any:
+    """Numbers with `DIGITS` digits, at any depth."""
+    if isinstance(value, dict):
+        return {key: _rounded(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(part) for part in value]
+    if isinstance(value, float):
+        return round(value, DIGITS) if math.isfinite(value) else None
+    return value

@@ -1,0 +1,115 @@
+"""The trials of a sweep side by side: which prompt is best, at what cost.
+
+A trial's store holds its scores and no times; the times of this run are kept beside the stores, in
+the sweep's folder.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from alps.store.atomic import atomic
+
+FOLDER = "trials"
+TABLE = "study.csv"
+#: The last columns: seconds per image, and why a trial failed, where one did.
+SECONDS, ERROR = "s/image", "error"
+
+
+def add_trial(
+    folder: Path,
+    number: int,
+    words: Sequence[str],
+    scores: Mapping[str, float | int | None],
+    seconds: float | None,
+    error: str = "",
+) -> None:
+    """Keep what a trial found, and write the table of all that are done.
+
+    Args:
+        folder: of the sweep.
+        number: of the trial, from 0.
+        words: of its command line, ``key=value``.
+        scores: numbers by name; None is not known.
+        seconds: per image, of the masks. None: they were there already, and what an earlier run
+            took stays.
+        error: why it failed.
+    """
+    name = f"{FOLDER}/{number:03d}.json"
+    if seconds is None and (folder / name).exists():
+        seconds = json.loads((folder / name).read_text())["scores"].get(SECONDS)
+    trial = {"words": [*words], "scores": {**scores, SECONDS: seconds}, ERROR: error}
+    with atomic(folder, name) as file:
+        file.write(json.dumps(trial).encode())
+    rows = tabulate_trials(folder)
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    with atomic(folder, TABLE) as file:
+        file.write(text.getvalue().encode())
+
+
+def tabulate_trials(folder: Path) -> list[list[str]]:
+    """A head, then a row per trial: what is its own of the command line, then its scores.
+
+    Where a trial failed, the last column says why.
+    """
+    trials = [json.loads(path.read_text()) for path in sorted((folder / FOLDER).glob("*.json"))]
+    settings = [_settings(trial["words"]) for trial in trials]
+    keys = list(dict.fromkeys(key for own in settings for key in own))
+    varied = [key for key in keys if len({own.get(key) for own in settings}) > 1]
+    names = list(dict.fromkeys(name for trial in trials for name in trial["scores"]))
+    names.sort(key=SECONDS.__eq__)  # last, also where the first trial has no other score
+    errors = [ERROR] if any(trial[ERROR] for trial in trials) else []
+    rows = [
+        [own.get(key, "") for key in varied]
+        + [_show(trial["scores"].get(name)) for name in names]
+        + [trial[name] for name in errors]
+        for own, trial in zip(settings, trials, strict=True)
+    ]
+    return [[*varied, *names, *errors], *rows]
+
+
+def print_trials(folder: Path) -> None:
+    """The table on the terminal; why trials failed stands below it."""
+    head, *rows = tabulate_trials(folder)
+    n = len(head) - (head[-1] == ERROR)
+    table = Table(
+        title=f"{len(rows)} trials",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,  # ten columns have to fit into eighty letters
+        collapse_padding=True,
+        pad_edge=False,
+    )
+    for i, name in enumerate(head[:n]):
+        numbers = all(_is_number(row[i]) for row in rows)
+        table.add_column(name, justify="right" if numbers else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row[:n])
+    console = Console(highlight=False)
+    console.print(table)
+    for number, row in enumerate(rows):
+        if row[n:] and row[n]:
+            console.print(f"row {number + 1} failed: {row[n]}", soft_wrap=True, markup=False)
+    console.print(f"table   {folder / TABLE}", soft_wrap=True)
+
+
+def _settings(words: Sequence[str]) -> dict[str, str]:
+    """By key; a word like ``~key`` has no value."""
+    return {key: value for key, _, value in (word.partition("=") for word in words)}
+
+
+def _is_number(word: str) -> bool:
+    return not word or word.replace(".", "", 1).isdigit()
+
+
+def _show(value: Any) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else str(value if value is not None else "")

@@ -1,0 +1,23 @@
+# The public names; imported when they are first used.
+from .boxes.coco import Coco as Coco
+from .boxes.dior import Dior as Dior
+from .boxes.dota import Dota as Dota
+from .boxes.fair1m import Fair1m as Fair1m
+from .boxes.hrsc2016 import Hrsc2016 as Hrsc2016
+from .boxes.table import Table as Table
+from .boxes.voc import Voc as Voc
+from .pixels.atlas2023 import Atlas2023 as Atlas2023
+from .pixels.folder_pair import FolderPair as FolderPair
+from .pixels.isaid import Isaid as Isaid
+from .pixels.loveda import LoveDA as LoveDA
+from .pixels.potsdam import Potsdam as Potsdam
+from .pixels.vaihingen import Vaihingen as Vaihingen
+from .plain.folder import Folder as Folder
+from .plain.sample import SampleImages as SampleImages
+from .plain.volumes import Volumes as Volumes
+from .samrs.boxes import SamrsBoxes as SamrsBoxes
+from .samrs.images import Samrs as Samrs
+from .samrs.labels import SamrsLabels as SamrsLabels
+from .stored import StoredLabels as StoredLabels
+from .video.tracked import VideoBoxes as VideoBoxes
+from .video.tracked import VideoMasks as VideoMasks

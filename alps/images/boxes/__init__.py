@@ -1,0 +1,1 @@
+"""Images with a box for each object: one file for each published layout."""

@@ -1,0 +1,296 @@
+"""Images with boxes in a COCO file (arXiv 1405.0312): one JSON for all images."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from alps.errors import ConfigError, DatasetNotFound, ImageError, LabelError
+from alps.images.boxes.coco_file import (
+    CocoFile,
+    Entry,
+    read_coco,
+    stated_size,
+    to_annotation,
+    to_id,
+)
+from alps.images.files.audit import Audit, Tally, share
+from alps.images.files.coco_masks import read_masks
+from alps.images.files.header import compare_sizes
+from alps.images.files.ids import image_ids, normal
+from alps.images.files.listing import contents, walk
+from alps.images.files.read import read_pixels
+from alps.rasters.gdal import RASTER_SUFFIXES
+from alps.rasters.sidecars import find_sidecars
+from alps.structures.boxes import Annotation, Boxes, check_boxes
+from alps.structures.digest import digest
+from alps.structures.findings import Finding
+from alps.structures.masks import Masks
+from alps.structures.palette import color_classes
+from alps.structures.records import UNFIT, Category, ImageRecord, Sample
+
+logger = logging.getLogger(__name__)
+
+
+class Coco:
+    """A folder of images and a COCO file with their boxes, and with their masks where it has them.
+
+    Ids of categories are put in order and counted from 0. A file that is listed twice is one image
+    with the annotations of both; annotations of an image of another size are dropped.
+
+    Args:
+        root: folder of the dataset.
+        images: folder of the images, below the root.
+        annotations: the JSON file, below the root.
+        split: the split all images belong to.
+        ignore_crowd: objects with ``iscrowd`` are ignored. False: they are objects like the others,
+            as some tools set it for every run-length mask.
+        name: what the image set is called.
+
+    Raises:
+        ConfigError: ``ignore_crowd`` is no boolean.
+    """
+
+    def __init__(
+        self,
+        *,
+        root: str,
+        images: str = "images",
+        annotations: str = "instances.json",
+        split: str = "train",
+        ignore_crowd: bool = True,
+        name: str = "coco",
+    ) -> None:
+        if not isinstance(ignore_crowd, bool):
+            raise ConfigError(f"dataset.ignore_crowd={ignore_crowd}: expected true or false")
+        self.root = root
+        self.images = images
+        self.annotations = annotations
+        self.split = split
+        self.ignore_crowd = ignore_crowd
+        self.name = name
+
+    def records(self) -> list[ImageRecord]:
+        """All images of the file; one that is missing on disk fails when it is read.
+
+        Raises:
+            DatasetNotFound: there is no such file, or it lists no image.
+            LabelError: it is no COCO file.
+            ImageError: no image has a name that can be stored.
+        """
+        images = self._images
+        if not images:
+            raise DatasetNotFound(f"{self._path.absolute()} lists no images")
+        ids = image_ids([PurePosixPath(name) for name in images])
+        classes = digest([*self._file.names.items()])  # which id stands for which
+        records, refused = [], []
+        for image_id, (below, entries) in zip(ids, images.items(), strict=True):
+            name = f"{self.images}/{below}"
+            objects = [o for entry in entries for o in self._objects(entry)]
+            try:
+                records.append(
+                    ImageRecord(
+                        *(image_id, name, self.split, _bytes(Path(self.root, name))),
+                        annotations=digest(classes, entries, objects),
+                        source_ids=_source_ids(entries, objects),
+                    )
+                )
+            except ImageError as error:
+                refused.append(error)
+        if refused and not records:
+            raise refused[0]
+        if refused:
+            logger.warning(
+                "%d of %d images in %s are left out: their names cannot be stored (first: %s)",
+                len(refused),
+                len(images),
+                self._path,
+                refused[0],
+            )
+        return records
+
+    def read(self, record: ImageRecord) -> Sample:
+        """Image and boxes; raises `ImageError` when the image cannot be used."""
+        pixels = read_pixels(Path(self.root, record.file_name))
+        size = pixels.size
+        name = PurePosixPath(record.file_name).name
+        kept, annotations, lines = [], list[Annotation](), list[str]()
+        n = 0  # objects before those of this entry
+        for entry in self._entries(record):
+            objects = self._objects(entry)
+            if problem := compare_sizes(name, size, stated_size(entry)):
+                lines += [problem] * len(objects)
+            else:
+                for i, o in enumerate(objects, n):
+                    found = to_annotation(o, self._file.names)
+                    if isinstance(found, str):
+                        lines.append(found)
+                    else:
+                        kept.append(i)
+                        annotations.append(found)
+            n += len(objects)
+        ids = {name: i for i, name in enumerate(self._file.names.values())}
+        boxes, dropped = check_boxes(annotations, ids, size)
+        boxes = replace(boxes, object_id=np.array(kept, np.int32)[boxes.object_id])
+        file = self._path.name
+        dropped = [f"{file} {line}" for line in (*lines, *dropped)]
+        return Sample(record.image_id, pixels.image, boxes, tuple(dropped), pixels.valid)
+
+    def findings(self) -> list[Finding]:
+        """Return what does not fit together; reads the headers of images that state a size."""
+        audit = Audit(
+            [*self._file.names.values()],
+            ignored_remedy="where they are no crowds, as tools mark every run-length mask, label "
+            "with dataset.ignore_crowd=false",
+        )
+        file, missing, composed = self._path.name, Tally(), Tally()
+        for below, entries in self._images.items():
+            name = f"{self.images}/{below}"
+            objects = [o for entry in entries for o in self._objects(entry)]
+            found = [to_annotation(o, self._file.names) for o in objects]
+            audit.add(
+                name,
+                file,
+                [a for a in found if isinstance(a, Annotation)],
+                [line for line in found if isinstance(line, str)],
+            )
+            path = Path(self.root, name)
+            if not _is_file(path):
+                missing.add(name)
+            elif all(below not in entry["file_name"] for entry in entries):
+                composed.add(below)
+            for entry in entries:
+                audit.add_size(path, name, stated_size(entry))
+        n = len(self._images)
+        relations = [
+            Finding(
+                "missing_images",
+                missing.count,
+                f"{share(missing.count, n, 'image')} of {file} are not there {missing}",
+                "get them, or give their folder as dataset.images; they are skipped",
+            ),
+            *self._file.findings,
+            Finding(
+                "normalisation",
+                composed.count,
+                f"{share(composed.count, n, 'file name')} in {file} have other Unicode accents "
+                f"(NFC or NFD) than the files {composed}",
+                "spell them alike for other tools; here they are read as one",
+            ),
+        ]
+        if any(name.lower().endswith(RASTER_SUFFIXES) for name in self._images):
+            relations += find_sidecars(self._composed.values())
+        return [finding for finding in relations if finding.count] + audit.findings()
+
+    def categories(self) -> list[Category]:
+        """The classes; the id is the pixel value. Raises `LabelError` where there are none."""
+        if not self._file.names:
+            raise LabelError(
+                f"{self._path} lists no categories, so its boxes have no classes; add the list "
+                "categories with an id and a name each"
+            )
+        return color_classes([*self._file.names.values()])
+
+    @property
+    def category_ids(self) -> list[int | str]:
+        """The file's ids of the classes, in their order."""
+        return [*self._file.names]
+
+    @property
+    def has_instances(self) -> bool:
+        """Whether any object has a true mask."""
+        objects = (o for group in self._file.objects.values() for o in group)
+        return any(o.get("segmentation") for o in objects)
+
+    def read_instances(self, record: ImageRecord, boxes: Boxes, size: tuple[int, int]) -> Masks:
+        """The true masks of those boxes that have one; a bad one is told and left out.
+
+        Args:
+            record: the image.
+            boxes: some of those that `read` gave.
+            size: (H, W) of the image.
+        """
+        objects = [o for entry in self._entries(record) for o in self._objects(entry)]
+        own = [objects[i] for i in boxes.object_id]
+        file = self._path.name
+        shapes = [(f"{file} {o['where']}", o.get("segmentation") or None) for o in own]
+        return read_masks(shapes, boxes, size)
+
+    @property
+    def _path(self) -> Path:
+        return Path(self.root, self.annotations)
+
+    @cached_property
+    def _file(self) -> CocoFile:
+        try:
+            return read_coco(self._path)
+        except FileNotFoundError:
+            raise DatasetNotFound(
+                f"no {self.annotations} under {Path(self.root).absolute()}: found "
+                f"{contents(Path(self.root))}; give the COCO file as dataset.annotations"
+            ) from None
+
+    @cached_property
+    def _images(self) -> dict[str, list[Entry]]:
+        """The entries of each image, mostly one, by its path below the folder of the images."""
+        found = defaultdict[str, list[Entry]](list)
+        for entry in self._file.images:
+            found[self._locate(entry["file_name"])].append(entry)
+        return found
+
+    def _locate(self, name: str) -> str:
+        """Return where a file is: as named, below the root, or with other accents; else as named.
+
+        Tools write paths below the folder of the images, and others below the one above.
+        """
+        below = name.removeprefix(f"{self.images}/")
+        for path in (name, below):
+            if UNFIT.search(path) or _is_file(Path(self.root, self.images, path)):
+                return path
+        return self._composed.get(normal(name), self._composed.get(normal(below), name))
+
+    @cached_property
+    def _composed(self) -> dict[str, str]:
+        """The files below the folder of the images, by their name as `normal` has it."""
+        folder = Path(self.root, self.images)
+        return {normal(path): path for path, _ in walk(folder)} if folder.is_dir() else {}
+
+    def _entries(self, record: ImageRecord) -> list[Entry]:
+        return self._images[record.file_name.removeprefix(f"{self.images}/")]
+
+    def _objects(self, image: Entry) -> Sequence[Entry]:
+        """The objects of an entry of images, none of them a crowd where crowds are no matter."""
+        objects = self._file.objects.get(image["id"], ())
+        return objects if self.ignore_crowd else [{**o, "iscrowd": 0} for o in objects]
+
+
+def _source_ids(entries: Sequence[Entry], objects: Sequence[Entry]) -> str:
+    """Return the ids of an image and its objects as JSON; without what has none, or several."""
+    ids: dict[str, Any] = {"image": entries[0]["id"]} if len(entries) == 1 else {}
+    annotations = [to_id(o.get("id")) for o in objects]
+    if all(own is not None for own in annotations):
+        ids["annotations"] = annotations
+    return json.dumps(ids)
+
+
+def _bytes(file: Path) -> int:
+    """0 where there is no such file; reading it will say so."""
+    try:
+        return file.stat().st_size
+    except OSError:
+        return 0
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name longer than any
+        return False

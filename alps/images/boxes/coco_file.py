@@ -1,0 +1,283 @@
+"""A COCO file (arXiv 1405.0312) of unknown origin: its images, objects and categories by their ids.
+
+An id may be a number or text, and "7", 7 and 7.0 are one. An entry that cannot be used is counted
+and skipped; what would leave open which image or class is meant refuses the file.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from alps.errors import LabelError
+from alps.images.files.audit import Tally, share
+from alps.images.files.ids import normal
+from alps.images.files.limits import LARGEST_OF_ALL, decode_text, read_bytes
+from alps.images.files.text import parse_json
+from alps.structures.boxes import Annotation
+from alps.structures.findings import Finding
+
+Id = int | str
+Entry = dict[str, Any]
+#: The lists of a file.
+LISTS = ("images", "annotations", "categories")
+#: Letters of a name.
+LONGEST = 500
+
+
+@dataclass(frozen=True, eq=False)
+class CocoFile:
+    """The entries of a file that can be used."""
+
+    images: Sequence[Entry]  # "id" as `to_id` has it, "file_name" with /
+    objects: Mapping[Id, Sequence[Entry]]  # by the id of their image; "where" is their place
+    names: Mapping[Id, str]  # of the categories, all different, in the order of their ids
+    findings: Sequence[Finding]
+
+
+def read_coco(path: Path) -> CocoFile:
+    """Read a file.
+
+    Raises:
+        FileNotFoundError: there is none.
+        LabelError: it is no COCO file, no image in it can be used, two images or categories have
+            one id, or a category cannot be used.
+    """
+    try:
+        raw = parse_json(decode_text(read_bytes(path, LARGEST_OF_ALL)))
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError) as error:
+        raise LabelError(f"cannot read {path}: {error}") from error
+    lists = raw if isinstance(raw, dict) else {}
+    if missing := [key for key in LISTS if not isinstance(lists.get(key), list)]:
+        raise LabelError(
+            f"{path} is no COCO file: it has no {' and no '.join(missing)}; expected the lists "
+            "images, annotations and categories"
+        )
+    names, of_names = _read_categories(path, lists["categories"])
+    images, of_images = _read_images(path, lists["images"])
+    ids = {
+        to_id(entry["id"]): isinstance(entry["id"], str)
+        for key in ("images", "categories")
+        for entry in lists[key]
+        if isinstance(entry, dict) and to_id(entry.get("id")) is not None
+    }
+    objects: defaultdict[Id, list[Entry]] = defaultdict(list)
+    orphans, text = Tally(), Tally()
+    known = {image["id"] for image in images}
+    for i, entry in enumerate(lists["annotations"]):
+        where = _where(entry, i)
+        image_id = to_id(entry.get("image_id")) if isinstance(entry, dict) else None
+        if image_id not in known or image_id is None:
+            value = json.dumps(entry.get("image_id") if isinstance(entry, dict) else entry)[:60]
+            orphans.add(f"{where} has image_id {value}")
+            continue
+        objects[image_id].append({**entry, "where": where})
+        for key in ("image_id", "category_id"):
+            value = entry.get(key)
+            if isinstance(value, str) != ids.get(to_id(value), isinstance(value, str)):
+                text.add(f"{key} of {where} is {json.dumps(value)[:60]}")
+                break
+    n = len(lists["annotations"])
+    findings = [
+        Finding(
+            "orphan_annotations",
+            orphans.count,
+            f"{share(orphans.count, n, 'annotation')} belong to no image {orphans}",
+            "correct their image_id or add the images; they are not used",
+        ),
+        *of_names,
+        *of_images,
+        Finding(
+            "ids_as_text",
+            text.count,
+            f"{share(text.count, n, 'annotation')} write an id as text that is a number elsewhere, "
+            f"or the other way round {text}",
+            "write ids as numbers for other tools; here they are read as one",
+        ),
+    ]
+    return CocoFile(images, objects, names, [finding for finding in findings if finding.count])
+
+
+def to_id(value: object) -> Id | None:
+    """Return an id, a number where it is a whole one in any spelling; None where it is none.
+
+    >>> to_id(7), to_id("7"), to_id(7.0), to_id("007"), to_id("a"), to_id(None), to_id(1.5)
+    (7, 7, 7, '007', 'a', None, None)
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    if isinstance(value, float):
+        return int(value) if value.is_integer() and abs(value) < 2**53 else None
+    if isinstance(value, str) and re.fullmatch(r"0|-?[1-9]\d{0,17}", value):
+        return int(value)
+    return value
+
+
+def stated_size(image: Entry) -> tuple[int, int] | None:
+    """Return the (H, W) that an entry states; None where it states none, or 0."""
+    sides = [to_id(image.get(key)) for key in ("height", "width")]
+    height, width = (side if isinstance(side, int) and side > 0 else None for side in sides)
+    return None if height is None or width is None else (height, width)
+
+
+def to_annotation(entry: Entry, names: Mapping[Id, str]) -> Annotation | str:
+    """Return an object as it stands in a file, or why it is none.
+
+    Args:
+        entry: of `CocoFile.objects`.
+        names: of the categories.
+    """
+    key = to_id(entry.get("category_id"))
+    if key is None or key not in names:
+        known = ", ".join([*names.values()][:8]) + ", …" * (len(names) > 8)
+        own = f"category {str(key)[:60]!r}"
+        if key is None:
+            own = f"category_id {json.dumps(entry.get('category_id'))[:60]}"
+        return f"{entry['where']}: {own} is none of the {len(names)}: {known}"
+    return Annotation(
+        entry["where"],
+        names[key],
+        _corners(entry.get("bbox")),
+        ignore=bool(entry.get("iscrowd")) or bool(entry.get("ignore")),
+        score=_score(entry.get("score")),
+    )
+
+
+def _where(entry: Any, i: int) -> str:
+    """Return the place of an annotation: its id, or where that is missing its place."""
+    own = to_id(entry.get("id")) if isinstance(entry, dict) else None
+    return f"annotations[{i}]" if own is None else f"annotation {str(own)[:60]}"
+
+
+def _find_problem(entry: Any, where: str, name: str) -> str:
+    """Say why an entry of images or categories cannot be used; "" where it can."""
+    if not isinstance(entry, dict):
+        return f"{where} is no object, expected id, {name}"
+    if missing := [key for key in ("id", name) if key not in entry]:
+        return f"{where} has no {' and no '.join(missing)}"
+    if to_id(entry["id"]) is None:
+        return f"id of {where} is {str(entry['id'])[:60]!r}, expected a whole number"
+    value = entry[name]
+    plain = isinstance(value, str) and value.isprintable() and len(value) <= LONGEST
+    if not plain or not PurePosixPath(value).name:
+        return (
+            f"{name} of {where} is {str(value)[:60]!r}, expected text of {LONGEST} letters at most"
+        )
+    return ""
+
+
+def _read_images(path: Path, entries: Sequence[Any]) -> tuple[list[Entry], list[Finding]]:
+    """Return the entries that can be used, one an id."""
+    images: dict[Id, Entry] = {}
+    unusable, windows, twice = Tally(), Tally(), Tally()
+    names = set[str]()
+    for i, entry in enumerate(entries):
+        key = to_id(entry.get("id")) if isinstance(entry, dict) else None
+        if key is None or _find_problem(entry, f"images[{i}]", "file_name"):
+            unusable.add(_find_problem(entry, f"images[{i}]", "file_name"))
+            continue
+        name = entry["file_name"]
+        if "\\" in name:
+            windows.add(repr(name))
+            name = name.replace("\\", "/")
+        if normal(name) in names:
+            twice.add(f"{name} as images[{i}]")
+        names.add(normal(name))
+        other = images.setdefault(key, {**entry, "id": key, "file_name": name})
+        if other["file_name"] != name:
+            raise LabelError(
+                f"{path}: two images have the id {key}, {other['file_name']!r} and {name!r}, so it "
+                "is open which of them an annotation belongs to; give each an id of its own"
+            )
+    if unusable.count and not images:
+        raise LabelError(f"{path}: {unusable.first}")
+    n = len(entries)
+    return [*images.values()], [
+        Finding(
+            "unusable_images",
+            unusable.count,
+            f"{share(unusable.count, n, 'entry', 'entries')} in images cannot be used {unusable}",
+            "correct or remove them; they are skipped",
+        ),
+        Finding(
+            "listed_twice",
+            twice.count,
+            f"{share(twice.count, n, 'image')} are listed twice or more {twice}",
+            "list each once; here the annotations of all its entries are taken together",
+        ),
+        Finding(
+            "backslashes",
+            windows.count,
+            f"{share(windows.count, n, 'file name')} have backslashes, as written on Windows "
+            f"{windows}",
+            "write / for other tools; here they are read as /",
+        ),
+    ]
+
+
+def _read_categories(path: Path, entries: Sequence[Any]) -> tuple[dict[Id, str], list[Finding]]:
+    """Return the names by id, made different where they are not."""
+    found: dict[Id, Entry] = {}
+    for i, entry in enumerate(entries):
+        key = to_id(entry.get("id")) if isinstance(entry, dict) else None
+        if key is None or _find_problem(entry, f"categories[{i}]", "name"):
+            raise LabelError(f"{path}: {_find_problem(entry, f'categories[{i}]', 'name')}")
+        other = found.setdefault(key, entry)
+        if other["name"] != entry["name"]:
+            raise LabelError(
+                f"{path}: two categories have the id {key}, {other['name']!r} and "
+                f"{entry['name']!r}, so it is open which of them is meant; give each an id of its "
+                "own"
+            )
+    listed = sorted(found.items(), key=lambda item: _order(item[0]))
+    often = Counter(entry["name"] for _, entry in listed)
+    names: dict[Id, str] = {}
+    twice = Tally()
+    taken = {name for name, n in often.items() if n == 1}
+    for key, entry in listed:
+        name = entry["name"]
+        if often[name] > 1:
+            group = entry.get("supercategory")
+            spellings = [f"{name} ({group})"] * (isinstance(group, str) and group.isprintable())
+            spellings += [f"{name} (id {key})", f"{name} (id {key!r} of categories)"]
+            name = next((s for s in spellings if s not in taken), f"{spellings[-1]} {len(taken)}")
+            taken.add(name)
+            twice.add(f"{entry['name']!r}, now {name!r}")
+        names[key] = name
+    same = Finding(
+        "same_class_name",
+        twice.count,
+        f"{share(twice.count, len(names), 'category', 'categories')} share a name {twice}",
+        "give each a name of its own, or merge them; until then they are different classes",
+    )
+    return names, [same]
+
+
+def _order(key: Id) -> tuple[bool, int, str]:
+    """By number, though some files have them as words; other words come last."""
+    word = str(key)
+    number = re.fullmatch(r"-?\d{1,18}", word)
+    return number is None, int(word) if number else 0, word
+
+
+def _score(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and abs(value) <= 1e30 else None
+
+
+def _corners(bbox: Any) -> list[float]:
+    """XYWH to corners; what is no four numbers is told when the box is checked."""
+    try:
+        values = [float(value) for value in bbox]
+    except (TypeError, ValueError, OverflowError):
+        return []
+    if len(values) != 4:
+        return values
+    x, y, width, height = values
+    return [x, y, x + width, y + height]

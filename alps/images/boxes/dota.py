@@ -1,0 +1,102 @@
+"""DOTA: aerial images with rotated boxes (Ding et al., arXiv 2102.12219).
+
+A label file is text: two lines about the image, then a line per object with four corners, its
+category and whether it is difficult (1 or, as in some releases, 2)::
+
+    imagesource:GoogleEarth
+    gsd:0.266170468393
+    674 375 683 375 684 394 675 395 small-vehicle 0
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from alps.errors import ConfigError, DatasetNotFound
+from alps.images.boxes.boxed import Annotations, BoxedFolders, BoxedImages, Place
+from alps.images.files.audit import OWN_CLASSES
+from alps.images.files.listing import contents
+from alps.images.files.words import check_classes, numbers, parse_switch, read_text
+from alps.structures.boxes import Annotation
+
+URL = "https://captain-whu.github.io/DOTA/dataset.html"
+#: In the order of SOTA's pixel values (SAMRS, arXiv 2305.02034); a version has the first so many.
+CLASSES = (
+    *("large-vehicle", "swimming-pool", "helicopter", "bridge", "plane", "ship"),
+    *("soccer-ball-field", "basketball-court", "ground-track-field", "small-vehicle"),
+    *("baseball-diamond", "tennis-court", "roundabout", "storage-tank", "harbor"),
+    *("container-crane", "airport", "helipad"),
+)
+VERSIONS: Mapping[str, int] = {"1.0": 15, "1.5": 16, "2.0": 18}
+SPLITS = ("train", "val")
+
+
+class Dota(BoxedImages):
+    """``images/`` and ``labelTxt/`` below the root, or below train/ and val/ in it.
+
+    The labels may lie in ``labelTxt-v2.0/`` and so on as well, at any depth, as they are unpacked.
+
+    Args:
+        root: folder of the dataset.
+        version: 1.0, 1.5 or 2.0, which have 15, 16 and 18 classes.
+        classes: names of your own in the order of their ids. None: those of the version.
+        name: what the image set is called.
+
+    Raises:
+        ConfigError: there is no such version, or ``classes`` is no list of different names.
+    """
+
+    def __init__(
+        self,
+        *,
+        root: str,
+        version: str | float = "2.0",
+        classes: Sequence[str] | None = None,
+        name: str = "dota",
+    ) -> None:
+        if str(version) not in VERSIONS:
+            raise ConfigError(f"dataset.version={version}: choose one of {', '.join(VERSIONS)}")
+        self.root = root
+        self.version = str(version)
+        self.classes = check_classes(classes)
+        self.name = name
+
+    def find(self) -> BoxedFolders:
+        """Those that are there; raises `DatasetNotFound` where none is."""
+        places = []
+        for split in (*SPLITS, ""):
+            folder = Path(self.root, split)
+            for labels in (f"labelTxt-v{self.version}", "labelTxt"):
+                if (folder / "images").is_dir() and (folder / labels).is_dir():
+                    prefix = split and f"{split}/"
+                    places.append(Place(split or "train", f"{prefix}images", f"{prefix}{labels}"))
+                    break
+        if not places:
+            root = Path(self.root)
+            raise DatasetNotFound(
+                f"no DOTA-v{self.version} under {root.absolute()}: found {contents(root)}, looked "
+                f"for images/ and labelTxt/ (or labelTxt-v{self.version}/) there and in train/ and "
+                f"val/; get it at {URL}, or give its folder as dataset.root"
+            )
+        classes = self.classes or CLASSES[: VERSIONS[self.version]]
+        return BoxedFolders(self.root, places, ".txt", parse, classes, unknown_remedy=OWN_CLASSES)
+
+
+def parse(path: Path) -> Annotations:
+    """The objects of a label file, and a line for each that is none."""
+    annotations, unclear = [], []
+    for i, line in enumerate(read_text(path).splitlines(), 1):
+        words = line.split()
+        if not words or words[0].startswith(("imagesource:", "gsd:")):
+            continue
+        if len(words) not in (9, 10):
+            expected = "x1 y1 … x4 y4 category difficult"
+            unclear.append(f"line {i}: {len(words)} words, expected {expected}")
+            continue
+        ignore = parse_switch(words[9] if len(words) == 10 else "")
+        if ignore is None:
+            unclear.append(f"line {i}: difficult is {words[9][:60]!r}, expected 0, 1 or 2")
+            continue
+        annotations.append(Annotation(f"line {i}", words[8], numbers(words[:8]), ignore=ignore))
+    return Annotations(annotations, unclear)

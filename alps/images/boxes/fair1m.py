@@ -1,0 +1,103 @@
+"""FAIR1M: satellite images with rotated boxes of 37 fine classes (Sun et al., arXiv 2103.05569).
+
+An annotation file is XML; a box is its four corners and the first again, in any order (the layout
+and this as microsoft/torchgeo reads them, torchgeo/datasets/fair1m.py)::
+
+    <annotation><source><filename>0.tif</filename><origin>GF2/GF3</origin></source> …
+      <objects><object>
+        <coordinate>pixel</coordinate><type>rectangle</type><description>None</description>
+        <possibleresult><name>Small Car</name></possibleresult>
+        <points><point>1.0,1.0</point><point>1.0,5.0</point><point>5.0,5.0</point>
+          <point>5.0,1.0</point><point>1.0,1.0</point></points>
+      </object> … </objects></annotation>
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from alps.errors import DatasetNotFound
+from alps.images.boxes.boxed import Annotations, BoxedFolders, BoxedImages, Place
+from alps.images.boxes.voc import SIZE
+from alps.images.files.listing import contents
+from alps.images.files.words import numbers
+from alps.images.files.xml_file import plain, read_xml, stated_size, text
+from alps.structures.boxes import Annotation
+
+URL = "https://www.gaofen-challenge.com/benchmark"
+#: In the order of FAST's pixel values (SAMRS, arXiv 2305.02034); the files have spaces for hyphens.
+CLASSES = (
+    *("A220", "A321", "A330", "A350", "ARJ21", "Baseball-Field", "Basketball-Court"),
+    *("Boeing737", "Boeing747", "Boeing777", "Boeing787", "Bridge", "Bus", "C919", "Cargo-Truck"),
+    *("Dry-Cargo-Ship", "Dump-Truck", "Engineering-Ship", "Excavator", "Fishing-Boat"),
+    *("Football-Field", "Intersection", "Liquid-Cargo-Ship", "Motorboat", "other-airplane"),
+    *("other-ship", "other-vehicle", "Passenger-Ship", "Roundabout", "Small-Car", "Tennis-Court"),
+    *("Tractor", "Trailer", "Truck-Tractor", "Tugboat", "Van", "Warship"),
+)
+#: Where images and labels may lie, and their split.
+PARTS: Mapping[str, str] = {
+    "train/part1": "train",
+    "train/part2": "train",
+    "train": "train",
+    "validation": "val",
+    "val": "val",
+    "": "train",
+}
+IMAGES = ("images", "images-1", "images-2")
+LABELS = ("labelXml", "labelXmls")
+_NAMES = {plain(name): name for name in CLASSES}
+
+
+class Fair1m(BoxedImages):
+    """``images/`` and ``labelXml/`` in train/part1, train/part2 and validation below the root.
+
+    They may lie in train/, val/ or the root itself as well; the parts that are there are used. An
+    image is called ``train/part1/0``, for its number occurs in several parts. The test images have
+    no public labels and are left out.
+
+    Args:
+        root: folder of the dataset.
+        name: what the image set is called.
+    """
+
+    def __init__(self, *, root: str, name: str = "fair1m") -> None:
+        self.root = root
+        self.name = name
+
+    def find(self) -> BoxedFolders:
+        """Those that are there; raises `DatasetNotFound` where none is."""
+        root = Path(self.root)
+        places = []
+        for part, split in PARTS.items():
+            prefix = part and f"{part}/"
+            labels = [folder for folder in LABELS if (root / part / folder).is_dir()]
+            for images in IMAGES:
+                if labels and (root / part / images).is_dir():
+                    folders = f"{prefix}{images}", f"{prefix}{labels[0]}"
+                    places.append(Place(split, *folders, prefix))
+        if not places:
+            raise DatasetNotFound(
+                f"no FAIR1M under {root.absolute()}: found {contents(root)}, looked for images/ "
+                "and labelXml/ there and in train/part1/, train/part2/ and validation/; get it at "
+                f"{URL}, or give its folder as dataset.root"
+            )
+        return BoxedFolders(self.root, places, ".xml", parse, CLASSES)
+
+
+def parse(path: Path) -> Annotations:
+    """The objects of a label file, and a line for each whose coordinates are no pixels."""
+    annotations, unclear = [], []
+    root = read_xml(path, "annotation")
+    for i, item in enumerate(root.findall("objects/object"), 1):
+        unit = text(item, "coordinate") or "pixel"
+        if unit != "pixel":
+            unclear.append(f"object {i}: coordinates in {unit}, expected pixel")
+            continue
+        points = [(point.text or "").split(",") for point in item.findall("points/point")]
+        if len(points) == 5 and points[0] == points[-1]:
+            points.pop()
+        name = text(item, "possibleresult/name")
+        coordinates = numbers([word for point in points for word in point])
+        annotations.append(Annotation(f"object {i}", _NAMES.get(plain(name), name), coordinates))
+    return Annotations(annotations, unclear, stated_size(root, *SIZE))

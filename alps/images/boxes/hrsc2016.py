@@ -1,0 +1,131 @@
+"""HRSC2016: satellite images with rotated boxes of ships (Liu et al., ICPRAM 2017).
+
+An annotation file is XML; a ship has a horizontal box in pixels, and a rotated one as its centre,
+sides and angle, in radians from the x axis to the y axis, that is clockwise as one sees it (the
+layout as open-mmlab/mmrotate reads it, tools/data/hrsc; the excerpt is of 100000001.xml)::
+
+    <HRSC_Image><Img_ID>100000001</Img_ID> … <HRSC_Objects><HRSC_Object>
+        <Object_ID>100000001</Object_ID><Class_ID>100000013</Class_ID> … <difficult>0</difficult>
+        <box_xmin>194</box_xmin><box_ymin>243</box_ymin>
+        <box_xmax>972</box_xmax><box_ymax>507</box_ymax>
+        <mbox_cx>582.9349</mbox_cx><mbox_cy>353.2006</mbox_cy>
+        <mbox_w>778.1303</mbox_w><mbox_h>174.2541</mbox_h><mbox_ang>-0.2144308</mbox_ang> …
+      </HRSC_Object></HRSC_Objects></HRSC_Image>
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+from alps.errors import ConfigError, DatasetNotFound
+from alps.images.boxes.boxed import Annotations, BoxedFolders, BoxedImages, Place
+from alps.images.files.listing import contents
+from alps.images.files.words import read_splits
+from alps.images.files.xml_file import (
+    is_difficult,
+    read_xml,
+    stated_size,
+    text,
+    unclear_mark,
+    values,
+)
+from alps.structures.boxes import Annotation
+
+URL = "https://aistudio.baidu.com/aistudio/datasetdetail/54106"
+#: By Class_ID (open-mmlab/mmrotate, mmrotate/datasets/hrsc.py), from 100000001; two have no ship.
+_NAMES = (
+    *("ship", "aircraft carrier", "warcraft", "merchant ship", "Nimitz", "Enterprise"),
+    *("Arleigh Burke", "WhidbeyIsland", "Perry", "Sanantonio", "Ticonderoga", "Kitty Hawk"),
+    *("Kuznetsov", "Abukuma", "Austen", "Tarawa", "Blue Ridge", "Container", "OXo|--)"),
+    *("Car carrier([]==[])", "", "Hovercraft", "", "yacht", "CntShip(_|.--.--|_]=", "Cruise"),
+    *("submarine", "lute", "Medical", "Car carrier(======|", "Ford-class", "Midway-class"),
+    "Invincible-class",
+)
+TYPES: Mapping[str, str] = {f"1{i:08}": name for i, name in enumerate(_NAMES, 1) if name}
+LEVELS: Mapping[str, tuple[str, ...]] = {"ship": ("ship",), "type": tuple(TYPES.values())}
+#: Folders of images and annotations, and the split of those that are in no list.
+PARTS: Mapping[str, str] = {"Train": "train", "Test": "test"}
+IMAGES = ("AllImages", "JPEGImages")
+BOX = ("box_xmin", "box_ymin", "box_xmax", "box_ymax")
+SIZE = ("Img_SizeHeight", "Img_SizeWidth")
+ROTATED_BOX = ("mbox_cx", "mbox_cy", "mbox_w", "mbox_h", "mbox_ang")
+
+
+class Hrsc2016(BoxedImages):
+    """``Train/`` and ``Test/`` below the root, or ``FullDataSet/``, each with AllImages/ and xml.
+
+    Splits come from ``ImageSets/``. Of FullDataSet the images in no list are left out: nobody has
+    annotated them. Difficult ships are ignored. The masks of some images are not read.
+
+    Args:
+        root: folder of the dataset.
+        level: "ship", one class, or "type": its 31.
+        name: what the image set is called.
+
+    Raises:
+        ConfigError: there is no such level.
+    """
+
+    def __init__(self, *, root: str, level: str = "ship", name: str = "hrsc2016") -> None:
+        if level not in LEVELS:
+            raise ConfigError(f"dataset.level={level}: choose {' or '.join(LEVELS)}")
+        self.root = root
+        self.level = level
+        self.name = name
+
+    def find(self) -> BoxedFolders:
+        """Those that are there; raises `DatasetNotFound` where none is."""
+        root = Path(self.root)
+        splits = read_splits(root / "ImageSets")
+        parts = {**PARTS} if any((root / part).is_dir() for part in PARTS) else {}
+        if not parts and splits:
+            parts["FullDataSet"] = ""
+        places = [
+            Place(split, f"{part}/{images}", f"{part}/Annotations")
+            for part, split in parts.items()
+            for images in IMAGES
+            if (root / part / images).is_dir() and (root / part / "Annotations").is_dir()
+        ]
+        if not places:
+            raise DatasetNotFound(
+                f"no HRSC2016 under {root.absolute()}: found {contents(root)}, looked for "
+                "AllImages/ and Annotations/ in Train/ and Test/, or in FullDataSet/ with the "
+                f"lists in ImageSets/; get it at {URL}, or give its folder as dataset.root"
+            )
+        read = partial(parse, level=self.level)
+        return BoxedFolders(self.root, places, ".xml", read, LEVELS[self.level], splits)
+
+
+def parse(path: Path, *, level: str = "ship") -> Annotations:
+    """The ships of an annotation file, and a line for each whose mark is unclear."""
+    annotations, unclear = [], []
+    root = read_xml(path, "HRSC_Image")
+    for i, item in enumerate(root.findall("HRSC_Objects/HRSC_Object"), 1):
+        if (difficult := is_difficult(item)) is None:
+            unclear.append(f"object {i}: {unclear_mark(item)}")
+            continue
+        class_id = text(item, "Class_ID")
+        annotations.append(
+            Annotation(
+                f"object {i}",
+                "ship" if level == "ship" else TYPES.get(class_id, class_id),
+                values(item, BOX),
+                _corners(*values(item, ROTATED_BOX)),
+                ignore=difficult,
+            )
+        )
+    return Annotations(annotations, unclear, stated_size(root, *SIZE))
+
+
+def _corners(cx: float, cy: float, width: float, height: float, angle: float) -> list[float]:
+    """Clockwise from where a box with the angle 0 has its upper left one."""
+    if not math.isfinite(angle):
+        return [math.nan] * 8
+    cos, sin = math.cos(angle), math.sin(angle)
+    corners = []
+    for x, y in ((-width, -height), (width, -height), (width, height), (-width, height)):
+        corners += [cx + (x * cos - y * sin) / 2, cy + (x * sin + y * cos) / 2]
+    return corners

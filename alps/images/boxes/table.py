@@ -1,0 +1,169 @@
+"""Images with a table of boxes, CSV or Parquet: a row for each box, its image by name.
+
+::
+
+    image,x0,y0,x1,y1,category
+    a/OSBS_029.png,203,67,227,90,tree
+
+Columns: ``image``, its path below the folder of the images, with or without the suffix;
+``x0 y0 x1 y1``, the corners of a horizontal box in pixels, or ``x0 y0`` to ``x3 y3``, those of a
+rotated one; and where they are there ``category`` (without it all boxes are of the class "object"),
+``ignore`` (0 or 1), ``score``, ``text`` and ``counts``, the true mask in COCO's compressed
+run-length code. Others are passed over. Blanks around names and values do not count, and
+backslashes in ``image`` are read as /.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+
+from alps.errors import DatasetNotFound, LabelError
+from alps.images.boxes.boxed import make_sample
+from alps.images.files.audit import OWN_CLASSES, Audit, share
+from alps.images.files.box_rows import read_counts, read_rows, row_to_annotation
+from alps.images.files.ids import normal
+from alps.images.files.listing import contents
+from alps.images.files.read import read_pixels
+from alps.images.files.words import check_classes
+from alps.images.plain.folder import Folder
+from alps.structures.boxes import Boxes, Marks
+from alps.structures.digest import digest
+from alps.structures.findings import Finding
+from alps.structures.masks import Masks
+from alps.structures.palette import color_classes
+from alps.structures.records import Category, ImageRecord, Sample
+
+#: The class of tables without categories.
+OBJECT = "object"
+
+
+class Table:
+    """All images of a folder; those that the table does not name have no boxes.
+
+    Args:
+        root: folder of the dataset.
+        images: folder of the images, below the root.
+        annotations: the table, below the root.
+        split: the split all images belong to.
+        classes: names in the order of their ids. None: those that occur, in the order of the
+            alphabet.
+        name: what the image set is called.
+
+    Raises:
+        ConfigError: ``classes`` is no list of different names.
+    """
+
+    def __init__(
+        self,
+        *,
+        root: str,
+        images: str = "images",
+        annotations: str = "boxes.csv",
+        split: str = "train",
+        classes: Sequence[str] | None = None,
+        name: str = "table",
+    ) -> None:
+        self.root = root
+        self.images = images
+        self.annotations = annotations
+        self.split = split
+        self.classes = check_classes(classes)
+        self.name = name
+
+    def records(self) -> list[ImageRecord]:
+        """All images of the folder.
+
+        Raises:
+            DatasetNotFound: there is no table, or no image.
+            LabelError: the table cannot be used, or names none of the images.
+        """
+        records, named, classes = [], set(), digest([*self._classes])
+        for record in Folder(str(Path(self.root, self.images)), self.name, self.split).records():
+            path = f"{self.images}/{record.file_name}"
+            record = replace(record, file_name=path)
+            named.add(self._key(record))
+            content = digest(classes, self._marks(record).digest)
+            records.append(replace(record, annotations=content))
+        lost = sorted(self._rows.keys() - named)
+        if lost and len(lost) == len(self._rows):
+            raise LabelError(
+                f"{self._path} names none of the {len(records)} images under "
+                f"{Path(self.root, self.images)}: the first is {lost[0]!r} there and "
+                f"{records[0].image_id!r} here; write the paths below that folder"
+            )
+        return records
+
+    def findings(self) -> list[Finding]:
+        """Return what does not fit together among the images and the rows."""
+        records = self.records()
+        audit = Audit(self._classes, OWN_CLASSES)
+        for record in records:
+            marks = self._marks(record)
+            audit.add(record.file_name, self.annotations, marks.annotations, marks.unclear)
+        lost = sorted(self._rows.keys() - {self._key(record) for record in records})
+        missing = Finding(
+            "missing_images",
+            len(lost),
+            f"{share(len(lost), len(self._rows), 'image')} in {self.annotations} are not under "
+            f"{self.images}/ (first: {', '.join(lost[:1])})",
+            "get them, or write their paths as they are there; the others are used",
+        )
+        beside = Folder(str(Path(self.root, self.images)), self.name).findings()
+        return [missing] * bool(lost) + beside + audit.findings()
+
+    def read(self, record: ImageRecord) -> Sample:
+        """Image and boxes; raises `ImageError` when the image cannot be used."""
+        pixels = read_pixels(Path(self.root, record.file_name))
+        marks = self._marks(record)
+        return make_sample(
+            record, pixels, marks.annotations, self._classes, self._path, marks.unclear
+        )
+
+    def categories(self) -> list[Category]:
+        """The classes; the id is the pixel value."""
+        return color_classes(self._classes)
+
+    @property
+    def has_instances(self) -> bool:
+        """Whether any row has a true mask."""
+        rows = (a for marks in self._rows.values() for a in marks.annotations)
+        return any(annotation.counts for annotation in rows)
+
+    def read_instances(self, record: ImageRecord, boxes: Boxes, size: tuple[int, int]) -> Masks:
+        """The true masks of those boxes that have one; a bad one is told and left out."""
+        return read_counts(self._marks(record).annotations, boxes, size, self._path)
+
+    @property
+    def _path(self) -> Path:
+        return Path(self.root, self.annotations)
+
+    @cached_property
+    def _rows(self) -> dict[str, Marks]:
+        """What the table says of each image, by its name there, with / and composed accents."""
+        if not self._path.is_file():
+            raise DatasetNotFound(
+                f"no {self.annotations} under {Path(self.root).absolute()}: found "
+                f"{contents(Path(self.root))}; give the CSV or Parquet file as dataset.annotations"
+            )
+        found: defaultdict[str, Marks] = defaultdict(Marks)
+        for i, row in enumerate(read_rows(self._path, ["image"]), 1):
+            image = normal(row["image"].replace("\\", "/")).removeprefix("./")
+            found[image].add(row_to_annotation(row, f"row {i}", OBJECT))
+        return dict(found)
+
+    @cached_property
+    def _classes(self) -> Sequence[str]:
+        found = {a.category for marks in self._rows.values() for a in marks.annotations}
+        return self.classes or sorted(found) or [OBJECT]
+
+    def _key(self, record: ImageRecord) -> str:
+        """The image's name in the table: its path, or that without the suffix."""
+        path = normal(record.file_name.removeprefix(f"{self.images}/"))
+        return path if path in self._rows else normal(record.image_id)
+
+    def _marks(self, record: ImageRecord) -> Marks:
+        return self._rows.get(self._key(record), Marks())

@@ -1,0 +1,130 @@
+"""Pascal VOC: images with horizontal boxes (Everingham et al., IJCV 88, 2010), and others like it.
+
+An annotation file is XML; an object of 000005.xml of VOC2007::
+
+    <object><name>chair</name><pose>Rear</pose><truncated>0</truncated><difficult>0</difficult>
+      <bndbox><xmin>263</xmin><ymin>211</ymin><xmax>324</xmax><ymax>339</ymax></bndbox></object>
+
+Pixels are counted from 1 there and the last one is inside, so a box from 1 to W is the whole width:
+0 to W as edges (so facebookresearch/detectron2, detectron2/data/datasets/pascal_voc.py).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from alps.errors import DatasetNotFound, ImageError, LabelError
+from alps.images.boxes.boxed import Annotations, BoxedFolders, BoxedImages, Place
+from alps.images.files.audit import OWN_CLASSES
+from alps.images.files.listing import contents, walk
+from alps.images.files.words import check_classes, read_splits
+from alps.images.files.xml_file import (
+    is_difficult,
+    read_xml,
+    stated_size,
+    text,
+    unclear_mark,
+    values,
+)
+from alps.structures.boxes import Annotation
+
+logger = logging.getLogger(__name__)
+
+URL = "http://host.robots.ox.ac.uk/pascal/VOC/"
+EDGES = ("xmin", "ymin", "xmax", "ymax")
+#: Where a file says the height and the width of its image.
+SIZE = ("size/height", "size/width")
+
+
+class Voc(BoxedImages):
+    """``JPEGImages/`` and ``Annotations/``, with splits in ``ImageSets/Main/`` where they are.
+
+    With lists of splits, images in none of them are left out: the releases have some that were
+    annotated for other tasks. Without, all are for training. Difficult objects are ignored.
+
+    Args:
+        root: folder of the dataset, as VOCdevkit/VOC2007.
+        classes: names in the order of their ids. None: all that occur, in the order of the
+            alphabet, which reads every file once.
+        name: what the image set is called.
+
+    Raises:
+        ConfigError: ``classes`` is no list of different names.
+    """
+
+    def __init__(
+        self, *, root: str, classes: Sequence[str] | None = None, name: str = "voc"
+    ) -> None:
+        self.root = root
+        self.classes = check_classes(classes)
+        self.name = name
+
+    def find(self) -> BoxedFolders:
+        """The two folders.
+
+        Raises:
+            DatasetNotFound: they are not there.
+            LabelError: classes are to be found, and there is no object in any file.
+        """
+        root = Path(self.root)
+        if not ((root / "JPEGImages").is_dir() and (root / "Annotations").is_dir()):
+            raise DatasetNotFound(
+                f"no Pascal VOC under {root.absolute()}: found {contents(root)}, looked for "
+                f"JPEGImages/ and Annotations/; get one at {URL}, or give the folder that holds "
+                "these two as dataset.root"
+            )
+        splits = read_splits(root / "ImageSets" / "Main")
+        places = [Place("" if splits else "train", "JPEGImages", "Annotations")]
+        classes = self.classes or _find_classes(root / "Annotations")
+        return BoxedFolders(self.root, places, ".xml", parse, classes, splits, OWN_CLASSES)
+
+
+def parse(path: Path) -> Annotations:
+    """The objects of an annotation file, and a line for each that has no box."""
+    annotations, unclear = [], []
+    root = read_xml(path, "annotation")
+    for i, item in enumerate(root.findall("object"), 1):
+        box = item.find("bndbox")
+        if box is None:
+            unclear.append(f"object {i}: no <bndbox>, expected one with {' '.join(EDGES)}")
+            continue
+        if (difficult := is_difficult(item)) is None:
+            unclear.append(f"object {i}: {unclear_mark(item)}")
+            continue
+        x0, y0, x1, y1 = edges = values(box, EDGES)
+        fractions = all(0 <= edge <= 1 for edge in edges)  # which is told when they are checked
+        points = edges if fractions else (x0 - 1, y0 - 1, x1, y1)
+        annotations.append(Annotation(f"object {i}", text(item, "name"), points, ignore=difficult))
+    return Annotations(annotations, unclear, stated_size(root, *SIZE))
+
+
+def _find_classes(folder: Path) -> list[str]:
+    """All names of objects; files that cannot be read are reported with their image."""
+    paths = [folder / path for path, _ in walk(folder) if path.lower().endswith(".xml")]
+    names, problem = set[str](), ""
+    for path in tqdm(paths, "counting classes", unit="file", delay=1):
+        try:
+            names |= {annotation.category for annotation in parse(path).objects}
+        except ImageError as error:
+            problem = problem or str(error)
+    if problem and not names:
+        raise LabelError(
+            f"no object can be read from the {len(paths)} .xml files under {folder.absolute()}; "
+            f"the first that cannot be read: {problem}"
+        )
+    if not names:
+        raise LabelError(
+            f"the {len(paths)} .xml files under {folder.absolute()} hold no object, so there are "
+            "no classes; name them by dataset.classes=[...], or look whether these are the files"
+        )
+    logger.info(
+        "%s has %d classes: %s; dataset.classes=[...] names them and saves the counting",
+        folder.parent,
+        len(names),
+        ", ".join(sorted(names)),
+    )
+    return sorted(names)

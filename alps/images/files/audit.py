@@ -1,0 +1,164 @@
+"""What does not fit together among the images of a dataset and their boxes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from alps.images.files.header import compare_sizes, read_size
+from alps.structures.boxes import Annotation
+from alps.structures.findings import Finding
+
+#: Letters of a first instance that are shown.
+LONGEST = 300
+#: What to do about classes that nobody knows, where the dataset has the key.
+OWN_CLASSES = "name the classes by dataset.classes=[...], or correct them in the annotations"
+
+
+@dataclass(slots=True)
+class Tally:
+    """How often something occurs, and the first instance."""
+
+    count: int = 0
+    first: str = ""
+
+    def add(self, instance: str, n: int = 1) -> None:
+        """Count ``n`` of them."""
+        if n and not self.count:
+            self.first = " ".join(instance.split())[:LONGEST]
+        self.count += n
+
+    def __str__(self) -> str:
+        return f"(first: {self.first})"
+
+
+def share(n: int, total: int, noun: str, plural: str = "") -> str:
+    """Return a count in words.
+
+    >>> share(1, 2, "image"), share(2, 2, "class", "classes")
+    ('1 of 2 images', '2 of 2 classes')
+    """
+    return f"{n} of {total} {noun if total == 1 else plural or noun + 's'}"
+
+
+@dataclass(slots=True)
+class Audit:
+    """Counts over all images of a dataset with boxes.
+
+    Args:
+        classes: names in the order of their ids.
+        unknown_remedy: what to do about objects of another class.
+        ignored_remedy: what to do where all objects are ignored.
+    """
+
+    classes: Sequence[str]
+    unknown_remedy: str = "correct the names in the annotations"
+    ignored_remedy: str = "clear the mark in the annotations where it is not meant"
+    images: int = 0
+    objects: int = 0
+    ignored: int = 0
+    sized: int = 0
+    used: set[str] = field(default_factory=set)
+    other_size: Tally = field(default_factory=Tally)
+    unknown: Tally = field(default_factory=Tally)
+    unclear: Tally = field(default_factory=Tally)
+    bare: Tally = field(default_factory=Tally)
+    twice: Tally = field(default_factory=Tally)
+
+    def add(
+        self,
+        image: str,
+        file: str,
+        annotations: Iterable[Annotation],
+        unclear: Sequence[str] = (),
+    ) -> None:
+        """Count what is annotated in one image.
+
+        Args:
+            image: its path below the root.
+            file: with the annotations, for messages.
+            annotations: as they stand there.
+            unclear: a line for each that could not be understood.
+        """
+        seen = set[tuple[str, tuple[float, ...], int | None]]()
+        n = len(unclear)
+        for line in unclear:
+            self.unclear.add(f"{file} {line}")
+        for a in annotations:
+            n += 1
+            self.ignored += a.ignore
+            self.used.add(a.category)
+            if a.category not in self.classes:
+                self.unknown.add(f"{a.category[:60]!r} in {file} {a.where}")
+            key = a.category, tuple(map(float, a.points)), a.track_id
+            if key in seen:
+                self.twice.add(f"{file} {a.where}")
+            seen.add(key)
+        self.images += 1
+        self.objects += n
+        if not n:
+            self.bare.add(image)
+
+    def add_size(self, path: Path, image: str, stated: tuple[int, int] | None) -> None:
+        """Compare the size that annotations state with the header of the image, if there is one."""
+        if stated is None or (size := read_size(path)) is None:
+            return
+        self.sized += 1
+        if problem := compare_sizes(image, size, stated):
+            self.other_size.add(problem)
+
+    def findings(self) -> list[Finding]:
+        """Return what does not fit, the most important first."""
+        unused = [name for name in self.classes if name not in self.used]
+        found = [
+            Finding(
+                "other_size",
+                self.other_size.count,
+                f"{share(self.other_size.count, self.sized, 'image')} have another size than their "
+                f"annotations state {self.other_size}",
+                "label the images that were annotated, or correct the size in the annotations "
+                "where the boxes fit; until then these boxes are dropped",
+            ),
+            Finding(
+                "all_ignored",
+                self.objects if self.ignored == self.objects else 0,
+                f"all {self.objects} objects are marked as ignored, so no pixel gets a class",
+                self.ignored_remedy,
+            ),
+            Finding(
+                "unknown_classes",
+                self.unknown.count,
+                f"{share(self.unknown.count, self.objects, 'object')} are of no known class "
+                f"{self.unknown}",
+                self.unknown_remedy,
+            ),
+            Finding(
+                "unclear_annotations",
+                self.unclear.count,
+                f"{share(self.unclear.count, self.objects, 'annotation')} cannot be understood "
+                f"{self.unclear}",
+                "correct or remove them; they are dropped",
+            ),
+            Finding(
+                "duplicate_annotations",
+                self.twice.count,
+                f"{share(self.twice.count, self.objects, 'annotation')} repeat another one of "
+                f"the same image {self.twice}",
+                "remove them; each gets a mask of its own",
+            ),
+            Finding(
+                "images_without_annotations",
+                self.bare.count,
+                f"{share(self.bare.count, self.images, 'image')} have no annotation {self.bare}",
+                "annotate them or remove them, unless there is nothing in them",
+            ),
+            Finding(
+                "unused_classes",
+                len(unused),
+                f"{share(len(unused), len(self.classes), 'class', 'classes')} have no object "
+                f"({', '.join(unused[:3])}{', …' * (len(unused) > 3)})",
+                "no net learns them: remove them from the classes, or get their annotations",
+            ),
+        ]
+        return [finding for finding in found if finding.count]

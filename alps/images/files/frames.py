@@ -1,0 +1,221 @@
+"""Frames by their number: of a video file through PyAV, of a folder of images, of a volume."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from fractions import Fraction
+from functools import lru_cache
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from alps.errors import ImageError, MissingPackage
+from alps.images.files.nifti import is_volume, read_slice
+from alps.images.files.read import SUFFIXES, read_pixels
+from alps.rasters.pixels import Pixels
+from alps.structures.records import ImageRecord
+
+#: File names with these endings, in any case, are videos.
+VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv")
+#: Decoders held open; one takes some 30 MB at 1280 × 720.
+OPEN = 4
+
+
+def read_frame(root: str | Path, record: ImageRecord) -> Pixels:
+    """Read a record's image: the frame or slice with its number, if it is of a video or volume.
+
+    Frames are read fastest in order, for the decoder of a video stays open and goes on from there.
+
+    Raises:
+        ImageError: the file cannot be read, or has no such frame.
+        MissingPackage: it is a video and PyAV is not installed, or a volume and nibabel is not.
+    """
+    path = Path(root, record.file_name)
+    if record.frame_index is not None and is_volume(path):
+        return read_slice(path, record.frame_index)
+    if record.frame_index is None or path.suffix.lower() in SUFFIXES:
+        return read_pixels(path)
+    if not path.is_dir():
+        # A decoder must not be shared with the process that this one was forked from.
+        return Pixels(_open(path, os.getpid()).read(record.frame_index))
+    files = [file.name for _, file in sorted(list_frames(path).items())]
+    raise ImageError(
+        f"{path} has {len(files)} frames{f', {files[0]} to {files[-1]}' * bool(files)}; there is "
+        f"no frame {record.frame_index} (counted from 0)"
+    )
+
+
+def frame_rate(root: str | Path, record: ImageRecord) -> Fraction | None:
+    """Frames a second, on average, of the video file that a record is of; None: it is of another.
+
+    Raises:
+        ImageError: the file cannot be read.
+        MissingPackage: PyAV is not installed.
+    """
+    path = Path(root, record.file_name)
+    if record.frame_index is None or path.suffix.lower() not in VIDEO_SUFFIXES:
+        return None
+    return _open(path, os.getpid()).rate
+
+
+def list_frames(folder: Path) -> dict[int, Path]:
+    """The images in a folder by their frame: the last number in a name, less the lowest of these.
+
+    So 1.jpg, 2.jpg … 10.jpg are the frames 0 to 9, and a frame that is missing moves no other.
+
+    Raises:
+        ImageError: a name has no number, or two have the same.
+    """
+    found: dict[int, Path] = {}
+    for file in sorted(folder.iterdir()):
+        if file.suffix.lower() not in SUFFIXES or file.name.startswith("."):
+            continue
+        words = re.findall(r"\d+", file.stem)
+        other = found.setdefault(int(words[-1]), file) if words else None
+        if other != file:
+            raise ImageError(
+                f"{file} {f'has the number of {other.name}' if other else 'has no number'}; the "
+                "images of a folder of frames are named by their numbers, as 1.jpg or 000001.png"
+            )
+    return {number - min(found): file for number, file in found.items()}
+
+
+@lru_cache(maxsize=OPEN)
+def _open(path: Path, process: int) -> VideoFile:  # noqa: ARG001 - a part of the cache's key
+    return VideoFile(path)
+
+
+class VideoFile:
+    """The frames of a video, numbered from 0 in the order in which they are shown.
+
+    What a container says of its frames (how many, how many a second, which are keyframes) need not
+    be so, and time by rate is no number where the rate varies. So frames are counted while the
+    video is decoded from its start, and the time of each is noted. One that comes later is reached
+    by going on: in order, each is decoded once. One that came before is reached from the last
+    keyframe up to it, if the decoder comes out there with a time that was noted, else from the
+    start.
+
+    Args:
+        path: the file.
+
+    Raises:
+        ImageError: it is no video.
+        MissingPackage: PyAV is not installed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            import av
+        except ImportError as error:
+            raise MissingPackage(
+                f"{path} is a video, which PyAV reads, and that is not installed: "
+                "pip install 'alps[video]', or cut it into a folder of frames"
+            ) from error
+        self._av = av
+        self.path = path
+        self._times: list[int | None] = []
+        self._numbers: dict[int, int] = {}  # by time
+        self._keyframes: dict[int, int] = {}  # their times by number
+        self._frames: Iterator[Any] = iter(())
+        self._next = 0  # number of the first of these
+        self._end: str | None = None  # what comes after the last frame, once that is known
+        self._restart()
+
+    def __len__(self) -> int:
+        """The number of frames; decodes those that were not before."""
+        while self._end is None:
+            self._advance()
+        return len(self._times)
+
+    @property
+    def rate(self) -> Fraction | None:
+        """Frames a second, on average; None where the container does not say it."""
+        rate: Fraction | None = self._stream.average_rate
+        return rate or None
+
+    def read(self, index: int) -> UInt8[np.ndarray, "H W 3"]:
+        """One frame, RGB and upright; raises `ImageError` when there is none, or it is damaged."""
+        if index < self._next:
+            self._seek(index)
+        frame = self._advance_to(index)
+        if index < len(self._times) and (frame is None or frame.pts != self._times[index]):
+            self._restart()  # the decoder left frames out after the seek
+            frame = self._advance_to(index)
+        if frame is None:
+            n, promised = len(self._times), self._stream.frames
+            short = promised > n or self._end
+            raise ImageError(
+                f"{self.path} has {n}{f' of {promised}' * (promised > n)} frames{self._end}, there "
+                f"is no frame {index} (counted from 0); "
+                + ("it is cut short, get it again" if short else "its annotations go further")
+            )
+        if frame.is_corrupt:
+            raise ImageError(f"frame {index} of {self.path} (counted from 0) is damaged")
+        image = frame.to_ndarray(format="rgb24", threads=1)
+        return np.ascontiguousarray(np.rot90(image, frame.rotation // 90))
+
+    def _advance_to(self, index: int) -> Any:
+        frame = None
+        while self._next <= index:
+            frame = self._advance()
+            if frame is None:
+                break
+        return frame
+
+    def _advance(self) -> Any:
+        """The next frame; None at the end."""
+        frame, damage = None, ""
+        try:
+            frame = next(self._frames, None)
+        except self._av.FFmpegError as error:
+            # Frames after it could be decoded, but not be counted.
+            damage = f", then comes damage ({error.strerror})"
+        new = self._next == len(self._times)
+        if frame is None:
+            if new and self._end is None:
+                self._end = damage
+            return None
+        if new:
+            self._times.append(frame.pts)
+            # A time that is none, or occurs twice, leads nowhere.
+            if frame.pts is not None and frame.pts not in self._numbers:
+                self._numbers[frame.pts] = self._next
+                if frame.key_frame:
+                    self._keyframes[self._next] = frame.pts
+        self._next += 1
+        return frame
+
+    def _seek(self, index: int) -> None:
+        """Let the next frame be ``index`` or one before it."""
+        if keyframe := max((k for k in self._keyframes if k <= index), default=0):
+            with suppress(self._av.FFmpegError):
+                self._container.seek(self._keyframes[keyframe], stream=self._stream)
+                frames = self._container.decode(self._stream)
+                first = next(frames, None)
+                # After a seek some codecs begin with frames that need those we jumped over.
+                if first is not None and first.key_frame:
+                    number = None if first.pts is None else self._numbers.get(first.pts)
+                    if number is not None and number <= index:
+                        self._frames, self._next = chain([first], frames), number
+                        return
+        self._restart()
+
+    def _restart(self) -> None:
+        try:
+            self._container = self._av.open(str(self.path))
+        except self._av.FFmpegError as error:
+            raise ImageError(
+                f"cannot read {self.path}: {error.strerror}; it is no video, or it is cut short"
+            ) from error
+        if not self._container.streams.video:
+            raise ImageError(f"cannot read {self.path}: it has no pictures, expected a video")
+        self._stream = self._container.streams.video[0]
+        # A process forked from this one would wait for its threads when it frees the decoder.
+        self._stream.codec_context.thread_count = 1
+        self._frames, self._next = self._container.decode(self._stream), 0

@@ -1,0 +1,77 @@
+"""How label files number their classes: from 0, from 1, or as 0 and 255."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from alps.errors import LabelError
+from alps.images.files.labels import Labels, read_labels
+
+#: What masks of a foreground hold in many programs.
+FOREGROUND = 255
+#: Files that are read before more of them are requested.
+CHUNK = 64
+
+
+def label_values(paths: Sequence[Path]) -> Iterator[set[int] | LabelError]:
+    """Read label files in their order; yield the numbers that each holds, or why it is unreadable.
+
+    The first file is read alone, as it often decides.
+    """
+
+    def values(path: Path) -> set[int] | LabelError:
+        try:
+            return set(np.unique(read_labels(path)).tolist())
+        except LabelError as error:
+            return error
+
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        for start in (-CHUNK + 1, *range(1, len(paths), CHUNK)):
+            yield from pool.map(values, paths[max(0, start) : start + CHUNK])
+
+
+def is_binary(numbers: Iterable[set[int] | LabelError]) -> bool:
+    """Return whether label files hold 0 and 255 and nothing else; stops at any other number.
+
+    A file that cannot be read does not count: it is reported where its label is used.
+    """
+    found: set[int] = set()
+    for values in numbers:
+        if not isinstance(values, LabelError):
+            found |= values
+        if not found <= {0, FOREGROUND}:
+            return False
+    return found == {0, FOREGROUND}
+
+
+def binary_to_index(labels: Labels) -> Labels:
+    """Replace 255 by 1.
+
+    >>> binary_to_index(np.array([[0, 255]], np.uint8))
+    array([[0, 1]], dtype=uint8)
+    """
+    return np.where(labels == FOREGROUND, labels.dtype.type(1), labels)
+
+
+def reduce_zero_label(labels: Labels, ignore_index: int, path: Path) -> Labels:
+    """Make 0 ignored and 1..n the classes 0..n-1, as mmsegmentation's option of that name does.
+
+    >>> reduce_zero_label(np.array([[0, 1, 2, 255]], np.uint8), 255, Path("x.png"))
+    array([[255,   0,   1, 255]], dtype=uint8)
+
+    Raises:
+        LabelError: a label would become ``ignore_index``.
+    """
+    if (labels == ignore_index + 1).any():
+        raise LabelError(
+            f"{path} holds the label {ignore_index + 1}, which dataset.reduce_zero_label=true "
+            f"would make the ignored {ignore_index}; give another number as dataset.ignore_index"
+        )
+    ignored = (labels == 0) | (labels == ignore_index)
+    dtype = np.result_type(labels.dtype, np.min_scalar_type(ignore_index))
+    return np.where(ignored, dtype.type(ignore_index), labels - 1).astype(dtype)

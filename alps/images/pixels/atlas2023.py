@@ -1,0 +1,119 @@
+"""ATLAS 2023: contrast-enhanced MRI of 60 livers with tumours (Quinton et al., Data 8(5), 2023).
+
+The training set of the challenge "A Tumor and Liver Automatic Segmentation", as its archive
+unpacks: ``atlas-train-dataset-1.0.1/train/`` with ``imagesTr/im0.nii.gz``, ``labelsTr/lb0.nii.gz``
+and so on. Its dataset.json calls the label values 0 background, 1 liver and 2 tumour.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+
+from alps.errors import DatasetNotFound, LabelError
+from alps.images.files.labels import Labels, refuse_unlabelled
+from alps.images.files.listing import contents, walk
+from alps.images.files.nifti import read_label_slice
+from alps.images.plain.volumes import read_slice_sample, slice_records
+from alps.structures.records import Category, ImageRecord, Sample, number_classes
+
+URL = "https://atlas-challenge.u-bourgogne.fr/dataset"
+#: Name and colour, in the order of the label values.
+CLASSES = (
+    ("background", (0, 0, 0)),
+    ("liver", (200, 90, 60)),
+    ("tumour", (250, 220, 60)),
+)
+FILE = re.compile(r"(im|lb)(\d+)\.nii(\.gz)?", re.IGNORECASE)
+#: The labels of the test set are not public, and nobody has split the others: of the volumes whose
+#: number is a multiple of this are those that are scored on.
+VAL = 5
+LAYOUT = "imagesTr/im0.nii.gz and labelsTr/lb0.nii.gz and so on"
+
+
+class Atlas2023:
+    """The slices of the training volumes; ids are ``im0/0012``, the slice counted from the feet.
+
+    Volumes 0, 5, 10 … are the split "val": all slices of a patient are in one split.
+
+    Args:
+        root: folder that holds the files at any depth.
+        name: what the image set is called.
+    """
+
+    ignore_index = 255  # of padding alone: all voxels have a class
+    background = 0  # the challenge scores liver and tumour
+    protocol = (
+        "ATLAS 2023, the slices of every fifth training volume (not the challenge's test set), 3 "
+        "classes (background is one)"
+    )
+
+    def __init__(self, *, root: str, name: str = "atlas2023") -> None:
+        self.root = root
+        self.name = name
+
+    def records(self) -> list[ImageRecord]:
+        """All slices; of a volume that cannot be used the first one, to fail.
+
+        Raises:
+            DatasetNotFound: there is no volume.
+            LabelError: a volume has no labels.
+            MissingPackage: nibabel is not installed.
+        """
+        root = Path(self.root)
+        images = {number: path for (kind, number), path in self._files.items() if kind == "im"}
+        if not images:
+            raise DatasetNotFound(
+                f"no volume of ATLAS 2023 under {root.absolute()}: found {contents(root)}, looked "
+                f"at any depth for {LAYOUT}; register at {URL}, get "
+                "atlas-train-dataset-1.0.1.zip and unzip it there, or give its folder as "
+                "dataset.root"
+            )
+        refuse_unlabelled(
+            [path for number, path in sorted(images.items()) if ("lb", number) not in self._files],
+            len(images),
+            f"labelsTr/lb0.nii.gz for imagesTr/im0.nii.gz and so on ({URL})",
+        )
+        return [
+            record
+            for number, path in sorted(images.items())
+            for record in slice_records(
+                root, path, f"im{number}", "train" if number % VAL else "val"
+            )
+        ]
+
+    def read(self, record: ImageRecord) -> Sample:
+        """Decode one slice.
+
+        Raises:
+            ImageError: it cannot be used.
+            MissingPackage: nibabel is not installed.
+        """
+        return read_slice_sample(self.root, record)
+
+    def categories(self) -> list[Category]:
+        """The classes; the id is the pixel value."""
+        return number_classes(CLASSES)
+
+    def read_target(self, record: ImageRecord) -> Labels:
+        """The index map of one slice; raises `LabelError` when it cannot be used."""
+        match = FILE.fullmatch(PurePosixPath(record.file_name).name)
+        assert match, "records() lists no other file"
+        path = Path(self.root, self._files["lb", int(match[2])])
+        image = Path(self.root, record.file_name)
+        labels = read_label_slice(path, record.frame_index or 0, image)
+        if labels.max() >= len(CLASSES):
+            raise LabelError(
+                f"{path} holds {labels.max()} in slice {record.frame_index}, expected 0 to "
+                f"{len(CLASSES) - 1}; get the file as it was published"
+            )
+        return labels
+
+    @cached_property
+    def _files(self) -> dict[tuple[str, int], str]:
+        """By kind and number; of one that is there with and without .gz the faster, without."""
+        root = Path(self.root)
+        paths = sorted((path for path, _ in walk(root)), reverse=True) if root.is_dir() else []
+        found = ((FILE.fullmatch(PurePosixPath(path).name), path) for path in paths)
+        return {(match[1].lower(), int(match[2])): path for match, path in found if match}

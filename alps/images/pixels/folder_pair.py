@@ -1,0 +1,231 @@
+"""Images and index maps in two folders of the same structure, as mmsegmentation wants them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+
+from tqdm import tqdm
+
+from alps.errors import ConfigError, DatasetNotFound, LabelError
+from alps.images.files.ids import normal
+from alps.images.files.labels import LABEL_SUFFIXES, Labels, read_labels, refuse_unlabelled
+from alps.images.files.listing import contents, walk
+from alps.images.files.numbering import (
+    FOREGROUND,
+    binary_to_index,
+    is_binary,
+    label_values,
+    reduce_zero_label,
+)
+from alps.images.files.read import read_sample
+from alps.images.plain.folder import Folder
+from alps.structures.palette import color_classes
+from alps.structures.records import Category, ImageRecord, Sample
+
+logger = logging.getLogger(__name__)
+
+SPLITS = ("train", "val", "test")
+_SUFFIXES = " or ".join(LABEL_SUFFIXES)
+UINT16_MAX = 65535
+LAYOUT = "img_dir/{train,val,test}/ and ann_dir/{train,val,test}/"
+
+
+class FolderPair:
+    """``img_dir/<split>/x.jpg`` with ``ann_dir/<split>/x.png``, at any depth below the split.
+
+    Splits are train, val and test, those that are there. The id of an image is its path below
+    img_dir without the suffix, ``train/x``: one name may occur in several splits.
+
+    Masks of two classes that hold 0 and 255 and nothing else in any file have 255 read as class 1,
+    which is logged.
+
+    Args:
+        root: the folder that holds img_dir and ann_dir.
+        name: what the image set is called.
+        classes: names of the classes, in the order of their numbers. None: they are counted, which
+            reads every label once.
+        ignore_index: the label value that is neither learnt nor scored.
+        reduce_zero_label: 0 is ignored as well, and the labels 1..n are the classes 0..n-1.
+
+    Raises:
+        ConfigError: ``classes`` is no list of different names, or ``reduce_zero_label`` no bool.
+    """
+
+    def __init__(
+        self,
+        *,
+        root: str,
+        name: str = "folder_pair",
+        classes: Sequence[str] | None = None,
+        ignore_index: int = 255,
+        reduce_zero_label: bool = False,
+    ) -> None:
+        if isinstance(classes, str) or len({*(classes or ())}) < len(classes or ()):
+            raise ConfigError(
+                f"dataset.classes={classes}: expected a list of different names, one per class, as "
+                "[road,tree,water]"
+            )
+        if reduce_zero_label not in (True, False):
+            raise ConfigError(
+                f"dataset.reduce_zero_label={reduce_zero_label}: expected true or false"
+            )
+        if reduce_zero_label and not 0 < ignore_index <= UINT16_MAX:
+            raise ConfigError(
+                f"dataset.ignore_index={ignore_index}: with reduce_zero_label=true expected a "
+                f"number from 1 to {UINT16_MAX} that is no class"
+            )
+        self.root = root
+        self.name = name
+        self.classes = classes
+        self.ignore_index = ignore_index
+        self.reduce_zero_label = reduce_zero_label
+
+    @property
+    def protocol(self) -> str:
+        """How scores are to be read."""
+        folder = Path(self.root).resolve().name
+        labels = f"label {self.ignore_index} ignored"
+        if self._binary:
+            labels = f"labels 0 and {FOREGROUND}"
+        elif self.reduce_zero_label:
+            labels = f"labels from 1, 0 and {self.ignore_index} ignored"
+        return f"{self.name} {folder}: {len(self.categories())} classes, {labels}"
+
+    def records(self) -> list[ImageRecord]:
+        """All images of the splits that are there.
+
+        Raises:
+            DatasetNotFound: the folders are not there, or hold no image of a split.
+            LabelError: an image has no label.
+        """
+        root = Path(self.root)
+        records = []
+        if (root / "img_dir").is_dir() and (root / "ann_dir").is_dir():
+            records = [
+                replace(record, file_name=f"img_dir/{record.file_name}", split=split)
+                for record in Folder(str(root / "img_dir"), self.name).records()
+                if (split := record.file_name.split("/")[0]) in SPLITS
+            ]
+        if not records:
+            raise DatasetNotFound(
+                f"no image under {root.absolute()} in the layout {LAYOUT}: found {contents(root)}, "
+                f"in img_dir {contents(root / 'img_dir')}; arrange the files so, or give the "
+                "folder that holds img_dir and ann_dir as dataset.root"
+            )
+        refuse_unlabelled(
+            [r.file_name for r in records if _stem(r) not in self._labels],
+            len(records),
+            f"each below {root.absolute() / 'ann_dir'} as below img_dir, as {_SUFFIXES}",
+        )
+        return records
+
+    def read(self, record: ImageRecord) -> Sample:
+        """Decode one image; raises `ImageError` when it cannot be used."""
+        return read_sample(self.root, record)
+
+    def categories(self) -> list[Category]:
+        """The classes; the id is the pixel value."""
+        return color_classes(self.classes or [str(i) for i in range(self._num_classes)])
+
+    def read_target(self, record: ImageRecord) -> Labels:
+        """The index map of one image; raises `LabelError` when it cannot be used."""
+        path = self._labels[_stem(record)]
+        labels = read_labels(path)
+        if self.reduce_zero_label:
+            return reduce_zero_label(labels, self.ignore_index, path)
+        return binary_to_index(labels) if self._binary else labels
+
+    @cached_property
+    def _labels(self) -> dict[str, Path]:
+        """Label files by their path below ann_dir without the suffix."""
+        root = Path(self.root, "ann_dir")
+        labels: dict[str, Path] = {}
+        for path in sorted(PurePosixPath(path) for path, _ in walk(root)):
+            if path.suffix.lower() in LABEL_SUFFIXES:
+                other = labels.setdefault(normal(str(path.with_suffix(""))), root / path)
+                if other != root / path:
+                    raise LabelError(
+                        f"{other} and {root / path} are labels of one image; remove one of them"
+                    )
+        return labels
+
+    @property
+    def _paths(self) -> list[Path]:
+        """The label file of each image."""
+        return [self._labels[_stem(record)] for record in self.records()]
+
+    @cached_property
+    def _binary(self) -> bool:
+        """Whether 255 is class 1; of two named classes, all files are read until one says no."""
+        if self.reduce_zero_label or self.ignore_index == 0:
+            return False
+        if self.classes is None:
+            binary = self._holders.keys() == {0, FOREGROUND}
+        else:
+            binary = len(self.classes) == 2 and is_binary(label_values(self._paths))
+        if binary:
+            logger.warning(
+                "%s: every label file holds only 0 and %d; %d is read as class 1",
+                self.root,
+                FOREGROUND,
+                FOREGROUND,
+            )
+        return binary
+
+    @cached_property
+    def _holders(self) -> dict[int, Path]:
+        """A file that holds it, for each label."""
+        paths, holders = self._paths, dict[int, Path]()
+        bar = tqdm(label_values(paths), "counting classes", len(paths), unit="label", delay=1)
+        for path, numbers in zip(paths, bar, strict=True):
+            if isinstance(numbers, LabelError):
+                raise numbers
+            holders |= dict.fromkeys(numbers - holders.keys(), path)
+        return holders
+
+    @cached_property
+    def _num_classes(self) -> int:
+        """One more than the highest label; every number below it must occur."""
+        if self._binary:
+            return 2
+        first = 1 if self.reduce_zero_label else 0
+        labels = {label for label in self._holders if label not in (first - 1, self.ignore_index)}
+        where = Path(self.root, "ann_dir")
+        if len(labels) < 2:
+            raise LabelError(
+                f"the labels under {where} hold no number but "
+                f"{' and '.join(map(str, sorted(self._holders)))}, expected two classes or more; "
+                "check that these are the labels"
+            )
+        top = max(labels)
+        from_one = {*range(1, top + 1)} - {self.ignore_index}
+        if labels == from_one and first == 0 and self.ignore_index != 0:
+            raise LabelError(
+                f"the labels under {where} are 1 to {top}, and no file holds 0; "
+                f"dataset.reduce_zero_label=true makes them the classes 0 to {top - 1}; where 0 is "
+                "a class that happens to be absent, name the classes by dataset.classes=[...]"
+            )
+        if gap := sorted(set(range(first, top)) - {self.ignore_index} - labels):
+            raise LabelError(
+                f"the classes cannot be counted: {self._holders[top]} holds the label {top}, but "
+                f"no file holds {gap[0]}; where {top} is no class, give "
+                f"dataset.ignore_index={top}, else name the classes by dataset.classes=[...]"
+            )
+        logger.info(
+            "%s has %d classes: the highest label is %d, in %s; dataset.classes=[...] names them "
+            "and saves the counting",
+            self.root,
+            top + 1 - first,
+            top,
+            self._holders[top],
+        )
+        return top + 1 - first
+
+
+def _stem(record: ImageRecord) -> str:
+    """The path below img_dir without the suffix, composed as `normal` does."""
+    return normal(str(PurePosixPath(record.file_name).relative_to("img_dir").with_suffix("")))

@@ -1,0 +1,146 @@
+"""iSAID: 2,806 images of DOTA-v1.0 with 15 classes of objects (Zamir et al., arXiv 1905.12886)."""
+
+from __future__ import annotations
+
+import logging
+import re
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+
+from alps.errors import DatasetNotFound
+from alps.images.files.labels import Labels, colors_to_index, read_colors, refuse_unlabelled
+from alps.images.files.listing import contents, walk
+from alps.images.pixels.cutting import IGNORE_INDEX, Raster, Tiles
+from alps.structures.records import Category, ImageRecord, Sample, number_classes
+from alps.structures.tiles import Tile
+
+logger = logging.getLogger(__name__)
+
+URL = "https://captain-whu.github.io/iSAID/dataset.html"
+#: Name and colour, in the order of the class numbers (CAPTAIN-WHU/iSAID_Devkit, labels.py).
+CLASSES = (
+    ("background", (0, 0, 0)),
+    ("ship", (0, 0, 63)),
+    ("storage tank", (0, 63, 63)),
+    ("baseball diamond", (0, 63, 0)),
+    ("tennis court", (0, 63, 127)),
+    ("basketball court", (0, 63, 191)),
+    ("ground track field", (0, 63, 255)),
+    ("bridge", (0, 127, 63)),
+    ("large vehicle", (0, 127, 127)),
+    ("small vehicle", (0, 0, 127)),
+    ("helicopter", (0, 0, 191)),
+    ("swimming pool", (0, 0, 255)),
+    ("roundabout", (0, 191, 127)),
+    ("soccer ball field", (0, 127, 191)),
+    ("plane", (0, 127, 255)),
+    ("harbor", (0, 100, 155)),
+)
+LABEL_SUFFIX = "_instance_color_RGB"
+FILE = re.compile(rf"(P\d+)({LABEL_SUFFIX})?\.png")
+LAYOUT = (
+    "{train,val}/images/P0000.png and "
+    f"{{train,val}}/Semantic_masks/images/P0000{LABEL_SUFFIX}.png"
+)
+
+
+class Isaid:
+    """The training and the validation images with their semantic masks, in tiles.
+
+    The labels of the test images are not public, so these are left out. Below ``train`` and ``val``
+    files are found at any depth: archives unzipped where they lie as well as the devkit's one
+    folder of images and masks.
+
+    Args:
+        root: folder that holds train and val; the tiles are written into it.
+        name: what the image set is called.
+        tile_size: in pixels.
+        stride: from tile to tile, in pixels.
+    """
+
+    ignore_index = IGNORE_INDEX  # of the padding alone: all pixels have a class
+    background = 0  # SAMRS's means are of the other 15
+
+    def __init__(
+        self, *, root: str, name: str = "isaid", tile_size: int = 896, stride: int = 512
+    ) -> None:
+        self.root = root
+        self.name = name
+        self.protocol = (
+            f"iSAID val, in tiles of {tile_size} every {stride} px, 16 classes (background is one)"
+        )
+        self._tiles = Tiles(
+            root=Path(root),
+            folder=f"tiles_{tile_size}_{stride}",
+            tile_size=tile_size,
+            stride=stride,
+            tile_name=_tile_name,
+            read_label=_read_label,
+            colors=[color for _, color in CLASSES],
+            label_suffix=LABEL_SUFFIX,
+        )
+
+    def records(self) -> list[ImageRecord]:
+        """All tiles, cut where they are not there yet.
+
+        Raises:
+            DatasetNotFound: there is neither an image nor a tile.
+            LabelError: an image has no mask, or one that cannot be used.
+        """
+        root = Path(self.root)
+        self._tiles.cut([*_rasters(root, "train"), *_rasters(root, "val")])
+        records = self._tiles.records()
+        if not records:
+            raise DatasetNotFound(
+                f"no image of iSAID under {root.absolute()}: found {contents(root)}, in train "
+                f"{contents(root / 'train')}, looked for {LAYOUT}; get the masks from {URL} and "
+                "the images from DOTA-v1.0 (linked there) and unzip them there, or give their "
+                "folder as dataset.root"
+            )
+        return records
+
+    def read(self, record: ImageRecord) -> Sample:
+        """Decode one tile; raises `ImageError` when it cannot be used."""
+        return self._tiles.read(record)
+
+    def categories(self) -> list[Category]:
+        """The classes; the id is the pixel value."""
+        return number_classes(CLASSES)
+
+    def read_target(self, record: ImageRecord) -> Labels:
+        """The index map of one tile; raises `LabelError` when it cannot be used."""
+        return self._tiles.read_target(record)
+
+
+def _rasters(root: Path, split: str) -> list[Raster]:
+    images: dict[str, Path] = {}
+    labels: dict[str, Path] = {}
+    for path, _ in walk(root / split) if (root / split).is_dir() else ():
+        if match := FILE.fullmatch(path.rsplit("/", 1)[-1]):
+            (labels if match[2] else images)[match[1]] = root / split / path
+    refuse_unlabelled(
+        [f"{split}/{name}" for name in sorted(images.keys() - labels.keys())],
+        len(images),
+        f"{LAYOUT} (Semantic_masks at {URL})",
+    )
+    if lost := sorted(labels.keys() - images.keys()):
+        logger.warning(
+            "%d of %d masks of iSAID's %s have no image (first: %s); get all parts of DOTA-v1.0",
+            len(lost),
+            len(labels),
+            split,
+            lost[0],
+        )
+    return [Raster(name, split, images[name], labels[name]) for name in sorted(images)]
+
+
+def _tile_name(image: str, tile: Tile) -> str:
+    """As mmsegmentation's tools/dataset_converters/isaid.py."""
+    return f"{image}_{tile.y0}_{tile.y1}_{tile.x0}_{tile.x1}"
+
+
+def _read_label(path: Path) -> UInt8[np.ndarray, "H W"]:
+    colors = {color: i for i, (_, color) in enumerate(CLASSES)}
+    return colors_to_index(read_colors(path), colors, path)

@@ -1,0 +1,118 @@
+"""LoveDA: 1024 × 1024 px at 0.3 m of three cities and the country round them, seven classes.
+
+Wang et al., arXiv 2110.08733. The layout is that of the archives, the values of the masks those of
+Junjue-Wang/LoveDA: 0 is no data, 1 to 7 are the classes. As mmsegmentation's LoveDADataset does,
+the classes are counted from 0 here and no data is ignored.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from alps.errors import DatasetNotFound, LabelError
+from alps.images.files.labels import Labels, read_labels, refuse_unlabelled
+from alps.images.files.listing import contents
+from alps.images.files.read import read_sample
+from alps.images.plain.folder import Folder
+from alps.structures.records import Category, ImageRecord, Sample, number_classes
+
+URL = "https://github.com/Junjue-Wang/LoveDA"
+#: Name and colour, in the order of the masks' values from 1 on (mmseg/datasets/loveda.py).
+CLASSES = (
+    ("background", (255, 255, 255)),
+    ("building", (255, 0, 0)),
+    ("road", (255, 255, 0)),
+    ("water", (0, 0, 255)),
+    ("barren", (159, 129, 183)),
+    ("forest", (0, 255, 0)),
+    ("agricultural", (255, 195, 128)),
+)
+NO_DATA = 0  # in the masks
+IGNORE_INDEX = 255
+#: Folders and their splits.
+PARTS = {"Train": "train", "Val": "val"}
+DOMAINS = ("Rural", "Urban")
+IMAGES, MASKS = "images_png", "masks_png"
+LAYOUT = f"{{Train,Val}}/{{Rural,Urban}}/{{{IMAGES},{MASKS}}}/*.png"
+
+
+class LoveDA:
+    """The images of Train and Val; ids are ``Train/Rural/0`` and so on.
+
+    The masks of Test are not public, so its images are left out.
+
+    Args:
+        root: folder that holds Train and Val.
+        name: what the image set is called.
+    """
+
+    ignore_index = IGNORE_INDEX
+    protocol = "LoveDA Val, rural and urban, 7 classes (background is one), no data ignored"
+
+    def __init__(self, *, root: str, name: str = "loveda") -> None:
+        self.root = root
+        self.name = name
+
+    def records(self) -> list[ImageRecord]:
+        """All images of the parts that are there.
+
+        Raises:
+            DatasetNotFound: there is no image.
+            LabelError: an image has no mask.
+        """
+        root = Path(self.root)
+        records = []
+        for part, split in PARTS.items():
+            for domain in DOMAINS:
+                folder = f"{part}/{domain}/{IMAGES}"
+                found = (
+                    Folder(str(root / folder), self.name, split).records()
+                    if (root / folder).is_dir()
+                    else []
+                )
+                records += [
+                    ImageRecord(
+                        f"{part}/{domain}/{record.image_id}",
+                        f"{folder}/{record.file_name}",
+                        split,
+                        record.bytes,
+                    )
+                    for record in found
+                ]
+        if not records:
+            raise DatasetNotFound(
+                f"no image of LoveDA under {root.absolute()}: found {contents(root)}, looked for "
+                f"{LAYOUT}; get Train.zip and Val.zip through {URL} and unzip them there, or give "
+                "their folder as dataset.root"
+            )
+        refuse_unlabelled(
+            [r.file_name for r in records if not self._mask(r).is_file()],
+            len(records),
+            f"a file of the same name in {MASKS} beside {IMAGES}",
+        )
+        return records
+
+    def read(self, record: ImageRecord) -> Sample:
+        """Decode one image; raises `ImageError` when it cannot be used."""
+        return read_sample(self.root, record)
+
+    def categories(self) -> list[Category]:
+        """The classes; the id is the pixel value."""
+        return number_classes(CLASSES)
+
+    def read_target(self, record: ImageRecord) -> Labels:
+        """The index map of one image; raises `LabelError` when it cannot be used."""
+        path = self._mask(record)
+        values = read_labels(path)
+        if values.max() > len(CLASSES):
+            raise LabelError(
+                f"{path} holds the value {values.max()}, expected 0 (no data) to {len(CLASSES)}; "
+                "get the file as it was published"
+            )
+        return np.where(values == NO_DATA, IGNORE_INDEX, values - 1).astype(np.uint8)
+
+    def _mask(self, record: ImageRecord) -> Path:
+        part, domain, _, *rest = PurePosixPath(record.file_name).parts
+        return Path(self.root, part, domain, MASKS, *rest)

@@ -1,0 +1,95 @@
+"""A folder of images, of any depth."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from pathlib import Path, PurePosixPath
+
+from alps.errors import DatasetNotFound, ImageError
+from alps.images.files.ids import image_ids
+from alps.images.files.listing import walk
+from alps.images.files.read import SUFFIXES, read_sample
+from alps.rasters.sidecars import find_sidecars
+from alps.structures.findings import Finding
+from alps.structures.records import ImageRecord, Sample
+
+logger = logging.getLogger(__name__)
+
+
+class Folder:
+    """All images under a folder, sorted by path.
+
+    Hidden files and folders are left out. Links are followed, as `walk` says. A file whose name
+    cannot be stored (a backslash, a line break, bytes that are not UTF-8, more than the 255 bytes
+    that disks allow) is left out with a warning that counts and names such files.
+
+    Args:
+        root: the folder.
+        name: what the image set is called.
+        split: the split all images belong to.
+    """
+
+    def __init__(self, root: str, name: str, split: str = "train") -> None:
+        self.root = root
+        self.name = name
+        self.split = split
+
+    def records(self) -> list[ImageRecord]:
+        """All images.
+
+        Raises:
+            DatasetNotFound: the folder is missing, cannot be listed or holds no image.
+            ConfigError: two paths differ in nothing but case.
+        """
+        root = Path(self.root)
+        if not root.is_dir():
+            raise DatasetNotFound(
+                f"{root.absolute()} is not a folder; give the folder of your images as dataset.root"
+            )
+        sizes: dict[str, int] = {}
+        others: Counter[str] = Counter()
+        try:
+            for path, entry in walk(root):
+                suffix = PurePosixPath(path).suffix.lower()
+                if suffix in SUFFIXES:
+                    sizes[path] = entry.stat().st_size
+                else:
+                    others[suffix or "without suffix"] += 1
+        except OSError as error:
+            raise DatasetNotFound(f"cannot list {root.absolute()}: {error}") from error
+
+        files = sorted(sizes)
+        records, refused = [], []
+        for path, image_id in zip(files, image_ids([*map(PurePosixPath, files)]), strict=True):
+            try:
+                path.encode()
+                records.append(ImageRecord(image_id, path, self.split, sizes[path]))
+            except (ImageError, UnicodeEncodeError):
+                refused.append(path)
+        if refused:
+            logger.warning(
+                "%d of %d images under %s are left out: their names have a backslash or a line "
+                "break, are not UTF-8, or leave no room for that of a label (first: %a); rename "
+                "them",
+                len(refused),
+                len(files),
+                root,
+                refused[0],
+            )
+        if not records:
+            kinds = " ".join(suffix for suffix, _ in others.most_common(5))
+            raise DatasetNotFound(
+                f"no images under {root.absolute()}: found {others.total()} other files"
+                f"{f' ({kinds})' if kinds else ''} and {len(refused)} images with names that "
+                f"cannot be stored, looked for {' '.join(SUFFIXES)}"
+            )
+        return records
+
+    def read(self, record: ImageRecord) -> Sample:
+        """Decode one image; raises `ImageError` when it cannot be used."""
+        return read_sample(self.root, record)
+
+    def findings(self) -> list[Finding]:
+        """Return what lies beside the images and is not read."""
+        return find_sidecars(path for path, _ in walk(self.root))

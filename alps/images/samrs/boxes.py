@@ -1,0 +1,182 @@
+"""The objects of SAMRS: each with its box, its category and its own mask (arXiv 2305.02034).
+
+``ins/<image>.pkl`` is a pickled list with a dict per object, as ViTAE-Transformer/SAMRS writes it
+(Generate Dataset/main_sam_hbox_semantic.py and main_sam_rhbox_semantic.py)::
+
+    {"mask": {"size": [1024, 1024], "counts": "cRYf07fo…"}, "category": "small-vehicle",
+     "label": 9, "size": 159, "bbox": array([714., 76., 726., 95.])}
+
+``mask`` is COCO's run-length code. FAST has, instead of ``bbox``, ``rhbox`` and the corners
+``rbox`` (4, 2). The files are read by `alps.images.files.safe_pickle`, which runs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from alps.errors import ImageError
+from alps.images.boxes.boxed import make_sample
+from alps.images.files.audit import Audit, Tally, share
+from alps.images.files.coco_masks import read_masks
+from alps.images.files.limits import digest_files
+from alps.images.files.read import read_pixels
+from alps.images.files.safe_pickle import load_plain
+from alps.images.samrs.labels import (
+    CLASSES,
+    check_subset,
+    label_path,
+    list_labelled,
+    subset_categories,
+)
+from alps.structures.boxes import Annotation, Boxes
+from alps.structures.findings import Finding
+from alps.structures.masks import Masks
+from alps.structures.records import Category, ImageRecord, Sample
+
+
+class SamrsBoxes:
+    """The images of one subset that have a file in ``ins/``, and what it says.
+
+    Prompts can be compared on it with the masks that SAMRS's authors got.
+
+    Args:
+        root: folder that holds the subset.
+        subset: sota, sior or fast.
+        name: what the image set is called. None: as the subset, with _boxes.
+
+    Raises:
+        ConfigError: there is no such subset.
+    """
+
+    def __init__(self, *, root: str, subset: str, name: str | None = None) -> None:
+        check_subset(subset)
+        self.root = root
+        self.subset = subset
+        self.name = name or f"{subset}_boxes"
+
+    def records(self) -> list[ImageRecord]:
+        """All images with objects.
+
+        Raises:
+            DatasetNotFound: there are no images, or none with objects.
+        """
+        records = list_labelled(self.root, self.subset, "ins", ".pkl")
+        classes = CLASSES[self.subset]
+        return [replace(r, annotations=digest_files([self._path(r)], classes)) for r in records]
+
+    def read(self, record: ImageRecord) -> Sample:
+        """Image and boxes; raises `ImageError` when one of the files cannot be used."""
+        pixels = read_pixels(Path(self.root, record.file_name))
+        path = self._path(record)
+        rows = read_rows(path)
+        annotations = [_annotation(i, row) for i, row in enumerate(rows)]
+        classes = CLASSES[self.subset]
+        return make_sample(record, pixels, annotations, classes, path, stated=_size_of_masks(rows))
+
+    def findings(self) -> list[Finding]:
+        """Return what does not fit together among images and objects; reads all files."""
+        records = self.records()
+        audit, unreadable = Audit(CLASSES[self.subset]), Tally()
+        for record in tqdm(records, "checking annotations", unit="file", delay=1):
+            path = self._path(record)
+            file = path.relative_to(self.root).as_posix()
+            try:
+                rows = read_rows(path)
+            except ImageError as error:
+                unreadable.add(str(error).replace(f"{Path(self.root)}/", ""))
+                continue
+            audit.add(record.file_name, file, [_annotation(i, row) for i, row in enumerate(rows)])
+            audit.add_size(
+                Path(self.root, record.file_name), record.file_name, _size_of_masks(rows)
+            )
+        finding = Finding(
+            "unreadable_annotations",
+            unreadable.count,
+            f"{share(unreadable.count, len(records), 'annotation file')} cannot be read "
+            f"{unreadable}",
+            "mend or remove them; until then their images are skipped",
+        )
+        return [finding] * bool(unreadable.count) + audit.findings()
+
+    def categories(self) -> list[Category]:
+        """The classes; the id is the pixel value."""
+        return subset_categories(self.subset)
+
+    @property
+    def has_instances(self) -> bool:
+        """Every object has a mask; where one is no mask, that is told when it is read."""
+        return True
+
+    def read_instances(self, record: ImageRecord, boxes: Boxes, size: tuple[int, int]) -> Masks:
+        """SAMRS's own mask of each box of an image; a bad one is told and left out.
+
+        Args:
+            record: the image.
+            boxes: some of those that `read` gave.
+            size: (H, W) of the image.
+
+        Raises:
+            ImageError: the file cannot be used.
+        """
+        path = self._path(record)
+        rows = read_rows(path)
+        shapes = [(f"{path} object {i}", _mask(rows[i])) for i in boxes.object_id]
+        return read_masks(shapes, boxes, size)
+
+    def _path(self, record: ImageRecord) -> Path:
+        return label_path(self.root, record, "ins", ".pkl")
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The objects of a file; raises `ImageError` when it cannot be used."""
+    rows = load_plain(path)
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise ImageError(
+            f"{path} holds a {type(rows).__name__}, expected a list with a dict per object; get it "
+            "as it was published"
+        )
+    return rows
+
+
+def _annotation(i: int, row: dict[str, Any]) -> Annotation:
+    box = row.get("bbox", row.get("rhbox", ()))
+    quad, category = row.get("rbox"), row.get("category")
+    return Annotation(
+        f"object {i}",
+        category if isinstance(category, str) else type(category).__name__,
+        _numbers(box),
+        quad=None if quad is None else _numbers(quad),
+    )
+
+
+def _size_of_masks(rows: Sequence[dict[str, Any]]) -> tuple[int, int] | None:
+    """The (H, W) that all masks of a file have; None where they have none, or several."""
+    sizes = {
+        tuple(size)
+        for row in rows
+        if isinstance(mask := row.get("mask"), dict)
+        and isinstance(size := mask.get("size"), list | tuple)
+        and [type(side) for side in size] == [int, int]
+    }
+    return sizes.pop() if len(sizes) == 1 else None
+
+
+def _mask(row: dict[str, Any]) -> Any:
+    """Every object has one: where it is missing, that is told."""
+    mask = row.get("mask")
+    return "nothing" if mask is None else mask
+
+
+def _numbers(values: Any) -> list[float]:
+    """What a row says of a box, NaN where it is no number."""
+    try:
+        found = np.asarray(values, np.float64).ravel().tolist()
+    except (TypeError, ValueError, OverflowError):
+        found = [float("nan")] * 4
+    return list(found)

@@ -1,0 +1,137 @@
+"""SAMRS: 105,090 images in the subsets SOTA, SIOR and FAST (Wang et al., arXiv 2305.02034).
+
+The layout is the one its authors read in their pre-training (ViTAE-Transformer/SAMRS,
+Encoder_Decoder/main_pretrain.py), see `SUBSETS`. Here images and splits are read, no labels.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from alps.errors import ConfigError, DatasetNotFound
+from alps.images.files.ids import image_ids, normal
+from alps.images.files.listing import contents
+from alps.images.files.read import read_sample
+from alps.images.files.words import read_list
+from alps.structures.records import ImageRecord, Sample
+
+logger = logging.getLogger(__name__)
+
+URL = "https://github.com/ViTAE-Transformer/SAMRS"
+
+
+@dataclass(frozen=True, slots=True)
+class Subset:
+    """Where one subset lies."""
+
+    folders: tuple[str, ...]  # below the root, the first that is there counts
+    images: str  # below the folder, which also holds train.txt and valid.txt
+    suffix: str
+
+
+SUBSETS: Mapping[str, Subset] = {
+    "sota": Subset(("dotav2_1024/trainval", "SOTA/trainval", "SOTA"), "images", ".png"),
+    "sior": Subset(("dior", "SIOR"), "JPEGImages-trainval", ".jpg"),
+    "fast": Subset(("fair1m_1024/trainval", "FAST/trainval", "FAST"), "images", ".png"),
+}
+
+
+class Samrs:
+    """The images of SAMRS; ids are ``sota/P0000__1024__0___0`` and so on.
+
+    An image of valid.txt is in the split "val", all others are in "train": those of train.txt,
+    those in no list, and all where there are no lists (the authors drew them at random, 95 to 5, to
+    check their code, and do not ask others to keep to them: issue 30 of their repository).
+
+    Args:
+        root: folder that holds the subsets; those that are there are used.
+        subsets: which ones to look for.
+        name: what the image set is called.
+
+    Raises:
+        ConfigError: there is no subset of that name.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        subsets: Sequence[str] = ("sota", "sior", "fast"),
+        name: str = "samrs",
+    ) -> None:
+        if not subsets or not set(subsets) <= set(SUBSETS):
+            raise ConfigError(
+                f"dataset.subsets is {list(subsets)}, expected one or more of {list(SUBSETS)}"
+            )
+        self.root = root
+        self.subsets = tuple(subsets)
+        self.name = name
+
+    def records(self) -> list[ImageRecord]:
+        """All images of the subsets that are there.
+
+        Raises:
+            DatasetNotFound: none is there, or there is no image in them.
+        """
+        root = Path(self.root)
+        records = []
+        absent = []
+        for name in self.subsets:
+            subset = SUBSETS[name]
+            for folder in subset.folders:
+                if (root / folder / subset.images).is_dir():
+                    records += _list_images(root, folder, name, subset)
+                    break
+            else:
+                absent.append(name)
+        if not records:
+            places = [f"{SUBSETS[s].folders[0]}/{SUBSETS[s].images}" for s in self.subsets]
+            raise DatasetNotFound(
+                f"no images of SAMRS under {root.absolute()}: found {contents(root)}, looked for "
+                f"{', '.join(places)}; download SAMRS through the OneDrive or Baidu links at {URL} "
+                "and unpack it there, or give its folder as dataset.root"
+            )
+        if absent:
+            logger.warning("%s holds no %s; the other subsets are used", root, ", ".join(absent))
+        return records
+
+    def read(self, record: ImageRecord) -> Sample:
+        """Decode one image; raises `ImageError` when it cannot be used."""
+        return read_sample(self.root, record)
+
+
+def _list_images(root: Path, folder: str, name: str, subset: Subset) -> list[ImageRecord]:
+    train, val = ({*read_list(root / folder / f"{part}.txt")} for part in ("train", "valid"))
+    with os.scandir(root / folder / subset.images) as entries:
+        sizes = {
+            entry.name: entry.stat().st_size
+            for entry in entries
+            if entry.name.lower().endswith(subset.suffix)
+            and not entry.name.startswith(".")
+            and entry.is_file()
+        }
+    files = sorted(sizes)
+    stems = [normal(file[: -len(subset.suffix)]) for file in files]
+    ids = image_ids([PurePosixPath(name, file) for file in files])
+
+    if lost := sorted((train | val).difference(stems)):
+        logger.warning(
+            "%d of %d images in the lists of %s are not in %s (first: %s); the others are used",
+            len(lost),
+            len(train | val),
+            name,
+            root / folder / subset.images,
+            lost[0],
+        )
+    return [
+        ImageRecord(
+            image_id,
+            f"{folder}/{subset.images}/{file}",
+            "val" if stem in val else "train",
+            sizes[file],
+        )
+        for image_id, file, stem in zip(ids, files, stems, strict=True)
+    ]

@@ -1,0 +1,1 @@
+"""Videos with tracked boxes, frame by frame."""

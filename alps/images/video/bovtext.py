@@ -1,0 +1,63 @@
+"""BOVText: a JSON file of tracked words for each video (arXiv 2112.04888).
+
+The file of Cls1_Livestreaming_video1.mp4 is Cls1_Livestreaming_video1.json
+(https://github.com/weijiawu/BOVText-Benchmark)::
+
+    {"1": [{"points": [97, 382, 126, 382, 125, 410, 97, 411], "ID": "1", "transcription": "T",
+            "category": "scene text", "language": "English", "ID_transcription": "T"}],
+     "2": []}
+
+The page of the dataset calls the frames ``frame_1`` and the track ``tracking ID``. Frames are
+counted from 1 there and from 0 here; one without objects is annotated as empty. Words that nobody
+can read are ignored. Titles, captions and scene text are one class, as in SAMText.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alps.errors import ImageError
+from alps.images.files.text import parse_json, whole
+from alps.images.files.words import numbers, read_text
+from alps.images.video.clip import TEXT, Clip, new_clip, video_name
+from alps.structures.boxes import Annotation
+
+#: What stands for words that nobody can read: on the dataset's page the first two.
+UNREADABLE = ("###", "#1", "##DONT#CARE##")
+
+
+def parse(path: Path) -> dict[str, Clip]:
+    """The clip of a file; raises `ImageError` when the file is cut short or something else."""
+    try:
+        frames = parse_json(read_text(path))
+    except ValueError as error:
+        raise ImageError(
+            f"{path} is no whole JSON file: {error}; it may be cut short, get it again"
+        ) from error
+    if not isinstance(frames, dict) or not all(isinstance(f, list) for f in frames.values()):
+        raise ImageError(f"{path} is of another format: expected a list of words for each frame")
+    clip, index = new_clip(), 0
+    for key, items in frames.items():
+        number = whole(key)
+        if not number:
+            clip[index].add(f"frame {key!r}: no number from 1, its objects are left out")
+            continue
+        index = number - 1
+        marks = clip[index]
+        for i, item in enumerate(items, 1):
+            marks.add(_read(item, f"frame {number} object {i}"))
+    return {video_name(path): clip}
+
+
+def _read(item: object, where: str) -> Annotation | str:
+    if not isinstance(item, dict) or not isinstance(item.get("points"), list):
+        return f"{where}: no points, expected a list of x1 y1 … x4 y4"
+    name = item.get("ID", item.get("tracking ID"))
+    track_id = whole(name)
+    if track_id is None:
+        return f"{where}: track ID {name!r}, expected a whole number"
+    word = item.get("transcription") or ""
+    unreadable = word in UNREADABLE
+    text = None if unreadable else str(word) or None
+    points = numbers([str(value) for value in item["points"]])
+    return Annotation(where, TEXT, points, ignore=unreadable, track_id=track_id, text=text)

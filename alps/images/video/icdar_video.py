@@ -1,0 +1,72 @@
+"""ICDAR 2015 "Text in Videos" and DSText: an XML file of tracked words for each video.
+
+The file of Video_10_1_1.mp4 is Video_10_1_1_GT.xml (https://rrc.cvc.uab.es/?ch=3&com=tasks)::
+
+    <Frames>
+      <frame ID="1">
+        <object Transcription="T" ID="1001" Language="Spanish" Mirrored="unmirrored" Quality="LOW">
+          <Point x="97" y="382" /> <Point x="126" y="382" />
+          <Point x="125" y="410" /> <Point x="97" y="411" />
+        </object>
+      </frame>
+      <frame ID="2"></frame>
+    </Frames>
+
+Frames are counted from 1 there and from 0 here; one without objects is annotated as empty. ID is
+the track. Words of low quality, and those that read ``##DONT#CARE##``, are ignored. DSText
+(https://rrc.cvc.uab.es/?ch=22&com=tasks, arXiv 2304.04376) has ``Category`` for ``Mirrored`` and
+``Quality``. Releases do not agree on the case of the names, so it does not count.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from xml.etree.ElementTree import Element
+
+from alps.images.files.text import whole
+from alps.images.files.words import numbers
+from alps.images.files.xml_file import read_xml
+from alps.images.video.clip import TEXT, Clip, new_clip, video_name
+from alps.structures.boxes import Annotation
+
+#: What stands for words that nobody can read.
+UNREADABLE = ("##DONT#CARE##", "###")
+
+
+def parse(path: Path) -> dict[str, Clip]:
+    """The clip of a file; raises `ImageError` when the file is cut short or something else."""
+    clip, index = new_clip(), 0
+    for item in read_xml(path, "frames").findall("frame"):
+        number = whole(_lower(item).get("id", ""))
+        if not number:
+            clip[index].add(
+                f"<frame> after frame {index + 1}: no ID from 1, its objects are left out"
+            )
+            continue
+        index = number - 1
+        marks = clip[index]
+        for i, element in enumerate(item.findall("object"), 1):
+            marks.add(_read(element, f"frame {number} object {i}"))
+    return {video_name(path): clip}
+
+
+def _read(element: Element, where: str) -> Annotation | str:
+    values = _lower(element)
+    track_id = whole(values.get("id", ""))
+    if track_id is None:
+        return f"{where}: track ID {values.get('id')!r}, expected a whole number"
+    corners = [_lower(point) for point in element if point.tag.lower() == "point"]
+    word = values.get("transcription", "")
+    unreadable = word in UNREADABLE
+    return Annotation(
+        where,
+        TEXT,
+        numbers([corner.get(axis, "") for corner in corners for axis in "xy"]),
+        ignore=unreadable or values.get("quality", "").lower() == "low",
+        track_id=track_id,
+        text=None if unreadable else word or None,
+    )
+
+
+def _lower(element: Element) -> dict[str, str]:
+    return {name.lower(): value for name, value in element.attrib.items()}

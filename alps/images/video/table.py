@@ -1,0 +1,37 @@
+"""Tables of tracked boxes, CSV or Parquet: a row for each box, its video and its frame.
+
+::
+
+    video,frame,track,x0,y0,x1,y1,text
+    Video_10_1_1,0,1001,97,382,126,411,T
+
+Columns: ``video``, its name or its path below the folder of the videos; ``frame``, counted from 0;
+``x0 y0 x1 y1``, the corners of a horizontal box in pixels, or ``x0 y0`` to ``x3 y3``, those of a
+rotated one; and where they are there ``track`` (a whole number), ``text``, ``category`` (without it
+all are "text"), ``ignore`` (0 or 1), ``score`` and ``counts``, the true mask in COCO's compressed
+run-length code. Others are passed over. One file may hold many videos.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+
+from alps.images.files.box_rows import read_rows, row_to_annotation
+from alps.images.files.text import whole
+from alps.images.video.clip import TEXT, Clip, new_clip
+from alps.structures.boxes import Marks
+
+
+def parse(path: Path) -> dict[str, Clip]:
+    """The clips of a table; raises `LabelError` when it is none."""
+    clips: defaultdict[str, defaultdict[int, Marks]] = defaultdict(new_clip)
+    for i, row in enumerate(read_rows(path, ["video", "frame"]), 1):
+        number = whole(row["frame"])
+        clip = clips[row["video"]]
+        if number is None:
+            line = f"row {i}: frame {row['frame']!r}, expected a whole number from 0"
+            clip[max(clip, default=0)].add(line)
+        else:
+            clip[number].add(row_to_annotation(row, f"row {i}", TEXT))
+    return dict(clips)

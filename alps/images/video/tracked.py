@@ -1,0 +1,287 @@
+"""Videos with tracked boxes in their frames, words mostly (SAMText, arXiv 2305.01443)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+
+from tqdm import tqdm
+
+from alps.errors import DatasetNotFound, ImageError, LabelError
+from alps.images.boxes.boxed import make_sample
+from alps.images.files.audit import OWN_CLASSES, Audit, Tally, share
+from alps.images.files.box_rows import read_counts
+from alps.images.files.frames import VIDEO_SUFFIXES, list_frames, read_frame
+from alps.images.files.ids import normal
+from alps.images.files.listing import contents, walk
+from alps.images.files.read import SUFFIXES
+from alps.images.files.words import check_classes
+from alps.images.video import bovtext, icdar_video
+from alps.images.video import table as video_table
+from alps.images.video.clip import TEXT, Clip, video_name
+from alps.structures.boxes import Boxes, Marks
+from alps.structures.digest import digest
+from alps.structures.findings import Finding
+from alps.structures.masks import Masks
+from alps.structures.palette import color_classes
+from alps.structures.records import Category, ImageRecord, Sample
+
+#: What reads a file of annotations, by its suffix: gives the clips in it by the names of their
+#: videos. Raises `ImageError` for a file of one clip, `LabelError` for a file of all.
+PARSERS: Mapping[str, Callable[[Path], dict[str, Clip]]] = {
+    ".xml": icdar_video.parse,
+    ".json": bovtext.parse,
+    ".csv": video_table.parse,
+    ".parquet": video_table.parse,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """What is remembered of a clip; to remember all boxes of a large dataset takes gigabytes."""
+
+    file: Path
+    digests: Mapping[int, str]  # of `Marks`
+    categories: frozenset[str]
+    masks: bool  # whether any object has a true one
+
+
+class VideoBoxes:
+    """Every annotated frame of videos is an image, those annotated as empty, too.
+
+    A video is a file or a folder of frames, at any depth, and called as its annotations say. The id
+    of an image is ``<video>/<frame>`` with six digits, so the frames of a video follow each other.
+
+    Args:
+        root: folder of the dataset.
+        videos: folder of the videos, below the root.
+        annotations: name or pattern of the files with the annotations, as ``*_GT.xml``, at any
+            depth below the root. The suffix says the format, see `PARSERS`.
+        split: the split all frames belong to.
+        classes: names in the order of their ids. None: those that occur, in the order of the
+            alphabet.
+        url: where the dataset is, for the message when it is not here.
+        name: what the image set is called.
+
+    Raises:
+        ConfigError: ``classes`` is no list of different names.
+    """
+
+    def __init__(
+        self,
+        *,
+        root: str,
+        videos: str = ".",
+        annotations: str = "boxes.csv",
+        split: str = "train",
+        classes: Sequence[str] | None = None,
+        url: str | None = None,
+        name: str = "video",
+    ) -> None:
+        self.root = root
+        self.videos = videos
+        self.annotations = annotations
+        self.split = split
+        self.classes = check_classes(classes)
+        self.url = url
+        self.name = name
+        self._last: tuple[Path | None, dict[str, Clip]] = None, {}
+
+    def records(self) -> list[ImageRecord]:
+        """All annotated frames; of a video whose annotations cannot be read the first one, to fail.
+
+        Raises:
+            DatasetNotFound: there are no annotations, or none of the videos they are of.
+            LabelError: an annotation file has no suffix of `PARSERS`, a table cannot be read, or
+                two videos have the name of one in the annotations.
+        """
+        records, classes = [], digest([*self._classes])
+        for name, (video_id, path) in self._videos.items():
+            place = Path(self.root, path)
+            frames = _frames(place)
+            for index, marks in self._listed[name].digests.items():
+                file = frames.get(index, place)
+                records.append(
+                    ImageRecord(
+                        f"{video_id}/{index:06d}",
+                        path if file == place else f"{path}/{file.name}",
+                        self.split,
+                        file.stat().st_size if file.is_file() else 0,
+                        video_id,
+                        index,
+                        digest(classes, marks),
+                    )
+                )
+        return records
+
+    def read(self, record: ImageRecord) -> Sample:
+        """Frame and boxes.
+
+        Raises:
+            ImageError: one of the files cannot be used, or the video has no such frame.
+            MissingPackage: the video is a file and PyAV is not installed.
+        """
+        file, marks = self._marks(record)
+        pixels = read_frame(self.root, record)
+        return make_sample(record, pixels, marks.annotations, self._classes, file, marks.unclear)
+
+    def findings(self) -> list[Finding]:
+        """Return what does not fit together among videos and annotations; reads the latter."""
+        audit = Audit(self._classes, OWN_CLASSES)
+        unreadable, root = Tally(), Path(self.root)
+        for name, (video_id, _) in self._videos.items():
+            file = self._listed[name].file
+            try:
+                clip = self._parse(file)[name]
+            except ImageError as error:
+                unreadable.add(str(error).replace(f"{root}/", ""))
+                continue
+            for index, marks in clip.items():
+                where = f"{video_id}/{index:06d}"
+                audit.add(where, file.name, marks.annotations, marks.unclear)
+        lost = sorted(self._listed.keys() - self._videos.keys())
+        n = len(self._listed)
+        relations = [
+            Finding(
+                "unreadable_annotations",
+                unreadable.count,
+                f"the annotations of {share(unreadable.count, n, 'video')} cannot be read "
+                f"{unreadable}",
+                "mend or remove them; until then these videos are skipped",
+            ),
+            Finding(
+                "missing_images",
+                len(lost),
+                f"{share(len(lost), n, 'annotated video')} are not under {self.videos}/ (first: "
+                f"{', '.join(lost[:1])})",
+                "get them, or give their folder as dataset.videos; the others are used",
+            ),
+        ]
+        found = [finding for finding in relations if finding.count] + audit.findings()
+        # A frame that is annotated as empty says so.
+        return [finding for finding in found if finding.kind != "images_without_annotations"]
+
+    def categories(self) -> list[Category]:
+        """The classes; the id is the pixel value."""
+        return color_classes(self._classes)
+
+    def _marks(self, record: ImageRecord) -> tuple[Path, Marks]:
+        """What is annotated in a frame, and the file that says so."""
+        name = next(name for name, (i, _) in self._videos.items() if i == record.video_id)
+        file = self._listed[name].file
+        return file, self._parse(file)[name].get(record.frame_index or 0, Marks())
+
+    @cached_property
+    def _listed(self) -> dict[str, Listed]:
+        """All clips in the annotations, by the names of their videos."""
+        root = Path(self.root)
+        found = sorted(path for path, _ in walk(root)) if root.is_dir() else []
+        files = [root / path for path in found if PurePosixPath(path).match(self.annotations)]
+        if not files:
+            raise DatasetNotFound(
+                f"no {self.annotations} under {root.absolute()}: found {contents(root)}; "
+                + (f"get the dataset at {self.url}, or " if self.url else "")
+                + "give its folder as dataset.root and the files as dataset.annotations"
+            )
+        listed: dict[str, Listed] = {}
+        for file in tqdm(files, "listing frames", unit="file", delay=1):
+            try:
+                clips = self._parse(file)
+            except ImageError:  # told with the first frame
+                clips = {video_name(file): {0: Marks()}}
+            for name, clip in clips.items():
+                digests = {i: marks.digest for i, marks in clip.items()}
+                classes = {a.category for marks in clip.values() for a in marks.annotations}
+                masks = any(a.counts for marks in clip.values() for a in marks.annotations)
+                new = Listed(file, digests, frozenset(classes), masks)
+                other = listed.setdefault(name, new)
+                if other.file != file:
+                    raise LabelError(f"{other.file} and {file} annotate {name}; remove one of them")
+        return listed
+
+    @cached_property
+    def _classes(self) -> Sequence[str]:
+        found = frozenset[str]().union(*(clip.categories for clip in self._listed.values()))
+        return self.classes or sorted(found) or [TEXT]
+
+    @cached_property
+    def _videos(self) -> dict[str, tuple[str, str]]:
+        """Of every clip that is there the id of its video and the path below the root, by name."""
+        folder = Path(self.root, self.videos)
+        found = dict[str, str]()  # id by path
+        for file in (PurePosixPath(file) for file, _ in walk(folder)):
+            if file.suffix.lower() in VIDEO_SUFFIXES:
+                found[str(file)] = str(file.with_suffix(""))
+            elif file.suffix.lower() in SUFFIXES and file.parent.name:
+                found[str(file.parent)] = str(file.parent)
+        videos, lost = dict[str, tuple[str, str]](), []
+        for name in self._listed:
+            plain = normal(name.replace("\\", "/"))
+            fit = [path for path, i in found.items() if plain in (normal(path), normal(i))]
+            fit = fit or [p for p, i in found.items() if normal(i).rpartition("/")[2] == plain]
+            if len(fit) > 1:
+                raise LabelError(
+                    f"the annotations of {name} are of {' or of '.join(sorted(fit)[:3])} under "
+                    f"{folder}; give the folder of the right ones as dataset.videos"
+                )
+            if not fit:
+                lost.append(name)
+                continue
+            place = found[fit[0]], str(PurePosixPath(self.videos, fit[0]))
+            if other := next((other for other in videos if videos[other] == place), None):
+                raise LabelError(
+                    f"{other} and {name} in the annotations are both {place[1]}; call it one name"
+                )
+            videos[name] = place
+        if not videos:
+            raise DatasetNotFound(
+                f"none of the {len(lost)} annotated videos (first: {lost[0]}) is among the "
+                f"{len(found)} under {folder.absolute()} ({', '.join(sorted(found)[:3])}); "
+                f"expected {lost[0]}.mp4 or a folder {lost[0]}/ of frames, at any depth"
+            )
+        return videos
+
+    def _parse(self, file: Path) -> dict[str, Clip]:
+        """The clips of a file; the last one is kept, for frames come in order."""
+        if file != self._last[0]:
+            self._last = file, _parser(file)(file)
+        return self._last[1]
+
+
+def _parser(file: Path) -> Callable[[Path], dict[str, Clip]]:
+    if file.suffix.lower() not in PARSERS:
+        raise LabelError(
+            f"{file} is of no known format: expected {' '.join(PARSERS)}; name the files of "
+            "annotations by dataset.annotations"
+        )
+    return PARSERS[file.suffix.lower()]
+
+
+def _frames(place: Path) -> dict[int, Path]:
+    """Of a folder; what is wrong with it is told with every frame."""
+    try:
+        return list_frames(place) if place.is_dir() else {}
+    except ImageError:
+        return {}
+
+
+class VideoMasks(VideoBoxes):
+    """`VideoBoxes` with true masks, which of the formats only a table has."""
+
+    @property
+    def has_instances(self) -> bool:
+        """Whether any object has a true mask."""
+        return any(clip.masks for clip in self._listed.values())
+
+    def read_instances(self, record: ImageRecord, boxes: Boxes, size: tuple[int, int]) -> Masks:
+        """The true masks of those boxes that have one; a bad one is told and left out.
+
+        Args:
+            record: the frame.
+            boxes: some of those that `read` gave.
+            size: (H, W) of the frame.
+        """
+        file, marks = self._marks(record)
+        return read_counts(marks.annotations, boxes, size, file)

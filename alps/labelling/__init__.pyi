@@ -1,0 +1,3 @@
+# The public names; imported when they are first used.
+from .engine.local import LocalEngine as LocalEngine
+from .engine.ray import RayEngine as RayEngine

@@ -1,0 +1,186 @@
+"""Shards done by this process, or by processes of this machine."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing import connection, parent_process, resource_tracker
+from multiprocessing.connection import Connection
+from typing import Any, Literal
+
+import torch
+
+from alps.errors import ConfigError
+from alps.labelling.engine.crew import Crew
+from alps.labelling.engine.place import Place, find_place
+from alps.labelling.engine.worker import Event, Task, Worker, check_threads, set_threads, values
+from alps.protocols import Run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalEngine:
+    """This process does all shards, or gives them to others that it begins.
+
+    Args:
+        processes: 1 is this process itself; "auto": one per GPU, 1 without a GPU or where a
+            launcher has begun several runs. Worker r takes GPU r.
+        threads: CPU threads of each. Mask sources and k-means split their work over that many; each
+            piece is computed by one, so the number does not change a byte.
+
+    Raises:
+        ConfigError: there is no such number of processes.
+    """
+
+    processes: int | Literal["auto"] = 1
+    threads: int = 2
+
+    def __post_init__(self) -> None:
+        if self.processes != "auto" and not (
+            isinstance(self.processes, int) and self.processes > 0
+        ):
+            raise ConfigError(f"engine.processes={self.processes}: expected 1 or more, or auto")
+        check_threads(self.threads)
+
+    @property
+    def place(self) -> Place:
+        """Which of several runs this one is."""
+        return find_place()
+
+    @contextmanager
+    def workers(self) -> Iterator[Run]:
+        """What does work as long as the context is open."""
+        place, gpus = self.place, _visible_gpus()
+        if isinstance(self.processes, int):
+            n = self.processes
+        else:
+            n = max(1, len(gpus)) if place.world == 1 else 1
+        own = [gpus[(place.local_rank * n + r) % len(gpus)] for r in range(n)] if gpus else []
+        if n == 1 and own == gpus[:1]:
+            set_threads(self.threads)
+            yield run_here
+        else:
+            with Crew(Processes(n, self.threads, own)) as crew:
+                yield crew.run
+
+
+def run_here(task: Task, items: Iterable[Any]) -> Iterator[tuple[int, Any]]:
+    """As `Crew.run`, in this process."""
+    for place, item in enumerate(items):
+        for value in values(task(item)):
+            yield place, value
+
+
+class Processes:
+    """Spawned processes, each at the other end of a pipe; see `alps.labelling.engine.crew.Hands`.
+
+    They are never forked: a process that has used PyTorch or faiss would leave its locks closed.
+    """
+
+    def __init__(self, n: int, threads: int, gpus: list[str]) -> None:
+        self._n, self._threads, self._gpus = n, threads, gpus
+        self._processes: list[multiprocessing.process.BaseProcess] = []
+        self._pipes: dict[int, Connection] = {}
+
+    def start(self) -> int:
+        """Begin them all at once; importing takes seconds."""
+        context = multiprocessing.get_context("spawn")
+        level = logging.getLogger("alps").getEffectiveLevel()
+        resource_tracker.ensure_running()  # which would undo the mask
+        # Ctrl-C and SIGTERM are for this process: it ends the others, which inherit the mask.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+        try:
+            for worker in range(self._n):
+                ours, theirs = context.Pipe()
+                gpu = self._gpus[worker] if self._gpus else None
+                process = context.Process(
+                    target=serve, args=(theirs, self._threads, level, gpu), daemon=True
+                )
+                process.start()
+                theirs.close()  # so that the pipe ends with the process
+                self._processes.append(process)
+                self._pipes[worker] = ours
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        return self._n
+
+    def keep(self, worker: int, task: bytes) -> None:
+        """Send the task."""
+        self._send(worker, ("keep", task))
+
+    def give(self, worker: int, item: Any) -> None:
+        """Send a piece."""
+        self._send(worker, ("do", item))
+
+    def listen(self) -> list[tuple[int, Event]]:
+        """One event of each worker that has any."""
+        heard: list[tuple[int, Event]] = []
+        ready = connection.wait(self._pipes.values())
+        for worker, pipe in list(self._pipes.items()):
+            if pipe in ready:
+                try:
+                    heard.append((worker, pipe.recv()))
+                except (EOFError, OSError):
+                    heard.append((worker, ("dead", self._end(worker))))
+        return heard
+
+    def stop(self) -> None:
+        """Kill them: they keep nothing that is worth a farewell."""
+        for process in self._processes:
+            process.kill()
+        for process in self._processes:
+            process.join()
+
+    def _send(self, worker: int, message: tuple[str, Any]) -> None:
+        with suppress(BrokenPipeError, ConnectionResetError):  # heard of when we listen
+            self._pipes[worker].send(message)
+
+    def _end(self, worker: int) -> str:
+        self._pipes.pop(worker).close()
+        process = self._processes[worker]
+        process.join()
+        code = process.exitcode or 0
+        if code == -signal.SIGKILL:
+            how = "was killed (SIGKILL, often for want of memory)"
+        elif code < 0:
+            how = f"was ended by {signal.Signals(-code).name}"
+        else:
+            how = f"ended with status {code}"
+        return f"(process {process.pid}) {how}"
+
+
+def serve(pipe: Connection, threads: int, level: int, gpu: str | None) -> None:
+    """Be a worker until the pipe ends."""
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # before CUDA is first used
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    worker = Worker(threads, level)
+    do: dict[str, Callable[[Any], Iterator[Event] | None]]
+    do = {"keep": worker.keep, "do": worker.do}
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        for event in worker.greet():
+            pipe.send(event)
+        while True:
+            kind, content = pipe.recv()
+            for event in do[kind](content) or ():
+                pipe.send(event)
+
+
+def _end_with_parent() -> None:
+    """A parent that was killed cannot say so, and a shard may take minutes."""
+    parent = parent_process()
+    assert parent is not None, "this process was spawned"
+    parent.join()
+    os._exit(1)
+
+
+def _visible_gpus() -> list[str]:
+    """What CUDA_VISIBLE_DEVICES calls each."""
+    names = os.environ.get("CUDA_VISIBLE_DEVICES")
+    n = torch.cuda.device_count()
+    return names.split(",")[:n] if names else [str(i) for i in range(n)]

@@ -1,0 +1,265 @@
+"""The labelling pipeline: masks and features shard by shard, then classes, then index maps."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, suppress
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from alps import __version__
+from alps.assign.cluster import Cluster
+from alps.errors import ConfigError, ImageError, PieceLost, WorkersLost
+from alps.labelling.shard import AHEAD, assign_shard, label_shard
+from alps.labelling.sharing import map_together, share
+from alps.labelling.timings import Timings
+from alps.protocols import Assigner, Engine, Featurizer, ImageSet, MaskSource
+from alps.report import take_census, write_report, write_statistics
+from alps.store.claims import Claims
+from alps.store.counts import count
+from alps.store.label_store import PARTS, LabelStore, Stage
+from alps.store.manifest import write_manifest
+from alps.store.plan import Redo, Settings, prepare
+from alps.structures.findings import Audited, report_findings
+from alps.structures.paint import ignore_index_for
+
+log = logging.getLogger(__name__)
+
+#: Recorded in store.json: the libraries that decide what masks and classes come out.
+LIBRARIES = (
+    *("torch", "torchvision", "timm", "segment-anything-py", "numpy"),
+    *("faiss-cpu", "faiss-gpu-cu11", "faiss-gpu-cu12", "faiss-cuda"),  # one of them
+)
+
+
+@runtime_checkable
+class Numbered(Protocol):
+    """An image set out of a file that numbers its classes, as COCO's do."""
+
+    @property
+    def category_ids(self) -> Sequence[int | str]:
+        """The file's ids of the classes, in their order."""
+
+
+def label(
+    *,
+    image_set: ImageSet,
+    masks: MaskSource,
+    features: Featurizer | None,
+    assign: Assigner,
+    engine: Engine,
+    root: str | Path,
+    name: str,
+    config: str,
+    shard_size: int | None = None,
+    overwrite: Redo | None = None,
+    verified: bool = False,
+    strict: bool = False,
+) -> tuple[LabelStore, Timings]:
+    """Label an image set into the store at ``root``; go on where an earlier run stopped.
+
+    Args:
+        image_set: the images.
+        masks: where their masks come from.
+        features: what the masks look like; None where their classes do not depend on it.
+        assign: how features become classes.
+        engine: where the work runs.
+        root: folder of the store.
+        name: of the store.
+        config: the resolved configuration, kept beside the labels.
+        shard_size: images per shard, see `alps.store.plan.prepare`.
+        overwrite: a stage to redo with those after it; ``failed``: the shards with images that
+            could not be read.
+        verified: the store has just been verified, and stays as it is where it is complete.
+        strict: what does not fit together in the dataset is an error.
+
+    Several runs may work on one store at once, on machines that share its file system: they do
+    other shards, wait for each other between the stages, and end together.
+
+    Raises:
+        ConfigError: several runs that a launcher has begun are to redo a stage, clusters are to be
+            made of no features, or, with ``strict``, something in the dataset does not fit
+            together.
+        DatasetNotFound: there are no images.
+        ImageError: there are images, but not one of them can be read.
+        StoreError: the store cannot be written or was made with other settings.
+        TooFewMasks: there are fewer masks than classes.
+    """
+    timings = Timings()
+    place = engine.place
+    if overwrite is not None and place.world > 1:
+        raise ConfigError(
+            f"overwrite={overwrite} deletes what all {place.world} runs write; redo it with a "
+            "single run first"
+        )
+    settings = settings_of(image_set, masks, features, assign, name=name, shard_size=shard_size)
+    with ExitStack() as stack:
+        claims = stack.enter_context(Claims(Path(root)))
+        store = prepare(root, claims=claims, overwrite=overwrite, verified=verified, **settings)
+        del settings  # with all records
+        _audit(store, image_set, strict=strict, quiet=store.complete or place.rank > 0)
+        if store.complete:
+            return store, timings
+        store.write_text("config.yaml", config)
+        run = stack.enter_context(engine.workers())
+        runs = partial(share, claims=claims, run=run, rank=place.rank, world=place.world)
+        together = partial(_do_together, runs, store, timings)
+        label_one = partial(
+            label_shard, store=store, image_set=image_set, masks=masks, features=features
+        )
+        stages: tuple[Stage, ...] = ("masks", "features") if features else ("masks",)
+        together("masks and features", label_one, stages)
+        counts = count(store)
+        if counts.ok + counts.empty == 0:
+            first = store.images(0)[0]
+            raise ImageError(
+                f"none of the {counts.failed} images of {image_set.root} can be used; the first: "
+                f"{first.error}"
+            )
+        clusters = store.clusters()
+        if clusters is None:
+            with timings.measure("clusters", counts.ok):
+                parts = store.root / PARTS / store.info.stages["assign"]["fingerprint"]
+                clusters = assign.fit(
+                    store.all_features(), store.all_areas(), map_together(runs, parts)
+                )
+            with claims.alone("clusters"):
+                if clusters is not None and store.clusters() is None:
+                    store.write_clusters(clusters)
+        store.write_categories(assign.categories())
+        assign_one = partial(assign_shard, store=store, assign=assign, clusters=clusters)
+        together("labels", assign_one, ("assign",))
+        with claims.alone("finish"):
+            shutil.rmtree(store.root / PARTS, ignore_errors=True)
+            if not store.complete:  # another run may have come first
+                with timings.measure("report"):
+                    census = take_census(store)
+                    write_report(store, image_set, census=census)
+                    write_statistics(store, census)
+                with timings.measure("manifest"):
+                    write_manifest(store)
+                claims.clear()
+                store.discard_unfinished()
+    return store, timings
+
+
+def _audit(store: LabelStore, image_set: ImageSet, *, strict: bool, quiet: bool) -> None:
+    """Report what does not fit together in a dataset; it is counted anew until masks are made.
+
+    Raises:
+        ConfigError: ``strict``, and there is something.
+    """
+    findings = store.findings()
+    stale = findings is None or not store.has_begun("masks")
+    if isinstance(image_set, Audited) and (strict or (stale and not store.complete)):
+        findings = image_set.findings()
+        if not store.complete:
+            store.write_findings(findings)
+    if strict or not quiet:
+        report_findings(findings or [], name=image_set.name, strict=strict)
+
+
+def settings_of(
+    image_set: ImageSet,
+    masks: MaskSource,
+    features: Featurizer | None,
+    assign: Assigner,
+    *,
+    name: str,
+    shard_size: int | None,
+) -> Settings:
+    """What a store of these parts says of itself; see `label` for the arguments.
+
+    Raises:
+        ConfigError: clusters are to be made of features, and there are none.
+    """
+    if not features and isinstance(assign, Cluster):
+        raise ConfigError(
+            "assign=cluster groups masks by their features, and none are chosen: give "
+            "features=NAME, or assign=random|binary|category, which need none"
+        )
+    target = type(image_set)
+    numbers = {"category_ids": image_set.category_ids} if isinstance(image_set, Numbered) else {}
+    return {
+        "name": name,
+        "images": {
+            "target": f"{target.__module__}.{target.__qualname__}",
+            "name": image_set.name,
+            "root": str(image_set.root),
+            **numbers,
+        },
+        "records": image_set.records(),
+        "identities": {
+            "masks": masks.identity,
+            **({"features": features.identity} if features else {}),
+            "assign": assign.identity,
+        },
+        "num_classes": assign.num_classes,
+        "ignore_index": ignore_index_for(assign.num_classes),
+        "versions": _versions(),
+        "shard_size": shard_size,
+    }
+
+
+def _do_together(
+    share: Callable[..., Iterator[tuple[int, int | Timings]]],
+    store: LabelStore,
+    timings: Timings,
+    what: str,
+    work: Callable[[int], Iterator[int | Timings] | Timings],
+    stages: Sequence[Stage],
+) -> None:
+    """Do some stages of all shards with all other runs, and show how far they are."""
+    todo = sorted({shard for stage in stages for shard in store.missing(stage)})
+    shown = dict.fromkeys(todo, 0)  # a shard whose worker died is counted once
+
+    def is_done(shard: int) -> bool:
+        return all(store.has(stage, shard) for stage in stages)
+
+    with _progress(what, store, todo) as bar, logging_redirect_tqdm():
+        try:
+            for shard, value in share(work, todo, stage=stages[0], is_done=is_done):
+                if isinstance(value, Timings):
+                    timings.add(value)
+                    done = int(store.plan.sizes[shard])
+                else:
+                    done = value
+                bar.update(max(done - shown[shard], 0))
+                shown[shard] = max(done, shown[shard])
+        except PieceLost as error:
+            images = store.plan[error.place]
+            first = images[min(shown[error.place], len(images) - 1)].file_name
+            raise WorkersLost(
+                f"shard {error.place} ends each worker that does it, the last one {error.why}; it "
+                f"was at {first} or one of the {AHEAD} images after it: move that image away, or "
+                "give a worker more memory; what is finished is kept and the same command resumes"
+            ) from error
+
+
+def _versions() -> dict[str, str]:
+    """Of what is installed: a clone need not be, and faiss has several wheels."""
+    found = {"alps": __version__}
+    for library in LIBRARIES:
+        with suppress(PackageNotFoundError):
+            found[library] = version(library)
+    return found
+
+
+def _progress(what: str, store: LabelStore, shards: Sequence[int]) -> Any:
+    images = int(store.plan.sizes[[*shards]].sum())
+    done = int(store.plan.sizes.sum()) - images
+    return tqdm(
+        total=images + done,
+        initial=done,
+        desc=what,
+        unit="image",
+        disable=not images,
+        smoothing=0.1,
+    )

@@ -1,0 +1,204 @@
+"""What is done with one shard: masks and features, then classes and index maps."""
+
+from __future__ import annotations
+
+import errno
+import logging
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from alps.errors import ImageError, Unavailable
+from alps.labelling.deadline import deadline
+from alps.labelling.timings import Timings
+from alps.protocols import Assigner, Featurizer, ImageSet, MaskSource
+from alps.store.hashes import hash_file
+from alps.store.label_store import ImageStatus, LabelStore
+from alps.structures import rle
+from alps.structures.masks import Masks
+from alps.structures.paint import covered, ignore_nodata
+from alps.structures.palette import index_png
+from alps.structures.records import Clusters, Sample
+
+log = logging.getLogger(__name__)
+
+#: Images read before the first is segmented, so that a GPU encodes several at once.
+AHEAD, AHEAD_PIXELS = 8, 1 << 24
+#: An image that takes longer to read is skipped; the largest take half a minute.
+READ_SECONDS = 300.0
+#: Errors that say nothing of a file: a disk, a network or the limit of open files fails.
+UNAVAILABLE = frozenset(
+    getattr(errno, name)
+    for name in ("EIO", "EMFILE", "ENFILE", "ESTALE", "ETIMEDOUT", "ENOTCONN", "EREMOTEIO")
+    if hasattr(errno, name)
+)
+#: Of an image's annotations that cannot be used so many are named; the others are counted.
+NAMED = 5
+
+
+def label_shard(
+    shard: int,
+    *,
+    store: LabelStore,
+    image_set: ImageSet,
+    masks: MaskSource,
+    features: Featurizer | None,
+) -> Iterator[int | Timings]:
+    """Masks and features of one shard; where the masks are there already, only the features.
+
+    An image that cannot be read is reported, counted and skipped. Yields after each image how many
+    are done, and, when the shard is committed, what it took.
+    """
+    timings, seen = Timings(), 0
+    stored = store.masks(shard) if store.has("masks", shard) else None
+    statuses: dict[str, ImageStatus] = {}
+    hashes: dict[str, str | None] = {}
+    found: dict[str, Masks] = {}
+    rows = [np.zeros((0, features.channels), np.float32)] if features else []
+
+    def read() -> Iterator[Sample]:
+        nonlocal seen
+        for record in store.plan[shard]:
+            if stored is not None and record.image_id not in stored:
+                seen += 1  # failed when its masks were made
+                continue
+            try:
+                with deadline(READ_SECONDS, record.file_name):
+                    if stored is None:  # before it is decoded: what changes in between is found
+                        hashes[record.image_id] = hash_file(image_set.root, record)
+                    sample = image_set.read(record)
+                yield sample
+            except ImageError as error:
+                refuse_unavailable(error, Path(image_set.root))
+                if stored is not None:
+                    raise
+                log.warning("skipped %s: %s", record.file_name, error)
+                statuses[record.image_id] = ImageStatus(
+                    record.image_id, "failed", str(error), 0, 0, 0, 0
+                )
+                seen += 1
+
+    for samples in _read_ahead(read()):
+        if stored is None:
+            with timings.measure("masks"):
+                masks.prefetch(samples)
+        for sample in samples:
+            if stored is None:
+                with timings.measure("masks", 1):
+                    found[sample.image_id] = masks(sample)
+                dropped = (*sample.dropped, *_without_data(sample, found[sample.image_id]))
+                statuses[sample.image_id] = _status(
+                    sample, found[sample.image_id], n_dropped=len(dropped)
+                )
+                _report_dropped(sample.image_id, dropped)
+            else:
+                found[sample.image_id] = stored[sample.image_id]
+            if features:
+                with timings.measure("features", 1):
+                    rows.append(features(sample, found[sample.image_id]))
+            seen += 1
+            yield seen
+    if features:
+        store.write_features(shard, np.concatenate(rows))
+    if stored is None:
+        ids = [record.image_id for record in store.plan[shard]]
+        rows_of_images = [replace(statuses[i], sha256=hashes.get(i)) for i in ids]
+        store.write_masks(shard, rows_of_images, found)
+    yield timings
+
+
+def refuse_unavailable(error: ImageError, root: Path) -> None:
+    """Raise `Unavailable` where a file is not to blame for that it could not be read.
+
+    A shard is committed once: an image that a network lost for a moment would be lost for good.
+    """
+    reason: BaseException | None = error
+    while reason is not None:
+        gone = isinstance(reason, FileNotFoundError | NotADirectoryError) and not root.exists()
+        if gone or (isinstance(reason, OSError) and reason.errno in UNAVAILABLE):
+            why = f"{root} is gone" if gone else "that is the disk's or the network's fault"
+            raise Unavailable(
+                f"{error}; {why}, so no image is skipped: once it is there again the same command "
+                "resumes, what is finished is kept (where it is one file alone, move that away)"
+            ) from error
+        reason = reason.__cause__
+
+
+def _read_ahead(samples: Iterator[Sample]) -> Iterator[list[Sample]]:
+    """Groups of at most `AHEAD` images and `AHEAD_PIXELS`, so that large ones come alone."""
+    group: list[Sample] = []
+    pixels = 0
+    for sample in samples:
+        size = sample.size[0] * sample.size[1]
+        if group and (len(group) == AHEAD or pixels + size > AHEAD_PIXELS):
+            yield group
+            group, pixels = [], 0
+        group.append(sample)
+        pixels += size
+    if group:
+        yield group
+
+
+def assign_shard(
+    shard: int, *, store: LabelStore, assign: Assigner, clusters: Clusters | None
+) -> Timings:
+    """Classes and index maps of one shard; returns what it took."""
+    timings = Timings()
+    with timings.measure("labels", int(store.plan.sizes[shard])):
+        features, masks = store.features(shard), store.masks(shard)
+        ignore_index = store.info.ignore_index
+        colors = [category.color for category in store.categories()]
+        category_id = np.empty(len(features), np.int32)
+        distance = np.empty(len(features), np.float32)
+        statuses = {status.image_id: status for status in store.images(shard)}
+        start = 0
+        for record in store.plan[shard]:
+            if (found := masks.get(record.image_id)) is not None:
+                rows = slice(start, start + len(found))
+                start = rows.stop
+                ids, distance[rows] = assign.assign(
+                    features[rows], clusters, record.image_id, found
+                )
+                category_id[rows] = ids
+                painted = assign.paint(found, ids, ignore_index)
+                valid = statuses[record.image_id].read_valid()
+                index_map = ignore_nodata(painted, valid, ignore_index)
+                store.write_annotation(record, index_png(index_map, colors, ignore_index))
+        store.write_labels(shard, category_id, distance)
+    return timings
+
+
+def _report_dropped(image_id: str, dropped: Sequence[str]) -> None:
+    lines = Counter(dropped).most_common()  # one about the whole image is that of each box
+    for line, n in lines[:NAMED]:
+        what = "a box" if n == 1 else f"{n} boxes"
+        log.warning("dropped %s of %s: %s", what, image_id, line)
+    if rest := sum(n for _, n in lines[NAMED:]):
+        log.warning("dropped %d more of %s", rest, image_id)
+
+
+def _without_data(sample: Sample, masks: Masks) -> list[str]:
+    """Return a line for each box without a mask because most of it is no data."""
+    if sample.valid is None or sample.boxes is None or masks.boxes is None:
+        return []
+    kept = {*masks.boxes.object_id.tolist()}
+    lost = [i for i in sample.boxes.object_id.tolist() if i not in kept]
+    return [f"annotation {i} (from 0): most of its mask is no data" for i in lost]
+
+
+def _status(sample: Sample, masks: Masks, *, n_dropped: int) -> ImageStatus:
+    height, width = sample.size
+    return ImageStatus(
+        image_id=sample.image_id,
+        status="ok" if len(masks) else "empty",
+        error=None,
+        height=height,
+        width=width,
+        n_masks=len(masks),
+        covered=covered(masks),
+        dropped=n_dropped,
+        valid=None if sample.valid is None else rle.encode(sample.valid[None])[0],
+    )

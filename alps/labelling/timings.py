@@ -1,0 +1,33 @@
+"""How long the parts of a run took."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class Timings:
+    """Seconds and images per stage, of this run only; a store holds no times.
+
+    The seconds of workers side by side are added up.
+    """
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    images: dict[str, int] = field(default_factory=dict)
+
+    @contextmanager
+    def measure(self, stage: str, images: int = 0) -> Iterator[None]:
+        """Add the time of a block to a stage."""
+        start = time.perf_counter()
+        yield
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
+        self.images[stage] = self.images.get(stage, 0) + images
+
+    def add(self, other: Timings) -> None:
+        """What another process measured."""
+        for stage, seconds in other.seconds.items():
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
+            self.images[stage] = self.images.get(stage, 0) + other.images[stage]

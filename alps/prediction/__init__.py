@@ -1,0 +1,5 @@
+"""Index maps of new images: sliding windows, files and folders."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

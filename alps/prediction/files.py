@@ -1,0 +1,264 @@
+"""A trained net applied to files: every image becomes an index map, a GeoTIFF stays one."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Integer, UInt8
+from torch import Tensor
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from alps.errors import ConfigError, DatasetNotFound, ImageError
+from alps.images.files.listing import walk
+from alps.images.files.read import read_pixels
+from alps.images.plain.folder import Folder
+from alps.prediction.sliding import Net, SlidingWindow, most_probable
+from alps.rasters.gdal import RASTER_SUFFIXES
+from alps.rasters.index_map import create_index_map
+from alps.rasters.pixels import blank_invalid
+from alps.rasters.place import Place
+from alps.rasters.raster import Raster
+from alps.rasters.sidecars import find_sidecars
+from alps.structures.paint import ignore_index_for
+from alps.structures.palette import index_png
+from alps.structures.records import Category
+from alps.structures.tiles import Tile
+
+log = logging.getLogger(__name__)
+
+#: The pixels of a window.
+Read = Callable[[Tile], UInt8[Tensor, "3 H W"]]
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What became of the files."""
+
+    written: int
+    kept: int  # of an earlier run
+    failed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Predictor:
+    """Index maps of a file or a folder of images, with their palette and ``categories.json``.
+
+    ``predictor.json`` beside them says which net made them and how its window was moved.
+
+    An image becomes a PNG, a GeoTIFF a GeoTIFF with the same coordinate reference system, in which
+    pixels without data are ignore_index (255; 65535 beyond 255 classes). Labels are found
+    part by part (`SlidingWindow.bands`), and GeoTIFFs are read and written that way too, so they
+    need not fit into memory; the result is that of the whole.
+
+    Args:
+        net: logits of the categories, in their order.
+        window: how the net is moved over an image.
+        categories: the classes; the id is the pixel value.
+        weights: sha256 of the net's.
+        divisor: height and width the net sees are multiples of it.
+        device: where the net is.
+        buffer: pixels whose probabilities are in memory at once, 4 bytes per class each.
+    """
+
+    net: Net
+    window: SlidingWindow
+    categories: Sequence[Category]
+    weights: str
+    divisor: int = 32
+    device: torch.device | str = "cpu"
+    buffer: int = 1 << 22
+
+    def __call__(self, source: str | Path, target: str | Path) -> Counts:
+        """Predict what is not there yet.
+
+        A file that cannot be read is reported, counted and skipped.
+
+        Args:
+            source: an image, or a folder of images of any depth.
+            target: the folder for the results, with the paths of the images.
+
+        Raises:
+            ConfigError: ``target`` lies in ``source``, was predicted by another net, with other
+                classes or another window, or cannot be written.
+            DatasetNotFound: there is no image.
+        """
+        files = _list(Path(source), Path(target))
+        self._sign(Path(target))
+        places = {path: _place(path) for path in files.values()}
+        results = {
+            path: Path(target, f"{image_id}.{'tif' if places[path] else 'png'}")
+            for image_id, path in files.items()
+        }
+        todo = {path: result for path, result in results.items() if not result.exists()}
+        kept = len(results) - len(todo)
+        errors = []
+        with (
+            tqdm(total=len(results), initial=kept, desc="predict", unit="image") as bar,
+            logging_redirect_tqdm(),
+        ):
+            for path, result in todo.items():
+                try:
+                    with _whole(result) as temporary:
+                        if place := places[path]:
+                            self._geotiff(path, temporary, place)
+                        else:
+                            self._image(path, temporary)
+                except ImageError as error:
+                    log.warning("skipped %s: %s", path, error)
+                    errors.append(error)
+                bar.update()
+        if len(errors) == len(results):
+            raise ImageError(f"none of {len(results)} images can be used; the first: {errors[0]}")
+        return Counts(written=len(todo) - len(errors), kept=kept, failed=len(errors))
+
+    @property
+    def ignore_index(self) -> int:
+        """The pixel value that means no class."""
+        return ignore_index_for(len(self.categories))
+
+    @property
+    def colors(self) -> list[tuple[int, int, int]]:
+        """By class."""
+        return [category.color for category in self.categories]
+
+    def _image(self, path: Path, result: Path) -> None:
+        pixels = read_pixels(path)
+        image = torch.from_numpy(pixels.image).to(self.device).permute(2, 0, 1)
+        size = (image.shape[1], image.shape[2])
+        labels = np.empty(size, np.uint8 if self.ignore_index <= 255 else np.uint16)
+        for tile, part in self._labels(lambda t: image[:, t.y0 : t.y1, t.x0 : t.x1], size, path):
+            labels[tile.y0 : tile.y1, tile.x0 : tile.x1] = part
+        if pixels.valid is not None:
+            labels[~pixels.valid] = self.ignore_index
+        result.write_bytes(index_png(labels, self.colors, self.ignore_index))
+
+    def _geotiff(self, path: Path, result: Path, place: Place) -> None:
+        with (
+            Raster(path) as raster,
+            create_index_map(result, raster.size, place, self.colors, self.ignore_index) as write,
+        ):
+
+            def read(tile: Tile) -> UInt8[Tensor, "3 H W"]:
+                image = blank_invalid(raster.read(tile)).image
+                return torch.from_numpy(image).to(self.device).permute(2, 0, 1)
+
+            for tile, labels in self._labels(read, raster.size, path):
+                write(tile, np.where(raster.valid(tile), labels, self.ignore_index))
+
+    def _labels(
+        self, read: Read, size: tuple[int, int], path: Path
+    ) -> Iterator[tuple[Tile, Integer[np.ndarray, "H W"]]]:
+        """The most probable class, part by part, with a bar of its own for a large image."""
+        pixels = size[0] * size[1]
+        with tqdm(
+            total=pixels,
+            desc=path.name,
+            unit="px",
+            unit_scale=True,
+            leave=False,
+            disable=pixels <= self.buffer,
+        ) as bar:
+            for tile, probabilities in self.window.bands(
+                self.net, read, size, divisor=self.divisor, buffer=self.buffer
+            ):
+                yield tile, most_probable(probabilities).cpu().numpy()
+                bar.update(tile.area)
+
+    def _sign(self, target: Path) -> None:
+        """Say in a new folder what makes its maps; refuse one whose maps are made otherwise."""
+        classes, settings = target / "categories.json", target / "predictor.json"
+        window = {f"window.{key}": value for key, value in self.window.identity.items()}
+        now: dict[str, Any] = {"weights": self.weights, **window}
+        listed = [asdict(category) for category in self.categories]
+        if not classes.exists():  # the mark of a signed folder, and so the last
+            _write_json(settings, now)
+            _write_json(classes, listed)
+            return
+        before = _read_json(settings)
+        what = ""
+        if _read_json(classes) != json.loads(json.dumps(listed)):
+            what = f"of other classes ({classes.name} differs)"
+        elif not isinstance(before, dict):
+            what = f"of an unknown net ({settings.name} does not name it)"
+        elif changed := [key for key in now if before.get(key) != now[key]]:
+            told = "; ".join(f"{key} was {before.get(key)}, is {now[key]}" for key in changed)
+            what = f"made otherwise ({settings.name}: {told})"
+        if what:
+            raise ConfigError(
+                f"{target} holds predictions {what}; choose another folder with output=DIR"
+            )
+
+
+def _write_json(path: Path, content: Any) -> None:
+    with _whole(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1))
+
+
+def _read_json(path: Path) -> Any:
+    """None where there is none, or it is broken."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _place(path: Path) -> Place | None:
+    """Where a raster lies on Earth, by itself or by a world file; None: nobody knows."""
+    if path.suffix.lower() not in RASTER_SUFFIXES:
+        return None
+    try:
+        with Raster(path) as raster:
+            return raster.place
+    except ImageError:  # whoever reads it as an image says so
+        return None
+
+
+def _list(source: Path, target: Path) -> dict[str, Path]:
+    """Id → file of the images asked for; refuses to write results among them."""
+    if not source.exists():
+        raise DatasetNotFound(
+            f"there is no {source.absolute()}; input=PATH is an image or a folder"
+        )
+    folder = source if source.is_dir() else source.parent
+    place = target.resolve()
+    if place == folder.resolve() or (source.is_dir() and place.is_relative_to(folder.resolve())):
+        raise ConfigError(
+            f"the predictions would lie among the images: {target} is in {folder}; choose another "
+            "folder with output=DIR"
+        )
+    if not source.is_dir():
+        return {source.stem: source}
+    records = Folder(str(source), source.name).records()
+    # World files are read (`alps.rasters.place`).
+    beside = (path for path, _ in walk(source) if not path.endswith(".tfw"))
+    for finding in find_sidecars(beside):
+        log.warning("%s", finding)
+    return {record.image_id: source / record.file_name for record in records}
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """A temporary name beside ``path``; the file appears whole or not at all."""
+    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        temporary.replace(path)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot write {path}: {error.strerror or error}; free or permit the place, or choose "
+            "another with output=DIR"
+        ) from error
+    finally:
+        with suppress(OSError):  # gone, or never there
+            temporary.unlink()

@@ -1,0 +1,1 @@
+"""Pretrained weights: their names, their cache, and the encoders that take them."""

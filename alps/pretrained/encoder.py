@@ -1,0 +1,249 @@
+"""Image encoders: any net of timm as four feature maps at strides 4, 8, 16 and 32."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+import timm
+from huggingface_hub import constants, try_to_load_from_cache
+from jaxtyping import Float
+from timm.layers.norm import LayerNorm2d
+from timm.models import adapt_input_conv, group_parameters
+from torch import Tensor, nn
+
+from alps.errors import ConfigError, WeightsNotFound
+from alps.pretrained.cache import TIMEOUT, load_weights
+
+STRIDES = (4, 8, 16, 32)
+
+#: How families of timm's nets are told to take images of any size. A plain ViT trained with other
+#: patches than 16 px gets patches of 16: timm resizes its weights (arXiv 2212.08013 §3.4).
+ANY_SIZE: tuple[dict[str, Any], ...] = (
+    {"strict_img_size": False},  # Swin
+    {"dynamic_img_size": True, "patch_size": 16},  # ViT, DeiT, DINO, EVA
+    {},  # convolutional nets
+)
+
+
+class Encoder(nn.Module):
+    """A net of timm without its classifier.
+
+    Its weights lie under ``trunk`` with the names timm gives them. What no feature map depends on
+    (a last norm, the classifier) is cut off, so that every parameter gets a gradient.
+
+    Args:
+        name: of timm, with or without a tag: ``resnet50``, ``convnext_tiny.fb_in22k``.
+        in_channels: of the image.
+        pretrained: see `load_imagenet`; otherwise the weights are random.
+        drop_path_rate: stochastic depth (arXiv 1603.09382); None is the net's own.
+
+    Raises:
+        ConfigError: timm knows no such net, or it does not give these feature maps.
+    """
+
+    strides = STRIDES
+    divisor = STRIDES[-1]  # what height and width of an image are multiples of
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        in_channels: int = 3,
+        pretrained: bool = False,
+        drop_path_rate: float | None = None,
+    ) -> None:
+        super().__init__()
+        #: What timm was told for images of any size.
+        net, self.any_size = _create(name, in_chans=in_channels, drop_path_rate=drop_path_rate)
+        self.name, self.in_channels = name, in_channels
+        self.trunk: Any = net.model
+        config = self.trunk.pretrained_cfg
+        #: Per channel of an image, 0–255.
+        self.mean = _per_channel(config["mean"], in_channels)
+        self.std = _per_channel(config["std"], in_channels)
+
+        levels = dict(zip(net.feature_info.reduction(), net.out_indices, strict=True))
+        width = dict(zip(net.feature_info.reduction(), net.feature_info.channels(), strict=True))
+        self.channels: tuple[int, ...]
+        self.pyramid: SimplePyramid | None = None
+        if set(STRIDES) <= levels.keys():
+            self.indices = [levels[stride] for stride in STRIDES]
+            self.channels = tuple(width[stride] for stride in STRIDES)
+        elif levels.keys() == {16}:
+            self.indices = [levels[16]]
+            self.pyramid = SimplePyramid(width[16])
+            self.channels = self.pyramid.channels
+        else:
+            raise ConfigError(
+                f"encoder {name!r} gives feature maps at strides {sorted(levels)}, expected "
+                f"{list(STRIDES)} or a plain ViT's 16; take another model.encoder"
+            )
+
+        self._depths: dict[str, int] = {}
+        if hasattr(self.trunk, "group_matcher"):  # a net without is one layer
+            self._depths = group_parameters(self.trunk, self.trunk.group_matcher(), reverse=True)
+        self.num_layers: int = max(self._depths.values(), default=0) + 1
+        if pretrained:
+            self.load_imagenet()
+
+    def depth_of(self, parameter_name: str) -> int:
+        """The layer that a parameter of this module belongs to: 0, the stem, to num_layers - 1."""
+        return self._depths.get(parameter_name.removeprefix("trunk."), self.num_layers - 1)
+
+    def forward(self, image: Float[Tensor, "B C H W"]) -> list[Float[Tensor, "B _ _ _"]]:
+        """Feature maps of a normalised image, the finest first."""
+        height, width = image.shape[-2:]
+        if height % self.divisor or width % self.divisor:
+            raise ConfigError(
+                f"encoder {self.name!r} got an image of {height} x {width}, expected multiples of "
+                f"{self.divisor}; set data.crop to one or pad the image"
+            )
+        features: list[Tensor] = self.trunk.forward_intermediates(
+            image, indices=self.indices, output_fmt="NCHW", intermediates_only=True
+        )
+        return features if self.pyramid is None else self.pyramid(features[0])
+
+    def load_imagenet(self) -> None:
+        """Load the weights timm gives for the name; for most names these are ImageNet's.
+
+        ``tf_efficientnet_lite0`` is on the package index too and is taken from there. The others
+        come from timm's hub, once; afterwards the hub's cache is enough.
+
+        Raises:
+            WeightsNotFound: timm has no weights of this name, or nothing answers.
+        """
+        if self.name == "tf_efficientnet_lite0":
+            state = _lite0_state()
+        else:
+            overlay = _weights_file(self.name, self.trunk.pretrained_cfg)
+            try:
+                net, _ = _create(self.name, pretrained=True, pretrained_cfg_overlay=overlay)
+            except (OSError, RuntimeError) as error:
+                reason = (str(error) or type(error).__name__).splitlines()[0]
+                raise _no_weights(self.name, reason) from error
+            state = net.model.state_dict()
+        wanted = self.trunk.state_dict()
+        self.trunk.load_state_dict(self.adapt_input({name: state[name] for name in wanted}))
+
+    def adapt_input(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Weights of the trunk with the first convolution made to fit other channels than RGB.
+
+        One channel gets the sum over RGB; more repeat RGB, scaled down to keep the response.
+        """
+        first = self.trunk.pretrained_cfg["first_conv"]
+        adapted = {
+            key: adapt_input_conv(self.in_channels, state[key])
+            for key in (f"{name}.weight" for name in ([first] if isinstance(first, str) else first))
+            if self.in_channels != 3 and key in state and state[key].shape[1] == 3
+        }
+        return state | adapted
+
+
+class SimplePyramid(nn.Module):
+    """The simple feature pyramid of ViTDet (arXiv 2203.16527 §3): four scales of the last map.
+
+    Its closing 1×1 and 3×3 convolutions are left to the head, which begins with its own.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.channels = (dim // 4, dim // 2, dim, dim)
+        self.scales = nn.ModuleList(
+            [
+                nn.Sequential(
+                    nn.ConvTranspose2d(dim, dim // 2, kernel_size=2, stride=2),
+                    LayerNorm2d(dim // 2),
+                    nn.GELU(),
+                    nn.ConvTranspose2d(dim // 2, dim // 4, kernel_size=2, stride=2),
+                ),
+                nn.ConvTranspose2d(dim, dim // 2, kernel_size=2, stride=2),
+                nn.Identity(),
+                nn.MaxPool2d(kernel_size=2),
+            ]
+        )
+
+    def forward(self, feature: Float[Tensor, "B C h w"]) -> list[Float[Tensor, "B _ _ _"]]:
+        """Stride 16 in; 4, 8, 16 and 32 out."""
+        return [scale(feature) for scale in self.scales]
+
+
+def _create(name: str, **options: Any) -> tuple[Any, dict[str, Any]]:
+    """A net of timm, wrapped by its feature getter: NCHW everywhere, and names are kept.
+
+    And which of `ANY_SIZE` it takes.
+    """
+    names = timm.list_models() if "." not in name else timm.list_pretrained()
+    if name not in names:
+        near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+        raise ConfigError(
+            f"timm knows no encoder {name!r}; near it: {', '.join(near) or 'nothing'}; "
+            "timm.list_models() lists all"
+        )
+    refusal: Exception | None = None
+    for sizes in ANY_SIZE:
+        try:
+            net: Any = timm.create_model(
+                name, features_only=True, feature_cls="getter", **sizes, **options
+            )
+        except (TypeError, AssertionError) as error:  # the family does not take these options
+            refusal = error
+            continue
+        if not sizes and net.model.pretrained_cfg["fixed_input_size"]:
+            raise ConfigError(
+                f"encoder {name!r} takes images of {net.model.pretrained_cfg['input_size'][1:]} "
+                "only; take a convolutional net, Swin or ViT as model.encoder"
+            )
+        return net, sizes
+    raise ConfigError(
+        f"encoder {name!r} cannot be built with these settings: {refusal}; set "
+        "model.drop_path_rate=null or take another model.encoder"
+    ) from refusal
+
+
+def _per_channel(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
+    """RGB's statistics for any number of channels, in 0–255: the average, or repeated."""
+    if channels == 1:
+        values = (sum(values) / len(values),)
+    return tuple(255 * values[i % len(values)] for i in range(channels))
+
+
+def _lite0_state() -> dict[str, Tensor]:
+    """The package's weights in timm's names: the same layers, written in the same order."""
+    given = load_weights("efficientnet_lite0")
+    names = timm.create_model("tf_efficientnet_lite0").state_dict()
+    return dict(zip(names, given.values(), strict=True))
+
+
+def _weights_file(name: str, config: dict[str, Any]) -> dict[str, Any] | None:
+    """What points timm to a cached file, or None where the hub is to be asked and answers.
+
+    The hub's own client asks again for most of a minute before it gives up.
+    """
+    hub_id = config.get("hf_hub_id")
+    if not hub_id:
+        if config.get("url"):
+            return None
+        raise _no_weights(name, "timm has none of this name")
+    cached = try_to_load_from_cache(hub_id, "model.safetensors")
+    if isinstance(cached, str):
+        return {"file": cached, "custom_load": False}
+    try:
+        hub = Request(constants.ENDPOINT, method="HEAD")  # noqa: S310 - huggingface_hub's address
+        urlopen(hub, timeout=TIMEOUT).close()  # noqa: S310 - the same
+    except HTTPError:
+        pass  # an answer
+    except OSError as error:
+        reason = f"{hub_id} is not in {constants.HF_HUB_CACHE} and {constants.ENDPOINT} does not"
+        raise _no_weights(name, f"{reason} answer: {error}") from error
+    return None
+
+
+def _no_weights(name: str, reason: str) -> WeightsNotFound:
+    return WeightsNotFound(
+        f"no ImageNet weights for {name!r}: {reason}; set HF_HOME to a folder that "
+        "holds the hub's cache, or (train.py) give a timm checkpoint by init=FILE, or start from "
+        "random weights by init=null"
+    )

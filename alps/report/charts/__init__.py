@@ -1,0 +1,1 @@
+"""Charts of a report, as numbers, SVG and PNG."""

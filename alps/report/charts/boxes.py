@@ -1,0 +1,164 @@
+"""What was counted of boxes, as charts and as tables; `page` and `statistics` show them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int64
+
+from alps.evaluation.objects import SIZES
+from alps.report.charts.chart import BarChart, bar_chart, overlaps
+from alps.report.charts.words import count, percent, short
+from alps.report.counts.boxes import IOU_EDGES, SIZE_EDGES, BoxCensus, Objects, half_above
+from alps.report.counts.tracks import COV_EDGES, TrackCensus
+from alps.structures.records import Category
+
+SPLITS = 6  # with a chart of their own
+ROWS = 40  # classes of a split that the page shows, the largest
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectRow:
+    """The objects of a class in a split."""
+
+    split: str
+    category: Category | None  # None: they have no class
+    objects: int
+    sizes: tuple[int, ...]  # of `SIZES`
+    pixels: int
+    iou: float  # mean of mask and box
+
+    @property
+    def category_id(self) -> int | None:
+        """The pixel value."""
+        return self.category.id if self.category else None
+
+    @property
+    def name(self) -> str | None:
+        """Of the class."""
+        return self.category.name if self.category else None
+
+    @property
+    def mean_pixels(self) -> float:
+        """Of a mask."""
+        return self.pixels / self.objects
+
+
+def box_charts(boxes: BoxCensus) -> dict[str, list[BarChart]]:
+    """The bar charts by subject."""
+    found = {
+        "object_sizes": object_sizes(boxes),
+        "box_iou": [box_iou(boxes.prompt_iou, "the box that SAM was asked with")],
+    }
+    if boxes.rotated_iou.any():
+        found["box_iou"].append(box_iou(boxes.rotated_iou, "the rotated box as annotated"))
+    if boxes.tracks.tracks:
+        found["track_cov"] = [track_cov(boxes.tracks)]
+    return found
+
+
+def box_section(boxes: BoxCensus, categories: Sequence[Category]) -> dict[str, Any]:
+    """What the page shows."""
+    rows = list(object_rows(boxes, categories))
+    split = [
+        {
+            "name": name,
+            "census": objects,
+            "objects": int(objects.sizes.sum()),
+            "sizes": objects.sizes.sum(axis=0).tolist(),
+            "rows": [row for row in rows if row.split == name],
+        }
+        for name, objects in boxes.splits.items()
+    ]
+    return {
+        "census": boxes,
+        "splits": split,
+        "sizes": [(name, *bounds) for name, bounds in SIZES.items()],
+        "charts": [chart for group in box_charts(boxes).values() for chart in group],
+        "most_rows": ROWS,
+    }
+
+
+def object_sizes(boxes: BoxCensus) -> list[BarChart]:
+    """Histograms of the pixels of a mask by split, on one scale from left to right."""
+    splits = list(boxes.splits.items())[:SPLITS]
+    used = np.flatnonzero(sum(objects.areas for _, objects in splits))
+    first, last = (used[0], used[-1]) if len(used) else (0, 15)
+    start, stop = int(first) // 4 * 4, int(last) // 4 * 4 + 4  # whole decades
+    edges = SIZE_EDGES[start : stop + 1].tolist()
+    return [
+        bar_chart(
+            objects.areas[start:stop],
+            [f"masks of {_pixels(a)} to {_pixels(b)} px" for a, b in itertools.pairwise(edges)],
+            ticks=[(float(i), short(round(edges[i]))) for i in range(0, len(edges), 4)],
+            title="Mask sizes in pixels" + (f", {split}" if len(splits) > 1 else ""),
+            finding=_sizes_finding(objects),
+            x_label="pixels of a mask, log scale",
+            y_label="masks",
+        )
+        for split, objects in splits
+    ]
+
+
+def box_iou(counts: Int64[np.ndarray, " B"], box: str) -> BarChart:
+    """Histogram of the IoU of masks and boxes of some kind."""
+    return overlaps(
+        counts,
+        title=f"Mask and {box}",
+        finding=f"Half of {count(int(counts.sum()))} masks have an IoU above "
+        f"{half_above(counts, IOU_EDGES.tolist()):.2g}."
+        if counts.any()
+        else "There are no masks.",
+        x_label="IoU of a mask and its box",
+        y_label="masks",
+    )
+
+
+def track_cov(tracks: TrackCensus) -> BarChart:
+    """Histogram of the coefficient of variation of a track's mask sizes."""
+    edges, shown = COV_EDGES.tolist(), int(tracks.covs.sum())
+    half = half_above(tracks.covs, edges) if shown else 0.0
+    return bar_chart(
+        tracks.covs,
+        [f"runs of {a:.2f} to {b:.2f}" for a, b in itertools.pairwise(edges)],
+        ticks=_fifths(len(edges) - 1),
+        title="Mask size along a track",
+        finding=f"Half of {count(shown)} runs of consecutive frames vary by more than {half:.2g}. "
+        f"Not shown: {count(tracks.above)} above 1, {count(tracks.without)} of a single mask or of "
+        "empty ones.",
+        x_label="standard deviation / mean of the mask pixels along a track",
+        y_label="runs",
+    )
+
+
+def object_rows(boxes: BoxCensus, categories: Sequence[Category]) -> Iterator[ObjectRow]:
+    """The classes of each split that hold an object, those with most first."""
+    for split, own in boxes.splits.items():
+        objects = own.by_class
+        for c in np.argsort(-objects, kind="stable")[: np.count_nonzero(objects)]:
+            yield ObjectRow(
+                split=split,
+                category=categories[c] if c < len(categories) else None,
+                objects=int(objects[c]),
+                sizes=tuple(own.sizes[c].tolist()),
+                pixels=int(own.pixels[c]),
+                iou=float(own.iou[c] / objects[c]),
+            )
+
+
+def _sizes_finding(objects: Objects) -> str:
+    total = max(int(objects.sizes.sum()), 1)
+    parts = zip(SIZES, (objects.sizes.sum(axis=0) / total).tolist(), strict=True)
+    return ", ".join(f"{percent(part)} {size}" for size, part in parts) + ", as COCO calls them."
+
+
+def _pixels(edge: float) -> str:
+    return count(round(edge))
+
+
+def _fifths(n_bars: int) -> list[tuple[float, str]]:
+    return [(i * n_bars / 5, f"{i / 5:g}") for i in range(6)]

@@ -1,0 +1,185 @@
+"""What a census counted, as bar charts: mask sizes, coverage, masks per image, class sizes."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Int64
+
+from alps.report.charts.chart import BarChart, bar_chart
+from alps.report.charts.words import count, percent, round_step
+from alps.report.counts.census import AREA_EDGES, COVERAGE_EDGES, Census
+from alps.structures.records import Category
+
+COUNT_BARS = 24  # at most, for masks per image
+CLASS_BARS = 200  # at most, for class sizes
+UNEVEN = 100  # times the smallest class that the largest of boxes may be on an even scale
+
+
+def distributions(census: Census, categories: Sequence[Category]) -> dict[str, list[BarChart]]:
+    """The bar charts by subject; without ``categories`` those of the classes are left out."""
+    found = {
+        "mask_sizes": [mask_sizes(census)],
+        "coverage": [coverages(census)],
+        "masks_per_image": [per_image(census.masks_per_image, "masks")],
+    }
+    if census.nodata:
+        found["nodata"] = [nodata_shares(census)]
+    if not categories:
+        return found
+    return {
+        "classes": class_sizes(census, categories),
+        **found,
+        "classes_per_image": [per_image(census.classes_per_image, "classes")],
+    }
+
+
+def mask_sizes(census: Census) -> BarChart:
+    """Histogram of the share of its image that a mask covers, logarithmic."""
+    used = np.flatnonzero(census.areas)
+    first, last = (used[0], used[-1]) if len(used) else (16, 27)
+    start, stop = first // 4 * 4, last // 4 * 4 + 4  # whole decades: a tick at both ends
+    edges = AREA_EDGES[start : stop + 1].tolist()
+    return bar_chart(
+        census.areas[start:stop],
+        [f"masks of {percent(a)} to {percent(b)}" for a, b in itertools.pairwise(edges)],
+        ticks=[(float(i), percent(edges[i])) for i in range(0, len(edges), 4)],
+        title="Mask sizes",
+        finding=f"Half of the masks cover less than {percent(half_below(census))} of their image."
+        if census.masks
+        else "There are no masks.",
+        x_label="share of its image that a mask covers, log scale",
+        y_label="masks",
+    )
+
+
+def per_image(counted: Counter[int], what: str) -> BarChart:
+    """Histogram of the number of masks (or classes) in an image, images without any included."""
+    most = max(counted, default=0)
+    width = round_step((most + 1) / COUNT_BARS)
+    counts = np.zeros(most // width + 1, np.int64)
+    for n, images in counted.items():
+        counts[n // width] += images
+    ends = [f" to {count(n + width - 1)}" if width > 1 else "" for n in range(0, most + 1, width)]
+    # A bar that stands for one number has its tick in the middle.
+    shift, stop = (0.5, most + 1) if width == 1 else (0.0, len(counts) * width + 1)
+    return bar_chart(
+        counts,
+        [f"images with {count(i * width)}{end} {what}" for i, end in enumerate(ends)],
+        ticks=[(n / width + shift, count(n)) for n in range(0, stop, round_step(stop / 6))],
+        title=f"{what.capitalize()} per image",
+        finding=f"The median image has {count(median(counted))}, the fullest {count(most)}.",
+        x_label=f"{what} in the image",
+        y_label="images",
+    )
+
+
+def class_sizes(census: Census, categories: Sequence[Category]) -> list[BarChart]:
+    """Masks and pixels of each class in its colour, in one order: most masks first.
+
+    Of boxes that people annotated the scale is logarithmic where the classes are very uneven.
+    """
+    order = np.lexsort((-census.class_pixels, -census.class_masks))
+    order = order[(census.class_masks + census.class_pixels)[order] > 0]
+    return [
+        _class_sizes(sizes, unit, order, categories, log=_is_uneven(sizes) and bool(census.boxes))
+        for sizes, unit in ((census.class_masks, "masks"), (census.class_pixels, "pixels"))
+    ]
+
+
+def coverages(census: Census) -> BarChart:
+    """Histogram of the share of an image's pixels with data inside a mask."""
+    images = max(int(census.coverages.sum()), 1)
+    half = len(census.coverages) // 2
+    data = " with data" if census.nodata else ""
+    return _shares(
+        census.coverages,
+        title="Coverage",
+        finding=f"At least half of the pixels{data} lie inside a mask in "
+        f"{percent(census.coverages[half:].sum() / images)} of the images.",
+        x_label=f"share of the image's pixels{data} inside a mask",
+    )
+
+
+def nodata_shares(census: Census) -> BarChart:
+    """Histogram of the share of an image's pixels that are no data, where there are any."""
+    images = census.masks_per_image.total()
+    return _shares(
+        census.nodata_shares,
+        title="No data",
+        finding=f"{percent(census.nodata_images / images)} of the images hold pixels that are no "
+        f"data, {percent(census.blank / images)} nothing else.",
+        x_label="share of the image's pixels that are no data",
+    )
+
+
+def half_below(census: Census) -> float:
+    """The first edge of the size histogram with at least half of the masks below it."""
+    return float(AREA_EDGES[1:][np.searchsorted(np.cumsum(census.areas), census.masks / 2)])
+
+
+def median(counts: Counter[int]) -> int:
+    """The lower median of counted numbers; 0 where there are none.
+
+    >>> median(Counter({1: 2, 5: 2}))
+    1
+    """
+    below = 0
+    for value in sorted(counts):
+        below += counts[value]
+        if 2 * below >= counts.total():
+            return value
+    return 0
+
+
+def _shares(counts: Int64[np.ndarray, " B"], *, title: str, finding: str, x_label: str) -> BarChart:
+    """A histogram of images over `COVERAGE_EDGES`."""
+    edges = COVERAGE_EDGES.tolist()
+    return bar_chart(
+        counts,
+        [f"images of {percent(a)} to {percent(b)}" for a, b in itertools.pairwise(edges)],
+        ticks=[(i * len(counts) / 5, percent(i / 5)) for i in range(6)],
+        title=title,
+        finding=finding,
+        x_label=x_label,
+        y_label="images",
+    )
+
+
+def _class_sizes(
+    sizes: Int64[np.ndarray, " K"],
+    unit: str,
+    order: Int64[np.ndarray, " _"],
+    categories: Sequence[Category],
+    *,
+    log: bool,
+) -> BarChart:
+    total = int(sizes.sum())
+    half = int(np.searchsorted(np.cumsum(np.sort(sizes)[::-1]), total / 2)) + 1
+    shown = order[:CLASS_BARS]
+    few = "" if len(shown) == len(order) else f", {len(shown)} of {count(len(order))}"
+    step = round_step(len(shown) / 6)
+    return bar_chart(
+        sizes[shown],
+        [f"{unit} of {categories[c].name}" for c in shown],
+        ticks=[(n - 0.5, count(n)) for n in range(step, len(shown) + 1, step)],
+        title=f"Classes by {unit}",
+        finding=f"The largest of {count(int(np.count_nonzero(sizes)))} classes holds "
+        f"{percent(sizes.max() / total)} of the labelled {unit}, the largest {half} hold half of "
+        "them."
+        if total
+        else f"No {unit} have a class.",
+        x_label=f"classes, those with most masks first{few}",
+        y_label=unit,
+        classes=[categories[c] for c in shown],
+        log=log,
+    )
+
+
+def _is_uneven(sizes: Int64[np.ndarray, " K"]) -> bool:
+    """Whether the smallest class could not be seen beside the largest."""
+    held = sizes[sizes > 0]
+    return len(held) > 0 and bool(held.max() > UNEVEN * held.min())

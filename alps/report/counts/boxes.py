@@ -1,0 +1,165 @@
+"""Figures of masks that were prompted with boxes: their sizes, and how they fill the boxes.
+
+The sizes by class and subset are those that SAMRS (arXiv 2305.02034, section 4) shows, the IoU of
+mask and box is that of SAMText (arXiv 2305.01443, section 3). Ignored boxes are counted and left
+out of all else.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Bool, Float32, Float64, Int, Int64
+
+from alps.evaluation.objects import SIZES
+from alps.report.counts.tracks import TrackCensus, clip_steps
+from alps.store.label_store import ImageStatus, LabelStore
+from alps.structures import rle
+from alps.structures.boxes import Boxes
+from alps.structures.masks import Masks
+from alps.structures.records import ImageRecord
+
+#: Bins of a mask's pixels: four per decade; what is larger falls into the last.
+SIZE_EDGES = np.logspace(0, 8, 33)
+#: Bins of the IoU of a mask and its box.
+IOU_EDGES = np.linspace(0, 1, 21)
+
+MOST_DROPPED = 10  # images that are named
+UPRIGHT = 1e-3  # px that the corners of a box may be off for it to be called horizontal
+
+
+@dataclass(slots=True, eq=False)
+class Objects:
+    """Those of one split. C is K + 1: a row per class, the last one for those without a class."""
+
+    sizes: Int64[np.ndarray, "C S"]  # objects that are not ignored, by COCO's sizes
+    pixels: Int64[np.ndarray, " C"]  # of their masks; where two overlap, twice
+    iou: Float64[np.ndarray, " C"]  # sum of those with the box asked with
+    areas: Int64[np.ndarray, " A"]  # objects by pixels; masks without a pixel are in none
+    ignored: int = 0
+    blank: int = 0  # masks without a pixel, of objects that are not ignored
+    dropped: int = 0  # annotations that could not be used
+
+    @classmethod
+    def of_nothing(cls, num_classes: int) -> Objects:
+        """Nothing counted yet."""
+        n = num_classes + 1
+        return cls(
+            sizes=np.zeros((n, len(SIZES)), np.int64),
+            pixels=np.zeros(n, np.int64),
+            iou=np.zeros(n),
+            areas=np.zeros(len(SIZE_EDGES) - 1, np.int64),
+        )
+
+    @property
+    def by_class(self) -> Int64[np.ndarray, " C"]:
+        """Objects of each class."""
+        counts: np.ndarray = self.sizes.sum(axis=1)
+        return counts
+
+
+@dataclass(slots=True, eq=False)
+class BoxCensus:
+    """What was counted of all splits."""
+
+    num_classes: int
+    prompt: str  # one of `alps.masks.box.PROMPTS`
+    tracks: TrackCensus
+    splits: dict[str, Objects] = field(default_factory=dict)
+    # Objects by the IoU of their mask and the box that SAM was asked with, inside the image; and
+    # for those whose annotated box is rotated, with that.
+    prompt_iou: Int64[np.ndarray, " B"] = field(
+        default_factory=lambda: np.zeros(len(IOU_EDGES) - 1, np.int64)
+    )
+    rotated_iou: Int64[np.ndarray, " B"] = field(
+        default_factory=lambda: np.zeros(len(IOU_EDGES) - 1, np.int64)
+    )
+    most_dropped: list[ImageStatus] = field(default_factory=list)  # the first `MOST_DROPPED`
+    images_dropped: int = 0  # images with a dropped annotation
+
+    @classmethod
+    def of(cls, store: LabelStore) -> BoxCensus:
+        """Nothing counted yet."""
+        tracks = TrackCensus(clip_steps(store.plan))
+        return cls(store.info.num_classes, prompt_of(store), tracks)
+
+    def __bool__(self) -> bool:
+        """Whether there was any box, used or dropped."""
+        return bool(self.splits)
+
+    def count(self, record: ImageRecord, masks: Masks, category_id: Int[np.ndarray, " N"]) -> None:
+        """The masks of an image; images come in the order of the plan."""
+        self.tracks.count(record, masks)
+        if masks.boxes is None:
+            return
+        own = self._objects(record.split)
+        own.ignored += int(masks.boxes.ignore.sum())
+        keep = ~masks.boxes.ignore
+        masks, category_id = masks[keep], category_id[keep]
+        assert masks.boxes is not None, "an index keeps them"
+        size = np.digitize(masks.area, [low for low, _ in SIZES.values()]) - 1
+        np.add.at(own.sizes, (category_id, size), 1)  # -1 is the last row
+        np.add.at(own.pixels, category_id, masks.area)
+        drawn = masks.area[masks.area > 0]
+        own.blank += len(masks) - len(drawn)
+        own.areas += np.histogram(drawn.clip(max=int(SIZE_EDGES[-1])), SIZE_EDGES)[0]
+        iou = quad_iou(masks, prompt_quads(masks.boxes, self.prompt, masks.size))
+        np.add.at(own.iou, category_id, iou)
+        self.prompt_iou += np.histogram(iou, IOU_EDGES)[0]
+        turned = is_rotated(masks.boxes.quad)
+        iou = quad_iou(masks[turned], masks.boxes.quad[turned])
+        self.rotated_iou += np.histogram(iou, IOU_EDGES)[0]
+
+    def count_dropped(self, record: ImageRecord, status: ImageStatus) -> None:
+        """Annotations of an image that could not be used."""
+        if status.dropped:
+            self.images_dropped += 1
+            self._objects(record.split).dropped += status.dropped
+            self.most_dropped = heapq.nlargest(
+                MOST_DROPPED, [*self.most_dropped, status], key=lambda s: s.dropped
+            )
+
+    def _objects(self, split: str) -> Objects:
+        return self.splits.setdefault(split, Objects.of_nothing(self.num_classes))
+
+
+def prompt_of(store: LabelStore) -> str:
+    """What SAM was asked with; "hbox" where the store does not say."""
+    return str(store.info.stages["masks"]["identity"].get("prompt", "hbox"))
+
+
+def prompt_quads(boxes: Boxes, prompt: str, size: tuple[int, int]) -> Float32[np.ndarray, "N 8"]:
+    """The corners of the box that SAM was asked with, px; of a point those of the box around it."""
+    if prompt == "rbox_mask":
+        return boxes.quad
+    xyxy = boxes.xyxy
+    if prompt.startswith("rhbox"):
+        corners = boxes.quad.reshape(-1, 4, 2)
+        ends = np.stack([corners.min(1), corners.max(1)], axis=1)
+        xyxy = ends.clip(0, np.array(size[::-1], np.float32)).reshape(-1, 4)
+    quads: np.ndarray = xyxy[:, [0, 1, 2, 1, 2, 3, 0, 3]]
+    return quads
+
+
+def is_rotated(quads: Float32[np.ndarray, "N 8"]) -> Bool[np.ndarray, " N"]:
+    """Whether a corner is none of those of the horizontal box around all four."""
+    corners = quads.reshape(-1, 4, 2)
+    low, high = corners.min(1, keepdims=True), corners.max(1, keepdims=True)
+    off: np.ndarray = np.minimum(corners - low, high - corners).max((1, 2), initial=0)
+    return off > UPRIGHT
+
+
+def quad_iou(masks: Masks, quads: Float32[np.ndarray, "N 8"]) -> Float64[np.ndarray, " N"]:
+    """IoU of each mask with the pixels of its quadrilateral; 0 where neither has any."""
+    pairs = zip(masks.counts, quads, strict=True)
+    filled = ((a, rle.encode_quad(quad, masks.size)) for a, quad in pairs)
+    return np.array([rle.iou([a], [b], masks.size)[0, 0] for a, b in filled], np.float64)
+
+
+def half_above(counts: Int64[np.ndarray, " B"], edges: Sequence[float]) -> float:
+    """The last edge of a histogram with at least half of what was counted above it."""
+    above = np.cumsum(counts[::-1])[::-1]
+    return float(edges[int(np.flatnonzero(2 * above >= above[0])[-1])])

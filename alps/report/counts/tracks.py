@@ -1,0 +1,122 @@
+"""How much the mask of a tracked object changes its size from frame to frame.
+
+After SAMText (arXiv 2305.01443, section 3): the coefficient of variation, standard deviation over
+mean, of the mask sizes of the same individual in consecutive frames; those above 1 are left out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Int64
+
+from alps.structures.masks import Masks
+from alps.structures.records import ImageRecord
+
+#: Bins of the coefficient of variation; above the last one it is only counted.
+COV_EDGES = np.linspace(0, 1, 21)
+
+#: A clip: its split and its video.
+Clip = tuple[str, str]
+
+
+@dataclass(slots=True)
+class Run:
+    """A track's masks in frames that follow each other, summed up."""
+
+    frame_index: int  # of the last one
+    n: int = 0
+    total: int = 0  # pixels
+    squares: int = 0
+
+    @property
+    def cov(self) -> float | None:
+        """Standard deviation (of all, not of a sample) over mean; None of one mask or of nothing.
+
+        >>> Run(9, n=2, total=3 + 5, squares=9 + 25).cov
+        0.25
+        """
+        if self.n < 2 or not self.total:
+            return None
+        return math.sqrt(self.n * self.squares - self.total**2) / self.total
+
+
+@dataclass(slots=True, eq=False)
+class TrackCensus:
+    """What was counted; only the runs of the clip at hand are remembered.
+
+    Two frames follow each other when they are as far apart as the nearest ones of their clip: a
+    clip may be annotated in every fifth frame only. A track that is gone for a frame has two runs.
+    """
+
+    steps: Mapping[Clip, int]  # frames from one to the next, see `clip_steps`
+    tracks: int = 0
+    covs: Int64[np.ndarray, " B"] = field(
+        default_factory=lambda: np.zeros(len(COV_EDGES) - 1, np.int64)
+    )  # runs
+    above: int = 0  # runs with a coefficient above 1
+    without: int = 0  # runs of one mask, or of empty masks
+    _clip: Clip | None = None
+    _runs: dict[int, Run] = field(default_factory=dict)  # by track
+
+    def count(self, record: ImageRecord, masks: Masks) -> None:
+        """The masks of a frame; frames come in order.
+
+        Stills are left out, ignored boxes, and boxes without a track.
+        """
+        if record.video_id is None or record.frame_index is None:
+            return
+        clip = record.split, record.video_id
+        if clip != self._clip:
+            self.close()
+            self._clip = clip
+        if masks.boxes is None:
+            return
+        chosen = (masks.boxes.track_id >= 0) & ~masks.boxes.ignore
+        own = zip(masks.boxes.track_id[chosen].tolist(), masks.area[chosen].tolist(), strict=True)
+        for track, area in own:
+            run = self._runs.get(track)
+            if run is None:
+                self.tracks += 1
+            if run is None or record.frame_index - run.frame_index != self.steps.get(clip):
+                self._end(run)
+                run = self._runs[track] = Run(record.frame_index)
+            run.frame_index = record.frame_index
+            run.n += 1
+            run.total += area
+            run.squares += area * area
+
+    def close(self) -> None:
+        """No more frames of this clip."""
+        for run in self._runs.values():
+            self._end(run)
+        self._runs = {}
+
+    def _end(self, run: Run | None) -> None:
+        if run is None:
+            return
+        cov = run.cov
+        if cov is None:
+            self.without += 1
+        elif cov > 1:
+            self.above += 1
+        else:
+            self.covs += np.histogram(cov, COV_EDGES)[0]
+
+
+def clip_steps(plan: Sequence[Sequence[ImageRecord]]) -> dict[Clip, int]:
+    """Of each clip how far apart its nearest two frames are, if it has two."""
+    steps: dict[Clip, int] = {}
+    last: tuple[Clip, int] | None = None
+    for record in (record for shard in plan for record in shard):
+        if record.video_id is None or record.frame_index is None:
+            continue
+        clip = record.split, record.video_id
+        if last and last[0] == clip:
+            step = record.frame_index - last[1]
+            steps[clip] = min(steps.get(clip, step), step)
+        last = clip, record.frame_index
+    return steps

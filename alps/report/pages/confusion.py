@@ -1,0 +1,103 @@
+"""Which clusters stand for which classes of the ground truth, and what else they hold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int64
+
+from alps.evaluation.pseudo_labels import Evaluation
+from alps.structures.records import Category
+
+CLUSTERS = 60  # rows of the heat map, the largest
+
+
+@dataclass(frozen=True, slots=True)
+class ClassRow:
+    """How good one class of the ground truth is; shares in 0..1, NaN where nothing can be said."""
+
+    category: Category
+    share: float  # of the pixels that have a class
+    recall: float
+    iou: float
+    random: float  # IoU
+    oracle: float  # IoU
+    clusters: list[Category]  # that stand for it, the largest first
+    mistaken: tuple[str, float] | None  # the class it is most often taken for, and how often
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterRow:
+    """What a cluster holds."""
+
+    cluster: Category
+    stands_for: int  # place in the order of the classes
+    share: float  # of the labelled pixels
+    cells: list[float]  # share of its pixels per class, in the order of the classes
+
+
+def truth_pixels(evaluation: Evaluation) -> Int64[np.ndarray, " G"]:
+    """Scored pixels of each class."""
+    table = evaluation.clusters
+    pixels: np.ndarray = table.counts.sum(axis=0) + table.unlabelled
+    return pixels
+
+
+def class_rows(
+    evaluation: Evaluation, clusters: Sequence[Category], order: Int64[np.ndarray, " G"]
+) -> list[ClassRow]:
+    """The classes that occur, in ``order``."""
+    pixels, table = truth_pixels(evaluation), evaluation.clusters
+    labels, random, oracle = (
+        evaluation.ratings[name].everywhere for name in ("labels", "random", "oracle")
+    )
+    size = table.counts.sum(axis=1)
+    taken = np.zeros((len(pixels), len(pixels)), np.int64)  # rows: what pixels are taken for
+    np.add.at(taken, evaluation.mapping, table.counts)
+    np.fill_diagonal(taken, 0)
+    rows = []
+    for c in order[pixels[order] > 0]:
+        own = np.flatnonzero((evaluation.mapping == c) & (size > 0))
+        most = int(taken[:, c].argmax())
+        mistaken = (evaluation.categories[most].name, taken[most, c] / pixels[c])
+        rows.append(
+            ClassRow(
+                category=evaluation.categories[c],
+                share=pixels[c] / pixels.sum(),
+                recall=labels.accuracy[c],
+                iou=labels.iou[c],
+                random=random.iou[c],
+                oracle=oracle.iou[c],
+                clusters=[clusters[k] for k in own[np.argsort(-size[own], kind="stable")]],
+                mistaken=mistaken if taken[most, c] else None,
+            )
+        )
+    return rows
+
+
+def cluster_rows(
+    evaluation: Evaluation, clusters: Sequence[Category], order: Int64[np.ndarray, " G"]
+) -> list[ClusterRow]:
+    """The largest `CLUSTERS`, those that stand for one class side by side."""
+    counts = evaluation.clusters.counts[:, order]
+    place = np.argsort(order)[evaluation.mapping]
+    size = counts.sum(axis=1)
+    largest = np.argsort(-size, kind="stable")[:CLUSTERS]
+    largest = largest[size[largest] > 0]
+    return [
+        ClusterRow(
+            cluster=clusters[k],
+            stands_for=int(place[k]),
+            share=size[k] / size.sum(),
+            cells=(counts[k] / size[k]).tolist(),
+        )
+        for k in largest[np.argsort(place[largest], kind="stable")]
+    ]
+
+
+def bare_cells(evaluation: Evaluation, order: Int64[np.ndarray, " G"]) -> list[float]:
+    """The same of the pixels without a label; empty where there are none."""
+    bare = evaluation.clusters.unlabelled[order]
+    return (bare / bare.sum()).tolist() if bare.any() else []

@@ -1,0 +1,214 @@
+"""The page about how good the labels are: what was measured, and what the template shows of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from alps.evaluation.pseudo_labels import Evaluation, Rating, caveats, evaluation_to_json
+from alps.protocols import LabelledSet
+from alps.report.charts.words import count, percent, share
+from alps.report.pages.confusion import bare_cells, class_rows, cluster_rows, truth_pixels
+from alps.report.pages.rendering import render
+from alps.report.pages.store import LONGEST, without_paths
+from alps.report.pictures.gallery import gallery
+from alps.store.label_store import LabelStore
+
+FOUND = 0.25  # IoU from which on a class counts as found
+CHIPS = 12  # clusters named beside a class
+SKIPPED = 50  # images that were not compared, named with the reason
+
+#: What the rows of the first table are.
+ROWS = {
+    "labels": ("these labels", "what the store holds"),
+    "oracle": (
+        "oracle",
+        "each mask with the class most frequent in it; bare ground counts as wrong",
+    ),
+    "random": ("random clusters", "the same masks, their clusters drawn by lot"),
+    "binary": ("binary mask", "two clusters: in a mask, or not"),
+}
+#: Its columns: title, what it says, where it stands.
+COLUMNS: Sequence[tuple[str, str, Callable[[Rating], float]]] = (
+    (
+        "accuracy",
+        "Share of the pixels that are right. One without a label is wrong.",
+        lambda r: r.everywhere.OA,
+    ),
+    ("of covered", "The same over the pixels that have a label.", lambda r: r.covered.OA),
+    (
+        "mIoU",
+        "Pixels in both the label and the truth over those in either, class by class, then the "
+        "mean: rare classes count as much as frequent ones.",
+        lambda r: r.everywhere.mIoU,
+    ),
+    ("of covered", "The same over the pixels that have a label.", lambda r: r.covered.mIoU),
+    (
+        "one to one",
+        "Accuracy if each class may have one cluster alone (the best matching): low where a class "
+        "is split over many clusters.",
+        lambda r: r.one_to_one,
+    ),
+    (
+        "purity",
+        "Share of the labelled pixels that are of the class most frequent in their cluster, here "
+        "on the scored images themselves.",
+        lambda r: r.agreement.purity,
+    ),
+    (
+        "homogeneity",
+        "100% if a cluster holds pixels of one class only.",
+        lambda r: r.agreement.homogeneity,
+    ),
+    (
+        "completeness",
+        "100% if all pixels of a class lie in one cluster.",
+        lambda r: r.agreement.completeness,
+    ),
+    ("NMI", "The harmonic mean of these two, also called V-measure.", lambda r: r.agreement.nmi),
+    (
+        "ARI",
+        "Of all pairs of pixels, how many are together or apart in both; 0 by chance.",
+        lambda r: r.agreement.ari,
+    ),
+    ("coverage", "Share of the pixels that have a label.", lambda r: r.coverage),
+)
+
+
+def write_evaluation(store: LabelStore, image_set: LabelledSet, evaluation: Evaluation) -> Path:
+    """Write evaluation.json and, as a self-contained page, evaluation.html into a store.
+
+    Like the report: no network, no script, and no time, host or absolute path.
+
+    Args:
+        store: what was evaluated.
+        image_set: its images, for the pictures; one that is gone is not shown.
+        evaluation: of `alps.evaluation.pseudo_labels.evaluate`.
+
+    Raises:
+        StoreError: the files cannot be written.
+    """
+    order = np.argsort(-truth_pixels(evaluation), kind="stable")
+    roots = [str(image_set.root), str(store.root), str(store.root.resolve())]
+    clusters = store.categories()
+    images = gallery(store, image_set, evaluation)
+    html = render(
+        "evaluation.html.jinja",
+        store=store.info,
+        evaluation=evaluation,
+        order=order.tolist(),
+        tiles=tiles(evaluation),
+        caveats=caveats(evaluation),
+        ladder=[
+            (name, note, evaluation.ratings[key].everywhere.OA)
+            for key, (name, note) in ROWS.items()
+        ],
+        columns=[(title, says) for title, says, _ in COLUMNS],
+        rows=[
+            (name, note, [share(value(evaluation.ratings[key])) for _, _, value in COLUMNS])
+            for key, (name, note) in ROWS.items()
+        ],
+        most_chips=CHIPS,
+        classes=class_rows(evaluation, clusters, order),
+        clusters=cluster_rows(evaluation, clusters, order),
+        n_clusters=int(evaluation.clusters.counts.any(axis=1).sum()),
+        bare=bare_cells(evaluation, order),
+        masks=mask_scores(evaluation),
+        gallery=images,
+        any_nodata=any(shown.has_nodata for _, part in images for shown in part),
+        skipped=[
+            (image_id, without_paths(reason, roots)[:LONGEST])
+            for image_id, reason in list(evaluation.skipped.items())[:SKIPPED]
+        ],
+    )
+    store.write_text("evaluation.json", evaluation_to_json(evaluation))
+    store.write_text("evaluation.html", html)
+    return store.root / "evaluation.html"
+
+
+def tiles(evaluation: Evaluation) -> list[tuple[str, str, str]]:
+    """(label, figure, note): what a person asks first, each between its two controls."""
+    labels, random, oracle = (evaluation.ratings[name] for name in ("labels", "random", "oracle"))
+    present = np.flatnonzero(truth_pixels(evaluation)).tolist()
+    lost = [c for c in present if labels.everywhere.iou[c] < FOUND]
+
+    def between(value: Callable[[Rating], float]) -> tuple[str, str]:
+        controls = f"random {share(value(random))}, oracle {share(value(oracle))}"
+        return share(value(labels)), controls
+
+    return [
+        ("accuracy", *between(lambda r: r.everywhere.OA)),
+        ("mIoU", *between(lambda r: r.everywhere.mIoU)),
+        (
+            "classes found",
+            f"{len(present) - len(lost)} of {len(present)}",
+            f"with an IoU of {percent(FOUND)} or more"
+            + (f"; not {', '.join(evaluation.categories[c].name for c in lost)}" if lost else ""),
+        ),
+        ("coverage", share(labels.coverage), "of the pixels have a label"),
+        (
+            "masks right",
+            share(evaluation.mask_accuracy),
+            "whose cluster stands for the class most frequent in them",
+        ),
+        (
+            "images compared",
+            count(sum(evaluation.images[split] for split in evaluation.scored_on)),
+            f"{count(len(evaluation.skipped))} skipped",
+        ),
+    ]
+
+
+def mask_scores(evaluation: Evaluation) -> list[tuple[str, str, str]]:
+    """(name, figure, what it says) of the masks, whatever classes they have."""
+    masks = evaluation.masks
+    return [
+        (
+            "coverage",
+            share(masks.coverage),
+            "Pixels inside at least one mask, of all.",
+        ),
+        (
+            "masks per image",
+            f"{masks.masks_per_image:.1f}",
+            "Their mean number.",
+        ),
+        (
+            "AR@100",
+            share(masks.ar_100),
+            "Regions of the truth (connected parts of a class, none below 0.01% of the image) that "
+            "one of an image's best 100 masks finds; averaged over how well it has to fit, IoU 0.5 "
+            "to 0.95 (COCO's average recall).",
+        ),
+        ("AR@1000", share(masks.ar_1000), "The same for its best 1000 masks."),
+        (
+            "achievable segmentation accuracy",
+            share(masks.achievable_accuracy),
+            "Pixels that would be right if each mask were given whole to the region it lies in "
+            "most.",
+        ),
+        (
+            "under-segmentation error",
+            share(masks.undersegmentation_error),
+            "Pixels that masks reach beyond a region's outline, or that no mask holds; low is "
+            "good.",
+        ),
+        (
+            "boundary IoU",
+            share(masks.boundary_iou),
+            "Overlap with the truth within a band of 2% of the diagonal inside the outlines, of "
+            "masks with their best classes: whether the outlines are where they should be.",
+        ),
+        (
+            "boundary F1",
+            share(masks.boundary_f1),
+            "Outlines that lie within 0.75% of the diagonal of the other's, both ways.",
+        ),
+        (
+            "purity of the masks",
+            share(evaluation.mask_purity),
+            "Masks, instead of pixels, that are of the class most frequent in their cluster.",
+        ),
+    ]

@@ -1,0 +1,29 @@
+"""Pages from templates: one look for all, and numbers as people read them."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import jinja2
+
+from alps.report.charts.words import count, css_color, decimal, percent, score, share
+
+
+def render(template: str, **values: object) -> str:
+    """Fill in a template; what is not plain text in ``values`` is escaped."""
+    return _environment().get_template(template).render(values)
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    filters = (count, css_color, decimal, percent, score, share)
+    environment.filters |= {f.__name__: f for f in filters}
+    return environment

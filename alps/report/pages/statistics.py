@@ -1,0 +1,165 @@
+"""The statistics of a store as files: tables (CSV) and pictures of them (PNG)."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+
+from alps.evaluation.objects import SIZES
+from alps.report.charts.boxes import box_charts, object_rows
+from alps.report.charts.distributions import distributions
+from alps.report.charts.heat import HeatMap, heat_maps
+from alps.report.counts.boxes import IOU_EDGES, SIZE_EDGES, BoxCensus
+from alps.report.counts.census import AREA_EDGES, COVERAGE_EDGES, GRID, Census
+from alps.report.counts.tracks import COV_EDGES
+from alps.store.label_store import LabelStore
+from alps.store.labelled import is_labelled
+from alps.structures.records import Category
+
+MEANS = ("mean_pixels", "mean_iou")  # of a mask; of it and the box that SAM was asked with
+
+#: Names of the columns, and the rows below them.
+Table = tuple[tuple[str, ...], list[tuple[object, ...]]]
+
+
+def write_statistics(store: LabelStore, census: Census) -> None:
+    """Write ``statistics/<name>.csv`` and ``statistics/<name>.png`` into a finished store.
+
+    The same store gives the same bytes.
+
+    Raises:
+        StoreError: a file cannot be written.
+    """
+    from alps.report.charts import png as plots
+
+    categories = store.categories() if is_labelled(store) else []
+    charts = distributions(census, categories)
+    if census.boxes:
+        charts |= box_charts(census.boxes)
+    pictures = {name: plots.draw_bars(group) for name, group in charts.items()}
+    if maps := heat_maps(census, categories):
+        pictures["heat_map"] = plots.draw_maps(maps)
+    for name, picture in pictures.items():
+        with store.writing(f"statistics/{name}.png") as file:
+            file.write(picture)
+    for name, table in tables(census, categories).items():
+        with store.writing(f"statistics/{name}.csv") as file:
+            file.write(to_csv(table))
+
+
+def tables(census: Census, categories: Sequence[Category]) -> dict[str, Table]:
+    """All that is drawn, and what the drawings leave out: the smallest classes."""
+    found: dict[str, Table] = {
+        "mask_sizes": (
+            ("share_from", "share_to", "masks"),
+            _histogram(AREA_EDGES, census.areas),
+        ),
+        "coverage": (
+            ("share_from", "share_to", "images"),
+            _histogram(COVERAGE_EDGES, census.coverages),
+        ),
+        "masks_per_image": (("masks", "images"), sorted(census.masks_per_image.items())),
+    }
+    if census.nodata:
+        found["nodata"] = (
+            ("share_from", "share_to", "images"),
+            _histogram(COVERAGE_EDGES, census.nodata_shares),
+        )
+    if maps := heat_maps(census, categories):
+        found["heat_map"] = _heat(maps)
+    if census.boxes:
+        found |= box_tables(census.boxes, categories)
+    if not categories:
+        return found
+    far = [float(d) if np.isfinite(d) else None for d in census.class_distance]
+    classes = zip(categories, census.class_masks, census.class_pixels, far, strict=True)
+    found["classes"] = (
+        ("category_id", "name", "masks", "pixels", "mean_distance"),
+        [(c.id, c.name, int(masks), int(pixels), d) for c, masks, pixels, d in classes],
+    )
+    found["classes_per_image"] = (
+        ("classes", "images"),
+        sorted(census.classes_per_image.items()),
+    )
+    return found
+
+
+def box_tables(boxes: BoxCensus, categories: Sequence[Category]) -> dict[str, Table]:
+    """Of masks that were prompted with boxes."""
+    splits, tracks = boxes.splits, boxes.tracks
+    found: dict[str, Table] = {
+        "boxes": (
+            ("split", "objects", *SIZES, "ignored", "empty_masks", "dropped"),
+            [
+                (split, int(o.sizes.sum()), *o.sizes.sum(0).tolist(), o.ignored, o.blank, o.dropped)
+                for split, o in splits.items()
+            ],
+        ),
+        "objects": (
+            ("split", "category_id", "name", "objects", *SIZES, "pixels", *MEANS),
+            [
+                (
+                    r.split,
+                    r.category_id,
+                    r.name,
+                    r.objects,
+                    *r.sizes,
+                    r.pixels,
+                    r.mean_pixels,
+                    r.iou,
+                )
+                for r in object_rows(boxes, categories)
+            ],
+        ),
+        "object_sizes": (
+            ("pixels_from", "pixels_to", *splits),
+            _histogram(SIZE_EDGES, *(objects.areas for objects in splits.values())),
+        ),
+        "box_iou": (
+            ("iou_from", "iou_to", "prompt", "rotated_box"),
+            _histogram(IOU_EDGES, boxes.prompt_iou, boxes.rotated_iou),
+        ),
+    }
+    if boxes.most_dropped:
+        found["dropped"] = (
+            ("image_id", "dropped"),
+            [(status.image_id, status.dropped) for status in boxes.most_dropped],
+        )
+    if tracks.tracks:
+        # A run above 1, and one that has no coefficient.
+        rest = [(1, None, tracks.above), (None, None, tracks.without)]
+        table = [*_histogram(COV_EDGES, tracks.covs), *rest]
+        found["track_cov"] = (("cov_from", "cov_to", "runs"), table)
+    return found
+
+
+def to_csv(table: Table) -> bytes:
+    """RFC 4180 in UTF-8; floats to six digits, None as nothing."""
+    header, rows = table
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(header)
+    writer.writerows([f"{x:.6g}" if isinstance(x, float) else x for x in row] for row in rows)
+    return text.getvalue().encode()
+
+
+def _histogram(edges: np.ndarray, *counts: np.ndarray) -> list[tuple[object, ...]]:
+    """A row per bin: its bounds and what each of ``counts`` has in it."""
+    columns = zip(*(column.tolist() for column in counts), strict=True)
+    return [
+        (*bounds, *row)
+        for bounds, row in zip(itertools.pairwise(edges.tolist()), columns, strict=True)
+    ]
+
+
+def _heat(maps: Sequence[HeatMap]) -> Table:
+    """A row per cell, a column per map."""
+    columns = [heat_map.cells.ravel().tolist() for heat_map in maps]
+    rows = [
+        (*place, *cells) for place, *cells in zip(np.ndindex(GRID, GRID), *columns, strict=True)
+    ]
+    return ("row", "column", *(heat_map.title for heat_map in maps)), rows

@@ -1,0 +1,220 @@
+"""The report page: each section is a function from what was counted to what the template shows."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePath
+from typing import Any
+
+import numpy as np
+
+from alps.protocols import ImageSet
+from alps.report.charts import heat
+from alps.report.charts.boxes import box_section
+from alps.report.charts.distributions import distributions, half_below, median
+from alps.report.charts.words import count, decimal, percent
+from alps.report.counts.census import SKIPPED, Census, take_census
+from alps.report.pages.rendering import render
+from alps.report.pictures.album import make_album
+from alps.report.pictures.drawing import data_uri
+from alps.store.label_store import ImageStatus, LabelStore
+from alps.store.labelled import is_labelled
+from alps.structures.records import Category
+
+BAND = 256  # classes in the band of colours, the largest
+LONGEST = 300  # characters of an error that are shown
+MAP_BYTES = 8_000  # of a heat map
+
+
+def write_report(
+    store: LabelStore,
+    image_set: ImageSet,
+    *,
+    census: Census | None = None,
+    name: str = "report.html",
+) -> Path:
+    """Write a self-contained page about a finished store into it.
+
+    The page needs no network and no script, and holds no time, host or absolute path: the same
+    store gives the same bytes. Its size does not grow with the store: figures cover all of it,
+    pictures a fixed number of images spread over it.
+
+    Args:
+        store: the stages of its recipe have run.
+        image_set: the images that the store was made from; one that is gone is not shown.
+        census: of the store, where it has been taken already.
+        name: of the file, relative to the store.
+
+    Raises:
+        StoreError: a part of the store cannot be read, or the page cannot be written.
+    """
+    census = census or take_census(store)
+    categories = store.categories() if is_labelled(store) else []
+    album = make_album(store, image_set, census, [c.color for c in categories])
+    maps = heat.heat_maps(census, categories)
+    html = render(
+        "page.html.jinja",
+        store=store.info,
+        clustered=store.clusters() is not None,
+        categories=categories,
+        census=census,
+        album=album,
+        tiles=tiles(census, categories),
+        band=band(census, categories),
+        classes=classes(census, categories),
+        charts=[c for group in distributions(census, categories).values() for c in group],
+        boxes=box_section(census.boxes, categories) if census.boxes else None,
+        maps=[(m, data_uri(heat.shade(heat.coarsen(m.cells)), MAP_BYTES, flat=True)) for m in maps],
+        border=heat.finding(census) if maps else "",
+        findings=store.findings() or [],
+        skipped=skipped(census, [str(image_set.root), str(store.root), str(store.root.resolve())]),
+        lowest=[(s.image_id, s.n_masks, s.coverage) for s in census.lowest],
+        recipe=recipe(store, image_set),
+        command=command(store),
+        choose_k=(store.root / "choose_k.html").exists(),
+        evaluated=(store.root / "evaluation.html").exists(),
+    )
+    with store.writing(name) as file:
+        file.write(html.encode())
+    return store.root / name
+
+
+def tiles(census: Census, categories: Sequence[Category]) -> list[tuple[str, str, str]]:
+    """(label, figure, note): what a person asks first."""
+    images, readable = census.images, census.masks_per_image.total()
+    found = [
+        (
+            "images",
+            count(images.total()),
+            f"{count(images['ok'])} ok, {count(images['empty'])} empty, "
+            f"{count(images['failed'])} failed",
+        ),
+        ("image size", *_sizes(census)),
+        (
+            "masks",
+            count(census.masks),
+            f"half below {percent(half_below(census))} of an image" if census.masks else "",
+        ),
+        (
+            "masks per image",
+            decimal(census.masks / max(readable, 1)),
+            f"median {count(median(census.masks_per_image))}, "
+            f"most {count(max(census.masks_per_image, default=0))}",
+        ),
+        (
+            "coverage",
+            percent(census.covered / max(census.pixels, 1)),
+            f"of {'the pixels with data' if census.nodata else 'all pixels'} are in a mask",
+        ),
+    ]
+    if census.nodata:
+        blank = f", {count(census.blank)} of them without data" if census.blank else ""
+        where = "image" if census.nodata_images == 1 else "images"
+        found.append(
+            (
+                "no data",
+                percent(census.nodata / (census.nodata + census.pixels)),
+                f"of all pixels, in {count(census.nodata_images)} {where}{blank}",
+            )
+        )
+    if categories:
+        unlabelled = census.masks - int(census.class_masks.sum())
+        used = f"of {count(len(categories))} hold masks"
+        rest = f", {count(unlabelled)} masks in none" if unlabelled else ""
+        found.append(("classes", count(len(census.by_size)), used + rest))
+    return found
+
+
+def band(census: Census, categories: Sequence[Category]) -> list[tuple[Category, float]]:
+    """The largest classes by pixels with their shares of those that have a class."""
+    pixels = census.class_pixels
+    order = np.argsort(-pixels, kind="stable")[:BAND]
+    return [(categories[c], pixels[c] / pixels.sum()) for c in order if pixels[c]]
+
+
+def classes(census: Census, categories: Sequence[Category]) -> list[dict[str, Any]]:
+    """Figures of the classes that hold masks, the largest first."""
+    masks, pixels = int(census.class_masks.sum()), max(int(census.class_pixels.sum()), 1)
+    return [
+        {
+            "category": categories[c],
+            "masks": int(census.class_masks[c]),
+            "share": census.class_masks[c] / masks,
+            "pixels": census.class_pixels[c] / pixels,
+            "distance": float(census.class_distance[c]),
+        }
+        for c in census.by_size
+    ]
+
+
+def skipped(census: Census, roots: Sequence[str]) -> list[tuple[str, str, str]]:
+    """(image, status, reason) of the first images without labels, those that failed before all."""
+    rows = [*census.failed, *census.empty][:SKIPPED]
+    return [
+        (s.image_id, s.status, without_paths(s.error or _no_mask(s), roots)[:LONGEST]) for s in rows
+    ]
+
+
+def _no_mask(status: ImageStatus) -> str:
+    """Return why an image that was read has no mask."""
+    return "no mask was found" if status.pixels else "all of its pixels are no data"
+
+
+def recipe(store: LabelStore, image_set: ImageSet) -> list[tuple[str, str, list[tuple[str, str]]]]:
+    """(title, fingerprint, settings) of the images, the versions and the stages."""
+    images = store.info.images
+    return [
+        ("images", images.get("fingerprint", ""), [("name", image_set.name)]),
+        ("versions", "", list(_settings(store.info.versions))),
+        *(
+            (name, stage["fingerprint"], list(_settings(stage["identity"])))
+            for name, stage in store.info.stages.items()
+        ),
+    ]
+
+
+def command(store: LabelStore) -> str:
+    """How to learn from the store."""
+    folder = shlex.quote(store.root.resolve().name)
+    return f"python train.py stage=pretrain dataset=store dataset.root={folder}"
+
+
+def _sizes(census: Census) -> tuple[str, str]:
+    """The smallest size as W × H, and the largest."""
+    if census.smallest is None or census.largest is None:
+        return "none", "no image could be read"
+    (h, w), (height, width) = census.smallest, census.largest
+    pixels = f"{decimal((census.pixels + census.nodata) / 1e6)} megapixels in all"
+    if (h, w) == (height, width):
+        return f"{w} \N{MULTIPLICATION SIGN} {h}", pixels
+    return (
+        f"{w} \N{MULTIPLICATION SIGN} {h}",
+        f"to {width} \N{MULTIPLICATION SIGN} {height}, {pixels}",
+    )
+
+
+def _settings(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Nested settings as flat rows; paths lose their folders, digests their ends."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _settings(value, f"{prefix}{key}.")
+        else:
+            parts = value if isinstance(value, list) else [value]
+            yield prefix + key, ", ".join(_setting(part) for part in parts)
+
+
+def _setting(value: object) -> str:
+    text = "none" if value is None else str(value)
+    if PurePath(text).is_absolute():
+        text = PurePath(text).name
+    return re.sub(r"\b([0-9a-f]{12})[0-9a-f]{20,}\b", r"\1…", text)
+
+
+def without_paths(text: str, roots: Sequence[str]) -> str:
+    """A message without the folders of the machine that it was made on."""
+    for root in sorted(roots, key=len, reverse=True):
+        if folder := root.rstrip("/"):
+            text = text.replace(folder + "/", "")
+    return re.sub(r"(?<![\w.:/])/(?:[^\s/]+/)+", "…/", text)

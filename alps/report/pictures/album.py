@@ -1,0 +1,203 @@
+"""Which images of a store are shown, and the pictures made of them; each image is read once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int, UInt8
+
+from alps.errors import ImageError
+from alps.protocols import ImageSet
+from alps.report.counts.census import Candidate, Census
+from alps.report.pictures.drawing import (
+    cut_out,
+    data_uri,
+    draw_classes,
+    draw_masks,
+    draw_nodata,
+    picture_size,
+    shrink,
+    shrink_valid,
+    top_masks,
+)
+from alps.report.pictures.outlines import draw_boxes
+from alps.store.label_store import ImageStatus, LabelStore
+from alps.store.labelled import LabelledImage, labelled_images
+
+SHOWN = 6  # images shown whole
+READ = 48  # images read at all
+CLASSES = 12  # classes shown, the largest
+CUTOUTS = 10  # masks shown per class
+ENOUGH = 40  # masks of a class to choose them from
+KEY = 5  # classes named beside an image
+
+# 6 × 3 pictures and 12 × 10 cut-outs: 2.7 MB at most, 3.6 MB in base64.
+PICTURE_BYTES = 95_000
+CUTOUT_BYTES = 8_000
+
+
+@dataclass(frozen=True, slots=True)
+class ShownImage:
+    """An image beside its masks and its classes; pictures are data URIs."""
+
+    status: ImageStatus
+    nodata: float  # share of its pixels
+    image: str
+    masks: str
+    classes: str | None  # None: the store has no classes
+    # Classes and their shares of what is data in the picture, the largest first.
+    key: list[tuple[int, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class CutOut:
+    """A mask cut out of its image; the picture is a data URI."""
+
+    picture: str
+    image_id: str
+    mask_id: int
+    area: int
+    distance: float  # NaN where the recipe has none
+
+
+@dataclass(frozen=True, slots=True)
+class Album:
+    """All pictures of a report."""
+
+    shown: list[ShownImage]
+    strips: dict[int, list[CutOut]]  # class → its masks, from typical to untypical
+    n_read: int
+    n_lost: int  # images of the store that could not be read again
+
+
+def make_album(
+    store: LabelStore,
+    image_set: ImageSet,
+    census: Census,
+    colors: Sequence[tuple[int, int, int]],
+) -> Album:
+    """Choose images that are spread over the store and hold its largest classes; read and draw."""
+    classes = census.by_size[:CLASSES]
+    whole = {census.pool[i].record.image_id for i in spread(len(census.pool), SHOWN)}
+    images = _reload(store, [census.pool[i] for i in choose_images(census.pool, classes)])
+    strips = {c: _choose_masks(images, c) for c in classes}
+    wanted = {place for places in strips.values() for place in places}
+
+    shown: list[ShownImage] = []
+    cutouts: dict[tuple[int, int], CutOut] = {}
+    n_lost = 0
+    for n, image in enumerate(images):
+        pixels = _read(image_set, image)
+        if pixels is None:
+            n_lost += 1
+            continue
+        if image.record.image_id in whole:
+            prompt = census.boxes.prompt if census.boxes else ""
+            shown.append(_show(image, pixels, colors, prompt))
+        for i in range(len(image.masks)):
+            if (n, i) in wanted:
+                cutouts[n, i] = _cut(image, pixels, i)
+    return Album(
+        shown=shown,
+        strips={c: [cutouts[p] for p in places if p in cutouts] for c, places in strips.items()},
+        n_read=len(images) - n_lost,
+        n_lost=n_lost,
+    )
+
+
+def spread(n: int, k: int) -> list[int]:
+    """``k`` of ``n`` places, as evenly spaced as can be; all of them when there are fewer.
+
+    >>> spread(10, 4), spread(2, 4)
+    ([0, 3, 6, 9], [0, 1])
+    """
+    return [int(i) for i in np.linspace(0, n - 1, min(k, n)).round()] if n else []
+
+
+def choose_images(pool: Sequence[Candidate], classes: Sequence[int]) -> list[int]:
+    """Places in ``pool``: some spread evenly, then those that add most masks of ``classes``."""
+    chosen = spread(len(pool), SHOWN)
+    counts = np.array([[np.sum(c.category_id == k) for k in classes] for c in pool])
+    counts = counts.reshape(len(pool), len(classes))
+    have = counts[chosen].sum(axis=0)
+    while len(chosen) < READ:
+        gain = np.minimum(counts, (ENOUGH - have).clip(0)).sum(axis=1)
+        gain[chosen] = 0
+        if not gain.any():
+            break
+        chosen.append(int(gain.argmax()))
+        have += counts[chosen[-1]]
+    return sorted(chosen)
+
+
+def _reload(store: LabelStore, candidates: Sequence[Candidate]) -> list[LabelledImage]:
+    """The candidates with their masks, in their order (that of the plan)."""
+    ids = {c.record.image_id for c in candidates}
+    shards = sorted({c.shard for c in candidates})
+    return [i for s in shards for i in labelled_images(store, s) if i.record.image_id in ids]
+
+
+def _choose_masks(images: Sequence[LabelledImage], category: int) -> list[tuple[int, int]]:
+    """(image, mask) places of one class, at even steps from the nearest to the farthest."""
+    places = [
+        (n, int(i)) for n, m in enumerate(images) for i in np.flatnonzero(m.category_id == category)
+    ]
+    distance = np.array([images[n].distance[i] for n, i in places])
+    order = np.argsort(distance, kind="stable")
+    return [places[order[i]] for i in spread(len(places), CUTOUTS)]
+
+
+def _read(image_set: ImageSet, image: LabelledImage) -> UInt8[np.ndarray, "H W 3"] | None:
+    """The image, or None where it is gone or no longer what was labelled."""
+    try:
+        sample = image_set.read(image.record)
+    except ImageError:
+        return None
+    return sample.image if sample.size == image.masks.size else None
+
+
+def _show(
+    image: LabelledImage,
+    pixels: UInt8[np.ndarray, "H W 3"],
+    colors: Sequence[tuple[int, int, int]],
+    prompt: str,
+) -> ShownImage:
+    size = picture_size(image.masks.size)
+    valid = shrink_valid(image.status.read_valid(), size)
+    picture = draw_nodata(shrink(pixels, size), valid)
+    labelled = image.category_id >= 0
+    top = top_masks(image.masks[labelled], size)
+    category_id = image.category_id[labelled]
+    drawn = draw_nodata(draw_masks(picture, top_masks(image.masks, size)), valid)
+    draw_boxes(drawn, image.masks, prompt)
+    return ShownImage(
+        status=image.status,
+        nodata=image.status.nodata / np.prod(image.masks.size),
+        image=data_uri(picture, PICTURE_BYTES),
+        masks=data_uri(drawn, PICTURE_BYTES),
+        classes=data_uri(
+            draw_nodata(draw_classes(top, category_id, colors), valid), PICTURE_BYTES, flat=True
+        )
+        if colors
+        else None,
+        key=_key(category_id[top[top >= 0]], top.size if valid is None else int(valid.sum())),
+    )
+
+
+def _key(painted: Int[np.ndarray, " P"], n_pixels: int) -> list[tuple[int, float]]:
+    classes, pixels = np.unique(painted, return_counts=True)
+    order = np.argsort(-pixels, kind="stable")[:KEY]
+    return [(int(classes[i]), float(pixels[i] / n_pixels)) for i in order]
+
+
+def _cut(image: LabelledImage, pixels: UInt8[np.ndarray, "H W 3"], i: int) -> CutOut:
+    picture = cut_out(pixels, image.masks.counts[i], image.masks.xyxy[i])
+    return CutOut(
+        picture=data_uri(picture, CUTOUT_BYTES),
+        image_id=image.record.image_id,
+        mask_id=i,
+        area=int(image.masks.area[i]),
+        distance=float(image.distance[i]),
+    )

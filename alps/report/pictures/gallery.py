@@ -1,0 +1,81 @@
+"""The best and the worst images of an evaluation, beside the ground truth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from alps.errors import ImageError, LabelError
+from alps.evaluation.pseudo_labels import Evaluation, ImageScore
+from alps.images.stored import StoredLabels
+from alps.protocols import LabelledSet
+from alps.report.pictures.drawing import (
+    data_uri,
+    draw_classes,
+    draw_errors,
+    draw_nodata,
+    picture_size,
+    shrink,
+    shrink_classes,
+    shrink_valid,
+)
+from alps.store.label_store import LabelStore
+from alps.structures.paint import ignore_nodata
+
+PICTURE_BYTES = 60_000  # of each of 8 × 4 at most: 2.6 MB in base64
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedImage:
+    """An image, its truth, its labels as classes, and where these are wrong: data URIs."""
+
+    score: ImageScore
+    pictures: tuple[str, str, str, str]
+    has_nodata: bool
+
+
+def gallery(
+    store: LabelStore, image_set: LabelledSet, evaluation: Evaluation
+) -> list[tuple[str, list[ComparedImage]]]:
+    """The best and the worst; a single image is neither."""
+    best = "Best" if evaluation.worst else ""
+    return [
+        (title, [shown for score in part if (shown := _show(store, image_set, evaluation, score))])
+        for title, part in ((best, evaluation.best), ("Worst", evaluation.worst))
+    ]
+
+
+def _show(
+    store: LabelStore, image_set: LabelledSet, evaluation: Evaluation, score: ImageScore
+) -> ComparedImage | None:
+    labels = StoredLabels(root=str(store.root))
+    try:
+        sample = image_set.read(score.record)
+        target = image_set.read_target(score.record)
+        clusters = labels.read_target(score.record)
+    except (ImageError, LabelError):
+        return None
+    size = picture_size(sample.size)
+    valid = shrink_valid(sample.valid, size)
+    picture = shrink(sample.image, size)
+    target = ignore_nodata(target, sample.valid, image_set.ignore_index)
+    truth = shrink_classes(target, size)
+    truth[truth == image_set.ignore_index] = -1
+    found = shrink_classes(clusters, size)
+    bare = found == store.info.ignore_index
+    found[~bare] = evaluation.mapping[found[~bare]]
+    found[bare] = -1
+    classes = np.arange(len(evaluation.categories))
+    colors: Sequence[tuple[int, int, int]] = [c.color for c in evaluation.categories]
+    drawn = (
+        (picture, False),
+        (draw_classes(truth, classes, colors), True),
+        (draw_classes(found, classes, colors), True),
+        (draw_errors(picture, found, truth), False),
+    )
+    image, true, own, errors = (
+        data_uri(draw_nodata(part, valid), PICTURE_BYTES, flat=flat) for part, flat in drawn
+    )
+    return ComparedImage(score, (image, true, own, errors), has_nodata=valid is not None)

@@ -1,0 +1,157 @@
+"""Objects cut out of their images, with the box, the true outline and the one that was found."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float32, Int64, UInt8
+
+from alps.errors import ImageError
+from alps.evaluation.objects import InstanceScores
+from alps.protocols import InstanceSet
+from alps.report.pictures.drawing import around, data_uri, shrink
+from alps.store.label_store import LabelStore
+from alps.structures import rle
+from alps.structures.masks import Masks
+from alps.structures.records import Category, ImageRecord
+from alps.structures.tiles import Tile
+
+SHOWN = 7  # objects of each kind: a row of a wide page
+SIDE = 320  # pixels of a picture's long side; shown at less than half of that
+PICTURE_BYTES = 20_000  # of each of 3 × 7 at most: 0.6 MB in base64
+TRUE, FOUND, BOX = (0, 229, 255), (255, 61, 113), (255, 255, 255)
+COLORS = {
+    "true outline": TRUE,
+    "outline of the mask, on top": FOUND,
+    "box that it was drawn from": BOX,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ShownObject:
+    """An object of an image; the picture is a data URI."""
+
+    picture: str
+    image_id: str
+    mask_id: int
+    category: Category
+    iou: float
+    area: int  # pixels of the true mask
+
+
+def choose_objects(scores: InstanceScores, records: Sequence[ImageRecord]) -> dict[str, list[int]]:
+    """Rows of the best, the middle and the worst objects, of as many images or videos as can be."""
+    sources = {_source(records[i]) for i in np.unique(scores.image)}
+    most = -(-SHOWN // max(len(sources), 1))  # of one
+    order = np.argsort(-scores.iou, kind="stable")
+    middle = len(order) // 2
+    by_distance = np.argsort(np.abs(np.arange(len(order)) - middle), kind="stable")
+    orders = {"Best": order, "Median": order[by_distance], "Worst": order[::-1]}
+    chosen: dict[str, list[int]] = {}
+    for title, rows in orders.items():
+        taken: Counter[str] = Counter()
+        chosen[title] = []
+        for row in rows.tolist():
+            source = _source(records[scores.image[row]])
+            if taken[source] < most:
+                taken[source] += 1
+                chosen[title].append(row)
+            if len(chosen[title]) == SHOWN:
+                break
+    return chosen
+
+
+def show_objects(
+    store: LabelStore, image_set: InstanceSet, scores: InstanceScores
+) -> list[tuple[str, list[ShownObject]]]:
+    """Pictures of the chosen objects; each image is read once, one that is gone is not shown."""
+    records = [record for shard in store.plan for record in shard]
+    chosen = choose_objects(scores, records)
+    rows = np.unique([row for part in chosen.values() for row in part]).astype(np.int64)
+    shown = dict(_show(store, image_set, scores, rows))
+    return [(title, [shown[row] for row in part if row in shown]) for title, part in chosen.items()]
+
+
+def _show(
+    store: LabelStore, image_set: InstanceSet, scores: InstanceScores, rows: Int64[np.ndarray, " n"]
+) -> Iterator[tuple[int, ShownObject]]:
+    place = 0
+    categories = {category.id: category for category in scores.categories}
+    for shard, records in enumerate(store.plan):
+        wanted = scores.image[rows]
+        if not ((wanted >= place) & (wanted < place + len(records))).any():
+            place += len(records)
+            continue
+        masks = store.masks(shard)
+        for record in records:
+            own = rows[wanted == place]
+            place += 1
+            if not len(own):
+                continue
+            found = masks[record.image_id][scores.mask_id[own]]
+            assert found.boxes is not None, "they were compared"
+            try:
+                image = image_set.read(record).image
+            except ImageError:
+                continue
+            true = image_set.read_instances(record, found.boxes, found.size)
+            if image.shape[:2] != found.size or len(true) != len(found):
+                continue
+            for i, row in enumerate(own.tolist()):
+                picture = draw_object(image, found[np.array([i])], true[np.array([i])])
+                yield (
+                    row,
+                    ShownObject(
+                        picture=data_uri(picture, PICTURE_BYTES),
+                        image_id=record.image_id,
+                        mask_id=int(scores.mask_id[row]),
+                        category=categories[int(scores.category_id[row])],
+                        iou=float(scores.iou[row]),
+                        area=int(scores.area[row]),
+                    ),
+                )
+
+
+def draw_object(
+    image: UInt8[np.ndarray, "H W 3"], found: Masks, true: Masks
+) -> UInt8[np.ndarray, "h w 3"]:
+    """One mask and its true one as outlines over the part of the image around box and truth."""
+    assert found.boxes is not None, "the box is drawn"
+    box = found.boxes.xyxy[0]
+    whole = box if not true.area[0] else _join(box, true.xyxy[0])
+    tile = around(whole, (image.shape[0], image.shape[1]))
+    scale = SIDE / max(tile.size)
+    size = (max(round(tile.size[0] * scale), 1), max(round(tile.size[1] * scale), 1))
+    window = np.ascontiguousarray(image[tile.y0 : tile.y1, tile.x0 : tile.x1])
+    picture = shrink(window, size)
+    corners = np.array([tile.x0, tile.y0] * 2, np.float32)
+    x0, y0, x1, y1 = np.round((box - corners) * scale).astype(int).tolist()
+    cv2.rectangle(picture, (x0, y0), (x1 - 1, y1 - 1), BOX, 1, cv2.LINE_8)
+    # The true one is wider: where the two agree, both are seen.
+    for counts, color, width in ((true.counts[0], TRUE, 5), (found.counts[0], FOUND, 2)):
+        inside = _inside(counts, image.shape[0], tile, size)
+        outlines, _ = cv2.findContours(inside, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(picture, outlines, -1, color, width, cv2.LINE_AA)
+    return picture
+
+
+def _inside(
+    counts: bytes, height: int, tile: Tile, size: tuple[int, int]
+) -> UInt8[np.ndarray, "h w"]:
+    """The part of a mask in ``tile``, at ``size``; 1 inside."""
+    mask: Bool[np.ndarray, "H W"] = rle.decode_window(counts, height, tile)
+    smooth = cv2.resize(mask.astype(np.float32), size[::-1], interpolation=cv2.INTER_LINEAR)
+    inside: np.ndarray = (smooth >= 0.5).astype(np.uint8)
+    return inside
+
+
+def _source(record: ImageRecord) -> str:
+    return record.video_id or record.image_id
+
+
+def _join(a: Float32[np.ndarray, " 4"], b: Float32[np.ndarray, " 4"]) -> Float32[np.ndarray, " 4"]:
+    return np.concatenate([np.minimum(a[:2], b[:2]), np.maximum(a[2:], b[2:])])

@@ -1,0 +1,34 @@
+"""The sha256 of the files that images are read from."""
+
+from __future__ import annotations
+
+import stat
+from functools import lru_cache
+from pathlib import Path
+
+from alps.store.manifest import sha256
+from alps.structures.records import ImageRecord
+
+#: Files whose hash is kept: those of a video or volume are asked for with each frame or slice.
+KEPT = 4
+
+
+def hash_file(root: str | Path, record: ImageRecord) -> str | None:
+    """Return the sha256 of the file that holds an image; None where there is no such file.
+
+    Args:
+        root: of the image set.
+        record: the image.
+    """
+    path = Path(root, record.file_name)
+    try:
+        status = path.stat()
+        whole = stat.S_ISREG(status.st_mode)
+        return _sha256(path, status.st_size, status.st_mtime_ns) if whole else None
+    except OSError:
+        return None
+
+
+@lru_cache(KEPT)
+def _sha256(path: Path, size: int, time: int) -> str:  # noqa: ARG001 - a file that changes has others
+    return sha256(path)

@@ -1,0 +1,94 @@
+"""Which images of a store have changed since they were read, by their sha256."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from tqdm import tqdm
+
+from alps.store.faults import Fault
+from alps.store.hashes import hash_file
+from alps.store.label_store import LabelStore
+from alps.structures.records import ImageRecord
+
+#: Images that a line names; the others are counted.
+NAMED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class ImageChanges:
+    """What the images of a store are, compared with what was read."""
+
+    same: int
+    changed: tuple[tuple[int, ImageRecord], ...]  # with their shards
+    absent: tuple[str, ...]  # files that are not there
+    unhashed: int  # images of which no hash was kept
+
+    def faults(self, store: LabelStore) -> Iterator[Fault]:
+        """What was made from images that have changed, and so is to be made anew.
+
+        Clusters are fitted to the masks of all images, and pages show them.
+        """
+        if not self.changed:
+            return
+        names: dict[int, list[str]] = {}
+        for shard, record in self.changed:
+            names.setdefault(shard, []).append(record.file_name)
+            yield from _if_there(store, f"ann/{record.split}/{record.image_id}.png")
+        for shard, own in names.items():
+            more = f" and {len(own) - NAMED} more" * (len(own) > NAMED)
+            problem = f"changed since read: {', '.join(own[:NAMED])}{more}"
+            yield Fault(f"images/{shard:05d}.parquet", problem)
+        for name in ("clusters/centroids.npy", "evaluation.json", "evaluation.html"):
+            yield from _if_there(store, name)
+        for name in ("choose_k.html", "statistics/choose_k.csv", "statistics/choose_k.png"):
+            yield from _if_there(store, name)
+
+
+def compare_images(store: LabelStore, root: Path, damaged: Collection[str]) -> ImageChanges:
+    """Read all images of a store, and compare each with the sha256 kept when it was labelled.
+
+    Args:
+        store: may be unfinished.
+        root: folder of the images.
+        damaged: files of the store that cannot be read.
+    """
+    same, unhashed = 0, 0
+    changed: list[tuple[int, ImageRecord]] = []
+    absent: list[str] = []
+    total = int(store.plan.sizes.sum())
+    with (
+        tqdm(total=total, desc="images", unit="image") as bar,
+        ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool,
+    ):
+        for shard, records in enumerate(store.plan):
+            bar.update(len(records))
+            if not store.has("masks", shard) or f"images/{shard:05d}.parquet" in damaged:
+                continue
+            kept = {status.image_id: status.sha256 for status in store.images(shard)}
+            hashed = [record for record in records if kept.get(record.image_id)]
+            unhashed += len(records) - len(hashed)
+            # A video is the file of many images.
+            files = {record.file_name: record for record in hashed}
+            hashes = dict(
+                zip(files, pool.map(partial(hash_file, root), files.values()), strict=True)
+            )
+            for record in hashed:
+                now = hashes[record.file_name]
+                if now is None:
+                    absent.append(record.file_name)
+                elif now == kept[record.image_id]:
+                    same += 1
+                else:
+                    changed.append((shard, record))
+    return ImageChanges(same, tuple(changed), tuple(absent), unhashed)
+
+
+def _if_there(store: LabelStore, name: str) -> Iterator[Fault]:
+    if (store.root / name).exists():
+        yield Fault(name, "made from images that have changed")

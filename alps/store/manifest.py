@@ -1,0 +1,56 @@
+"""What a finished store holds: counts, and bytes and sha256 of every file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from alps.store.label_store import LabelStore
+
+
+def write_manifest(store: LabelStore) -> None:
+    """Write manifest.json; it comes last, so its presence says that the store is complete."""
+    counts = {"images": 0, "ok": 0, "empty": 0, "failed": 0, "masks": 0}
+    for shard in range(len(store.plan)):
+        for image in store.images(shard):
+            counts["images"] += 1
+            counts[image.status] += 1
+            counts["masks"] += image.n_masks
+    with store.writing("manifest.json") as file:
+        # As json.dump(..., indent=1) would, but a file at a time: there is one for each image.
+        file.write(json.dumps({"counts": counts}, indent=1)[:-2].encode() + b',\n "files": {')
+        separator = b""
+        for name in _files(store.root):
+            path = store.root / name
+            entry = {name: {"bytes": path.stat().st_size, "sha256": sha256(path)}}
+            lines = json.dumps(entry, indent=1).splitlines()[1:-1]
+            file.write(separator + "".join(f"\n {line}" for line in lines).encode())
+            separator = b","
+        file.write(b"\n }\n}")
+
+
+def _files(root: Path, folder: str = "") -> Iterator[str]:
+    """What the store holds, sorted part by part; only the names of one folder are in memory.
+
+    No run makes links or hidden files: they are not followed.
+    """
+    with os.scandir(root / folder) as entries:
+        found = sorted(
+            (entry.name, entry.is_dir(follow_symlinks=False))
+            for entry in entries
+            if not entry.name.startswith(".") and not entry.is_symlink()
+        )
+    for name, is_folder in found:
+        if is_folder:
+            yield from _files(root, f"{folder}{name}/")
+        elif folder or name != "manifest.json":
+            yield f"{folder}{name}"
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

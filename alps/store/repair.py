@@ -1,0 +1,178 @@
+"""Mend a label store: write anew what a run writes first, remove what a run can make again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from alps.errors import StoreError, StoreMismatch
+from alps.store.faults import Fault
+from alps.store.label_store import COMMITS, STAGES, LabelStore, StoreInfo
+from alps.store.plan import Draft, first_difference, refuse_other_settings
+from alps.structures.records import Clusters
+
+
+def mend_info(root: Path, new: Draft, listed: Mapping[str, Fault]) -> Fault | None:
+    """Write store.json anew where it is broken and the tables say that this run made them.
+
+    Args:
+        root: folder of the store.
+        new: what this run would write.
+        listed: files that are not what the manifest says.
+
+    Raises:
+        StoreMismatch: the store was made with other settings.
+    """
+    fault = listed.get("store.json")
+    try:
+        store = LabelStore(root)
+        difference = first_difference(store.info, new.info)
+    except (StoreError, KeyError, TypeError, AttributeError) as error:
+        if "schema version" in str(error) and not fault:
+            raise
+        fault = fault or Fault("store.json", f"cannot be read: {_reason(error)}")
+    else:
+        field = _other_field(store.info, new.info)
+        late = STAGES[STAGES.index(difference) :] if difference else STAGES
+        # A stage that has done nothing may change its mind: that is no damage.
+        if not fault and (field is None or (difference and not any(map(store.has_begun, late)))):
+            return None
+        if not fault and difference and _made_by_another(root, new):
+            refuse_other_settings(store, new)
+        fault = fault or Fault("store.json", f"its {field} is not what this run says")
+    if _made_by_another(root, new):
+        raise StoreMismatch(
+            f"{root / 'store.json'} is broken ({fault.problem}), and the tables beside it were "
+            "made with other settings than this run's; verify by the command that made the store"
+        )
+    new.write_info(root)
+    return fault
+
+
+def _other_field(old: StoreInfo, new: StoreInfo) -> str | None:
+    """The first field that another run wrote; versions may differ, and where the images lie."""
+    for field in fields(StoreInfo):
+        a, b = getattr(old, field.name), getattr(new, field.name)
+        if field.name == "images":
+            a, b = ({k: v for k, v in x.items() if k != "root"} for x in (a, b))
+        if field.name != "versions" and a != b:
+            return field.name
+    return None
+
+
+def _made_by_another(root: Path, new: Draft) -> bool:
+    """Whether all tables of a stage that can be read have another fingerprint."""
+    for stage, described in new.info.stages.items():
+        found = {
+            _fingerprint(path) == described["fingerprint"]
+            for path in (root / COMMITS[stage]).glob("*.parquet")
+            if _fingerprint(path)
+        }
+        if found == {False}:
+            return True
+    return False
+
+
+def _fingerprint(path: Path) -> str:
+    """Of a table; "" where it cannot be read."""
+    try:
+        metadata = pq.read_schema(path).metadata or {}
+        return str(metadata[b"alps.fingerprint"].decode())
+    except Exception:  # a damaged file says nothing; what is wrong with it is found later
+        return ""
+
+
+def mend_plan(root: Path, new: Draft, listed: Mapping[str, Fault]) -> Fault | None:
+    """Write plan.parquet anew where it is broken and this run puts the images where they are.
+
+    Raises:
+        StoreError: this run would put other images into the shards.
+    """
+    fault = listed.get("plan.parquet")
+    if not fault:
+        expected = pa.concat_tables(new.tables())
+        try:
+            found = pq.read_table(root / "plan.parquet")
+            # Earlier versions did not write all columns.
+            absent = {*expected.column_names} - {*found.column_names}
+            absent = {name for name in absent if expected[name].null_count == len(expected)}
+            expected = expected.drop([*absent])
+            shards = found["shard"].to_numpy()
+            steps = {0, *(shards[1:] - shards[:-1]).tolist()}
+            same = found.drop(["shard"]).equals(expected.drop(["shard"]))
+            if same and shards[0] == 0 and steps <= {0, 1}:
+                return None
+            fault = Fault("plan.parquet", "it is not the plan of this image set")
+        except Exception as error:  # decoders of damaged files raise anything
+            fault = Fault("plan.parquet", f"cannot be read: {_reason(error)}")
+    for path in sorted((root / "images").glob("*.parquet")):
+        try:
+            ids = pq.read_table(path, columns=["image_id"])[0].to_pylist()
+            start = int(path.stem) * new.shard_size
+        except (OSError, ValueError, pa.ArrowException):
+            continue
+        if ids != [r.image_id for r in new.records[start : start + new.shard_size]]:
+            raise StoreError(
+                f"{root / 'plan.parquet'} is broken ({fault.problem}), and images/{path.name} has "
+                f"{len(ids)} images that this run would not put there; give the shard_size that "
+                "the store was made with"
+            )
+    new.write_plan(root)
+    return fault
+
+
+def remove(store: LabelStore, faults: Mapping[str, Fault]) -> None:
+    """Delete what is broken and what was made from it; the manifest last.
+
+    A run that is killed in between leaves a manifest that tells what is missing.
+
+    Raises:
+        StoreError: a file cannot be deleted.
+    """
+    shards = _shards_of_maps(store)
+    for name in faults:
+        if name in ("store.json", "plan.parquet", "manifest.json"):
+            continue  # written anew already; or below
+        _delete(store.root / name)
+        folder, _, file = name.partition("/")
+        number = file.partition(".")[0]
+        if folder in ("images", "masks"):
+            for other in ("labels/{}.parquet", "masks/{}.parquet", "features/{}.npy"):
+                _delete(store.root / other.format(number))
+            _delete(store.root / f"images/{number}.parquet")
+        elif folder == "features":
+            _delete(store.root / f"labels/{number}.parquet")
+        elif folder == "ann":
+            _delete(store.root / f"labels/{shards[name]:05d}.parquet")
+        elif folder == "clusters":
+            labels = (f"labels/{shard:05d}.parquet" for shard in range(len(store.plan)))
+            arrays = (f"clusters/{field.name}.npy" for field in fields(Clusters))
+            for other in (*labels, *arrays):  # and none that somebody else has put there
+                _delete(store.root / other)
+    _delete(store.root / "manifest.json")
+
+
+def _delete(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise StoreError(
+            f"cannot remove {path}, which is broken: {error.strerror}; permit it or remove it "
+            "yourself, then run the same command again"
+        ) from error
+
+
+def _shards_of_maps(store: LabelStore) -> dict[str, int]:
+    return {
+        f"ann/{record.split}/{record.image_id}.png": shard
+        for shard, records in enumerate(store.plan)
+        for record in records
+    }
+
+
+def _reason(error: Exception) -> str:
+    return " ".join((str(error) or type(error).__name__).split())

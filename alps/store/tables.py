@@ -1,0 +1,138 @@
+"""The tables of a label store: their columns, and masks to rows and back."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+
+from alps.structures import rle
+from alps.structures.boxes import Boxes
+from alps.structures.masks import Masks
+from alps.structures.tiles import box_xywh_to_xyxy, box_xyxy_to_xywh
+
+MASKS = pa.schema(
+    [
+        ("image_id", pa.string()),
+        ("mask_id", pa.int32()),
+        ("size", pa.list_(pa.int32(), 2)),
+        ("counts", pa.binary()),
+        ("bbox", pa.list_(pa.float32(), 4)),
+        ("area", pa.int64()),
+        ("predicted_iou", pa.float32()),
+        ("stability_score", pa.float32()),
+        ("point_coords", pa.list_(pa.float32(), 2)),
+        # Null where the mask was not prompted with a box.
+        ("source_category_id", pa.int32()),
+        ("object_id", pa.int32()),
+        ("prompt_box", pa.list_(pa.float32(), 4)),
+        ("prompt_quad", pa.list_(pa.float32(), 8)),
+        ("rbox", pa.list_(pa.float32(), 8)),
+        ("score", pa.float32()),
+        ("ignore", pa.bool_()),
+        ("track_id", pa.int32()),
+        ("text", pa.string()),
+    ]
+)
+LABELS = pa.schema(
+    [
+        ("image_id", pa.string()),
+        ("mask_id", pa.int32()),
+        ("category_id", pa.int32()),
+        ("distance", pa.float32()),
+    ]
+)
+PLAN = pa.schema(
+    [
+        ("shard", pa.int32()),
+        ("split", pa.string()),
+        ("image_id", pa.string()),
+        ("file_name", pa.string()),
+        ("bytes", pa.int64()),
+        ("video_id", pa.string()),
+        ("frame_index", pa.int32()),
+        ("annotations", pa.string()),
+        ("source_ids", pa.string()),
+    ]
+)
+IMAGES = pa.schema(
+    [
+        ("image_id", pa.string()),
+        ("status", pa.string()),
+        ("error", pa.string()),
+        ("height", pa.int32()),
+        ("width", pa.int32()),
+        ("n_masks", pa.int32()),
+        ("covered", pa.int64()),
+        ("dropped", pa.int32()),
+        # COCO run-length code of the pixels that are data, null where all are. A shard without
+        # no-data has no such column, as those of earlier versions.
+        ("valid", pa.binary()),
+        ("sha256", pa.string()),
+    ]
+)
+
+
+def masks_to_table(image_id: str, masks: Masks) -> pa.Table:
+    """Rows of masks/, one per mask."""
+    n = len(masks)
+    columns = {
+        "image_id": pa.array([image_id] * n, pa.string()),
+        "mask_id": np.arange(n, dtype=np.int32),
+        "size": _lists(np.tile(np.asarray(masks.size, np.int32), (n, 1))),
+        "counts": pa.array(masks.counts, pa.binary()),
+        "bbox": _lists(box_xyxy_to_xywh(masks.xyxy)),
+        "area": masks.area,
+        "predicted_iou": masks.predicted_iou,
+        "stability_score": masks.stability_score,
+        "point_coords": _lists(masks.point_coords),
+    }
+    if (boxes := masks.boxes) is not None:
+        columns |= {
+            "source_category_id": boxes.category_id,
+            "object_id": boxes.object_id,
+            "prompt_box": _lists(box_xyxy_to_xywh(boxes.xyxy)),
+            "prompt_quad": _lists(boxes.quad),
+            "rbox": _lists(rle.rotated_boxes(masks.counts, masks.size)),
+            "score": boxes.score,
+            "ignore": boxes.ignore,
+            "track_id": boxes.track_id,
+            "text": pa.array(boxes.text, pa.string()),
+        }
+    nulls = {field.name: pa.nulls(n, field.type) for field in MASKS}
+    return pa.table({**nulls, **columns}, schema=MASKS)
+
+
+def table_to_masks(table: pa.Table, size: tuple[int, int]) -> Masks:
+    """The masks of one image of ``size`` (H, W); `masks_to_table` undone."""
+
+    def rows(name: str, width: int) -> np.ndarray:
+        flat = table[name].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+        return np.asarray(flat, dtype=np.float32).reshape(-1, width)
+
+    boxes = None
+    # Stores of earlier versions lack these columns.
+    if len(table) and "prompt_box" in table.column_names and not table["prompt_box"].null_count:
+        boxes = Boxes(
+            xyxy=box_xywh_to_xyxy(rows("prompt_box", 4)),
+            quad=rows("prompt_quad", 8),
+            category_id=table["source_category_id"].to_numpy(),
+            object_id=table["object_id"].to_numpy(),
+            ignore=table["ignore"].to_numpy(),
+            score=table["score"].to_numpy(),
+            track_id=table["track_id"].to_numpy(),
+            text=tuple(table["text"].to_pylist()),
+        )
+    return Masks(
+        size=size,
+        counts=tuple(table["counts"].to_pylist()),
+        xyxy=box_xywh_to_xyxy(rows("bbox", 4)),
+        area=table["area"].to_numpy(),
+        predicted_iou=table["predicted_iou"].to_numpy(),
+        stability_score=table["stability_score"].to_numpy(),
+        point_coords=rows("point_coords", 2),
+        boxes=boxes,
+    )
+
+
+def _lists(rows: np.ndarray) -> pa.FixedSizeListArray:
+    return pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel()), rows.shape[1])

@@ -1,0 +1,230 @@
+"""Check a label store, finished or not, and remove what is broken, so that a run makes it anew.
+
+Whatever a manifest says is compared with the disk byte by byte; and, manifest or not, the contents
+are read: do tables, features, labels and index maps belong together? Where that is asked, the
+images are read, too: do they have the sha256 that was kept of them? Then only what is broken is
+deleted, with what was computed from it; the run that follows does what is missing, as after a
+kill. While another run is at the store, nothing is looked at.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from alps.errors import StoreError
+from alps.store.claims import Claims
+from alps.store.faults import Fault, Paint, check_categories, check_clusters, find_faults
+from alps.store.image_changes import ImageChanges, compare_images
+from alps.store.label_store import COMMITS, FINDINGS, STAGES, LabelStore, Stage
+from alps.store.manifest import sha256
+from alps.store.plan import Draft, adapt
+from alps.store.repair import mend_info, mend_plan, remove
+from alps.structures.records import Category, Clusters
+
+#: Files of the store's top that some run writes.
+TOP = (
+    *("store.json", "config.yaml", "plan.parquet", FINDINGS),
+    *("categories.json", "manifest.json"),
+    *("report.html", "choose_k.html", "evaluation.json", "evaluation.html"),
+)
+#: Those that only a run makes that is asked for them, and how it is asked.
+ASKED = {
+    "evaluation.json": "evaluate=true",
+    "evaluation.html": "evaluate=true",
+    "choose_k.html": "choose_k=[...]",
+    "statistics/choose_k.csv": "choose_k=[...]",
+    "statistics/choose_k.json": "choose_k=[...]",
+    "statistics/choose_k.png": "choose_k=[...]",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What `verify` saw."""
+
+    faults: tuple[Fault, ...]
+    strangers: tuple[str, ...]  # files that no run writes; they are left alone
+    files: int  # looked at
+    counts: Mapping[str, int]  # images by what became of them, and masks
+    redo: Mapping[Stage, int]  # shards that the next run does anew, or for the first time
+    before: Mapping[str, str]  # sha256 by file, where there was a manifest
+    images: ImageChanges | None = None  # where they were compared
+
+    def lost(self) -> dict[str, str]:
+        """Files that were removed and that only a run makes that is asked for them, and how."""
+        return {fault.file: ASKED[fault.file] for fault in self.faults if fault.file in ASKED}
+
+
+def verify(
+    root: Path,
+    new: Draft,
+    *,
+    paint: Paint,
+    categories: Sequence[Category],
+    images: Path | None = None,
+) -> Findings:
+    """Look at everything in a store, and delete what is broken.
+
+    In memory are one shard, the names of all files, and of a finished store its manifest.
+
+    Args:
+        root: folder of the store.
+        new: what this run would write there; it must be the run that made the store.
+        paint: what index maps are drawn with.
+        categories: the classes.
+        images: folder of the images, to read and compare them, too; one that has changed is as
+            damaged as a broken file of the store.
+
+    Raises:
+        StoreError: there is no store, another run is at it, or it cannot be told which image lies
+            in which shard.
+        StoreMismatch: the store was made with other settings than this run's.
+    """
+    if not any((root / name).exists() for name in ("store.json", "plan.parquet", "manifest.json")):
+        raise StoreError(f"no label store at {root}, so there is nothing to verify; label first")
+    with Claims(root) as claims:
+        claims.arrive()
+        claims.require_alone("verify it")
+        return _verify(root, new, paint, categories, images)
+
+
+def _verify(
+    root: Path, new: Draft, paint: Paint, categories: Sequence[Category], images: Path | None
+) -> Findings:
+    new = adapt(root, new)
+    faults: dict[str, Fault] = {}
+    manifest = _read_manifest(root, faults)
+    listed = dict(_compare(root, manifest))
+    for fault in (mend_info(root, new, listed), mend_plan(root, new, listed)):
+        if fault:
+            faults[fault.file] = fault
+    store = LabelStore(root)
+    own = _Own(store)
+    faults |= {name: fault for name, fault in listed.items() if name in own}
+    counts = {"images": 0, "ok": 0, "empty": 0, "failed": 0, "masks": 0}
+    for shard in tqdm(range(len(store.plan)), desc="contents", unit="shard"):
+        for fault in (
+            *find_faults(store, shard, paint, faults),
+            *_find_missing(store, shard, complete=bool(manifest)),
+        ):
+            faults.setdefault(fault.file, fault)
+        _count(store, shard, counts, faults)
+    for fault in (*check_clusters(store), *check_categories(store, [*categories])):
+        faults.setdefault(fault.file, fault)
+    changes = None if images is None else compare_images(store, images, faults)
+    for fault in changes.faults(store) if changes else ():
+        faults.setdefault(fault.file, fault)
+    strangers, n = [], 0
+    for name in _walk(root):
+        n += 1
+        if name not in own:
+            strangers.append(name)
+        elif manifest and name != "manifest.json" and name not in manifest["files"]:
+            faults.setdefault("manifest.json", Fault("manifest.json", f"does not list {name}"))
+    if manifest and not faults and manifest["counts"] != counts:
+        faults["manifest.json"] = Fault("manifest.json", f"its counts are not {counts}")
+    if faults:
+        remove(store, faults)
+    return Findings(
+        faults=tuple(faults.values()),
+        strangers=tuple(sorted(strangers)),
+        files=n,
+        counts=counts,
+        redo={s: len(store.missing(s)) for s in STAGES if s in store.info.stages},
+        before={name: entry["sha256"] for name, entry in manifest.get("files", {}).items()},
+        images=changes,
+    )
+
+
+def _read_manifest(root: Path, faults: dict[str, Fault]) -> dict[str, Any]:
+    """Empty where there is none, or none that can be used."""
+    try:
+        text = (root / "manifest.json").read_bytes()
+        manifest = json.loads(text)
+        for entry in manifest["files"].values():
+            _ = entry["bytes"], entry["sha256"]
+        if json.dumps(manifest, indent=1).encode() != text or not manifest["counts"]:
+            raise ValueError("it is not as it was written")
+        return dict(manifest)
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = " ".join(str(error).split())
+        faults["manifest.json"] = Fault("manifest.json", f"cannot be read: {reason}")
+        return {}
+
+
+def _compare(root: Path, manifest: Mapping[str, Any]) -> Iterator[tuple[str, Fault]]:
+    """Files that are not what the manifest says."""
+    files = manifest.get("files", {})
+    total = sum(int(entry["bytes"]) for entry in files.values())
+    with tqdm(total=total, desc="hashes", unit="B", unit_scale=True, disable=not files) as bar:
+        for name, entry in files.items():
+            path = root / name
+            if ".." in Path(name).parts or Path(name).is_absolute():
+                continue  # a damaged manifest; nothing outside the store is looked at
+            try:
+                size = path.stat().st_size
+                if size != entry["bytes"]:
+                    yield name, Fault(name, f"{size} bytes, {entry['bytes']} were written")
+                elif sha256(path) != entry["sha256"]:
+                    yield name, Fault(name, "changed since it was written: other sha256")
+            except FileNotFoundError:
+                yield name, Fault(name, "missing")
+            except OSError as error:
+                yield name, Fault(name, f"cannot be read: {error.strerror}")
+            bar.update(int(entry["bytes"]))
+
+
+class _Own:
+    """The names of files that a run may write into a store."""
+
+    def __init__(self, store: LabelStore) -> None:
+        n = len(store.plan)
+        parts = {"images": "parquet", "masks": "parquet", "features": "npy", "labels": "parquet"}
+        self._names = {
+            *TOP,
+            *(f"clusters/{field.name}.npy" for field in fields(Clusters)),
+            *(f"{folder}/{i:05d}.{end}" for folder, end in parts.items() for i in range(n)),
+            *(f"ann/{r.split}/{r.image_id}.png" for shard in store.plan for r in shard),
+        }
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names or str(name).startswith("statistics/")
+
+
+def _find_missing(store: LabelStore, shard: int, *, complete: bool) -> Iterator[Fault]:
+    """Files of a shard without which later ones cannot have been made."""
+    late = complete or (store.root / "clusters/centroids.npy").exists() or store.has_begun("assign")
+    for stage in STAGES:
+        suffix = "npy" if stage == "features" else "parquet"
+        needed = complete if stage == "assign" else late
+        if needed and stage in store.info.stages and not store.has(stage, shard):
+            yield Fault(f"{COMMITS[stage]}/{shard:05d}.{suffix}", "missing")
+
+
+def _count(
+    store: LabelStore, shard: int, counts: dict[str, int], faults: Mapping[str, Fault]
+) -> None:
+    name = f"images/{shard:05d}.parquet"
+    if store.has("masks", shard) and name not in faults:
+        for image in store.images(shard):
+            counts["images"] += 1
+            counts[image.status] += 1
+            counts["masks"] += image.n_masks
+
+
+def _walk(root: Path) -> Iterator[str]:
+    """All files of the store, hidden ones apart: these belong to a run that goes on."""
+    for folder, folders, files in os.walk(root):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in files:
+            if not name.startswith("."):
+                yield Path(folder, name).relative_to(root).as_posix()

@@ -1,0 +1,208 @@
+"""Boxes as people annotated them, checked: what prompts of SAM and classes of masks come from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+
+import numpy as np
+from jaxtyping import Bool, Float32, Int, Int32
+
+from alps.structures.arrays import check_array
+from alps.structures.digest import digest
+
+#: Of a box that was cut at the image's edge this much must be left, px.
+MIN_SIDE = 1.0
+#: No image has so many pixels on a side, and numbers far above do not fit into float32.
+LARGEST = 1e9  # px
+#: Name, type and shape of a row of each array of `Boxes`.
+COLUMNS: Sequence[tuple[str, type[np.generic], tuple[int, ...]]] = (
+    ("xyxy", np.float32, (4,)),
+    ("quad", np.float32, (8,)),
+    ("category_id", np.int32, ()),
+    ("object_id", np.int32, ()),
+    ("ignore", np.bool_, ()),
+    ("score", np.float32, ()),
+    ("track_id", np.int32, ()),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """One object as it stands in a file, unchecked.
+
+    Args:
+        where: its place in the file, for messages: "line 7".
+        category: as it is called there.
+        points: px, x y in turn: two corners of a horizontal box, or the four of a rotated one.
+        quad: the four of the rotated box, where the object has both.
+        ignore: difficult, crowd, do not care: neither learnt nor scored.
+        score: of a detector.
+        track_id: the same in all frames that show the object.
+        text: what a word reads.
+        counts: the true mask, compressed COCO run-length code of its image.
+    """
+
+    where: str
+    category: str
+    points: Sequence[float | int]
+    quad: Sequence[float | int] | None = None
+    ignore: bool = False
+    score: float | int | None = None
+    track_id: int | None = None
+    text: str | None = None
+    counts: str | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Boxes:
+    """N boxes of one image, inside it, none of them empty.
+
+    Raises:
+        ValueError: a column has another type or shape, or a box is empty.
+    """
+
+    xyxy: Float32[np.ndarray, "N 4"]  # px, right and lower edges exclusive
+    quad: Float32[np.ndarray, "N 8"]  # px, the corners as annotated, unclipped; x0 y0 … x3 y3
+    category_id: Int32[np.ndarray, " N"]
+    object_id: Int32[np.ndarray, " N"]  # which of the image's annotations, from 0
+    ignore: Bool[np.ndarray, " N"]
+    score: Float32[np.ndarray, " N"]  # NaN: not given
+    track_id: Int32[np.ndarray, " N"]  # -1: not given
+    text: tuple[str | None, ...]
+
+    def __post_init__(self) -> None:
+        n = len(self.xyxy)
+        if len(self.text) != n:
+            raise ValueError(f"Boxes.text has {len(self.text)} rows, xyxy has {n}")
+        for name, dtype, row in COLUMNS:
+            check_array(f"Boxes.{name}", getattr(self, name), dtype, (n, *row))
+        if not (self.xyxy[:, 2:] > self.xyxy[:, :2]).all():  # nor where one is NaN
+            raise ValueError("Boxes.xyxy has an empty box, expected x0 < x1 and y0 < y1")
+
+    def __len__(self) -> int:
+        return len(self.xyxy)
+
+    def __getitem__(self, keep: Bool[np.ndarray, " N"] | Int[np.ndarray, " M"]) -> Boxes:
+        index = np.arange(len(self))[keep]
+        rest = {f.name: getattr(self, f.name)[index] for f in fields(self)[:-1]}
+        return Boxes(**rest, text=tuple(self.text[i] for i in index))
+
+    @classmethod
+    def empty(cls) -> Boxes:
+        """None at all, which is a valid annotation."""
+        return check_boxes([], {}, (1, 1))[0]
+
+    @classmethod
+    def cat(cls, parts: Sequence[Boxes]) -> Boxes:
+        """Join boxes of one image."""
+        rest = {
+            f.name: np.concatenate([getattr(part, f.name) for part in parts])
+            for f in fields(cls)[:-1]
+        }
+        return cls(**rest, text=tuple(text for part in parts for text in part.text))
+
+
+def check_boxes(
+    annotations: Sequence[Annotation], categories: Mapping[str, int], size: tuple[int, int]
+) -> tuple[Boxes, list[str]]:
+    """What can be used of an image's annotations, and a line for each that cannot.
+
+    A box that reaches beyond the image is clipped to it. Two corners may stand in any order in
+    the files of some datasets, but not here: inverted ones are refused, for they are as likely
+    width and height.
+
+    Args:
+        annotations: as read.
+        categories: id by name.
+        size: (H, W) of the image, px.
+    """
+    rows, kept, problems, seen = [], [], [], set[int]()
+    for i, annotation in enumerate(annotations):
+        points = np.array(annotation.points, np.float64)
+        box, problem = _check(points, size)
+        if annotation.quad is not None and not problem:
+            _, problem = _check(np.array(annotation.quad, np.float64), size)
+        if annotation.category not in categories:
+            known = ", ".join(list(categories)[:8]) + (", …" if len(categories) > 8 else "")
+            problem = (
+                f"category {annotation.category[:60]!r} is none of the {len(categories)}: {known}"
+            )
+            if "\N{REPLACEMENT CHARACTER}" in annotation.category:
+                problem += "; the file is not in UTF-8, save it so"
+        elif annotation.track_id is not None and annotation.track_id in seen:
+            problem = f"track {annotation.track_id} has another box in this frame"
+        if problem:
+            problems.append(f"{annotation.where}: {problem}")
+            continue
+        if annotation.track_id is not None:
+            seen.add(annotation.track_id)
+        quad = points if annotation.quad is None else np.array(annotation.quad, np.float64)
+        if len(quad) == 4:
+            quad = quad[[0, 1, 2, 1, 2, 3, 0, 3]]
+        kept.append(i)
+        rows.append((annotation, box, quad))
+    n = len(rows)
+    boxes = Boxes(
+        xyxy=np.array([box for _, box, _ in rows], np.float32).reshape(n, 4),
+        quad=np.array([quad for _, _, quad in rows], np.float32).reshape(n, 8),
+        category_id=np.array([categories[a.category] for a, _, _ in rows], np.int32),
+        object_id=np.array(kept, np.int32),
+        ignore=np.array([a.ignore for a, _, _ in rows], bool),
+        score=np.array([np.nan if a.score is None else a.score for a, _, _ in rows], np.float32),
+        track_id=np.array([-1 if a.track_id is None else a.track_id for a, _, _ in rows], np.int32),
+        text=tuple(a.text for a, _, _ in rows),
+    )
+    return boxes, problems
+
+
+def _check(points: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, str]:
+    """The horizontal box around the points, clipped; and what is wrong with it, if anything."""
+    if len(points) not in (4, 8):
+        return points, f"{len(points)} coordinates, expected 4 (x0 y0 x1 y1) or 8 (four corners)"
+    if not np.isfinite(points).all():
+        return points, f"coordinates {_show(points)} are not all numbers"
+    if np.abs(points).max() > LARGEST:
+        return points, f"coordinates {_show(points)} lie beyond any image"
+    xy = points.reshape(-1, 2)
+    low, high = xy.min(0), xy.max(0)
+    if len(points) == 4 and (xy[1] < xy[0]).any():
+        return points, f"{_show(points)} is inverted, expected x0 y0 x1 y1 with x0 < x1, y0 < y1"
+    if (xy >= 0).all() and (xy <= 1).all():
+        return points, f"{_show(points)} look like fractions of the sides, expected pixels"
+    if (high - low < MIN_SIDE).any():
+        width, height = high - low
+        return points, f"{_show(points)} is {width:g} by {height:g} px, expected 1 by 1 or more"
+    limit = np.array(size[::-1], np.float64)
+    inside = np.concatenate([low.clip(0, limit), high.clip(0, limit)])
+    if (inside[2:] - inside[:2] < MIN_SIDE).any():
+        return points, f"{_show(points)} lies outside the image of {size[1]} by {size[0]} px"
+    return inside, ""
+
+
+def _show(points: np.ndarray) -> str:
+    return " ".join(f"{value:g}" for value in points)
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """What stands in a frame: its objects, and a line for each that cannot be understood."""
+
+    annotations: list[Annotation] = field(default_factory=list)
+    unclear: list[str] = field(default_factory=list)
+
+    def add(self, found: Annotation | str) -> None:
+        """Take an object, or the line about it."""
+        if isinstance(found, str):
+            self.unclear.append(found)
+        else:
+            self.annotations.append(found)
+
+    @property
+    def digest(self) -> str:
+        """Of the objects but their true masks, which change no label, and of lines about others."""
+        objects = [
+            [a.category, [*map(float, a.points)], a.ignore, a.score, a.track_id, a.text]
+            for a in self.annotations
+        ]
+        return digest(objects, self.unclear)

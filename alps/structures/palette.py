@@ -1,0 +1,60 @@
+"""Colours for any number of classes, and index PNGs that carry them."""
+
+from __future__ import annotations
+
+import colorsys
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Integer
+from PIL import Image
+
+from alps.structures.records import Category, number_classes
+
+#: Colour of unlabelled pixels in palettes and pictures.
+IGNORE_COLOR = (0, 0, 0)
+
+
+def color_classes(names: Sequence[str]) -> list[Category]:
+    """Names as categories in distinct colours, their ids counted from 0."""
+    return number_classes(zip(names, distinct_colors(len(names)), strict=True))
+
+
+def distinct_colors(k: int) -> list[tuple[int, int, int]]:
+    """``k`` colours far apart in hue, then in lightness and saturation; the same for every run.
+
+    >>> distinct_colors(2)
+    [(230, 69, 69), (48, 217, 97)]
+    """
+    shades = ((0.70, 0.90), (0.78, 0.85), (0.45, 0.95), (0.85, 0.60), (0.30, 0.75))
+    colors = []
+    for i in range(k):
+        saturation, value = shades[i % len(shades)]
+        # The golden angle never repeats a hue, and neighbours in the order differ most.
+        red, green, blue = colorsys.hsv_to_rgb((i * 0.381966) % 1.0, saturation, value)
+        colors.append((round(red * 255), round(green * 255), round(blue * 255)))
+    return colors
+
+
+def index_png(
+    labels: Integer[np.ndarray, "H W"], colors: list[tuple[int, int, int]], ignore_index: int
+) -> bytes:
+    """Encode an index map: uint8 with a palette, uint16 as 16-bit gray (PNG has no larger palette).
+
+    Args:
+        labels: pixel values, uint8 or uint16.
+        colors: colour of class i at place i.
+        ignore_index: the value of unlabelled pixels, drawn in `IGNORE_COLOR`.
+    """
+    if labels.dtype == np.uint8:
+        image = Image.fromarray(labels)
+        table = np.zeros((256, 3), dtype=np.uint8)
+        table[: len(colors)] = colors
+        table[ignore_index] = IGNORE_COLOR
+        image.putpalette(table.tobytes(), rawmode="RGB")
+    else:
+        image = Image.fromarray(labels.astype(np.uint16))
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", optimize=False, compress_level=6)
+    return buffer.getvalue()

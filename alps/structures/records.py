@@ -1,0 +1,179 @@
+"""The values that pass between the rooms: frozen, checked where they are made, indexable."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float32, Float64, Int32, Int64, UInt8
+
+from alps.errors import ImageError
+from alps.structures.boxes import Boxes
+from alps.structures.tiles import Tile, cut_tiles
+
+#: Bytes of a file's name, and of a path below the store's, on the disks that allow least of both.
+LONGEST_NAME, LONGEST_PATH = 255, 3072
+#: Of 16 bits, the last of which is ignore_index.
+LARGEST_ID = 65534
+
+
+#: What a plain relative POSIX path has not: nothing, a root, a step up, signs of control.
+UNFIT = re.compile(r"^$|^/|(?:^|/)\.\.(?:/|$)|[\x00-\x1f\x7f\\]")
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRecord:
+    """One image of an image set, before it is read.
+
+    ``image_id`` names every file written for the image, so only a plain relative POSIX path passes,
+    and only one to which a disk lets ".png" be added.
+
+    Raises:
+        ImageError: ``image_id`` or ``split`` is no such path, or a number is negative.
+    """
+
+    image_id: str
+    file_name: str
+    split: str = "train"
+    bytes: int = 0
+    video_id: str | None = None
+    frame_index: int | None = None
+    annotations: str | None = None  # a digest of them: a box that moved makes other labels, too
+    # JSON with what the source calls the image and, in their order, its annotations.
+    source_ids: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, part in (("image_id", self.image_id), ("split", self.split)):
+            if not isinstance(part, str) or UNFIT.search(part):
+                raise ImageError(
+                    f"{name} {part!r} is not a plain relative path (file {self.file_name!r}); "
+                    "rename the file"
+                )
+        for name, number in (("bytes", self.bytes), ("frame_index", self.frame_index)):
+            if number is not None and number < 0:
+                raise ImageError(
+                    f"{name} of image {self.image_id!r} is {number}, expected 0 or more"
+                )
+        path = f"{self.image_id}.png".encode(errors="surrogatepass")
+        longest = max(map(len, path.split(b"/")))
+        if longest > LONGEST_NAME or len(path) > LONGEST_PATH:
+            raise ImageError(
+                f"image_id {self.image_id[:60]!r}… is too long: with '.png' it has {len(path)} "
+                f"bytes, {longest} of them in one name, the limits are {LONGEST_PATH} and "
+                f"{LONGEST_NAME}; rename the file"
+            )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """One image, read.
+
+    Pixels that are not ``valid`` are no data: they belong to no mask, feature, class or loss. What
+    a file holds there is set to 0, so that nothing can depend on it. ``valid`` is None where every
+    pixel is data, also when an array that is True everywhere is passed.
+
+    Raises:
+        ImageError: ``image`` or ``valid`` has another type or shape.
+    """
+
+    image_id: str
+    image: UInt8[np.ndarray, "H W 3"]  # RGB; 0 where it is not valid
+    boxes: Boxes | None = None  # None: the image set has none; an image may have no box, too
+    dropped: tuple[str, ...] = ()  # a line for each annotation that cannot be used
+    valid: Bool[np.ndarray, "H W"] | None = None  # None: every pixel is data
+
+    def __post_init__(self) -> None:
+        if self.image.dtype != np.uint8 or self.image.shape[2:] != (3,):
+            raise ImageError(
+                f"image {self.image_id!r} is {self.image.dtype} of shape {self.image.shape}, "
+                "expected RGB as uint8 of shape (H, W, 3); convert it (alps.rasters.stretch)"
+            )
+        if self.valid is not None and (
+            self.valid.dtype != np.bool_ or self.valid.shape != self.image.shape[:2]
+        ):
+            raise ImageError(
+                f"valid of image {self.image_id!r} is {self.valid.dtype} of shape "
+                f"{self.valid.shape}, expected bool of shape {self.image.shape[:2]}"
+            )
+        if self.valid is None:
+            return
+        if self.valid.all():
+            object.__setattr__(self, "valid", None)
+        elif self.image[~self.valid].any():
+            image = np.where(self.valid[..., None], self.image, np.uint8(0))
+            object.__setattr__(self, "image", image)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width)."""
+        return self.image.shape[0], self.image.shape[1]
+
+    def tiles(self, tile_size: int, overlap: int) -> list[Tile]:
+        """Return the tiles of `alps.structures.tiles.cut_tiles` that hold data."""
+        tiles = cut_tiles(self.size, tile_size, overlap)
+        return [tile for tile in tiles if self.valid is None or self.valid_in(tile).any()]
+
+    def valid_in(self, tile: Tile) -> Bool[np.ndarray, "h w"]:
+        """Return which pixels of a tile are data."""
+        if self.valid is None:
+            return np.ones(tile.size, dtype=bool)
+        return self.valid[tile.y0 : tile.y1, tile.x0 : tile.x1]
+
+
+@dataclass(frozen=True, slots=True)
+class Category:
+    """A class of a label store; ``id`` is the pixel value.
+
+    Raises:
+        ValueError: ``id`` is no pixel value, ``name`` no text or ``color`` no RGB.
+    """
+
+    id: int
+    name: str
+    color: tuple[int, int, int]
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.id <= LARGEST_ID:
+            raise ValueError(f"Category.id is {self.id}, expected a pixel value, 0 to {LARGEST_ID}")
+        if not isinstance(self.name, str):
+            raise ValueError(f"Category.name is {self.name!r}, expected text")
+        if len(self.color) != 3 or not all(0 <= value <= 255 for value in self.color):
+            raise ValueError(f"Category.color is {self.color}, expected red, green, blue, 0 to 255")
+
+
+def number_classes(classes: Iterable[tuple[str, tuple[int, int, int]]]) -> list[Category]:
+    """Names and colours as categories, their ids counted from 0.
+
+    >>> number_classes([("water", (0, 0, 255))])
+    [Category(id=0, name='water', color=(0, 0, 255))]
+    """
+    return [Category(i, name, color) for i, (name, color) in enumerate(classes)]
+
+
+#: Name, type and shape of a row of each array of `Masks`.
+COLUMNS: Sequence[tuple[str, type[np.generic], tuple[int, ...]]] = (
+    ("xyxy", np.float32, (4,)),
+    ("area", np.int64, ()),
+    ("predicted_iou", np.float32, ()),
+    ("stability_score", np.float32, ()),
+    ("point_coords", np.float32, (2,)),
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Clusters:
+    """What clustering found, the largest cluster first; all that is needed to assign again."""
+
+    centroids: Float32[np.ndarray, "K D"]
+    counts: Int64[np.ndarray, " K"]  # rows nearest to each centroid
+    # Features are projected onto these before they are compared; None: D is C.
+    mean: Float32[np.ndarray, " C"] | None = None
+    components: Float32[np.ndarray, "D C"] | None = None
+    # The class of each cluster, and the merges that led there, as scipy writes them (a linkage
+    # matrix); None: each cluster is a class.
+    category_id: Int32[np.ndarray, " K"] | None = None
+    tree: Float64[np.ndarray, "_ 4"] | None = None
+    # A mask farther than this from its centroid gets no class; None: every mask gets one.
+    radius: Float32[np.ndarray, " K"] | None = None

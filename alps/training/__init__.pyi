@@ -1,0 +1,7 @@
+# The public names; imported when they are first used.
+from .callbacks import Pictures as Pictures
+from .callbacks import ProgressBar as ProgressBar
+from .callbacks import ScoreLines as ScoreLines
+from .callbacks import Speed as Speed
+from .losses import CrossEntropy as CrossEntropy
+from .optim import Optim as Optim

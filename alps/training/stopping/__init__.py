@@ -1,0 +1,1 @@
+"""How a run ends early: signals, and processes that end together."""

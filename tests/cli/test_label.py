@@ -1,0 +1,334 @@
+"""label.py as a user meets it."""
+
+import json
+import os
+import pickle
+import re
+
+import jaxtyping
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from PIL import Image
+
+from alps.errors import StoreError, explain
+from alps.images.stored import StoredLabels
+from alps.protocols import ImageSet
+from alps.store.label_store import ImageStatus
+from alps.store.plan import prepare
+from alps.structures.masks import Masks
+from alps.structures.records import ImageRecord
+from tests.factories import create_images
+from tests.programs import ROOT, start
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            [],
+            r"label.py needs a dataset: \+dataset=atlas2023\|.*\|folder_pair\|.*\|samrs",
+        ),
+        (["+dataset=nosuch"], r"Could not find 'dataset/nosuch' .* folder .*sample samrs"),
+        (["+dataset=[folder,samrs]"], "label.py takes one dataset a run"),
+        (["+dataset=samrs_pl"], r"dataset=samrs_pl is a label store: .*, \+dataset=atlas2023\|"),
+        (["+dataset=isaid_pl"], "dataset=isaid_pl is a label store: label.py makes them"),
+        (["+dataset=store"], "dataset=store is a label store: .* train.py learns from them"),
+        (["+dataset=folder_pair"], r"dataset.root=... must be given"),
+        (["+dataset=folder"], r"dataset.name=... and dataset.root=... must be given"),
+        (["+dataset=samrs", "masks=nosuch"], r"Could not find 'masks/nosuch' .* auto"),
+        (
+            ["+dataset=samrs", "masks.point_per_side=8"],
+            r"masks.point_per_side: no such setting; did you mean masks.points_per_side\?",
+        ),
+        (
+            ["+dataset=samrs", "recipe=random", "choose_k=[8]"],
+            "and Random makes none; use assign=c",
+        ),
+        (["+dataset=samrs", "verify=1.5"], "verify=1.5: expected true, false or images"),
+        (
+            ["+dataset=samrs", "verify=true", "overwrite=masks"],
+            "verify=true keeps what is sound, overwrite=... does not: choose one",
+        ),
+        (
+            ["+dataset=sample", "features=null"],
+            r"features=null: nothing cannot be chosen, expected features=joined\|.*\|timm; or "
+            r"omit the argument; recipe=binary\|random\|samrs\|samtext labels without features",
+        ),
+        (["-m", "+dataset=sample,null"], r"\+dataset=sample,null: .*expected dataset=atlas2023\|"),
+        (
+            ["+dataset=samrs", "overwrite=all"],
+            "overwrite=all: choose masks, features, assign or failed",
+        ),
+    ],
+)
+def test_wrong_command_lines_get_one_line(arguments, message, tmp_path, label):
+    done = label(*arguments)
+    assert done.returncode == 1
+    assert re.fullmatch(f"error: .*{message}.*\n", done.stderr)
+    assert done.stdout == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["+dataset=samrs", "dataset.root={tmp}/samrs"],
+            "no images of SAMRS under .*/samrs.*OneDrive",
+        ),
+        (["+dataset=folder", "dataset.root={tmp}/no", "dataset.name=x"], "no is not a folder"),
+        (["+dataset=folder", "dataset.root={tmp}", "dataset.name=x"], "no images under .* 1 other"),
+    ],
+)
+def test_data_that_is_not_there_gets_one_line(arguments, message, tmp_path, label):
+    (tmp_path / "notes.txt").write_text("no image")
+    arguments = [a.format(tmp=tmp_path) for a in arguments]
+    done = label(*arguments)
+    assert done.returncode == 1
+    assert re.fullmatch(f"error: .*{message}.*\n", done.stderr)
+
+
+def test_help_shows_groups_and_commands(tmp_path):
+    done = start("label.py", "--help", cwd=tmp_path)
+    assert done.returncode == 0
+    for words in ("python label.py +dataset=samrs", "mobile vit_b vit_l vit_h", "assign   "):
+        assert words in done.stdout
+
+
+def test_real_weights_end_to_end_broken_again_and_verified(tmp_path, monkeypatch, label):
+    """A truncated PNG and an empty JPEG among good images; first in a process of its own."""
+    monkeypatch.setenv("WANDB_API_KEY", "0123456789abcdef" * 2 + "deadbeef")
+    images = tmp_path / "images"
+    images.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(2):
+        image = np.full((90, 120, 3), 90, np.uint8)
+        image[20:60, 20 + 10 * i : 80] = rng.integers(0, 255, 3)
+        image[65:85, 10:30] = rng.integers(0, 255, 3)
+        Image.fromarray(image).save(images / f"{i}.png")
+    (images / "cut.png").write_bytes((images / "0.png").read_bytes()[:100])
+    (images / "none.jpg").touch()
+    command = ["+dataset=folder", f"dataset.root={images}", "dataset.name=tiny"]
+    options = ["masks.points_per_side=4", "assign.k=2", "engine.threads=1"]
+
+    done = start("label.py", *command, *options, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "skipped cut.png" in done.stderr
+    assert "skipped none.jpg" in done.stderr
+    assert "2 labelled, 2 skipped" in done.stdout
+    assert "data/tiny_pl/report.html" in done.stdout
+    store = tmp_path / "data/tiny_pl"
+    assert sorted(p.name for p in store.iterdir()) == [
+        *(
+            "ann",
+            "categories.json",
+            "clusters",
+            "config.yaml",
+            "features",
+            "findings.json",
+            "images",
+        ),
+        "labels",
+        *("manifest.json", "masks", "plan.parquet", "report.html", "statistics"),
+        "store.json",
+    ]
+    assert str(store) not in (store / "config.yaml").read_text()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["data", "images"]
+
+    again = label(*command, *options)
+    assert again.returncode == 0
+    assert "nothing to do" in again.stdout
+
+    before = json.loads((store / "manifest.json").read_text())["files"]
+    compared = label(*command, *options, "choose_k=[2,3]")
+    assert compared.returncode == 0, compared.stderr
+    assert "data/tiny_pl/choose_k.html" in compared.stdout
+    after = json.loads((store / "manifest.json").read_text())["files"]
+    new = {"choose_k.html", *(f"statistics/choose_k.{end}" for end in ("csv", "json", "png"))}
+    assert after.keys() - before.keys() == new
+    assert [name for name in before if before[name] != after[name]] == ["report.html"]
+    assert 'href="choose_k.html"' in (store / "report.html").read_text()
+
+    checked = label(*command, *options, "verify=true")
+    assert checked.returncode == 0, checked.stderr
+    assert re.search(r"sound: \d+ files, 4 images, \d+ masks\n", checked.stdout)
+    (store / "labels/00000.parquet").write_bytes(b"half")
+    mended = label(*command, *options, "verify=true")
+    assert mended.returncode == 0, mended.stderr
+    assert re.search(r"labels/00000.parquet *│ 4 bytes, \d+ were written", mended.stdout)
+    assert "now made anew: assign of 1 shards" in mended.stdout
+    assert "repaired: the same bytes as before" in mended.stdout
+    assert json.loads((store / "manifest.json").read_text())["files"] == after
+    assert not any(b"deadbeef" in p.read_bytes() for p in tmp_path.rglob("*") if p.is_file())
+
+    other = label(*command, *options, "masks.points_per_side=5")
+    assert other.returncode == 1
+    assert "masks.points_per_side is 4 there and 5 in this run" in other.stderr
+    assert other.stderr.count("\n") == 1
+
+    many = label(
+        *command,
+        *options[:1],
+        "assign.k=999",
+        "overwrite=assign",
+        "engine.threads=1",
+    )
+    assert many.returncode == 1
+    assert re.search(r"error: \d+ masks cannot make 999 clusters", many.stderr)
+
+
+def test_an_output_that_cannot_be_written(tmp_path):
+    """As an unprivileged user, where the tests run as root: root ignores mode bits."""
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0o555)
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        with pytest.raises(StoreError, match=r"cannot write .*Permission denied.*store=DIR"):
+            prepare(
+                locked / "store",
+                name="x",
+                images={},
+                records=[ImageRecord("a", "a.png")],
+                identities={"masks": {}},
+                num_classes=2,
+                ignore_index=255,
+                versions={},
+            )
+    finally:
+        os.seteuid(user)
+
+
+#: The groups of label.py; conf/ also holds those of train.py.
+GROUPS = ("dataset", "sam", "masks", "features", "assign", "engine", "recipe", "paths")
+STORES = ("store", "samrs_pl", "isaid_pl")
+
+
+def finished_store(folder):
+    """A store of one image without masks."""
+    store = prepare(
+        folder / "store",
+        name="x",
+        images={},
+        records=[ImageRecord("a", "a.png")],
+        identities={"masks": {}, "features": {}},
+        num_classes=2,
+        ignore_index=255,
+        versions={},
+    )
+    store.write_features(0, np.zeros((0, 4), np.float32))
+    store.write_masks(0, [ImageStatus("a", "empty", None, 8, 8, 0, 0)], {"a": Masks.empty((8, 8))})
+    return store.root
+
+
+def yaml_choices():
+    return [(g, p.stem) for g in GROUPS for p in sorted((ROOT / "conf" / g).glob("*.yaml"))]
+
+
+@pytest.mark.parametrize(("group", "choice"), yaml_choices())
+def test_every_yaml_composes_and_instantiates(group, choice, tmp_path):
+    boxed = choice in ("category", "samrs", "samtext")
+    dataset = [] if group == "dataset" else [f"+dataset={'dota' if boxed else 'sample'}"]
+    rooted = ("coco", "folder", "folder_pair", "nifti", "store", "table", "video")
+    root = [f"dataset.root={tmp_path}"] if choice in rooted else []
+    own = [*root, "dataset.name=x"] if choice == "folder" else root
+    if choice == "stored":
+        own = ["masks=stored", f"masks.store={finished_store(tmp_path)}"]
+    if group not in ("recipe", "features"):
+        own = [*own, "features=shape"]  # those of the default recipe build a net
+    override = f"+{group}={choice}" if group == "dataset" else f"{group}={choice}"
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        cfg = compose("label", [override, *dataset, *own])
+    built = {
+        key: instantiate(cfg[key])
+        for key in ("dataset", "sam", "masks", "features", "assign", "engine")
+    }
+    sent = pickle.loads(pickle.dumps(built))  # as workers in other processes get it
+    assert {key: type(part) for key, part in sent.items()} == {
+        key: type(part) for key, part in built.items()
+    }
+    if (group, choice) in (
+        ("features", "sam"),
+        ("recipe", "alps_paper"),
+    ):  # one encoder run
+        assert built["masks"].segmenter is built["features"].segmenter
+    assert isinstance(built["dataset"], StoredLabels if choice in STORES else ImageSet)
+    if choice not in STORES:  # these have their name on disk, and label.py refuses them
+        suffix = "seg" if group == "recipe" and boxed else "pl"
+        assert cfg.store == f"data/{cfg.dataset.name}_{suffix}"
+
+
+#: Where these stand in the configuration, and what else to choose for them.
+NUMBERS = {
+    ("masks", "auto"): {
+        *("points_per_side", "points_per_batch", "pred_iou_thresh", "stability_score_thresh"),
+        *("stability_score_offset", "box_nms_thresh", "min_area", "max_area", "crop_n_layers"),
+        *("crop_n_points_downscale_factor", "crop_overlap_ratio", "crop_nms_thresh", "ground"),
+        *("tile_size", "tile_overlap"),
+    },
+    ("masks", "cover"): {"passes"},
+    ("masks", "box"): {"tile_size", "tile_overlap", "min_part"},
+    ("features", "sam"): {"tile_size", "tile_overlap"},
+    ("features", "timm"): {"scale", "box_size", "tile_size", "tile_overlap"},
+    ("features", "shape"): {"color", "shape", "tile_size", "tile_overlap"},
+    ("features", "sscd"): {"box_size"},
+    ("assign", "cluster"): {
+        *("k", "niter", "batch_size", "seed", "pca", "restarts", "merge", "reject", "fill"),
+    },
+    ("assign", "random"): {"k", "seed", "fill"},
+}
+OTHER_NAMES = {"tile_size": "tile.size", "tile_overlap": "tile.overlap", "seed": "seed"}
+
+
+@pytest.mark.parametrize(("group", "choice"), NUMBERS)
+def test_a_number_that_is_none_is_told_by_its_key(group, choice, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # types are the user's
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        cfg = compose("label", [f"{group}={choice}", "+dataset=sample"])
+    part = OmegaConf.to_container(cfg, resolve=True)[group]
+    found = {key for key, value in part.items() if type(value) in (int, float)} - {"threads"}
+    assert found <= NUMBERS[group, choice] | NUMBERS["masks", "auto"]  # cover's are those of auto
+    for key in NUMBERS[group, choice]:
+        name = f"{group}.{key}"
+        if not (choice == "box" and key == "tile_overlap"):
+            name = OTHER_NAMES.get(key, name)
+        for value in ("few", -1, 0.3 if key in found and isinstance(part[key], int) else "x"):
+            with pytest.raises(InstantiationException) as raised:
+                instantiate({**part, key: value})
+            assert re.match(rf"{name}={value}: expected ", explain(raised.value)), (key, value)
+
+
+def test_a_number_that_is_none_is_one_line(tmp_path, label, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # types are the user's
+    create_images(tmp_path / "x", 1)
+    words = ("+dataset=folder", "dataset.root=x", "dataset.name=x", "engine.threads=1")
+    for word in ("masks.points_per_side=0", "assign.k=many", "tile.overlap=2000", "shard_size=few"):
+        done = label(*words, word)
+        assert done.returncode == 1, word
+        assert re.fullmatch(f"error: {word}: expected .*\n", done.stderr), done.stderr
+    crops = ("masks.crop_n_layers=1", "masks.crop_n_points_downscale_factor=2")
+    done = label(*words, "masks.points_per_side=1", *crops)
+    assert re.fullmatch("error: .*no point is left for the crops of layer 1; .*\n", done.stderr)
+
+
+def test_a_store_of_a_sweep_lies_in_its_trial(tmp_path, label):
+    (tmp_path / "x").mkdir()
+    Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(tmp_path / "x/a.png")
+    done = label(
+        "-m",
+        "+dataset=folder",
+        "dataset.root=x",
+        "dataset.name=x",
+        "masks.points_per_side=1,2",
+        "assign.k=1",
+        "hydra.sweep.dir=trials",
+        "engine.threads=1",
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "trials/0/x_pl/store.json").exists()
+    assert (tmp_path / "trials/1/x_pl/store.json").exists()

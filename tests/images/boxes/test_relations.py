@@ -1,0 +1,384 @@
+"""Annotations that do not belong to their images, in every format that says so."""
+
+import json
+import unicodedata
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from alps.images.boxes.coco import Coco
+from alps.images.boxes.dior import Dior
+from alps.images.boxes.dota import Dota
+from alps.images.boxes.fair1m import Fair1m
+from alps.images.boxes.hrsc2016 import Hrsc2016
+from alps.images.boxes.table import Table
+from alps.images.boxes.voc import Voc
+from alps.images.files.header import read_size
+from alps.images.files.read import read_image
+from alps.images.files.words import check_classes
+from alps.images.pixels.folder_pair import FolderPair
+from alps.images.samrs.boxes import SamrsBoxes
+from alps.images.samrs.images import Samrs
+from alps.images.video.tracked import VideoBoxes
+from alps.structures.findings import Audited
+from tests import box_formats as formats
+from tests import ground_truth
+from tests.factories import create_folder_pair, create_image, create_samrs
+from tests.images.boxes.boxed import read_all
+from tests.videos import create_video
+
+NFC, NFD = (unicodedata.normalize(form, "été") for form in ("NFC", "NFD"))
+#: Of each format that states sizes: what writes it, what reads it, the first image.
+SIZED = {
+    "coco": (formats.create_coco, Coco, "images/000000.jpg"),
+    "dior": (formats.create_dior, Dior, "JPEGImages-trainval/00001.jpg"),
+    "fair1m": (formats.create_fair1m, Fair1m, "train/part1/images/0.tif"),
+    "hrsc2016": (formats.create_hrsc2016, Hrsc2016, "Train/AllImages/100000001.bmp"),
+    "voc": (formats.create_voc, Voc, "JPEGImages/000000.jpg"),
+    "samrs_boxes": (
+        lambda root: ground_truth.create_samrs_subset(root, "sota"),
+        lambda root: SamrsBoxes(root=root, subset="sota"),
+        "dotav2_1024/trainval/images/P0000__1024__0___0.png",
+    ),
+}
+FORMATS = {
+    **SIZED,
+    "dota": (formats.create_dota, Dota, "train/images/P0000.png"),
+}
+
+
+def create(tmp_path, kind, table=FORMATS):
+    write, read, first = table[kind]
+    write(tmp_path)
+    return lambda: read(root=str(tmp_path)), tmp_path / first
+
+
+def kinds(images):
+    return {finding.kind: finding for finding in images.findings()}
+
+
+def first_sample(images, path):
+    name = path.relative_to(images.root).as_posix()
+    return images.read(next(r for r in images.records() if r.file_name == name))
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_sound_dataset_has_no_finding_but_unused_classes(kind, tmp_path):
+    images = create(tmp_path, kind)[0]()
+    assert isinstance(images, Audited)
+    unused = kinds(images).pop("unused_classes", None)
+    assert kinds(images).keys() <= {"unused_classes"}
+    if unused:
+        n = len(images.categories())
+        assert str(unused).startswith(f"{unused.count} of {n} classes have no object (")
+        assert str(unused).endswith(
+            "no net learns them: remove them from the classes, or get their annotations"
+        )
+
+
+@pytest.mark.parametrize("kind", SIZED)
+def test_boxes_of_an_image_that_was_resized_are_dropped_and_counted(kind, tmp_path):
+    make, path = create(tmp_path, kind)
+    before = first_sample(make(), path)
+    height, width = before.size
+    Image.open(path).resize((width // 2, height // 2)).save(path)
+    images = make()
+    sample = first_sample(images, path)
+    assert (len(sample.boxes), len(sample.dropped)) == (0, len(before.boxes))
+    [line] = set(sample.dropped)
+    problem = (
+        f"{path.name} is {width // 2} x {height // 2} px and its annotations are of an image of "
+        f"{width} x {height} px, so its boxes are in other pixels"
+    )
+    assert line.endswith(problem)
+    finding = kinds(images)["other_size"]
+    n = len(images.records())
+    assert finding.message == (
+        f"1 of {n} images have another size than their annotations state (first: "
+        f"{path.relative_to(tmp_path).parent.as_posix()}/{problem})"
+    )
+    assert finding.remedy.startswith("label the images that were annotated, or correct the size in")
+    others = [r for r in images.records() if Path(images.root, r.file_name) != path]
+    assert all(len(images.read(r).boxes) for r in others)
+
+
+@pytest.mark.parametrize("kind", ["voc", "coco"])
+def test_an_image_with_an_exif_orientation_is_said_to_be_turned(kind, tmp_path):
+    make, path = create(tmp_path, kind)
+    exif = Image.Exif()
+    exif[0x112] = 6
+    Image.open(path).save(path, exif=exif)
+    images = make()
+    assert images.read(images.records()[0]).size == (128, 96)
+    assert (
+        "96 x 128 px and its annotations are of an image of 128 x 96 px (turned, as by an EXIF"
+        in (kinds(images)["other_size"].message)
+    )
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "bmp", "webp", "jp2"])
+def test_the_size_in_a_header_is_that_of_the_image(suffix, tmp_path):
+    path = tmp_path / f"a.{suffix}"
+    image = Image.fromarray(np.zeros((5, 9, 3), np.uint8))
+    image.save(path)
+    assert read_size(path) == (5, 9) == read_image(path).shape[:2]
+    if suffix in ("png", "jpg", "tif"):
+        exif = Image.Exif()
+        exif[0x112] = 6
+        image.save(path, exif=exif)
+        assert read_size(path) == (9, 5) == read_image(path).shape[:2]
+    path.write_bytes(path.read_bytes()[:12])
+    assert read_size(path) is None
+
+
+def test_a_size_of_nothing_is_none(tmp_path):
+    """Tools write 0 by 0 where they do not know it."""
+    make, path = create(tmp_path, "voc")
+    xml = tmp_path / "Annotations/000000.xml"
+    xml.write_text(xml.read_text().replace("<width>128<", "<width>0<"))
+    images = make()
+    assert len(first_sample(images, path).boxes) == 4
+    assert "other_size" not in kinds(images)
+
+
+@pytest.mark.parametrize("kind", ["dota", "voc", "dior"])
+def test_annotations_are_found_by_names_with_other_accents(kind, tmp_path):
+    make, path = create(tmp_path, kind)
+    stem, n = path.stem, len(first_sample(make(), path).boxes)
+    path.rename(path.with_stem(NFC))
+    for file in [*tmp_path.rglob(f"{stem}.txt"), *tmp_path.rglob(f"{stem}.xml")]:
+        file.rename(file.with_stem(NFD))
+    for file in tmp_path.rglob("ImageSets/Main/*.txt"):
+        file.write_text(file.read_text().replace(stem, NFD))
+    images = make()
+    assert len(first_sample(images, path.with_stem(NFC)).boxes) == n
+    assert kinds(images).keys() <= {"unused_classes"}
+
+
+def test_pairs_are_found_by_names_with_other_accents(tmp_path):
+    create_folder_pair(tmp_path, n=1)
+    for folder, name in (("img_dir", NFC), ("ann_dir", NFD)):
+        path = next(p for p in (tmp_path / folder).rglob("*") if p.is_file())
+        path.rename(path.with_stem(name))
+        for other in (p for p in (tmp_path / folder).rglob("*") if p.is_file()):
+            assert other.stem == name or other.unlink() is None
+    images = FolderPair(root=str(tmp_path), classes=["a", "b", "c"])
+    [record] = images.records()
+    assert images.read_target(record).ndim == 2
+
+
+def test_tables_and_videos_are_found_by_names_with_other_accents_and_backslashes(tmp_path):
+    create_image(tmp_path / f"images/a/{NFC}.png", (40, 50))
+    for name in (NFD, f"{NFD}.png"):
+        (tmp_path / "boxes.csv").write_text(f"image,x0,y0,x1,y1\na\\{name},1,1,9,9\n")
+        [sample] = read_all(Table(root=str(tmp_path))).values()
+        assert len(sample.boxes) == 1
+    create_video(tmp_path / "videos", "csv", 2, NFC)
+    table = next((tmp_path / "videos").glob("*.csv"))
+    table.write_text(table.read_text().replace(NFC, NFD))
+    assert len(VideoBoxes(root=str(tmp_path / "videos"), annotations=table.name).records()) == 2
+
+
+def test_lists_with_a_byte_order_mark_and_other_accents(tmp_path):
+    create_samrs(tmp_path)
+    folder = tmp_path / "dior"
+    first = next((folder / "JPEGImages-trainval").iterdir())
+    first.rename(first.with_stem(NFC))
+    (folder / "valid.txt").write_text(f"\ufeff{NFD}\n", encoding="utf-8")
+    (folder / "train.txt").unlink()
+    splits = {r.image_id: r.split for r in Samrs(str(tmp_path), ["sior"]).records()}
+    assert splits.pop(f"sior/{NFC}") == "val"
+    assert {*splits.values()} == {"train"}
+    make, _ = create(tmp_path / "voc", "voc")
+    for file in (tmp_path / "voc/ImageSets/Main").iterdir():
+        file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    assert len(make().records()) == 3
+
+
+def test_two_names_that_differ_in_accents_alone_are_refused(tmp_path):
+    for name in (NFC, NFD):
+        create_image(tmp_path / f"images/{name}.png", (8, 8))
+    (tmp_path / "boxes.csv").write_text("image,x0,y0,x1,y1\na,1,1,9,9\n")
+    with pytest.raises(
+        Exception, match=r"nothing but how their accents are encoded .*; rename one"
+    ):
+        Table(root=str(tmp_path)).records()
+
+
+@pytest.mark.parametrize("kind", ["voc", "dior", "hrsc2016", "dota"])
+def test_annotations_without_image_are_counted(kind, tmp_path):
+    make, path = create(tmp_path, kind)
+    file = min(p for p in tmp_path.rglob(f"{path.stem}.*") if p.suffix in (".xml", ".txt"))
+    file.with_stem("orphan").write_bytes(file.read_bytes())
+    finding = kinds(make())["orphan_annotations"]
+    assert finding.count == 1
+    name = file.with_stem("orphan").relative_to(tmp_path).as_posix()
+    assert f"belong to no image (first: {name})" in finding.message
+    assert finding.remedy == "get the images, or give both the same name"
+
+
+@pytest.mark.parametrize("kind", ["voc", "hrsc2016", "dota", "coco", "dior"])
+def test_a_dataset_of_which_all_objects_are_ignored(kind, tmp_path):
+    make, _ = create(tmp_path, kind)
+    for path in (p for p in tmp_path.rglob("*") if p.suffix in (".xml", ".txt", ".json")):
+        text = path.read_text().replace("<difficult>0<", "<difficult>1<")
+        text = text.replace('"iscrowd": 0', '"iscrowd": 1').replace(" 0\n", " 1\n")
+        path.write_text(text)
+    finding = kinds(make())["all_ignored"]
+    assert finding.message.startswith(f"all {finding.count} objects are marked as ignored, so no")
+    assert "ignore_crowd=false" in finding.remedy or "clear the mark" in finding.remedy
+
+
+@pytest.mark.parametrize("kind", ["voc", "fair1m", "hrsc2016", "dota"])
+def test_duplicates_empty_images_and_unclear_objects_are_counted(kind, tmp_path):
+    make, path = create(tmp_path, kind)
+    file = next(p for p in sorted(tmp_path.rglob(f"{path.stem}.*")) if p.suffix in (".xml", ".txt"))
+    text = file.read_text()
+    if file.suffix == ".txt":
+        lines = text.splitlines()
+        file.write_text("\n".join([*lines, lines[-1], "1 2 3"]))
+        bare = "imagesource:x\n"
+    else:
+        tag = "HRSC_Object" if kind == "hrsc2016" else "object"
+        start, stop = text.index(f"<{tag}>"), text.index(f"</{tag}>") + len(f"</{tag}>")
+        file.write_text(text[:stop] + text[start:stop] + text[stop:])
+        bare = text[:start] + text[text.rindex(f"</{tag}>") + len(f"</{tag}>") :]
+    found = kinds(make())
+    assert found["duplicate_annotations"].count == 1
+    assert "annotations repeat another one of the same image (first: " in str(found)
+    if kind == "dota":
+        assert "line 8: 3 words, expected x1 y1" in found["unclear_annotations"].message
+    file.write_text(bare)
+    message = kinds(make())["images_without_annotations"].message
+    assert "images have no annotation (first: " in message
+
+
+@pytest.mark.parametrize("mark", ["maybe", "3", "-1"])
+@pytest.mark.parametrize("kind", ["voc", "dior", "hrsc2016", "dota"])
+def test_a_mark_that_is_neither_yes_nor_no_costs_its_object(kind, mark, tmp_path):
+    make, path = create(tmp_path, kind)
+    n = len(first_sample(make(), path).boxes)
+    for file in (p for p in tmp_path.rglob(f"{path.stem}.*") if p.suffix in (".xml", ".txt")):
+        text = file.read_text().replace("<difficult>0<", f"<difficult>{mark}<", 1)
+        file.write_text(text.replace(" 0\n", f" {mark}\n", 1))
+    images = make()
+    sample = first_sample(images, path)
+    [line] = sample.dropped
+    assert f"difficult{'>' * (kind != 'dota')} is {mark!r}, expected 0" in line
+    assert len(sample.boxes) == n - 1
+    assert kinds(images)["unclear_annotations"].count == 1
+
+
+@pytest.mark.parametrize(
+    ("mark", "ignored"),
+    [("0", 0), ("0.0", 0), ("False", 0), ("1", 1), ("1.0", 1), ("2", 1), ("TRUE", 1)],
+)
+@pytest.mark.parametrize("kind", ["voc", "dota"])
+def test_spellings_of_a_mark(kind, mark, ignored, tmp_path):
+    make, path = create(tmp_path, kind)
+    for file in (p for p in tmp_path.rglob(f"{path.stem}.*") if p.suffix in (".xml", ".txt")):
+        text = file.read_text().replace("<difficult>0<", f"<difficult>{mark}<", 1)
+        file.write_text(text.replace(" 0\n", f" {mark}\n", 1))
+    sample = first_sample(make(), path)
+    assert (sample.boxes.ignore[0], sample.dropped) == (bool(ignored), ())
+
+
+@pytest.mark.parametrize("encoding", ["gb2312", "gbk", "gb18030", "big5", "shift_jis", "euc-kr"])
+def test_xml_in_an_encoding_of_several_bytes_a_letter(encoding, tmp_path):
+    name = {"big5": "汽車", "shift_jis": "自動車", "euc-kr": "자동차"}.get(encoding, "汽车")
+    text = (
+        f'<?xml version="1.0" encoding="{encoding.upper()}"?><annotation><object>'
+        f"<name>{name}</name><bndbox><xmin>2</xmin><ymin>2</ymin><xmax>9</xmax><ymax>9</ymax></bndbox></object>"
+        "</annotation>"
+    )
+    create_image(tmp_path / "JPEGImages/a.png", (20, 20))
+    (tmp_path / "Annotations").mkdir()
+    file = tmp_path / "Annotations/a.xml"
+    file.write_bytes(text.encode(encoding))
+    images = Voc(root=str(tmp_path))
+    assert [c.name for c in images.categories()] == [name]
+    assert len(read_all(images)["a"].boxes) == 1
+    file.write_bytes(text.encode(encoding).replace(encoding.upper().encode(), b"utf-8"))
+    with pytest.raises(
+        Exception, match=r"a\.xml is no XML: it is not in UTF-8 \(byte 0x.. in line 1\); "
+    ):
+        Voc(root=str(tmp_path)).categories()
+    file.write_bytes(text.encode(encoding)[:-30] + name.encode(encoding)[:1] + b"</annotation>")
+    with pytest.raises(Exception, match=r"it says that it is in .*, and is not; save it as UTF-8"):
+        Voc(root=str(tmp_path)).categories()
+
+
+def test_files_that_cannot_be_read_are_counted_with_the_first_reason(tmp_path):
+    make, _ = create(tmp_path, "voc")
+    file = tmp_path / "Annotations/000001.xml"
+    file.write_text(file.read_text().replace("<name>", "<name>A & ", 1))
+    finding = kinds(make())["unreadable_annotations"]
+    assert str(finding) == (
+        "1 of 3 annotation files cannot be read (first: Annotations/000001.xml is no XML: it has a "
+        "bare & in line 2 ('t><name>A & person</'); write &amp; there); mend or remove them; until "
+        "then their images are skipped"
+    )
+
+
+@pytest.mark.parametrize("mark", ["utf-8-sig", "utf-16"])
+def test_text_with_a_byte_order_mark_is_read(mark, tmp_path):
+    for kind in ("coco", "dota"):
+        make, path = create(tmp_path / kind, kind)
+        before = first_sample(make(), path)
+        for file in (p for p in (tmp_path / kind).rglob("*") if p.suffix in (".json", ".txt")):
+            file.write_bytes(file.read_text().encode(mark))
+        after = first_sample(make(), path)
+        assert (len(after.boxes), after.dropped) == (len(before.boxes), ())
+    create_video(tmp_path / "v", "bovtext", 2, "x")
+    file = next((tmp_path / "v").rglob("*.json"))
+    n = len(VideoBoxes(root=str(tmp_path / "v"), annotations="*.json").records())
+    file.write_bytes(json.dumps(json.loads(file.read_text())).encode(mark))
+    assert len(VideoBoxes(root=str(tmp_path / "v"), annotations="*.json").records()) == n
+
+
+def test_text_in_another_encoding_is_said_to_be_so(tmp_path):
+    make, path = create(tmp_path, "dota")
+    file = next(tmp_path.rglob("P0000.txt"))
+    file.write_bytes(file.read_bytes().replace(b"plane", "汽车".encode("gbk"), 1))
+    [line] = first_sample(make(), path).dropped
+    assert line.endswith("; the file is not in UTF-8, save it so")
+
+
+def test_own_classes_of_dota(tmp_path):
+    make, path = create(tmp_path, "dota")
+    for file in tmp_path.rglob("*.txt"):
+        file.write_text(file.read_text().replace("plane", "solar-panel"))
+    finding = kinds(make())["unknown_classes"]
+    assert "are of no known class (first: 'solar-panel' in train/labelTxt-v2.0/P0000" in str(
+        finding
+    )
+    assert finding.remedy.startswith("name the classes by dataset.classes=[...]")
+    names = ["helipad", "solar-panel", "large-vehicle"]
+    images = Dota(root=str(tmp_path), classes=names)
+    assert [c.name for c in images.categories()] == names
+    assert images.findings() == []
+    assert first_sample(images, path).dropped == ()
+    for reader in (Dota, Voc, Table, VideoBoxes):
+        for classes in ("cat", ["a", "a"], [], [" "]):
+            with pytest.raises(
+                Exception, match=r"dataset\.classes=.*: expected a list of different"
+            ):
+                reader(root=str(tmp_path), classes=classes)
+    assert check_classes([1, "b"]) == ["1", "b"]  # numbers in YAML are names, too
+
+
+@pytest.mark.parametrize("kind", ["fair1m", "table", "coco"])
+def test_files_beside_rasters_are_counted(kind, tmp_path):
+    image = tmp_path / "images/a.tif"
+    if kind == "fair1m":
+        images, image = create(tmp_path, kind)[0](), tmp_path / "train/part1/images/0.tif"
+    else:
+        create_image(image, (8, 8))
+        (tmp_path / "boxes.csv").write_text("image,x0,y0,x1,y1\na,1,1,9,9\n")
+        file = {"images": [{"id": 1, "file_name": "a.tif"}], "annotations": [], "categories": []}
+        (tmp_path / "instances.json").write_text(json.dumps(file))
+        images = {"table": Table, "coco": Coco}[kind](root=str(tmp_path))
+    image.with_suffix(".tfw").touch()
+    assert kinds(images)["raster_sidecars"].count == 1
