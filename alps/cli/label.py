@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from alps.cli.program import CONF, CONFIG_ERRORS, rename_old_targets, start_prog
 from alps.cli.secret_settings import refuse_secrets
 from alps.errors import AlpsError, ConfigError, explain, one_line_errors, sigterm_raises
 
-#: Not part of what was labelled: where the store lies, what this run was asked to redo, who works.
+#: Not part of what was labelled: where the store lies, what this run redoes, who does the work.
 LOCAL_KEYS = ("store", "paths", "overwrite", "evaluate", "choose_k", "verify", "strict", "engine")
 
 INTERRUPTED = (
@@ -29,7 +29,7 @@ HINTS = {"features": "; recipe=binary|random|samrs|samtext labels without featur
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="label")
 def main(cfg: DictConfig) -> None:
-    """Compose, build, label."""
+    """Compose the configuration, check it, label."""
     if HydraConfig.get().mode == RunMode.MULTIRUN:
         with sigterm_raises():
             try_trial(cfg)
@@ -37,7 +37,7 @@ def main(cfg: DictConfig) -> None:
     with one_line_errors(*CONFIG_ERRORS, interrupted=INTERRUPTED), sigterm_raises():
         rename_old_targets(cfg)
         check(cfg)
-        run(cfg)
+        run(cfg, Path(cfg.store))
 
 
 def try_trial(cfg: DictConfig) -> None:
@@ -45,7 +45,7 @@ def try_trial(cfg: DictConfig) -> None:
     try:
         rename_old_targets(cfg)
         check(cfg)
-        run(cfg)
+        run(cfg, Path(HydraConfig.get().runtime.output_dir) / cfg.name, is_trial=True)
     except (AlpsError, *CONFIG_ERRORS) as error:
         number, message = HydraConfig.get().job.num, explain(error)
         sys.stderr.write(f"trial {number} failed: {message}\n")
@@ -54,31 +54,25 @@ def try_trial(cfg: DictConfig) -> None:
         raise
 
 
-def run(cfg: DictConfig) -> None:
-    """Build what the configuration names, and label."""
-    from alps.assign.choose_k import check_ks, explain_choice  # torch takes seconds
-    from alps.cli.summary import (
-        print_evaluation,
-        print_findings,
-        print_instances,
-        print_repair,
-        print_summary,
-    )
-    from alps.evaluation.objects import score_instances
-    from alps.evaluation.pseudo_labels import evaluate
-    from alps.labelling.pipeline import label, settings_of
-    from alps.protocols import InstanceSet
-    from alps.report import write_choose_k, write_evaluation, write_instances, write_report
-    from alps.store.claims import Claims
-    from alps.store.manifest import write_manifest
-    from alps.store.plan import draft
-    from alps.store.verify import verify
+def run(cfg: DictConfig, root: Path, *, is_trial: bool = False) -> None:
+    """Build what a configuration names, label, and say what was done.
 
-    root = Path(cfg.store)
-    if multirun := HydraConfig.get().mode == RunMode.MULTIRUN:
-        root = Path(HydraConfig.get().runtime.output_dir) / cfg.name
+    Args:
+        cfg: the configuration, checked.
+        root: folder of the store.
+        is_trial: whether this is one trial of a sweep, which the others are compared with.
+    """
     resolved = OmegaConf.create(to_dict(cfg))
     refuse_secrets(to_dict(resolved))  # one that an interpolation brought
+    image_set = instantiate(cfg.dataset)
+    if cfg.evaluate:
+        check_truth(cfg, image_set)
+
+    from alps.assign.choose_k import check_ks, explain_choice  # torch takes seconds
+    from alps.cli.summary import print_repair, print_summary
+    from alps.labelling.pipeline import label
+    from alps.protocols import InstanceSet
+
     assign, ks = instantiate(cfg.assign), to_dict(resolved)["choose_k"]
     if ks is not None:
         check_ks(assign, ks)
@@ -87,99 +81,157 @@ def run(cfg: DictConfig) -> None:
     )
     config.masks.pop("threads", None)  # the engine's; runs on one store may have others
     engine = instantiate(cfg.engine)
-    image_set = instantiate(cfg.dataset)
     instances = isinstance(image_set, InstanceSet)
-    if cfg.evaluate:
-        image_set.categories()  # where they cannot be counted, this is the time to say so
-    if cfg.evaluate and instances and not image_set.has_instances:
+    if cfg.evaluate and instances and is_trial and "segmenter" in cfg.masks:
+        instantiate(cfg.sam).load()  # for all trials, not in the seconds of the first
+    parts = {
+        "image_set": image_set,
+        "masks": instantiate(cfg.masks),
+        "features": instantiate(cfg.features),
+        "assign": assign,
+        "name": cfg.name,
+        "shard_size": cfg.shard_size,
+    }
+    if cfg.verify and engine.place.world > 1:
+        raise ConfigError("verify= repairs what all runs of a launcher use; start a single run")
+    findings = verify_store(root, parts, images=cfg.verify == "images") if cfg.verify else None
+    store, timings = label(
+        **parts,
+        engine=engine,
+        root=root,
+        config=OmegaConf.to_yaml(config),
+        overwrite=cfg.overwrite,
+        verified=bool(cfg.verify),
+        strict=cfg.strict,
+    )
+    if engine.place.rank:  # of the runs that a launcher has begun, the first says what came out
+        return
+    scores = choices = show = None
+    if ks is not None or cfg.evaluate:
+        scores, show, choices = add_pages(store, timings, image_set, assign, ks, cfg.evaluate)
+    print_summary(store, timings)
+    if choices is not None:
+        print(f"        {explain_choice(choices)}")  # noqa: T201 - the result
+    if findings is not None and findings.faults:
+        print_repair(findings, store)
+    if show is not None:
+        show(scores, store)
+    if scores is not None and instances and is_trial:
+        n = timings.images.get("masks", 0)
+        compare_trials(scores.summary(), timings.seconds["masks"] / n if n else None)
+
+
+def check_truth(cfg: DictConfig, image_set: Any) -> None:
+    """Raise `ConfigError` where there is nothing to evaluate labels with."""
+    from alps.protocols import InstanceSet
+
+    image_set.categories()  # where they cannot be counted, this is the time to say so
+    if isinstance(image_set, InstanceSet) and not image_set.has_instances:
         raise ConfigError(
             f"evaluate=true compares with true masks, and no object of dataset={cfg.dataset.name} "
             f"under {image_set.root} has one; see data/README.md for where they stand, or label "
             "without evaluate"
         )
-    if cfg.evaluate and instances and multirun and "segmenter" in cfg.masks:
-        instantiate(cfg.sam).load()  # for all trials, not in the seconds of the first
-    masks, features = instantiate(cfg.masks), instantiate(cfg.features)
-    if cfg.verify and engine.place.world > 1:
-        raise ConfigError("verify= repairs what all runs of a launcher use; start a single run")
-    if cfg.verify:
-        settings = settings_of(
-            image_set, masks, features, assign, name=cfg.name, shard_size=cfg.shard_size
-        )
-        findings = verify(
-            root,
-            draft(**settings),
-            paint=assign.paint,
-            categories=assign.categories(),
-            images=Path(image_set.root) if cfg.verify == "images" else None,
-        )
-        print_findings(findings)
-    store, timings = label(
-        image_set=image_set,
-        masks=masks,
-        features=features,
-        assign=assign,
-        engine=engine,
-        root=root,
-        name=cfg.name,
-        config=OmegaConf.to_yaml(config),
-        shard_size=cfg.shard_size,
-        overwrite=cfg.overwrite,
-        verified=bool(cfg.verify),
-        strict=cfg.strict,
+
+
+def verify_store(root: Path, parts: Mapping[str, Any], *, images: bool) -> Any:
+    """Check a store, print what is broken in it, and remove that.
+
+    Args:
+        root: folder of the store.
+        parts: what the store is made of, as `label` takes it.
+        images: whether the images are compared with the hashes of when they were read.
+
+    Returns:
+        The findings.
+    """
+    from alps.cli.summary import print_findings
+    from alps.labelling.pipeline import settings_of
+    from alps.store.plan import draft
+    from alps.store.verify import verify
+
+    assign, image_set = parts["assign"], parts["image_set"]
+    findings = verify(
+        root,
+        draft(**settings_of(**parts)),
+        paint=assign.paint,
+        categories=assign.categories(),
+        images=Path(image_set.root) if images else None,
     )
-    if engine.place.rank:  # of the runs that a launcher has begun, the first tells what came out
-        return
-    scores: Any = None
-    compare: Callable[..., Any]
-    write: Callable[..., Any]
-    show: Callable[..., Any]
-    compare: Callable[..., Any]
-    compare, write, show = (
-        (score_instances, write_instances, print_instances)
-        if instances
-        else (evaluate, write_evaluation, print_evaluation)
-    )
-    if ks is not None or cfg.evaluate:
-        with Claims(store.root) as claims:
-            claims.arrive()  # overwrite= or verify= beside it would delete what is being read
-            if cfg.evaluate:
-                with timings.measure("evaluation"):
-                    scores = compare(store, image_set)
-            with claims.alone("finish"):
-                # It says that the store is whole: without it, the next run writes what a kill
-                # leaves out.
-                (store.root / "manifest.json").unlink(missing_ok=True)
-                if ks is not None:
-                    with timings.measure("choose_k"):
-                        choices = write_choose_k(store, assign, ks)
-                if cfg.evaluate:
-                    write(store, image_set, scores)
-                write_report(store, image_set)  # which links to them
-                write_manifest(store)
-                store.discard_unfinished()
-    print_summary(store, timings)
-    if ks is not None:
-        print(f"        {explain_choice(choices)}")  # noqa: T201 - the result
-    if cfg.verify and findings.faults:
-        print_repair(findings, store)
-    if cfg.evaluate:
-        show(scores, store)
-    if cfg.evaluate and instances and multirun:
-        n = timings.images.get("masks", 0)
-        compare_trials(scores.summary(), timings.seconds["masks"] / n if n else None)
+    print_findings(findings)
+    return findings
+
+
+def add_pages(
+    store: Any,
+    timings: Any,
+    image_set: Any,
+    assign: Any,
+    ks: Sequence[int] | None,
+    evaluate: bool,
+) -> tuple[Any, Callable[..., Any] | None, Any]:
+    """Evaluate a store and compare numbers of classes, and write their pages.
+
+    Args:
+        store: the finished store.
+        timings: of the run; what this takes is added.
+        image_set: the images, with their ground truth.
+        assign: the assigner.
+        ks: the numbers of classes; None: none are compared.
+        evaluate: whether the labels are compared with the ground truth.
+
+    Returns:
+        The scores, what prints them, and the choices of ``ks``; None for what was not requested.
+    """
+    from alps.cli.summary import print_evaluation, print_instances
+    from alps.evaluation.objects import score_instances
+    from alps.evaluation.pseudo_labels import evaluate as evaluate_labels
+    from alps.protocols import InstanceSet
+    from alps.report import write_choose_k, write_evaluation, write_instances, write_report
+    from alps.store.claims import Claims
+    from alps.store.manifest import write_manifest
+
+    compare: Callable[..., Any] = evaluate_labels
+    write: Callable[..., Any] = write_evaluation
+    show: Callable[..., Any] = print_evaluation
+    if isinstance(image_set, InstanceSet):
+        compare, write, show = score_instances, write_instances, print_instances
+    scores = choices = None
+    with Claims(store.root) as claims:
+        claims.arrive()  # overwrite= or verify= beside it would delete what is being read
+        if evaluate:
+            with timings.measure("evaluation"):
+                scores = compare(store, image_set)
+        with claims.alone("finish"):
+            # It says that the store is whole: without it, the next run writes what a kill omits.
+            (store.root / "manifest.json").unlink(missing_ok=True)
+            if ks is not None:
+                with timings.measure("choose_k"):
+                    choices = write_choose_k(store, assign, ks)
+            if evaluate:
+                write(store, image_set, scores)
+            write_report(store, image_set)  # which links to them
+            write_manifest(store)
+            store.discard_unfinished()
+    return scores, show if evaluate else None, choices
 
 
 def compare_trials(
     scores: Mapping[str, float | int | None], seconds: float | None, error: str = ""
 ) -> None:
-    """Add this trial of ``-m`` to the table of the sweep."""
+    """Add this trial of ``-m`` to the table of the sweep.
+
+    Args:
+        scores: of its masks.
+        seconds: that its masks took, per image.
+        error: why it failed, if it did.
+    """
     from alps.evaluation.study import add_trial, print_trials
 
     hydra_cfg = HydraConfig.get()
     folder = Path(hydra_cfg.sweep.dir)
-    words = list(hydra_cfg.overrides.task)
-    add_trial(folder, hydra_cfg.job.num, words, scores, seconds, error)
+    overrides = list(hydra_cfg.overrides.task)
+    add_trial(folder, hydra_cfg.job.num, overrides, scores, seconds, error)
     print_trials(folder)
 
 

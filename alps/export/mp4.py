@@ -37,8 +37,7 @@ def writing_mp4(
         import av
     except ImportError as error:
         raise MissingPackage(
-            f"{path.name} is a video, which PyAV writes, and that is not installed: "
-            "pip install 'alps[video]'"
+            f"{path.name} is a video, which PyAV writes, and that is not installed: pip install av"
         ) from error
     path.parent.mkdir(parents=True, exist_ok=True)
     height, width = size
@@ -49,7 +48,7 @@ def writing_mp4(
         except ValueError as error:
             raise MissingPackage(
                 "this PyAV cannot write H.264; that of the package index can: pip install "
-                "--force-reinstall 'alps[video]'"
+                "--force-reinstall av"
             ) from error
         stream.height, stream.width = height + height % 2, width + width % 2
         stream.pix_fmt = "yuv420p"

@@ -77,7 +77,7 @@ class SscdFeatures:
         except ImportError as error:
             raise MissingPackage(
                 "features=sscd runs its net with onnxruntime, which is not installed: "
-                "pip install 'alps[onnx]'"
+                "pip install onnxruntime"
             ) from error
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1

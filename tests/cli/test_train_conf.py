@@ -77,7 +77,7 @@ def test_its_heads_need_mmsegmentation(monkeypatch):
     monkeypatch.setitem(sys.modules, "mmseg.models", None)
     cfg = composed("stage=pretrain", "head=mmseg", "+head.interpolate_mode=nearest")
     assert cfg.head.type == "SegformerHead"
-    with pytest.raises(MissingPackage, match=r"needs mmseg.*pip install 'alps\[mmseg\]'"):
+    with pytest.raises(MissingPackage, match=r"needs mmseg.*pip install -e '.\[mmseg\]'"):
         train.build_model(cfg, 3)
 
 

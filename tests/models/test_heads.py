@@ -143,5 +143,5 @@ def test_options_of_a_checkpoint_build_layers_only(options, message):
 
 def test_mmsegmentation_that_is_not_there(monkeypatch):
     monkeypatch.setitem(sys.modules, "mmseg.models", None)
-    with pytest.raises(MissingPackage, match=r"head=mmseg needs .* pip install 'alps\[mmseg\]'"):
+    with pytest.raises(MissingPackage, match=r"head=mmseg needs .* pip install -e '.\[mmseg\]'"):
         MmsegHead(IN_CHANNELS, type="FCNHead", norm_cfg={"type": "BN"})

@@ -115,7 +115,7 @@ class VideoFile:
         except ImportError as error:
             raise MissingPackage(
                 f"{path} is a video, which PyAV reads, and that is not installed: "
-                "pip install 'alps[video]', or cut it into a folder of frames"
+                "pip install av, or cut it into a folder of frames"
             ) from error
         self._av = av
         self.path = path

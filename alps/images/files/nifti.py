@@ -121,7 +121,7 @@ class Volume:
         except ImportError as error:
             raise MissingPackage(
                 f"{path} is a NIfTI volume, which nibabel reads, and that is not installed: "
-                "pip install 'alps[medical]'"
+                "pip install nibabel"
             ) from error
         self.path = path
         try:

@@ -182,7 +182,7 @@ def _import_ray() -> Any:
             import ray
     except ImportError as error:
         raise MissingPackage(
-            "engine=ray needs Ray: pip install 'alps[ray]', or label with engine=local"
+            "engine=ray needs Ray: pip install ray, or label with engine=local"
         ) from error
     return ray
 

@@ -120,8 +120,8 @@ def _find(name: str) -> Any:
             from mmseg.models.decode_heads.decode_head import BaseDecodeHead
     except ImportError as error:
         raise MissingPackage(
-            f"head=mmseg needs mmsegmentation ({error}); install the extra: "
-            "pip install 'alps[mmseg]'"
+            f"head=mmseg needs mmsegmentation ({error}); install it: "
+            "in a clone of ALPS, pip install -e '.[mmseg]'"
         ) from error
     known = {
         key: made

@@ -200,5 +200,5 @@ def test_without_pyav_the_extra_is_named(video, monkeypatch):
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(MissingPackage, match=r"PyAV reads.*pip install 'alps\[video\]'"):
+    with pytest.raises(MissingPackage, match=r"PyAV reads.*pip install av"):
         VideoFile(video)

@@ -1,0 +1,31 @@
+"""The installed command: `alps label`, `alps train`, `alps export`, `alps verify`."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from pathlib import Path
+
+#: Subcommand, the module that runs it, and what it does.
+COMMANDS = {
+    "label": ("alps.cli.label", "cut images into masks, group them into classes, write a store"),
+    "train": ("alps.cli.train", "pre-train, fine-tune, test, predict, export a net"),
+    "export": ("alps.cli.export", "write a store in the layout of another tool"),
+    "verify": ("alps.cli.verify", "check a store, and make anew what is broken in it"),
+}
+USAGE = "usage: alps COMMAND ...\n\n{}\n\n`alps COMMAND --help` says more."
+
+
+def main() -> None:
+    """Run the subcommand that the command line names."""
+    command, *arguments = sys.argv[1:] or ["--help"]
+    if command not in COMMANDS:
+        asked = command in ("-h", "--help")
+        lines = "\n".join(f"  {name:<8} {what}" for name, (_, what) in COMMANDS.items())
+        problem = "" if asked else f"alps: no such command: {command}\n"
+        (sys.stdout if asked else sys.stderr).write(f"{problem}{USAGE.format(lines)}\n")
+        sys.exit(0 if asked else 2)
+    module = import_module(COMMANDS[command][0])
+    # A file that can be run by itself: Lightning starts the other processes of a run with it.
+    sys.argv = [str(Path(str(module.__file__))), *arguments]
+    module.start()

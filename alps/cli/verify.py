@@ -1,0 +1,62 @@
+"""Check a store by its own configuration: `alps verify STORE`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from alps.cli.label import INTERRUPTED, run
+from alps.cli.program import CONF, CONFIG_ERRORS, rename_old_targets
+from alps.errors import StoreError, one_line_errors, sigterm_raises
+
+
+def start() -> None:
+    """Verify the store that the command line names, and make anew what is broken."""
+    parser = argparse.ArgumentParser(
+        prog="alps verify",
+        description="Check every file of a label store, and make anew what is broken.",
+    )
+    parser.add_argument("store", metavar="STORE", type=Path, help="folder of the store")
+    parser.add_argument(
+        "--images",
+        action="store_true",
+        help="compare the images with the hashes kept when they were read, too",
+    )
+    arguments = parser.parse_args()
+    with one_line_errors(*CONFIG_ERRORS, interrupted=INTERRUPTED), sigterm_raises():
+        run(read_config(arguments.store, images=arguments.images), arguments.store)
+
+
+def read_config(store: Path, *, images: bool) -> DictConfig:
+    """Return the configuration that a store was made with, asking to verify it.
+
+    Args:
+        store: its folder.
+        images: whether the images are compared, too.
+
+    Raises:
+        StoreError: the store has no configuration.
+    """
+    path = store / "config.yaml"
+    try:
+        made_with = OmegaConf.load(path)
+    except OSError as error:
+        raise StoreError(
+            f"cannot read {path}: {error.strerror}; a store is verified by the configuration that "
+            "made it: give the folder of a store, or run its label.py command with verify=true"
+        ) from error
+    cfg = OmegaConf.merge(
+        {"engine": OmegaConf.load(CONF / "engine/local.yaml")},
+        {"overwrite": None, "evaluate": False, "choose_k": None, "strict": False},
+        {"verify": "images" if images else True},
+        made_with,
+    )
+    assert isinstance(cfg, DictConfig)
+    rename_old_targets(cfg)
+    return cfg
+
+
+if __name__ == "__main__":
+    start()

@@ -1,0 +1,2 @@
+# The public names; imported when they are first used.
+from .label_store import LabelStore as LabelStore
