@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-import train
+from alps.cli.build import build_model
+from alps.cli.program import CONF
 from alps.datasets.segmentation import Batch
 from alps.models.segmentation import SegmentationModel
 from alps.training.losses import CrossEntropy
@@ -40,7 +41,7 @@ def configuration(*overrides: str) -> DictConfig:
     """What train.py composes, without what belongs to validation and to loggers."""
     callbacks = (f"~callbacks.{name}" for name in ("checkpoint", "score_lines", "pictures"))
     plain = ("stage=finetune", "init=null", "logger=none", "+trainer.limit_val_batches=0")
-    with initialize_config_dir(str(train.CONF), version_base="1.3"):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
         return compose("train", [*plain, *callbacks, "run=unused", *overrides])
 
 
@@ -79,7 +80,7 @@ def learner(model: nn.Module, net: Net, crop: int, batch: int) -> Callable[[], T
 
 
 def our_net(*overrides: str) -> SegmentationModel:
-    model = train.build_model(configuration(*overrides), NUM_CLASSES)
+    model = build_model(configuration(*overrides), NUM_CLASSES)
     assert isinstance(model, SegmentationModel)
     return model
 

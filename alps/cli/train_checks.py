@@ -39,7 +39,7 @@ def check(cfg: DictConfig) -> None:
         raise ConfigError("train.py needs a stage: stage=pretrain|finetune|test|predict|export")
     names = {path.stem for path in CONF.glob("dataset/*.yaml")}
     labelled = "|".join(sorted(names.difference(UNLABELLED)))
-    words = HydraConfig.get().overrides.task
+    words = list(HydraConfig.get().overrides.task)
     chosen = HydraConfig.get().runtime.choices
     learns = cfg.stage in ("pretrain", "finetune")
     if any(word.startswith("dataset=[") for word in words):  # Hydra would merge their keys

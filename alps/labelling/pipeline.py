@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -185,12 +186,11 @@ def settings_of(
             "assign=cluster groups masks by their features, and none are chosen: give "
             "features=NAME, or assign=random|binary|category, which need none"
         )
-    target = type(image_set)
     numbers = {"category_ids": image_set.category_ids} if isinstance(image_set, Numbered) else {}
     return {
         "name": name,
         "images": {
-            "target": f"{target.__module__}.{target.__qualname__}",
+            "target": _public_name(type(image_set)),
             "name": image_set.name,
             "root": str(image_set.root),
             **numbers,
@@ -206,6 +206,14 @@ def settings_of(
         "versions": _versions(),
         "shard_size": shard_size,
     }
+
+
+def _public_name(target: type) -> str:
+    """Return a class's short name where ALPS has one for it, else where it is defined."""
+    room = ".".join(target.__module__.split(".")[:2])
+    if getattr(import_module(room), target.__qualname__, None) is target:
+        return f"{room}.{target.__qualname__}"
+    return f"{target.__module__}.{target.__qualname__}"
 
 
 def _do_together(

@@ -12,6 +12,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
 from alps.assign.baselines import Binary
+from alps.cli.train_checks import UNLABELLED
 from alps.images.files import read
 from alps.images.plain.sample import FILES
 from alps.images.stored import StoredLabels
@@ -33,7 +34,6 @@ from tests import box_formats, factories, ground_truth
 from tests.programs import LIGHTNING_WARNINGS, ROOT
 from tests.training.tiny_runs import tiny_trainer
 from tests.videos import create_video
-from train import UNLABELLED
 
 pytestmark = [LIGHTNING_WARNINGS, pytest.mark.usefixtures("no_pictures")]
 

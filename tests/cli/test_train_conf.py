@@ -8,7 +8,7 @@ import pytest
 import torch
 from hydra.utils import instantiate
 
-import train
+from alps.cli.build import build_model, build_trainer
 from alps.errors import MissingPackage
 from alps.training.data import SegmentationData
 from alps.training.sync_norm import SyncBatchNorm
@@ -61,7 +61,7 @@ def test_every_yaml_composes_and_instantiates(group, choice, tmp_path, monkeypat
     cfg = composed("stage=pretrain", f"{group}={choice}", *own)
     cfg.run = str(tmp_path)
     assert SegmentationData(ColoredBlocks(), **cfg.data).train
-    model = train.build_model(cfg, 3)
+    model = build_model(cfg, 3)
     assert model.num_classes == 3
     assert instantiate(cfg.window, crop=64).windows((64, 64))
     assert instantiate(cfg.loss, ignore_index=255).ignore_index == 255
@@ -70,7 +70,7 @@ def test_every_yaml_composes_and_instantiates(group, choice, tmp_path, monkeypat
     if choice in ("gpu", "slurm") and not torch.cuda.is_available():
         return  # Lightning refuses to build these without a GPU; they composed
     cfg.trainer.devices = 1
-    assert train.build_trainer(cfg).max_steps == cfg.trainer.max_steps
+    assert build_trainer(cfg).max_steps == cfg.trainer.max_steps
 
 
 def test_its_heads_need_mmsegmentation(monkeypatch):
@@ -78,7 +78,7 @@ def test_its_heads_need_mmsegmentation(monkeypatch):
     cfg = composed("stage=pretrain", "head=mmseg", "+head.interpolate_mode=nearest")
     assert cfg.head.type == "SegformerHead"
     with pytest.raises(MissingPackage, match=r"needs mmseg.*pip install -e '.\[mmseg\]'"):
-        train.build_model(cfg, 3)
+        build_model(cfg, 3)
 
 
 @pytest.mark.parametrize("stage", sorted(p.stem for p in (ROOT / "conf/stage").glob("*.yaml")))
@@ -133,7 +133,7 @@ def test_batch_norms_of_several_gpus_are_synchronised(
     monkeypatch.setattr("lightning.pytorch.Trainer", lambda **options: options)
     cfg = composed("stage=pretrain", f"trainer={trainer}", "callbacks={}", "logger=none")
     cfg.run = str(tmp_path)
-    options = train.build_trainer(cfg)
+    options = build_trainer(cfg)
     assert options["sync_batchnorm"] is False  # Lightning's own, which changes timm's nets
     kinds = [type(plugin) for plugin in options["plugins"] or []]
     assert kinds == [SyncBatchNorm] * synchronised

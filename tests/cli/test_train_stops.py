@@ -12,8 +12,8 @@ from contextlib import contextmanager, suppress
 import pytest
 import torch
 
+from alps.cli.train import newest_checkpoint
 from tests.programs import LIGHTNING_WARNINGS, ROOT, finetune
-from train import newest_checkpoint
 
 pytestmark = LIGHTNING_WARNINGS
 
@@ -158,7 +158,7 @@ def test_a_requeued_job_goes_on_where_it_was(train, pair, tmp_path, monkeypatch)
     folder = tmp_path / "runs/finetune/77"
 
     def stop(step, number):
-        target = "+callbacks.stop._target_=tests.training.test_interrupt.Stop"
+        target = "+callbacks.stop._target_=tests.training.stopping.test_interrupt.Stop"
         return (target, f"+callbacks.stop.step={step}", f"+callbacks.stop.what={int(number)}")
 
     status, _, err = train(*words, *stop(3, signal.SIGUSR1))  # SLURM's warning, which requeues

@@ -3,7 +3,6 @@
 import signal
 
 import pytest
-from tests.training.test_interrupt import wholes  # noqa: F401 - a fixture
 
 from tests.cli.test_train_stops import check_stopped_program
 from tests.labelling.engine import test_local
@@ -12,6 +11,7 @@ from tests.programs import LIGHTNING_WARNINGS
 from tests.sam import test_segmenter
 from tests.sam.test_segmenter import plot, segmenter  # noqa: F401 - fixtures
 from tests.training import test_interrupt
+from tests.training.stopping.test_interrupt import wholes  # noqa: F401 - a fixture
 
 pytestmark = [LIGHTNING_WARNINGS, test_interrupt.pytestmark]
 

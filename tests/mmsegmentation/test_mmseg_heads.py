@@ -7,7 +7,7 @@ from mmengine.config import ConfigDict
 from mmseg.registry import MODELS
 from torch import nn
 
-import train
+from alps.cli.build import build_model
 from alps.errors import ConfigError
 from alps.models.heads.fpn import FPN
 from alps.models.heads.mmseg import MmsegHead
@@ -104,7 +104,7 @@ def test_one_image_in_training():
 def test_the_yaml_builds_a_net(name):
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         cfg = compose("train", ["stage=pretrain", "head=mmseg", f"head.type={name}"])
-    model = train.build_model(cfg, 3).eval()
+    model = build_model(cfg, 3).eval()
     assert model.head.settings["norm_cfg"] == BN
     assert model(torch.zeros(1, 3, 64, 64)).logits.shape == (1, 3, 64, 64)
 

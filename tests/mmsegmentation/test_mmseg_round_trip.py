@@ -12,7 +12,8 @@ from mmengine.runner import Runner
 from mmseg.apis import inference_model, init_model
 from PIL import Image
 
-import train
+from alps.cli import train
+from alps.cli.build import restore
 from alps.models.init import load_init
 from tests.factories import create_folder_pair
 from tests.mmsegmentation.nets import randomise
@@ -74,7 +75,7 @@ def test_round_trip(program, pair, tmp_path, name):
     miou = float(re.search(r"mIoU (0\.\d+)", printed)[1])
     program("stage=export", "ckpt=run/last.ckpt", "output=out")
 
-    _, _, model = train.restore("run/last.ckpt", None)
+    _, _, model = restore("run/last.ckpt", None)
     theirs = init_model("out/config.py", "out/weights.pth", device="cpu")
     predicted = set()
     for path in sorted(Path("pair/img_dir/val").iterdir()):
@@ -110,7 +111,7 @@ def test_a_net_it_trained_on_starts_ours(program, pair, tmp_path):
     config.default_hooks = {"checkpoint": checkpoint}
     runner = Runner.from_cfg(config)
     runner.train()
-    _, _, model = train.restore("run/last.ckpt", None)
+    _, _, model = restore("run/last.ckpt", None)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     report = load_init(model, "work/iter_1.pth")
     assert all(loaded == total for loaded, total in report.parts.values())
@@ -125,7 +126,7 @@ def test_a_net_it_trained_on_starts_ours(program, pair, tmp_path):
 def undecided(checkpoint):
     """Weights and statistics as of a long training, and every class somewhere the likeliest."""
     torch.manual_seed(0)
-    _, _, model = train.restore(checkpoint, None)
+    _, _, model = restore(checkpoint, None)
     for part in (model.head, model.classifier):
         randomise(part)
     with Image.open("pair/img_dir/val/0.png") as file, torch.no_grad():

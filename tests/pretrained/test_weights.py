@@ -276,11 +276,11 @@ def test_weights_of_a_package_alone(known, cache, monkeypatch):
 def test_two_processes_at_once_and_one_downloads(server, known, cache):
     server.delay = 0.5
     code = f"""
-from alps import weights
+from alps.pretrained import cache
 from alps.pretrained.known import Weights
 tiny = Weights("tiny", "tiny.pt", "{server.url}/good", {len(CONTENT)}, "{SHA256}", "test")
-weights.WEIGHTS = {{"tiny": tiny}}
-print(weights.find_weights("tiny"))
+cache.WEIGHTS = {{"tiny": tiny}}
+print(cache.find_weights("tiny"))
 """
     run = [sys.executable, "-W", "error", "-c", code]
     both = [subprocess.Popen(run, stdout=subprocess.PIPE, text=True) for _ in range(2)]
