@@ -74,6 +74,9 @@ def print_evaluation(evaluation: Evaluation, store: LabelStore) -> None:
         )
         table.add_row(name, *(f"{value:.1%}" for value in values))
     console.print(table)
+    k, found = len(evaluation.categories), evaluation.ratings["labels"].everywhere.counted
+    if found < k:
+        console.print(f"mIoU is a mean over {found} of {k} classes: the others do not occur")
     console.print(
         f"what clusters stand for is learnt on {learnt}, scored on {scored}"
         + ("" if evaluation.held_out else ": many clusters flatter themselves"),

@@ -1,7 +1,9 @@
 """A store against ground truth: what good, bad and renamed labels score, and what is written."""
 
 import json
+import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -233,6 +235,18 @@ def test_page_json_and_terminal_say_what_not_to_rely_on(tmp_path, capsys, n, goo
         assert re.fullmatch(pattern, sentence)
         assert sentence in html
         assert sentence in printed
+
+
+def test_a_mean_says_over_how_many_classes_it_is(tmp_path, capsys):
+    store = make(tmp_path / "s", truth := Truth(), by_lot(4), 4)
+    found = evaluate(store, truth)
+    print_evaluation(found, store)
+    assert "mIoU is a mean" not in capsys.readouterr().out
+    rating = found.ratings["labels"]
+    scores = replace(rating.everywhere, iou=(math.nan, *rating.everywhere.iou[1:]))
+    ratings = {**found.ratings, "labels": replace(rating, everywhere=scores)}
+    print_evaluation(replace(found, ratings=ratings), store)
+    assert f"mIoU is a mean over {G - 1} of {G} classes" in capsys.readouterr().out
 
 
 def test_no_classes_do_better_than_the_oracle(tmp_path):

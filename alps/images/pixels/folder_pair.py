@@ -23,6 +23,8 @@ from alps.images.files.numbering import (
 )
 from alps.images.files.read import read_sample
 from alps.images.plain.folder import Folder
+from alps.rasters.sidecars import find_sidecars
+from alps.structures.findings import Finding
 from alps.structures.palette import color_classes
 from alps.structures.records import Category, ImageRecord, Sample
 
@@ -126,6 +128,10 @@ class FolderPair:
     def read(self, record: ImageRecord) -> Sample:
         """Decode one image; raises `ImageError` when it cannot be used."""
         return read_sample(self.root, record)
+
+    def findings(self) -> list[Finding]:
+        """Return what lies beside the images and is not read."""
+        return find_sidecars(path for path, _ in walk(Path(self.root, "img_dir")))
 
     def categories(self) -> list[Category]:
         """The classes; the id is the pixel value."""

@@ -37,6 +37,15 @@ def test_images_and_targets_of_both_splits(root):
         assert images.read(record).size == labels.shape
 
 
+def test_files_beside_rasters_are_counted(root):
+    images = FolderPair(root=str(root))
+    assert images.findings() == []
+    for name in ("a.tif", "a.tfw"):
+        (root / "img_dir/train" / name).touch()
+    (finding,) = images.findings()
+    assert (finding.kind, finding.count) == ("raster_sidecars", 1)
+
+
 def test_classes_are_counted_in_all_splits(root, caplog):
     Image.fromarray(np.full((64, 96), 4, np.uint8)).save(root / "ann_dir/val/1.png")
     images = FolderPair(root=str(root))
