@@ -14,7 +14,14 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from alps.cli.label_checks import check, compares_boxes
-from alps.cli.program import CONF, CONFIG_ERRORS, rename_old_targets, start_program, to_dict
+from alps.cli.program import (
+    CONF,
+    CONFIG_ERRORS,
+    build_image_set,
+    rename_old_targets,
+    start_program,
+    to_dict,
+)
 from alps.cli.secret_settings import refuse_secrets
 from alps.errors import AlpsError, ConfigError, explain, one_line_errors, sigterm_raises
 
@@ -64,7 +71,7 @@ def run(cfg: DictConfig, root: Path, *, is_trial: bool = False) -> None:
     """
     resolved = OmegaConf.create(to_dict(cfg))
     refuse_secrets(to_dict(resolved))  # one that an interpolation brought
-    image_set = instantiate(cfg.dataset)
+    image_set = build_image_set(cfg.dataset)
     if cfg.evaluate:
         check_truth(cfg, image_set)
 

@@ -11,6 +11,7 @@ from typing import Any
 os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then raises, and one_line_errors explains
 
 from hydra.errors import HydraException
+from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -51,6 +52,17 @@ def to_dict(cfg: DictConfig, *, resolve: bool = True) -> dict[str, Any]:
     plain = OmegaConf.to_container(cfg, resolve=resolve, throw_on_missing=False)
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items()}
+
+
+def build_image_set(node: Any) -> Any:
+    """Return the image set that a configuration describes.
+
+    Where its folder is missing, listing the images says so before anything slow is imported.
+    """
+    image_set = instantiate(node)
+    if not Path(image_set.root).exists():
+        image_set.records()
+    return image_set
 
 
 def rename_old_targets(node: DictConfig | ListConfig) -> None:

@@ -14,7 +14,14 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from alps.cli.build import build_data, build_model, build_trainer, build_window, restore, trusted
-from alps.cli.program import CONF, CONFIG_ERRORS, rename_old_targets, start_program, to_dict
+from alps.cli.program import (
+    CONF,
+    CONFIG_ERRORS,
+    build_image_set,
+    rename_old_targets,
+    start_program,
+    to_dict,
+)
 from alps.cli.secret_settings import refuse_secrets
 from alps.cli.train_checks import check
 from alps.errors import CheckpointError, ConfigError, one_line_errors
@@ -73,6 +80,9 @@ def newest_checkpoint(folder: Path) -> str | None:
 
 def fit(cfg: DictConfig) -> float:
     """Learn: stage=pretrain and stage=finetune."""
+    nodes = {"": cfg.dataset} if "dataset" in cfg else cfg.datasets
+    sets = {name: build_image_set(node) for name, node in nodes.items()}
+
     from lightning.pytorch import seed_everything
     from lightning.pytorch.utilities import rank_zero_only
 
@@ -92,8 +102,7 @@ def fit(cfg: DictConfig) -> float:
     saved = None if cfg.resume is None else read_checkpoint(cfg.resume)
     if saved is not None:
         saved.check_resume(resolved, cfg.trainer.max_steps)
-    sets = {"": cfg.dataset} if "dataset" in cfg else cfg.datasets
-    subjects, data = build_data(cfg, {name: instantiate(node) for name, node in sets.items()})
+    subjects, data = build_data(cfg, sets)
     for subject, part in zip(subjects, data.parts, strict=True):
         subject.fingerprint = part.fingerprint
     if saved is not None:
