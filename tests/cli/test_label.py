@@ -45,7 +45,11 @@ from tests.programs import ROOT, start
             r"masks.point_per_side: no such setting; did you mean masks.points_per_side\?",
         ),
         (
-            ["+dataset=samrs", "recipe=random", "choose_k=[8]"],
+            [
+                *("+dataset=folder", "dataset.root=.", "dataset.name=x"),
+                "recipe=random",
+                "choose_k=[8]",
+            ],
             "and Random makes none; use assign=c",
         ),
         (["+dataset=samrs", "verify=1.5"], "verify=1.5: expected true, false or images"),
