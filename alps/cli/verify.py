@@ -47,6 +47,11 @@ def read_config(store: Path, *, images: bool) -> DictConfig:
             f"cannot read {path}: {error.strerror}; a store is verified by the configuration that "
             "made it: give the folder of a store, or run its label.py command with verify=true"
         ) from error
+    if "masks" not in made_with:
+        raise StoreError(
+            f"{path} is not a configuration of label.py: the store was made in Python; call "
+            "alps.label again, which makes what is missing"
+        )
     cfg = OmegaConf.merge(
         {"engine": OmegaConf.load(CONF / "engine/local.yaml")},
         {"overwrite": None, "evaluate": False, "choose_k": None, "strict": False},

@@ -28,12 +28,12 @@ LAYOUTS: Mapping[str, Callable[[LabelStore, Path], Tally]] = {
 
 
 def export_store(
-    store: LabelStore, layout: str, out: str | Path, *, images: str | None = None
+    store: LabelStore | str | Path, layout: str, out: str | Path, *, images: str | None = None
 ) -> Tally:
     """Write a store in another layout; it is read shard by shard, so memory does not grow.
 
     Args:
-        store: a finished one.
+        store: a finished one, or its folder.
         layout: one of `LAYOUTS`.
         out: folder to make; it may be there, but empty.
         images: folder of the images, where they have moved since; only overlay reads them.
@@ -49,6 +49,8 @@ def export_store(
     """
     if layout not in LAYOUTS:
         raise ConfigError(f"there is no layout {layout!r}; choose one of {', '.join(LAYOUTS)}")
+    if isinstance(store, str | Path):
+        store = LabelStore(store)
     if not store.complete:
         raise StoreError(
             f"the label store {store.root} is not finished (manifest.json is missing); run the "

@@ -356,3 +356,15 @@ class LabelStore:
 
     def _read_table(self, name: str, columns: list[str] | None = None) -> pa.Table:
         return read_table(self.root / name, columns)
+
+
+def open_store(root: str | Path) -> LabelStore:
+    """Open a label store.
+
+    Args:
+        root: its folder.
+
+    Raises:
+        StoreError: there is none, or it cannot be read.
+    """
+    return LabelStore(root)

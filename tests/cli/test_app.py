@@ -22,8 +22,8 @@ def test_without_a_command_it_says_which_there_are(monkeypatch, capsys):
 
 
 def test_an_unknown_command_is_named(monkeypatch, capsys):
-    assert run(monkeypatch, "lable") == 2
-    assert capsys.readouterr().err.startswith("alps: no such command: lable\nusage: alps COMMAND")
+    assert run(monkeypatch, "labels") == 2
+    assert capsys.readouterr().err.startswith("alps: no such command: labels\nusage: alps COMMAND")
 
 
 def test_each_command_starts(monkeypatch, capsys):

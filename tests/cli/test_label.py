@@ -93,7 +93,8 @@ def test_data_that_is_not_there_gets_one_line(arguments, message, tmp_path, labe
     arguments = [a.format(tmp=tmp_path) for a in arguments]
     done = label(*arguments)
     assert done.returncode == 1
-    assert re.fullmatch(f"error: .*{message}.*\n", done.stderr)
+    # Where the weights are not in the cache yet, a line says that they are fetched.
+    assert re.fullmatch(f"(fetching .*\n)*error: .*{message}.*\n", done.stderr)
 
 
 def test_help_shows_groups_and_commands(tmp_path):

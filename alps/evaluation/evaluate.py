@@ -1,0 +1,38 @@
+"""How good the labels of a store are, in one call."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alps.evaluation.objects import InstanceScores, score_instances
+from alps.evaluation.pseudo_labels import Evaluation
+from alps.evaluation.pseudo_labels import evaluate as evaluate_classes
+from alps.images.pixels.folder_pair import FolderPair
+from alps.protocols import InstanceSet, LabelledSet
+from alps.store.label_store import LabelStore
+
+
+def evaluate(
+    store: LabelStore | str | Path, truth: LabelledSet | InstanceSet | str | Path
+) -> Evaluation | InstanceScores:
+    """Compare a finished store with the ground truth of its images.
+
+    Args:
+        store: the store, or its folder.
+        truth: the image set that the store was made from, with a class per pixel or a mask per
+            box; or the folder of an `alps.images.FolderPair`.
+
+    Returns:
+        Scores of the classes with their controls, or, where masks belong to boxes, of the masks.
+
+    Raises:
+        LabelError: no image can be compared.
+        StoreError: the store cannot be read.
+    """
+    if isinstance(store, str | Path):
+        store = LabelStore(store)
+    if isinstance(truth, str | Path):
+        truth = FolderPair(root=str(truth))
+    if isinstance(truth, InstanceSet):
+        return score_instances(store, truth)
+    return evaluate_classes(store, truth)

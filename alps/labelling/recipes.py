@@ -1,0 +1,91 @@
+"""The recipes of label.py in Python: which masks, features and classes go together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from alps.assign.baselines import Binary, Random
+from alps.assign.category import ByCategory
+from alps.assign.cluster import Cluster
+from alps.errors import ConfigError
+from alps.features.joined import JoinedFeatures
+from alps.features.sam import SamFeatures
+from alps.features.shape import ShapeFeatures
+from alps.features.timm import TimmFeatures
+from alps.masks.auto import AutoMasks
+from alps.masks.box import BoxMasks
+from alps.masks.segment import ALPS
+from alps.protocols import Assigner, Featurizer, ImageSet, MaskSource
+from alps.sam.segmenter import load_segmenter
+
+#: Those that label.py has.
+RECIPES = ("alps", "alps_paper", "samrs", "samtext", "random", "binary")
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What labels are made of.
+
+    Args:
+        masks: where the masks of an image come from.
+        assign: what gives a mask its class.
+        features: what a mask looks like; None where its class does not depend on that.
+    """
+
+    masks: MaskSource
+    assign: Assigner
+    features: Featurizer | None = None
+
+
+def build_recipe(
+    name: str,
+    images: ImageSet,
+    *,
+    k: int = 46,
+    points_per_side: int = 32,
+    sam: str = "mobile",
+    checkpoint: str | None = None,
+    device: str = "auto",
+    seed: int = 0,
+    threads: int = 2,
+) -> Recipe:
+    """Return a recipe with the settings that label.py gives it.
+
+    Args:
+        name: one of `RECIPES`.
+        images: the image set; ``samrs`` and ``samtext`` take their classes from its boxes.
+        k: number of classes of ``alps``, ``alps_paper`` and ``random``.
+        points_per_side: side of the grid of prompts per tile, of recipes without boxes.
+        sam: ``mobile``, ``vit_b``, ``vit_l`` or ``vit_h``.
+        checkpoint: path of other weights of that network; None: the official ones.
+        device: ``cpu``, ``cuda`` or ``auto``.
+        seed: of clusters and random classes.
+        threads: CPU threads per image; their number does not change the result.
+
+    Raises:
+        ConfigError: there is no such recipe, or a setting is out of its range.
+    """
+    if name not in RECIPES:
+        raise ConfigError(f"there is no recipe {name!r}; choose one of {', '.join(RECIPES)}")
+    segmenter = load_segmenter(sam, checkpoint, device)
+    if name in ("samrs", "samtext"):
+        return Recipe(BoxMasks(segmenter=segmenter, best=True), ByCategory(images))
+    grid: dict[str, Any] = {
+        "segmenter": segmenter,
+        "points_per_side": points_per_side,
+        "threads": threads,
+    }
+    if name == "alps_paper":
+        masks = AutoMasks(**grid, max_area=0.3)
+        assign = Cluster(k=k, seed=seed, niter=1, batch_size=512, weight="none")
+        return Recipe(masks, assign, SamFeatures(segmenter=segmenter))
+    if name == "binary":
+        return Recipe(AutoMasks(**grid, **{**ALPS, "ground": 0}), Binary())
+    masks = AutoMasks(**grid, **ALPS)
+    if name == "random":
+        return Recipe(masks, Random(k=k, seed=seed))
+    features = JoinedFeatures(
+        parts={"timm": TimmFeatures(device=device), "shape": ShapeFeatures(color=2.0, shape=0.0)}
+    )
+    return Recipe(masks, Cluster(k=k, seed=seed, weight="area"), features)
