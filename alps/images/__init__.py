@@ -1,4 +1,4 @@
-"""Image sets: where images come from, and how they are read."""
+"""Provide image sets: where images come from, and how they are read."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""The images of a label store, with its pseudo-labels as their targets."""
+"""Read the images of a label store, with its pseudo-labels as targets."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ logger = logging.getLogger(__name__)
 
 
 class StoredLabels:
-    """What label.py wrote, to learn from.
+    """A label store written by label.py, as a training set.
 
-    The store holds the labels and where the images lay; these are read from there. Images that
-    could not be read, and those without any mask, have nothing to learn from and are left out.
+    The store holds the labels and the folder of the images, which are read from there. Images that
+    could not be read and images without any mask have no labels and are skipped.
 
     Args:
         root: folder of the store.
-        images: folder of the images, where they have moved since.
-        made_by: the command that makes this store, for the message when it is not there.
+        images: folder of the images, if they have moved.
+        made_by: command that creates this store, for the message if it is missing.
     """
 
     def __init__(self, *, root: str, images: str | None = None, made_by: str | None = None) -> None:
@@ -35,29 +35,29 @@ class StoredLabels:
 
     @property
     def name(self) -> str:
-        """What the store is called."""
+        """Name of the store."""
         return self._store.info.name
 
     @property
     def ignore_index(self) -> int:
-        """The value of unlabelled pixels."""
+        """Value of unlabelled pixels."""
         return self._store.info.ignore_index
 
     @property
     def protocol(self) -> str:
-        """How scores are to be read."""
+        """Evaluation protocol that scores are reported under."""
         return f"agreement with the {self._store.info.num_classes} pseudo-classes of {self.name}"
 
     @property
     def fingerprint(self) -> str:
-        """Of the labels: other settings, images or boxes give another."""
+        """Fingerprint of the labels, which changes with settings, images and boxes."""
         return str(self._store.info.stages["assign"]["fingerprint"])
 
     def records(self) -> list[ImageRecord]:
-        """All images with labels, in the order of the store's plan.
+        """Return all images with labels, in the order of the store's plan.
 
         Raises:
-            DatasetNotFound: there is no store, or its images are not where they were.
+            DatasetNotFound: there is no store, or its images are not in their folder.
             StoreError: the store is not finished.
         """
         store = self._finished
@@ -77,16 +77,16 @@ class StoredLabels:
         return records
 
     def read(self, record: ImageRecord) -> Sample:
-        """Decode one image; raises `ImageError` when it cannot be used."""
+        """Read one image; raise `ImageError` if it cannot be used."""
         pixels = read_frame(self._images, record)
         return Sample(record.image_id, pixels.image, valid=pixels.valid)
 
     def categories(self) -> list[Category]:
-        """The pseudo-classes; the id is the pixel value.
+        """Return the pseudo-classes; the id is the pixel value.
 
         Raises:
             DatasetNotFound: there is no store.
-            StoreError: the store is not finished, or damaged.
+            StoreError: the store is not finished, or is damaged.
         """
         try:
             if categories := self._finished.categories():
@@ -99,11 +99,12 @@ class StoredLabels:
             ) from error
 
     def read_target(self, record: ImageRecord) -> Labels:
-        """The index map of one image; raises `LabelError` when it cannot be used."""
+        """Read the index map of one image; raise `LabelError` if it cannot be used."""
         return read_labels(Path(self.root, "ann", record.split, f"{record.image_id}.png"))
 
     @cached_property
     def _store(self) -> LabelStore:
+        """The label store; raises `DatasetNotFound` if it is missing."""
         root = Path(self.root)
         if not (root / "store.json").is_file():
             make = f"make it with `{self.made_by}`" if self.made_by else "make one with label.py"
@@ -115,6 +116,7 @@ class StoredLabels:
 
     @property
     def _finished(self) -> LabelStore:
+        """The label store; raises `StoreError` if it is not finished."""
         store = self._store
         if not store.complete:
             planned = (store.root / "plan.parquet").is_file()
@@ -128,4 +130,5 @@ class StoredLabels:
 
     @cached_property
     def _images(self) -> Path:
+        """Folder of the images."""
         return Path(self.images or self._store.info.images["root"])

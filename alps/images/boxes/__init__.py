@@ -1,1 +1,1 @@
-"""Images with a box for each object: one file for each published layout."""
+"""Read images with one box per object; one module per published layout."""

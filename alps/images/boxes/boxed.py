@@ -1,4 +1,4 @@
-"""Images with a file of boxes each: what the readers of detection datasets share."""
+"""Read images with one box file each; shared by the readers of detection datasets."""
 
 from __future__ import annotations
 
@@ -28,40 +28,40 @@ from alps.structures.records import Category, ImageRecord, Sample
 
 
 class Annotations(NamedTuple):
-    """What an annotation file says of its image."""
+    """Content of an annotation file."""
 
     objects: list[Annotation]
-    unclear: list[str]  # a line for each that cannot be understood
-    size: tuple[int, int] | None = None  # (H, W) of the image, px; None: it does not say
+    unclear: list[str]  # one line per annotation that cannot be parsed
+    size: tuple[int, int] | None = None  # (H, W) of the image, px; None if not stated
 
 
-#: Reads an annotation file; raises `ImageError` where nothing in it can be understood.
+#: Reads an annotation file; raises `ImageError` if nothing in it can be parsed.
 Parse = Callable[[Path], Annotations]
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where images lie, and their annotations; any depth below the root."""
+    """Folders of images and of their annotations, at any depth below the root."""
 
-    split: str  # "": images that `BoxedFolders.splits` does not know are left out
+    split: str  # "": images missing from `BoxedFolders.splits` are skipped
     images: str
     annotations: str
-    prefix: str = ""  # of the images' ids, where their names occur in other places, too
+    prefix: str = ""  # of image ids, if names recur in other places
 
 
 @dataclass(frozen=True, eq=False)
 class BoxedFolders:
-    """Images and annotations in folders, paired by their names without the suffix.
+    """Images and annotations in folders, paired by file name without the suffix.
 
     Args:
-        root: what `places` are relative to.
-        places: at least one.
-        suffix: of annotation files, in lower case.
-        parse: reads one.
-        classes: names in the order of their ids.
-        splits: by name of the image, for those that are not in the split of their place.
-        unknown_remedy: what to do about objects of none of the classes.
-        beside: folder of further annotation files of the same names, which `parse` reads as well.
+        root: folder that `places` are relative to.
+        places: folders of images and annotations, at least one pair.
+        suffix: suffix of annotation files, in lower case.
+        parse: function that reads one annotation file.
+        classes: class names in the order of their ids.
+        splits: split by image name, overriding the split of its place.
+        unknown_remedy: remedy for objects of an unknown class.
+        beside: folder of additional annotation files with the same names, which `parse` reads too.
     """
 
     root: str
@@ -74,7 +74,7 @@ class BoxedFolders:
     beside: Path | None = None
 
     def records(self, name: str) -> list[ImageRecord]:
-        """All images; their ids are their names without the suffix.
+        """Return all images; their ids are their names without the suffix.
 
         Raises:
             DatasetNotFound: a folder holds no image, or none that is in a split.
@@ -98,7 +98,7 @@ class BoxedFolders:
         return [replace(r, annotations=self._digest(files[self._key(r)])) for r in records]
 
     def findings(self) -> list[Finding]:
-        """Return what does not fit together; reads all annotations and the headers of images."""
+        """Return inconsistencies; all annotations and image headers are read."""
         records, keys = self._list("")
         audit = Audit(self.classes, self.unknown_remedy)
         unreadable, files = Tally(), self._annotations
@@ -144,7 +144,7 @@ class BoxedFolders:
         return [finding for finding in relations if finding.count] + audit.findings()
 
     def read(self, record: ImageRecord) -> Sample:
-        """Image and boxes; raises `ImageError` when one of the files cannot be used."""
+        """Read image and boxes; raise `ImageError` if one of the files cannot be used."""
         pixels = read_pixels(Path(self.root, record.file_name))
         path = self._annotations[self._key(record)]
         found = self.parse(path)
@@ -153,17 +153,18 @@ class BoxedFolders:
         )
 
     def categories(self) -> list[Category]:
-        """The classes; the id is the pixel value."""
+        """Return the classes; the id is the pixel value."""
         return color_classes(self.classes)
 
     def _digest(self, path: Path) -> str:
+        """Return the digest of an annotation file and of the file of that name in `beside`."""
         paths = [path]
         if self.beside is not None and (other := self.beside / path.name).is_file():
             paths.append(other)
         return digest_files(paths, self.classes)
 
     def _list(self, name: str) -> tuple[list[ImageRecord], set[tuple[str, str]]]:
-        """Return the images that are in a split, and the keys of all there are."""
+        """Return the images that are in a split, and the keys of all images."""
         records, keys = [], set()
         for place in self.places:
             for record in Folder(str(Path(self.root, place.images)), name).records():
@@ -177,7 +178,7 @@ class BoxedFolders:
 
     @cached_property
     def _annotations(self) -> dict[tuple[str, str], Path]:
-        """By the folder of the images and their name, composed as `normal` does."""
+        """Annotation files by image folder and image name (in NFC)."""
         found: dict[tuple[str, str], Path] = {}
         for place in self.places:
             folder = Path(self.root, place.annotations)
@@ -191,15 +192,16 @@ class BoxedFolders:
         return found
 
     def _key(self, record: ImageRecord) -> tuple[str, str]:
+        """Return the key of a record in `_annotations`."""
         path = PurePosixPath(record.file_name)
         folder = next(p.images for p in self.places if path.is_relative_to(p.images))
         return folder, normal(path.stem)
 
 
 class BoxedImages(ABC):
-    """An image set out of `BoxedFolders`: what DOTA, DIOR, FAIR1M, HRSC2016 and VOC share.
+    """Image set made of `BoxedFolders`; base of DOTA, DIOR, FAIR1M, HRSC2016 and VOC.
 
-    One of them says, by `find`, which folders and files these are.
+    Subclasses implement `find`, which locates the folders and files.
     """
 
     root: str
@@ -207,27 +209,27 @@ class BoxedImages(ABC):
 
     @abstractmethod
     def find(self) -> BoxedFolders:
-        """The folders that are there; raises `DatasetNotFound` where there are none."""
+        """Return the folders that exist; raise `DatasetNotFound` if there are none."""
 
     def records(self) -> list[ImageRecord]:
-        """All images of the splits that are there.
+        """Return all images of the splits that exist.
 
         Raises:
-            DatasetNotFound: none is there, or there is no image in it.
+            DatasetNotFound: no split exists, or the splits hold no image.
             LabelError: an image has no annotation file.
         """
         return self._files.records(self.name)
 
     def read(self, record: ImageRecord) -> Sample:
-        """Image and boxes; raises `ImageError` when one of the files cannot be used."""
+        """Read image and boxes; raise `ImageError` if one of the files cannot be used."""
         return self._files.read(record)
 
     def categories(self) -> list[Category]:
-        """The classes; the id is the pixel value."""
+        """Return the classes; the id is the pixel value."""
         return self._files.categories()
 
     def findings(self) -> list[Finding]:
-        """Return what does not fit together among images and annotations."""
+        """Return inconsistencies between images and annotations."""
         return self._files.findings()
 
     @cached_property
@@ -244,17 +246,17 @@ def make_sample(
     unclear: Sequence[str] = (),
     stated: tuple[int, int] | None = None,
 ) -> Sample:
-    """An image with those of its annotations that can be used, and a line for each other.
+    """Return an image with its usable annotations and one line for each dropped one.
 
     Args:
-        record: of the image.
-        pixels: the image and which of its pixels are data.
-        annotations: as they stand in the file.
-        classes: names in the order of their ids.
-        path: the file, whose name goes before each line.
-        unclear: a line for each annotation that could not even be read.
-        stated: (H, W) of the image as the file says it; boxes of an image of another size are
-            dropped, all with one line. None: it does not say.
+        record: record of the image.
+        pixels: the image with its valid mask.
+        annotations: annotations as read from the file.
+        classes: class names in the order of their ids.
+        path: annotation file, whose name precedes each line.
+        unclear: one line for each annotation that could not be parsed.
+        stated: (H, W) of the image according to the file, px, or None. If it differs from the size
+            of the image, all boxes are dropped.
     """
     ids = {name: i for i, name in enumerate(classes)}
     boxes, dropped = check_boxes(annotations, ids, pixels.size)

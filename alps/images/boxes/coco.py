@@ -1,4 +1,4 @@
-"""Images with boxes in a COCO file (arXiv 1405.0312): one JSON for all images."""
+"""Read images with boxes in a COCO file (arXiv 1405.0312): one JSON for all images."""
 
 from __future__ import annotations
 
@@ -41,22 +41,22 @@ logger = logging.getLogger(__name__)
 
 
 class Coco:
-    """A folder of images and a COCO file with their boxes, and with their masks where it has them.
+    """A folder of images and a COCO file with their boxes and, where present, masks.
 
-    Ids of categories are put in order and counted from 0. A file that is listed twice is one image
-    with the annotations of both; annotations of an image of another size are dropped.
+    Category ids are sorted and renumbered from 0. A file that is listed twice is one image with the
+    annotations of both entries; annotations of an image of another size are dropped.
 
     Args:
         root: folder of the dataset.
-        images: folder of the images, below the root.
-        annotations: the JSON file, below the root.
-        split: the split all images belong to.
-        ignore_crowd: objects with ``iscrowd`` are ignored. False: they are objects like the others,
-            as some tools set it for every run-length mask.
-        name: what the image set is called.
+        images: folder of the images, relative to the root.
+        annotations: the JSON file, relative to the root.
+        split: split of all images.
+        ignore_crowd: ignore objects with ``iscrowd``. False treats them as ordinary objects, as
+            some tools set the flag for every run-length mask.
+        name: name of the image set.
 
     Raises:
-        ConfigError: ``ignore_crowd`` is no boolean.
+        ConfigError: ``ignore_crowd`` is not a boolean.
     """
 
     def __init__(
@@ -79,18 +79,18 @@ class Coco:
         self.name = name
 
     def records(self) -> list[ImageRecord]:
-        """All images of the file; one that is missing on disk fails when it is read.
+        """Return all images of the file; an image missing on disk fails when it is read.
 
         Raises:
             DatasetNotFound: there is no such file, or it lists no image.
-            LabelError: it is no COCO file.
+            LabelError: the file is not a COCO file.
             ImageError: no image has a name that can be stored.
         """
         images = self._images
         if not images:
             raise DatasetNotFound(f"{self._path.absolute()} lists no images")
         ids = image_ids([PurePosixPath(name) for name in images])
-        classes = digest([*self._file.names.items()])  # which id stands for which
+        classes = digest([*self._file.names.items()])  # the ids and what they mean
         records, refused = [], []
         for image_id, (below, entries) in zip(ids, images.items(), strict=True):
             name = f"{self.images}/{below}"
@@ -118,12 +118,12 @@ class Coco:
         return records
 
     def read(self, record: ImageRecord) -> Sample:
-        """Image and boxes; raises `ImageError` when the image cannot be used."""
+        """Read image and boxes; raise `ImageError` if the image cannot be used."""
         pixels = read_pixels(Path(self.root, record.file_name))
         size = pixels.size
         name = PurePosixPath(record.file_name).name
         kept, annotations, lines = [], list[Annotation](), list[str]()
-        n = 0  # objects before those of this entry
+        n = 0  # number of objects of earlier entries
         for entry in self._entries(record):
             objects = self._objects(entry)
             if problem := compare_sizes(name, size, stated_size(entry)):
@@ -145,7 +145,7 @@ class Coco:
         return Sample(record.image_id, pixels.image, boxes, tuple(dropped), pixels.valid)
 
     def findings(self) -> list[Finding]:
-        """Return what does not fit together; reads the headers of images that state a size."""
+        """Return inconsistencies; the headers of images that state a size are read."""
         audit = Audit(
             [*self._file.names.values()],
             ignored_remedy="where they are no crowds, as tools mark every run-length mask, label "
@@ -191,7 +191,7 @@ class Coco:
         return [finding for finding in relations if finding.count] + audit.findings()
 
     def categories(self) -> list[Category]:
-        """The classes; the id is the pixel value. Raises `LabelError` where there are none."""
+        """Return the classes; the id is the pixel value. Raise `LabelError` if there are none."""
         if not self._file.names:
             raise LabelError(
                 f"{self._path} lists no categories, so its boxes have no classes; add the list "
@@ -201,22 +201,22 @@ class Coco:
 
     @property
     def category_ids(self) -> list[int | str]:
-        """The file's ids of the classes, in their order."""
+        """Category ids of the file, in the order of the classes."""
         return [*self._file.names]
 
     @property
     def has_instances(self) -> bool:
-        """Whether any object has a true mask."""
+        """Whether any object has a ground-truth mask."""
         objects = (o for group in self._file.objects.values() for o in group)
         return any(o.get("segmentation") for o in objects)
 
     def read_instances(self, record: ImageRecord, boxes: Boxes, size: tuple[int, int]) -> Masks:
-        """The true masks of those boxes that have one; a bad one is told and left out.
+        """Read the ground-truth masks of the boxes that have one; log and skip invalid ones.
 
         Args:
             record: the image.
-            boxes: some of those that `read` gave.
-            size: (H, W) of the image.
+            boxes: boxes returned by `read`, possibly a subset.
+            size: (H, W) of the image, px.
         """
         objects = [o for entry in self._entries(record) for o in self._objects(entry)]
         own = [objects[i] for i in boxes.object_id]
@@ -230,6 +230,7 @@ class Coco:
 
     @cached_property
     def _file(self) -> CocoFile:
+        """The parsed COCO file."""
         try:
             return read_coco(self._path)
         except FileNotFoundError:
@@ -240,16 +241,17 @@ class Coco:
 
     @cached_property
     def _images(self) -> dict[str, list[Entry]]:
-        """The entries of each image, mostly one, by its path below the folder of the images."""
+        """Entries of each image (usually one), by its path relative to the image folder."""
         found = defaultdict[str, list[Entry]](list)
         for entry in self._file.images:
             found[self._locate(entry["file_name"])].append(entry)
         return found
 
     def _locate(self, name: str) -> str:
-        """Return where a file is: as named, below the root, or with other accents; else as named.
+        """Return the path of a file: as named, without the image folder, or with other accents.
 
-        Tools write paths below the folder of the images, and others below the one above.
+        Some tools write paths relative to the image folder, others relative to its parent. If no
+        file is found, the name is returned unchanged.
         """
         below = name.removeprefix(f"{self.images}/")
         for path in (name, below):
@@ -259,21 +261,22 @@ class Coco:
 
     @cached_property
     def _composed(self) -> dict[str, str]:
-        """The files below the folder of the images, by their name as `normal` has it."""
+        """Files below the image folder, by their name in NFC."""
         folder = Path(self.root, self.images)
         return {normal(path): path for path, _ in walk(folder)} if folder.is_dir() else {}
 
     def _entries(self, record: ImageRecord) -> list[Entry]:
+        """Return the entries of an image."""
         return self._images[record.file_name.removeprefix(f"{self.images}/")]
 
     def _objects(self, image: Entry) -> Sequence[Entry]:
-        """The objects of an entry of images, none of them a crowd where crowds are no matter."""
+        """Return the objects of an entry, with ``iscrowd`` cleared unless crowds are ignored."""
         objects = self._file.objects.get(image["id"], ())
         return objects if self.ignore_crowd else [{**o, "iscrowd": 0} for o in objects]
 
 
 def _source_ids(entries: Sequence[Entry], objects: Sequence[Entry]) -> str:
-    """Return the ids of an image and its objects as JSON; without what has none, or several."""
+    """Return the ids of an image and its objects as JSON, without missing or ambiguous ids."""
     ids: dict[str, Any] = {"image": entries[0]["id"]} if len(entries) == 1 else {}
     annotations = [to_id(o.get("id")) for o in objects]
     if all(own is not None for own in annotations):
@@ -282,7 +285,7 @@ def _source_ids(entries: Sequence[Entry], objects: Sequence[Entry]) -> str:
 
 
 def _bytes(file: Path) -> int:
-    """0 where there is no such file; reading it will say so."""
+    """Return the size of a file in bytes; 0 if it is missing, which reading it reports."""
     try:
         return file.stat().st_size
     except OSError:
@@ -290,7 +293,8 @@ def _bytes(file: Path) -> int:
 
 
 def _is_file(path: Path) -> bool:
+    """Return whether a path is a file, also for names that the file system does not allow."""
     try:
         return path.is_file()
-    except OSError:  # a name longer than any
+    except OSError:  # the name is too long
         return False

@@ -1,7 +1,7 @@
-"""A COCO file (arXiv 1405.0312) of unknown origin: its images, objects and categories by their ids.
+"""Read an untrusted COCO file (arXiv 1405.0312): images, objects and categories by id.
 
-An id may be a number or text, and "7", 7 and 7.0 are one. An entry that cannot be used is counted
-and skipped; what would leave open which image or class is meant refuses the file.
+An id may be a number or text; "7", 7 and 7.0 are the same id. An entry that cannot be used is
+counted and skipped; the file is refused if it leaves open which image or class is meant.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ from alps.structures.findings import Finding
 
 Id = int | str
 Entry = dict[str, Any]
-#: The lists of a file.
+#: Required lists of a file.
 LISTS = ("images", "annotations", "categories")
-#: Letters of a name.
+#: Maximum number of characters of a name.
 LONGEST = 500
 
 
 @dataclass(frozen=True, eq=False)
 class CocoFile:
-    """The entries of a file that can be used."""
+    """The usable entries of a file."""
 
-    images: Sequence[Entry]  # "id" as `to_id` has it, "file_name" with /
-    objects: Mapping[Id, Sequence[Entry]]  # by the id of their image; "where" is their place
-    names: Mapping[Id, str]  # of the categories, all different, in the order of their ids
+    images: Sequence[Entry]  # "id" normalized by `to_id`, "file_name" with /
+    objects: Mapping[Id, Sequence[Entry]]  # by image id; "where" is the location
+    names: Mapping[Id, str]  # unique category names in the order of their ids
     findings: Sequence[Finding]
 
 
 def read_coco(path: Path) -> CocoFile:
-    """Read a file.
+    """Read a COCO file.
 
     Raises:
-        FileNotFoundError: there is none.
-        LabelError: it is no COCO file, no image in it can be used, two images or categories have
-            one id, or a category cannot be used.
+        FileNotFoundError: there is no such file.
+        LabelError: the file is not a COCO file, has no usable image, has two images or two
+            categories with one id, or has a category that cannot be used.
     """
     try:
         raw = parse_json(decode_text(read_bytes(path, LARGEST_OF_ALL)))
@@ -106,7 +106,7 @@ def read_coco(path: Path) -> CocoFile:
 
 
 def to_id(value: object) -> Id | None:
-    """Return an id, a number where it is a whole one in any spelling; None where it is none.
+    """Return a normalized id, with whole numbers as int even if stored as text; None if invalid.
 
     >>> to_id(7), to_id("7"), to_id(7.0), to_id("007"), to_id("a"), to_id(None), to_id(1.5)
     (7, 7, 7, '007', 'a', None, None)
@@ -121,18 +121,18 @@ def to_id(value: object) -> Id | None:
 
 
 def stated_size(image: Entry) -> tuple[int, int] | None:
-    """Return the (H, W) that an entry states; None where it states none, or 0."""
+    """Return the (H, W) that an entry states, px; None if a side is missing or 0."""
     sides = [to_id(image.get(key)) for key in ("height", "width")]
     height, width = (side if isinstance(side, int) and side > 0 else None for side in sides)
     return None if height is None or width is None else (height, width)
 
 
 def to_annotation(entry: Entry, names: Mapping[Id, str]) -> Annotation | str:
-    """Return an object as it stands in a file, or why it is none.
+    """Convert an object to an annotation, or return a message that says why it cannot be used.
 
     Args:
-        entry: of `CocoFile.objects`.
-        names: of the categories.
+        entry: an entry of `CocoFile.objects`.
+        names: category names by id.
     """
     key = to_id(entry.get("category_id"))
     if key is None or key not in names:
@@ -151,13 +151,13 @@ def to_annotation(entry: Entry, names: Mapping[Id, str]) -> Annotation | str:
 
 
 def _where(entry: Any, i: int) -> str:
-    """Return the place of an annotation: its id, or where that is missing its place."""
+    """Return the location of an annotation: its id, or its index if the id is missing."""
     own = to_id(entry.get("id")) if isinstance(entry, dict) else None
     return f"annotations[{i}]" if own is None else f"annotation {str(own)[:60]}"
 
 
 def _find_problem(entry: Any, where: str, name: str) -> str:
-    """Say why an entry of images or categories cannot be used; "" where it can."""
+    """Return why an entry of images or categories cannot be used; "" if it can."""
     if not isinstance(entry, dict):
         return f"{where} is no object, expected id, {name}"
     if missing := [key for key in ("id", name) if key not in entry]:
@@ -174,7 +174,7 @@ def _find_problem(entry: Any, where: str, name: str) -> str:
 
 
 def _read_images(path: Path, entries: Sequence[Any]) -> tuple[list[Entry], list[Finding]]:
-    """Return the entries that can be used, one an id."""
+    """Return the usable entries, one per id, and the findings."""
     images: dict[Id, Entry] = {}
     unusable, windows, twice = Tally(), Tally(), Tally()
     names = set[str]()
@@ -223,7 +223,7 @@ def _read_images(path: Path, entries: Sequence[Any]) -> tuple[list[Entry], list[
 
 
 def _read_categories(path: Path, entries: Sequence[Any]) -> tuple[dict[Id, str], list[Finding]]:
-    """Return the names by id, made different where they are not."""
+    """Return the names by id, made unique, and the findings."""
     found: dict[Id, Entry] = {}
     for i, entry in enumerate(entries):
         key = to_id(entry.get("id")) if isinstance(entry, dict) else None
@@ -261,18 +261,19 @@ def _read_categories(path: Path, entries: Sequence[Any]) -> tuple[dict[Id, str],
 
 
 def _order(key: Id) -> tuple[bool, int, str]:
-    """By number, though some files have them as words; other words come last."""
+    """Return a sort key: numbers (also those stored as text) in order, then other strings."""
     word = str(key)
     number = re.fullmatch(r"-?\d{1,18}", word)
     return number is None, int(word) if number else 0, word
 
 
 def _score(value: Any) -> float | None:
+    """Return a score as float; None if it is not a plausible number."""
     return float(value) if isinstance(value, int | float) and abs(value) <= 1e30 else None
 
 
 def _corners(bbox: Any) -> list[float]:
-    """XYWH to corners; what is no four numbers is told when the box is checked."""
+    """Convert XYWH to corners; malformed boxes are reported by the later check."""
     try:
         values = [float(value) for value in bbox]
     except (TypeError, ValueError, OverflowError):

@@ -1,8 +1,9 @@
-"""DIOR and DIOR-R: aerial images with horizontal (Li et al., arXiv 1909.00133) and oriented boxes.
+"""Read DIOR and DIOR-R: aerial images with horizontal and oriented boxes.
 
-The same 23,463 images have two annotation files each, XML like Pascal VOC's. Objects of 00001.xml
-in ``Horizontal Bounding Boxes/`` and in ``Oriented Bounding Boxes/`` (Cheng et al., arXiv
-2110.01931; the corners as open-mmlab/mmrotate reads them, mmrotate/datasets/dior.py)::
+The 23,463 images (Li et al., arXiv 1909.00133) have two annotation files each, in XML like that of
+Pascal VOC. Objects of 00001.xml in ``Horizontal Bounding Boxes/`` and in ``Oriented Bounding
+Boxes/`` (Cheng et al., arXiv 2110.01931; corners as read by open-mmlab/mmrotate,
+mmrotate/datasets/dior.py)::
 
     <object><name>golffield</name>
       <bndbox><xmin>133</xmin><ymin>237</ymin><xmax>684</xmax><ymax>672</ymax></bndbox></object>
@@ -12,9 +13,9 @@ in ``Horizontal Bounding Boxes/`` and in ``Oriented Bounding Boxes/`` (Cheng et 
         <x_right_top>684</x_right_top> … <y_left_bottom>672</y_left_bottom></robndbox>
       <angle>0</angle></object>
 
-Coordinates are edges of pixels as they stand, for both have the same ones, and SAMRS
-(ViTAE-Transformer/SAMRS, Generate Dataset/loaddata.py) takes them so; some horizontal boxes are
-called ``<robndbox>``, it says there, and some oriented files have a ``<bndbox>``.
+Coordinates are pixel edges and used unchanged: both kinds of files agree on them, and SAMRS
+(ViTAE-Transformer/SAMRS, Generate Dataset/loaddata.py) reads them so. According to SAMRS, some
+horizontal boxes are named ``<robndbox>``, and some oriented files have a ``<bndbox>``.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ CLASSES = (
     *("groundtrackfield", "harbor", "overpass", "ship", "stadium", "storagetank"),
     *("tenniscourt", "trainstation", "vehicle", "windmill"),
 )
-#: Folders of images, and the split of those that are in no list.
+#: Folders of images, and the split of images that are in no list.
 IMAGES: Mapping[str, str] = {"JPEGImages-trainval": "train", "JPEGImages-test": "test"}
 #: Folders of annotations.
 BOXES: Mapping[str, str] = {
@@ -64,16 +65,16 @@ _NAMES = {plain(name): name for name in CLASSES}
 
 
 class Dior(BoxedImages):
-    """``JPEGImages-trainval/``, ``JPEGImages-test/`` and ``Annotations/`` below the root.
+    """DIOR in ``JPEGImages-trainval/``, ``JPEGImages-test/`` and ``Annotations/`` below the root.
 
-    Splits come from ``ImageSets/Main/``; without it there are train and test. Where an image has
-    both kinds of boxes and they agree on the objects, the horizontal one is the box and the
-    oriented one its corners; where they do not, the oriented ones count.
+    Splits come from ``ImageSets/Main/``; without it they are train and test. If an image has both
+    kinds of boxes and their objects match, the horizontal box is used with the oriented one as its
+    corners; otherwise only the oriented boxes are used.
 
     Args:
         root: folder of the dataset.
-        boxes: horizontal or oriented ones alone. None: all that are there.
-        name: what the image set is called.
+        boxes: "horizontal" or "oriented" to use only these. None: all that exist.
+        name: name of the image set.
 
     Raises:
         ConfigError: there are no such boxes.
@@ -88,12 +89,12 @@ class Dior(BoxedImages):
 
     @property
     def _folders(self) -> list[Path]:
-        """Of the annotations that are used, the horizontal ones first."""
+        """Folders of the annotations that are used, the horizontal ones first."""
         wanted = [Path(self.root, BOXES[kind]) for kind in BOXES if self.boxes in (None, kind)]
         return [folder for folder in wanted if folder.is_dir()]
 
     def find(self) -> BoxedFolders:
-        """Those that are there; raises `DatasetNotFound` where none is."""
+        """Return the folders that exist; raise `DatasetNotFound` if there are none."""
         root, folders = Path(self.root), self._folders
         images = [folder for folder in IMAGES if (root / folder).is_dir()]
         if not images or not folders:
@@ -112,7 +113,7 @@ class Dior(BoxedImages):
 
 
 def parse(path: Path) -> Annotations:
-    """The objects of an annotation file of either kind, and a line for each that has no box."""
+    """Return the objects of a file of either kind, and one line for each invalid one."""
     annotations, unclear = [], []
     root = read_xml(path, "annotation")
     for i, item in enumerate(root.findall("object"), 1):
@@ -137,14 +138,15 @@ def parse(path: Path) -> Annotations:
 
 
 def parse_both(path: Path, *, oriented: Path) -> Annotations:
-    """The objects of a file of horizontal boxes, with their corners from the oriented ones.
+    """Return the objects of a file of horizontal boxes, with corners from the oriented boxes.
 
-    They are matched by their order, if all are of the same class as their partner and round it;
-    else the oriented ones are returned alone. An image that is in one folder only is read there.
+    Objects are matched by their order if each pair has one class and the centre of the oriented box
+    lies in the horizontal one; otherwise only the oriented boxes are returned. If the oriented file
+    is missing, the horizontal boxes are returned.
 
     Args:
         path: file of horizontal boxes.
-        oriented: folder of the other file, which has the same name.
+        oriented: folder of the oriented file, which has the same name.
     """
     horizontal = parse(path)
     if not (oriented / path.name).is_file():
@@ -159,7 +161,7 @@ def parse_both(path: Path, *, oriented: Path) -> Annotations:
 
 
 def _is_one(box: Annotation, turned: Annotation) -> bool:
-    """Whether two boxes can be of one object: the centre of the second lies in the first."""
+    """Return whether two boxes may be one object: same class, second centre inside the first."""
     xs, ys = turned.points[::2], turned.points[1::2]
     x0, y0, x1, y1 = box.points[:4]
     inside = x0 <= sum(xs) / len(xs) <= x1 and y0 <= sum(ys) / len(ys) <= y1

@@ -1,7 +1,7 @@
-"""DOTA: aerial images with rotated boxes (Ding et al., arXiv 2102.12219).
+"""Read DOTA: aerial images with rotated boxes (Ding et al., arXiv 2102.12219).
 
-A label file is text: two lines about the image, then a line per object with four corners, its
-category and whether it is difficult (1 or, as in some releases, 2)::
+A label file is text: two lines about the image, then one line per object with four corners, the
+category and a difficulty flag (1 or, in some releases, 2)::
 
     imagesource:GoogleEarth
     gsd:0.266170468393
@@ -21,30 +21,31 @@ from alps.images.files.words import check_classes, numbers, parse_switch, read_t
 from alps.structures.boxes import Annotation
 
 URL = "https://captain-whu.github.io/DOTA/dataset.html"
-#: In the order of SOTA's pixel values (SAMRS, arXiv 2305.02034); a version has the first so many.
+#: In the order of SOTA's pixel values (SAMRS, arXiv 2305.02034); each version has the first n.
 CLASSES = (
     *("large-vehicle", "swimming-pool", "helicopter", "bridge", "plane", "ship"),
     *("soccer-ball-field", "basketball-court", "ground-track-field", "small-vehicle"),
     *("baseball-diamond", "tennis-court", "roundabout", "storage-tank", "harbor"),
     *("container-crane", "airport", "helipad"),
 )
+#: Number of classes per version.
 VERSIONS: Mapping[str, int] = {"1.0": 15, "1.5": 16, "2.0": 18}
 SPLITS = ("train", "val")
 
 
 class Dota(BoxedImages):
-    """``images/`` and ``labelTxt/`` below the root, or below train/ and val/ in it.
+    """DOTA in ``images/`` and ``labelTxt/``, below the root or below its train/ and val/.
 
-    The labels may lie in ``labelTxt-v2.0/`` and so on as well, at any depth, as they are unpacked.
+    The labels may also be in ``labelTxt-v2.0/`` and so on, at any depth, as the archives unpack.
 
     Args:
         root: folder of the dataset.
         version: 1.0, 1.5 or 2.0, which have 15, 16 and 18 classes.
-        classes: names of your own in the order of their ids. None: those of the version.
-        name: what the image set is called.
+        classes: custom class names in the order of their ids. None: those of the version.
+        name: name of the image set.
 
     Raises:
-        ConfigError: there is no such version, or ``classes`` is no list of different names.
+        ConfigError: there is no such version, or ``classes`` is not a list of distinct names.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class Dota(BoxedImages):
         self.name = name
 
     def find(self) -> BoxedFolders:
-        """Those that are there; raises `DatasetNotFound` where none is."""
+        """Return the folders that exist; raise `DatasetNotFound` if there are none."""
         places = []
         for split in (*SPLITS, ""):
             folder = Path(self.root, split)
@@ -84,7 +85,7 @@ class Dota(BoxedImages):
 
 
 def parse(path: Path) -> Annotations:
-    """The objects of a label file, and a line for each that is none."""
+    """Return the objects of a label file, and one line for each that cannot be parsed."""
     annotations, unclear = [], []
     for i, line in enumerate(read_text(path).splitlines(), 1):
         words = line.split()

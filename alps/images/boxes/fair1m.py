@@ -1,7 +1,7 @@
-"""FAIR1M: satellite images with rotated boxes of 37 fine classes (Sun et al., arXiv 2103.05569).
+"""Read FAIR1M: satellite images with rotated boxes of 37 classes (Sun et al., arXiv 2103.05569).
 
-An annotation file is XML; a box is its four corners and the first again, in any order (the layout
-and this as microsoft/torchgeo reads them, torchgeo/datasets/fair1m.py)::
+An annotation file is XML. A box is given by its four corners in any order, followed by the first
+one again (layout as read by microsoft/torchgeo, torchgeo/datasets/fair1m.py)::
 
     <annotation><source><filename>0.tif</filename><origin>GF2/GF3</origin></source> …
       <objects><object>
@@ -35,7 +35,7 @@ CLASSES = (
     *("other-ship", "other-vehicle", "Passenger-Ship", "Roundabout", "Small-Car", "Tennis-Court"),
     *("Tractor", "Trailer", "Truck-Tractor", "Tugboat", "Van", "Warship"),
 )
-#: Where images and labels may lie, and their split.
+#: Folders that may hold images and labels, and their split.
 PARTS: Mapping[str, str] = {
     "train/part1": "train",
     "train/part2": "train",
@@ -50,15 +50,15 @@ _NAMES = {plain(name): name for name in CLASSES}
 
 
 class Fair1m(BoxedImages):
-    """``images/`` and ``labelXml/`` in train/part1, train/part2 and validation below the root.
+    """FAIR1M in ``images/`` and ``labelXml/`` of train/part1, train/part2 and validation.
 
-    They may lie in train/, val/ or the root itself as well; the parts that are there are used. An
-    image is called ``train/part1/0``, for its number occurs in several parts. The test images have
-    no public labels and are left out.
+    The folders may also be in train/, val/ or the root itself; the parts that exist are used. Image
+    ids have the form ``train/part1/0``, since numbers recur in several parts. The test images have
+    no public labels and are skipped.
 
     Args:
         root: folder of the dataset.
-        name: what the image set is called.
+        name: name of the image set.
     """
 
     def __init__(self, *, root: str, name: str = "fair1m") -> None:
@@ -66,7 +66,7 @@ class Fair1m(BoxedImages):
         self.name = name
 
     def find(self) -> BoxedFolders:
-        """Those that are there; raises `DatasetNotFound` where none is."""
+        """Return the folders that exist; raise `DatasetNotFound` if there are none."""
         root = Path(self.root)
         places = []
         for part, split in PARTS.items():
@@ -86,7 +86,7 @@ class Fair1m(BoxedImages):
 
 
 def parse(path: Path) -> Annotations:
-    """The objects of a label file, and a line for each whose coordinates are no pixels."""
+    """Return the objects of a label file, and one line for each not in pixel coordinates."""
     annotations, unclear = [], []
     root = read_xml(path, "annotation")
     for i, item in enumerate(root.findall("objects/object"), 1):

@@ -1,8 +1,8 @@
-"""HRSC2016: satellite images with rotated boxes of ships (Liu et al., ICPRAM 2017).
+"""Read HRSC2016: satellite images with rotated boxes of ships (Liu et al., ICPRAM 2017).
 
-An annotation file is XML; a ship has a horizontal box in pixels, and a rotated one as its centre,
-sides and angle, in radians from the x axis to the y axis, that is clockwise as one sees it (the
-layout as open-mmlab/mmrotate reads it, tools/data/hrsc; the excerpt is of 100000001.xml)::
+An annotation file is XML. A ship has a horizontal box in pixels and a rotated one given by centre,
+sides and angle, in radians from the x axis to the y axis, that is clockwise on screen (layout as
+read by open-mmlab/mmrotate, tools/data/hrsc; excerpt of 100000001.xml)::
 
     <HRSC_Image><Img_ID>100000001</Img_ID> … <HRSC_Objects><HRSC_Object>
         <Object_ID>100000001</Object_ID><Class_ID>100000013</Class_ID> … <difficult>0</difficult>
@@ -35,7 +35,7 @@ from alps.images.files.xml_file import (
 from alps.structures.boxes import Annotation
 
 URL = "https://aistudio.baidu.com/aistudio/datasetdetail/54106"
-#: By Class_ID (open-mmlab/mmrotate, mmrotate/datasets/hrsc.py), from 100000001; two have no ship.
+#: By Class_ID (open-mmlab/mmrotate, mmrotate/datasets/hrsc.py), from 100000001; two are unused.
 _NAMES = (
     *("ship", "aircraft carrier", "warcraft", "merchant ship", "Nimitz", "Enterprise"),
     *("Arleigh Burke", "WhidbeyIsland", "Perry", "Sanantonio", "Ticonderoga", "Kitty Hawk"),
@@ -46,7 +46,7 @@ _NAMES = (
 )
 TYPES: Mapping[str, str] = {f"1{i:08}": name for i, name in enumerate(_NAMES, 1) if name}
 LEVELS: Mapping[str, tuple[str, ...]] = {"ship": ("ship",), "type": tuple(TYPES.values())}
-#: Folders of images and annotations, and the split of those that are in no list.
+#: Folders of images and annotations, and the split of images that are in no list.
 PARTS: Mapping[str, str] = {"Train": "train", "Test": "test"}
 IMAGES = ("AllImages", "JPEGImages")
 BOX = ("box_xmin", "box_ymin", "box_xmax", "box_ymax")
@@ -55,15 +55,16 @@ ROTATED_BOX = ("mbox_cx", "mbox_cy", "mbox_w", "mbox_h", "mbox_ang")
 
 
 class Hrsc2016(BoxedImages):
-    """``Train/`` and ``Test/`` below the root, or ``FullDataSet/``, each with AllImages/ and xml.
+    """HRSC2016 in ``Train/`` and ``Test/`` or in ``FullDataSet/`` below the root.
 
-    Splits come from ``ImageSets/``. Of FullDataSet the images in no list are left out: nobody has
-    annotated them. Difficult ships are ignored. The masks of some images are not read.
+    Each folder holds AllImages/ (or JPEGImages/) and Annotations/. Splits come from ``ImageSets/``.
+    Images of FullDataSet that are in no list have no annotations and are skipped. Difficult ships
+    are ignored. The masks of some images are not read.
 
     Args:
         root: folder of the dataset.
-        level: "ship", one class, or "type": its 31.
-        name: what the image set is called.
+        level: "ship" for one class, or "type" for the 31 ship types.
+        name: name of the image set.
 
     Raises:
         ConfigError: there is no such level.
@@ -77,7 +78,7 @@ class Hrsc2016(BoxedImages):
         self.name = name
 
     def find(self) -> BoxedFolders:
-        """Those that are there; raises `DatasetNotFound` where none is."""
+        """Return the folders that exist; raise `DatasetNotFound` if there are none."""
         root = Path(self.root)
         splits = read_splits(root / "ImageSets")
         parts = {**PARTS} if any((root / part).is_dir() for part in PARTS) else {}
@@ -100,7 +101,7 @@ class Hrsc2016(BoxedImages):
 
 
 def parse(path: Path, *, level: str = "ship") -> Annotations:
-    """The ships of an annotation file, and a line for each whose mark is unclear."""
+    """Return the ships of an annotation file, and one line for each with an invalid flag."""
     annotations, unclear = [], []
     root = read_xml(path, "HRSC_Image")
     for i, item in enumerate(root.findall("HRSC_Objects/HRSC_Object"), 1):
@@ -121,7 +122,7 @@ def parse(path: Path, *, level: str = "ship") -> Annotations:
 
 
 def _corners(cx: float, cy: float, width: float, height: float, angle: float) -> list[float]:
-    """Clockwise from where a box with the angle 0 has its upper left one."""
+    """Return the corners of a box (px, radians), clockwise from the upper left at angle 0."""
     if not math.isfinite(angle):
         return [math.nan] * 8
     cos, sin = math.cos(angle), math.sin(angle)

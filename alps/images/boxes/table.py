@@ -1,15 +1,15 @@
-"""Images with a table of boxes, CSV or Parquet: a row for each box, its image by name.
+"""Read images with a table of boxes (CSV or Parquet): one row per box, with its image by name.
 
 ::
 
     image,x0,y0,x1,y1,category
     a/OSBS_029.png,203,67,227,90,tree
 
-Columns: ``image``, its path below the folder of the images, with or without the suffix;
+Columns: ``image``, its path relative to the image folder, with or without the suffix;
 ``x0 y0 x1 y1``, the corners of a horizontal box in pixels, or ``x0 y0`` to ``x3 y3``, those of a
-rotated one; and where they are there ``category`` (without it all boxes are of the class "object"),
-``ignore`` (0 or 1), ``score``, ``text`` and ``counts``, the true mask in COCO's compressed
-run-length code. Others are passed over. Blanks around names and values do not count, and
+rotated one; and optionally ``category`` (by default all boxes are of the class "object"),
+``ignore`` (0 or 1), ``score``, ``text`` and ``counts``, the ground-truth mask in COCO's compressed
+run-length encoding. Other columns are ignored. Whitespace around names and values is stripped, and
 backslashes in ``image`` are read as /.
 """
 
@@ -42,19 +42,19 @@ OBJECT = "object"
 
 
 class Table:
-    """All images of a folder; those that the table does not name have no boxes.
+    """All images of a folder; images that the table does not name have no boxes.
 
     Args:
         root: folder of the dataset.
-        images: folder of the images, below the root.
-        annotations: the table, below the root.
-        split: the split all images belong to.
-        classes: names in the order of their ids. None: those that occur, in the order of the
-            alphabet.
-        name: what the image set is called.
+        images: folder of the images, relative to the root.
+        annotations: the table, relative to the root.
+        split: split of all images.
+        classes: class names in the order of their ids. None: those that occur, in alphabetical
+            order.
+        name: name of the image set.
 
     Raises:
-        ConfigError: ``classes`` is no list of different names.
+        ConfigError: ``classes`` is not a list of distinct names.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Table:
         self.name = name
 
     def records(self) -> list[ImageRecord]:
-        """All images of the folder.
+        """Return all images of the folder.
 
         Raises:
             DatasetNotFound: there is no table, or no image.
@@ -98,7 +98,7 @@ class Table:
         return records
 
     def findings(self) -> list[Finding]:
-        """Return what does not fit together among the images and the rows."""
+        """Return inconsistencies between the images and the rows."""
         records = self.records()
         audit = Audit(self._classes, OWN_CLASSES)
         for record in records:
@@ -116,7 +116,7 @@ class Table:
         return [missing] * bool(lost) + beside + audit.findings()
 
     def read(self, record: ImageRecord) -> Sample:
-        """Image and boxes; raises `ImageError` when the image cannot be used."""
+        """Read image and boxes; raise `ImageError` if the image cannot be used."""
         pixels = read_pixels(Path(self.root, record.file_name))
         marks = self._marks(record)
         return make_sample(
@@ -124,17 +124,23 @@ class Table:
         )
 
     def categories(self) -> list[Category]:
-        """The classes; the id is the pixel value."""
+        """Return the classes; the id is the pixel value."""
         return color_classes(self._classes)
 
     @property
     def has_instances(self) -> bool:
-        """Whether any row has a true mask."""
+        """Whether any row has a ground-truth mask."""
         rows = (a for marks in self._rows.values() for a in marks.annotations)
         return any(annotation.counts for annotation in rows)
 
     def read_instances(self, record: ImageRecord, boxes: Boxes, size: tuple[int, int]) -> Masks:
-        """The true masks of those boxes that have one; a bad one is told and left out."""
+        """Read the ground-truth masks of the boxes that have one; log and skip invalid ones.
+
+        Args:
+            record: the image.
+            boxes: boxes returned by `read`, possibly a subset.
+            size: (H, W) of the image, px.
+        """
         return read_counts(self._marks(record).annotations, boxes, size, self._path)
 
     @property
@@ -143,7 +149,7 @@ class Table:
 
     @cached_property
     def _rows(self) -> dict[str, Marks]:
-        """What the table says of each image, by its name there, with / and composed accents."""
+        """Annotations of each image, by its name in the table, with / and in NFC."""
         if not self._path.is_file():
             raise DatasetNotFound(
                 f"no {self.annotations} under {Path(self.root).absolute()}: found "
@@ -157,13 +163,15 @@ class Table:
 
     @cached_property
     def _classes(self) -> Sequence[str]:
+        """Class names: the requested ones, those in the table, or `OBJECT` alone."""
         found = {a.category for marks in self._rows.values() for a in marks.annotations}
         return self.classes or sorted(found) or [OBJECT]
 
     def _key(self, record: ImageRecord) -> str:
-        """The image's name in the table: its path, or that without the suffix."""
+        """Return the name of an image in the table: its path with or without the suffix."""
         path = normal(record.file_name.removeprefix(f"{self.images}/"))
         return path if path in self._rows else normal(record.image_id)
 
     def _marks(self, record: ImageRecord) -> Marks:
+        """Return the annotations of an image."""
         return self._rows.get(self._key(record), Marks())

@@ -1,12 +1,12 @@
-"""Pascal VOC: images with horizontal boxes (Everingham et al., IJCV 88, 2010), and others like it.
+"""Read Pascal VOC (Everingham et al., IJCV 88, 2010) and similar sets with horizontal boxes.
 
 An annotation file is XML; an object of 000005.xml of VOC2007::
 
     <object><name>chair</name><pose>Rear</pose><truncated>0</truncated><difficult>0</difficult>
       <bndbox><xmin>263</xmin><ymin>211</ymin><xmax>324</xmax><ymax>339</ymax></bndbox></object>
 
-Pixels are counted from 1 there and the last one is inside, so a box from 1 to W is the whole width:
-0 to W as edges (so facebookresearch/detectron2, detectron2/data/datasets/pascal_voc.py).
+VOC counts pixels from 1 and includes the last one, so a box from 1 to W spans the whole width: 0 to
+W as edges (as in facebookresearch/detectron2, detectron2/data/datasets/pascal_voc.py).
 """
 
 from __future__ import annotations
@@ -36,24 +36,25 @@ logger = logging.getLogger(__name__)
 
 URL = "http://host.robots.ox.ac.uk/pascal/VOC/"
 EDGES = ("xmin", "ymin", "xmax", "ymax")
-#: Where a file says the height and the width of its image.
+#: Elements with the height and the width of the image.
 SIZE = ("size/height", "size/width")
 
 
 class Voc(BoxedImages):
-    """``JPEGImages/`` and ``Annotations/``, with splits in ``ImageSets/Main/`` where they are.
+    """Pascal VOC in ``JPEGImages/``, ``Annotations/`` and, for splits, ``ImageSets/Main/``.
 
-    With lists of splits, images in none of them are left out: the releases have some that were
-    annotated for other tasks. Without, all are for training. Difficult objects are ignored.
+    If there are split lists, images in none of them are skipped, as the releases include images
+    that were annotated for other tasks. Without lists, all images are for training. Difficult
+    objects are ignored.
 
     Args:
-        root: folder of the dataset, as VOCdevkit/VOC2007.
-        classes: names in the order of their ids. None: all that occur, in the order of the
-            alphabet, which reads every file once.
-        name: what the image set is called.
+        root: folder of the dataset, such as VOCdevkit/VOC2007.
+        classes: class names in the order of their ids. None: all that occur, in alphabetical order,
+            which reads every file once.
+        name: name of the image set.
 
     Raises:
-        ConfigError: ``classes`` is no list of different names.
+        ConfigError: ``classes`` is not a list of distinct names.
     """
 
     def __init__(
@@ -64,11 +65,11 @@ class Voc(BoxedImages):
         self.name = name
 
     def find(self) -> BoxedFolders:
-        """The two folders.
+        """Return the folders.
 
         Raises:
-            DatasetNotFound: they are not there.
-            LabelError: classes are to be found, and there is no object in any file.
+            DatasetNotFound: a folder is missing.
+            LabelError: ``classes`` is None and no file has an object.
         """
         root = Path(self.root)
         if not ((root / "JPEGImages").is_dir() and (root / "Annotations").is_dir()):
@@ -84,7 +85,7 @@ class Voc(BoxedImages):
 
 
 def parse(path: Path) -> Annotations:
-    """The objects of an annotation file, and a line for each that has no box."""
+    """Return the objects of an annotation file, and one line for each invalid one."""
     annotations, unclear = [], []
     root = read_xml(path, "annotation")
     for i, item in enumerate(root.findall("object"), 1):
@@ -96,14 +97,14 @@ def parse(path: Path) -> Annotations:
             unclear.append(f"object {i}: {unclear_mark(item)}")
             continue
         x0, y0, x1, y1 = edges = values(box, EDGES)
-        fractions = all(0 <= edge <= 1 for edge in edges)  # which is told when they are checked
+        fractions = all(0 <= edge <= 1 for edge in edges)  # reported by the later check
         points = edges if fractions else (x0 - 1, y0 - 1, x1, y1)
         annotations.append(Annotation(f"object {i}", text(item, "name"), points, ignore=difficult))
     return Annotations(annotations, unclear, stated_size(root, *SIZE))
 
 
 def _find_classes(folder: Path) -> list[str]:
-    """All names of objects; files that cannot be read are reported with their image."""
+    """Return all names of objects; unreadable files are reported with their image."""
     paths = [folder / path for path, _ in walk(folder) if path.lower().endswith(".xml")]
     names, problem = set[str](), ""
     for path in tqdm(paths, "counting classes", unit="file", delay=1):

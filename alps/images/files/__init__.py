@@ -1,1 +1,1 @@
-"""Files of unknown origin become arrays and annotations."""
+"""Read untrusted image and annotation files into arrays and annotations."""

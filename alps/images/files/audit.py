@@ -1,4 +1,4 @@
-"""What does not fit together among the images of a dataset and their boxes."""
+"""Find inconsistencies between the images of a dataset and their boxes."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from alps.images.files.header import compare_sizes, read_size
 from alps.structures.boxes import Annotation
 from alps.structures.findings import Finding
 
-#: Letters of a first instance that are shown.
+#: Maximum number of characters of a first instance in a message.
 LONGEST = 300
-#: What to do about classes that nobody knows, where the dataset has the key.
+#: Remedy for unknown classes in datasets that accept ``dataset.classes``.
 OWN_CLASSES = "name the classes by dataset.classes=[...], or correct them in the annotations"
 
 
 @dataclass(slots=True)
 class Tally:
-    """How often something occurs, and the first instance."""
+    """Number of occurrences of a problem, and its first instance."""
 
     count: int = 0
     first: str = ""
 
     def add(self, instance: str, n: int = 1) -> None:
-        """Count ``n`` of them."""
+        """Count ``n`` occurrences of ``instance``."""
         if n and not self.count:
             self.first = " ".join(instance.split())[:LONGEST]
         self.count += n
@@ -34,7 +34,13 @@ class Tally:
 
 
 def share(n: int, total: int, noun: str, plural: str = "") -> str:
-    """Return a count in words.
+    """Return "``n`` of ``total``" followed by the noun in the right number.
+
+    Args:
+        n: number of affected items.
+        total: number of all items.
+        noun: singular name of an item.
+        plural: plural of ``noun``; by default ``noun`` followed by "s".
 
     >>> share(1, 2, "image"), share(2, 2, "class", "classes")
     ('1 of 2 images', '2 of 2 classes')
@@ -47,9 +53,9 @@ class Audit:
     """Counts over all images of a dataset with boxes.
 
     Args:
-        classes: names in the order of their ids.
-        unknown_remedy: what to do about objects of another class.
-        ignored_remedy: what to do where all objects are ignored.
+        classes: class names in the order of their ids.
+        unknown_remedy: remedy for objects of an unknown class.
+        ignored_remedy: remedy if all objects are marked as ignored.
     """
 
     classes: Sequence[str]
@@ -73,13 +79,13 @@ class Audit:
         annotations: Iterable[Annotation],
         unclear: Sequence[str] = (),
     ) -> None:
-        """Count what is annotated in one image.
+        """Count the annotations of one image.
 
         Args:
-            image: its path below the root.
-            file: with the annotations, for messages.
-            annotations: as they stand there.
-            unclear: a line for each that could not be understood.
+            image: path of the image relative to the root.
+            file: annotation file, for messages.
+            annotations: annotations as read from the file.
+            unclear: one line for each annotation that could not be parsed.
         """
         seen = set[tuple[str, tuple[float, ...], int | None]]()
         n = len(unclear)
@@ -101,7 +107,15 @@ class Audit:
             self.bare.add(image)
 
     def add_size(self, path: Path, image: str, stated: tuple[int, int] | None) -> None:
-        """Compare the size that annotations state with the header of the image, if there is one."""
+        """Compare the size stated by annotations with the header of the image.
+
+        Nothing is counted if either size is unknown.
+
+        Args:
+            path: image file.
+            image: path of the image relative to the root, for messages.
+            stated: (H, W) in the annotations, px, or None.
+        """
         if stated is None or (size := read_size(path)) is None:
             return
         self.sized += 1
@@ -109,7 +123,7 @@ class Audit:
             self.other_size.add(problem)
 
     def findings(self) -> list[Finding]:
-        """Return what does not fit, the most important first."""
+        """Return the findings that occur at least once, the most important first."""
         unused = [name for name in self.classes if name not in self.used]
         found = [
             Finding(

@@ -1,4 +1,4 @@
-"""Tables with a row per box, CSV or Parquet: what the readers of stills and of videos share."""
+"""Read tables with one row per box (CSV or Parquet), for still images and for videos."""
 
 from __future__ import annotations
 
@@ -20,29 +20,34 @@ from alps.structures.masks import Masks
 
 logger = logging.getLogger(__name__)
 
-#: The first four are a horizontal box where the others are not there, or empty.
+#: Corner columns; the first four define a horizontal box if the others are missing or empty.
 CORNERS = ("x0", "y0", "x1", "y1", "x2", "y2", "x3", "y3")
 COLUMNS = (
     *(*CORNERS, "image", "video", "frame", "track"),
     *("category", "ignore", "score", "text", "counts"),
 )
-#: Rows of a table; all boxes of Open Images, the largest published one, are 15 million.
+#: Maximum number of rows; Open Images, the largest published table, has 15 million boxes.
 ROWS = 20_000_000
-#: A Parquet file of more rows than this must have a byte for each of them: boxes differ.
+#: A Parquet file with more rows than this must have at least one byte per row, since boxes differ.
 FEW = 100_000
 Row = Mapping[str, str]
 
 
 def read_rows(path: Path, names: Sequence[str]) -> list[Row]:
-    """The rows of a table as words; those of a CSV file with too few or many are told and left out.
+    """Read a table as rows of strings.
+
+    CSV rows with a wrong number of columns are logged and skipped.
 
     Args:
-        path: a CSV file with a header, UTF-8, or a Parquet file. Blanks around names and values
-            do not count.
-        names: columns that must be there besides the first four corners.
+        path: a UTF-8 CSV file with a header, or a Parquet file. Whitespace around column names and
+            values is stripped.
+        names: required columns in addition to the first four corners.
+
+    Returns:
+        One mapping from column name to value per row, restricted to `COLUMNS`.
 
     Raises:
-        LabelError: the file cannot be read, is too large, or a column is missing.
+        LabelError: the file cannot be read, is too large, or lacks or repeats a column.
     """
     try:
         check_bytes(path, LARGEST_OF_ALL)
@@ -73,12 +78,15 @@ def read_rows(path: Path, names: Sequence[str]) -> list[Row]:
 
 
 def row_to_annotation(row: Row, where: str, category: str) -> Annotation | str:
-    """The object of a row, or what is wrong with it.
+    """Convert a row to an annotation, or return a message that says what is wrong with it.
 
     Args:
-        row: of `read_rows`.
-        where: its place, for messages.
-        category: where the table has no such column.
+        row: a row from `read_rows`.
+        where: location of the row, for messages.
+        category: class name if the table has no such column.
+
+    Returns:
+        The annotation, or an error message.
     """
     track, switch = row.get("track", ""), row.get("ignore", "")
     if track and whole(track) is None:
@@ -102,15 +110,18 @@ def row_to_annotation(row: Row, where: str, category: str) -> Annotation | str:
 def read_counts(
     annotations: Sequence[Annotation], boxes: Boxes, size: tuple[int, int], path: Path
 ) -> Masks:
-    """The true masks of the column ``counts``, of those boxes that have one.
+    """Read the ground-truth masks in the column ``counts``, for the boxes that have one.
 
-    One that is no mask of the image is told and left out.
+    Invalid masks are logged and skipped.
 
     Args:
-        annotations: of the image.
-        boxes: some of those that were made of them.
-        size: (H, W) of the image.
+        annotations: all annotations of the image.
+        boxes: boxes made from these annotations, possibly a subset; ``object_id`` indexes them.
+        size: (H, W) of the image, px.
         path: the table, for messages.
+
+    Returns:
+        Masks with their boxes.
     """
     own = [annotations[i] for i in boxes.object_id]
     shapes = [(f"{path.name} {a.where}", a.counts and {"counts": a.counts}) for a in own]
@@ -118,9 +129,9 @@ def read_counts(
 
 
 def _read_parquet(path: Path) -> pa.Table:
-    """A table whose rows and words are counted before there is memory for them.
+    """Read a Parquet table, checking rows and text sizes before memory is allocated for them.
 
-    A value that occurs a million times is written once, and so it is kept here.
+    Text columns are read as dictionaries, so a value repeated a million times is stored once.
     """
     texts = [field.name for field in parquet.read_schema(path) if _is_text(field.type)]
     with parquet.ParquetFile(path, read_dictionary=texts) as file:
@@ -139,11 +150,12 @@ def _read_parquet(path: Path) -> pa.Table:
 
 
 def _is_text(kind: pa.DataType) -> bool:
+    """Return whether a column type is text."""
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def _check_extent(rows: int, size: int, limit: int) -> None:
-    """Raise `OSError` where a table has more rows than ``limit``, or too many bytes."""
+    """Raise `OSError` if a table has more rows than ``limit``, or too many bytes."""
     if rows > limit or size > LARGEST_OF_ALL:
         raise OSError(
             errno.EFBIG,
@@ -153,13 +165,14 @@ def _check_extent(rows: int, size: int, limit: int) -> None:
 
 
 def _read_csv(path: Path) -> pa.Table:
+    """Read the known columns of a CSV file as text; malformed rows are logged and skipped."""
     bad: list[csv.InvalidRow] = []
 
     def note(row: csv.InvalidRow) -> str:
         bad.append(row)
         return "skip"
 
-    # Rows have numbers only where one thread reads them.
+    # The parser reports line numbers only when it is single-threaded.
     options = csv.ReadOptions(use_threads=False)
     skip = csv.ParseOptions(invalid_row_handler=lambda _: "skip")
     with csv.open_csv(path, options, skip) as file:
@@ -168,7 +181,7 @@ def _read_csv(path: Path) -> pa.Table:
         path,
         read_options=options,
         parse_options=csv.ParseOptions(invalid_row_handler=note),
-        # What a column holds is not for its first rows to say, nor is "NA" nothing.
+        # Do not infer types from the first rows, and do not read "NA" as a missing value.
         convert_options=csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string())),
     )
     _check_extent(len(table), table.nbytes, ROWS)

@@ -1,7 +1,7 @@
-"""COCO's "segmentation", in each of its spellings, as run-length code.
+"""Convert COCO's "segmentation", in any of its formats, to run-length encoding.
 
-pycocotools trusts what it is given: a corner at 1e9 takes gigabytes, and counts that are none are
-read beyond their end. So all is looked at first.
+pycocotools does not validate its input: a corner at 1e9 allocates gigabytes, and invalid counts are
+read past their end. Everything is therefore validated first.
 """
 
 from __future__ import annotations
@@ -19,19 +19,23 @@ from alps.structures.masks import Masks
 
 logger = logging.getLogger(__name__)
 
-#: Corners may lie outside the image by this many of its sides.
+#: Corner coordinates may be up to this many times the longer side of the image.
 BEYOND = 4
-#: Of an image's true masks that cannot be used so many are named; the others are counted.
+#: Maximum number of invalid masks of an image that are logged one by one; the rest are counted.
 NAMED = 5
 
 
 def read_masks(shapes: Sequence[tuple[str, Any]], boxes: Boxes, size: tuple[int, int]) -> Masks:
-    """The true masks of those boxes that have one; a bad one is told and left out.
+    """Read the ground-truth masks of the boxes that have one; invalid masks are logged and skipped.
 
     Args:
-        shapes: of each box its place, for messages, and what `encode_segmentation` takes, or None.
-        boxes: of an image.
-        size: (H, W) of the image.
+        shapes: for each box its location, for messages, and an argument of `encode_segmentation`
+            or None.
+        boxes: boxes of one image.
+        size: (H, W) of the image, px.
+
+    Returns:
+        Masks with their boxes.
     """
     kept, counts, problems = [], [], []
     for i, (where, shape) in enumerate(shapes):
@@ -50,15 +54,15 @@ def read_masks(shapes: Sequence[tuple[str, Any]], boxes: Boxes, size: tuple[int,
 
 
 def encode_segmentation(shape: Any, size: tuple[int, int]) -> bytes:
-    """Compressed counts of an image of ``size`` (H, W).
+    """Return the compressed run-length counts of a segmentation.
 
     Args:
-        shape: a list of polygons x1 y1 x2 y2 …, or ``size`` and ``counts``, compressed or not; what
-            does not say its size is taken to be as large as the image.
-        size: of the image.
+        shape: a list of polygons x1 y1 x2 y2 … (px), or a dict with ``size`` and ``counts``,
+            compressed or not. If ``size`` is missing, it is taken to be that of the image.
+        size: (H, W) of the image, px.
 
     Raises:
-        ValueError: it is none of these, or of another size.
+        ValueError: the segmentation is malformed, or its size differs from that of the image.
     """
     height, width = size
     if isinstance(shape, list):
@@ -84,7 +88,10 @@ def encode_segmentation(shape: Any, size: tuple[int, int]) -> bytes:
 
 
 def _check_size(own: Any, size: tuple[int, int]) -> None:
-    """Another one of as many pixels would shear the mask; ``own`` is of unknown origin."""
+    """Raise `ValueError` unless the untrusted ``own`` equals ``size``.
+
+    A different size with the same number of pixels would shear the mask.
+    """
     try:
         height, width = (int(side) for side in own)
     except (TypeError, ValueError, OverflowError):
@@ -94,6 +101,7 @@ def _check_size(own: Any, size: tuple[int, int]) -> None:
 
 
 def _check_polygon(polygon: Any, size: tuple[int, int]) -> list[float]:
+    """Return the coordinates of a polygon, or raise `ValueError` if it is malformed."""
     if not isinstance(polygon, list) or not all(type(value) in (int, float) for value in polygon):
         raise ValueError("a polygon is no list of numbers")
     if len(polygon) < 6 or len(polygon) % 2:

@@ -1,4 +1,4 @@
-"""Frames by their number: of a video file through PyAV, of a folder of images, of a volume."""
+"""Read single frames of videos (through PyAV), of folders of images, and of volumes."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from alps.images.files.read import SUFFIXES, read_pixels
 from alps.rasters.pixels import Pixels
 from alps.structures.records import ImageRecord
 
-#: File names with these endings, in any case, are videos.
+#: Suffixes of video files, compared case-insensitively.
 VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv")
-#: Decoders held open; one takes some 30 MB at 1280 × 720.
+#: Number of decoders kept open; each takes about 30 MB at 1280 × 720 px.
 OPEN = 4
 
 
 def read_frame(root: str | Path, record: ImageRecord) -> Pixels:
-    """Read a record's image: the frame or slice with its number, if it is of a video or volume.
+    """Read the image of a record; for a video or volume, the frame or slice with its index.
 
-    Frames are read fastest in order, for the decoder of a video stays open and goes on from there.
+    Sequential access is fastest, since the decoder of a video stays open and resumes from there.
 
     Raises:
         ImageError: the file cannot be read, or has no such frame.
-        MissingPackage: it is a video and PyAV is not installed, or a volume and nibabel is not.
+        MissingPackage: PyAV (for videos) or nibabel (for volumes) is not installed.
     """
     path = Path(root, record.file_name)
     if record.frame_index is not None and is_volume(path):
@@ -42,7 +42,7 @@ def read_frame(root: str | Path, record: ImageRecord) -> Pixels:
     if record.frame_index is None or path.suffix.lower() in SUFFIXES:
         return read_pixels(path)
     if not path.is_dir():
-        # A decoder must not be shared with the process that this one was forked from.
+        # The process id keeps a forked process from sharing its parent's decoder.
         return Pixels(_open(path, os.getpid()).read(record.frame_index))
     files = [file.name for _, file in sorted(list_frames(path).items())]
     raise ImageError(
@@ -52,7 +52,9 @@ def read_frame(root: str | Path, record: ImageRecord) -> Pixels:
 
 
 def frame_rate(root: str | Path, record: ImageRecord) -> Fraction | None:
-    """Frames a second, on average, of the video file that a record is of; None: it is of another.
+    """Return the average frame rate of a record's video file in frames per second.
+
+    None if the record does not belong to a video file, or the container does not state the rate.
 
     Raises:
         ImageError: the file cannot be read.
@@ -65,12 +67,12 @@ def frame_rate(root: str | Path, record: ImageRecord) -> Fraction | None:
 
 
 def list_frames(folder: Path) -> dict[int, Path]:
-    """The images in a folder by their frame: the last number in a name, less the lowest of these.
+    """Return a folder's images by frame index: the last number in a name minus the lowest one.
 
-    So 1.jpg, 2.jpg … 10.jpg are the frames 0 to 9, and a frame that is missing moves no other.
+    So 1.jpg, 2.jpg … 10.jpg are frames 0 to 9, and a missing frame does not shift the others.
 
     Raises:
-        ImageError: a name has no number, or two have the same.
+        ImageError: a name has no number, or two names have the same number.
     """
     found: dict[int, Path] = {}
     for file in sorted(folder.iterdir()):
@@ -87,25 +89,26 @@ def list_frames(folder: Path) -> dict[int, Path]:
 
 
 @lru_cache(maxsize=OPEN)
-def _open(path: Path, process: int) -> VideoFile:  # noqa: ARG001 - a part of the cache's key
+def _open(path: Path, process: int) -> VideoFile:  # noqa: ARG001 - part of the cache key
+    """Return a cached decoder of a video."""
     return VideoFile(path)
 
 
 class VideoFile:
-    """The frames of a video, numbered from 0 in the order in which they are shown.
+    """The frames of a video, numbered from 0 in presentation order.
 
-    What a container says of its frames (how many, how many a second, which are keyframes) need not
-    be so, and time by rate is no number where the rate varies. So frames are counted while the
-    video is decoded from its start, and the time of each is noted. One that comes later is reached
-    by going on: in order, each is decoded once. One that came before is reached from the last
-    keyframe up to it, if the decoder comes out there with a time that was noted, else from the
-    start.
+    Container metadata (number of frames, frame rate, keyframes) may be wrong, and a timestamp
+    divided by the rate gives no frame number if the rate varies. Frames are therefore counted while
+    the video is decoded from its start, and their timestamps are recorded. A later frame is reached
+    by decoding forward, so sequential access decodes each frame once. An earlier frame is reached
+    from the last keyframe before it if the decoder arrives there at a recorded timestamp, otherwise
+    from the start.
 
     Args:
-        path: the file.
+        path: the video file.
 
     Raises:
-        ImageError: it is no video.
+        ImageError: the file is not a video.
         MissingPackage: PyAV is not installed.
     """
 
@@ -120,32 +123,36 @@ class VideoFile:
         self._av = av
         self.path = path
         self._times: list[int | None] = []
-        self._numbers: dict[int, int] = {}  # by time
-        self._keyframes: dict[int, int] = {}  # their times by number
+        self._numbers: dict[int, int] = {}  # by timestamp
+        self._keyframes: dict[int, int] = {}  # timestamps by frame number
         self._frames: Iterator[Any] = iter(())
-        self._next = 0  # number of the first of these
-        self._end: str | None = None  # what comes after the last frame, once that is known
+        self._next = 0  # frame number of the first item of _frames
+        self._end: str | None = None  # description of what follows the last frame, once known
         self._restart()
 
     def __len__(self) -> int:
-        """The number of frames; decodes those that were not before."""
+        """Return the number of frames, decoding those not decoded so far."""
         while self._end is None:
             self._advance()
         return len(self._times)
 
     @property
     def rate(self) -> Fraction | None:
-        """Frames a second, on average; None where the container does not say it."""
+        """Average frame rate in frames per second; None if the container does not state it."""
         rate: Fraction | None = self._stream.average_rate
         return rate or None
 
     def read(self, index: int) -> UInt8[np.ndarray, "H W 3"]:
-        """One frame, RGB and upright; raises `ImageError` when there is none, or it is damaged."""
+        """Return the frame ``index`` in RGB, upright.
+
+        Raises:
+            ImageError: there is no such frame, or it is damaged.
+        """
         if index < self._next:
             self._seek(index)
         frame = self._advance_to(index)
         if index < len(self._times) and (frame is None or frame.pts != self._times[index]):
-            self._restart()  # the decoder left frames out after the seek
+            self._restart()  # the decoder skipped frames after the seek
             frame = self._advance_to(index)
         if frame is None:
             n, promised = len(self._times), self._stream.frames
@@ -161,6 +168,7 @@ class VideoFile:
         return np.ascontiguousarray(np.rot90(image, frame.rotation // 90))
 
     def _advance_to(self, index: int) -> Any:
+        """Decode up to the frame ``index`` and return it; None if the video ends before."""
         frame = None
         while self._next <= index:
             frame = self._advance()
@@ -169,12 +177,12 @@ class VideoFile:
         return frame
 
     def _advance(self) -> Any:
-        """The next frame; None at the end."""
+        """Decode the next frame and return it; None at the end."""
         frame, damage = None, ""
         try:
             frame = next(self._frames, None)
         except self._av.FFmpegError as error:
-            # Frames after it could be decoded, but not be counted.
+            # Frames after the damage may be decodable, but their numbers are unknown.
             damage = f", then comes damage ({error.strerror})"
         new = self._next == len(self._times)
         if frame is None:
@@ -183,7 +191,7 @@ class VideoFile:
             return None
         if new:
             self._times.append(frame.pts)
-            # A time that is none, or occurs twice, leads nowhere.
+            # Seeking needs a timestamp that exists and is unique.
             if frame.pts is not None and frame.pts not in self._numbers:
                 self._numbers[frame.pts] = self._next
                 if frame.key_frame:
@@ -192,13 +200,13 @@ class VideoFile:
         return frame
 
     def _seek(self, index: int) -> None:
-        """Let the next frame be ``index`` or one before it."""
+        """Position the decoder at the frame ``index`` or at one before it."""
         if keyframe := max((k for k in self._keyframes if k <= index), default=0):
             with suppress(self._av.FFmpegError):
                 self._container.seek(self._keyframes[keyframe], stream=self._stream)
                 frames = self._container.decode(self._stream)
                 first = next(frames, None)
-                # After a seek some codecs begin with frames that need those we jumped over.
+                # After a seek some codecs start with frames that depend on skipped ones.
                 if first is not None and first.key_frame:
                     number = None if first.pts is None else self._numbers.get(first.pts)
                     if number is not None and number <= index:
@@ -207,6 +215,7 @@ class VideoFile:
         self._restart()
 
     def _restart(self) -> None:
+        """Reopen the video and position the decoder at its first frame."""
         try:
             self._container = self._av.open(str(self.path))
         except self._av.FFmpegError as error:
@@ -216,6 +225,6 @@ class VideoFile:
         if not self._container.streams.video:
             raise ImageError(f"cannot read {self.path}: it has no pictures, expected a video")
         self._stream = self._container.streams.video[0]
-        # A process forked from this one would wait for its threads when it frees the decoder.
+        # With threads, a forked process would block when it frees the decoder.
         self._stream.codec_context.thread_count = 1
         self._frames, self._next = self._container.decode(self._stream), 0

@@ -1,4 +1,4 @@
-"""Names of images: what every file written for an image is called after."""
+"""Derive image ids from file names; every file written for an image is named after its id."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from alps.errors import ConfigError
 
 
 def normal(name: str) -> str:
-    """Return a name with its accents composed (NFC): some file systems take them apart.
+    """Return a name in Unicode NFC, since some file systems decompose accents.
 
     >>> len("e\N{COMBINING ACUTE ACCENT}"), len(normal("e\N{COMBINING ACUTE ACCENT}"))
     (2, 1)
@@ -20,17 +20,16 @@ def normal(name: str) -> str:
 
 
 def image_ids(files: Sequence[PurePosixPath]) -> list[str]:
-    """One id per file: its path without the suffix, unique also where case is ignored.
+    """Return one id per file: its path without the suffix, unique case-insensitively.
 
-    Files that would share an id keep their suffix, all of them, so an id does not depend on the
-    order of the files.
+    All files that would share an id keep their suffix, so ids do not depend on the order of files.
 
     >>> image_ids([PurePosixPath(f) for f in ("a/OSBS_029.tif", "a/OSBS_029.png", "b.png")])
     ['a/OSBS_029.tif', 'a/OSBS_029.png', 'b']
 
     Raises:
-        ConfigError: two paths differ in nothing but case, or in how their accents are encoded; on
-            some disks one output would overwrite the other.
+        ConfigError: two paths differ only in case or in the Unicode form of their accents; on some
+            disks one output would overwrite the other.
     """
     ids = [str(file.with_suffix("")) for file in files]
     while True:
@@ -40,7 +39,7 @@ def image_ids(files: Sequence[PurePosixPath]) -> list[str]:
         groups = [group for group in sharing.values() if len(group) > 1]
         if not groups:
             return ids
-        # A suffix that is kept may meet another file's id (a.png, a.tif, a.png.jpg): look again.
+        # A kept suffix may collide with another file's id (a.png, a.tif, a.png.jpg): repeat.
         full = [(i, str(files[i])) for group in groups for i in group]
         if all(ids[i] == path for i, path in full):
             first, second = min(sorted(str(files[i]) for i in group)[:2] for group in groups)
@@ -54,6 +53,7 @@ def image_ids(files: Sequence[PurePosixPath]) -> list[str]:
 
 
 def _difference(first: str, second: str) -> str:
+    """Describe how two equivalent file names differ."""
     if normal(first) == normal(second):
         return "how their accents are encoded (Unicode NFC and NFD)"
     return "upper and lower case"

@@ -1,4 +1,4 @@
-"""Index maps: the class of every pixel, from files of numbers and of colours."""
+"""Read index maps, which hold the class of every pixel, from files of numbers or colours."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from alps.images.files.read import decode, open_image
 from alps.rasters.gdal import find_driver
 from alps.rasters.raster import Raster
 
-#: Lossless files that hold numbers; names in any case.
+#: Suffixes of index maps (lossless formats), compared case-insensitively.
 LABEL_SUFFIXES = (".png", ".tif", ".tiff")
-#: Pillow's modes of one band of whole numbers without sign, 1 to 16 bits.
+#: Pillow modes with one band of unsigned integers, 1 to 16 bits.
 _MODES = ("1", "L", "P", "I;16", "I;16B")
-#: The highest number that a label can be.
+#: Highest class number.
 HIGHEST = 65535
 
 Labels = UInt8[np.ndarray, "H W"] | UInt16[np.ndarray, "H W"]
@@ -28,9 +28,9 @@ Labels = UInt8[np.ndarray, "H W"] | UInt16[np.ndarray, "H W"]
 def read_labels(path: str | Path) -> Labels:
     """Read an index map: a PNG or TIFF with one band of class numbers.
 
-    The numbers count as the file holds them (as GDAL reads them), not the colours of a palette, nor
-    which of black and white a TIFF says that 0 is. A TIFF may be of any type, also a signed or
-    floating one, as long as it holds whole numbers from 0 to 65535.
+    Values are the stored numbers (as GDAL reads them): palettes and the photometric interpretation
+    of a TIFF (white or black is zero) are ignored. A TIFF may have any data type, including signed
+    and floating-point ones, as long as its values are whole numbers from 0 to 65535.
 
     Raises:
         LabelError: the file cannot be read, or holds something else.
@@ -47,7 +47,7 @@ def read_labels(path: str | Path) -> Labels:
             values = _numbers(image) if known else None
     except AlpsError as error:
         raise LabelError(str(error)) from error
-    except Exception as error:  # decoders of damaged files raise anything
+    except Exception as error:  # decoders may raise anything for damaged files
         raise LabelError(f"cannot read {path}: {str(error) or type(error).__name__}") from error
     if values is None:
         raise LabelError(
@@ -58,7 +58,7 @@ def read_labels(path: str | Path) -> Labels:
 
 
 def _whole_numbers(path: Path) -> Labels:
-    """The values of a TIFF, as few bytes as hold them."""
+    """Return the values of a TIFF in the smallest unsigned type that holds them."""
     with Raster(path) as raster:
         if raster.count > 1:
             raise LabelError(
@@ -79,9 +79,9 @@ def _whole_numbers(path: Path) -> Labels:
 
 
 def _numbers(image: Image.Image) -> Labels:
-    """What a PNG holds, out of what Pillow shows, which spreads gray of 2 and 4 bits over 0 to 255.
+    """Return the stored values of a PNG; Pillow scales gray of 2 and 4 bits to 0 to 255.
 
-    The bits are named by the tile, which loading empties.
+    The bit depth is read from the tile, which loading the pixels clears.
     """
     tiles = image.tile if isinstance(image, PngImagePlugin.PngImageFile) else []
     bits = {"L;2": 2, "L;4": 4}.get(str(tiles[0].args), 8) if tiles else 8
@@ -94,9 +94,9 @@ def _numbers(image: Image.Image) -> Labels:
 
 
 def read_colors(path: str | Path) -> UInt8[np.ndarray, "H W 3"]:
-    """Read labels that are colours, for `colors_to_index`; raises `LabelError`."""
+    """Read an RGB label image for `colors_to_index`; raise `LabelError` if it cannot be read."""
     try:
-        return decode(path).image  # a colour that is declared to be no data is a colour here
+        return decode(path).image  # pixels declared nodata keep their colour
     except ImageError as error:
         raise LabelError(str(error)) from error
 
@@ -104,22 +104,25 @@ def read_colors(path: str | Path) -> UInt8[np.ndarray, "H W 3"]:
 def colors_to_index(
     rgb: UInt8[np.ndarray, "H W 3"], colors: Mapping[tuple[int, int, int], int], path: str | Path
 ) -> UInt8[np.ndarray, "H W"]:
-    """Replace colours by numbers, exactly.
+    """Map RGB colours to class numbers by exact match.
 
     Args:
-        rgb: labels as colours.
-        colors: colour to number, fewer than 256.
-        path: where they come from, for the message.
+        rgb: labels as colours, (H, W, 3).
+        colors: class number of each colour; fewer than 256 colours.
+        path: source file, for messages.
+
+    Returns:
+        The index map, (H, W).
 
     Raises:
-        LabelError: a pixel has another colour.
+        LabelError: a pixel has an unknown colour.
     """
     unknown = next(value for value in range(256) if value not in colors.values())
     table = np.full(1 << 24, unknown, np.uint8)
     for (red, green, blue), value in colors.items():
         table[red | green << 8 | blue << 16] = value
     index = np.empty(rgb.shape[:2], np.uint8)
-    for start in range(0, len(rgb), 512):  # an orthophoto's codes need not lie in memory at once
+    for start in range(0, len(rgb), 512):  # in strips, to bound memory for orthophotos
         rgba = cv2.cvtColor(rgb[start : start + 512], cv2.COLOR_RGB2RGBA)
         codes = rgba.view("<u4")[..., 0] & 0xFFFFFF
         table.take(codes, out=index[start : start + 512])
@@ -136,7 +139,13 @@ def colors_to_index(
 
 
 def refuse_unlabelled(images: Sequence[str], n: int, expected: str) -> None:
-    """Raise `LabelError` if there are ``images`` without a label among ``n``."""
+    """Raise `LabelError` if images have no label.
+
+    Args:
+        images: images without a label.
+        n: number of all images.
+        expected: description of the expected labels, for the message.
+    """
     if images:
         raise LabelError(
             f"{len(images)} of {n} images have no label (first: {', '.join(images[:3])}); expected "

@@ -1,4 +1,4 @@
-"""Annotation files of unknown origin: their size is limited, their encoding is recognised."""
+"""Limit the size of untrusted annotation files, and detect their encoding."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Literal
 
 from alps.structures.digest import digest
 
-#: Bytes of a file about one image or one video; the largest published ones have some 10 MB.
+#: Maximum bytes of a file about one image or video; the largest published ones have about 10 MB.
 LARGEST = 2**26
-#: Bytes of a file about a whole dataset: instances_train2017.json of COCO has 448 MB, that of LVIS
-#: 1.1 GB.
+#: Maximum bytes of a file about a whole dataset; instances_train2017.json of COCO has 448 MB,
+#: that of LVIS 1.1 GB.
 LARGEST_OF_ALL = 2**31
-#: Byte order marks and the encoding of what follows; UTF-32 first, for UTF-16's is its beginning.
+#: Byte order marks and their encodings; UTF-32 first, since its mark starts with that of UTF-16.
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -27,7 +27,7 @@ _MARKS = (
 
 
 def check_bytes(path: Path, limit: int = LARGEST) -> None:
-    """Look at a file's size before it is read.
+    """Check the size of a file before it is read.
 
     Raises:
         OSError: there is no such file, or it has more than ``limit`` bytes.
@@ -42,7 +42,7 @@ def check_bytes(path: Path, limit: int = LARGEST) -> None:
 
 
 def read_bytes(path: Path, limit: int = LARGEST) -> bytes:
-    """The whole file; raises as `check_bytes` does."""
+    """Read a whole file; raise `OSError` if it is missing or has more than ``limit`` bytes."""
     check_bytes(path, limit)
     return path.read_bytes()
 
@@ -51,14 +51,15 @@ def digest_files(paths: Iterable[Path], classes: Iterable[str]) -> str:
     """Return a digest of the content of all annotation files of one image.
 
     Args:
-        paths: all files that say something about the image.
-        classes: names in the order of their ids, which the masks of boxes keep: where the classes
-            are others, the same file stands for other ids.
+        paths: all annotation files of the image.
+        classes: class names in the order of their ids. Box masks store these ids, so other classes
+            change the meaning of the same file.
     """
     return digest(list(classes), [_digest_file(path) for path in paths])
 
 
 def _digest_file(path: Path) -> str:
+    """Return the SHA-256 of a file, or the reason why it cannot be read."""
     try:
         return hashlib.sha256(read_bytes(path)).hexdigest()
     except OSError as error:
@@ -66,12 +67,12 @@ def _digest_file(path: Path) -> str:
 
 
 def decode_text(data: bytes, errors: Literal["strict", "replace"] = "strict") -> str:
-    """Decode UTF-8, or what a byte order mark says; the mark itself is dropped.
+    """Decode text as UTF-8, or as its byte order mark says; the mark is dropped.
 
-    Editors and spreadsheets on Windows write such marks, PowerShell writes UTF-16.
+    Editors and spreadsheets on Windows write such marks; PowerShell writes UTF-16.
 
     Raises:
-        ValueError: ``errors`` is strict, and the text is in another encoding.
+        ValueError: ``errors`` is "strict" and the text is in another encoding.
     """
     encoding = next((name for mark, name in _MARKS if data.startswith(mark)), "utf-8")
     try:
@@ -81,6 +82,6 @@ def decode_text(data: bytes, errors: Literal["strict", "replace"] = "strict") ->
 
 
 def not_utf8(data: bytes, error: UnicodeDecodeError) -> str:
-    """Say where bytes are no UTF-8, and what to do about it."""
+    """Return a message that locates the first byte that is not UTF-8, with a remedy."""
     line = data.count(b"\n", 0, error.start) + 1
     return f"it is not in UTF-8 (byte 0x{data[error.start]:02x} in line {line}); save it as UTF-8"

@@ -1,4 +1,4 @@
-"""What a folder holds: its files, in order, with links followed once."""
+"""List the files of a folder in order, following each link once."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-#: Device and inode: what a file or folder is, whatever its names.
+#: Device and inode, which identify a file or folder independently of its names.
 Place = tuple[int, int]
 
 
 def contents(folder: Path) -> str:
-    """What a folder holds, in words, for messages."""
+    """Return a short description of what a folder contains, for messages."""
     if not folder.is_dir():
         return "no such folder"
     names = sorted(entry.name for entry in folder.iterdir())
@@ -19,16 +19,17 @@ def contents(folder: Path) -> str:
 
 
 def walk(folder: str | Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """Files below a folder with their path from there, in the order of their names.
+    """Yield the files below a folder in name order, with their paths relative to it.
 
-    Hidden ones are left out. Links are followed, so what two of them lead to has two names. But one
-    and the same link is followed once, under the first name of the folder it lies in, and never
-    into a folder above it: there are no more names than files times links, however they cross.
+    Hidden files are skipped. Links are followed, so the target of two links has two names. Each
+    link is followed only once, under the first name of its folder, and never into one of its own
+    parent folders; the number of names is therefore at most files times links, however the links
+    cross.
 
     Raises:
         OSError: a folder cannot be listed.
     """
-    # Of each folder: its path, that from here, the link it was reached by, the folders on the way.
+    # For each folder: its path, relative prefix, the link that led to it, and its parent folders.
     pending: list[tuple[str, str, Place | None, tuple[Place, ...]]] = []
     pending.append((os.fspath(folder), "", None, ()))
     followed: set[Place] = set()
@@ -58,4 +59,5 @@ def walk(folder: str | Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
 
 
 def _place(status: os.stat_result) -> Place:
+    """Return device and inode."""
     return status.st_dev, status.st_ino

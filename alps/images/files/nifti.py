@@ -1,8 +1,8 @@
-"""Slices of NIfTI volumes as images: CT, MRI; through nibabel.
+"""Read slices of NIfTI volumes (CT, MRI) as images, through nibabel.
 
-Volumes are turned by their affine so that the axes run to the patient's right, front and head
-(nibabel's "closest canonical", RAS), and cut across the last one. A slice is shown as radiologists
-look at it: the front above, the patient's right on the left.
+The affine reorients volumes so that the axes point to the patient's right, front and head
+(nibabel's "closest canonical", RAS); slices are taken along the last axis. A slice is shown in the
+radiological convention: front at the top, the patient's right on the left.
 """
 
 from __future__ import annotations
@@ -24,34 +24,36 @@ from alps.rasters.limits import MAX_PIXELS
 from alps.rasters.pixels import Pixels, none_if_all
 from alps.rasters.stretch import stretch_between, stretch_limits
 
-#: File names with these endings, in any case, are volumes.
+#: Suffixes of volumes, compared case-insensitively.
 SUFFIXES = (".nii", ".nii.gz")
-#: Volumes kept open: an image and its labels. What is compressed lies in memory, once decompressed.
+#: Number of volumes kept open: an image and its labels. Compressed ones are held in memory.
 OPEN = 2
-#: The window is found from so many voxels at most, evenly spread; float32 makes 64 MB of them.
+#: Maximum number of evenly spaced voxels that determine the window; 64 MB as float32.
 SAMPLE = 2**24
 
 
 def is_volume(path: str | Path) -> bool:
-    """Whether a file is called like a NIfTI volume."""
+    """Return whether a file name has the suffix of a NIfTI volume."""
     return Path(path).name.lower().endswith(SUFFIXES)
 
 
 def count_slices(path: Path) -> int:
-    """How many slices a volume has; its voxels are not read, unless they seem to be missing.
+    """Return the number of slices of a volume.
+
+    Voxels are not read, unless the file seems to be truncated.
 
     Raises:
-        ImageError: it is no volume, or cut short.
+        ImageError: the file is not a volume, or is truncated.
         MissingPackage: nibabel is not installed.
     """
     return Volume(path).shape[2]
 
 
 def read_slice(path: Path, index: int) -> Pixels:
-    """Read one slice, counted from the feet; voxels that are no number are not valid.
+    """Read one slice as 8-bit gray in RGB; slices are counted from 0 at the feet.
 
-    The values between the percentiles `alps.rasters.stretch.STRETCH` of the whole volume become
-    0 to 255, so that all slices of a volume have one window; voxels that are no number become 0.
+    The values between the percentiles `alps.rasters.stretch.STRETCH` of the whole volume map to 0
+    to 255, so that all slices share one window. Non-finite voxels become 0 and are not valid.
 
     Raises:
         ImageError: the file cannot be used, or has no such slice.
@@ -73,15 +75,19 @@ def read_slice(path: Path, index: int) -> Pixels:
 
 
 def read_label_slice(path: Path, index: int, image: Path) -> Labels:
-    """The class numbers of one slice.
+    """Read the class numbers of one slice.
 
     Args:
-        path: a volume of labels.
-        index: of the slice.
-        image: the volume they are of.
+        path: the label volume.
+        index: index of the slice, from 0.
+        image: the image volume that the labels belong to.
+
+    Returns:
+        Class numbers, (H, W).
 
     Raises:
-        LabelError: the file cannot be used, has another shape, or holds what is no class number.
+        LabelError: the file cannot be used, differs in shape from the image, or holds a value that
+            is not a class number.
         MissingPackage: nibabel is not installed.
     """
     try:
@@ -94,7 +100,7 @@ def read_label_slice(path: Path, index: int, image: Path) -> Labels:
         plane = volume.plane(index)
     except ImageError as error:
         raise LabelError(str(error)) from error
-    except (OSError, EOFError, MemoryError, ValueError, zlib.error) as error:  # as above
+    except (OSError, EOFError, MemoryError, ValueError, zlib.error) as error:  # raised by decoders
         raise LabelError(str(_unreadable(path, error))) from error
     numbers = np.rint(np.nan_to_num(plane, nan=-1)).clip(-1, 256)
     if (numbers != plane).any() or numbers.min() < 0 or numbers.max() > 255:
@@ -108,10 +114,10 @@ def read_label_slice(path: Path, index: int, image: Path) -> Labels:
 
 
 class Volume:
-    """One file, opened: its header is read, its voxels when they are needed.
+    """One open NIfTI file; the header is read at once, the voxels on demand.
 
     Raises:
-        ImageError: it is no volume that can be cut into slices.
+        ImageError: the file is not a volume that can be sliced.
         MissingPackage: nibabel is not installed.
     """
 
@@ -126,9 +132,9 @@ class Volume:
         self.path = path
         try:
             image: Any = nibabel.load(path)
-            # Where the header's affine turns nothing into an axis, the orientation has a NaN.
+            # The orientation has a NaN if the affine maps no voxel axis to one of its axes.
             turn = np.array(_orientations().io_orientation(image.affine))
-        except Exception as error:  # a damaged header raises anything
+        except Exception as error:  # nibabel may raise anything for a damaged header
             raise _unreadable(path, error) from error
         self._image = image
         self._dtype = np.dtype(image.get_data_dtype())
@@ -160,18 +166,18 @@ class Volume:
             )
 
     def _is_whole(self) -> bool:
-        """Whether no voxels are missing at the end, as after a broken download."""
+        """Return whether the file holds all voxels, which a broken download does not."""
         size = self.path.stat().st_size
         if not self._zipped:
             return size >= self._length
-        with self.path.open("rb") as file:  # gzip's last word: the length unzipped, modulo 2^32
+        with self.path.open("rb") as file:  # gzip ends with the uncompressed length modulo 2^32
             file.seek(-min(4, size), os.SEEK_END)
             word = int.from_bytes(file.read(), "little")
-        # It is another in a file of several parts, and where something follows the voxels.
+        # The length differs in multi-member files, and if data follow the voxels.
         return word == self._length % 2**32 or self._unzips()
 
     def _unzips(self) -> bool:
-        """Whether all bytes really come out."""
+        """Return whether decompression yields all expected bytes."""
         missing: int = self._length
         with gzip.open(self.path) as file:
             try:
@@ -182,7 +188,7 @@ class Volume:
         return missing <= 0
 
     def plane(self, index: int) -> Shaped[np.ndarray, "H W"]:
-        """The values of one slice, front above and right on the left, as float32 or float64."""
+        """Return one slice as scaled float32 or float64 values, front up and right on the left."""
         if not 0 <= index < self.shape[2]:
             raise ImageError(
                 f"{self.path} has {self.shape[2]} slices; there is no slice {index} (from 0)"
@@ -194,13 +200,13 @@ class Volume:
 
     @cached_property
     def _voxels(self) -> Shaped[np.ndarray, "X Y Z"]:
-        """As stored, not yet scaled: a view into the file or, if that is compressed, in memory."""
+        """Stored, unscaled voxels: a view into the file, or an array if the file is compressed."""
         proxy = self._image.dataobj
         if not self._zipped:
             return self._canonical(proxy.get_unscaled().reshape(self._stored, order="F"))
         with gzip.open(self.path) as file:
             data = file.read(self._length)
-            while file.read(1 << 20):  # to the end, where the checksum is compared
+            while file.read(1 << 20):  # read to the end, where gzip verifies the checksum
                 pass
         if len(data) < self._length:
             raise EOFError("it is cut short")
@@ -210,24 +216,26 @@ class Volume:
         return self._canonical(stored)
 
     def _canonical(self, array: np.ndarray) -> np.ndarray:
+        """Return an array reoriented to the canonical axes."""
         turned: np.ndarray = _orientations().apply_orientation(array, self._turn)
         return turned
 
 
 def _orientations() -> Any:
-    from nibabel import orientations  # not annotated: hence Any
+    from nibabel import orientations  # untyped, hence Any
 
     return orientations
 
 
 @lru_cache(maxsize=OPEN)
-def _open(path: Path, process: int) -> Volume:  # noqa: ARG001 - a part of the cache's key
+def _open(path: Path, process: int) -> Volume:  # noqa: ARG001 - part of the cache key
+    """Return a cached volume."""
     return Volume(path)
 
 
 @lru_cache(maxsize=4096)
 def _window(path: Path) -> tuple[float, float]:
-    """What becomes 0 and 255 in a volume."""
+    """Return the values of a volume that map to 0 and 255."""
     volume = _open(path, os.getpid())
     step = -(-math.prod(volume.shape) // SAMPLE)
     planes = (volume.plane(i).ravel()[::step] for i in range(volume.shape[2]))
@@ -236,5 +244,6 @@ def _window(path: Path) -> tuple[float, float]:
 
 
 def _unreadable(path: Path, error: Exception) -> ImageError:
+    """Return the error for a file that cannot be decoded."""
     reason = " ".join(str(error).split()) or type(error).__name__
     return ImageError(f"cannot read {path}: {reason}; expected a NIfTI volume, get it again")

@@ -1,4 +1,4 @@
-"""How label files number their classes: from 0, from 1, or as 0 and 255."""
+"""Convert label files that number classes from 0, from 1, or as 0 and 255."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ import numpy as np
 from alps.errors import LabelError
 from alps.images.files.labels import Labels, read_labels
 
-#: What masks of a foreground hold in many programs.
+#: Foreground value of binary masks in many programs.
 FOREGROUND = 255
-#: Files that are read before more of them are requested.
+#: Number of files that are read ahead.
 CHUNK = 64
 
 
 def label_values(paths: Sequence[Path]) -> Iterator[set[int] | LabelError]:
-    """Read label files in their order; yield the numbers that each holds, or why it is unreadable.
+    """Yield, for each label file in order, its set of values or the error that made it unreadable.
 
-    The first file is read alone, as it often decides.
+    The first file is read on its own, since it often decides.
     """
 
     def values(path: Path) -> set[int] | LabelError:
@@ -36,9 +36,9 @@ def label_values(paths: Sequence[Path]) -> Iterator[set[int] | LabelError]:
 
 
 def is_binary(numbers: Iterable[set[int] | LabelError]) -> bool:
-    """Return whether label files hold 0 and 255 and nothing else; stops at any other number.
+    """Return whether label files hold 0 and 255 and nothing else; stop at the first other number.
 
-    A file that cannot be read does not count: it is reported where its label is used.
+    Unreadable files are skipped here; they are reported where the label is used.
     """
     found: set[int] = set()
     for values in numbers:
@@ -59,10 +59,15 @@ def binary_to_index(labels: Labels) -> Labels:
 
 
 def reduce_zero_label(labels: Labels, ignore_index: int, path: Path) -> Labels:
-    """Make 0 ignored and 1..n the classes 0..n-1, as mmsegmentation's option of that name does.
+    """Map 0 to ``ignore_index`` and 1..n to 0..n-1, like mmsegmentation's option of that name.
 
     >>> reduce_zero_label(np.array([[0, 1, 2, 255]], np.uint8), 255, Path("x.png"))
     array([[255,   0,   1, 255]], dtype=uint8)
+
+    Args:
+        labels: index map, (H, W).
+        ignore_index: label of ignored pixels; they stay ignored.
+        path: source file, for messages.
 
     Raises:
         LabelError: a label would become ``ignore_index``.

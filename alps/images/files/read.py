@@ -1,4 +1,4 @@
-"""Any image file becomes an RGB array: the one reader, for labelling and for training."""
+"""Read any image file as an RGB array, for labelling and for training."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from alps.structures.records import ImageRecord, Sample
 
 __all__ = ["SUFFIXES", "open_image", "read_image", "read_pixels", "read_sample", "stretch"]
 
-#: File names with these endings, in any case, are images.
+#: Suffixes of image files, compared case-insensitively.
 SUFFIXES = tuple(sorted((".bmp", ".jpeg", ".jpg", ".png", ".webp", *RASTER_SUFFIXES)))
-FORMATS = ("BMP", "JPEG", "PNG", "WEBP")  # Pillow's names
-#: Formats whose alpha says where there is no data; that of a BMP is mostly 0 everywhere.
+FORMATS = ("BMP", "JPEG", "PNG", "WEBP")  # names used by Pillow
+#: Formats whose alpha marks nodata; the alpha of a BMP is often 0 everywhere.
 WITH_ALPHA = ("PNG", "WEBP")
-#: Rows that are turned to RGB at once.
+#: Number of rows converted to RGB at once.
 STRIP = 512
-#: Letters of what a decoder says.
+#: Maximum number of characters of a decoder's message.
 REASON = 400
 _PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -39,31 +39,31 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 def read_pixels(path: str | Path) -> Pixels:
     """Read a PNG, JPEG, TIFF, JPEG 2000, BMP or WebP file as 8-bit RGB with its valid mask.
 
-    The content decides on the format, not the name. One or two bands are gray, three or four RGB
-    (and infrared, which is not used); alpha is no band. Orientation is applied. 8-bit values stay
-    as they are; everything else goes through `stretch`. Pixels that are not valid (alpha of 0 in a
-    PNG or WebP; of a TIFF or JPEG 2000 see `alps.rasters.raster.Raster`) become 0.
+    The format is detected from the content, not from the name. One or two bands are read as gray,
+    three or four as RGB (and infrared, which is not used); alpha does not count as a band.
+    Orientation is applied. 8-bit values are kept; all others go through `stretch`. Invalid pixels
+    (alpha 0 in a PNG or WebP; for TIFF and JPEG 2000 see `alps.rasters.raster.Raster`) become 0.
 
     Raises:
-        ImageError: missing, empty, truncated, no image, another number of bands, or too large for
-            the memory or for its file (`alps.rasters.limits`).
+        ImageError: the file is missing, empty, truncated, or not an image; has an unsupported
+            number of bands; or is too large for the memory or for its file (`alps.rasters.limits`).
     """
     return blank_invalid(decode(path))
 
 
 def read_image(path: str | Path) -> UInt8[np.ndarray, "H W 3"]:
-    """Return the image of `read_pixels`; whoever labels or learns needs its valid mask, too."""
+    """Return the image of `read_pixels` without its valid mask."""
     return read_pixels(path).image
 
 
 def read_sample(root: str | Path, record: ImageRecord) -> Sample:
-    """An image of a set as it is, without labels; raises `ImageError` as `read_pixels` does."""
+    """Read an image of a dataset without labels; raise `ImageError` if it cannot be read."""
     pixels = read_pixels(Path(root, record.file_name))
     return Sample(record.image_id, pixels.image, valid=pixels.valid)
 
 
 def decode(path: str | Path) -> Pixels:
-    """As `read_pixels`, but with the colours that lie where the file has no data."""
+    """Read an image like `read_pixels`, but keep the stored colours of invalid pixels."""
     path = Path(path)
     try:
         with path.open("rb") as file:
@@ -77,12 +77,13 @@ def decode(path: str | Path) -> Pixels:
         return _decode_pillow(path)
     except ImageError:
         raise
-    except Exception as error:  # decoders of damaged files raise anything
+    except Exception as error:  # decoders may raise anything for damaged files
         reason = " ".join((str(error) or type(error).__name__).split())[:REASON]
         raise ImageError(f"cannot read {path}: {reason}") from error
 
 
 def _decode_raster(path: Path) -> Pixels:
+    """Decode a file that GDAL reads."""
     with Raster(path) as raster:
         pixels = raster.read()
         orientation = tiff_orientation(path) if raster.is_tiff else 1
@@ -90,7 +91,7 @@ def _decode_raster(path: Path) -> Pixels:
 
 
 def _turn(pixels: Pixels, orientation: int) -> Pixels:
-    """The same upright, in memory of its own."""
+    """Return upright pixels as a contiguous copy."""
     image, valid = pixels.image, pixels.valid
     if valid is not None:
         valid = np.ascontiguousarray(upright(valid, orientation))
@@ -98,14 +99,15 @@ def _turn(pixels: Pixels, orientation: int) -> Pixels:
 
 
 def _decode_pillow(path: Path) -> Pixels:
+    """Decode a file that Pillow reads."""
     with open_image(path) as image:
-        with suppress(Exception):  # a damaged EXIF block does not spoil the pixels
+        with suppress(Exception):  # the pixels are usable despite a damaged EXIF block
             ImageOps.exif_transpose(image, in_place=True)
         size = image.height, image.width
         transparent = image.format in WITH_ALPHA and image.has_transparency_data
         rgb = np.empty((*size, 3), np.uint8)
         valid = np.empty(size, bool) if transparent else None
-        for top in range(0, image.height, STRIP):  # Pillow's RGB has 4 bytes, and is copied twice
+        for top in range(0, image.height, STRIP):  # Pillow's RGB takes 4 bytes and two copies
             rows = np.s_[top : top + STRIP]
             strip = image.crop((0, top, image.width, min(top + STRIP, image.height)))
             if valid is not None:
@@ -117,16 +119,18 @@ def _decode_pillow(path: Path) -> Pixels:
 
 
 def _decode_deep_png(path: Path) -> Pixels:
-    """Of 16 bits, of which Pillow would keep only the upper 8 where there are colours."""
+    """Decode a 16-bit PNG, of which Pillow would keep only the upper 8 bits of colours."""
     with open_image(path) as image:
         check_size(path, image.height, image.width, 2 * max(len(image.getbands()), 3))
         orientation = 1
-        with suppress(Exception):  # as above; without a block getexif would decode the image
+        with suppress(Exception):  # damaged EXIF; without EXIF, getexif would decode the image
             if "exif" in image.info:
                 orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-        nothing = image.info.get("transparency")  # the one gray, or colour, that is transparent
-        image.verify()  # cv2 may pass over damage
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # else a line per bad file
+        nothing = image.info.get("transparency")  # the transparent gray value or colour
+        image.verify()  # cv2 may ignore damage
+    cv2.utils.logging.setLogLevel(
+        cv2.utils.logging.LOG_LEVEL_SILENT
+    )  # otherwise it logs each bad file
     values = cv2.imdecode(_critical_chunks(path.read_bytes()), cv2.IMREAD_UNCHANGED)
     if values is None or values.dtype != np.uint16:
         raise ValueError("damaged; get it again")
@@ -143,7 +147,7 @@ def _decode_deep_png(path: Path) -> Pixels:
 
 
 def _critical_chunks(data: bytes) -> UInt8[np.ndarray, " N"]:
-    """A PNG without profiles and texts, of which libpng would print what it thinks."""
+    """Return a PNG without profiles and texts, about which libpng would print warnings."""
     kept, at = [_PNG], len(_PNG)
     while at + 12 <= len(data):
         (length,) = struct.unpack_from(">I", data, at)
@@ -159,7 +163,7 @@ _pillow_limit = threading.Lock()
 
 @contextmanager
 def open_image(path: Path) -> Iterator[Image.Image]:
-    """Open with Pillow under our limit of pixels; its own is smaller than an orthophoto."""
+    """Open an image with Pillow under the pixel limit of ALPS; Pillow's own is too low."""
     with ExitStack() as stack:
         with _pillow_limit:
             limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
@@ -172,5 +176,5 @@ def open_image(path: Path) -> Iterator[Image.Image]:
 
 
 def _pixel_bytes(image: Image.Image) -> int:
-    """Of a pixel in Pillow's memory; 3 at least, for whatever has fewer is copied some times."""
+    """Return the bytes per pixel in Pillow's memory, at least 3 to allow for copies."""
     return 4 if image.mode in ("I", "F") else max(len(image.getbands()), 3)

@@ -1,10 +1,9 @@
-"""Pickles of plain values: read without running anything that a file names.
+"""Read pickles of plain values without running any code that they name.
 
-A pickle is a program. It may call whatever it can import, so `pickle.load` of a file from elsewhere
-is to run its author's code. Here an import is answered with an object of ours, or not at all: of
-NumPy's arrays and scalars only the description is read, and the values are made of it by
-`numpy.frombuffer`. Nothing of NumPy is imported or called by the file, hence it does not matter
-which version of it wrote the file either.
+A pickle is a program: it may call anything it can import, so `pickle.load` on an untrusted file
+runs its author's code. Here an import resolves to an object of this module or fails. Of NumPy's
+arrays and scalars only the description is read, and `numpy.frombuffer` builds the values from it.
+The file imports and calls nothing of NumPy, so the NumPy version that wrote it does not matter.
 
 The names and arguments are those of ``ndarray.__reduce__``, ``dtype.__reduce__`` and
 ``generic.__reduce__`` (numpy/_core/src/multiarray), of ``numpy._core.numeric._frombuffer``
@@ -26,24 +25,24 @@ import numpy as np
 from alps.errors import ImageError
 from alps.images.files.limits import read_bytes
 
-#: Kinds and sizes of numbers that an array may hold.
+#: Data types that an array may have.
 NUMBER = re.compile(r"[<>=|]?(b1|[iu][1248]|f[248])")
-#: Words of a file, which are counted before anything is made of them.
+#: Maximum number of opcodes of a file, checked before it is loaded.
 WORDS = 10**6
-#: Values of a file, those that occur several times counted as often.
+#: Maximum number of values of a file; repeated references count each time.
 VALUES = 10**6
-#: Which of the values that a word takes become keys of a dict.
+#: Operands of an opcode that become keys of a dict.
 KEYS = {"SETITEM": slice(1, None, 2), "SETITEMS": slice(1, None, 2), "DICT": slice(0, None, 2)}
-#: What `pickletools` says of words that make text; the second is that of Python 2.
+#: Stack objects of `pickletools` that are text; the second one is Python 2's.
 TEXT = (pickletools.pyunicode, pickletools.pybytes_or_str)
 
 
 class _Refused(Exception):
-    """The file asks for what it shall not have."""
+    """Raised if the file requests something that is not allowed."""
 
 
 class _Name:
-    """What a name in the file stands for: it can be called, and nothing else."""
+    """Stand-in for an imported name; it can be called and nothing else."""
 
     __slots__ = ("_call",)
 
@@ -58,7 +57,7 @@ class _Name:
 
 
 class _Dtype:
-    """A type of numbers; its state brings the order of the bytes."""
+    """Stand-in for a NumPy dtype; its state sets the byte order."""
 
     __slots__ = ("_code",)
 
@@ -74,14 +73,14 @@ class _Dtype:
         self._code = order.replace("|", "") + self._code
 
     def values(self, raw: object) -> np.ndarray:
-        """Numbers out of their bytes."""
+        """Return the numbers that raw bytes encode."""
         if not isinstance(raw, (bytes, bytearray)):
             raise _Refused("it holds an array of objects, expected plain numbers")
         return np.frombuffer(raw, np.dtype(self._code))
 
 
 class _Array:
-    """An array; its state brings shape, type and bytes."""
+    """Stand-in for a NumPy array; its state sets shape, dtype and bytes."""
 
     __slots__ = ("values",)
 
@@ -94,27 +93,30 @@ class _Array:
 
 
 def _from_buffer(raw: object, dtype: Any, shape: Any, order: Any) -> _Array:
+    """Build an array as ``numpy._core.numeric._frombuffer`` does."""
     array = _Array()
     array.values = dtype.values(raw).reshape(shape, order=order)
     return array
 
 
 def _scalar(dtype: Any, raw: object) -> Any:
+    """Return a NumPy scalar as a Python number."""
     return dtype.values(raw)[0].item()
 
 
 def _refuse_call(*_: object) -> None:
+    """Raise `_Refused` when the file calls ``numpy.ndarray``."""
     raise _Refused("it would call numpy.ndarray")
 
 
 _NAMES: Mapping[tuple[str, str], Callable[..., Any]] = {
-    ("numpy", "ndarray"): _refuse_call,  # an argument of _reconstruct, of which only that is used
+    ("numpy", "ndarray"): _refuse_call,  # only used as an argument of _reconstruct
     ("numpy", "dtype"): _Dtype,
     ("builtins", "bytes"): lambda: b"",
-    ("__builtin__", "bytes"): lambda: b"",  # Python 2's name, which the protocols 0 to 2 use
+    ("__builtin__", "bytes"): lambda: b"",  # Python 2's name, used by protocols 0 to 2
     **{
         (f"numpy.{core}.{module}", name): call
-        for core in ("core", "_core")  # before NumPy 2, and since
+        for core in ("core", "_core")  # before NumPy 2, and from NumPy 2 on
         for module, name, call in (
             ("multiarray", "_reconstruct", _Array),
             ("multiarray", "scalar", _scalar),
@@ -125,11 +127,14 @@ _NAMES: Mapping[tuple[str, str], Callable[..., Any]] = {
 
 
 class _Plain(pickle.Unpickler):
+    """Unpickler that resolves only the names in `_NAMES` and ``_codecs.encode``."""
+
     def __init__(self, data: bytes) -> None:
         super().__init__(io.BytesIO(data))
         self._left = len(data)
 
     def find_class(self, module: str, name: str) -> Any:
+        """Return the stand-in for an imported name, or refuse it."""
         if (module, name) == ("_codecs", "encode"):
             return _Name(self._encode)
         if (module, name) not in _NAMES:
@@ -137,21 +142,22 @@ class _Plain(pickle.Unpickler):
         return _Name(_NAMES[module, name])
 
     def _encode(self, text: object, encoding: object) -> bytes:
+        """Stand in for ``_codecs.encode``, which protocols 0 to 2 use to store bytes."""
         if not isinstance(text, str) or encoding != "latin1":
             raise _Refused(f"it encodes text as {_told(encoding)}")
         self._left -= len(text)
-        if self._left < 0:  # a text that is encoded again and again fills the memory
+        if self._left < 0:  # encoding one text repeatedly could exhaust memory
             raise _Refused("it encodes more text than it has")
         return text.encode("latin1")
 
 
 def load_plain(path: Path) -> Any:
-    """Read a pickle of dicts, lists, tuples, text, numbers, bytes and NumPy's arrays of numbers.
+    """Read a pickle of dicts, lists, tuples, text, numbers, bytes and numeric NumPy arrays.
 
-    NumPy's scalars come as Python's numbers.
+    NumPy scalars become Python numbers.
 
     Raises:
-        ImageError: the file cannot be read, or asks for anything else.
+        ImageError: the file cannot be read, or requests anything else.
     """
     try:
         data = read_bytes(path)
@@ -162,21 +168,22 @@ def load_plain(path: Path) -> Any:
             f"{path} is refused: {error}; such a file could run any program, and what is expected "
             "here are lists, numbers and text; get it from its authors"
         ) from error
-    except Exception as error:  # a damaged pickle raises anything
+    except Exception as error:  # the unpickler may raise anything for damaged data
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise ImageError(f"cannot read {path}: {reason}") from error
 
 
 def _check_words(data: bytes) -> None:
-    """Refuse what would fill the memory or the hours of the C code that loads it.
+    """Refuse pickles that would exhaust memory or time in the C unpickler.
 
-    That code cannot be stopped, so the words are read first. A word of one byte can make a list;
-    a few bytes can number a value in billions, and a place is kept for each of these; and keys are
-    hashed, where numbers can be chosen to be all alike, and tuples in tuples to take years. The
-    stack is followed as the words describe it: of a value is known whether it is text, no more.
+    The C code cannot be interrupted, so the opcodes are checked first. A one-byte opcode can create
+    a list; a few bytes can give a value a memo index in the billions, and the memo is allocated up
+    to it; dict keys are hashed, and numbers can be chosen to collide, and nested tuples to take
+    years. The stack is simulated from the opcodes; the only thing tracked of a value is whether it
+    is text.
     """
     stack: list[bool] = []
-    marks: list[int] = []  # how high the stack was
+    marks: list[int] = []  # stack heights
     memo: dict[Any, bool] = {}
     for n, (op, argument, _) in enumerate(pickletools.genops(data), 1):
         if n > WORDS:
@@ -189,7 +196,7 @@ def _check_words(data: bytes) -> None:
                 raise _Refused(f"it numbers a value {place} in {len(data)} bytes")
             memo[place] = bool(stack) and stack[-1]
         elif op.name in ("GET", "BINGET", "LONG_BINGET"):
-            stack.append(memo.get(argument, False))  # one that is not there stops the reader
+            stack.append(memo.get(argument, False))  # a missing one makes the unpickler fail
         elif op.name == "MARK":
             marks.append(len(stack))
         elif op.name == "POP" and marks and marks[-1] == len(stack):
@@ -212,14 +219,17 @@ def _check_words(data: bytes) -> None:
 
 
 def _told(value: object) -> str:
-    """A value for a message: of text the beginning, else its kind, for lists may have no end."""
+    """Return the start of a text, or the type of any other value, for a message."""
     return repr(value[:20]) if isinstance(value, str) else f"a {type(value).__name__}"
 
 
 def _finish(value: Any, done: dict[int, tuple[Any, int]]) -> tuple[Any, int]:
-    """Arrays in place of their descriptions, and how many values there are.
+    """Replace array stand-ins by arrays, and count the values.
 
-    What occurs twice is done once, and counted twice.
+    Values referenced several times are converted once and counted each time.
+
+    Returns:
+        The converted value and the number of values in it.
     """
     if id(value) in done:
         return done[id(value)]

@@ -1,4 +1,4 @@
-"""JSON and numbers in files of unknown origin."""
+"""Parse JSON and numbers in untrusted files."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ import json
 import re
 from typing import Any
 
-#: Ids and frames are stored in 31 bits.
+#: Largest id or frame index; both are stored in 31 bits.
 LARGEST = 2**31 - 1
 
 
 def whole(word: object) -> int | None:
-    """The number that a word is or ends with, as 7 for "7", "7.0" and "frame_7", else None."""
+    """Return the number that a value is or ends with (7 for "7", "7.0", "frame_7"), else None."""
     digits = re.search(r"(?<![\d.-])0*(\d{1,10})(\.0*)?$", str(word).strip())
     number = int(digits[1]) if digits else LARGEST + 1
     return number if number <= LARGEST else None
 
 
 def parse_json(text: str) -> Any:
-    """What a file says; raises `ValueError`, and nothing else, where it is no JSON.
+    """Parse JSON; raise `ValueError`, and nothing else, if it is malformed.
 
-    Python reads NaN, Infinity and numbers of any size, too: whoever takes a number looks at it.
+    As in Python's `json`, NaN, Infinity and numbers of any size are accepted: callers check
+    numbers.
     """
     try:
         return json.loads(text)
@@ -29,5 +30,5 @@ def parse_json(text: str) -> Any:
 
 
 def is_id(value: object) -> bool:
-    """Whether a value can be an id: a whole number, or a word."""
+    """Return whether a value can be an id: a whole number or a string."""
     return isinstance(value, int | str) and not isinstance(value, bool)

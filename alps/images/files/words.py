@@ -1,4 +1,4 @@
-"""The words of annotation files: lists of names, marks, numbers, classes."""
+"""Parse the basic elements of annotation files: lists of names, flags, numbers, classes."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from alps.errors import ConfigError, ImageError
 from alps.images.files.ids import normal
 from alps.images.files.limits import decode_text, read_bytes
 
-#: Lists of images as Pascal VOC has them, and the split of each; a later one counts more.
+#: Image lists as in Pascal VOC, with their splits; later entries take precedence.
 LISTS: Mapping[str, str] = {"trainval": "train", "train": "train", "val": "val", "test": "test"}
 
-#: How a mark such as "difficult" says no and yes; 2 is DOTA's, which has two degrees of it.
+#: Values of a flag such as "difficult"; 2 is used by DOTA, which has two degrees of difficulty.
 SWITCH: Mapping[str, bool] = {
     **dict.fromkeys(("", "0", "0.0", "false", "no", "unspecified"), False),
     **dict.fromkeys(("1", "1.0", "2", "2.0", "true", "yes"), True),
@@ -20,7 +20,7 @@ SWITCH: Mapping[str, bool] = {
 
 
 def read_splits(folder: Path) -> dict[str, str]:
-    """The split of each image that the lists in a folder name, one a line."""
+    """Return the split of each image named in the image lists of a folder (one name per line)."""
     splits: dict[str, str] = {}
     for name, split in LISTS.items():
         splits |= dict.fromkeys(read_list(folder / f"{name}.txt"), split)
@@ -28,13 +28,13 @@ def read_splits(folder: Path) -> dict[str, str]:
 
 
 def read_list(path: Path) -> list[str]:
-    """The names in a list, one a line, composed as `normal` does; none where there is no list."""
+    """Return the names in a list (one per line) in NFC; [] if there is no file."""
     lines = read_text(path).splitlines() if path.is_file() else []
     return [normal(line.strip()) for line in lines if line.strip()]
 
 
 def read_text(path: Path) -> str:
-    """An annotation file; raises `ImageError` when it cannot be read."""
+    """Read an annotation file as text; raise `ImageError` if it cannot be read."""
     try:
         return decode_text(read_bytes(path), errors="replace")
     except OSError as error:
@@ -42,7 +42,11 @@ def read_text(path: Path) -> str:
 
 
 def check_classes(classes: Sequence[object] | None) -> list[str] | None:
-    """Return names of classes as text; raises `ConfigError` unless they are a list of such."""
+    """Return class names as strings, or None for None.
+
+    Raises:
+        ConfigError: the names are not a non-empty list of distinct names.
+    """
     if classes is None:
         return None
     names = [] if isinstance(classes, str) else [str(name) for name in classes]
@@ -54,12 +58,12 @@ def check_classes(classes: Sequence[object] | None) -> list[str] | None:
 
 
 def parse_switch(word: str) -> bool | None:
-    """Whether a mark says yes; None where it is none of `SWITCH`."""
+    """Return whether a flag is set; None if its value is not in `SWITCH`."""
     return SWITCH.get(word.strip().lower())
 
 
 def numbers(words: Sequence[str]) -> list[float]:
-    """Words as numbers, NaN for what is none."""
+    """Convert strings to numbers; NaN where a string is not a number."""
     found = []
     for word in words:
         try:

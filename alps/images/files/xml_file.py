@@ -1,4 +1,4 @@
-"""Annotation files that are XML: what their readers share."""
+"""Parse XML annotation files safely; shared by all readers of XML formats."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from alps.errors import ImageError
 from alps.images.files.limits import decode_text, read_bytes
 from alps.images.files.words import numbers, parse_switch
 
-#: Encodings of several bytes a letter, which expat does not know, and what Python reads them as;
-#: GB 18030 holds GB 2312 and GBK. All are ASCII as far as the markup goes.
+#: Multi-byte encodings that expat does not support, with Python's codecs for them; GB 18030
+#: includes GB 2312 and GBK. In all of them the markup is ASCII.
 MULTIBYTE: Mapping[str, str] = {
     **dict.fromkeys(("gb2312", "gbk", "cp936", "gb18030"), "gb18030"),
     **dict.fromkeys(("big5", "cp950"), "cp950"),
@@ -27,17 +27,17 @@ _BARE = re.compile(r"&(?!(?:#\d+|#x[0-9a-fA-F]+|amp|lt|gt|quot|apos);)")
 
 
 def read_xml(path: Path, root: str) -> Element:
-    """The root of a file; raises `ImageError` unless it is whole and called ``root``."""
+    """Return the root element; raise `ImageError` unless the file is whole and the root matches."""
     try:
         data = read_bytes(path)
     except OSError as error:
         raise ImageError(f"cannot read {path}: {error.strerror}") from error
     try:
         element = parse_xml(data)
-    except (expat.ExpatError, ValueError, LookupError) as error:  # the latter: unknown encodings
+    except (expat.ExpatError, ValueError, LookupError) as error:  # LookupError: unknown encoding
         if problem := _find_problem(data, error):
             raise ImageError(f"{path} is no XML: {problem}") from error
-        reason = " ".join(str(error).split())[:200]  # it may hold a piece of the file
+        reason = " ".join(str(error).split())[:200]  # the message may quote the file
         raise ImageError(
             f"{path} is no whole XML file: {reason}; it may be cut short, get it again"
         ) from error
@@ -47,21 +47,21 @@ def read_xml(path: Path, root: str) -> Element:
 
 
 def parse_xml(data: bytes) -> Element:
-    """The root of a document that declares no entity and no attribute.
+    """Return the root element of a document that declares no entities and no attributes.
 
-    Entities name files, or grow to gigabytes out of a few lines ("billion laughs"); the default of
-    a declared attribute is copied into every element; and no format of annotations has any of
-    these. So the first one is refused where it is declared, before it is used.
+    Entities can name files, or expand from a few lines to gigabytes ("billion laughs"), and the
+    default of a declared attribute is copied into every element. No annotation format uses either,
+    so the first declaration is refused before it can be used.
 
     Raises:
-        ValueError: it declares an entity or an attribute, or uses an entity that only a file
-            elsewhere could declare; it is not in the encoding that it declares.
-        ExpatError: it is no XML.
+        ValueError: the document declares an entity or an attribute, uses an entity that only an
+            external file could declare, or is not in its declared encoding.
+        ExpatError: the document is not XML.
         LookupError: its encoding is unknown.
     """
     encoding = None
     if codec := MULTIBYTE.get(_declared(data)):
-        data, encoding = data.decode(codec).encode(), "utf-8"  # what is declared counts no more
+        data, encoding = data.decode(codec).encode(), "utf-8"  # overrides the declared encoding
     builder = ET.TreeBuilder()
     parser = expat.ParserCreate(encoding)
     parser.buffer_text = True
@@ -76,13 +76,13 @@ def parse_xml(data: bytes) -> Element:
 
 
 def _declared(data: bytes) -> str:
-    """Return the encoding that a document declares, in lower case; "" where it declares none."""
+    """Return the declared encoding of a document in lower case; "" if it declares none."""
     found = _DECLARED.match(data)
     return found[1].decode().lower() if found else ""
 
 
 def _find_problem(data: bytes, error: Exception) -> str:
-    """Say which of the mistakes that people make is in a document, and how to mend it."""
+    """Return a common mistake in a document, with its remedy; "" if none is found."""
     declared = _declared(data)
     if declared in ("", "utf-8", "utf8"):
         try:
@@ -106,37 +106,45 @@ def _find_problem(data: bytes, error: Exception) -> str:
 
 
 def _refuse_entity(name: str, *_: object) -> None:
+    """Raise `ValueError` for a declared or unknown entity."""
     raise ValueError(f"it has an entity of its own ({name[:60]}), and such are not expanded")
 
 
 def _refuse_attribute(element: str, name: str, *_: object) -> None:
+    """Raise `ValueError` for a declared attribute."""
     raise ValueError(
         f"it declares an attribute ({element[:60]} {name[:60]}), and such are not filled in"
     )
 
 
 def text(element: Element, path: str) -> str:
-    """What an element below says; nothing where there is none."""
+    """Return the stripped text of the element at ``path``; "" if there is none."""
     return (element.findtext(path) or "").strip()
 
 
 def values(element: Element, tags: Sequence[str]) -> list[float]:
-    """The numbers in the elements of these names, NaN where there is none."""
+    """Return the numbers in the elements with these tags; NaN where there is none."""
     return numbers([text(element, tag) for tag in tags])
 
 
 def is_difficult(element: Element) -> bool | None:
-    """Whether an object is marked so; None where the mark is none of `SWITCH`."""
+    """Return whether an object is marked as difficult; None if the flag is not in `SWITCH`."""
     return parse_switch(text(element, "difficult"))
 
 
 def unclear_mark(element: Element) -> str:
-    """Say what is wrong where `is_difficult` is None."""
+    """Return a message about a difficult flag for which `is_difficult` returns None."""
     return f"<difficult> is {text(element, 'difficult')[:60]!r}, expected 0 or 1"
 
 
 def stated_size(root: Element, height: str, width: str) -> tuple[int, int] | None:
-    """The (H, W) in the elements at two paths; None where a side is not stated, or as 0."""
+    """Return the (H, W) that a file states, px; None unless both are positive integers.
+
+    Args:
+        root: root element of the file.
+        height: path of the element with the height.
+        width: path of the element with the width.
+    """
     sides = numbers([text(root, height), text(root, width)])
     if not all(side >= 1 and side.is_integer() for side in sides):
         return None
@@ -144,5 +152,5 @@ def stated_size(root: Element, height: str, width: str) -> tuple[int, int] | Non
 
 
 def plain(name: str) -> str:
-    """A name without what its spellings differ in: "Baseball Field" is "baseball-field"."""
+    """Return a name in lower case without spaces, hyphens and underscores."""
     return name.lower().replace(" ", "").replace("-", "").replace("_", "")

@@ -1,1 +1,1 @@
-"""Images with a class for each pixel."""
+"""Read images with a class for each pixel."""

@@ -1,8 +1,9 @@
-"""ATLAS 2023: contrast-enhanced MRI of 60 livers with tumours (Quinton et al., Data 8(5), 2023).
+"""Read ATLAS 2023: contrast-enhanced MRI of 60 livers with tumours.
 
-The training set of the challenge "A Tumor and Liver Automatic Segmentation", as its archive
-unpacks: ``atlas-train-dataset-1.0.1/train/`` with ``imagesTr/im0.nii.gz``, ``labelsTr/lb0.nii.gz``
-and so on. Its dataset.json calls the label values 0 background, 1 liver and 2 tumour.
+Quinton et al., Data 8(5), 2023. The training set of the challenge "A Tumor and Liver Automatic
+Segmentation", as its archive unpacks: ``atlas-train-dataset-1.0.1/train/`` with
+``imagesTr/im0.nii.gz``, ``labelsTr/lb0.nii.gz`` and so on. According to its dataset.json, the label
+values are 0 background, 1 liver and 2 tumour.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ CLASSES = (
     ("tumour", (250, 220, 60)),
 )
 FILE = re.compile(r"(im|lb)(\d+)\.nii(\.gz)?", re.IGNORECASE)
-#: The labels of the test set are not public, and nobody has split the others: of the volumes whose
-#: number is a multiple of this are those that are scored on.
+#: Volumes whose number is a multiple of this are used for validation, since the labels of the test
+#: set are not public and there is no official validation split.
 VAL = 5
 LAYOUT = "imagesTr/im0.nii.gz and labelsTr/lb0.nii.gz and so on"
 
@@ -35,14 +36,14 @@ LAYOUT = "imagesTr/im0.nii.gz and labelsTr/lb0.nii.gz and so on"
 class Atlas2023:
     """The slices of the training volumes; ids are ``im0/0012``, the slice counted from the feet.
 
-    Volumes 0, 5, 10 … are the split "val": all slices of a patient are in one split.
+    Volumes 0, 5, 10 … are the split "val"; all slices of a patient are in one split.
 
     Args:
         root: folder that holds the files at any depth.
-        name: what the image set is called.
+        name: name of the image set.
     """
 
-    ignore_index = 255  # of padding alone: all voxels have a class
+    ignore_index = 255  # only for padding: all voxels have a class
     background = 0  # the challenge scores liver and tumour
     protocol = (
         "ATLAS 2023, the slices of every fifth training volume (not the challenge's test set), 3 "
@@ -54,7 +55,7 @@ class Atlas2023:
         self.name = name
 
     def records(self) -> list[ImageRecord]:
-        """All slices; of a volume that cannot be used the first one, to fail.
+        """Return all slices; an unusable volume yields its first slice, which fails to be read.
 
         Raises:
             DatasetNotFound: there is no volume.
@@ -84,20 +85,20 @@ class Atlas2023:
         ]
 
     def read(self, record: ImageRecord) -> Sample:
-        """Decode one slice.
+        """Read one slice.
 
         Raises:
-            ImageError: it cannot be used.
+            ImageError: the volume cannot be used.
             MissingPackage: nibabel is not installed.
         """
         return read_slice_sample(self.root, record)
 
     def categories(self) -> list[Category]:
-        """The classes; the id is the pixel value."""
+        """Return the classes; the id is the pixel value."""
         return number_classes(CLASSES)
 
     def read_target(self, record: ImageRecord) -> Labels:
-        """The index map of one slice; raises `LabelError` when it cannot be used."""
+        """Read the index map of one slice; raise `LabelError` if it cannot be used."""
         match = FILE.fullmatch(PurePosixPath(record.file_name).name)
         assert match, "records() lists no other file"
         path = Path(self.root, self._files["lb", int(match[2])])
@@ -112,7 +113,7 @@ class Atlas2023:
 
     @cached_property
     def _files(self) -> dict[tuple[str, int], str]:
-        """By kind and number; of one that is there with and without .gz the faster, without."""
+        """Paths by kind and number; of a volume stored twice, the faster uncompressed file."""
         root = Path(self.root)
         paths = sorted((path for path, _ in walk(root)), reverse=True) if root.is_dir() else []
         found = ((FILE.fullmatch(PurePosixPath(path).name), path) for path in paths)

@@ -1,4 +1,4 @@
-"""Large images with labels, cut once into tiles that lie beside them on disk."""
+"""Cut large labelled images once into tiles, which are stored beside them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from alps.structures.palette import index_png
 from alps.structures.records import ImageRecord, Sample
 from alps.structures.tiles import Tile
 
-#: Run lengths compress a photograph as well as zlib's level 6 does, seven times faster.
+#: Run-length encoding compresses photographs as well as zlib level 6, seven times faster.
 PNG = (
     *(cv2.IMWRITE_PNG_COMPRESSION, 1),
     *(cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE),
@@ -35,9 +35,9 @@ IGNORE_INDEX = 255
 
 @dataclass(frozen=True, slots=True)
 class Raster:
-    """A large image and its labels."""
+    """A large image and its label file."""
 
-    name: str  # unique in the dataset; its tiles are called after it
+    name: str  # unique in the dataset; prefix of its tiles' names
     split: str
     image: Path
     label: Path
@@ -45,7 +45,7 @@ class Raster:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A file that tiles were cut from."""
+    """State of a file that tiles were cut from."""
 
     bytes: int
     mtime_ns: int
@@ -53,12 +53,12 @@ class Source:
 
     @classmethod
     def of(cls, path: Path) -> Source:
-        """Read the file as it is."""
+        """Return the current state of a file."""
         status = path.stat()
         return cls(status.st_size, status.st_mtime_ns, sha256(path))
 
     def is_of(self, path: Path) -> bool:
-        """Whether the file holds what it held; it is read where its date is another."""
+        """Return whether a file is unchanged; it is hashed only if its timestamp differs."""
         status = path.stat()
         if (status.st_size, status.st_mtime_ns) == (self.bytes, self.mtime_ns):
             return True
@@ -67,27 +67,27 @@ class Source:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tiles:
-    """The tiles of a dataset, laid out and called as mmsegmentation's converters do.
+    """The tiles of a dataset, arranged and named as by mmsegmentation's converters.
 
     ::
 
-        img_dir/<split>/<tile>.png                   alpha 0 is no data; no alpha where all is data
+        img_dir/<split>/<tile>.png                   alpha 0 is nodata; no alpha if all is valid
         ann_dir/<split>/<tile><label_suffix>.png     index maps, 255 is ignored
-        cut/<raster>.json      the raster's tiles; written last, so they are all there
+        cut/<raster>.json      the raster's tiles; written last, so all of them exist
 
-    Once cut, the rasters are not needed any more. One that is still there and holds something else
-    by now, or whose label does, is cut again.
+    Once cut, the rasters are no longer needed. A raster that still exists is cut again if its
+    content or that of its label has changed.
 
     Args:
-        root: of the dataset.
-        folder: of the tiles, below the root.
-        tile_size: height and width in pixels; what is smaller is padded with no-data, whose label
-            is 255.
-        stride: pixels from tile to tile; the last one is moved inwards.
-        tile_name: of a raster's name and the window.
-        read_label: the index map of a label file.
-        colors: of the classes, for the palettes of the index maps.
-        label_suffix: what the names of index maps end with.
+        root: folder of the dataset.
+        folder: folder of the tiles, relative to the root.
+        tile_size: height and width of a tile, px; smaller images are padded with nodata, whose
+            label is 255.
+        stride: distance between tiles, px; the last tile is moved inwards.
+        tile_name: function from a raster's name and the window to the tile's name.
+        read_label: function that reads the index map of a label file.
+        colors: class colours for the palettes of the index maps.
+        label_suffix: suffix of the names of index maps.
 
     Raises:
         ConfigError: the stride leaves gaps.
@@ -112,11 +112,11 @@ class Tiles:
 
     @property
     def path(self) -> Path:
-        """Where the tiles lie."""
+        """Folder of the tiles."""
         return self.root / self.folder
 
     def cut(self, rasters: Sequence[Raster]) -> None:
-        """Cut the rasters that are not cut as they are; several processes may ask for it at once.
+        """Cut new and changed rasters; safe to call from several processes at once.
 
         Raises:
             DatasetNotFound: the tiles cannot be written.
@@ -128,7 +128,7 @@ class Tiles:
         try:
             (self.path / "cut").mkdir(parents=True, exist_ok=True)
             with FileLock(self.path / "cut/.lock"):
-                if missing := self._missing(rasters):  # none, if another process has been here
+                if missing := self._missing(rasters):  # empty if another process has cut them
                     self._cut_all(missing)
         except OSError as error:
             raise DatasetNotFound(
@@ -138,7 +138,7 @@ class Tiles:
             ) from error
 
     def records(self) -> list[ImageRecord]:
-        """The tiles of all rasters that were cut."""
+        """Return the tiles of all rasters that were cut."""
         records = []
         for mark in sorted((self.path / "cut").glob("*.json")):
             done = json.loads(mark.read_text())
@@ -150,28 +150,31 @@ class Tiles:
         return records
 
     def read(self, record: ImageRecord) -> Sample:
-        """Decode one tile; raises `ImageError` when it cannot be used."""
+        """Read one tile; raise `ImageError` if it cannot be used."""
         return read_sample(self.root, record)
 
     def read_target(self, record: ImageRecord) -> Labels:
-        """The index map of one tile; raises `LabelError` when it cannot be used."""
+        """Read the index map of one tile; raise `LabelError` if it cannot be used."""
         return read_labels(self._label_path(record.split, record.image_id))
 
     def _label_path(self, split: str, tile: str) -> Path:
+        """Return the index map file of a tile."""
         return self.path / "ann_dir" / split / f"{tile}{self.label_suffix}.png"
 
     def _missing(self, rasters: Sequence[Raster]) -> list[Raster]:
+        """Return the rasters whose tiles are missing or outdated."""
         return [raster for raster in rasters if not self._is_cut(raster)]
 
     def _mark(self, raster: Raster) -> Path:
+        """Return the file that marks a raster as cut."""
         return self.path / "cut" / f"{raster.name}.json"
 
     def _is_cut(self, raster: Raster) -> bool:
-        """Whether the tiles are those of the raster and its label as they are now."""
+        """Return whether the tiles match the current raster and label."""
         if not self._mark(raster).is_file():
             return False
         done = json.loads(self._mark(raster).read_text())
-        if "sources" not in done:  # by an older ALPS, which read TIFF and padded otherwise
+        if "sources" not in done:  # from an older ALPS, which read TIFF and padded differently
             size = read_size(raster.image)
             padded = size is not None and min(size) < self.tile_size
             return raster.image.suffix.lower() not in (".tif", ".tiff") and not padded
@@ -182,12 +185,13 @@ class Tiles:
         )
 
     def _cut_all(self, rasters: Sequence[Raster]) -> None:
+        """Cut rasters in parallel, with a progress bar in bytes."""
         for split in {raster.split for raster in rasters}:
             for kind in ("img_dir", "ann_dir"):
                 (self.path / kind / split).mkdir(parents=True, exist_ok=True)
         sizes = {raster: raster.image.stat().st_size for raster in rasters}
         title, total = f"cutting into {self.path}", sum(sizes.values())
-        # Threads: the time goes into cv2's encoder, which lets others run.
+        # Threads suffice: most of the time is spent in cv2's encoder, which releases the GIL.
         with (
             tqdm(desc=title, total=total, unit="B", unit_scale=True) as bar,
             ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool,
@@ -197,11 +201,12 @@ class Tiles:
                 for done in as_completed(work):
                     done.result()
                     bar.update(work[done])
-            finally:  # after an error or an interrupt, start no other raster
+            finally:  # after an error or interrupt, start no other raster
                 pool.shutdown(cancel_futures=True)
 
     def _cut_one(self, raster: Raster) -> None:
-        # Before they are read: what changes in between is cut again.
+        # Record the state before reading, so that a file changed meanwhile is cut again.
+        """Write the tiles of one raster, then its mark."""
         sources = [Source.of(path) for path in (raster.image, raster.label)]
         labels = self.read_label(raster.label)
         pixels = read_pixels(raster.image)
@@ -235,9 +240,9 @@ class Tiles:
 
 
 def _encode(image: UInt8[np.ndarray, "H W 3"], valid: Bool[np.ndarray, "H W"]) -> bytes:
-    """Encode a tile as PNG, with alpha 0 where it is no data; without alpha where all is data.
+    """Encode a tile as PNG, with alpha 0 for nodata; without alpha if all pixels are valid.
 
-    Readers of three bands, as mmsegmentation's, drop the alpha.
+    Readers of three bands, such as mmsegmentation's, drop the alpha.
     """
     bands = image[..., ::-1]
     if not valid.all():
@@ -247,13 +252,18 @@ def _encode(image: UInt8[np.ndarray, "H W 3"], valid: Bool[np.ndarray, "H W"]) -
 
 
 def tile_grid(size: tuple[int, int], tile_size: int, stride: int) -> list[Tile]:
-    """Tiles of an image of ``size`` (H, W) that start every ``stride`` pixels, row by row.
+    """Return the tiles of an image in row order, as mmsegmentation's converters lay them out.
 
-    The grid of mmsegmentation's converters for Potsdam and iSAID: a tile that would reach beyond
-    the image is moved inwards, and those that then coincide are one.
+    As in the converters for Potsdam and iSAID, a tile that would extend beyond the image is moved
+    inwards, and tiles that then coincide are merged.
 
     >>> [(t.x0, t.x1) for t in tile_grid((512, 1200), tile_size=512, stride=512)]
     [(0, 512), (512, 1024), (688, 1200)]
+
+    Args:
+        size: (H, W) of the image, px, each at least ``tile_size``.
+        tile_size: height and width of a tile, px.
+        stride: distance between tiles, px.
     """
     rows, columns = (
         sorted({min(start, length - tile_size) for start in range(0, length, stride)})

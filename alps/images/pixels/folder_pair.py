@@ -1,4 +1,4 @@
-"""Images and index maps in two folders of the same structure, as mmsegmentation wants them."""
+"""Read images and index maps from two folders of the same structure, as in mmsegmentation."""
 
 from __future__ import annotations
 
@@ -39,22 +39,23 @@ LAYOUT = "img_dir/{train,val,test}/ and ann_dir/{train,val,test}/"
 class FolderPair:
     """``img_dir/<split>/x.jpg`` with ``ann_dir/<split>/x.png``, at any depth below the split.
 
-    Splits are train, val and test, those that are there. The id of an image is its path below
-    img_dir without the suffix, ``train/x``: one name may occur in several splits.
+    Splits are train, val and test, if they exist. The id of an image is its path relative to
+    img_dir without the suffix, ``train/x``, since one name may occur in several splits.
 
-    Masks of two classes that hold 0 and 255 and nothing else in any file have 255 read as class 1,
-    which is logged.
+    If there are two classes and the masks hold only 0 and 255, 255 is read as class 1, which is
+    logged.
 
     Args:
         root: the folder that holds img_dir and ann_dir.
-        name: what the image set is called.
-        classes: names of the classes, in the order of their numbers. None: they are counted, which
-            reads every label once.
-        ignore_index: the label value that is neither learnt nor scored.
-        reduce_zero_label: 0 is ignored as well, and the labels 1..n are the classes 0..n-1.
+        name: name of the image set.
+        classes: class names in the order of their ids. None: the classes are counted, which reads
+            every label once.
+        ignore_index: label that is excluded from training and scores.
+        reduce_zero_label: ignore 0 as well, and map the labels 1..n to the classes 0..n-1.
 
     Raises:
-        ConfigError: ``classes`` is no list of different names, or ``reduce_zero_label`` no bool.
+        ConfigError: ``classes`` is not a list of distinct names, ``reduce_zero_label`` is not a
+            boolean, or ``ignore_index`` is out of range.
     """
 
     def __init__(
@@ -88,7 +89,7 @@ class FolderPair:
 
     @property
     def protocol(self) -> str:
-        """How scores are to be read."""
+        """Evaluation protocol that scores are reported under."""
         folder = Path(self.root).resolve().name
         labels = f"label {self.ignore_index} ignored"
         if self._binary:
@@ -98,10 +99,10 @@ class FolderPair:
         return f"{self.name} {folder}: {len(self.categories())} classes, {labels}"
 
     def records(self) -> list[ImageRecord]:
-        """All images of the splits that are there.
+        """Return all images of the splits that exist.
 
         Raises:
-            DatasetNotFound: the folders are not there, or hold no image of a split.
+            DatasetNotFound: the folders are missing, or hold no image of a split.
             LabelError: an image has no label.
         """
         root = Path(self.root)
@@ -126,19 +127,19 @@ class FolderPair:
         return records
 
     def read(self, record: ImageRecord) -> Sample:
-        """Decode one image; raises `ImageError` when it cannot be used."""
+        """Read one image; raise `ImageError` if it cannot be used."""
         return read_sample(self.root, record)
 
     def findings(self) -> list[Finding]:
-        """Return what lies beside the images and is not read."""
+        """Return sidecar files beside the images, which are not read."""
         return find_sidecars(path for path, _ in walk(Path(self.root, "img_dir")))
 
     def categories(self) -> list[Category]:
-        """The classes; the id is the pixel value."""
+        """Return the classes; the id is the pixel value."""
         return color_classes(self.classes or [str(i) for i in range(self._num_classes)])
 
     def read_target(self, record: ImageRecord) -> Labels:
-        """The index map of one image; raises `LabelError` when it cannot be used."""
+        """Read the index map of one image; raise `LabelError` if it cannot be used."""
         path = self._labels[_stem(record)]
         labels = read_labels(path)
         if self.reduce_zero_label:
@@ -147,7 +148,7 @@ class FolderPair:
 
     @cached_property
     def _labels(self) -> dict[str, Path]:
-        """Label files by their path below ann_dir without the suffix."""
+        """Label files by their path relative to ann_dir without the suffix."""
         root = Path(self.root, "ann_dir")
         labels: dict[str, Path] = {}
         for path in sorted(PurePosixPath(path) for path, _ in walk(root)):
@@ -161,12 +162,12 @@ class FolderPair:
 
     @property
     def _paths(self) -> list[Path]:
-        """The label file of each image."""
+        """Label file of each image."""
         return [self._labels[_stem(record)] for record in self.records()]
 
     @cached_property
     def _binary(self) -> bool:
-        """Whether 255 is class 1; of two named classes, all files are read until one says no."""
+        """Whether 255 is class 1; with two named classes, files are read until one rules it out."""
         if self.reduce_zero_label or self.ignore_index == 0:
             return False
         if self.classes is None:
@@ -184,7 +185,7 @@ class FolderPair:
 
     @cached_property
     def _holders(self) -> dict[int, Path]:
-        """A file that holds it, for each label."""
+        """For each label, one file that holds it."""
         paths, holders = self._paths, dict[int, Path]()
         bar = tqdm(label_values(paths), "counting classes", len(paths), unit="label", delay=1)
         for path, numbers in zip(paths, bar, strict=True):
@@ -195,7 +196,7 @@ class FolderPair:
 
     @cached_property
     def _num_classes(self) -> int:
-        """One more than the highest label; every number below it must occur."""
+        """Number of classes: the highest class plus one; every lower class must occur."""
         if self._binary:
             return 2
         first = 1 if self.reduce_zero_label else 0
@@ -233,5 +234,5 @@ class FolderPair:
 
 
 def _stem(record: ImageRecord) -> str:
-    """The path below img_dir without the suffix, composed as `normal` does."""
+    """Return the path relative to img_dir without the suffix, in NFC."""
     return normal(str(PurePosixPath(record.file_name).relative_to("img_dir").with_suffix("")))

@@ -1,4 +1,4 @@
-"""iSAID: 2,806 images of DOTA-v1.0 with 15 classes of objects (Zamir et al., arXiv 1905.12886)."""
+"""Read iSAID: 2,806 images of DOTA-v1.0 with 15 object classes (Zamir et al., arXiv 1905.12886)."""
 
 from __future__ import annotations
 
@@ -47,21 +47,21 @@ LAYOUT = (
 
 
 class Isaid:
-    """The training and the validation images with their semantic masks, in tiles.
+    """The training and validation images with their semantic masks, in tiles.
 
-    The labels of the test images are not public, so these are left out. Below ``train`` and ``val``
-    files are found at any depth: archives unzipped where they lie as well as the devkit's one
-    folder of images and masks.
+    The test images have no public labels and are skipped. Files are found at any depth below
+    ``train`` and ``val``, whether the archives are unzipped in place or merged into the devkit's
+    single folder of images and masks.
 
     Args:
         root: folder that holds train and val; the tiles are written into it.
-        name: what the image set is called.
-        tile_size: in pixels.
-        stride: from tile to tile, in pixels.
+        name: name of the image set.
+        tile_size: height and width of a tile, px.
+        stride: distance between tiles, px.
     """
 
-    ignore_index = IGNORE_INDEX  # of the padding alone: all pixels have a class
-    background = 0  # SAMRS's means are of the other 15
+    ignore_index = IGNORE_INDEX  # only for padding: all pixels have a class
+    background = 0  # SAMRS averages over the other 15 classes
 
     def __init__(
         self, *, root: str, name: str = "isaid", tile_size: int = 896, stride: int = 512
@@ -83,7 +83,7 @@ class Isaid:
         )
 
     def records(self) -> list[ImageRecord]:
-        """All tiles, cut where they are not there yet.
+        """Return all tiles; missing ones are cut.
 
         Raises:
             DatasetNotFound: there is neither an image nor a tile.
@@ -102,19 +102,20 @@ class Isaid:
         return records
 
     def read(self, record: ImageRecord) -> Sample:
-        """Decode one tile; raises `ImageError` when it cannot be used."""
+        """Read one tile; raise `ImageError` if it cannot be used."""
         return self._tiles.read(record)
 
     def categories(self) -> list[Category]:
-        """The classes; the id is the pixel value."""
+        """Return the classes; the id is the pixel value."""
         return number_classes(CLASSES)
 
     def read_target(self, record: ImageRecord) -> Labels:
-        """The index map of one tile; raises `LabelError` when it cannot be used."""
+        """Read the index map of one tile; raise `LabelError` if it cannot be used."""
         return self._tiles.read_target(record)
 
 
 def _rasters(root: Path, split: str) -> list[Raster]:
+    """Return the images of a split with their masks."""
     images: dict[str, Path] = {}
     labels: dict[str, Path] = {}
     for path, _ in walk(root / split) if (root / split).is_dir() else ():
@@ -137,10 +138,11 @@ def _rasters(root: Path, split: str) -> list[Raster]:
 
 
 def _tile_name(image: str, tile: Tile) -> str:
-    """As mmsegmentation's tools/dataset_converters/isaid.py."""
+    """Return the tile name used by mmsegmentation's tools/dataset_converters/isaid.py."""
     return f"{image}_{tile.y0}_{tile.y1}_{tile.x0}_{tile.x1}"
 
 
 def _read_label(path: Path) -> UInt8[np.ndarray, "H W"]:
+    """Read a colour mask as an index map."""
     colors = {color: i for i, (_, color) in enumerate(CLASSES)}
     return colors_to_index(read_colors(path), colors, path)

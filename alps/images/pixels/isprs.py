@@ -1,4 +1,4 @@
-"""The 2D Semantic Labeling Contest of ISPRS WG III/4: what Potsdam and Vaihingen have in common."""
+"""Read the ISPRS 2D Semantic Labeling Contest (WG III/4); shared by Potsdam and Vaihingen."""
 
 from __future__ import annotations
 
@@ -32,46 +32,46 @@ CLASSES = (
     ("clutter", (255, 0, 0)),
 )
 CLUTTER = 5
-BOUNDARY = (0, 0, 0)  # in eroded references: 3 pixels about every object's edge
-#: Kinds of files: the image, its reference, and that with eroded boundaries.
+BOUNDARY = (0, 0, 0)  # in eroded references: 3 px around every object's edge
+#: Kinds of files: image, reference, and reference with eroded boundaries.
 IMAGE, FULL, ERODED = "image", "full", "eroded"
 
 
 @dataclass(frozen=True, slots=True)
 class Contest:
-    """One of the two datasets."""
+    """Description of one of the two datasets."""
 
     name: str
     title: str
-    splits: Mapping[str, str]  # areas, separated by spaces
-    identify: Callable[[str], tuple[str, str] | None]  # area and kind of a file, by its path
-    labels: str  # what is expected where a label is missing; {} is the kind that is scored
-    where: str  # what to look for, and where to get it
+    splits: Mapping[str, str]  # areas by split, separated by spaces
+    identify: Callable[[str], tuple[str, str] | None]  # path to area and kind of a file
+    labels: str  # labels to expect, for messages; {} is the suffix of scored ones
+    where: str  # files to look for and their source, for messages
 
     @property
     def areas(self) -> list[str]:
-        """Of both splits."""
+        """Areas of both splits."""
         return [area for areas in self.splits.values() for area in areas.split()]
 
 
 class ContestImages:
     """The orthophotos of a contest with their labels, in tiles.
 
-    The training images are the split "train", the test images of the contest, whose labels are
-    public by now, are "val": what is scored there is the published benchmark, so choose no settings
-    by it that you then report. Training uses the full labels, scoring those with eroded boundaries,
-    as the contest does.
+    The training images are the split "train". The contest's test images, whose labels are now
+    public, are "val": scores on them are the published benchmark, so do not use them to choose
+    settings that you report. As in the contest, training uses the full labels and scoring those
+    with eroded boundaries.
 
     Args:
         root: folder that holds the published files at any depth; the tiles are written into it.
-        name: what the image set is called. None: as the contest.
-        num_classes: 5: clutter is ignored, as in most published scores; 6: it is a class.
-        eroded: score on the eroded references; None: if they are there.
-        tile_size: in pixels.
-        overlap: of neighbouring tiles, in pixels.
+        name: name of the image set. None: that of the contest.
+        num_classes: 5 ignores clutter, as in most published scores; 6 makes it a class.
+        eroded: score on the eroded references. None: if they exist.
+        tile_size: height and width of a tile, px.
+        overlap: overlap of neighbouring tiles, px.
 
     Raises:
-        ConfigError: another number of classes.
+        ConfigError: ``num_classes`` is neither 5 nor 6.
     """
 
     contest: ClassVar[Contest]
@@ -100,7 +100,7 @@ class ContestImages:
 
     @property
     def protocol(self) -> str:
-        """How scores are to be read."""
+        """Evaluation protocol that scores are reported under."""
         clutter = "clutter ignored" if self.num_classes == 5 else "clutter is one"
         references = "eroded" if self._eroded else "full"
         n = len(self.contest.splits["val"].split())
@@ -110,7 +110,7 @@ class ContestImages:
         )
 
     def records(self) -> list[ImageRecord]:
-        """All tiles, cut where they are not there yet.
+        """Return all tiles; missing ones are cut.
 
         Raises:
             DatasetNotFound: there is neither an image nor a tile.
@@ -149,15 +149,15 @@ class ContestImages:
         return records
 
     def read(self, record: ImageRecord) -> Sample:
-        """Decode one tile; raises `ImageError` when it cannot be used."""
+        """Read one tile; raise `ImageError` if it cannot be used."""
         return self._tiles.read(record)
 
     def categories(self) -> list[Category]:
-        """The classes; the id is the pixel value."""
+        """Return the classes; the id is the pixel value."""
         return number_classes(CLASSES[: self.num_classes])
 
     def read_target(self, record: ImageRecord) -> Labels:
-        """The index map of one tile; raises `LabelError` when it cannot be used."""
+        """Read the index map of one tile; raise `LabelError` if it cannot be used."""
         labels = self._tiles.read_target(record)
         if self.num_classes == 5:
             labels[labels == CLUTTER] = IGNORE_INDEX
@@ -165,7 +165,7 @@ class ContestImages:
 
     @cached_property
     def _files(self) -> dict[tuple[str, str], Path]:
-        """The published files by area and kind; those of two archives are the same."""
+        """Published files by area and kind; files that occur in two archives are identical."""
         root = Path(self.root)
         paths = [path for path, _ in walk(root)] if root.is_dir() else []
         found = ((self.contest.identify(path), path) for path in sorted(paths))
@@ -173,6 +173,7 @@ class ContestImages:
 
     @cached_property
     def _eroded(self) -> bool:
+        """Whether scores use the eroded references."""
         if self.eroded is not None:
             return self.eroded
         val = self.contest.splits["val"].split()
@@ -198,15 +199,15 @@ class ContestImages:
 
 
 def _tile_name(area: str, tile: Tile) -> str:
-    """As mmsegmentation's tools/dataset_converters/potsdam.py and vaihingen.py."""
+    """Return the tile name used by mmsegmentation's converters potsdam.py and vaihingen.py."""
     return f"{area}_{tile.x0}_{tile.y0}_{tile.x1}_{tile.y1}"
 
 
 def _read_label(path: Path) -> UInt8[np.ndarray, "H W"]:
-    """Six classes and, in eroded references alone, the boundary as 255."""
+    """Read a colour label as an index map; the boundary in eroded references becomes 255."""
     colors = {color: i for i, (_, color) in enumerate(CLASSES)}
     if path.name.endswith("noBoundary.tif"):
         colors[BOUNDARY] = IGNORE_INDEX
-    # All channels are 0 or 255, but for one published file that is off by a few.
+    # All channels are 0 or 255, except in one published file that deviates slightly.
     rgb = cv2.threshold(read_colors(path), 127, 255, cv2.THRESH_BINARY)[1]
     return colors_to_index(rgb, colors, path)

@@ -1,8 +1,8 @@
-"""LoveDA: 1024 × 1024 px at 0.3 m of three cities and the country round them, seven classes.
+"""Read LoveDA: 1024 × 1024 px images at 0.3 m of three cities and their countryside, seven classes.
 
-Wang et al., arXiv 2110.08733. The layout is that of the archives, the values of the masks those of
-Junjue-Wang/LoveDA: 0 is no data, 1 to 7 are the classes. As mmsegmentation's LoveDADataset does,
-the classes are counted from 0 here and no data is ignored.
+Wang et al., arXiv 2110.08733. The layout is that of the archives; the mask values are those of
+Junjue-Wang/LoveDA: 0 is nodata, 1 to 7 are the classes. As in mmsegmentation's LoveDADataset,
+classes are renumbered from 0 and nodata is ignored.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from alps.images.plain.folder import Folder
 from alps.structures.records import Category, ImageRecord, Sample, number_classes
 
 URL = "https://github.com/Junjue-Wang/LoveDA"
-#: Name and colour, in the order of the masks' values from 1 on (mmseg/datasets/loveda.py).
+#: Name and colour, in the order of the mask values from 1 (mmseg/datasets/loveda.py).
 CLASSES = (
     ("background", (255, 255, 255)),
     ("building", (255, 0, 0)),
@@ -41,11 +41,11 @@ LAYOUT = f"{{Train,Val}}/{{Rural,Urban}}/{{{IMAGES},{MASKS}}}/*.png"
 class LoveDA:
     """The images of Train and Val; ids are ``Train/Rural/0`` and so on.
 
-    The masks of Test are not public, so its images are left out.
+    The images of Test have no public masks and are skipped.
 
     Args:
         root: folder that holds Train and Val.
-        name: what the image set is called.
+        name: name of the image set.
     """
 
     ignore_index = IGNORE_INDEX
@@ -56,7 +56,7 @@ class LoveDA:
         self.name = name
 
     def records(self) -> list[ImageRecord]:
-        """All images of the parts that are there.
+        """Return all images of the parts that exist.
 
         Raises:
             DatasetNotFound: there is no image.
@@ -95,15 +95,15 @@ class LoveDA:
         return records
 
     def read(self, record: ImageRecord) -> Sample:
-        """Decode one image; raises `ImageError` when it cannot be used."""
+        """Read one image; raise `ImageError` if it cannot be used."""
         return read_sample(self.root, record)
 
     def categories(self) -> list[Category]:
-        """The classes; the id is the pixel value."""
+        """Return the classes; the id is the pixel value."""
         return number_classes(CLASSES)
 
     def read_target(self, record: ImageRecord) -> Labels:
-        """The index map of one image; raises `LabelError` when it cannot be used."""
+        """Read the index map of one image; raise `LabelError` if it cannot be used."""
         path = self._mask(record)
         values = read_labels(path)
         if values.max() > len(CLASSES):
@@ -114,5 +114,6 @@ class LoveDA:
         return np.where(values == NO_DATA, IGNORE_INDEX, values - 1).astype(np.uint8)
 
     def _mask(self, record: ImageRecord) -> Path:
+        """Return the mask file of an image."""
         part, domain, _, *rest = PurePosixPath(record.file_name).parts
         return Path(self.root, part, domain, MASKS, *rest)

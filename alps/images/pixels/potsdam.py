@@ -1,4 +1,4 @@
-"""ISPRS Potsdam: 38 true orthophotos of 6000 × 6000 pixels at 5 cm, six classes.
+"""Read ISPRS Potsdam: 38 true orthophotos of 6000 × 6000 pixels at 5 cm, six classes.
 
 2D Semantic Labeling Contest, ISPRS WG III/4 (imagery by BSF Swissphoto).
 """
@@ -10,7 +10,7 @@ import re
 from alps.images.pixels.isprs import ERODED, FULL, IMAGE, Contest, ContestImages
 
 URL = "https://www.isprs.org/education/benchmarks/UrbanSemLab/2d-sem-label-potsdam.aspx"
-#: The official split. The labels of the test images are public by now, so they are read as "val".
+#: The official split. The labels of the test images are now public, so these are "val".
 SPLITS = {
     "train": "2_10 2_11 2_12 3_10 3_11 3_12 4_10 4_11 4_12 5_10 5_11 5_12 "
     "6_7 6_8 6_9 6_10 6_11 6_12 7_7 7_8 7_9 7_10 7_11 7_12",
@@ -21,7 +21,7 @@ _KINDS = {"RGB": IMAGE, "label": FULL, "label_noBoundary": ERODED}
 
 
 def identify(path: str) -> tuple[str, str] | None:
-    """Area and kind of a published file.
+    """Return area and kind of a published file, or None for an unknown file.
 
     >>> identify("2_Ortho_RGB/top_potsdam_2_10_RGB.tif")
     ('2_10', 'image')

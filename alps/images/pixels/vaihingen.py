@@ -1,9 +1,9 @@
-"""ISPRS Vaihingen: 33 true orthophotos of about 2500 × 2000 pixels at 9 cm, six classes.
+"""Read ISPRS Vaihingen: 33 true orthophotos of about 2500 × 2000 pixels at 9 cm, six classes.
 
-2D Semantic Labeling Contest, ISPRS WG III/4 (imagery by the DGPF; Cramer, PFG 2010). The bands are
-near infrared, red and green, in the places of red, green and blue. Names and split are those of
-open-mmlab/mmsegmentation, tools/dataset_converters/vaihingen.py, which learns from the eroded
-references, too.
+2D Semantic Labeling Contest, ISPRS WG III/4 (imagery by the DGPF; Cramer, PFG 2010). The bands near
+infrared, red and green are stored as red, green and blue. Names and split are those of
+open-mmlab/mmsegmentation, tools/dataset_converters/vaihingen.py, which also trains on the eroded
+references.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 from alps.images.pixels.isprs import ERODED, FULL, IMAGE, Contest, ContestImages
 
 URL = "https://www.isprs.org/education/benchmarks/UrbanSemLab/2d-sem-label-vaihingen.aspx"
-#: The official split. The labels of the test images are public by now, so they are read as "val".
+#: The official split. The labels of the test images are now public, so these are "val".
 SPLITS = {
     "train": "area1 area3 area5 area7 area11 area13 area15 area17 area21 area23 area26 area28 "
     "area30 area32 area34 area37",
@@ -22,11 +22,11 @@ SPLITS = {
     "area29 area31 area33 area35 area38",
 }
 FILE = re.compile(r"top_mosaic_09cm_(area\d+)(_noBoundary)?\.tif")
-IMAGES = "top"  # the folder of the images; their references have the same names elsewhere
+IMAGES = "top"  # folder of the images; references have the same names in other folders
 
 
 def identify(path: str) -> tuple[str, str] | None:
-    """Area and kind of a published file, which is an image in the folder ``top`` alone.
+    """Return area and kind of a published file; only files in the folder ``top`` are images.
 
     >>> identify("top/top_mosaic_09cm_area1.tif")
     ('area1', 'image')

@@ -1,1 +1,1 @@
-"""Images without annotations."""
+"""Read images without annotations."""

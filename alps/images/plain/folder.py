@@ -1,4 +1,4 @@
-"""A folder of images, of any depth."""
+"""Read all images of a folder, at any depth."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ logger = logging.getLogger(__name__)
 class Folder:
     """All images under a folder, sorted by path.
 
-    Hidden files and folders are left out. Links are followed, as `walk` says. A file whose name
-    cannot be stored (a backslash, a line break, bytes that are not UTF-8, more than the 255 bytes
-    that disks allow) is left out with a warning that counts and names such files.
+    Hidden files and folders are skipped. Links are followed as by `walk`. A file whose name cannot
+    be stored (a backslash, a line break, bytes that are not UTF-8, more than the 255 bytes that
+    file systems allow) is skipped with a warning that counts such files and names the first.
 
     Args:
         root: the folder.
-        name: what the image set is called.
-        split: the split all images belong to.
+        name: name of the image set.
+        split: split of all images.
     """
 
     def __init__(self, root: str, name: str, split: str = "train") -> None:
@@ -36,11 +36,11 @@ class Folder:
         self.split = split
 
     def records(self) -> list[ImageRecord]:
-        """All images.
+        """Return all images.
 
         Raises:
             DatasetNotFound: the folder is missing, cannot be listed or holds no image.
-            ConfigError: two paths differ in nothing but case.
+            ConfigError: two paths differ only in case or in the Unicode form of their accents.
         """
         root = Path(self.root)
         if not root.is_dir():
@@ -87,9 +87,9 @@ class Folder:
         return records
 
     def read(self, record: ImageRecord) -> Sample:
-        """Decode one image; raises `ImageError` when it cannot be used."""
+        """Read one image; raise `ImageError` if it cannot be used."""
         return read_sample(self.root, record)
 
     def findings(self) -> list[Finding]:
-        """Return what lies beside the images and is not read."""
+        """Return sidecar files beside the images, which are not read."""
         return find_sidecars(path for path, _ in walk(self.root))

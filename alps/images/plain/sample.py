@@ -1,4 +1,4 @@
-"""Aerial images for a first run: four forest plots, with boxes of the tree crowns."""
+"""Provide aerial images for a first run: four forest plots, with boxes of tree crowns."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DEEPFOREST = Package(
 )
 _LICENSE = "deepforest-2.1.0.dist-info/licenses/LICENSE"
 _DATA = "deepforest/data/"
-# OSBS_029.tif is the same picture as the PNG.
+# OSBS_029.tif holds the same image as the PNG.
 FILES = (
     "2019_YELL_2_541000_4977000_image_crop.png",
     "2019_YELL_2_541000_4977000_image_crop.xml",
@@ -36,15 +36,15 @@ LARGE_FILES = (
 
 
 class SampleImages:
-    """Plots of the National Ecological Observatory Network, as the package deepforest brings them.
+    """Plots of the National Ecological Observatory Network from the package deepforest.
 
-    RGB, 10 cm a pixel, MIT licence. Three of 400 × 400 and one of 1035 × 1249 pixels (4 MB); the
-    boxes lie beside them as VOC XML and CSV. What is missing is fetched from the package index.
+    RGB, 10 cm per pixel, MIT licence: three of 400 × 400 and one of 1035 × 1249 pixels (4 MB), with
+    boxes as VOC XML and CSV beside them. Missing files are downloaded from the package index.
 
     Args:
-        root: the folder to keep them in.
-        large: also take the plot of 2472 × 2299 pixels (15 MB).
-        name: what the image set is called.
+        root: the folder to store them in.
+        large: also include the plot of 2472 × 2299 pixels (15 MB).
+        name: name of the image set.
     """
 
     def __init__(self, root: str, large: bool = False, name: str = "sample") -> None:
@@ -53,10 +53,10 @@ class SampleImages:
         self.name = name
 
     def records(self) -> list[ImageRecord]:
-        """The images, fetched where they are not there yet.
+        """Return the images; missing ones are downloaded.
 
         Raises:
-            DatasetNotFound: they are not there and cannot be fetched.
+            DatasetNotFound: images are missing and cannot be downloaded.
         """
         root = Path(self.root)
         files = FILES + LARGE_FILES if self.large else FILES
@@ -78,5 +78,5 @@ class SampleImages:
         ]
 
     def read(self, record: ImageRecord) -> Sample:
-        """Decode one image; raises `ImageError` when it cannot be used."""
+        """Read one image; raise `ImageError` if it cannot be used."""
         return read_sample(self.root, record)

@@ -1,4 +1,4 @@
-"""A folder of NIfTI volumes, of any depth, slice by slice."""
+"""Read a folder of NIfTI volumes, at any depth, slice by slice."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ logger = logging.getLogger(__name__)
 class Volumes:
     """All slices of all volumes under a folder; ids are ``<volume>/<slice>`` with four digits.
 
-    A volume is a video whose frames are its slices, from the feet to the head.
+    A volume is treated as a video whose frames are its slices, from the feet to the head.
 
     Args:
         root: the folder.
-        name: what the image set is called.
-        split: the split all slices belong to.
+        name: name of the image set.
+        split: split of all slices.
     """
 
     def __init__(self, *, root: str, name: str = "nifti", split: str = "train") -> None:
@@ -33,11 +33,11 @@ class Volumes:
         self.split = split
 
     def records(self) -> list[ImageRecord]:
-        """All slices; of a volume that cannot be used the first one, to fail.
+        """Return all slices; an unusable volume yields its first slice, which fails to be read.
 
         Raises:
             DatasetNotFound: there is no volume.
-            ConfigError: two paths differ in nothing but case.
+            ConfigError: two paths differ only in case or in the Unicode form of their accents.
             MissingPackage: nibabel is not installed.
         """
         root = Path(self.root)
@@ -47,7 +47,7 @@ class Volumes:
                 f"no volume under {root.absolute()}: found {contents(root)}, looked at any depth "
                 f"for {' and '.join(SUFFIXES)}; give the folder of your volumes as dataset.root"
             )
-        # One suffix is taken off; where a volume is there with and without .gz, both keep theirs.
+        # image_ids removes one suffix; if a volume exists with and without .gz, both keep theirs.
         plain = [re.sub(r"\.nii\.gz$", ".gz", path, flags=re.IGNORECASE) for path in paths]
         volumes = zip(image_ids([*map(PurePosixPath, plain)]), paths, strict=True)
         return [
@@ -57,20 +57,20 @@ class Volumes:
         ]
 
     def read(self, record: ImageRecord) -> Sample:
-        """Decode one slice.
+        """Read one slice.
 
         Raises:
-            ImageError: it cannot be used.
+            ImageError: the volume cannot be used.
             MissingPackage: nibabel is not installed.
         """
         return read_slice_sample(self.root, record)
 
 
 def read_slice_sample(root: str, record: ImageRecord) -> Sample:
-    """A slice of `slice_records`.
+    """Read a slice listed by `slice_records`.
 
     Raises:
-        ImageError: it cannot be used.
+        ImageError: the volume cannot be used.
         MissingPackage: nibabel is not installed.
     """
     path = Path(root, record.file_name)
@@ -79,13 +79,13 @@ def read_slice_sample(root: str, record: ImageRecord) -> Sample:
 
 
 def slice_records(root: Path, path: str, volume: str, split: str) -> Iterator[ImageRecord]:
-    """The slices of a volume; of one that cannot be used the first, to fail when it is read.
+    """Yield the slices of a volume; an unusable one yields its first, which fails when it is read.
 
     Args:
-        root: what ``path`` is relative to.
-        path: of the file.
-        volume: what it is called.
-        split: it belongs to.
+        root: folder that ``path`` is relative to.
+        path: volume file.
+        volume: name of the volume.
+        split: split of the volume.
     """
     try:
         n = count_slices(root / path)

@@ -1,1 +1,1 @@
-"""SAMRS (arXiv 2305.02034): its images, boxes and labels."""
+"""Read SAMRS (arXiv 2305.02034): its images, boxes and labels."""

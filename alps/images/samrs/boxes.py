@@ -1,4 +1,4 @@
-"""The objects of SAMRS: each with its box, its category and its own mask (arXiv 2305.02034).
+"""Read the objects of SAMRS with box, category and mask (arXiv 2305.02034).
 
 ``ins/<image>.pkl`` is a pickled list with a dict per object, as ViTAE-Transformer/SAMRS writes it
 (Generate Dataset/main_sam_hbox_semantic.py and main_sam_rhbox_semantic.py)::
@@ -6,8 +6,8 @@
     {"mask": {"size": [1024, 1024], "counts": "cRYf07fo…"}, "category": "small-vehicle",
      "label": 9, "size": 159, "bbox": array([714., 76., 726., 95.])}
 
-``mask`` is COCO's run-length code. FAST has, instead of ``bbox``, ``rhbox`` and the corners
-``rbox`` (4, 2). The files are read by `alps.images.files.safe_pickle`, which runs nothing.
+``mask`` is in COCO's run-length encoding. Instead of ``bbox``, FAST has ``rhbox`` and the corners
+``rbox`` (4, 2). The files are read by `alps.images.files.safe_pickle`, which executes no code.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ from alps.structures.records import Category, ImageRecord, Sample
 
 
 class SamrsBoxes:
-    """The images of one subset that have a file in ``ins/``, and what it says.
+    """The images of one subset that have a file in ``ins/``, with the objects in it.
 
-    Prompts can be compared on it with the masks that SAMRS's authors got.
+    Use it to compare masks from box prompts with those published by SAMRS.
 
     Args:
         root: folder that holds the subset.
         subset: sota, sior or fast.
-        name: what the image set is called. None: as the subset, with _boxes.
+        name: name of the image set. None: that of the subset followed by _boxes.
 
     Raises:
         ConfigError: there is no such subset.
@@ -61,7 +61,7 @@ class SamrsBoxes:
         self.name = name or f"{subset}_boxes"
 
     def records(self) -> list[ImageRecord]:
-        """All images with objects.
+        """Return all images with objects.
 
         Raises:
             DatasetNotFound: there are no images, or none with objects.
@@ -71,7 +71,7 @@ class SamrsBoxes:
         return [replace(r, annotations=digest_files([self._path(r)], classes)) for r in records]
 
     def read(self, record: ImageRecord) -> Sample:
-        """Image and boxes; raises `ImageError` when one of the files cannot be used."""
+        """Read image and boxes; raise `ImageError` if one of the files cannot be used."""
         pixels = read_pixels(Path(self.root, record.file_name))
         path = self._path(record)
         rows = read_rows(path)
@@ -80,7 +80,7 @@ class SamrsBoxes:
         return make_sample(record, pixels, annotations, classes, path, stated=_size_of_masks(rows))
 
     def findings(self) -> list[Finding]:
-        """Return what does not fit together among images and objects; reads all files."""
+        """Return inconsistencies between images and objects; all files are read."""
         records = self.records()
         audit, unreadable = Audit(CLASSES[self.subset]), Tally()
         for record in tqdm(records, "checking annotations", unit="file", delay=1):
@@ -105,21 +105,21 @@ class SamrsBoxes:
         return [finding] * bool(unreadable.count) + audit.findings()
 
     def categories(self) -> list[Category]:
-        """The classes; the id is the pixel value."""
+        """Return the classes; the id is the pixel value."""
         return subset_categories(self.subset)
 
     @property
     def has_instances(self) -> bool:
-        """Every object has a mask; where one is no mask, that is told when it is read."""
+        """Always True: every object has a mask; invalid ones are reported when they are read."""
         return True
 
     def read_instances(self, record: ImageRecord, boxes: Boxes, size: tuple[int, int]) -> Masks:
-        """SAMRS's own mask of each box of an image; a bad one is told and left out.
+        """Read SAMRS's own mask of each box of an image; invalid masks are logged and skipped.
 
         Args:
             record: the image.
-            boxes: some of those that `read` gave.
-            size: (H, W) of the image.
+            boxes: boxes returned by `read`, possibly a subset.
+            size: (H, W) of the image, px.
 
         Raises:
             ImageError: the file cannot be used.
@@ -130,11 +130,12 @@ class SamrsBoxes:
         return read_masks(shapes, boxes, size)
 
     def _path(self, record: ImageRecord) -> Path:
+        """Return the object file of an image."""
         return label_path(self.root, record, "ins", ".pkl")
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The objects of a file; raises `ImageError` when it cannot be used."""
+    """Return the objects of a file; raise `ImageError` if it cannot be used."""
     rows = load_plain(path)
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise ImageError(
@@ -145,6 +146,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def _annotation(i: int, row: dict[str, Any]) -> Annotation:
+    """Convert the object ``i`` of a file to an annotation."""
     box = row.get("bbox", row.get("rhbox", ()))
     quad, category = row.get("rbox"), row.get("category")
     return Annotation(
@@ -156,7 +158,7 @@ def _annotation(i: int, row: dict[str, Any]) -> Annotation:
 
 
 def _size_of_masks(rows: Sequence[dict[str, Any]]) -> tuple[int, int] | None:
-    """The (H, W) that all masks of a file have; None where they have none, or several."""
+    """Return the (H, W) shared by all masks of a file, px; None if there is none or several."""
     sizes = {
         tuple(size)
         for row in rows
@@ -168,13 +170,13 @@ def _size_of_masks(rows: Sequence[dict[str, Any]]) -> tuple[int, int] | None:
 
 
 def _mask(row: dict[str, Any]) -> Any:
-    """Every object has one: where it is missing, that is told."""
+    """Return the mask of an object; a missing one becomes an invalid one, which is reported."""
     mask = row.get("mask")
     return "nothing" if mask is None else mask
 
 
 def _numbers(values: Any) -> list[float]:
-    """What a row says of a box, NaN where it is no number."""
+    """Return the numbers of a box; NaN if they are malformed."""
     try:
         found = np.asarray(values, np.float64).ravel().tolist()
     except (TypeError, ValueError, OverflowError):

@@ -1,7 +1,7 @@
-"""SAMRS: 105,090 images in the subsets SOTA, SIOR and FAST (Wang et al., arXiv 2305.02034).
+"""Read SAMRS: 105,090 images in the subsets SOTA, SIOR and FAST (Wang et al., arXiv 2305.02034).
 
-The layout is the one its authors read in their pre-training (ViTAE-Transformer/SAMRS,
-Encoder_Decoder/main_pretrain.py), see `SUBSETS`. Here images and splits are read, no labels.
+The layout (`SUBSETS`) is that of its authors' pre-training (ViTAE-Transformer/SAMRS,
+Encoder_Decoder/main_pretrain.py). This module reads images and splits, but no labels.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ URL = "https://github.com/ViTAE-Transformer/SAMRS"
 
 @dataclass(frozen=True, slots=True)
 class Subset:
-    """Where one subset lies."""
+    """Location of one subset."""
 
-    folders: tuple[str, ...]  # below the root, the first that is there counts
-    images: str  # below the folder, which also holds train.txt and valid.txt
+    folders: tuple[str, ...]  # relative to the root; the first that exists is used
+    images: str  # relative to the folder, which also holds train.txt and valid.txt
     suffix: str
 
 
@@ -43,14 +43,14 @@ SUBSETS: Mapping[str, Subset] = {
 class Samrs:
     """The images of SAMRS; ids are ``sota/P0000__1024__0___0`` and so on.
 
-    An image of valid.txt is in the split "val", all others are in "train": those of train.txt,
-    those in no list, and all where there are no lists (the authors drew them at random, 95 to 5, to
-    check their code, and do not ask others to keep to them: issue 30 of their repository).
+    Images in valid.txt are in the split "val", all others in "train": those in train.txt, those in
+    no list, and all images if there are no lists. (The authors drew the lists at random, 95 to 5,
+    to check their code, and do not require them: issue 30 of their repository.)
 
     Args:
-        root: folder that holds the subsets; those that are there are used.
-        subsets: which ones to look for.
-        name: what the image set is called.
+        root: folder that holds the subsets; those that exist are used.
+        subsets: names of the subsets to look for.
+        name: name of the image set.
 
     Raises:
         ConfigError: there is no subset of that name.
@@ -71,10 +71,10 @@ class Samrs:
         self.name = name
 
     def records(self) -> list[ImageRecord]:
-        """All images of the subsets that are there.
+        """Return all images of the subsets that exist.
 
         Raises:
-            DatasetNotFound: none is there, or there is no image in them.
+            DatasetNotFound: no subset exists, or they hold no image.
         """
         root = Path(self.root)
         records = []
@@ -99,11 +99,12 @@ class Samrs:
         return records
 
     def read(self, record: ImageRecord) -> Sample:
-        """Decode one image; raises `ImageError` when it cannot be used."""
+        """Read one image; raise `ImageError` if it cannot be used."""
         return read_sample(self.root, record)
 
 
 def _list_images(root: Path, folder: str, name: str, subset: Subset) -> list[ImageRecord]:
+    """Return the images of a subset with their splits."""
     train, val = ({*read_list(root / folder / f"{part}.txt")} for part in ("train", "valid"))
     with os.scandir(root / folder / subset.images) as entries:
         sizes = {

@@ -1,8 +1,8 @@
-"""SAMRS with its own labels: SOTA, SIOR and FAST (Wang et al., arXiv 2305.02034).
+"""Read SAMRS with its own labels: SOTA, SIOR and FAST (Wang et al., arXiv 2305.02034).
 
-Where they lie is what its authors' pre-training reads (ViTAE-Transformer/SAMRS, Encoder_Decoder/
-main_pretrain.py): ``gray/`` holds the class of every pixel, and 255, no object, is ignored. Classes
-and their colours are those of its Generate Dataset/mapping.py.
+The layout is that of its authors' pre-training (ViTAE-Transformer/SAMRS, Encoder_Decoder/
+main_pretrain.py): ``gray/`` holds the class of every pixel; 255 (no object) is ignored. Classes and
+colours are those of its Generate Dataset/mapping.py.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ CLASSES: Mapping[str, Sequence[str]] = {
     "sior": dior.CLASSES,
     "fast": fair1m.CLASSES,
 }
-#: The colour of each pixel value, in all subsets; 255, unlabelled, is white.
+#: Colour of each pixel value in all subsets; 255 (unlabelled) is white.
 COLORS = (
     *((0, 127, 255), (0, 63, 0), (0, 127, 63), (0, 63, 255), (0, 0, 127)),
     *((0, 127, 127), (0, 0, 63), (0, 63, 127), (0, 63, 191), (0, 191, 127)),
@@ -38,20 +38,20 @@ COLORS = (
     *((127, 191, 0), (63, 63, 0), (100, 155, 0), (0, 255, 0), (0, 191, 0)),
     *((191, 127, 64), (0, 191, 64)),
 )
-#: Folders of labels, by what SAM was prompted with and of which images; all are looked for.
+#: Label folders, named after SAM's prompts and the images; all are searched.
 FOLDERS = ("hbox_segs_init", "hbox_segs_trainvaltest_init", "rhbox_segs_init")
 
 
 class SamrsLabels:
-    """The images of one subset that have a map in ``gray/``, and these maps.
+    """The images of one subset that have an index map in ``gray/``, with these maps.
 
-    Where there are no objects SAMRS has no map: such images are left out and counted. Ids and
-    splits are those of `alps.images.samrs.images.Samrs`.
+    SAMRS has no map for images without objects; these are counted and skipped. Ids and splits are
+    those of `alps.images.samrs.images.Samrs`.
 
     Args:
         root: folder that holds the subset.
         subset: sota, sior or fast.
-        name: what the image set is called. None: as the subset.
+        name: name of the image set. None: that of the subset.
 
     Raises:
         ConfigError: there is no such subset.
@@ -67,14 +67,14 @@ class SamrsLabels:
 
     @property
     def protocol(self) -> str:
-        """How scores are to be read."""
+        """Evaluation protocol that scores are reported under."""
         return (
             f"agreement with SAMRS's {self.subset.upper()}, whose masks are SAM's, on valid.txt: "
             f"{len(CLASSES[self.subset])} classes, what is no object ignored"
         )
 
     def records(self) -> list[ImageRecord]:
-        """All images with a map.
+        """Return all images with an index map.
 
         Raises:
             DatasetNotFound: there are no images, or none with a map.
@@ -82,37 +82,37 @@ class SamrsLabels:
         return list_labelled(self.root, self.subset, "gray", ".png")
 
     def read(self, record: ImageRecord) -> Sample:
-        """Decode one image; raises `ImageError` when it cannot be used."""
+        """Read one image; raise `ImageError` if it cannot be used."""
         return read_sample(self.root, record)
 
     def categories(self) -> list[Category]:
-        """The classes; the id is the pixel value."""
+        """Return the classes; the id is the pixel value."""
         return subset_categories(self.subset)
 
     def read_target(self, record: ImageRecord) -> Labels:
-        """The index map of one image; raises `LabelError` when it cannot be used."""
+        """Read the index map of one image; raise `LabelError` if it cannot be used."""
         return read_labels(label_path(self.root, record, "gray", ".png"))
 
 
 def check_subset(subset: str) -> None:
-    """Raise `ConfigError` if SAMRS has none of this name."""
+    """Raise `ConfigError` if SAMRS has no subset of this name."""
     if subset not in SUBSETS:
         raise ConfigError(f"dataset.subset={subset}: choose {', '.join(SUBSETS)}")
 
 
 def subset_categories(subset: str) -> list[Category]:
-    """The classes of a subset, in SAMRS's colours."""
-    return number_classes(zip(CLASSES[subset], COLORS, strict=False))  # FAST has most
+    """Return the classes of a subset, in SAMRS's colours."""
+    return number_classes(zip(CLASSES[subset], COLORS, strict=False))  # FAST has the most classes
 
 
 def list_labelled(root: str, subset: str, kind: str, suffix: str) -> list[ImageRecord]:
-    """The images of a subset that have a label of a kind.
+    """Return the images of a subset that have a label of one kind.
 
     Args:
         root: folder that holds the subset.
         subset: sota, sior or fast.
         kind: folder of the labels, gray or ins.
-        suffix: of their files.
+        suffix: suffix of the label files.
 
     Raises:
         DatasetNotFound: there are no images, or none with a label.
@@ -138,7 +138,14 @@ def list_labelled(root: str, subset: str, kind: str, suffix: str) -> list[ImageR
 
 
 def label_path(root: str, record: ImageRecord, kind: str, suffix: str) -> Path:
-    """Where the label of an image lies, or would lie."""
+    """Return the path of an image's label; if none exists, the path where it is expected.
+
+    Args:
+        root: folder that holds the subset.
+        record: the image.
+        kind: folder of the labels, gray or ins.
+        suffix: suffix of the label file.
+    """
     image = Path(root, record.file_name)
     paths = [image.parents[1] / folder / kind / f"{image.stem}{suffix}" for folder in FOLDERS]
     return next((path for path in paths if path.is_file()), paths[0])

@@ -1,1 +1,1 @@
-"""Videos with tracked boxes, frame by frame."""
+"""Read videos with tracked boxes, frame by frame."""

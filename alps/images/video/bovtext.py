@@ -1,4 +1,4 @@
-"""BOVText: a JSON file of tracked words for each video (arXiv 2112.04888).
+"""Read BOVText: one JSON file of tracked words per video (arXiv 2112.04888).
 
 The file of Cls1_Livestreaming_video1.mp4 is Cls1_Livestreaming_video1.json
 (https://github.com/weijiawu/BOVText-Benchmark)::
@@ -7,9 +7,9 @@ The file of Cls1_Livestreaming_video1.mp4 is Cls1_Livestreaming_video1.json
             "category": "scene text", "language": "English", "ID_transcription": "T"}],
      "2": []}
 
-The page of the dataset calls the frames ``frame_1`` and the track ``tracking ID``. Frames are
-counted from 1 there and from 0 here; one without objects is annotated as empty. Words that nobody
-can read are ignored. Titles, captions and scene text are one class, as in SAMText.
+The dataset's web page names frames ``frame_1`` and the track ``tracking ID``. The files count
+frames from 1, ALPS from 0; a frame without objects is annotated as empty. Illegible words are
+ignored. Titles, captions and scene text are one class, as in SAMText.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from alps.images.files.words import numbers, read_text
 from alps.images.video.clip import TEXT, Clip, new_clip, video_name
 from alps.structures.boxes import Annotation
 
-#: What stands for words that nobody can read: on the dataset's page the first two.
+#: Placeholders of illegible words; the dataset's web page has the first two.
 UNREADABLE = ("###", "#1", "##DONT#CARE##")
 
 
 def parse(path: Path) -> dict[str, Clip]:
-    """The clip of a file; raises `ImageError` when the file is cut short or something else."""
+    """Read the clip in a file; raise `ImageError` if it is truncated or of another format."""
     try:
         frames = parse_json(read_text(path))
     except ValueError as error:
@@ -50,6 +50,7 @@ def parse(path: Path) -> dict[str, Clip]:
 
 
 def _read(item: object, where: str) -> Annotation | str:
+    """Convert an object to an annotation, or return an error message."""
     if not isinstance(item, dict) or not isinstance(item.get("points"), list):
         return f"{where}: no points, expected a list of x1 y1 … x4 y4"
     name = item.get("ID", item.get("tracking ID"))

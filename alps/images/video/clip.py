@@ -1,4 +1,4 @@
-"""What is annotated in a video: what the readers of its formats share."""
+"""Define the annotations of a video, shared by the readers of all formats."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from pathlib import Path
 
 from alps.structures.boxes import Marks
 
-#: The class where a format has none of its own.
+#: Class name for formats without classes.
 TEXT = "text"
 
 
-#: By frame, counted from 0; a frame that is not in it is not annotated.
+#: Annotations by frame index, counted from 0; frames not in it are not annotated.
 Clip = Mapping[int, Marks]
 
 
 def new_clip() -> defaultdict[int, Marks]:
-    """A clip that frames are added to."""
+    """Return an empty clip to add frames to."""
     return defaultdict(Marks)
 
 
 def video_name(path: Path) -> str:
-    """The name of the video that an annotation file is of, where each has its own."""
+    """Return the name of the video that an annotation file belongs to (one file per video)."""
     return re.sub("_GT$", "", path.stem, flags=re.IGNORECASE)

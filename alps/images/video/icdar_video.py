@@ -1,4 +1,4 @@
-"""ICDAR 2015 "Text in Videos" and DSText: an XML file of tracked words for each video.
+"""Read ICDAR 2015 "Text in Videos" and DSText: one XML file of tracked words per video.
 
 The file of Video_10_1_1.mp4 is Video_10_1_1_GT.xml (https://rrc.cvc.uab.es/?ch=3&com=tasks)::
 
@@ -12,10 +12,10 @@ The file of Video_10_1_1.mp4 is Video_10_1_1_GT.xml (https://rrc.cvc.uab.es/?ch=
       <frame ID="2"></frame>
     </Frames>
 
-Frames are counted from 1 there and from 0 here; one without objects is annotated as empty. ID is
-the track. Words of low quality, and those that read ``##DONT#CARE##``, are ignored. DSText
-(https://rrc.cvc.uab.es/?ch=22&com=tasks, arXiv 2304.04376) has ``Category`` for ``Mirrored`` and
-``Quality``. Releases do not agree on the case of the names, so it does not count.
+The files count frames from 1, ALPS from 0; a frame without objects is annotated as empty. ID is the
+track. Words of low quality and those transcribed as ``##DONT#CARE##`` are ignored. DSText
+(https://rrc.cvc.uab.es/?ch=22&com=tasks, arXiv 2304.04376) has ``Category`` instead of ``Mirrored``
+and ``Quality``. Names are compared case-insensitively, since releases differ in their case.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from alps.images.files.xml_file import read_xml
 from alps.images.video.clip import TEXT, Clip, new_clip, video_name
 from alps.structures.boxes import Annotation
 
-#: What stands for words that nobody can read.
+#: Placeholders of illegible words.
 UNREADABLE = ("##DONT#CARE##", "###")
 
 
 def parse(path: Path) -> dict[str, Clip]:
-    """The clip of a file; raises `ImageError` when the file is cut short or something else."""
+    """Read the clip in a file; raise `ImageError` if it is truncated or of another format."""
     clip, index = new_clip(), 0
     for item in read_xml(path, "frames").findall("frame"):
         number = whole(_lower(item).get("id", ""))
@@ -51,6 +51,7 @@ def parse(path: Path) -> dict[str, Clip]:
 
 
 def _read(element: Element, where: str) -> Annotation | str:
+    """Convert an object to an annotation, or return an error message."""
     values = _lower(element)
     track_id = whole(values.get("id", ""))
     if track_id is None:
@@ -69,4 +70,5 @@ def _read(element: Element, where: str) -> Annotation | str:
 
 
 def _lower(element: Element) -> dict[str, str]:
+    """Return the attributes of an element with names in lower case."""
     return {name.lower(): value for name, value in element.attrib.items()}

@@ -1,15 +1,15 @@
-"""Tables of tracked boxes, CSV or Parquet: a row for each box, its video and its frame.
+"""Read tables of tracked boxes (CSV or Parquet): one row per box, with its video and frame.
 
 ::
 
     video,frame,track,x0,y0,x1,y1,text
     Video_10_1_1,0,1001,97,382,126,411,T
 
-Columns: ``video``, its name or its path below the folder of the videos; ``frame``, counted from 0;
+Columns: ``video``, its name or its path relative to the video folder; ``frame``, counted from 0;
 ``x0 y0 x1 y1``, the corners of a horizontal box in pixels, or ``x0 y0`` to ``x3 y3``, those of a
-rotated one; and where they are there ``track`` (a whole number), ``text``, ``category`` (without it
-all are "text"), ``ignore`` (0 or 1), ``score`` and ``counts``, the true mask in COCO's compressed
-run-length code. Others are passed over. One file may hold many videos.
+rotated one; and optionally ``track`` (a whole number), ``text``, ``category`` (by default "text"),
+``ignore`` (0 or 1), ``score`` and ``counts``, the ground-truth mask in COCO's compressed run-length
+encoding. Other columns are ignored. One file may hold many videos.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from alps.structures.boxes import Marks
 
 
 def parse(path: Path) -> dict[str, Clip]:
-    """The clips of a table; raises `LabelError` when it is none."""
+    """Read the clips in a table, by video name; raise `LabelError` if it cannot be used."""
     clips: defaultdict[str, defaultdict[int, Marks]] = defaultdict(new_clip)
     for i, row in enumerate(read_rows(path, ["video", "frame"]), 1):
         number = whole(row["frame"])

@@ -1,4 +1,4 @@
-"""Videos with tracked boxes in their frames, words mostly (SAMText, arXiv 2305.01443)."""
+"""Read videos with tracked boxes, mostly of words (SAMText, arXiv 2305.01443)."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from alps.structures.masks import Masks
 from alps.structures.palette import color_classes
 from alps.structures.records import Category, ImageRecord, Sample
 
-#: What reads a file of annotations, by its suffix: gives the clips in it by the names of their
-#: videos. Raises `ImageError` for a file of one clip, `LabelError` for a file of all.
+#: Parsers of annotation files by suffix, which return clips by video name. They raise `ImageError`
+#: for a file of one clip, `LabelError` for a file of all clips.
 PARSERS: Mapping[str, Callable[[Path], dict[str, Clip]]] = {
     ".xml": icdar_video.parse,
     ".json": bovtext.parse,
@@ -40,33 +40,33 @@ PARSERS: Mapping[str, Callable[[Path], dict[str, Clip]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """What is remembered of a clip; to remember all boxes of a large dataset takes gigabytes."""
+    """Summary of a clip, kept because the boxes of a large dataset would take gigabytes."""
 
     file: Path
-    digests: Mapping[int, str]  # of `Marks`
+    digests: Mapping[int, str]  # of `Marks`, by frame index
     categories: frozenset[str]
-    masks: bool  # whether any object has a true one
+    masks: bool  # whether any object has a ground-truth mask
 
 
 class VideoBoxes:
-    """Every annotated frame of videos is an image, those annotated as empty, too.
+    """Image set of the annotated frames of videos, including those annotated as empty.
 
-    A video is a file or a folder of frames, at any depth, and called as its annotations say. The id
-    of an image is ``<video>/<frame>`` with six digits, so the frames of a video follow each other.
+    A video is a file or a folder of frames, at any depth, named as in its annotations. Image ids
+    are ``<video>/<frame>`` with six digits, so the frames of a video are consecutive.
 
     Args:
         root: folder of the dataset.
-        videos: folder of the videos, below the root.
-        annotations: name or pattern of the files with the annotations, as ``*_GT.xml``, at any
-            depth below the root. The suffix says the format, see `PARSERS`.
-        split: the split all frames belong to.
-        classes: names in the order of their ids. None: those that occur, in the order of the
-            alphabet.
-        url: where the dataset is, for the message when it is not here.
-        name: what the image set is called.
+        videos: folder of the videos, relative to the root.
+        annotations: name or glob pattern of the annotation files, such as ``*_GT.xml``, at any
+            depth below the root. The suffix determines the format (`PARSERS`).
+        split: split of all frames.
+        classes: class names in the order of their ids. None: those that occur, in alphabetical
+            order.
+        url: source of the dataset, for the message if it is missing.
+        name: name of the image set.
 
     Raises:
-        ConfigError: ``classes`` is no list of different names.
+        ConfigError: ``classes`` is not a list of distinct names.
     """
 
     def __init__(
@@ -90,12 +90,14 @@ class VideoBoxes:
         self._last: tuple[Path | None, dict[str, Clip]] = None, {}
 
     def records(self) -> list[ImageRecord]:
-        """All annotated frames; of a video whose annotations cannot be read the first one, to fail.
+        """Return all annotated frames.
+
+        A video with unreadable annotations yields its first frame, which fails when it is read.
 
         Raises:
-            DatasetNotFound: there are no annotations, or none of the videos they are of.
-            LabelError: an annotation file has no suffix of `PARSERS`, a table cannot be read, or
-                two videos have the name of one in the annotations.
+            DatasetNotFound: there are no annotations, or none of their videos.
+            LabelError: an annotation file has an unknown suffix, a table cannot be read, or two
+                videos match one name in the annotations.
         """
         records, classes = [], digest([*self._classes])
         for name, (video_id, path) in self._videos.items():
@@ -117,7 +119,7 @@ class VideoBoxes:
         return records
 
     def read(self, record: ImageRecord) -> Sample:
-        """Frame and boxes.
+        """Read frame and boxes.
 
         Raises:
             ImageError: one of the files cannot be used, or the video has no such frame.
@@ -128,7 +130,7 @@ class VideoBoxes:
         return make_sample(record, pixels, marks.annotations, self._classes, file, marks.unclear)
 
     def findings(self) -> list[Finding]:
-        """Return what does not fit together among videos and annotations; reads the latter."""
+        """Return inconsistencies between videos and annotations; all annotations are read."""
         audit = Audit(self._classes, OWN_CLASSES)
         unreadable, root = Tally(), Path(self.root)
         for name, (video_id, _) in self._videos.items():
@@ -160,22 +162,22 @@ class VideoBoxes:
             ),
         ]
         found = [finding for finding in relations if finding.count] + audit.findings()
-        # A frame that is annotated as empty says so.
+        # A frame without boxes is explicitly annotated as empty.
         return [finding for finding in found if finding.kind != "images_without_annotations"]
 
     def categories(self) -> list[Category]:
-        """The classes; the id is the pixel value."""
+        """Return the classes; the id is the pixel value."""
         return color_classes(self._classes)
 
     def _marks(self, record: ImageRecord) -> tuple[Path, Marks]:
-        """What is annotated in a frame, and the file that says so."""
+        """Return the annotation file of a frame and the annotations in it."""
         name = next(name for name, (i, _) in self._videos.items() if i == record.video_id)
         file = self._listed[name].file
         return file, self._parse(file)[name].get(record.frame_index or 0, Marks())
 
     @cached_property
     def _listed(self) -> dict[str, Listed]:
-        """All clips in the annotations, by the names of their videos."""
+        """Summaries of all annotated clips, by video name."""
         root = Path(self.root)
         found = sorted(path for path, _ in walk(root)) if root.is_dir() else []
         files = [root / path for path in found if PurePosixPath(path).match(self.annotations)]
@@ -189,7 +191,7 @@ class VideoBoxes:
         for file in tqdm(files, "listing frames", unit="file", delay=1):
             try:
                 clips = self._parse(file)
-            except ImageError:  # told with the first frame
+            except ImageError:  # reported with the first frame
                 clips = {video_name(file): {0: Marks()}}
             for name, clip in clips.items():
                 digests = {i: marks.digest for i, marks in clip.items()}
@@ -203,14 +205,15 @@ class VideoBoxes:
 
     @cached_property
     def _classes(self) -> Sequence[str]:
+        """Class names: the requested ones, those in the annotations, or `TEXT` alone."""
         found = frozenset[str]().union(*(clip.categories for clip in self._listed.values()))
         return self.classes or sorted(found) or [TEXT]
 
     @cached_property
     def _videos(self) -> dict[str, tuple[str, str]]:
-        """Of every clip that is there the id of its video and the path below the root, by name."""
+        """Video id and path relative to the root of each existing clip, by its annotated name."""
         folder = Path(self.root, self.videos)
-        found = dict[str, str]()  # id by path
+        found = dict[str, str]()  # video id by path
         for file in (PurePosixPath(file) for file, _ in walk(folder)):
             if file.suffix.lower() in VIDEO_SUFFIXES:
                 found[str(file)] = str(file.with_suffix(""))
@@ -244,13 +247,14 @@ class VideoBoxes:
         return videos
 
     def _parse(self, file: Path) -> dict[str, Clip]:
-        """The clips of a file; the last one is kept, for frames come in order."""
+        """Return the clips in a file; the last file is cached, since frames are read in order."""
         if file != self._last[0]:
             self._last = file, _parser(file)(file)
         return self._last[1]
 
 
 def _parser(file: Path) -> Callable[[Path], dict[str, Clip]]:
+    """Return the parser of a file; raise `LabelError` if its suffix is unknown."""
     if file.suffix.lower() not in PARSERS:
         raise LabelError(
             f"{file} is of no known format: expected {' '.join(PARSERS)}; name the files of "
@@ -260,7 +264,7 @@ def _parser(file: Path) -> Callable[[Path], dict[str, Clip]]:
 
 
 def _frames(place: Path) -> dict[int, Path]:
-    """Of a folder; what is wrong with it is told with every frame."""
+    """Return the frames of a folder; an invalid folder is reported with each frame."""
     try:
         return list_frames(place) if place.is_dir() else {}
     except ImageError:
@@ -268,20 +272,20 @@ def _frames(place: Path) -> dict[int, Path]:
 
 
 class VideoMasks(VideoBoxes):
-    """`VideoBoxes` with true masks, which of the formats only a table has."""
+    """`VideoBoxes` with ground-truth masks, which only the table format provides."""
 
     @property
     def has_instances(self) -> bool:
-        """Whether any object has a true mask."""
+        """Whether any object has a ground-truth mask."""
         return any(clip.masks for clip in self._listed.values())
 
     def read_instances(self, record: ImageRecord, boxes: Boxes, size: tuple[int, int]) -> Masks:
-        """The true masks of those boxes that have one; a bad one is told and left out.
+        """Read the ground-truth masks of the boxes that have one; log and skip invalid ones.
 
         Args:
             record: the frame.
-            boxes: some of those that `read` gave.
-            size: (H, W) of the frame.
+            boxes: boxes returned by `read`, possibly a subset.
+            size: (H, W) of the frame, px.
         """
         file, marks = self._marks(record)
         return read_counts(marks.annotations, boxes, size, file)
