@@ -1,4 +1,4 @@
-"""Where masks come from."""
+"""Mask sources: what proposes, prompts or reads the masks of an image."""
 
 import lazy_loader
 
