@@ -150,7 +150,7 @@ class BoxMasks:
     def _predict(
         self, embedding: Embedding, tile: Tile, boxes: Boxes
     ) -> Iterator[tuple[tuple[int, int, int, int], Bool[np.ndarray, "h w"], float]]:
-        """Yield the mask of each box: its extent in the tile, its pixels there, its predicted IoU."""
+        """Yield the mask of each box: extent in the tile, pixels inside it, and predicted IoU."""
         prompts = self._prompts(tile, boxes, embedding)
         found = self.segmenter.predict(
             embedding,

@@ -89,7 +89,7 @@ def _cut(
 
 
 def _seeds(bare: Bool[np.ndarray, "H W"], side: int) -> Int32[np.ndarray, "H W"]:
-    """Number seeds on a grid over uncovered pixels; a region that the grid misses is one seed."""
+    """Return seeds on a grid over uncovered pixels, one for each region that the grid misses."""
     grid = np.zeros(bare.shape, bool)
     grid[side // 2 :: side, side // 2 :: side] = True
     grid &= bare
