@@ -26,7 +26,13 @@ class Fixed:
         areas: Sequence[Int64[np.ndarray, " _"]],
         mapper: Mapper = map,
     ) -> Clusters | None:
-        """Return None: there is nothing to fit."""
+        """Return None: there is nothing to fit.
+
+        Args:
+            blocks: not used.
+            areas: not used.
+            mapper: not used.
+        """
         return None
 
 
@@ -88,6 +94,9 @@ class Random(Fixed):
             masks: of one image.
             category_id: class of each mask.
             ignore_index: value of uncovered pixels.
+
+        Returns:
+            The class of each pixel.
         """
         index_map = paint(masks, category_id, ignore_index)
         return fill_uncovered(index_map, masks, self.fill)
@@ -140,6 +149,9 @@ class Binary(Fixed):
             masks: of one image.
             category_id: class of each mask.
             ignore_index: value that class 1 replaces.
+
+        Returns:
+            The class of each pixel.
         """
         index_map = paint(masks, category_id, ignore_index)
         index_map[index_map == ignore_index] = 1

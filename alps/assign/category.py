@@ -35,6 +35,7 @@ class ByCategory(Fixed):
 
     @cached_property
     def _categories(self) -> list[Category]:
+        """Categories of the image set, read once."""
         return self._images.categories()
 
     @property
@@ -88,6 +89,9 @@ class ByCategory(Fixed):
             masks: of one image.
             category_id: category of each mask, -1 if it is ignored.
             ignore_index: value of ignored masks and uncovered pixels.
+
+        Returns:
+            The category of each pixel.
         """
         return paint(masks, np.where(category_id < 0, ignore_index, category_id), ignore_index)
 

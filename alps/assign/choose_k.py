@@ -180,6 +180,7 @@ def explain_choice(choices: Sequence[Choice]) -> str:
 
 
 def _largest(choices: Sequence[Choice], figure: Callable[[Choice], float]) -> int | None:
+    """Return the K with the largest figure, ignoring NaN; None if all are NaN."""
     known = [choice for choice in choices if not np.isnan(figure(choice))]
     return max(known, key=figure).k if known else None
 
@@ -195,5 +196,6 @@ def _centers(clusters: Clusters) -> Float32[np.ndarray, "K D"]:
 
 
 def _agree(a: Int[np.ndarray, " n"], b: Int[np.ndarray, " n"]) -> float:
+    """Return the adjusted Rand index between two labellings of the same rows."""
     clusters, classes = int(a.max()) + 1, int(b.max()) + 1
     return agreement(contingency(a, b, clusters, classes, unlabelled=-1, ignore_index=-1)).ari

@@ -117,6 +117,9 @@ class Cluster:
             mapper: maps a function over parts of the rows, e.g. in worker processes; does not
                 affect the result.
 
+        Returns:
+            The clusters, the largest first.
+
         Raises:
             TooFewMasks: there are fewer masks than clusters.
             ConfigError: there are fewer channels than ``pca``.
@@ -201,6 +204,9 @@ class Cluster:
             masks: of one image.
             category_id: class of each mask.
             ignore_index: value of uncovered pixels.
+
+        Returns:
+            The class of each pixel.
         """
         index_map = paint(masks, category_id, ignore_index)
         return fill_uncovered(index_map, masks, self.fill)
@@ -210,6 +216,7 @@ class Cluster:
         return cluster_categories(self.num_classes)
 
     def _scale(self, rows: Float32[np.ndarray, "n C"]) -> Float32[np.ndarray, "n C"]:
+        """Scale rows to length 1 if the metric is spherical."""
         return unit(rows) if self.metric == "spherical" else rows
 
     def _embedding(
@@ -217,6 +224,7 @@ class Cluster:
         mean: Float32[np.ndarray, " C"] | None,
         components: Float32[np.ndarray, "D C"] | None,
     ) -> Transform:
+        """Return `_embed` bound to a projection, as a transform of `Rows`."""
         return partial(self._embed, mean, components)
 
     def _embed(
@@ -225,11 +233,13 @@ class Cluster:
         components: Float32[np.ndarray, "D C"] | None,
         rows: Float32[np.ndarray, "n C"],
     ) -> Float32[np.ndarray, "n D"]:
+        """Scale, project and scale rows again, into the space of the centroids."""
         return self._scale(project(self._scale(rows), mean, components))
 
     def _weigh(
         self, areas: Sequence[Int64[np.ndarray, " _"]] | None
     ) -> Float32[np.ndarray, " n"] | None:
+        """Return the weights of all masks from their areas in pixels; None if all are 1."""
         if self.weight == "none":
             return None
         if areas is None:

@@ -180,7 +180,11 @@ def plus_plus(
 def nearest(
     rows: Float32[np.ndarray, "n D"], centroids: Float32[np.ndarray, "K D"]
 ) -> tuple[Int64[np.ndarray, " n"], Float32[np.ndarray, " n"]]:
-    """Return the index of the nearest centroid of each row, and the squared distance to it."""
+    """Find the nearest centroid of each row.
+
+    Returns:
+        The index of the centroid, and the squared Euclidean distance to it.
+    """
     # faiss expands |x - c|², which loses digits when all rows are far from the origin.
     middle = centroids.mean(axis=0)
     index = search(rows - middle, centroids - middle)
@@ -194,13 +198,16 @@ def sum_rows(
     category_id: Int64[np.ndarray, " n"],
     k: int,
 ) -> tuple[Float64[np.ndarray, "K D"], Float64[np.ndarray, " K"]]:
-    """Return the sums of the weighted rows of each class, and the sums of their weights.
+    """Add up the rows of each class.
 
     Args:
         rows: to add up.
         weights: of the rows.
         category_id: class of each row, below ``k``.
         k: number of classes, K.
+
+    Returns:
+        The sum of the weighted rows of each class, and the sum of their weights.
     """
     order = np.argsort(category_id, kind="stable")
     rows = rows[order] * weights[order, None]

@@ -43,4 +43,5 @@ class JoinedFeatures:
         return np.concatenate([part(sample, masks) for part in self._given().values()], axis=1)
 
     def _given(self) -> Mapping[str, Featurizer]:
+        """Return the parts that are not None."""
         return {name: part for name, part in self.parts.items() if part is not None}

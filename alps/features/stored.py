@@ -61,4 +61,5 @@ class StoredFeatures:
 
     @cached_property
     def _images(self) -> StoredImages:
+        """Images of the store, opened on first use."""
         return StoredImages(self._store)

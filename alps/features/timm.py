@@ -128,6 +128,7 @@ class TimmFeatures:
         return encoder.eval().requires_grad_(False).to(self.device)
 
     def _inside_masks(self, sample: Sample, masks: Masks) -> list[Float[Tensor, "N _"]]:
+        """Return the mean of each feature map inside each mask."""
         means = MaskMeans(masks, self._channels)
         for tile in sample.tiles(self.tile_size, self.tile_overlap):
             pixels = sample.image[None, tile.y0 : tile.y1, tile.x0 : tile.x1]
@@ -143,6 +144,7 @@ class TimmFeatures:
         return means.means()
 
     def _over_cutouts(self, sample: Sample, masks: Masks) -> list[Float[Tensor, "N _"]]:
+        """Return the mean of each feature map over the cut-out of each mask."""
         fill = np.rint(self.encoder.mean).astype(np.uint8)  # about 0 after normalisation
         size = (self.box_size, self.box_size)
         batches = [
@@ -173,6 +175,7 @@ class TimmFeatures:
 
     @property
     def _channels(self) -> list[int]:
+        """Number of channels of each feature map of `strides`."""
         channels = dict(zip(self.encoder.strides, self.encoder.channels, strict=True))
         return [channels[stride] for stride in self.strides]
 

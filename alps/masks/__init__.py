@@ -1,4 +1,4 @@
-"""Mask sources: what proposes, prompts or reads the masks of an image."""
+"""Mask sources: generate the masks of an image, or read them from a label store."""
 
 import lazy_loader
 

@@ -162,6 +162,7 @@ class AutoMasks:
         return found
 
     def _segment_crop(self, sample: Sample, tile: Tile, box: Box, layer: int) -> list[Found]:
+        """Return the masks of one crop, ``box`` (xyxy) of the tile, in a layer of crops."""
         x0, y0, x1, y1 = box
         crop = Tile(tile.x0 + x0, tile.y0 + y0, tile.x0 + x1, tile.y0 + y1)
         points = self._points(crop, layer)
@@ -198,6 +199,7 @@ class AutoMasks:
         return int(self.points_per_side / self.crop_n_points_downscale_factor**layer)
 
     def _thresholds(self, tile: Tile) -> Thresholds:
+        """Return the thresholds, with areas in pixels of the tile."""
         return Thresholds(
             pred_iou_thresh=self.pred_iou_thresh,
             stability_score_thresh=self.stability_score_thresh,

@@ -265,6 +265,7 @@ def choose_tiles(
 
 
 def _window(patch: Patch | None, extent: tuple[int, int, int, int]) -> Bool[np.ndarray, "h w"]:
+    """Return the mask of a patch inside its extent; empty if there is none."""
     if patch is None or extent == NOWHERE:
         return np.zeros((0, 0), bool)
     window: np.ndarray = patch.window(extent).cpu().numpy()
@@ -278,6 +279,7 @@ def _around(box: Float32[np.ndarray, " 4"], sample: Sample) -> Bool[np.ndarray, 
 
 
 def _boxes(sample: Sample) -> Boxes:
+    """Return the boxes of a sample, or raise `ImageError` if it has none."""
     if sample.boxes is None:
         raise ImageError(
             f"{sample.image_id} has no boxes, and masks=box asks SAM with them; take an image set "
@@ -287,6 +289,7 @@ def _boxes(sample: Sample) -> Boxes:
 
 
 def _centers(boxes: Boxes) -> Float32[np.ndarray, "N 2"]:
+    """Return the centre (x, y) of each box, in pixels."""
     centers: np.ndarray = boxes.quad.reshape(-1, 4, 2).mean(1)
     return centers
 

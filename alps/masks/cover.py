@@ -46,6 +46,7 @@ class CoverMasks(AutoMasks):
             )
 
     def _segment_tile(self, sample: Sample, tile: Tile) -> list[Found]:
+        """Segment a tile as `AutoMasks`, then in further passes over uncovered points."""
         found = AutoMasks._segment_tile(self, sample, tile)
         points = self._points(tile, layer=0)
         valid = sample.valid_in(tile)

@@ -154,6 +154,7 @@ class Proposer:
         return candidates
 
     def _batches(self, prompts: Int64[np.ndarray, " n"]) -> list[Int64[np.ndarray, " _"]]:
+        """Split the indices of prompts into batches."""
         return [
             prompts[start : start + self.points_per_batch]
             for start in range(0, len(prompts), self.points_per_batch)
@@ -161,6 +162,7 @@ class Proposer:
 
     @torch.inference_mode()
     def _decode_coarse(self, batch: Int64[np.ndarray, " n"]) -> Prediction:
+        """Predict the masks of a batch of prompts at half the resolution."""
         found = self.segmenter.predict(
             self.embedding,
             points=self.points[batch],
@@ -171,6 +173,7 @@ class Proposer:
 
     @torch.inference_mode()
     def _decode_batch(self, batch: Int64[np.ndarray, " n"]) -> list[Candidate]:
+        """Return the candidates of a batch of prompts that may be stable and are not empty."""
         t = self.thresholds
         found = self.segmenter.predict(
             self.embedding,
@@ -227,6 +230,7 @@ class Proposer:
         return cut_window(window, self.valid[y0:y1, x0:x1])
 
     def _redraw(self, candidate: Candidate, *, fast: bool) -> Patch:
+        """Decode a candidate again and return its patch."""
         point = self.points[candidate.prompt][None]
         found = self.segmenter.predict(self.embedding, points=point, fast=fast)
         logits = found.logits[found.mask == candidate.mask][0]
@@ -237,4 +241,5 @@ class Proposer:
 
 
 def _boxes(boxes: Sequence[Box]) -> Float[np.ndarray, "N 4"]:
+    """Convert boxes to an array."""
     return np.array(boxes, dtype=np.float32).reshape(-1, 4)

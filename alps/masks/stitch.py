@@ -44,6 +44,7 @@ def stitch(parts: Sequence[tuple[Tile, Masks]], size: tuple[int, int]) -> Masks:
 
 
 def _merge(masks: Masks, cut: Bool[np.ndarray, " N"], groups: list[list[int]]) -> Masks:
+    """Merge each group of masks into one: its best whole mask, or the union of cut ones."""
     counts = list(masks.counts)
     keep = []
     for group in groups:
@@ -98,19 +99,24 @@ def _windows(masks: Masks, shared: Tile) -> tuple[np.ndarray, Float[np.ndarray, 
 
 
 class _UnionFind:
+    """Disjoint sets of the numbers below ``n``."""
+
     def __init__(self, n: int) -> None:
         self.parent = list(range(n))
 
     def find(self, i: int) -> int:
+        """Return the representative of the set of ``i``."""
         while self.parent[i] != i:
             self.parent[i] = i = self.parent[self.parent[i]]
         return i
 
     def join(self, i: int, j: int) -> None:
+        """Unite the sets of two numbers."""
         a, b = sorted((self.find(i), self.find(j)))
         self.parent[b] = a
 
     def groups(self) -> list[list[int]]:
+        """Return the members of each set."""
         members: dict[int, list[int]] = {}
         for i in range(len(self.parent)):
             members.setdefault(self.find(i), []).append(i)

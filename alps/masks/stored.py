@@ -64,4 +64,5 @@ class StoredMasks:
 
     @cached_property
     def _images(self) -> StoredImages:
+        """Images of the store, opened on first use."""
         return StoredImages(self._store)

@@ -69,7 +69,7 @@ class FoldedDecoder:
         pool: int = 1,
         group: int = 2,
         rows: int = 512,
-        compile: bool = False,  # noqa: A002 - torch's own word
+        compile: bool = False,  # noqa: A002 - the name in torch
     ) -> None:
         self.prompt_encoder: Any = prompt_encoder
         self.mask_decoder: Any = mask_decoder
@@ -102,6 +102,7 @@ class FoldedDecoder:
         self.order = order.permute(0, 2, 4, 1, 3, 5).flatten()
 
     def _tokens(self, features: Float[Tensor, "1 C y x"]) -> Float[Tensor, "N C"]:
+        """Pool features and flatten them to image tokens."""
         tokens: Tensor = F.avg_pool2d(features.to(self.dtype), self.pool).flatten(2)[0].T
         return tokens
 

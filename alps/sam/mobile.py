@@ -86,6 +86,7 @@ class MobileEncoder(nn.Module):
 def _four_axes(
     biases: Callable[[torch.device], Float[Tensor, "h q k"]], device: torch.device
 ) -> Float[Tensor, "1 h q k"]:
+    """Return attention biases with a leading batch axis."""
     return biases(device)[None]
 
 

@@ -48,7 +48,7 @@ class SamSegmenter:
         *,
         checkpoint: str | None = None,
         device: str = "auto",
-        compile: bool = False,  # noqa: A002 - torch's own word
+        compile: bool = False,  # noqa: A002 - the name in torch
         keep: int = 16,
     ) -> None:
         self.architecture = architecture
@@ -109,6 +109,7 @@ class SamSegmenter:
 
     @torch.inference_mode()
     def _embed(self, images: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> list[Embedding]:
+        """Return the embeddings of images, from the cache where possible."""
         keys = [_digest(image) for image in images]
         new = {k: im for k, im in zip(keys, images, strict=True) if k not in self._embeddings}
         # One image at a time on a CPU: a batch would not be faster, and would round differently.
@@ -125,6 +126,7 @@ class SamSegmenter:
         return found
 
     def _encode(self, images: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> list[Embedding]:
+        """Run the encoder on a batch of images."""
         resize = ResizeLongestSide(self.model.image_encoder.img_size)
         resized = [resize.apply_image(image) for image in images]
         pixels = [torch.as_tensor(r, device=self.device).permute(2, 0, 1)[None] for r in resized]
@@ -242,6 +244,7 @@ class SamSegmenter:
         return FoldedDecoder(*parts, pool=2, group=group, compile=self.compile)
 
     def _prepare(self, embedding: Embedding, decoder: FoldedDecoder) -> PreparedImage:
+        """Return the prepared image of an embedding; those of the latest embedding are cached."""
         prepared = self._prepared
         if prepared is None or prepared[0] is not embedding:
             prepared = self._prepared = (embedding, {})
@@ -263,6 +266,7 @@ class SamSegmenter:
     def _boxes_to_input(
         self, boxes: Float32[np.ndarray, "N 4"] | None, embedding: Embedding
     ) -> Float[Tensor, "N 4"] | None:
+        """Return boxes (xyxy) in pixels of the resized image."""
         if boxes is None:
             return None
         _check_inside(boxes.reshape(-1, 2), embedding.size)
@@ -275,6 +279,7 @@ class SamSegmenter:
 
 
 def _digest(image: UInt8[np.ndarray, "H W 3"]) -> bytes:
+    """Return a hash of an image's shape and pixels."""
     digest = hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16)
     digest.update(str(image.shape).encode())
     return digest.digest()
@@ -288,6 +293,7 @@ def has_bfloat16(device: torch.device) -> bool:
 
 
 def _check_inside(xy: Float32[np.ndarray, "P 2"], size: tuple[int, int]) -> None:
+    """Raise `PromptError` if a point (x, y) lies outside an image of ``size`` (H, W)."""
     height, width = size
     outside = ~((xy >= 0) & (xy <= (width, height))).all(axis=1)  # NaN is outside too
     if outside.any():
@@ -301,7 +307,7 @@ def load_segmenter(
     architecture: str,
     checkpoint: str | None = None,
     device: str = "auto",
-    compile: bool = False,  # noqa: A002 - torch's own word
+    compile: bool = False,  # noqa: A002 - the name in torch
 ) -> SamSegmenter:
     """Return the segmenter of this process, which mask source and features share.
 
@@ -325,6 +331,7 @@ def _the_segmenter(
     architecture: str,
     checkpoint: str | None,
     device: str,
-    compile: bool,  # noqa: A002 - torch's own word
+    compile: bool,  # noqa: A002 - the name in torch
 ) -> SamSegmenter:
+    """Build a segmenter; the latest one is cached."""
     return SamSegmenter(architecture, checkpoint=checkpoint, device=device, compile=compile)
