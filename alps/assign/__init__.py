@@ -1,4 +1,4 @@
-"""What gives a mask its class: clusters of its features."""
+"""Assigners: give each mask a class, usually by clustering its features."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Classes that know nothing of what a mask shows: what better ones must be compared with."""
+"""Baselines: classes that do not depend on what a mask shows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from alps.structures.records import Category, Clusters
 
 
 class Fixed:
-    """The part of an assigner that looks for classes in the features: here there is none."""
+    """Base of the assigners whose classes do not depend on the features."""
 
     def fit(
         self,
@@ -26,17 +26,23 @@ class Fixed:
         areas: Sequence[Int64[np.ndarray, " _"]],
         mapper: Mapper = map,
     ) -> Clusters | None:
-        """Nothing to find."""
+        """Return None: there is nothing to fit.
+
+        Args:
+            blocks: not used.
+            areas: not used.
+            mapper: not used.
+        """
         return None
 
 
 class Random(Fixed):
-    """Every mask gets one of K classes by lot: right outlines, wrong classes.
+    """Gives every mask one of K classes at random: correct outlines, wrong classes.
 
     Args:
         k: number of classes, K.
-        seed: with the image's id it decides the classes of an image's masks.
-        fill: px; bare ground this near to a mask gets its class.
+        seed: of the random numbers, together with the id of the image.
+        fill: distance in pixels up to which uncovered pixels get the class of the nearest mask.
     """
 
     def __init__(self, *, k: int = 46, seed: int = 0, fill: int = 0) -> None:
@@ -47,12 +53,12 @@ class Random(Fixed):
 
     @property
     def identity(self) -> Identity:
-        """The settings that change the classes."""
+        """Settings that affect the classes."""
         return {"assigner": "random", "version": 1, **vars(self)}
 
     @property
     def num_classes(self) -> int:
-        """K."""
+        """Number of classes, K."""
         return self.k
 
     def assign(
@@ -62,7 +68,19 @@ class Random(Fixed):
         image_id: str,
         masks: Masks | None = None,
     ) -> tuple[Int32[np.ndarray, " N"], Float32[np.ndarray, " N"]]:
-        """The same for the same image and seed, in whatever order images come."""
+        """Return random classes, and NaN as distances.
+
+        The classes depend on the seed and ``image_id`` only, not on the order of the images.
+
+        Args:
+            features: one row per mask; only their number matters.
+            clusters: not used.
+            image_id: of the image.
+            masks: not used.
+
+        Returns:
+            The class of each mask, and NaN for each mask.
+        """
         rng = np.random.default_rng([self.seed, zlib.crc32(image_id.encode())])
         n = len(features)
         return rng.integers(self.k, size=n, dtype=np.int32), np.full(n, np.nan, np.float32)
@@ -70,26 +88,35 @@ class Random(Fixed):
     def paint(
         self, masks: Masks, category_id: Int[np.ndarray, " N"], ignore_index: int
     ) -> Integer[np.ndarray, "H W"]:
-        """As clusters are painted."""
+        """Paint small masks over large ones, then fill uncovered pixels near a mask.
+
+        Args:
+            masks: of one image.
+            category_id: class of each mask.
+            ignore_index: value of uncovered pixels.
+
+        Returns:
+            The class of each pixel.
+        """
         index_map = paint(masks, category_id, ignore_index)
         return fill_uncovered(index_map, masks, self.fill)
 
     def categories(self) -> list[Category]:
-        """One class per number."""
+        """Return K numbered classes."""
         return cluster_categories(self.k)
 
 
 class Binary(Fixed):
-    """Two classes: 0 is any mask, 1 is the ground that no mask covers. No pixel is unlabelled."""
+    """Two classes: 0 for all masks, 1 for uncovered pixels. No pixel is unlabelled."""
 
     @property
     def identity(self) -> Identity:
-        """There are no settings."""
+        """Name and version; there are no settings."""
         return {"assigner": "binary", "version": 1}
 
     @property
     def num_classes(self) -> int:
-        """Mask and ground."""
+        """Number of classes, 2: mask and ground."""
         return 2
 
     def assign(
@@ -99,20 +126,39 @@ class Binary(Fixed):
         image_id: str,
         masks: Masks | None = None,
     ) -> tuple[Int32[np.ndarray, " N"], Float32[np.ndarray, " N"]]:
-        """Class 0 for all."""
+        """Return class 0 for every mask, and NaN as distances.
+
+        Args:
+            features: one row per mask; only their number matters.
+            clusters: not used.
+            image_id: not used.
+            masks: not used.
+
+        Returns:
+            The class 0 and NaN for each mask.
+        """
         n = len(features)
         return np.zeros(n, np.int32), np.full(n, np.nan, np.float32)
 
     def paint(
         self, masks: Masks, category_id: Int[np.ndarray, " N"], ignore_index: int
     ) -> Integer[np.ndarray, "H W"]:
-        """Bare ground is a class of its own, not ``ignore_index``."""
+        """Paint masks as 0 and uncovered pixels as 1.
+
+        Args:
+            masks: of one image.
+            category_id: class of each mask.
+            ignore_index: value that class 1 replaces.
+
+        Returns:
+            The class of each pixel.
+        """
         index_map = paint(masks, category_id, ignore_index)
         index_map[index_map == ignore_index] = 1
         return index_map
 
     def categories(self) -> list[Category]:
-        """What is painted as 0 and as 1."""
+        """Return the classes ``mask`` and ``ground``."""
         names = ("mask", "ground")
         return [
             Category(id=i, name=name, color=color)

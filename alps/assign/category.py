@@ -1,4 +1,4 @@
-"""A mask gets the category of the box it was prompted with (SAMRS, arXiv 2305.02034)."""
+"""Classes from the categories of the boxes that prompted the masks (SAMRS, arXiv 2305.02034)."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from alps.structures.records import Category, Clusters
 
 
 class ByCategory(Fixed):
-    """Classes are the categories of the boxes; what is ignored is no class.
+    """Gives each mask the category of its box; masks of ignored boxes get no class.
 
     Args:
-        images: the image set.
+        images: the image set, which defines the categories.
 
     Raises:
-        ConfigError: it has no categories.
+        ConfigError: the image set has no categories.
     """
 
     def __init__(self, images: ImageSet) -> None:
@@ -35,16 +35,17 @@ class ByCategory(Fixed):
 
     @cached_property
     def _categories(self) -> list[Category]:
+        """Categories of the image set, read once."""
         return self._images.categories()
 
     @property
     def identity(self) -> Identity:
-        """The names of the classes."""
+        """Names of the classes."""
         return {"assigner": "category", "version": 1, "classes": [c.name for c in self._categories]}
 
     @property
     def num_classes(self) -> int:
-        """K."""
+        """Number of categories, K."""
         return len(self._categories)
 
     def assign(
@@ -54,7 +55,16 @@ class ByCategory(Fixed):
         image_id: str,
         masks: Masks | None,
     ) -> tuple[Int32[np.ndarray, " N"], Float32[np.ndarray, " N"]]:
-        """The box's category, -1 where the box is ignored.
+        """Return the category of each mask's box, and NaN as distances.
+
+        Args:
+            features: one row per mask; only their number matters.
+            clusters: not used.
+            image_id: of the image, for the error message.
+            masks: made from boxes.
+
+        Returns:
+            The category of each mask, -1 if its box is ignored; and NaN for each mask.
 
         Raises:
             StoreError: the masks were not made from boxes.
@@ -73,9 +83,18 @@ class ByCategory(Fixed):
     def paint(
         self, masks: Masks, category_id: Int[np.ndarray, " N"], ignore_index: int
     ) -> Integer[np.ndarray, "H W"]:
-        """Small masks over large ones, ignored ones too: theirs is the ignore index."""
+        """Paint small masks over large ones; ignored masks are painted with ``ignore_index``.
+
+        Args:
+            masks: of one image.
+            category_id: category of each mask, -1 if it is ignored.
+            ignore_index: value of ignored masks and uncovered pixels.
+
+        Returns:
+            The category of each pixel.
+        """
         return paint(masks, np.where(category_id < 0, ignore_index, category_id), ignore_index)
 
     def categories(self) -> list[Category]:
-        """Those of the boxes."""
+        """Return the categories of the image set."""
         return self._categories

@@ -1,4 +1,4 @@
-"""How many clusters? What different K make of the same features, as figures to choose by."""
+"""Comparison of numbers of clusters: quality figures of several K on the same features."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from alps.errors import ConfigError
 from alps.metrics.clustering import agreement, contingency
 from alps.structures.records import Clusters
 
-#: Masks on which the figures are computed; distances between all pairs take 100 MB.
+#: Masks on which the figures are computed; the distances of all pairs of rows take 200 MB.
 SAMPLE = 5000
 SEEDS = (0, 1, 2)
-SMALL = 1e-12  # of the largest inertia: where each mask is a class of its own, it is 0
-#: An elbow is clear if the curve lies this far below its chord, of 1, and the silhouette there is
-#: this large: below 0.25 there is "no substantial structure" (Kaufman & Rousseeuw 1990, table 4).
+SMALL = 1e-12  # floor of the inertia, relative to the first: it is 0 if each mask is a class
+#: Least depth of a clear elbow below the chord (in [0, 1]), and least silhouette at it: below 0.25
+#: there is "no substantial structure" (Kaufman & Rousseeuw 1990, table 4).
 CLEAR_DEPTH, CLEAR_SILHOUETTE = 0.1, 0.25
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What one K is worth; means over the seeds. NaN where a figure is not defined."""
+    """Figures of one K, means over the seeds. A figure that is not defined is NaN."""
 
     k: int
     inertia: float  # mean squared distance to the centre of the class; look for the elbow
@@ -35,10 +35,10 @@ class Choice:
 
 
 def check_ks(assigner: object, ks: object) -> None:
-    """Refuse numbers of classes that cannot be compared, before anything slow starts.
+    """Raise if numbers of classes cannot be compared, before anything slow starts.
 
     Raises:
-        ConfigError: ``assigner`` is no `Cluster`, or ``ks`` are no numbers of classes it can make.
+        ConfigError: ``assigner`` is no `Cluster`, or it cannot make each of ``ks`` classes.
     """
     if not isinstance(assigner, Cluster):
         raise ConfigError(
@@ -57,7 +57,13 @@ def check_ks(assigner: object, ks: object) -> None:
 
 
 def with_classes(cluster: Cluster, k: int, seed: int) -> Cluster:
-    """The same settings with ``k`` classes: as many clusters, or as many branches of the tree."""
+    """Return a copy of an assigner that makes ``k`` classes.
+
+    Args:
+        cluster: the assigner.
+        k: number of clusters, or of branches of the tree if clusters are merged.
+        seed: of the copy.
+    """
     number = {"k": k} if cluster.merge is None else {"merge": k}
     return Cluster(**{**vars(cluster), **number, "seed": seed})
 
@@ -70,14 +76,17 @@ def compare_k(
     ks: Sequence[int],
     seeds: Sequence[int] = SEEDS,
 ) -> Iterator[Choice]:
-    """Fit every K with every seed, and judge them all on one sample of the masks.
+    """Fit every K with every seed, and evaluate all fits on one sample of the masks.
 
     Args:
-        make: the assigner of a K and a seed.
-        blocks: features of all shards.
-        areas: pixels of the same masks.
-        ks: the candidates.
-        seeds: two or more, else the stability is NaN.
+        make: returns the assigner of a K and a seed.
+        blocks: features of all masks, one array per shard.
+        areas: areas of the same masks, in pixels.
+        ks: the numbers of classes to compare.
+        seeds: with fewer than two the stability is NaN.
+
+    Yields:
+        The figures of each K.
 
     Raises:
         TooFewMasks: there are fewer masks than the largest K.
@@ -107,10 +116,11 @@ def compare_k(
 
 
 def silhouette(rows: Float32[np.ndarray, "n D"], labels: Int[np.ndarray, " n"]) -> float:
-    """Mean over the rows of (b - a) / max(a, b); 0 for a row alone in its cluster.
+    """Return the silhouette: the mean over the rows of (b - a) / max(a, b).
 
-    a is the mean distance to the other rows of its cluster, b that to the rows of the nearest other
-    one (Rousseeuw 1987, Journal of Computational and Applied Mathematics). NaN for one cluster.
+    Here a is the mean distance to the other rows of the same cluster, and b the mean distance to
+    the rows of the nearest other cluster (Rousseeuw 1987, Journal of Computational and Applied
+    Mathematics). A row alone in its cluster counts 0; with a single cluster the result is NaN.
     """
     _, labels, counts = np.unique(labels, return_inverse=True, return_counts=True)
     if len(counts) < 2:
@@ -132,7 +142,7 @@ def silhouette(rows: Float32[np.ndarray, "n D"], labels: Int[np.ndarray, " n"]) 
 
 
 def favoured(choices: Sequence[Choice]) -> dict[str, int | None]:
-    """The K that each figure speaks for; None where it speaks for none."""
+    """Return the K that each figure favours, or None if it favours none."""
     return {
         "inertia": elbow(choices),
         "silhouette": _largest(choices, lambda choice: choice.silhouette),
@@ -141,13 +151,13 @@ def favoured(choices: Sequence[Choice]) -> dict[str, int | None]:
 
 
 def elbow(choices: Sequence[Choice]) -> int | None:
-    """The K after which more classes stop paying, None where no elbow is clear.
+    """Return the K at the elbow of the inertia, or None if no elbow is clear.
 
-    That is where the inertia lies farthest below the chord from the first K to the last (Kneedle:
-    Satopää et al. 2011, Finding a "Kneedle" in a Haystack, section III), here with both axes
-    logarithmic: of rows without groups the inertia is a power of K, a straight line there, whatever
-    K are compared. It is clear if it is `CLEAR_DEPTH` deep and the silhouette at it reaches
-    `CLEAR_SILHOUETTE`.
+    The elbow is where the inertia lies farthest below the chord from the first K to the last
+    (Kneedle: Satopää et al. 2011, Finding a "Kneedle" in a Haystack, section III). Both axes are
+    logarithmic here: for rows without groups the inertia is a power of K, hence a straight line,
+    whatever K are compared. An elbow is clear if its depth is at least `CLEAR_DEPTH` and the
+    silhouette at least `CLEAR_SILHOUETTE`.
     """
     inertia = np.array([choice.inertia for choice in choices])
     if len(choices) < 3 or not inertia[0] > inertia[-1]:
@@ -159,7 +169,7 @@ def elbow(choices: Sequence[Choice]) -> int | None:
 
 
 def explain_choice(choices: Sequence[Choice]) -> str:
-    """What the figures say of K, in a line for the terminal."""
+    """Return one line for the terminal that summarises which K the figures favour."""
     best = favoured(choices)
     says = ["no clear elbow" if best["inertia"] is None else f"elbow at {best['inertia']}"]
     for figure in ("silhouette", "stability"):
@@ -170,12 +180,13 @@ def explain_choice(choices: Sequence[Choice]) -> str:
 
 
 def _largest(choices: Sequence[Choice], figure: Callable[[Choice], float]) -> int | None:
+    """Return the K with the largest figure, ignoring NaN; None if all are NaN."""
     known = [choice for choice in choices if not np.isnan(figure(choice))]
     return max(known, key=figure).k if known else None
 
 
 def _centers(clusters: Clusters) -> Float32[np.ndarray, "K D"]:
-    """The mean of each class; of a merged one that of its clusters' centroids by their counts."""
+    """Return the mean of each class; for merged clusters, their centroids weighted by counts."""
     if clusters.category_id is None:
         return clusters.centroids
     member = np.eye(clusters.category_id.max() + 1, dtype=np.float32)[clusters.category_id]
@@ -185,5 +196,6 @@ def _centers(clusters: Clusters) -> Float32[np.ndarray, "K D"]:
 
 
 def _agree(a: Int[np.ndarray, " n"], b: Int[np.ndarray, " n"]) -> float:
+    """Return the adjusted Rand index between two labellings of the same rows."""
     clusters, classes = int(a.max()) + 1, int(b.max()) + 1
     return agreement(contingency(a, b, clusters, classes, unlabelled=-1, ignore_index=-1)).ari

@@ -1,4 +1,4 @@
-"""A mask's class is the cluster its features fall into."""
+"""Classes by k-means clustering of the features."""
 
 from __future__ import annotations
 
@@ -29,23 +29,29 @@ WEIGHTS = ("none", "sqrt_area", "area")
 class Cluster:
     """Classes by online k-means over the features of all masks (ALPS, arXiv 2406.10855).
 
-    Class 0 is the largest, a class like any other; what no mask covers is the store's
+    Class 0 is the largest, not a background class; uncovered pixels have the store's
     ``ignore_index``.
 
     Args:
         k: number of clusters, K.
-        niter: passes over the features that move the centroids, at most.
-        batch_size: rows in memory at once, and of a mini-batch.
-        seed: of all that is drawn.
+        niter: largest number of passes over the features that move the centroids.
+        batch_size: rows in memory at once, and rows of a mini-batch.
+        seed: of all random numbers.
         metric: ``spherical`` compares directions: rows and centroids have length 1, so the smallest
             distance is the largest cosine.
-        pca: principal components that the features are projected onto first; None: as they are.
-        whiten: give all components the same variance.
-        restarts: how often k-means begins anew; the lowest inertia wins.
-        weight: what a mask counts in the means and the inertia: 1, or (the root of) its pixels.
-        merge: classes that the clusters are merged into by Ward's tree; None: each is a class.
+        pca: number of principal components that the features are projected onto first; None skips
+            the projection.
+        whiten: scale all components to the same variance.
+        restarts: number of runs of k-means; the one with the lowest inertia is kept.
+        weight: of a mask in the means and the inertia: "none" is 1, "area" its number of pixels,
+            "sqrt_area" the square root of that.
+        merge: number of classes that the clusters are merged into by Ward's method; None makes each
+            cluster a class.
         reject: share of each cluster's masks, the farthest from the centroid, that get no class.
-        fill: px; bare ground this near to a mask gets its class.
+        fill: distance in pixels up to which uncovered pixels get the class of the nearest mask.
+
+    Raises:
+        ConfigError: a setting is out of range, or two settings contradict each other.
     """
 
     def __init__(
@@ -87,13 +93,13 @@ class Cluster:
 
     @property
     def identity(self) -> Identity:
-        """The settings that change the classes; ``version`` counts changes of the algorithm."""
+        """Settings that affect the classes; ``version`` counts changes of the algorithm."""
         device = {"faiss.device": "cuda"} if on_gpu() else {}
         return {"assigner": "cluster", "version": 3, **vars(self), **device}
 
     @property
     def num_classes(self) -> int:
-        """How many classes there are after merging."""
+        """Number of classes after merging."""
         return self.k if self.merge is None else self.merge
 
     def fit(
@@ -105,9 +111,14 @@ class Cluster:
         """Find the clusters.
 
         Args:
-            blocks: features, float16 or float32, usually memory-mapped.
-            areas: pixels of the same masks; read only where they weigh.
-            mapper: does the parts of what looks at all rows; the same bytes whoever it is.
+            blocks: features of all masks, float16 or float32, usually memory-mapped.
+            areas: areas of the same masks in pixels, one array per block; used only if ``weight``
+                is not "none".
+            mapper: maps a function over parts of the rows, e.g. in worker processes; does not
+                affect the result.
+
+        Returns:
+            The clusters, the largest first.
 
         Raises:
             TooFewMasks: there are fewer masks than clusters.
@@ -147,7 +158,7 @@ class Cluster:
     def embed(
         self, features: Float[np.ndarray, "N C"], clusters: Clusters
     ) -> Float32[np.ndarray, "N D"]:
-        """Features as they are compared with the centroids: scaled and projected."""
+        """Scale and project features into the space of the centroids."""
         return self._embedding(clusters.mean, clusters.components)(features.astype(np.float32))
 
     def assign(
@@ -157,9 +168,17 @@ class Cluster:
         image_id: str = "",
         masks: Masks | None = None,
     ) -> tuple[Int32[np.ndarray, " N"], Float32[np.ndarray, " N"]]:
-        """The nearest centroid of each row gives its class, and the Euclidean distance to it.
+        """Assign each row the class of its nearest centroid.
 
-        On the unit sphere that distance is √(2 - 2 cos).
+        Args:
+            features: one row per mask.
+            clusters: from `fit`.
+            image_id: not used.
+            masks: not used.
+
+        Returns:
+            The class of each mask, -1 if it is rejected; and the Euclidean distance to the nearest
+            centroid, which is √(2 - 2 cos) on the unit sphere.
 
         Raises:
             AlpsError: a feature is NaN or infinite.
@@ -179,15 +198,25 @@ class Cluster:
     def paint(
         self, masks: Masks, category_id: Int[np.ndarray, " N"], ignore_index: int
     ) -> Integer[np.ndarray, "H W"]:
-        """Small masks over large ones; bare ground near a mask takes its class."""
+        """Paint small masks over large ones, then fill uncovered pixels near a mask.
+
+        Args:
+            masks: of one image.
+            category_id: class of each mask.
+            ignore_index: value of uncovered pixels.
+
+        Returns:
+            The class of each pixel.
+        """
         index_map = paint(masks, category_id, ignore_index)
         return fill_uncovered(index_map, masks, self.fill)
 
     def categories(self) -> list[Category]:
-        """One class per branch or cluster, the largest first."""
+        """Return one class per branch or cluster, the largest first."""
         return cluster_categories(self.num_classes)
 
     def _scale(self, rows: Float32[np.ndarray, "n C"]) -> Float32[np.ndarray, "n C"]:
+        """Scale rows to length 1 if the metric is spherical."""
         return unit(rows) if self.metric == "spherical" else rows
 
     def _embedding(
@@ -195,6 +224,7 @@ class Cluster:
         mean: Float32[np.ndarray, " C"] | None,
         components: Float32[np.ndarray, "D C"] | None,
     ) -> Transform:
+        """Return `_embed` bound to a projection, as a transform of `Rows`."""
         return partial(self._embed, mean, components)
 
     def _embed(
@@ -203,11 +233,13 @@ class Cluster:
         components: Float32[np.ndarray, "D C"] | None,
         rows: Float32[np.ndarray, "n C"],
     ) -> Float32[np.ndarray, "n D"]:
+        """Scale, project and scale rows again, into the space of the centroids."""
         return self._scale(project(self._scale(rows), mean, components))
 
     def _weigh(
         self, areas: Sequence[Int64[np.ndarray, " _"]] | None
     ) -> Float32[np.ndarray, " n"] | None:
+        """Return the weights of all masks from their areas in pixels; None if all are 1."""
         if self.weight == "none":
             return None
         if areas is None:
@@ -218,9 +250,10 @@ class Cluster:
     def _radius(
         self, rows: Rows, centroids: Float32[np.ndarray, "K D"], mapper: Mapper
     ) -> Float32[np.ndarray, " K"]:
-        """Half-way between the last mask of a cluster that is kept and the first that is not.
+        """Return the radius of each cluster beyond which masks are rejected.
 
-        Takes 12 bytes per mask, all at once.
+        It lies half-way between the last mask kept and the first rejected. Needs 12 bytes of memory
+        per mask.
         """
         look = partial(_nearest, rows, centroids, self.batch_size)
         found = list(over_parts(mapper, look, rows.parts(self.batch_size)))
@@ -237,14 +270,14 @@ class Cluster:
 def _nearest(
     rows: Rows, centroids: Float32[np.ndarray, "K D"], batch_size: int, part: tuple[int, int]
 ) -> tuple[Int64[np.ndarray, " n"], Float32[np.ndarray, " n"]]:
-    """`nearest` of the rows of a part."""
+    """Return `nearest` of the rows of one part, given as (start, stop)."""
     found = [nearest(rows.take(i), centroids) for i in rows.chunks(batch_size, *part)]
     cluster, squared = (np.concatenate(of_chunks) for of_chunks in zip(*found, strict=True))
     return cluster, squared
 
 
 def cluster_categories(k: int) -> list[Category]:
-    """K classes without names of their own."""
+    """Return ``k`` classes named by number."""
     digits = max(2, len(str(k - 1)))
     return [
         Category(id=i, name=f"cluster_{i:0{digits}d}", color=color)

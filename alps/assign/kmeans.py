@@ -1,7 +1,8 @@
 """Online k-means in bounded memory, over features that stay on disk.
 
-Seeds by greedy k-means++ on a uniform sample, one epoch of mini-batches, then Lloyd's iterations
-that stream the data. Memory is bounded by K and the batch size, whatever the number of rows.
+Greedy k-means++ seeds the centroids on a uniform sample; one epoch of mini-batches and Lloyd's
+iterations, which stream the data, follow. Memory depends on K and the batch size, not on the number
+of rows.
 """
 
 from __future__ import annotations
@@ -19,22 +20,22 @@ from alps.errors import TooFewMasks
 from alps.protocols import Mapper
 from alps.structures.records import Clusters
 
-#: Rows of the sample that seeds the centroids: so many for each cluster, and no fewer than.
+#: Rows of the sample that seeds the centroids: number per cluster, and minimum.
 SAMPLE_PER_CLUSTER, SAMPLE_MIN = 64, 8192
-#: Points that compete to become a centroid. With scikit-learn's 2 + ln K the inertia ends up to
-#: 1.5 % higher and varies more with the seed (46 clusters, 20,000 rows).
+#: Points drawn as candidates for each new centroid. With scikit-learn's 2 + ln K the inertia ends
+#: up to 1.5 % higher and varies more with the seed (46 clusters, 20,000 rows).
 TRIES = 32
-#: Lloyd's iterations end with one that improves the inertia by no more than this share of it.
+#: Relative improvement of the inertia at or below which Lloyd's iterations stop.
 TOLERANCE = 1e-5
 
 
 class Pass(NamedTuple):
-    """What one look at all rows adds up; the sums of parts of the data add up too."""
+    """Sums over one pass through all rows; the sums of disjoint parts of the rows add up."""
 
     sums: Float64[np.ndarray, "K D"]  # of the weighted rows nearest to each centroid
     mass: Float64[np.ndarray, " K"]  # of their weights
     inertia: float  # weighted squared distances to the nearest centroid
-    counts: Int64[np.ndarray, " K"]  # rows
+    counts: Int64[np.ndarray, " K"]  # number of those rows
 
 
 def fit_kmeans(
@@ -48,19 +49,23 @@ def fit_kmeans(
     spherical: bool = False,
     mapper: Mapper = map,
 ) -> Clusters:
-    """Cluster all rows; the same bytes for the same rows and seed, whoever does the passes.
+    """Cluster all rows; the result depends on the rows, settings and seed only, byte for byte.
 
     Args:
         rows: features, usually memory-mapped; a block may have no rows.
-        k: K.
-        niter: passes that move the centroids, at most: the first in mini-batches (Sculley 2010,
-            "Web-scale k-means clustering"), the others Lloyd's. One more pass only counts.
-        batch_size: rows in memory at once.
+        k: number of clusters, K.
+        niter: largest number of passes that move the centroids: the first in mini-batches (Sculley
+            2010, "Web-scale k-means clustering"), the others Lloyd's. One more pass only counts.
+        batch_size: rows in memory at once, and rows of a mini-batch.
         seed: of the sample, the seeding and the mini-batches.
-        restarts: how often all this is done; the lowest inertia wins.
-        spherical: the rows have length 1, and so have the centroids (Dhillon & Modha 2001,
+        restarts: number of runs; the one with the lowest inertia is kept.
+        spherical: keep centroids at length 1, for rows of length 1 (Dhillon & Modha 2001,
             "Concept decompositions for large sparse text data using clustering").
-        mapper: does the parts of Lloyd's passes; seeding and mini-batches are done here.
+        mapper: maps a function over the parts of Lloyd's passes; seeding and mini-batches run in
+            this process.
+
+    Returns:
+        The centroids and the number of rows of each cluster, largest first.
 
     Raises:
         TooFewMasks: there are fewer rows than clusters.
@@ -92,8 +97,8 @@ def _fit_once(
     rng: np.random.Generator,
     passes: Passes,
 ) -> tuple[Float32[np.ndarray, "K D"], Pass]:
-    """From one seeding to centroids that have settled, and the pass that counted them."""
-    # What a reservoir holds after the whole stream, drawn without reading it: lengths are known.
+    """Return converged centroids of one seeding, and the pass that counted their rows."""
+    # A uniform sample without reading the stream: unlike for a reservoir, its length is known.
     n = min(len(rows), max(SAMPLE_PER_CLUSTER * k, SAMPLE_MIN))
     index = np.sort(rng.choice(len(rows), n, replace=False))
     sample, weights = rows.take(index), rows.weights(index)
@@ -130,7 +135,7 @@ def _move(
     mass: Float64[np.ndarray, " K"],
     spherical: bool,
 ) -> Float32[np.ndarray, "K D"]:
-    """To the means; a centroid without rows stays where it is."""
+    """Return centroids moved to the means; a centroid without rows stays in place."""
     moved = np.where(mass[:, None] > 0, means, centroids).astype(np.float32)
     return unit(moved) if spherical else moved
 
@@ -142,14 +147,23 @@ def plus_plus(
     rng: np.random.Generator,
     weights: Float32[np.ndarray, " n"],
 ) -> Int64[np.ndarray, " k"]:
-    """Choose ``k`` of the points to go beside the centroids; returns their places.
+    """Choose ``k`` points as further centroids by greedy k-means++ (Arthur & Vassilvitskii 2007).
 
-    Greedy k-means++ (Arthur & Vassilvitskii 2007): of a few points drawn with a probability in
-    proportion to the weighted squared distance from the nearest centroid, take the one that lowers
-    the sum of these most. Where all points lie on centroids already, a point comes twice.
+    Of a few points drawn with a probability proportional to the weighted squared distance from the
+    nearest centroid, take the one that lowers the sum of these distances most.
+
+    Args:
+        points: the candidates.
+        centroids: those chosen before.
+        k: number of points to choose.
+        rng: source of random numbers.
+        weights: of the points.
+
+    Returns:
+        Indices of the chosen points; an index repeats if all points lie on centroids already.
     """
     closest = nearest(points, centroids)[1].astype(np.float64)
-    points = points - points.mean(axis=0)  # for the digits, as in `nearest`
+    points = points - points.mean(axis=0)  # avoids loss of digits, as in `nearest`
     norms = np.einsum("nc,nc->n", points, points)
     chosen = np.zeros(k, np.int64)
     for i in range(k):
@@ -166,7 +180,11 @@ def plus_plus(
 def nearest(
     rows: Float32[np.ndarray, "n D"], centroids: Float32[np.ndarray, "K D"]
 ) -> tuple[Int64[np.ndarray, " n"], Float32[np.ndarray, " n"]]:
-    """The nearest centroid of each row, and the squared Euclidean distance to it."""
+    """Find the nearest centroid of each row.
+
+    Returns:
+        The index of the centroid, and the squared Euclidean distance to it.
+    """
     # faiss expands |x - c|², which loses digits when all rows are far from the origin.
     middle = centroids.mean(axis=0)
     index = search(rows - middle, centroids - middle)
@@ -180,7 +198,17 @@ def sum_rows(
     category_id: Int64[np.ndarray, " n"],
     k: int,
 ) -> tuple[Float64[np.ndarray, "K D"], Float64[np.ndarray, " K"]]:
-    """Sum of the weighted rows of each class, and of their weights."""
+    """Add up the rows of each class.
+
+    Args:
+        rows: to add up.
+        weights: of the rows.
+        category_id: class of each row, below ``k``.
+        k: number of classes, K.
+
+    Returns:
+        The sum of the weighted rows of each class, and the sum of their weights.
+    """
     order = np.argsort(category_id, kind="stable")
     rows = rows[order] * weights[order, None]
     sums = np.zeros((k, rows.shape[1]))
@@ -192,26 +220,26 @@ def sum_rows(
 
 
 class Passes:
-    """Looks at all rows, part by part.
+    """Passes through all rows, part by part.
 
     For float16 features of weight 1 the sums are exact as long as they stay below 2²⁹, so neither
-    the order nor the parts can be seen in the result. Others are added up in the order of the
-    parts, whoever does them.
+    the order of the rows nor the parts affect the result. Other sums are added in the order of the
+    parts, whichever process computes them.
 
     Args:
         rows: of all parts.
         batch_size: rows in memory at once.
-        mapper: does the parts.
+        mapper: maps a function over the parts.
     """
 
     def __init__(self, rows: Rows, batch_size: int, mapper: Mapper = map) -> None:
         self._parts = [(part, rows.weights(slice(*part))) for part in rows.parts(batch_size)]
-        # One object: workers keep it. They are sent the weights of a part with it.
+        # One object, which workers keep; the weights are sent to them with each part.
         self._look = partial(_look, rows.unweighted(), batch_size)
         self._mapper = mapper
 
     def __call__(self, centroids: Float32[np.ndarray, "K D"]) -> Pass:
-        """One pass."""
+        """Return the sums of one pass with these centroids."""
         k = len(centroids)
         seen = Pass(np.zeros(centroids.shape), np.zeros(k), 0.0, np.zeros(k, np.int64))
         items = [(centroids, *part) for part in self._parts]
@@ -221,7 +249,13 @@ class Passes:
 
 
 def lloyd_sums(rows: Rows, centroids: Float32[np.ndarray, "K D"], batch_size: int) -> Pass:
-    """One pass over all rows."""
+    """Return the sums of one pass over all rows.
+
+    Args:
+        rows: to add up.
+        centroids: to which the nearest rows are added.
+        batch_size: rows in memory at once.
+    """
     return Passes(rows, batch_size)(centroids)
 
 
@@ -230,7 +264,7 @@ def _look(
     batch_size: int,
     item: tuple[Float32[np.ndarray, "K D"], tuple[int, int], Float32[np.ndarray, " n"]],
 ) -> Pass:
-    """One part."""
+    """Return the sums over one part: centroids, (start, stop) of the part, weights of its rows."""
     centroids, part, weights_of_part = item
     k = len(centroids)
     sums, mass, inertia, counts = np.zeros(centroids.shape), np.zeros(k), 0.0, np.zeros(k, np.int64)

@@ -1,4 +1,4 @@
-"""Where features are compared: projected onto their principal components, scaled to length 1."""
+"""Projection of features onto their principal components, and scaling to length 1."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from alps.assign.rows import Rows, over_parts
 from alps.errors import ConfigError, TooFewMasks
 from alps.protocols import Mapper
 
-#: A direction whose variance is below this share of the largest is rounding: whitening does not
-#: blow it up to the size of the others.
+#: Share of the largest variance below which a component is rounding noise; whitening does not scale
+#: it up to the others.
 FLOOR = 1e-6
 
 
@@ -27,7 +27,13 @@ def project(
     mean: Float32[np.ndarray, " C"] | None,
     components: Float32[np.ndarray, "D C"] | None,
 ) -> Float32[np.ndarray, "n D"]:
-    """Coordinates in a space that `fit_pca` found; None leaves the rows as they are."""
+    """Project rows onto principal components.
+
+    Args:
+        rows: features.
+        mean: from `fit_pca`; None returns the rows unchanged.
+        components: from `fit_pca`; None returns the rows unchanged.
+    """
     if mean is None or components is None:
         return rows
     projected: np.ndarray = (rows - mean) @ components.T
@@ -37,22 +43,23 @@ def project(
 def fit_pca(
     rows: Rows, dim: int, *, whiten: bool, batch_size: int, mapper: Mapper = map
 ) -> tuple[Float32[np.ndarray, " C"], Float32[np.ndarray, "D C"]]:
-    """Principal components of all rows in one pass, whatever their weights.
+    """Compute the principal components of all rows in one pass, without their weights.
 
     Args:
-        rows: read ``batch_size`` at a time; the moments are added up in float64.
-        dim: how many components are kept, D.
-        whiten: scale them so that each has variance 1 (Jégou & Chum, ECCV 2012, "Negative evidences
-            and co-occurrences in image retrieval: the benefit of PCA and whitening").
+        rows: features; their moments are added up in float64.
+        dim: number of components, D.
+        whiten: scale the components so that each has variance 1 (Jégou & Chum, ECCV 2012,
+            "Negative evidences and co-occurrences in image retrieval: the benefit of PCA and
+            whitening").
         batch_size: rows in memory at once.
-        mapper: does the parts.
+        mapper: maps a function over the parts of the rows.
 
     Returns:
-        The mean of the rows, and the components, largest variance first. The sign of each is such
-        that its largest entry is positive.
+        The mean of the rows, and the components in descending order of variance. The entry of
+        largest magnitude of each component is positive.
 
     Raises:
-        TooFewMasks: there are no more rows than ``dim``.
+        TooFewMasks: the number of rows does not exceed ``dim``.
         ConfigError: there are fewer channels than ``dim``.
     """
     if len(rows) <= dim:
@@ -72,7 +79,7 @@ def fit_pca(
         products += part[1]
     mean = total / len(rows)
     variance, vectors = np.linalg.eigh(products / len(rows) - np.outer(mean, mean))
-    variance = variance[: -dim - 1 : -1]  # eigh gives the smallest first
+    variance = variance[: -dim - 1 : -1]  # eigh returns the smallest first
     components: np.ndarray = vectors.T[: -dim - 1 : -1]
     largest = np.abs(components).argmax(axis=1)
     components = components * np.sign(components[np.arange(dim), largest])[:, None]
@@ -84,7 +91,7 @@ def fit_pca(
 def _moments(
     rows: Rows, batch_size: int, part: tuple[int, int]
 ) -> tuple[Float64[np.ndarray, " C"], Float64[np.ndarray, "C C"]]:
-    """Sums of the rows of a part and of their products."""
+    """Return the sum of the rows of a part, and the sum of their outer products."""
     sums: list[np.ndarray] = []
     for index in rows.chunks(batch_size, *part):
         chunk = rows.take(index).astype(np.float64)

@@ -1,4 +1,4 @@
-"""Features that stay on disk, as one long array of rows that is read piecewise."""
+"""Features on disk as one long array of rows, read piece by piece."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from jaxtyping import Float, Float32, Int64
 from alps.errors import AlpsError
 from alps.protocols import Mapper
 
-#: Neighbouring rows that a mini-batch takes at once: long enough for a disk, short enough that a
-#: batch sees many images.
+#: Consecutive rows that a mini-batch reads at once: enough for a disk to be fast, few enough that a
+#: batch contains many images.
 RUN = 32
-#: Chunks of a part, which is a worker's at once: 65,536 rows, a second's work or so.
+#: Chunks of a part, the unit of a worker: 65,536 rows at the default batch size, about one second.
 PART = 16
 
-#: Rows of an epoch of mini-batches, at most: minutes of the hours that a billion would take.
+#: Largest number of rows in an epoch of mini-batches: minutes instead of hours for a billion rows.
 EPOCH = 1 << 24
 
 Transform = Callable[[Float32[np.ndarray, "n C"]], Float32[np.ndarray, "n D"]]
@@ -27,12 +27,12 @@ Transform = Callable[[Float32[np.ndarray, "n C"]], Float32[np.ndarray, "n D"]]
 class Rows:
     """Blocks of features as one array, with a weight per row.
 
-    Results depend on the order of the rows, never on how they are cut into blocks.
+    Results depend on the order of the rows, not on how they are divided into blocks.
 
     Args:
-        blocks: memory-mapped in practice; only the rows asked for are read.
-        weights: what a row counts; all 1 by default.
-        transform: what is done to every row that is read.
+        blocks: usually memory-mapped; only the requested rows are read.
+        weights: of the rows; all 1 by default.
+        transform: applied to all rows that are read.
     """
 
     def __init__(
@@ -51,7 +51,11 @@ class Rows:
         return int(self._starts[-1])
 
     def take(self, index: Int64[np.ndarray, " n"]) -> Float32[np.ndarray, "n D"]:
-        """Rows by their place in the whole; n ≥ 1. Raises `AlpsError` on NaN or infinity."""
+        """Read and transform the rows at ``index``, at least one.
+
+        Raises:
+            AlpsError: a feature is NaN or infinite.
+        """
         home = np.searchsorted(self._starts, index, side="right") - 1
         local = index - self._starts[home]
         rows = np.empty((len(index), self._blocks[int(home[0])].shape[1]), np.float32)
@@ -67,14 +71,14 @@ class Rows:
         return rows if self._transform is None else self._transform(rows)
 
     def weights(self, index: Int64[np.ndarray, " n"] | slice) -> Float32[np.ndarray, " n"]:
-        """What these rows count."""
+        """Return the weights of the rows at ``index``."""
         if self._weights is None:
             n = len(range(len(self))[index]) if isinstance(index, slice) else len(index)
             return np.broadcast_to(np.float32(1), n)
         return self._weights[index]
 
     def unweighted(self) -> Rows:
-        """The same rows, each of which counts 1."""
+        """Return a copy in which each row has weight 1."""
         rows = copy(self)
         rows._weights = None
         return rows
@@ -82,24 +86,29 @@ class Rows:
     def chunks(
         self, size: int, start: int = 0, stop: int | None = None
     ) -> Iterator[Int64[np.ndarray, " _"]]:
-        """The places of the rows from ``start`` to ``stop`` in order, ``size`` at a time."""
+        """Yield the indices of rows in order, ``size`` at a time.
+
+        Args:
+            size: rows of a chunk; the last chunk may be smaller.
+            start: index of the first row.
+            stop: index after the last row; all rows by default.
+        """
         stop = len(self) if stop is None else min(stop, len(self))
         for first in range(start, stop, size):
             yield np.arange(first, min(first + size, stop))
 
     def parts(self, size: int) -> list[tuple[int, int]]:
-        """(start, stop) of the pieces that workers look at: `PART` chunks each.
+        """Return (start, stop) of the parts that workers process, `PART` chunks of ``size`` rows.
 
-        The data decide how many there are, not the workers, so sums over them round alike.
+        Their number depends on the data, not on the workers, so that sums over them round equally.
         """
         return [(i, i + PART * size) for i in range(0, len(self), PART * size)]
 
     def batches(self, size: int, rng: np.random.Generator) -> Iterator[Int64[np.ndarray, " _"]]:
-        """The places of rows, at most ``size`` at a time: short runs from the whole.
+        """Yield the indices of random mini-batches: short runs of rows, at most ``size`` rows.
 
-        All rows once, or `EPOCH` of them: of more, a mini-batch says little that is new.
-
-        The order within a batch does not matter to k-means, so it is not shuffled.
+        An epoch contains every row once, or `EPOCH` rows if there are more, as further mini-batches
+        improve the centroids little. A batch is not shuffled: its order does not matter to k-means.
         """
         run = min(RUN, size)
         starts = rng.permutation(np.arange(0, len(self), run))[: EPOCH // run]
@@ -111,5 +120,11 @@ class Rows:
 def over_parts(
     mapper: Mapper, task: Callable[[Any], Any], items: Sequence[tuple[Any, ...]]
 ) -> Iterator[Any]:
-    """What the task gives for each part, in their order; a single part is not sent elsewhere."""
+    """Return the results of a task for each item, in order.
+
+    Args:
+        mapper: maps the task over the items; a single item is processed in this process.
+        task: function of one item.
+        items: parts of the data.
+    """
     return (mapper if len(items) > 1 else map)(task, items)

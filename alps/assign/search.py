@@ -1,4 +1,4 @@
-"""The nearest of some points by faiss, on a GPU where its build and the machine have one."""
+"""Nearest-neighbour search with faiss, on a GPU if its build and the machine support one."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import faiss
 import numpy as np
 from jaxtyping import Float32, Int64
 
-#: Bytes; faiss's own 1.5 GB are too many for brute force (its wiki, "Brute force search without an
-#: index"), and SAM may need them.
+#: Bytes of scratch memory; faiss's default of 1.5 GB is more than brute force needs (its wiki,
+#: "Brute force search without an index"), and SAM may need the memory.
 SCRATCH = 64 << 20
 
 
 def on_gpu() -> bool:
-    """Whether distances are compared on a GPU: never with the wheel faiss-cpu.
+    """Return whether the search runs on a GPU; always False with the wheel faiss-cpu.
 
-    Sums of products are rounded otherwise there, so a row between two points may fall to the other
-    one: who keeps what was found must keep this beside it.
+    A GPU rounds sums of products differently, so a row half-way between two points may get the
+    other one. The identity of stored results must therefore contain this value.
     """
     return bool(faiss.get_num_gpus() > 0)
 
@@ -26,7 +26,7 @@ def on_gpu() -> bool:
 def search(
     rows: Float32[np.ndarray, "n D"], points: Float32[np.ndarray, "K D"]
 ) -> Int64[np.ndarray, " n"]:
-    """Which of the points is nearest to each row."""
+    """Return the index of the nearest point of each row."""
     asked = (rows, points, 1)
     found = faiss.knn_gpu(_resources(), *asked) if on_gpu() else faiss.knn(*asked)
     nearest: Int64[np.ndarray, " n"] = found[1][:, 0]
@@ -35,7 +35,7 @@ def search(
 
 @cache
 def _resources() -> Any:
-    """Scratch memory on the GPU, asked for once."""
+    """Return the GPU resources, allocated once per process."""
     resources = faiss.StandardGpuResources()
     resources.setTempMemory(SCRATCH)
     return resources

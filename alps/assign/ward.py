@@ -1,4 +1,4 @@
-"""Many small clusters become few classes: a tree of merges."""
+"""Ward's method: a tree of merges that turns many small clusters into few classes."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from jaxtyping import Float32, Float64, Int32, Int64
 def ward_tree(
     centroids: Float32[np.ndarray, "K D"], counts: Int64[np.ndarray, " K"]
 ) -> Float64[np.ndarray, "K-1 4"]:
-    """Merge, again and again, the two clusters that lose least by it (Ward 1963).
+    """Merge repeatedly the two clusters whose merge increases the inertia least (Ward 1963).
 
-    scipy's Ward counts every point once. Here a centroid counts as often as rows lie in it, as if
-    the rows had been merged up to here.
+    scipy's Ward linkage counts every point once. Here a centroid counts as many times as its
+    cluster has rows, as if the rows themselves had been merged into the clusters.
 
     Args:
         centroids: of K clusters.
-        counts: their rows; an empty cluster counts as one row.
+        counts: rows of each cluster; an empty cluster counts as one row.
 
     Returns:
-        A linkage matrix, as of `scipy.cluster.hierarchy.linkage`: the two clusters, the height,
-        the number of centroids below.
+        A linkage matrix as of `scipy.cluster.hierarchy.linkage`: per merge the two clusters, the
+        height, and the number of centroids in the new cluster.
     """
     k = len(centroids)
     middle, mass = centroids.astype(np.float64), np.maximum(counts, 1).astype(np.float64)
     name, leaves = np.arange(k), np.ones(k)
-    loss = np.full((k, k), np.inf)  # of each pair, at [a, b] with a < b
+    loss = np.full((k, k), np.inf)  # of each pair of clusters, at [a, b] with a < b
     for a in range(k):
         loss[a, a + 1 :] = _loss(middle, mass, a)[a + 1 :]
     tree = np.zeros((k - 1, 4))
@@ -46,7 +46,16 @@ def ward_tree(
 def cut(
     tree: Float64[np.ndarray, "_ 4"], counts: Int64[np.ndarray, " K"], num_classes: int
 ) -> Int32[np.ndarray, " K"]:
-    """The class of each cluster where the tree has so many branches; 0 has most rows."""
+    """Cut a tree into branches and return the class of each cluster.
+
+    Args:
+        tree: from `ward_tree`.
+        counts: rows of each cluster.
+        num_classes: number of branches.
+
+    Returns:
+        The class of each of the K clusters; class 0 has the most rows.
+    """
     k = len(counts)
     branch = np.arange(k)
     for i, (low, high) in enumerate(tree[: k - num_classes, :2]):
@@ -62,7 +71,7 @@ def cut(
 def _loss(
     middle: Float64[np.ndarray, "K D"], mass: Float64[np.ndarray, " K"], a: int
 ) -> Float64[np.ndarray, " K"]:
-    """By how much the inertia grows when cluster ``a`` is merged with each other."""
+    """Return the increase of the inertia if cluster ``a`` is merged with each other cluster."""
     apart = middle - middle[a]
     grows: np.ndarray = mass * mass[a] / (mass + mass[a]) * np.einsum("kd,kd->k", apart, apart)
     return grows

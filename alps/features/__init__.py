@@ -1,4 +1,4 @@
-"""What a mask looks like, as a vector."""
+"""Features: vectors that describe what a mask looks like."""
 
 import lazy_loader
 

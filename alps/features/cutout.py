@@ -1,4 +1,4 @@
-"""Masks cut out of their image, each a picture of its own, for nets that see one thing at once."""
+"""Cut-outs: one small picture per mask, for networks that see one object at a time."""
 
 from __future__ import annotations
 
@@ -13,16 +13,27 @@ from alps.structures.masks import Masks
 from alps.structures.records import Sample
 from alps.structures.tiles import Tile
 
-#: Side of the square over the longer side of the mask's box.
+#: Ratio of the side of the square to the longer side of the mask's box.
 CONTEXT = 1.2
-#: Cut-outs that a net sees at once.
+#: Cut-outs per batch.
 BATCH = 16
 
 
 def cut_out(
     sample: Sample, masks: Masks, i: int, *, side: int, fill: UInt8[np.ndarray, " 3"]
 ) -> UInt8[np.ndarray, "S S 3"]:
-    """Mask ``i`` in the middle of a square of ``side`` pixels; all else is ``fill``."""
+    """Cut a mask out of its image, into the centre of a square.
+
+    Args:
+        sample: the image.
+        masks: of the image.
+        i: index of the mask.
+        side: of the square, S, in pixels.
+        fill: RGB colour of all pixels outside the mask.
+
+    Returns:
+        The square; the longer side of the mask's box takes 1 / `CONTEXT` of it.
+    """
     x0, y0, x1, y1 = (int(v) for v in masks.xyxy[i])
     scale = side / (CONTEXT * max(x1 - x0, y1 - y0))
     width, height = (max(round(scale * length), 1) for length in (x1 - x0, y1 - y0))
@@ -41,7 +52,14 @@ def cut_out(
 def batches_of_cutouts(
     sample: Sample, masks: Masks, *, side: int, fill: UInt8[np.ndarray, " 3"]
 ) -> Iterator[UInt8[np.ndarray, "B S S 3"]]:
-    """All masks of an image in order, `BATCH` at a time; the last batch may be smaller."""
+    """Yield the cut-outs of all masks in order, `BATCH` at a time; the last batch may be smaller.
+
+    Args:
+        sample: the image.
+        masks: of the image.
+        side: of a cut-out, S, in pixels.
+        fill: RGB colour of all pixels outside a mask.
+    """
     for start in range(0, len(masks), BATCH):
         stop = min(start + BATCH, len(masks))
         yield np.stack(

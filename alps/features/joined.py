@@ -1,4 +1,4 @@
-"""Several features of a mask side by side."""
+"""Several features of a mask, concatenated."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from alps.structures.records import Sample
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JoinedFeatures:
-    """The rows of all parts, one after the other; how long a part's rows are is its weight.
+    """Concatenates the rows of several features; the length of a part's rows is its weight.
 
     Args:
-        parts: features by names of one's own; those that are None are left out.
+        parts: features by names of the user's choice; a part that is None is skipped.
     """
 
     parts: Mapping[str, Featurizer | None]
@@ -35,12 +35,13 @@ class JoinedFeatures:
 
     @property
     def channels(self) -> int:
-        """Those of all parts."""
+        """Number of channels of all parts together."""
         return sum(part.channels for part in self._given().values())
 
     def __call__(self, sample: Sample, masks: Masks) -> Float32[np.ndarray, "N C"]:
-        """One row per mask; masks come from one image and are not empty."""
+        """Return one row per mask; the masks belong to the image, and none is empty."""
         return np.concatenate([part(sample, masks) for part in self._given().values()], axis=1)
 
     def _given(self) -> Mapping[str, Featurizer]:
+        """Return the parts that are not None."""
         return {name: part for name, part in self.parts.items() if part is not None}

@@ -1,12 +1,14 @@
 """Means of feature maps inside masks, tile by tile.
 
-The reference way lifts the features to the masks' resolution, C × H × W numbers per image, and
-multiplies them with each mask. Bilinear interpolation is linear, so the masks can go down instead::
+The reference method upsamples the features to the masks' resolution, C × H × W numbers per image,
+and multiplies them with each mask. Bilinear interpolation is linear, so the masks can be
+downsampled instead::
 
     Σ_p up(F)[p] · m[p]  =  Σ_q F[q] · (Uyᵀ m Ux)[q]
 
-with the interpolation matrices U (pixels × cells): the same sums, from the cells that a mask
-touches alone. Divided by its area that is the mask's mean (not by the number of non-zero features).
+with the interpolation matrices U (pixels × cells). The sums are equal and need only the cells that
+a mask touches. Divided by the area of the mask (not by the number of non-zero features), a sum is
+the mean over the mask.
 """
 
 from __future__ import annotations
@@ -25,20 +27,26 @@ from alps.structures.tiles import Tile
 def interpolation_weights(
     mask: Bool[Tensor, "H W"], along_y: Float[Tensor, "H h"], along_x: Float[Tensor, "W w"]
 ) -> Float[Tensor, "h w"]:
-    """How much each cell counts in the sum of the interpolated map over a mask's pixels.
+    """Return the weight of each cell in the sum of the interpolated map over a mask's pixels.
 
-    A mask may be given as the window around it, with the rows of the matrices that lie there.
+    Args:
+        mask: of the whole tile, or of a window of it.
+        along_y: interpolation matrix of the rows of ``mask``.
+        along_x: interpolation matrix of the columns of ``mask``.
+
+    Returns:
+        Uyᵀ m Ux, a weight per cell.
     """
     return along_y.T @ (mask.to(along_x.dtype) @ along_x)
 
 
 class FeatureMap:
-    """Features of a tile on a coarser grid.
+    """Features of a tile on a grid of h × w cells, coarser than its H × W pixels.
 
     Args:
         cells: the features.
-        along_y: how the tile's pixels are interpolated from the cells.
-        along_x: the same for columns.
+        along_y: interpolation matrix from rows of cells to rows of pixels.
+        along_x: interpolation matrix from columns of cells to columns of pixels.
     """
 
     def __init__(
@@ -51,7 +59,13 @@ class FeatureMap:
         self._ys, self._xs = _touched(along_y), _touched(along_x)
 
     def sum_inside(self, mask: Bool[Tensor, "Y X"], y0: int, x0: int) -> Float[Tensor, " C"]:
-        """The sum over a mask's pixels, given as a window that begins at (y0, x0) of the tile."""
+        """Return the sum of the interpolated features over a mask's pixels.
+
+        Args:
+            mask: a window of the tile.
+            y0: first row of the window in the tile.
+            x0: first column of the window in the tile.
+        """
         y1, x1 = y0 + mask.shape[0], x0 + mask.shape[1]
         ys = slice(self._ys[0][y0], self._ys[1][y1 - 1])
         xs = slice(self._xs[0][x0], self._xs[1][x1 - 1])
@@ -60,10 +74,14 @@ class FeatureMap:
 
 
 class MaskMeans:
-    """The mean of each map over each mask's pixels, added up tile by tile.
+    """Mean of each feature map over each mask's pixels, accumulated tile by tile.
 
-    A mask that reaches over several tiles is averaged over all its pixels; those in an overlap
-    count once per tile. Memory is that of one tile, however large the image.
+    A mask that spans several tiles is averaged over all its pixels; those in an overlap count once
+    per tile. Only one tile is in memory at a time, however large the image.
+
+    Args:
+        masks: of the image.
+        channels: number of channels of each feature map.
     """
 
     def __init__(self, masks: Masks, channels: Sequence[int]) -> None:
@@ -72,19 +90,19 @@ class MaskMeans:
         self._pixels = torch.zeros(len(masks))
 
     def add(self, tile: Tile, maps: Sequence[FeatureMap]) -> None:
-        """One tile's maps, as many as there are ``channels``."""
+        """Add the feature maps of one tile, one for each entry of ``channels``."""
         for i, window, mask in mask_windows(self._masks, tile):
             self._pixels[i] += mask.sum()
             for sums, feature_map in zip(self._sums, maps, strict=True):
                 sums[i] += feature_map.sum_inside(mask, window.y0 - tile.y0, window.x0 - tile.x0)
 
     def means(self) -> list[Float[Tensor, "N _"]]:
-        """A row per mask, of each map."""
+        """Return one array per feature map, with one row per mask."""
         return [sums / self._pixels[:, None] for sums in self._sums]
 
 
 def mask_windows(masks: Masks, tile: Tile) -> Iterator[tuple[int, Tile, Bool[Tensor, "H W"]]]:
-    """The masks that lie in a tile: index, box clipped to the tile, and the pixels in it."""
+    """Yield each mask whose box overlaps a tile: index, box clipped to the tile, pixels in it."""
     for i, (counts, xyxy) in enumerate(zip(masks.counts, masks.xyxy, strict=True)):
         window = Tile(*(int(v) for v in xyxy)).intersect(tile)
         if window is not None:
@@ -92,6 +110,6 @@ def mask_windows(masks: Masks, tile: Tile) -> Iterator[tuple[int, Tile, Bool[Ten
 
 
 def _touched(along: Float[Tensor, "P c"]) -> tuple[list[int], list[int]]:
-    """Of each pixel the first cell that it is interpolated from, and the one after the last."""
+    """Return, for each pixel, the range of cells that it is interpolated from: first and stop."""
     touched = (along != 0).int()
     return touched.argmax(1).tolist(), (along.shape[1] - touched.flip(1).argmax(1)).tolist()

@@ -1,4 +1,4 @@
-"""SAM's own image embedding, averaged inside each mask (ALPS, arXiv 2406.10855, section 3)."""
+"""SAM's image embedding, averaged inside each mask (ALPS, arXiv 2406.10855, section 3)."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from alps.structures.records import Sample
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamFeatures:
-    """The mean of the image embedding over a mask's pixels.
+    """Mean of the image embedding over a mask's pixels.
 
-    The tiles are the mask source's, so the segmenter still has their embeddings and the encoder
+    With the tiles of the mask source the segmenter still holds their embeddings, so the encoder
     runs once per tile.
 
     Args:
-        segmenter: the SAM whose embedding is taken.
-        normalize: give every row length 1.
-        tile_size: as of the mask source.
-        tile_overlap: as of the mask source.
+        segmenter: SAM.
+        normalize: scale every row to length 1.
+        tile_size: side of the tiles in pixels; use the mask source's.
+        tile_overlap: pixels that neighbouring tiles share; use the mask source's.
     """
 
     segmenter: Segmenter
@@ -43,18 +43,18 @@ class SamFeatures:
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """All settings, and the segmenter's; ``version`` counts changes of the algorithm."""
+        """All settings and those of the segmenter; ``version`` counts changes of the algorithm."""
         tiles = {"tile_size": self.tile_size, "tile_overlap": self.tile_overlap}
         settings = {"normalize": self.normalize, **tiles}
         return {"features": "sam", "version": 1, **settings, **self.segmenter.identity}
 
     @property
     def channels(self) -> int:
-        """256 in every SAM."""
+        """Number of channels of the embedding, 256 in every SAM."""
         return 256
 
     def __call__(self, sample: Sample, masks: Masks) -> Float32[np.ndarray, "N C"]:
-        """One row per mask; masks come from one image and are not empty."""
+        """Return one row per mask; the masks belong to the image, and none is empty."""
         means = MaskMeans(masks, [self.channels])
         for tile in sample.tiles(self.tile_size, self.tile_overlap):
             embedding = self.segmenter.embed(sample.image[tile.y0 : tile.y1, tile.x0 : tile.x1])
@@ -66,7 +66,7 @@ class SamFeatures:
 
 
 def _interpolation(embedding: Embedding) -> tuple[Tensor, Tensor]:
-    """Matrices from the cells that see the image to its pixels, along y and x."""
+    """Return the interpolation matrices from cells without padding to pixels, along y and x."""
     cell = max(embedding.input_size) // embedding.features.shape[-1]  # input pixels
     along_y, along_x = (
         bilinear(cells, pixels, resized / pixels / cell)

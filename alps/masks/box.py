@@ -1,6 +1,6 @@
-"""A mask for every box of an image: SAM prompted with what people annotated.
+"""A mask for every annotated box of an image: SAM prompted with the boxes.
 
-After SAMRS (arXiv 2305.02034, section 3), which compares the prompts and takes one mask a prompt.
+Follows SAMRS (arXiv 2305.02034, section 3), which compares prompts and takes one mask per prompt.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from alps.structures.numbers import check_number, check_tiles
 from alps.structures.records import Sample
 from alps.structures.tiles import Tile, cut_tiles
 
-#: What SAM is asked with.
+#: The prompts that can be derived from a box.
 PROMPTS = (
     "hbox",  # the horizontal box as annotated
     "rhbox",  # the horizontal box around the rotated one
@@ -35,40 +35,40 @@ PROMPTS = (
     "rhbox_mask",
     "rbox_mask",  # the rotated box filled
 )
-#: Logit of a mask prompt inside a box, and outside with the other sign, as in SAMRS.
+#: Logit of a mask prompt inside a box, and its negative outside, as in SAMRS.
 MASK_PROMPT = 1000.0
 BATCH = 32  # boxes decoded at once; the tokens of a batch share one pass over the weights
-#: A quadrilateral of less than this share of the box around it is rotated.
+#: A quadrilateral that fills less than this share of its horizontal box counts as rotated.
 ROTATED = 0.95
-#: The extent of a mask without a pixel.
+#: The extent of an empty mask.
 NOWHERE = (0, 0, 0, 0)
-#: A box lies in a tile as a whole; less than 1 for rounding.
+#: Share of a box inside a tile from which the tile holds it whole; below 1 to allow for rounding.
 WHOLE = 1.0 - 1e-6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BoxMasks:
-    """A mask per box, in the order of the boxes.
+    """One mask per box, in the order of the boxes.
 
-    Images larger than a tile are cut into tiles that overlap. A box is asked in the tile that holds
-    it whole (of several the one whose centre is nearest); where none does, in all that hold
-    ``min_part`` of it, and its mask is the union of their answers. A box has no mask
-    where most of that would be no data (`alps.masks.valid`).
+    Images larger than a tile are cut into overlapping tiles. A box is prompted in the tile that
+    holds it whole (of several, the one with the nearest centre). If no tile does, it is prompted in
+    all tiles that hold at least ``min_part`` of it, and its mask is the union of the results. A box
+    has no mask if most of the mask would lie on pixels without data (`alps.masks.valid`).
 
     Args:
-        segmenter: the SAM.
+        segmenter: SAM.
         prompt: one of `PROMPTS`.
         tile_size: larger images are cut into tiles of this side, in pixels.
         tile_overlap: pixels that neighbouring tiles share.
-        min_part: share of a box below which a tile is not asked.
-        best: of the four masks that SAM has for a prompt, the one with the greatest predicted IoU
-            times IoU of its extent with the box, and, where the box was annotated rotated, times
-            IoU of their extents along its own sides; else the one it gives to unambiguous prompts,
-            as SAMRS takes it.
-        fast: logits near the box only, see `alps.sam.protocol.Segmenter.predict`.
+        min_part: smallest share of a box's area for which the box is prompted in a tile.
+        best: take, of SAM's four masks of a prompt, the one with the largest product of predicted
+            IoU and IoU of its extent with the box; for a rotated box also multiplied by the IoU of
+            their extents along the box's own sides. If False, take SAM's mask for unambiguous
+            prompts, as SAMRS does.
+        fast: compute logits near the box only (see `alps.sam.protocol.Segmenter.predict`).
 
     Raises:
-        ConfigError: there is no such prompt.
+        ConfigError: the prompt is unknown, or a number is out of range.
     """
 
     segmenter: Segmenter
@@ -88,7 +88,7 @@ class BoxMasks:
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """All settings, and the segmenter's; ``version`` counts changes of the algorithm."""
+        """All settings and those of the segmenter; ``version`` counts changes of the algorithm."""
         settings = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "segmenter"}
         source = {"source": type(self).__name__, "version": 2}
         return {**source, **settings, **self.segmenter.identity}
@@ -104,7 +104,7 @@ class BoxMasks:
         )
 
     def __call__(self, sample: Sample) -> Masks:
-        """The masks of one image; none where there is no box.
+        """Return the masks of one image; boxes that lie on no data at all are skipped.
 
         Raises:
             ImageError: the image set has no boxes.
@@ -135,7 +135,7 @@ class BoxMasks:
         return keep_data(masks, sample.valid)
 
     def _ask(self, sample: Sample) -> Iterator[tuple[Tile, Int64[np.ndarray, " n"]]]:
-        """The tiles that hold a box and data, and the rows of these boxes."""
+        """Yield each tile with data, and the indices of the boxes that are prompted in it."""
         boxes = _boxes(sample)
         tiles = cut_tiles(sample.size, self.tile_size, self.tile_overlap)
         chosen = choose_tiles(boxes.xyxy, tiles, self.min_part)
@@ -150,7 +150,7 @@ class BoxMasks:
     def _predict(
         self, embedding: Embedding, tile: Tile, boxes: Boxes
     ) -> Iterator[tuple[tuple[int, int, int, int], Bool[np.ndarray, "h w"], float]]:
-        """Of each box the mask's extent in the tile, the mask in it, its predicted IoU."""
+        """Yield the mask of each box: extent in the tile, pixels inside it, and predicted IoU."""
         prompts = self._prompts(tile, boxes, embedding)
         found = self.segmenter.predict(
             embedding,
@@ -181,7 +181,7 @@ class BoxMasks:
             yield extents[j], _window(patches[j], extents[j]), float(ious[j])
 
     def _prompts(self, tile: Tile, boxes: Boxes, embedding: Embedding) -> dict[str, np.ndarray]:
-        """In pixels of the tile."""
+        """Return the prompts of the boxes by kind, in pixels of the tile."""
         corner = np.array([tile.x0, tile.y0], np.float32)
         limit = np.array(tile.size[::-1], np.float32)
         quads = boxes.quad.reshape(-1, 4, 2) - corner
@@ -202,7 +202,7 @@ class BoxMasks:
 
 
 def is_rotated(quad: Float32[np.ndarray, "4 2"]) -> bool:
-    """Whether a quadrilateral is clearly smaller than the horizontal box around it."""
+    """Return whether a quadrilateral is clearly smaller than the horizontal box around it."""
     x, y = quad.T.astype(np.float64)
     area = abs((x * np.roll(y, -1) - y * np.roll(x, -1)).sum()) / 2
     return bool(area < ROTATED * np.ptp(x) * np.ptp(y))
@@ -213,12 +213,15 @@ def rotated_iou(
     window: Bool[np.ndarray, "h w"],
     extent: tuple[int, int, int, int],
 ) -> float:
-    """IoU of a quadrilateral's and a mask's extents along the longest side of the former.
+    """Return the IoU of the extents of a quadrilateral and a mask along the former's longest side.
 
     Args:
-        quad: its corners, px.
-        window: the mask in its extent.
-        extent: xyxy px.
+        quad: corners (x, y) of the quadrilateral, in pixels.
+        window: the mask inside its extent.
+        extent: of the mask, xyxy in pixels.
+
+    Returns:
+        The IoU in [0, 1]; 0 for an empty mask.
     """
     rows = np.flatnonzero(window.any(1))
     if not len(rows):
@@ -226,7 +229,7 @@ def rotated_iou(
     sides = np.roll(quad, -1, axis=0) - quad
     x, y = max(sides.tolist(), key=lambda side: np.hypot(*side)) / np.hypot(*sides.T).max()
     axes = np.array([[x, -y], [y, x]])
-    # The ends of each row: no pixel between them reaches farther.
+    # The two ends of each row suffice: no pixel between them reaches farther.
     first, last = window[rows].argmax(1), window.shape[1] - 1 - window[rows, ::-1].argmax(1)
     pixels = np.stack([np.append(first, last), np.append(rows, rows)], axis=1) + 0.5
     turned, corners = (pixels + extent[:2]) @ axes, quad @ axes
@@ -238,12 +241,16 @@ def rotated_iou(
 def choose_tiles(
     xyxy: Float32[np.ndarray, "N 4"], tiles: Sequence[Tile], min_part: float
 ) -> Bool[np.ndarray, "N T"]:
-    """In which tiles a box is asked: in the best that holds it whole, or in all that hold enough.
+    """Choose the tiles in which each box is prompted.
 
     Args:
-        xyxy: boxes inside the image, px.
-        tiles: that cover it.
-        min_part: share of a box's area.
+        xyxy: boxes inside the image, in pixels.
+        tiles: T tiles that cover the image.
+        min_part: smallest share of a box's area that a tile must hold if none holds all of it.
+
+    Returns:
+        For each box and tile, whether it is chosen: the tile with the nearest centre of those that
+        hold the box whole, else all that hold ``min_part`` of it.
     """
     window = np.array([(t.x0, t.y0, t.x1, t.y1) for t in tiles], np.float64)
     box = xyxy[:, None].astype(np.float64)
@@ -258,6 +265,7 @@ def choose_tiles(
 
 
 def _window(patch: Patch | None, extent: tuple[int, int, int, int]) -> Bool[np.ndarray, "h w"]:
+    """Return the mask of a patch inside its extent; empty if there is none."""
     if patch is None or extent == NOWHERE:
         return np.zeros((0, 0), bool)
     window: np.ndarray = patch.window(extent).cpu().numpy()
@@ -265,12 +273,13 @@ def _window(patch: Patch | None, extent: tuple[int, int, int, int]) -> Bool[np.n
 
 
 def _around(box: Float32[np.ndarray, " 4"], sample: Sample) -> Bool[np.ndarray, "h w"]:
-    """Which of the pixels that a box touches are data."""
+    """Return which of the pixels that a box touches hold data."""
     (x0, y0), (x1, y1) = np.floor(box[:2]).astype(int), np.ceil(box[2:]).astype(int)
     return sample.valid_in(Tile(int(x0), int(y0), int(x1), int(y1)))
 
 
 def _boxes(sample: Sample) -> Boxes:
+    """Return the boxes of a sample, or raise `ImageError` if it has none."""
     if sample.boxes is None:
         raise ImageError(
             f"{sample.image_id} has no boxes, and masks=box asks SAM with them; take an image set "
@@ -280,15 +289,16 @@ def _boxes(sample: Sample) -> Boxes:
 
 
 def _centers(boxes: Boxes) -> Float32[np.ndarray, "N 2"]:
+    """Return the centre (x, y) of each box, in pixels."""
     centers: np.ndarray = boxes.quad.reshape(-1, 4, 2).mean(1)
     return centers
 
 
 def _fill(quad: Float32[np.ndarray, "4 2"], embedding: Embedding) -> Float32[np.ndarray, "y x"]:
-    """A quadrilateral as the mask prompt of the padded square input, at SAM's low resolution."""
+    """Draw a quadrilateral as a mask prompt: the padded square input at SAM's low resolution."""
     side = embedding.low_res
     canvas = np.full((side, side), -MASK_PROMPT, np.float32)
-    # Sixteenths of a pixel; the centre of the first pixel is 0 for OpenCV, 0.5 for us.
+    # In sixteenths of a pixel; the centre of the first pixel is 0 in OpenCV and 0.5 here.
     corners = np.round((quad * side / max(embedding.size) - 0.5) * 16).astype(np.int32)
     cv2.fillConvexPoly(canvas, corners, MASK_PROMPT, cv2.LINE_8, shift=4)
     return canvas

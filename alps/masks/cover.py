@@ -1,4 +1,4 @@
-"""Masks that cover the image: SAM asked again where it found nothing, with lower demands."""
+"""Masks that cover more of the image: further passes of SAM with lower thresholds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from alps.structures.numbers import is_number
 from alps.structures.records import Sample
 from alps.structures.tiles import Tile
 
-#: A mask of a later pass must lie on uncovered ground with this share of its pixels.
+#: Share of uncovered pixels that a mask of a later pass needs.
 NEW_GROUND = 0.5
 
 
@@ -24,16 +24,17 @@ class CoverMasks(AutoMasks):
     """`AutoMasks`, then further passes over the points that no mask covers yet.
 
     One pass of SAM leaves much of a remote-sensing scene unlabelled. A later pass decodes only the
-    grid points on bare ground, so it costs the share of the image that is still bare.
+    grid points on uncovered pixels, so its cost falls with the uncovered share of the image.
 
     Args:
-        passes: (pred_iou_thresh, stability_score_thresh) of each further pass, falling.
+        passes: pairs (pred_iou_thresh, stability_score_thresh), one per further pass, in descending
+            order.
     """
 
     passes: Sequence[Sequence[float]] = ((0.8, 0.9), (0.7, 0.8), (0.5, 0.6))
 
     def __post_init__(self) -> None:
-        AutoMasks.__post_init__(self)  # slots leave no super() here
+        AutoMasks.__post_init__(self)  # super() does not work in a dataclass with slots
         pairs = isinstance(self.passes, Sequence) and all(
             isinstance(p, Sequence) and len(p) == 2 and all(is_number(x, "[0, 1]") for x in p)
             for p in self.passes
@@ -45,10 +46,11 @@ class CoverMasks(AutoMasks):
             )
 
     def _segment_tile(self, sample: Sample, tile: Tile) -> list[Found]:
+        """Segment a tile as `AutoMasks`, then in further passes over uncovered points."""
         found = AutoMasks._segment_tile(self, sample, tile)
         points = self._points(tile, layer=0)
         valid = sample.valid_in(tile)
-        covered = ~valid  # no point is decoded where nothing is data
+        covered = ~valid  # points on pixels without data are not decoded
         for crop, proposal, _ in found:
             _view(covered, tile, crop, proposal.box)[proposal.window] = True
         for pred_iou_thresh, stability_score_thresh in self.passes:
@@ -81,7 +83,7 @@ class CoverMasks(AutoMasks):
 def _view(
     covered: Bool[np.ndarray, "H W"], tile: Tile, crop: Tile, box: tuple[int, int, int, int]
 ) -> Bool[np.ndarray, "h w"]:
-    """The part of a tile's map under a box of a crop."""
+    """Return a view of the part of a tile's map that lies under a box of a crop."""
     dx, dy = crop.x0 - tile.x0, crop.y0 - tile.y0
     x0, y0, x1, y1 = box
     return covered[y0 + dy : y1 + dy, x0 + dx : x1 + dx]

@@ -1,4 +1,4 @@
-"""Which mask candidates stay: pure functions on logits and boxes."""
+"""Filters of mask candidates: pure functions of logits and boxes."""
 
 from __future__ import annotations
 
@@ -11,11 +11,19 @@ from torch import Tensor
 def may_be_stable(
     logits: Float[Tensor, "N h w"], offset: float, thresh: float
 ) -> Bool[Tensor, " N"]:
-    """Whether masks can reach a stability score (SAM, appendix B), judged at low resolution.
+    """Return which masks may reach a stability score (SAM, appendix B), from low-resolution logits.
 
-    The score is the IoU of the mask cut at +offset and at −offset. At the image's size it differs:
-    the worst of 547 stable masks of real images needed 0.05 and 2.4 low-resolution pixels of slack,
-    small ones most; 0.05 and 8 pixels are granted.
+    The score is the IoU of the mask cut at +offset and at −offset. At the size of the image it
+    differs: the worst of 547 stable masks of real images needed a slack of 0.05 and 2.4
+    low-resolution pixels, small masks the most; the slack here is 0.05 and 8 pixels.
+
+    Args:
+        logits: of N masks at low resolution.
+        offset: of the two cuts, in logits.
+        thresh: lowest stability score at the size of the image.
+
+    Returns:
+        False for each mask that cannot reach ``thresh``.
     """
     inside = (logits > offset).flatten(1).sum(1, dtype=torch.int32)
     outside = (logits > -offset).flatten(1).sum(1, dtype=torch.int32)
@@ -25,7 +33,7 @@ def may_be_stable(
 def box_iou(
     box: Float[np.ndarray, " 4"], others: Float[np.ndarray, "N 4"]
 ) -> Float[np.ndarray, " N"]:
-    """IoU of one box with others, all xyxy; 0 where both have no area."""
+    """Return the IoU of one box with others, all xyxy; 0 where neither has an area."""
     sides = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
     overlap = sides.clip(min=0).prod(axis=1)
     union = (box[2:] - box[:2]).prod() + (others[:, 2:] - others[:, :2]).prod(axis=1) - overlap
@@ -36,11 +44,12 @@ def box_iou(
 def pixel_box_iou(
     box: Float[np.ndarray, " 4"], others: Float[np.ndarray, "N 4"]
 ) -> Float[np.ndarray, " N"]:
-    """IoU of one box of pixels with others, xyxy with exclusive edges, as SAM's suppression has it.
+    """Return the IoU of one pixel box with others as SAM's suppression computes it.
 
-    SAM's boxes end at the last pixel, so one of a single row or column has no area and overlaps
-    nothing, not even itself. Two of these are compared by their pixels instead: an image one pixel
-    high would keep every mask, all equal.
+    Boxes are xyxy in pixels with exclusive right and lower edges. SAM's own boxes end at the last
+    pixel, so a box of a single row or column has no area and overlaps nothing, not even itself.
+    Two such boxes are compared by their pixels instead; otherwise an image one pixel high would
+    keep every duplicate.
     """
     last = np.array([0, 0, 1, 1], box.dtype)
     iou = box_iou(box - last, others - last)
@@ -56,16 +65,21 @@ def near_crop_edge(
     size: tuple[int, int],
     atol: float = 20,
 ) -> bool:
-    """Whether a box ends near an edge of its crop that is not the image's: it may be cut off.
+    """Return whether a box ends near an edge of its crop that is no edge of the image.
+
+    Such a mask may be cut off.
 
     Args:
-        box: x0, y0, x1, y1 in the crop, right and lower edge exclusive.
-        crop: x0, y0, x1, y1 in the image.
+        box: xyxy in pixels of the crop, right and lower edge exclusive.
+        crop: xyxy in pixels of the image.
         size: (H, W) of the image.
-        atol: what is near, in pixels.
+        atol: largest distance that counts as near, in pixels.
+
+    Returns:
+        True if at least one edge of the box is near.
     """
     x0, y0, x1, y1 = box
-    # SAM counts the last pixel as the edge of a mask, and the same is done here.
+    # SAM takes the last pixel, not the exclusive edge, as the edge of a mask.
     edges = (x0 + crop[0], y0 + crop[1], x1 - 1 + crop[0], y1 - 1 + crop[1])
     image = (0, 0, size[1], size[0])
     return any(

@@ -1,4 +1,4 @@
-"""Masks for the bare ground between masks: superpixels."""
+"""Superpixels as masks of the pixels that no other mask covers."""
 
 from __future__ import annotations
 
@@ -17,27 +17,29 @@ from alps.structures.masks import Masks
 from alps.structures.numbers import is_number
 from alps.structures.records import Sample
 
-#: Side of the blocks that are cut one at a time, in pixels: memory does not grow with the image.
+#: Side in pixels of the blocks that are segmented one at a time, so that memory is bounded.
 BLOCK = 1024
-#: A pixel of distance from a superpixel's seed costs as much as this gradient, in CIELAB units, at
+#: Gradient in CIELAB units that costs as much as one pixel of distance from a superpixel's seed, at
 #: a side of 16 pixels: enough to keep superpixels round where there is no edge to follow.
 COMPACTNESS = 1.0
-#: Pieces below this share of a superpixel are slivers along masks and stay bare.
+#: Pieces with less than this share of a superpixel's area are slivers along masks and are dropped.
 SLIVER = 1 / 8
 
 
 def cover_ground(masks: Masks, sample: Sample, side: int) -> Masks:
-    """The masks of an image, then superpixels where there are none.
+    """Append superpixels of the uncovered pixels to the masks of an image.
 
-    SAM finds things; grass, gravel and shade between them are in no mask, so they would get no
-    class. A compact watershed (Neubert & Protzel, ICPR 2014) cuts them along their edges. Scores
-    and points of these masks are NaN, which tells them from the others.
+    SAM finds objects; the grass, gravel and shade between them is in no mask and would get no
+    class. A compact watershed (Neubert & Protzel, ICPR 2014) cuts it along its edges. The scores
+    and points of superpixels are NaN, which distinguishes them from other masks.
 
     Args:
         masks: of the image.
         sample: the image.
-        side: of a superpixel, about, in pixels; 0 leaves the ground bare. Pixels that are no data
-            stay uncovered.
+        side: approximate side of a superpixel, in pixels; 0 adds none.
+
+    Returns:
+        The masks, then the superpixels. Pixels without data stay uncovered.
     """
     if side == 0:
         return masks
@@ -55,13 +57,13 @@ def cover_ground(masks: Masks, sample: Sample, side: int) -> Masks:
 
 
 def check_side(side: int) -> None:
-    """Raise `ConfigError` where a side is below 4 pixels, and not 0."""
+    """Raise `ConfigError` unless a side is 0 or a whole number of at least 4 pixels."""
     if side != 0 and not is_number(side, "[4, inf)", whole=True):
         raise ConfigError(f"masks.ground={side}: expected 4 px or more, or 0 for no superpixels")
 
 
 def _edges(length: int) -> list[int]:
-    """Where blocks begin and end: of equal size, for a narrow last one would hold no seed."""
+    """Return the edges of blocks of equal size; a narrow last block could hold no seed."""
     n = -(-length // BLOCK)
     return [length * i // n for i in range(n + 1)]
 
@@ -69,7 +71,7 @@ def _edges(length: int) -> list[int]:
 def _cut(
     image: UInt8[np.ndarray, "H W 3"], bare: Bool[np.ndarray, "H W"], side: int
 ) -> Iterator[tuple[Bool[np.ndarray, "h w"], int, int]]:
-    """The superpixels of a block: each inside its box, and the box's corner (x, y)."""
+    """Yield the superpixels of a block: each inside its box, with the box's corner (x, y)."""
     if not bare.any():
         return
     lab = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
@@ -87,7 +89,7 @@ def _cut(
 
 
 def _seeds(bare: Bool[np.ndarray, "H W"], side: int) -> Int32[np.ndarray, "H W"]:
-    """Numbers on a grid over the bare ground; a part of it that the grid misses is one seed."""
+    """Return seeds on a grid over uncovered pixels, one for each region that the grid misses."""
     grid = np.zeros(bare.shape, bool)
     grid[side // 2 :: side, side // 2 :: side] = True
     grid &= bare

@@ -1,11 +1,11 @@
-"""Masks for many point prompts in one embedded window, in the cheapest order that changes nothing.
+"""Masks of many point prompts in one embedded window, filtered in the cheapest equivalent order.
 
-segment_anything's order: every mask at full size, filter by predicted IoU, by stability, boxes,
-non-maximum suppression. Here: predicted IoU before a mask is drawn; a loose stability filter at low
-resolution; exact boxes from strips; then suppression from the best predicted IoU downwards, in
-which the exact stability is asked only of masks that no better one suppresses. A mask that is
-suppressed *or* unstable is gone either way, and an unstable one never suppresses, so the result is
-the same.
+segment_anything upscales every mask to full size, filters by predicted IoU and stability, computes
+boxes, and applies non-maximum suppression. Here the predicted IoU is checked before a mask is
+upscaled; then follow a loose stability filter at low resolution, exact boxes from strips, and
+suppression in descending order of predicted IoU, which computes the exact stability only of masks
+that no better one suppresses. The result is equal: a mask that is suppressed *or* unstable is
+dropped in either order, and an unstable mask never suppresses another.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from alps.sam.upsample import Axis, Patch
 
 Box = tuple[int, int, int, int]
 
-#: With bfloat16 logits, masks whose stability lies this near the threshold are decoded again in
-#: float32.
+#: Distance of a stability score from its threshold within which bfloat16 logits are decoded again
+#: in float32.
 DOUBT = 0.01
-#: Bytes of logits kept of a window's candidates; beyond, they are decoded again when needed.
+#: Bytes of logits kept for the candidates of a window; further ones are decoded again when needed.
 BUDGET = 64 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thresholds:
-    """SAM's filters, see `alps.masks.auto.AutoMasks`; areas in pixels."""
+    """Thresholds of SAM's filters (see `alps.masks.auto.AutoMasks`), with areas in pixels."""
 
     pred_iou_thresh: float
     stability_score_thresh: float
@@ -53,42 +53,42 @@ class Candidate:
     """A mask before suppression."""
 
     prompt: int
-    mask: int  # of the prompt's masks
+    mask: int  # index among the masks of the prompt
     predicted_iou: float
     box: Box  # x0, y0, x1, y1 in pixels, right and lower edge exclusive
-    patch: Patch | None  # None: over the budget
+    patch: Patch | None  # None if the budget is used up
 
     @property
     def nbytes(self) -> int:
-        """Of its logits."""
+        """Size of the kept logits in bytes."""
         return 0 if self.patch is None else self.patch.logits.numel() * 4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Proposal:
-    """A mask of the result."""
+    """A mask that passed all filters."""
 
     prompt: int
     predicted_iou: float
     stability_score: float
     box: Box
-    window: Bool[np.ndarray, "h w"]  # the mask inside its box, without what is no data
+    window: Bool[np.ndarray, "h w"]  # the mask inside its box, without pixels that hold no data
 
 
 class Proposer:
-    """One embedded window and its prompts.
+    """Proposes masks of one embedded window from point prompts.
 
     Args:
-        segmenter: the SAM.
+        segmenter: SAM.
         embedding: of the window.
-        points: x y in pixels of the window.
+        points: (x, y) in pixels of the window.
         points_per_batch: prompts decoded at once.
-        thresholds: which masks stay.
-        fast: see `alps.sam.protocol.Segmenter.predict`.
+        thresholds: of the filters.
+        fast: compute logits in bfloat16 (see `alps.sam.protocol.Segmenter.predict`).
         screen: decode only the points that `alps.masks.screen` picks.
-        threads: batches decoded side by side. A batch is one thread's work: two threads on one
-            batch would wait for each other in every small product, and round differently.
-        valid: which pixels of the window are data, see `alps.masks.valid`; None: all.
+        threads: batches decoded in parallel. Each batch is decoded by one thread: two threads on
+            one batch would wait for each other in every small product, and round differently.
+        valid: which pixels of the window hold data (see `alps.masks.valid`); None if all do.
     """
 
     def __init__(
@@ -119,24 +119,24 @@ class Proposer:
     def __call__(
         self, accept: Callable[[Box], bool] = lambda _: True, taken: Sequence[Box] = ()
     ) -> list[Proposal]:
-        """The masks, best predicted IoU first.
+        """Return the masks in descending order of predicted IoU.
 
         Args:
-            accept: which boxes may stay.
-            taken: boxes of earlier masks, which suppress and are not suppressed.
+            accept: returns whether a mask with this box may be kept.
+            taken: boxes of earlier masks, which suppress others and are never suppressed.
         """
         candidates = [c for c in self._decode() if accept(c.box)]
         return list(self._suppress(candidates, taken))
 
     def _decode(self) -> list[Candidate]:
-        """Masks that pass the cheap filters, with exact boxes, in the order of the prompts."""
+        """Decode all prompts; return the masks that pass the cheap filters, with exact boxes."""
         candidates = []
         budget = BUDGET
         prompts = np.arange(len(self.points))
-        # PyTorch's own threads are counted per thread.
+        # PyTorch's number of threads is a setting of each thread.
         with ExitStack() as stack:
             run: Callable[..., Iterator[Any]] = map
-            if self.threads > 1:  # a pool of one would only keep a heap of its own
+            if self.threads > 1:  # a pool of one thread would only add a heap of its own
                 pool = ThreadPoolExecutor(
                     self.threads, initializer=torch.set_num_threads, initargs=(1,)
                 )
@@ -154,6 +154,7 @@ class Proposer:
         return candidates
 
     def _batches(self, prompts: Int64[np.ndarray, " n"]) -> list[Int64[np.ndarray, " _"]]:
+        """Split the indices of prompts into batches."""
         return [
             prompts[start : start + self.points_per_batch]
             for start in range(0, len(prompts), self.points_per_batch)
@@ -161,6 +162,7 @@ class Proposer:
 
     @torch.inference_mode()
     def _decode_coarse(self, batch: Int64[np.ndarray, " n"]) -> Prediction:
+        """Predict the masks of a batch of prompts at half the resolution."""
         found = self.segmenter.predict(
             self.embedding,
             points=self.points[batch],
@@ -171,6 +173,7 @@ class Proposer:
 
     @torch.inference_mode()
     def _decode_batch(self, batch: Int64[np.ndarray, " n"]) -> list[Candidate]:
+        """Return the candidates of a batch of prompts that may be stable and are not empty."""
         t = self.thresholds
         found = self.segmenter.predict(
             self.embedding,
@@ -195,10 +198,10 @@ class Proposer:
         return candidates
 
     def _suppress(self, candidates: list[Candidate], taken: Sequence[Box]) -> Iterator[Proposal]:
-        """Best first: drop what a kept one overlaps, then what is unstable; draw the rest."""
+        """Yield the kept masks, best first: drop overlapped, then unstable ones; draw the rest."""
         t = self.thresholds
         kept = _boxes(taken)
-        # Equal scores are common (one mask found from two points): the sort is stable.
+        # Equal scores are common (two points find one mask), so the sort has to be stable.
         for candidate in sorted(candidates, key=lambda c: -c.predicted_iou):
             box = _boxes([candidate.box])
             if (pixel_box_iou(box[0], kept) > t.box_nms_thresh).any():
@@ -219,7 +222,7 @@ class Proposer:
             )
 
     def _window(self, patch: Patch, box: Box) -> Bool[np.ndarray, "h w"] | None:
-        """Draw a mask inside its box; None where most of it is no data."""
+        """Draw a mask inside its box; None if most of its pixels hold no data."""
         window: np.ndarray = patch.window(box).cpu().numpy()
         if self.valid is None:
             return window
@@ -227,6 +230,7 @@ class Proposer:
         return cut_window(window, self.valid[y0:y1, x0:x1])
 
     def _redraw(self, candidate: Candidate, *, fast: bool) -> Patch:
+        """Decode a candidate again and return its patch."""
         point = self.points[candidate.prompt][None]
         found = self.segmenter.predict(self.embedding, points=point, fast=fast)
         logits = found.logits[found.mask == candidate.mask][0]
@@ -237,4 +241,5 @@ class Proposer:
 
 
 def _boxes(boxes: Sequence[Box]) -> Float[np.ndarray, "N 4"]:
+    """Convert boxes to an array."""
     return np.array(boxes, dtype=np.float32).reshape(-1, 4)

@@ -1,8 +1,8 @@
-"""Which prompts are worth decoding, judged by their masks at half the resolution.
+"""Selection of the prompts worth decoding, by their masks at half the resolution.
 
 Most points of a grid find masks that another point finds as well: of 256 points in a patch of 224
-pixels some 40 know all but a few of the masks. A coarse decoder costs a quarter of the exact one
-and tells which.
+pixels, about 40 suffice for all but a few of the masks. A coarse decoder, at a quarter of the cost
+of the exact one, identifies them.
 """
 
 from __future__ import annotations
@@ -15,22 +15,26 @@ from jaxtyping import Int64
 from alps.masks.filter import may_be_stable
 from alps.sam.protocol import Prediction
 
-#: How much lower than the exact ones the coarse scores may be: least predicted IoU and stability.
-#: The predicted IoUs differ by 0.04 (standard deviation).
+#: How far the thresholds of predicted IoU and stability are lowered for coarse masks. Coarse and
+#: exact predicted IoUs differ by 0.04 (standard deviation).
 IOU_MARGIN, STABILITY_MARGIN = 0.2, 0.2
-#: Coarse masks with this IoU are taken for one mask.
+#: IoU from which two coarse masks count as one.
 SAME = 0.95
 
 
 def pick_prompts(
     found: Iterable[Prediction], offset: float, stability_score_thresh: float
 ) -> Int64[np.ndarray, " n"]:
-    """Those with a coarse mask that none of higher predicted IoU nearly equals, ascending.
+    """Return the prompts that have a coarse mask which no better mask nearly equals.
 
     Args:
-        found: coarse predictions, above the threshold less ``IOU_MARGIN``, numbered through.
-        offset: in logits, of the stability score.
+        found: batches of coarse predictions with a predicted IoU above its threshold less
+            ``IOU_MARGIN``; ``prompt`` counts through all batches.
+        offset: of the stability score, in logits.
         stability_score_thresh: of the exact masks.
+
+    Returns:
+        The indices of the prompts, ascending.
     """
     bits, scores, prompts = [], [], []
     for batch in found:

@@ -1,8 +1,8 @@
-"""Masks of overlapping tiles become masks of the image: one object, one mask.
+"""Stitching of the masks of overlapping tiles: one mask per object of the image.
 
-Two masks of neighbouring tiles show the same object when they agree where both tiles look. An
-object that a tile's border cuts continues in the neighbour, so cut pieces are united; where some
-tile sees the whole object, its best mask is taken as it is.
+Two masks of neighbouring tiles show the same object if they agree in the overlap of the tiles. An
+object that a tile's border cuts continues in the neighbouring tile, so its pieces are united; if at
+least one tile holds the whole object, the best whole mask is taken unchanged.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from alps.structures import rle
 from alps.structures.masks import Masks
 from alps.structures.tiles import Tile
 
-#: Masks agree when their parts in the tiles' overlap have this IoU: SAM's masks of one object in
-#: two tiles lie well above it, masks of nested objects below.
+#: IoU in the overlap of two tiles from which masks agree: SAM's masks of one object in two tiles
+#: lie well above it, masks of nested objects below.
 AGREEMENT = 0.6
 
 
 def stitch(parts: Sequence[tuple[Tile, Masks]], size: tuple[int, int]) -> Masks:
-    """Join the masks of all tiles of an image.
+    """Stitch the masks of all tiles of an image.
 
     Args:
-        parts: per tile its masks, already in image coordinates; none where no tile holds data.
+        parts: each tile with its masks in image coordinates; empty if no tile holds data.
         size: (H, W) of the image.
     """
     if len(parts) == 1:
@@ -44,6 +44,7 @@ def stitch(parts: Sequence[tuple[Tile, Masks]], size: tuple[int, int]) -> Masks:
 
 
 def _merge(masks: Masks, cut: Bool[np.ndarray, " N"], groups: list[list[int]]) -> Masks:
+    """Merge each group of masks into one: its best whole mask, or the union of cut ones."""
     counts = list(masks.counts)
     keep = []
     for group in groups:
@@ -63,7 +64,7 @@ def _merge(masks: Masks, cut: Bool[np.ndarray, " N"], groups: list[list[int]]) -
 
 
 def _cut(tile: Tile, masks: Masks, size: tuple[int, int]) -> Bool[np.ndarray, " N"]:
-    """Masks that touch a border of the tile that is not one of the image."""
+    """Return which masks touch a border of the tile that is no border of the image."""
     x0, y0, x1, y1 = masks.xyxy.T
     return np.asarray(
         ((x0 <= tile.x0) & (tile.x0 > 0))
@@ -74,7 +75,7 @@ def _cut(tile: Tile, masks: Masks, size: tuple[int, int]) -> Bool[np.ndarray, " 
 
 
 def _agreeing(a: tuple[Tile, Masks], b: tuple[Tile, Masks]) -> list[tuple[int, int]]:
-    """Pairs of masks of two tiles that show the same object."""
+    """Return the index pairs of masks of two tiles that show the same object."""
     shared = a[0].intersect(b[0])
     if shared is None:
         return []
@@ -88,7 +89,7 @@ def _agreeing(a: tuple[Tile, Masks], b: tuple[Tile, Masks]) -> list[tuple[int, i
 
 
 def _windows(masks: Masks, shared: Tile) -> tuple[np.ndarray, Float[np.ndarray, "N P"]]:
-    """The masks that reach into a window, and their pixels there."""
+    """Return the indices of the masks that reach into a window, and their P pixels there."""
     x0, y0, x1, y1 = masks.xyxy.T
     near = np.flatnonzero((x0 < shared.x1) & (x1 > shared.x0) & (y0 < shared.y1) & (y1 > shared.y0))
     pixels = [rle.decode_window(masks.counts[i], masks.size[0], shared).ravel() for i in near]
@@ -98,19 +99,24 @@ def _windows(masks: Masks, shared: Tile) -> tuple[np.ndarray, Float[np.ndarray, 
 
 
 class _UnionFind:
+    """Disjoint sets of the numbers below ``n``."""
+
     def __init__(self, n: int) -> None:
         self.parent = list(range(n))
 
     def find(self, i: int) -> int:
+        """Return the representative of the set of ``i``."""
         while self.parent[i] != i:
             self.parent[i] = i = self.parent[self.parent[i]]
         return i
 
     def join(self, i: int, j: int) -> None:
+        """Unite the sets of two numbers."""
         a, b = sorted((self.find(i), self.find(j)))
         self.parent[b] = a
 
     def groups(self) -> list[list[int]]:
+        """Return the members of each set."""
         members: dict[int, list[int]] = {}
         for i in range(len(self.parent)):
             members.setdefault(self.find(i), []).append(i)

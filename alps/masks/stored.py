@@ -1,4 +1,4 @@
-"""The masks of a store that exists: another k, feature or seed without running SAM again."""
+"""Masks of an existing label store, to change k, features or seed without running SAM again."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from alps.structures.records import Sample
 
 
 class StoredMasks:
-    """Masks read from a label store of the same images, or of more.
+    """Masks read from a label store that contains at least the images to label.
 
     Args:
         store: folder of the store; its masks must be finished, its labels need not be.
-        ground: side of the superpixels that bare ground is cut into, in pixels, see
-            `alps.masks.ground`; 0 leaves it bare.
+        ground: side of the superpixels that cover pixels without a mask, in pixels (see
+            `alps.masks.ground`); 0 makes no superpixels.
 
     Raises:
-        ConfigError: ``ground`` is below 4 pixels, and not 0.
-        StoreError: there is no store, or its masks are not finished.
+        ConfigError: ``ground`` is neither 0 nor at least 4 pixels.
+        StoreError: the store does not exist, or its masks are not finished.
     """
 
     def __init__(self, *, store: str, ground: int = 0) -> None:
@@ -36,19 +36,19 @@ class StoredMasks:
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """What made the masks; where the store lies changes nothing."""
+        """Fingerprint of the stage that made the masks, whatever the folder of the store."""
         fingerprint = self._store.info.stages["masks"]["fingerprint"]
         settings = {"fingerprint": fingerprint, "ground": self._ground}
         return {"masks": "stored", "version": 2, **settings}
 
     def prefetch(self, samples: Sequence[Sample]) -> None:
-        """Nothing to prepare."""
+        """Do nothing: masks are read when they are needed."""
 
     def __call__(self, sample: Sample) -> Masks:
-        """The masks of one image.
+        """Return the masks of one image.
 
         Raises:
-            ImageError: the store has no masks of this image, or of one of another size.
+            ImageError: the store has no masks of this image, or they are of another size.
         """
         masks = self._images.masks(sample.image_id)
         if masks is None:
@@ -64,4 +64,5 @@ class StoredMasks:
 
     @cached_property
     def _images(self) -> StoredImages:
+        """Images of the store, opened on first use."""
         return StoredImages(self._store)

@@ -1,4 +1,4 @@
-"""Masks without the pixels that are no data: the one place where they are cut and dropped."""
+"""Removal of pixels without data from masks: the one place where masks are cut and dropped."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from jaxtyping import Bool
 from alps.structures import rle
 from alps.structures.masks import Masks
 
-#: A mask with a smaller share of its pixels on data is dropped: it shows the hole, not a thing.
+#: Share of pixels with data below which a mask is dropped: it outlines the hole, not an object.
 LEAST = 0.5
 
 
 def keep_data(masks: Masks, valid: Bool[np.ndarray, "H W"] | None) -> Masks:
-    """Cut masks to the pixels that are data, and drop those of which most is no data.
+    """Cut masks to the pixels that hold data, and drop those that lie mostly outside them.
 
     Args:
-        masks: of one image. Those that lie on data alone keep their bytes, empty ones stay.
-        valid: which pixels are data; None: all.
+        masks: of one image. Masks that lie wholly on data keep their bytes; empty masks are kept.
+        valid: which pixels hold data; None if all do.
     """
     if valid is None:
         return masks
@@ -32,6 +32,6 @@ def keep_data(masks: Masks, valid: Bool[np.ndarray, "H W"] | None) -> Masks:
 def cut_window(
     window: Bool[np.ndarray, "h w"], valid: Bool[np.ndarray, "h w"]
 ) -> Bool[np.ndarray, "h w"] | None:
-    """Cut a mask inside its box as `keep_data` does; None where it is dropped."""
+    """Cut a mask inside its box as `keep_data` does; None if it is dropped."""
     part: Bool[np.ndarray, "h w"] = window & valid
     return part if part.sum() >= LEAST * window.sum() else None

@@ -1,4 +1,4 @@
-"""SAM networks from their official weights."""
+"""Construction of SAM networks and loading of their official weights."""
 
 from __future__ import annotations
 
@@ -15,9 +15,12 @@ ARCHITECTURES = ("mobile", "vit_b", "vit_l", "vit_h")
 
 
 def build_sam(architecture: str) -> Sam:
-    """One of `ARCHITECTURES` with random weights, in evaluation mode.
+    """Build one of `ARCHITECTURES` with random weights, in evaluation mode.
 
-    The prompt encoder and mask decoder are the same in all four (SAM, appendix A).
+    All four have the same prompt encoder and mask decoder (SAM, appendix A).
+
+    Raises:
+        ConfigError: the architecture is unknown.
     """
     if architecture not in ARCHITECTURES:
         raise ConfigError(f"unknown SAM {architecture!r}; choose one of {', '.join(ARCHITECTURES)}")
@@ -42,10 +45,19 @@ def build_sam(architecture: str) -> Sam:
 
 
 def load_sam_state(sam: Sam, architecture: str, state: Mapping[str, Tensor]) -> Sam:
-    """Load an official checkpoint strictly.
+    """Load the state of an official checkpoint into a network, strictly.
+
+    Args:
+        sam: from `build_sam`.
+        architecture: of ``sam``, one of `ARCHITECTURES`.
+        state: state dict of the checkpoint.
+
+    Returns:
+        ``sam``.
 
     Raises:
-        WeightsNotFound: the checkpoint is of another network; names what is missing.
+        WeightsNotFound: the checkpoint belongs to another network; the message names tensors that
+            are missing, unexpected or of another shape.
     """
     if architecture == "mobile":
         state = rename_keys(state)

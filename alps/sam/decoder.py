@@ -1,9 +1,9 @@
 """SAM's mask decoder, several times faster and equal up to rounding.
 
-The transformer is `alps.sam.two_way`'s, which never builds the image tokens of a prompt; here its
-factors go through the first upscaling as well, and only for masks that are asked for.
+The transformer of `alps.sam.two_way` never builds the image tokens of a prompt, only their factors.
+Here the factors also pass through the first upscaling, for the requested masks only.
 
-Letters: B prompts, N image tokens, C channels, M masks a prompt, S = 4 subpixels × channels.
+Letters: B prompts, N image tokens, C channels, M masks per prompt, S = 4 subpixels × channels.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ class PreparedImage:
     """An image embedding, projected once for all prompts."""
 
     depths: tuple[Depth, ...]
-    upscaled: Float[Tensor, "N S"]  # F through the first upscaling
+    upscaled: Float[Tensor, "N S"]  # F after the first upscaling
 
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """Predicted IoU of every mask, and what `FoldedDecoder.upscale` needs to draw them."""
+    """Predicted IoU of every mask, and the inputs of `FoldedDecoder.upscale`."""
 
     image: PreparedImage
     iou: Float[Tensor, "B M"]
@@ -39,23 +39,24 @@ class Decoded:
 
 
 class FoldedDecoder:
-    """Prompts to predicted IoU and low-resolution logits, equal to SAM's decoder up to rounding.
+    """Decodes prompts to predicted IoU and low-resolution logits, as SAM's decoder up to rounding.
 
     Args:
-        prompt_encoder: segment_anything's, with its weights.
-        mask_decoder: segment_anything's, with its weights; its dtype is the transformer's.
-        upscale_dtype: of the upscaling, by default the transformer's. bfloat16 is a
-            little faster where the processor multiplies it, and moves the logits by about 1 %.
-        pool: image tokens averaged along each side. With 2 a coarse decoder: a quarter of the
+        prompt_encoder: segment_anything's prompt encoder, with its weights.
+        mask_decoder: segment_anything's mask decoder, with its weights; the transformer has its
+            dtype.
+        upscale_dtype: of the upscaling, by default that of the transformer. bfloat16 is slightly
+            faster where the processor supports it, and changes the logits by about 1 %.
+        pool: image tokens averaged along each side. With 2 the decoder is coarse: a quarter of the
             tokens and of the work, logits of half the resolution, and masks that overlap the exact
-            ones with an IoU of 0.95 on average (which no weights were trained for).
+            ones with an IoU of 0.95 on average, although no weights were trained for it.
         group: prompts whose image side is computed at a time. The tokens of a batch share one pass
-            over the weights, so batches are best large; the image side of more than two prompts
-            falls out of a processor's cache. On a GPU take the batch.
-        rows: image tokens upscaled at a time, for the same reason.
-        compile: hand the transformer to torch.compile.
+            over the weights, so large batches are best; but the image side of more than two prompts
+            does not fit into a CPU's cache. On a GPU, use the batch size.
+        rows: image tokens upscaled at a time; limited by the cache as well.
+        compile: compile the transformer with torch.compile.
 
-    Build it anew after the weights were moved or changed.
+    The decoder copies the weights in other forms: build a new one after they are moved or changed.
     """
 
     @torch.no_grad()
@@ -68,7 +69,7 @@ class FoldedDecoder:
         pool: int = 1,
         group: int = 2,
         rows: int = 512,
-        compile: bool = False,  # noqa: A002 - torch's own word
+        compile: bool = False,  # noqa: A002 - the name in torch
     ) -> None:
         self.prompt_encoder: Any = prompt_encoder
         self.mask_decoder: Any = mask_decoder
@@ -84,23 +85,24 @@ class FoldedDecoder:
     def _fold_upscaling(
         self, upscaling: Any, beta: Float[Tensor, " C"], dtype: torch.dtype
     ) -> None:
-        """A 2×2 transposed convolution with stride 2 is one product, columns ordered (y, x, c)."""
+        """Rewrite the 2×2 transposed convolutions of stride 2 as products, columns (y, x, c)."""
         first, norm, _, second, _ = upscaling
         self.upscale_dtype = dtype
-        # The decoder's LayerNorm2d, with the channels last.
+        # The decoder's LayerNorm2d, for channels-last arrays.
         self.norm = nn.LayerNorm(len(norm.weight), norm.eps).to(norm.weight)
         self.norm.load_state_dict(norm.state_dict())
         self.first = first.weight.permute(0, 2, 3, 1).flatten(1)
         self.first_bias = first.bias.repeat(4) + beta @ self.first
         self.second = second.weight.permute(0, 2, 3, 1).flatten(1).to(dtype)
         self.second_bias = second.bias.repeat(4).to(dtype)
-        # Where the logits of a 4×4 block, ordered (y, x, dy, dx, ey, ex), lie in the low-res mask.
+        # Index of each logit of a low-res mask in the 4×4 blocks, ordered (y, x, dy, dx, ey, ex).
         self.height, self.width = (n // self.pool for n in self.prompt_encoder.image_embedding_size)
         order = torch.arange(16 * self.height * self.width, device=beta.device)
         order = order.view(self.height, self.width, 2, 2, 2, 2)
         self.order = order.permute(0, 2, 4, 1, 3, 5).flatten()
 
     def _tokens(self, features: Float[Tensor, "1 C y x"]) -> Float[Tensor, "N C"]:
+        """Pool features and flatten them to image tokens."""
         tokens: Tensor = F.avg_pool2d(features.to(self.dtype), self.pool).flatten(2)[0].T
         return tokens
 
@@ -108,7 +110,7 @@ class FoldedDecoder:
     def prepare(self, image_embedding: Float[Tensor, "1 C y x"]) -> PreparedImage:
         """Project an image embedding once for all its prompts.
 
-        A mask prompt changes F: for each, prepare ``image_embedding + dense − no_mask_embed``.
+        A mask prompt changes F: prepare ``image_embedding + dense − no_mask_embed`` for each.
         """
         f = self._tokens(image_embedding)
         f = f + self.prompt_encoder.no_mask_embed.weight.to(self.dtype)
@@ -128,9 +130,14 @@ class FoldedDecoder:
 
         Args:
             image: from `prepare`.
-            points: coordinates in the model's input frame, and labels (B, P): 1 in, 0 out.
-            boxes: xyxy in the model's input frame.
-            multimask_output: three masks a prompt, or one; None: the one, then the three.
+            points: coordinates (x, y) in pixels of the model's input, and labels (B, P): 1 is
+                foreground, 0 background.
+            boxes: xyxy in pixels of the model's input.
+            multimask_output: if True three masks per prompt, if False one; if None the one, then
+                the three.
+
+        Returns:
+            The predicted IoUs, and the inputs of `upscale`.
         """
         decoder = self.mask_decoder
         sparse, _ = self.prompt_encoder(points=points, boxes=boxes, masks=None)
@@ -146,7 +153,7 @@ class FoldedDecoder:
 
     @torch.no_grad()
     def upscale(self, decoded: Decoded, keep: Bool[Tensor, "B M"]) -> Float[Tensor, "n y x"]:
-        """Low-resolution logits of the kept masks, in the order of ``keep.nonzero()``."""
+        """Return low-resolution logits of the kept masks, in the order of ``keep.nonzero()``."""
         prompts = keep.any(1).nonzero()[:, 0].tolist()
         return self._arrange([self._draw(decoded, i, keep[i]) for i in prompts])
 
@@ -158,11 +165,20 @@ class FoldedDecoder:
         inside: Bool[Tensor, "B ty tx"],
         above: float = 0.0,
     ) -> Float[Tensor, "n y x"]:
-        """`upscale`, but at some image tokens of each prompt only, and −32 elsewhere.
+        """Upscale as `upscale`, but only at some image tokens of each prompt.
 
-        Where a logit beyond ``above`` lies on the rim of the part, or the part is most of the
-        image, the prompt's masks are drawn whole. So what can be lost are pieces of a mask that do
-        not touch the part.
+        If a logit at the rim of the part exceeds ``above``, or the part is most of the image, the
+        prompt's masks are drawn whole. So only pieces of a mask that do not touch the part are
+        lost.
+
+        Args:
+            decoded: from `decode`.
+            keep: which masks are drawn.
+            inside: image tokens of the part, for each prompt.
+            above: threshold of the logits at the rim.
+
+        Returns:
+            The logits of the kept masks, −32 outside the part.
         """
         drawn = []
         for i in keep.any(1).nonzero()[:, 0].tolist():
@@ -170,7 +186,7 @@ class FoldedDecoder:
             if not 0 < len(at) < 0.7 * self.height * self.width:
                 drawn.append(self._draw(decoded, i, keep[i]))
                 continue
-            # On the rim one of the 3×3 tokens around is outside; beyond the image there is none.
+            # At the rim one of the 3×3 tokens around is outside; the image's edge is no rim.
             rim = F.max_pool2d((~inside[i])[None].float(), 3, 1, 1).flatten()[at] > 0
             part = self._draw(decoded, i, keep[i], at)
             if (part[:, rim] > above).any():
@@ -182,7 +198,7 @@ class FoldedDecoder:
         return self._arrange(drawn)
 
     def near(self, boxes: Float[Tensor, "B 4"]) -> Bool[Tensor, "B ty tx"]:
-        """The image tokens around boxes: half a box and two tokens on every side."""
+        """Return the image tokens in and around boxes: half a box and two tokens on every side."""
         scale = self.prompt_encoder.input_image_size[0] / self.height
         low, high = boxes[:, :2] / scale, boxes[:, 2:] / scale
         slack = (high - low) / 2 + 2
@@ -198,7 +214,7 @@ class FoldedDecoder:
         keep: Bool[Tensor, " M"],
         at: Int64[Tensor, " n"] | None = None,
     ) -> Float[Tensor, "m n 16"]:
-        """The 4×4 logits of each image token, of all or of those given, for a prompt's masks."""
+        """Return 4×4 logits of the image tokens ``at`` (default all), for a prompt's kept masks."""
         state, i = decoded.tokens[prompt // self.group], prompt % self.group
         factors = decoded.image.upscaled, state.a[i, :, None], state.u[i].T
         if at is not None:
@@ -215,7 +231,7 @@ class FoldedDecoder:
         return torch.cat(blocks, dim=1).view(len(hyper), -1, 16)
 
     def _arrange(self, drawn: list[Float[Tensor, "_ N 16"]]) -> Float[Tensor, "n y x"]:
-        """From blocks of 4×4 logits to masks."""
+        """Rearrange blocks of 4×4 logits to masks."""
         if not drawn:
             return torch.empty(0, 4 * self.height, 4 * self.width).to(self.first)
         masks = torch.cat([blocks.flatten(1).index_select(1, self.order) for blocks in drawn])

@@ -1,8 +1,8 @@
 """MobileSAM's image encoder (arXiv 2306.14289): timm's TinyViT and SAM's neck.
 
-timm's ``tiny_vit_5m_224`` has the layers of the original and takes any input size; two things
-differ: the last downsampling keeps the resolution (1024 px in, 64 × 64 out), and the names of the
-weights, see `rename_keys`.
+timm's ``tiny_vit_5m_224`` has the layers of the original and accepts any input size. Two things
+differ: the original's last downsampling keeps the resolution (1024 px in, 64 × 64 out), and its
+weights have other names (see `rename_keys`).
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ from timm.models.tiny_vit import Attention, ConvNorm
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-#: Original name → timm's name, applied in order to what follows "image_encoder.".
+#: Original name → timm's name, applied in this order to the name after "image_encoder.".
 RENAMES = (
     (r"^patch_embed\.seq\.0\.", "patch_embed.conv1."),
     (r"^patch_embed\.seq\.2\.", "patch_embed.conv2."),
     (r"\b(conv\d|local_conv)\.c\.", r"\1.conv."),
     (r"^layers\.", "stages."),
 )
-#: The classifier of the distillation, and indices that timm computes.
+#: Weights to skip: the classifier of the distillation, and indices that timm computes.
 UNUSED = re.compile(r"^(head|norm_head)\.|\.attention_bias_idxs$")
 
 
 class InPlaceGELU(nn.Module):
-    """For inference: fresh memory for an array of 64 MB costs as much as the function itself."""
+    """GELU in place, for inference: allocating 64 MB costs as much as the function itself."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Overwrites ``x``, of any shape."""
+        """Overwrite ``x``, of any shape, with its GELU."""
         return cast(Tensor, torch.ops.aten.gelu_(x))
 
 
 class MobileEncoder(nn.Module):
-    """(B, 3, 1024, 1024) normalised pixels → (B, 256, 64, 64)."""
+    """Encoder from normalised pixels (B, 3, 1024, 1024) to an embedding (B, 256, 64, 64)."""
 
     img_size = 1024
 
@@ -58,11 +58,11 @@ class MobileEncoder(nn.Module):
         )
 
     def fold(self) -> None:
-        """For inference: the same up to rounding in some 60 % of the time on a CPU.
+        """Optimise for inference: equal up to rounding, in about 60 % of the time on a CPU.
 
-        Every batch norm goes into its convolution, weights are ordered for channels-last images,
-        GELUs work in place, and attention gets its bias with the four axes that PyTorch's fused
-        kernel asks for.
+        Every batch norm is folded into its convolution, weights are ordered for channels-last
+        images, GELUs work in place, and attention gets its bias with the four axes that PyTorch's
+        fused kernel requires.
         """
         modules: list[Any] = list(self.trunk.modules())
         for module in modules:
@@ -71,14 +71,14 @@ class MobileEncoder(nn.Module):
                 module.add_module("bn", nn.Identity())
             elif isinstance(module, Attention):
                 biases = partial(_four_axes, module.get_attention_biases)
-                module.get_attention_biases = biases  # type: ignore[method-assign]  # of this one
+                module.get_attention_biases = biases  # type: ignore[method-assign]  # of this instance
             for name, child in module.named_children():
                 if isinstance(child, nn.GELU):
                     module.add_module(name, InPlaceGELU())
         self.to(memory_format=torch.channels_last)
 
     def forward(self, x: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 256 h w"]:
-        """Stride 16."""
+        """Return the embedding of normalised pixels, at stride 16."""
         x = x.contiguous(memory_format=torch.channels_last)
         return cast(Tensor, self.neck(self.trunk.forward_features(x)))
 
@@ -86,13 +86,15 @@ class MobileEncoder(nn.Module):
 def _four_axes(
     biases: Callable[[torch.device], Float[Tensor, "h q k"]], device: torch.device
 ) -> Float[Tensor, "1 h q k"]:
+    """Return attention biases with a leading batch axis."""
     return biases(device)[None]
 
 
 def rename_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """MobileSAM's official state dict in the names of this module; nothing else is changed.
+    """Return MobileSAM's official state dict with the names of this module.
 
-    A stage's downsampling closes the stage before in the original and opens the next in timm.
+    A downsampling is the last layer of the stage before it in the original, and the first layer of
+    the stage after it in timm.
     """
     prefix = "image_encoder."
     renamed = {}

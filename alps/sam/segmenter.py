@@ -1,4 +1,4 @@
-"""SAM-1 as a `Segmenter`: an image becomes an embedding once, prompts become masks."""
+"""SAM-1 as a `Segmenter`: embeds an image once and predicts masks from its prompts."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from alps.sam.decoder import FoldedDecoder, PreparedImage
 from alps.sam.mobile import MobileEncoder
 from alps.sam.protocol import Embedding, Prediction
 
-#: What decoding takes for each prompt of a batch, at most: the factors of its image tokens (98 rows
-#: of 4096), three times that for the products, and its logits at low resolution.
+#: Largest memory in bytes to decode one prompt of a batch: the factors of its image tokens (98 rows
+#: of 4096), three times that for the products, and its low-resolution logits.
 PROMPT_BYTES = 16 << 20
 
 
@@ -32,14 +32,14 @@ class SamSegmenter:
 
     Args:
         architecture: one of `alps.sam.build.ARCHITECTURES`.
-        checkpoint: path of other weights of the same network; None takes the official ones.
-        device: "auto" is the first GPU, else the CPU.
-        compile: let torch.compile fuse encoder and decoder: a minute at the start, then faster on
-            a GPU and not on a CPU.
-        keep: embeddings kept, newest first, so that masks and features of an image share them;
-            4 MB each. Of an image with more tiles than this, features=sam encodes all twice.
+        checkpoint: path of other weights of this network; None uses the official weights.
+        device: a PyTorch device; "auto" is the first GPU, or the CPU if there is none.
+        compile: compile encoder and decoder with torch.compile. This takes a minute at the start
+            and is then faster on a GPU, but not on a CPU.
+        keep: number of latest embeddings kept, so that masks and features of an image share them;
+            4 MB each. With features=sam, the tiles of an image that has more are encoded twice.
 
-    The weights are fetched and loaded at the first image, not before.
+    The weights are fetched and loaded when the first image is embedded.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class SamSegmenter:
         *,
         checkpoint: str | None = None,
         device: str = "auto",
-        compile: bool = False,  # noqa: A002 - torch's own word
+        compile: bool = False,  # noqa: A002 - the name in torch
         keep: int = 16,
     ) -> None:
         self.architecture = architecture
@@ -63,7 +63,7 @@ class SamSegmenter:
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """Network, weights and kind of device."""
+        """Network, weights, kind of device, and whether the network is compiled."""
         return {
             "sam.architecture": self.architecture,
             "sam.sha256": weights_sha256(self.weights),
@@ -73,7 +73,7 @@ class SamSegmenter:
 
     @property
     def points_per_batch(self) -> int:
-        """16 on a CPU; on a GPU as many as half its free memory holds, up to 1024."""
+        """Number of prompts per batch: 16 on a CPU; 16 to 1024 on a GPU, by free memory."""
         if self.device.type == "cpu":
             return 16
         free, _ = torch.cuda.mem_get_info(self.device)
@@ -91,27 +91,28 @@ class SamSegmenter:
         return sam.requires_grad_(False).to(self.device)
 
     def embed(self, image: UInt8[np.ndarray, "H W 3"]) -> Embedding:
-        """Resize the long side to 1024, normalise, pad, encode; remembers the last ``keep``."""
+        """Resize the long side to 1024, normalise, pad and encode; the last ``keep`` are cached."""
         return self._embed([image])[0]
 
     def load(self) -> None:
-        """Load the network now, so that its time is not the first image's."""
-        _ = self.decoders  # which are made of it
+        """Load the network now, so that the first image does not take longer than others."""
+        _ = self.decoders  # they load the network
 
     def forget(self) -> None:
-        """Drop all embeddings; the network stays loaded."""
+        """Drop all cached embeddings; the network stays loaded."""
         self._embeddings.clear()
         self._prepared = None
 
     def prefetch(self, images: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> None:
-        """Embed images that are asked for next, as many as are kept for certain."""
+        """Embed the first ``keep // 2`` images, which stay cached until they are used."""
         self._embed(images[: self.keep // 2])
 
     @torch.inference_mode()
     def _embed(self, images: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> list[Embedding]:
+        """Return the embeddings of images, from the cache where possible."""
         keys = [_digest(image) for image in images]
         new = {k: im for k, im in zip(keys, images, strict=True) if k not in self._embeddings}
-        # One at a time on a CPU: a batch would be no faster, and round differently.
+        # One image at a time on a CPU: a batch would not be faster, and would round differently.
         size = 1 if self.device.type == "cpu" else 8
         for start in range(0, len(new), size):
             batch = list(new)[start : start + size]
@@ -125,6 +126,7 @@ class SamSegmenter:
         return found
 
     def _encode(self, images: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> list[Embedding]:
+        """Run the encoder on a batch of images."""
         resize = ResizeLongestSide(self.model.image_encoder.img_size)
         resized = [resize.apply_image(image) for image in images]
         pixels = [torch.as_tensor(r, device=self.device).permute(2, 0, 1)[None] for r in resized]
@@ -149,7 +151,23 @@ class SamSegmenter:
         fast: bool = False,
         coarse: bool = False,
     ) -> Prediction:
-        """Decode all prompts as one batch; see `alps.sam.decoder` for how."""
+        """Decode all prompts as one batch with `FoldedDecoder`.
+
+        Args:
+            embedding: of the image.
+            points: foreground points (x, y), in pixels of the image.
+            boxes: xyxy around the objects, in pixels of the image.
+            masks: low-resolution logits of the padded square input. They are decoded one by one,
+                without ``pred_iou_thresh``, ``fast`` and ``coarse``.
+            multimask_output: if True three masks per prompt, if False one; if None the one, then
+                the three.
+            pred_iou_thresh: masks whose predicted IoU does not exceed it are dropped.
+            fast: upscale points in bfloat16, and boxes only around them.
+            coarse: decode at half the resolution; ``fast`` is ignored.
+
+        Raises:
+            PromptError: a prompt lies outside the image.
+        """
         if masks is not None:
             return self._predict_each(embedding, points, boxes, masks, multimask_output)
         if not any(len(prompts) for prompts in (points, boxes) if prompts is not None):
@@ -181,7 +199,7 @@ class SamSegmenter:
         masks: Float32[np.ndarray, "N h w"],
         multimask_output: bool | None,
     ) -> Prediction:
-        """One mask prompt after the other."""
+        """Decode mask prompts one by one, since each changes the embedding."""
         decoder, encoder = self.decoders[0], self.model.prompt_encoder
         given = self._points_to_input(points, embedding), self._boxes_to_input(boxes, embedding)
         logits, ious = [], []
@@ -207,7 +225,7 @@ class SamSegmenter:
 
     @cached_property
     def decoders(self) -> tuple[FoldedDecoder, FoldedDecoder]:
-        """The exact decoder, and one that upscales in bfloat16; they share prepared images."""
+        """The exact decoder and one that upscales in bfloat16; they share prepared images."""
         parts = self.model.prompt_encoder, self.model.mask_decoder
         group = 2 if self.device.type == "cpu" else 64
         exact = FoldedDecoder(*parts, group=group, compile=self.compile)
@@ -220,12 +238,13 @@ class SamSegmenter:
 
     @cached_property
     def coarse_decoder(self) -> FoldedDecoder:
-        """At half the resolution, so with four times as many prompts in a group."""
+        """The decoder at half the resolution, hence with four times as many prompts in a group."""
         parts = self.model.prompt_encoder, self.model.mask_decoder
         group = 8 if self.device.type == "cpu" else 256
         return FoldedDecoder(*parts, pool=2, group=group, compile=self.compile)
 
     def _prepare(self, embedding: Embedding, decoder: FoldedDecoder) -> PreparedImage:
+        """Return the prepared image of an embedding; those of the latest embedding are cached."""
         prepared = self._prepared
         if prepared is None or prepared[0] is not embedding:
             prepared = self._prepared = (embedding, {})
@@ -237,7 +256,7 @@ class SamSegmenter:
     def _points_to_input(
         self, points: Float32[np.ndarray, "N 2"] | None, embedding: Embedding
     ) -> tuple[Float[Tensor, "N 1 2"], Integer[Tensor, "N 1"]] | None:
-        """Foreground points in the frame of the resized image."""
+        """Return foreground points in pixels of the resized image, and their labels."""
         if points is None:
             return None
         _check_inside(points, embedding.size)
@@ -247,31 +266,34 @@ class SamSegmenter:
     def _boxes_to_input(
         self, boxes: Float32[np.ndarray, "N 4"] | None, embedding: Embedding
     ) -> Float[Tensor, "N 4"] | None:
+        """Return boxes (xyxy) in pixels of the resized image."""
         if boxes is None:
             return None
         _check_inside(boxes.reshape(-1, 2), embedding.size)
         return torch.as_tensor(boxes, device=self.device) * self._scale(embedding).repeat(2)
 
     def _scale(self, embedding: Embedding) -> Float[Tensor, " 2"]:
-        """X and y have a scale each: the resized sides are rounded to whole pixels."""
+        """Return the scales of x and y, which differ: resized sides are rounded to whole pixels."""
         (height, width), (h, w) = embedding.size, embedding.input_size
         return torch.tensor([w / width, h / height], device=self.device)
 
 
 def _digest(image: UInt8[np.ndarray, "H W 3"]) -> bytes:
+    """Return a hash of an image's shape and pixels."""
     digest = hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16)
     digest.update(str(image.shape).encode())
     return digest.digest()
 
 
 def has_bfloat16(device: torch.device) -> bool:
-    """Whether the device multiplies bfloat16 matrices faster than float32 ones."""
+    """Return whether the device multiplies bfloat16 matrices faster than float32 ones."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def _check_inside(xy: Float32[np.ndarray, "P 2"], size: tuple[int, int]) -> None:
+    """Raise `PromptError` if a point (x, y) lies outside an image of ``size`` (H, W)."""
     height, width = size
     outside = ~((xy >= 0) & (xy <= (width, height))).all(axis=1)  # NaN is outside too
     if outside.any():
@@ -285,12 +307,19 @@ def load_segmenter(
     architecture: str,
     checkpoint: str | None = None,
     device: str = "auto",
-    compile: bool = False,  # noqa: A002 - torch's own word
+    compile: bool = False,  # noqa: A002 - the name in torch
 ) -> SamSegmenter:
-    """The one segmenter of this process: mask source and features share it and its embeddings.
+    """Return the segmenter of this process, which mask source and features share.
 
-    It keeps its network and forgets the images of before: a run asks for it when it begins, and
-    the trials of a sweep, which share a process, must all take the time that they take alone.
+    A repeated call with equal arguments returns the loaded network without its embeddings: each run
+    calls this function when it starts, and the trials of a sweep, which share a process, must all
+    take the time that they take alone.
+
+    Args:
+        architecture: one of `alps.sam.build.ARCHITECTURES`.
+        checkpoint: path of other weights of this network; None uses the official weights.
+        device: a PyTorch device; "auto" is the first GPU, or the CPU if there is none.
+        compile: compile encoder and decoder with torch.compile.
     """
     segmenter = _the_segmenter(architecture, checkpoint, device, compile)
     segmenter.forget()
@@ -302,6 +331,7 @@ def _the_segmenter(
     architecture: str,
     checkpoint: str | None,
     device: str,
-    compile: bool,  # noqa: A002 - torch's own word
+    compile: bool,  # noqa: A002 - the name in torch
 ) -> SamSegmenter:
+    """Build a segmenter; the latest one is cached."""
     return SamSegmenter(architecture, checkpoint=checkpoint, device=device, compile=compile)

@@ -1,7 +1,7 @@
 """SAM's two-way transformer with the image side folded away (arXiv 2304.02643, appendix A).
 
 The stock decoder carries an array of 4096 image tokens × 256 channels per prompt through its
-layers. All prompts of an image start from the same array F, and a layer adds to it a weighted sum
+layers. All prompts of an image start from the same array F; each layer adds to it a weighted sum
 of a few tokens and normalises it. So after any layer the image tokens of a prompt are
 
     Y = a ⊙ F + Uᵀ R + β                                                                      (1)
@@ -12,20 +12,20 @@ of a few tokens and normalises it. So after any layer the image tokens of a prom
     R (r, C)  of the prompt: what one unit of each weight adds, centred and scaled as F is
     β (C)     the last norm's bias.
 
-A layer adds rows to U and R. The T weights of a head sum to one, so T − 1 of them say it all: with
+A layer adds rows to U and R. The T weights of a head sum to one, so T − 1 of them suffice: with
 values v and the output projection Wo, head h adds rows (v_t − v_T)·Wo_h for t < T with weights
-A_ht, and one row with weight 1 takes β, the bias of Wo, and v_T·Wo: 8·6 + 1 = 49 rows for 7 tokens.
+A_ht, and one row of weight 1 holds β, the bias of Wo, and v_T·Wo: 8·6 + 1 = 49 rows for 7 tokens.
 
-The norm centres F and R over the channels and needs for each image token
+The norm centres F and R over the channels and needs, for each image token,
 
     C·σ² = a²‖F‖² + 2a·Σ_r U ⊙ (R Fᵀ) + Σ_r U ⊙ (R Rᵀ U),                                       (2)
 
-where R Fᵀ is cheap as well, for R is v times matrices that all prompts share. A product with Y is a
-product with F, done once per image, and one of rank r: Y W = a ⊙ (F W) + Uᵀ (R W) + β W. So Y is
-never built, not even for the upscaling. All this is exact, and nothing is retrained.
+where R Fᵀ is cheap as well, since R is v times matrices that all prompts share. A product with Y is
+a product with F, computed once per image, and one of rank r: Y W = a ⊙ (F W) + Uᵀ (R W) + β W. So Y
+is never built, not even for the upscaling. The method is exact, and nothing is retrained.
 
 Letters: B prompts, T tokens of a prompt (5 outputs and the sparse prompt), N image tokens,
-C channels, h heads, d channels a head, l layers, M masks a prompt, S = 4 subpixels × channels.
+C channels, h heads, d channels per head, l layers, M masks per prompt, S = 4 subpixels × channels.
 """
 
 from __future__ import annotations
@@ -42,36 +42,38 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True, slots=True)
 class Depth:
-    """What the products between tokens and image need of the image's F after some layers."""
+    """Products with an image's F after some layers, for the attention and norms of its prompts."""
 
-    keys: Float[Tensor, "h d N"]  # F Wk of the tokens' look at the image
+    keys: Float[Tensor, "h d N"]  # F Wk, for attention from tokens to image
     values: Float[Tensor, "h N d"]
-    queries: Float[Tensor, "_ d N"]  # F Wq of the image's look at the tokens; empty at the end
-    square: Float[Tensor, " N"]  # ‖F‖² before γ; here and below: of use from depth 1 on
+    queries: Float[Tensor, "_ d N"]  # F Wq, for attention from image to tokens; empty at the end
+    square: Float[Tensor, " N"]  # ‖F‖² before γ; this and the fields below are used from depth 1 on
     outs: tuple[Float[Tensor, "h d N"], ...]  # Wo Fᵀ of each layer so far, before γ
     biases: Float[Tensor, "l N"]  # (β + bias of Wo) Fᵀ of each layer so far, before γ
 
 
 @dataclass(slots=True)
 class ImageTokens:
-    """The image tokens of B prompts as the factors of (1); at depth 0 there is only F."""
+    """Image tokens of B prompts as the factors of (1); at depth 0 they equal F."""
 
     a: Float[Tensor, "B N"]
     u: Float[Tensor, "B r N"]
     r: Float[Tensor, "B r C"]
-    room: Float[Tensor, "B rows N"]  # of which u is the part filled so far
-    values: tuple[Float[Tensor, "B T hd"], ...] = ()  # v − v_T for t < T, then v_T, of each layer
+    room: Float[Tensor, "B rows N"]  # buffer of U, of which u is the part filled so far
+    values: tuple[Float[Tensor, "B T hd"], ...] = ()  # of each layer: v − v_T for t < T, then v_T
 
 
 class CrossAttention:
-    """An attention between tokens and image; its scores are symmetric in who asks whom.
+    """Cross-attention between tokens and image, in either direction.
+
+    The scores are symmetric: it does not matter which side holds the queries and which the keys.
 
     Args:
-        attention: segment_anything's.
-        tokens: the projection on the tokens' side.
-        image: the projection on the image's side.
-        position: the positional encoding of the image.
-        beta: the bias of the image tokens' last norm.
+        attention: segment_anything's attention.
+        tokens: projection of the tokens, to queries or keys.
+        image: projection of the image, to keys or queries.
+        position: positional encoding of the image.
+        beta: bias of the image tokens' last norm.
     """
 
     def __init__(
@@ -87,7 +89,7 @@ class CrossAttention:
         self.heads, self.width = h, d
         self.tokens = tokens.weight / math.sqrt(d), tokens.bias / math.sqrt(d)
         self.image = image.weight.view(h, d, -1)
-        # Bias and β drop out of a softmax over the image, but not out of one over the tokens.
+        # Bias and β cancel in a softmax over the image, but not in one over the tokens.
         self.position = F.linear(position + beta, image.weight, image.bias).T.reshape(h, d, -1)
         v, out = attention.v_proj, attention.out_proj
         self.v, self.v_bias = v.weight.view(h, d, -1), v.bias
@@ -95,25 +97,25 @@ class CrossAttention:
         self.out, self.out_bias = out.weight.T.contiguous().view(h, d, -1), out.bias
 
     def ask(self, tokens: Float[Tensor, "B T C"]) -> Float[Tensor, "h BT d"]:
-        """The tokens' side of the scores, heads first."""
+        """Project the tokens for the scores, heads first."""
         return self.split(F.linear(tokens, *self.tokens))
 
     def split(self, x: Float[Tensor, "B T hd"]) -> Float[Tensor, "h BT d"]:
-        """Heads first, the rows of all prompts together."""
+        """Split into heads, which come first, with the rows of all prompts together."""
         return x.reshape(-1, self.heads, self.width).transpose(0, 1)
 
     def join(self, x: Float[Tensor, "h BT d"], prompts: int) -> Float[Tensor, "B T hd"]:
-        """The inverse of `split`."""
+        """Join heads and separate prompts, the inverse of `split`."""
         return x.transpose(0, 1).reshape(prompts, -1, self.heads * self.width)
 
 
 class FoldedTransformer:
-    """segment_anything's TwoWayTransformer, the image side as factors.
+    """segment_anything's TwoWayTransformer with image tokens as factors.
 
     Args:
-        transformer: segment_anything's, with its weights.
-        position: the positional encoding of the image.
-        group: prompts whose image side is computed at a time.
+        transformer: segment_anything's transformer, with its weights.
+        position: positional encoding of the image.
+        group: number of prompts whose image side is computed at a time.
     """
 
     def __init__(self, transformer: Any, position: Float[Tensor, "N C"], group: int) -> None:
@@ -131,7 +133,7 @@ class FoldedTransformer:
             self.image_to_token.append(
                 CrossAttention(back, back.k_proj, back.q_proj, position, beta)
             )
-            # What the layer adds to every image token: its own bias and β of the norm before.
+            # Added to every image token by the layer: its own bias and β of the previous norm.
             self.image_to_token[-1].out_bias = back.out_proj.bias + beta
             beta = layer.norm4.bias
         look = transformer.final_attn_token_to_image
@@ -139,7 +141,14 @@ class FoldedTransformer:
         self.beta = beta  # of the image tokens at the end
 
     def prepare(self, f: Float[Tensor, "N C"]) -> tuple[tuple[Depth, ...], Float[Tensor, "N C"]]:
-        """Project an image once for all its prompts; also its F after the last layer."""
+        """Project an image once for all its prompts.
+
+        Args:
+            f: the image tokens before the first layer.
+
+        Returns:
+            The products with F at each depth, and F after the last layer.
+        """
         square, biases, offsets = f[:, 0], f[:0], f[:, :0].T
         seen: tuple[Tensor, ...] = ()
         outs: list[Tensor] = []
@@ -150,14 +159,14 @@ class FoldedTransformer:
             queries = keys[:0]
             if depth < len(self.layers):
                 queries = torch.matmul(self.image_to_token[depth].image, f.T)
-            if depth == 0:  # Y = F: what depends on the position alone belongs to the image
+            if depth == 0:  # Y = F, so terms of the position alone are equal for all prompts
                 keys = keys + look.position
                 values = values + look.v_beta
                 queries = queries + self.image_to_token[0].position
             depths.append(Depth(keys, values, queries, square, seen, offsets))
             if depth == len(self.layers):
                 break
-            # Through the layer's norm.
+            # The effect of the layer's norm on F and on the rows of R.
             gamma = self.layers[depth].norm4.weight
             added = self.image_to_token[depth]
             f = f - f.mean(1, keepdim=True)
@@ -173,7 +182,15 @@ class FoldedTransformer:
     def __call__(
         self, depths: tuple[Depth, ...], start: Float[Tensor, "B T C"]
     ) -> tuple[Float[Tensor, "B T C"], tuple[ImageTokens, ...]]:
-        """The tokens of a batch as they are, the image tokens of its groups as factors."""
+        """Run all layers on a batch of prompts.
+
+        Args:
+            depths: from `prepare`.
+            start: the tokens of the prompts, which also serve as their positional encoding.
+
+        Returns:
+            The tokens of the batch, and the image tokens of each group as factors.
+        """
         states = tuple(self._start(depths[0], part) for part in torch.split(start, self.group))
 
         def look(depth: int, tokens: Float[Tensor, "B T C"]) -> Float[Tensor, "B T C"]:
@@ -200,7 +217,7 @@ class FoldedTransformer:
         return self.norm(tokens), states
 
     def _start(self, part: Depth, start: Float[Tensor, "B T C"]) -> ImageTokens:
-        """The image tokens before the first layer, with room for the rows of all layers."""
+        """Return the image tokens before the first layer, with room for the rows of all layers."""
         b, t, c = start.shape
         rows = self.token_to_image[0].heads * (t - 1) + 1
         room = start.new_empty(b, rows * len(self.layers), part.keys.shape[2])
@@ -213,7 +230,7 @@ class FoldedTransformer:
         state: ImageTokens,
         asked: Float[Tensor, "h BT d"],
     ) -> Float[Tensor, "B h T N"]:
-        """asked·(Y W + position W)ᵀ of every head."""
+        """Return the scores asked·(Y W + position W)ᵀ of every head."""
         b, h = len(state.u), attention.heads
 
         def prompts_first(x: Float[Tensor, "h BT _"]) -> Float[Tensor, "B h T _"]:
@@ -222,7 +239,7 @@ class FoldedTransformer:
         scores = prompts_first(torch.bmm(asked, image))
         if not state.values:
             return scores
-        # Through the weights first, (asked Wᵀ) Rᵀ U: few rows all the way.
+        # The product with the weights comes first, (asked Wᵀ) Rᵀ U, which keeps the matrices small.
         rows = prompts_first(torch.bmm(asked, attention.image)).flatten(1, 2)
         low_rank = torch.bmm(torch.bmm(rows, state.r.mT), state.u).view(scores.shape)
         low_rank += prompts_first(torch.bmm(asked, attention.position))
@@ -231,7 +248,7 @@ class FoldedTransformer:
     def _look(
         self, depth: int, part: Depth, state: ImageTokens, at: Float[Tensor, "B T C"]
     ) -> Float[Tensor, "B T C"]:
-        """The tokens attend to the image."""
+        """Return the output of the tokens' attention to the image."""
         attention = self.token_to_image[depth]
         b = len(at)
         weights = self._scores(attention, part.keys, state, attention.ask(at)).softmax(-1)
@@ -261,7 +278,7 @@ class FoldedTransformer:
         at: Float[Tensor, "B T C"],
         tokens: Float[Tensor, "B T C"],
     ) -> None:
-        """The image attends to the tokens: the layer's rows of U and R."""
+        """Add the layer's rows to U and R: the image's attention to the tokens."""
         attention, queries = self.image_to_token[depth], part.queries
         b, t, c = tokens.shape
         n = state.room.shape[2]
@@ -280,7 +297,7 @@ class FoldedTransformer:
         state.values = (*state.values, v)
 
     def _normalise(self, part: Depth, state: ImageTokens, norm: Any) -> None:
-        """The layer norm of Y, by (2)."""
+        """Apply the layer norm to Y, by (2)."""
         r = state.r - state.r.mean(2, keepdim=True)
         variance = torch.bmm(torch.bmm(r, r.mT), state.u).mul_(state.u).sum(1)
         cross = torch.zeros_like(state.a)

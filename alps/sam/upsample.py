@@ -1,9 +1,9 @@
-"""Low-resolution logits to exact masks of an image, only where a mask is.
+"""Upsampling of low-resolution logits to exact masks of an image, only where a mask is.
 
 SAM's `postprocess_masks` resizes 256×256 logits to the model's 1024×1024, crops the padding and
-resizes to the image: two bilinear resizes, so one composed matrix per axis: rows @ logits @ colsᵀ.
-A pixel is a convex combination of the few logits that its row and column touch. Where these are all
-at or below a threshold, the pixel is too; so a window around the logits above a threshold holds
+resizes to the image. Two bilinear resizes compose to one matrix per axis: rows @ logits @ colsᵀ.
+A pixel is a convex combination of the few logits that its row and column touch. If these are all at
+or below a threshold, so is the pixel; hence a window around the logits above a threshold contains
 every pixel above it.
 """
 
@@ -18,17 +18,20 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-BLOCK = 64  # image rows drawn at a time: few low-resolution rows, and an array that stays in cache
+BLOCK = 64  # image rows drawn at a time: few low-resolution rows, and an array that fits the cache
 STRIP = 8  # rows or columns drawn at a time when looking for an edge
 
 
 def bilinear(size_in: int, size_out: int, scale: float | None = None) -> Float[Tensor, "o i"]:
-    """The matrix of a bilinear resize along one axis (``align_corners=False``, no antialias).
+    """Return the matrix of a bilinear resize along an axis (``align_corners=False``, no antialias).
 
     Args:
-        size_in: what there is; beyond its ends the last value counts.
-        size_out: what is made of it.
-        scale: inputs per output, by default such that the two are of one length.
+        size_in: number of inputs, i; beyond either end the last value is repeated.
+        size_out: number of outputs, o.
+        scale: inputs per output, by default ``size_in / size_out``.
+
+    Returns:
+        The matrix, which multiplies a column of inputs.
     """
     at = torch.arange(size_out)
     position = (at + 0.5) * (scale or size_in / size_out) - 0.5
@@ -42,13 +45,13 @@ def bilinear(size_in: int, size_out: int, scale: float | None = None) -> Float[T
 
 
 class Axis:
-    """One axis of the way from the logits to the image.
+    """One axis of the upsampling from logits to the image.
 
     Args:
-        low: logits along the axis.
-        model: side of the model's square input.
-        used: the part of it that the image fills.
-        pixels: of the image.
+        low: number of logits along the axis.
+        model: side of the model's square input, in pixels.
+        used: part of the input that the image fills, in pixels.
+        pixels: of the image along the axis.
         device: of the logits.
     """
 
@@ -57,12 +60,14 @@ class Axis:
     ) -> None:
         matrix = bilinear(used, pixels) @ bilinear(low, model)[:used]
         touched = (matrix != 0).int()
-        self.first: list[int] = touched.argmax(1).tolist()  # logits that a pixel touches: ascending
+        self.first: list[int] = touched.argmax(
+            1
+        ).tolist()  # first logit that each pixel touches, ascending
         self.stop: list[int] = (low - touched.flip(1).argmax(1)).tolist()
         self.matrix = matrix.to(device)
 
     def pixels(self, active: Bool[Tensor, " low"], start: int = 0) -> range:
-        """The pixels from the first to the last that touch an active logit; ``start`` is its 0."""
+        """Return the range of pixels that touch active logits; ``active[0]`` is logit ``start``."""
         found = active.nonzero()
         if not len(found):
             return range(0)
@@ -70,13 +75,13 @@ class Axis:
         return range(bisect_left(self.stop, first + 1), bisect_left(self.first, last + 1))
 
     def low(self, pixels: range) -> range:
-        """The logits that some pixels touch."""
+        """Return the range of logits that a range of pixels touches."""
         return range(self.first[pixels[0]], self.stop[pixels[-1]])
 
 
 @dataclass(frozen=True, slots=True)
 class Patch:
-    """The logits of one mask around those above ``-offset``, and how they lie in the image."""
+    """Logits of one mask around those above ``-offset``, with their place in the image."""
 
     logits: Float[Tensor, "y x"]
     rows: Axis
@@ -88,17 +93,27 @@ class Patch:
     def cut(
         cls, logits: Float[Tensor, "Y X"], offset: float, rows: Axis, cols: Axis
     ) -> Patch | None:
-        """Keep what matters of a mask's logits; None where no pixel is above ``-offset``."""
+        """Cut out the part of a mask's logits that its pixels above ``-offset`` touch.
+
+        Args:
+            logits: of the whole input, at low resolution.
+            offset: of the stability score, in logits.
+            rows: axis of the image's rows.
+            cols: axis of the image's columns.
+
+        Returns:
+            The patch, or None if no pixel can be above ``-offset``.
+        """
         ys = rows.pixels(logits.amax(1) > -offset)
         xs = cols.pixels(logits.amax(0) > -offset)
         if not ys or not xs:
             return None
         i, j = rows.low(ys), cols.low(xs)
-        # A copy, so that the whole array can go.
+        # A copy, so that the whole array can be freed.
         return cls(logits[i.start : i.stop, j.start : j.stop].clone(), rows, cols, ys, xs)
 
     def blocks(self, ys: range, xs: range) -> Iterator[Float[Tensor, "h w"]]:
-        """The image's logits in a window inside (ys, xs), some rows at a time."""
+        """Yield the logits of the image in a window of rows and columns, `BLOCK` rows at a time."""
         top, left = self.rows.low(self.ys).start, self.cols.low(self.xs).start
         j = self.cols.low(xs)
         wide = self.cols.matrix[xs.start : xs.stop, j.start : j.stop].T
@@ -109,7 +124,7 @@ class Patch:
             yield self.rows.matrix[block.start : block.stop, i.start : i.stop] @ (low @ wide)
 
     def stability(self, offset: float) -> float:
-        """Pixels above ``offset`` over pixels above ``-offset``, SAM's stability score."""
+        """Return SAM's stability score: pixels above ``offset`` over pixels above ``-offset``."""
         inner = outer = 0
         for block in self.blocks(self.ys, self.xs):
             inner += int((block > offset).sum())
@@ -117,14 +132,15 @@ class Patch:
         return inner / outer if outer else 0.0
 
     def window(self, box: tuple[int, int, int, int]) -> Bool[Tensor, "h w"]:
-        """The mask inside its box."""
+        """Return the mask inside a box, xyxy in pixels."""
         x0, y0, x1, y1 = box
         return torch.cat([block > 0 for block in self.blocks(range(y0, y1), range(x0, x1))])
 
     def box(self) -> tuple[int, int, int, int] | None:
-        """Tight x0, y0, x1, y1 of the mask, right and lower edge exclusive; None if it is empty.
+        """Return the tight box of the mask, or None if it is empty.
 
-        Only strips are drawn, from outside inwards until one holds a pixel.
+        The box is xyxy in pixels, right and lower edge exclusive. Only strips are drawn, from the
+        outside inwards, until one contains a pixel of the mask.
         """
         inside = self.logits > 0
         ys = self.rows.pixels(inside.any(1), self.rows.low(self.ys).start)
@@ -139,16 +155,16 @@ class Patch:
         return x0, y0, x1 + 1, y1 + 1
 
     def _rows_in(self, ys: range, xs: range) -> Bool[Tensor, " n"]:
-        """Which rows of a window hold a pixel of the mask."""
+        """Return which rows of a window contain a pixel of the mask."""
         return torch.cat([block.amax(1) for block in self.blocks(ys, xs)]) > 0
 
     def _cols_in(self, ys: range, xs: range) -> Bool[Tensor, " n"]:
-        """Which columns do."""
+        """Return which columns of a window contain a pixel of the mask."""
         return torch.stack([block.amax(0) for block in self.blocks(ys, xs)]).amax(0) > 0
 
 
 def _first(side: range, positive: Callable[[range], Bool[Tensor, " n"]]) -> int | None:
-    """The first pixel along a side, which may descend, that is not empty; strip by strip."""
+    """Return the first positive pixel along a side, which may descend, strip by strip."""
     for start in range(0, len(side), STRIP):
         strip = side[start : start + STRIP]
         found = positive(range(min(strip), max(strip) + 1)).nonzero()
