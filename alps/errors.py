@@ -39,7 +39,7 @@ class ImageError(AlpsError):
 
 
 class LabelError(AlpsError):
-    """A label contradicts its image or the classes. As this rarely concerns one file, a run stops."""
+    """A label contradicts its image or the classes; a run stops, as it seldom concerns one file."""
 
 
 class MissingPackage(AlpsError):
