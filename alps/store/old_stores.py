@@ -1,4 +1,4 @@
-"""Stores of ALPS up to e2724f9, without versions of images and masks; to be removed in a release.
+"""Stores of ALPS up to e2724f9, whose images and masks lack versions; supported for one release.
 
 Such stores stay readable. A run that resumes one describes itself as that version would have, so
 that the fingerprints of existing files still match, but only if it would make the same masks.
