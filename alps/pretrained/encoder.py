@@ -94,7 +94,11 @@ class Encoder(nn.Module):
         return self._depths.get(parameter_name.removeprefix("trunk."), self.num_layers - 1)
 
     def forward(self, image: Float[Tensor, "B C H W"]) -> list[Float[Tensor, "B _ _ _"]]:
-        """Return the feature maps of a normalised image, the finest first."""
+        """Return the feature maps of a normalised image, the finest first.
+
+        Raises:
+            ConfigError: height or width is not a multiple of ``divisor``.
+        """
         height, width = image.shape[-2:]
         if height % self.divisor or width % self.divisor:
             raise ConfigError(

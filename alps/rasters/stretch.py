@@ -69,9 +69,11 @@ def counted(
 
 
 def stretch_limits(values: Shaped[np.ndarray, ...]) -> tuple[float, float]:
-    """Return the values that become 0 and 255.
+    """Compute the limits of the stretch from valid values.
 
-    These are the percentiles `STRETCH`, or minimum and maximum if the percentiles are equal.
+    Returns:
+        The values that become 0 and 255: the percentiles `STRETCH`, or minimum and maximum if the
+        percentiles are equal.
     """
     if not values.size:
         return 0.0, 0.0

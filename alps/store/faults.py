@@ -155,7 +155,16 @@ def _check_rows(table: pa.Table, status: ImageStatus, file: str) -> Masks:
 
 
 def check_features(store: LabelStore, file: str, rows: int | None) -> None:
-    """Raise `Broken` unless ``file`` holds float16 (N, C) with N = ``rows`` (None: unknown)."""
+    """Check the features of a shard.
+
+    Args:
+        store: the store.
+        file: the feature array.
+        rows: number of masks in the shard; None: unknown.
+
+    Raises:
+        Broken: the array is damaged, or not float16 (N, C) with one row per mask.
+    """
     array = read_array(store, file)
     if array.dtype != np.float16 or array.ndim != 2:
         raise Broken(file, f"{array.dtype} {array.shape}, expected float16 (N, C)")

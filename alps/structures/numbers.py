@@ -85,7 +85,16 @@ def check_numbers(
 
 
 def check_tiles(size: int, overlap: int, key: str = "tile.overlap") -> None:
-    """Raise `ConfigError` unless tile size and overlap (set by ``key``) are valid, in px."""
+    """Raise `ConfigError` unless the settings of tiles are valid.
+
+    Args:
+        size: side of a tile, px.
+        overlap: overlap of neighbouring tiles, px.
+        key: name of the setting of the overlap, for the message.
+
+    Raises:
+        ConfigError: the size is below 1, or the overlap is negative or not below the size.
+    """
     check_number("tile.size", size, "[1, inf)", "whole pixels", whole=True)
     check_number(key, overlap, f"[0, {size})", "whole pixels, fewer than tile.size,", whole=True)
 

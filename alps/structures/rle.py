@@ -127,7 +127,11 @@ def find_problem(counts: bytes, size: tuple[int, int]) -> str:
 
 
 def spans(counts: bytes) -> tuple[Int64[np.ndarray, " S"], Int64[np.ndarray, " S"]]:
-    """Return starts and ends (exclusive) of the foreground runs, as column-major pixel indices."""
+    """Return the foreground runs of a mask.
+
+    Returns:
+        Starts and ends (exclusive) of the runs, as column-major pixel indices.
+    """
     ends = np.cumsum(runs(counts))
     starts, stops = ends[:-1:2], ends[1::2]
     some = starts < stops

@@ -47,6 +47,9 @@ def cut_tiles(size: tuple[int, int], tile_size: int, overlap: int) -> list[Tile]
         tile_size: side of a tile, px.
         overlap: minimum overlap of neighbouring tiles, px.
 
+    Raises:
+        ValueError: the overlap is negative or not below ``tile_size``.
+
     >>> [(t.x0, t.x1) for t in cut_tiles((100, 250), tile_size=128, overlap=16)]
     [(0, 128), (61, 189), (122, 250)]
     """
