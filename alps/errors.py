@@ -1,4 +1,7 @@
-"""Errors a user can act on: what came, where, what was expected and what to do."""
+"""Exceptions that users can act on, and how they are reported.
+
+A message says what was found and where, what was expected, and what to do about it.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from types import FrameType
 
 
 class AlpsError(Exception):
-    """Base of all errors that are shown to the user as one line, without a traceback."""
+    """Base class of the errors that are reported as one line, without a traceback."""
 
 
 class ConfigError(AlpsError):
@@ -20,31 +23,31 @@ class ConfigError(AlpsError):
 
 
 class CheckpointError(AlpsError):
-    """A checkpoint is of another net, or cannot be read."""
+    """A checkpoint belongs to another network or cannot be read."""
 
 
 class DatasetNotFound(AlpsError):
-    """A dataset is not where the configuration says; the message says where to get it."""
+    """A dataset is not at the configured path; the message says where to get it."""
 
 
 class DivergedError(AlpsError):
-    """The loss is not finite any more."""
+    """The loss is no longer finite."""
 
 
 class ImageError(AlpsError):
-    """One image cannot be used; it is reported, counted and skipped."""
+    """An image cannot be used; it is reported, counted and skipped."""
 
 
 class LabelError(AlpsError):
-    """A label contradicts its image or the classes: seldom one file alone, so the run stops."""
+    """A label contradicts its image or the classes; a run stops, as it seldom concerns one file."""
 
 
 class MissingPackage(AlpsError):
-    """An optional package is not installed; the message names the extra that brings it."""
+    """An optional package is not installed; the message names the extra that installs it."""
 
 
 class PromptError(AlpsError):
-    """A prompt that SAM cannot answer for this image."""
+    """A prompt is not valid for its image."""
 
 
 class StoreError(AlpsError):
@@ -52,31 +55,31 @@ class StoreError(AlpsError):
 
 
 class StoreMismatch(StoreError):
-    """A label store was made with other settings than this run's; the message names the field."""
+    """A label store was made with other settings than those of this run; the message names one."""
 
 
 class TooFewMasks(AlpsError):
-    """There are fewer masks than clusters asked for."""
+    """There are fewer masks than requested clusters."""
 
 
 class WeightsNotFound(AlpsError):
-    """No source holds the weights asked for, or the file is not the one expected."""
+    """No source has the requested weights, or the file is not the expected one."""
 
 
 class Unavailable(AlpsError):
-    """Memory, a disk or a network failed: the same file may be read the next time."""
+    """Memory, a disk or the network failed; reading the file may succeed on another attempt."""
 
 
 class WorkersLost(AlpsError):
-    """All processes that did the work have died."""
+    """All worker processes have died."""
 
 
 class PieceLost(WorkersLost):
-    """A piece of the work ends each process that does it.
+    """One item of work terminates every worker process that attempts it.
 
     Args:
-        place: of the piece among all.
-        why: what became of the last process.
+        place: index of the item.
+        why: how the last process ended.
     """
 
     def __init__(self, place: int, why: str) -> None:
@@ -87,12 +90,12 @@ class PieceLost(WorkersLost):
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM: what is at work is dropped as on Ctrl-C, and the exit status says why."""
+    """SIGTERM was received; work in progress is dropped, as on Ctrl-C."""
 
 
 @contextmanager
 def sigterm_raises() -> Iterator[None]:
-    """SIGTERM becomes `Terminated` where it finds this thread, so that all is tidied up."""
+    """Raise `Terminated` in the main thread on SIGTERM, so that cleanup code runs."""
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         raise Terminated
@@ -105,7 +108,7 @@ def sigterm_raises() -> Iterator[None]:
 
 
 def cannot_write(path: Path, error: OSError) -> str:
-    """What to tell of a file of a store that could not be written."""
+    """Return the message for a file of a label store that cannot be written."""
     return (
         f"cannot write {path}: {error.strerror or error}; free or permit the place, or choose "
         "another with store=DIR; what is finished is kept"
@@ -114,14 +117,14 @@ def cannot_write(path: Path, error: OSError) -> str:
 
 @contextmanager
 def one_line_errors(*config_errors: type[Exception], interrupted: str = "") -> Iterator[None]:
-    """Show errors that a user can act on as one line on stderr and exit with status 1.
+    """Print errors that users can act on as one line on stderr and exit with status 1.
+
+    With ``ALPS_TRACEBACK=1`` the traceback is printed as well. Ctrl-C exits with status 130 and
+    SIGTERM with 143. All other exceptions are bugs and keep their traceback.
 
     Args:
-        config_errors: the configuration library's own errors, treated like `AlpsError`.
-        interrupted: what to tell after Ctrl-C or `Terminated`.
-
-    Set ``ALPS_TRACEBACK=1`` to see the whole traceback. An interrupt exits with 130, SIGTERM with
-    143; everything else is a fault of ours and keeps its traceback.
+        config_errors: exceptions of the configuration library, handled like `AlpsError`.
+        interrupted: message to print after Ctrl-C or `Terminated`.
     """
     try:
         yield
@@ -130,7 +133,7 @@ def one_line_errors(*config_errors: type[Exception], interrupted: str = "") -> I
         what = "terminated" if terminated else "interrupted"
         sys.stderr.write(f"\n{what}{interrupted and ': '}{interrupted}\n")
         sys.exit(128 + (signal.SIGTERM if terminated else signal.SIGINT))
-    except Exception as error:  # the classes are not known before; all others go on below
+    except Exception as error:  # the classes are arguments; all others are raised again
         if not isinstance(error, (AlpsError, *config_errors)):
             raise
         if os.environ.get("ALPS_TRACEBACK"):
@@ -140,13 +143,13 @@ def one_line_errors(*config_errors: type[Exception], interrupted: str = "") -> I
 
 
 def explain(error: Exception) -> str:
-    """What an error says, in one line."""
-    # Hydra wraps what a constructor raises; our own reason says more than the wrapping.
+    """Return the message of an error as one line."""
+    # Hydra wraps exceptions of constructors; the wrapped AlpsError has the better message.
     reason: BaseException | None = error
     while reason is not None and not isinstance(reason, AlpsError):
         reason = reason.__cause__
     message = " ".join(str(reason or error).split())
-    message = message.split(" Config search path:")[0]  # Hydra's, and of no use to a user
-    if message.startswith("Caught "):  # in a loader's process, told with its traceback
+    message = message.split(" Config search path:")[0]  # added by Hydra, of no use here
+    if message.startswith("Caught "):  # in a worker of a DataLoader, with its traceback
         message = message.rpartition(f"{type(reason).__name__}: ")[2]
     return message

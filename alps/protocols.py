@@ -1,4 +1,4 @@
-"""What an extension of ALPS implements: image sets, mask sources, features, assigners, engines."""
+"""Protocols of extensions: image sets, mask sources, featurizers, assigners and engines."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from alps.structures.boxes import Boxes
 from alps.structures.masks import Masks
 from alps.structures.records import Category, Clusters, ImageRecord, Sample
 
-#: What identifies a stage's output: flat names to JSON values; it goes into the fingerprint.
+#: The settings that determine a stage's output: flat names to JSON values, part of the fingerprint.
 Identity = Mapping[str, Any]
 
 
-#: ``map``, or what does the same elsewhere: the results come in the order of the items.
+#: ``map`` or a parallel version of it; yields the results in the order of the items.
 Mapper = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]
 
 
@@ -27,89 +27,101 @@ class ImageSet(Protocol):
 
     @property
     def name(self) -> str:
-        """What the image set is called."""
+        """Name of the image set."""
 
     @property
     def root(self) -> str:
-        """The folder it lies in."""
+        """Folder of the image set."""
 
     def records(self) -> list[ImageRecord]:
-        """All images; raises `DatasetNotFound` when there are none."""
+        """List all images.
+
+        Raises:
+            DatasetNotFound: there are no images.
+        """
 
     def read(self, record: ImageRecord) -> Sample:
-        """Decode one image; raises `ImageError` when it cannot be used."""
+        """Decode one image.
+
+        Raises:
+            ImageError: the image cannot be used.
+        """
 
 
 @runtime_checkable
 class LabelledSet(ImageSet, Protocol):
-    """Images with a class per pixel: ground truth, or a label store.
+    """Images with a class per pixel: ground truth or a label store.
 
-    One may also have ``background``, the id of a class that published means leave out.
+    The optional attribute ``background`` is the id of a class that published means exclude.
     """
 
     @property
     def ignore_index(self) -> int:
-        """The pixel value that is neither learnt nor scored."""
+        """Pixel value that is excluded from training and scores."""
 
     @property
     def protocol(self) -> str:
-        """How scores on this set are to be read, in a line."""
+        """Evaluation protocol of this set, one line that is printed with its scores."""
 
     def categories(self) -> list[Category]:
-        """The classes; the id is the pixel value."""
+        """Return the classes; ``id`` is the pixel value."""
 
     def read_target(
         self, record: ImageRecord
     ) -> UInt8[np.ndarray, "H W"] | UInt16[np.ndarray, "H W"]:
-        """The index map of one image; raises `LabelError` when it cannot be used."""
+        """Read the index map of one image.
+
+        Raises:
+            LabelError: the index map cannot be used.
+        """
 
 
 @runtime_checkable
 class MaskSource(Protocol):
-    """Where masks come from."""
+    """A source of masks."""
 
     @property
     def identity(self) -> Identity:
-        """The settings that change the masks."""
+        """Settings that change the masks."""
 
     def prefetch(self, samples: Sequence[Sample]) -> None:
-        """Hear which images come next; a chance to do them as a batch."""
+        """Prepare the next images, for example as one batch."""
 
     def __call__(self, sample: Sample) -> Masks:
-        """The masks of one image, in its coordinates and without pixels that are no data.
+        """Return the masks of one image, in its coordinates and without no-data pixels.
 
-        `alps.masks.valid.keep_data` cuts them; where the image has boxes, a mask says which is its
-        own, and the boxes of masks that are dropped are reported.
+        `alps.masks.valid.keep_data` removes the no-data pixels. Where the image has boxes, each
+        mask holds its own box, and the boxes of dropped masks are reported.
         """
 
 
 @runtime_checkable
 class Featurizer(Protocol):
-    """What a mask looks like."""
+    """A feature extractor for masks."""
 
     @property
     def identity(self) -> Identity:
-        """The settings that change the features."""
+        """Settings that change the features."""
 
     @property
     def channels(self) -> int:
-        """C."""
+        """Number of features per mask, C."""
 
     def __call__(self, sample: Sample, masks: Masks) -> Float32[np.ndarray, "N C"]:
-        """One row per mask."""
+        """Return the features of the masks of one image, one row per mask."""
 
 
 @runtime_checkable
 class Assigner(Protocol):
-    """How masks get their classes."""
+    """A method that assigns classes to masks."""
 
     @property
     def identity(self) -> Identity:
-        """The settings that change the classes."""
+        """Settings that change the classes."""
 
     @property
     def num_classes(self) -> int:
-        """K."""
+        """Number of classes, K."""
 
     def fit(
         self,
@@ -117,12 +129,15 @@ class Assigner(Protocol):
         areas: Sequence[Int64[np.ndarray, " _"]],
         mapper: Mapper = map,
     ) -> Clusters | None:
-        """Find the classes in the features of all shards; None where there is nothing to find.
+        """Fit clusters to the features of all shards.
 
         Args:
-            blocks: a shard's features each; C is 0 where the recipe makes none.
-            areas: pixels of the same masks.
-            mapper: does parts of the work, here or elsewhere; their number is the data's.
+            blocks: features of each shard, (N, C); C is 0 where the recipe has no features.
+            areas: areas of the masks of each shard, in pixels.
+            mapper: runs parts of the work, possibly in parallel; how many depends on the data only.
+
+        Returns:
+            The clusters, or None for an assigner that fits none.
         """
 
     def assign(
@@ -132,57 +147,79 @@ class Assigner(Protocol):
         image_id: str,
         masks: Masks | None,
     ) -> tuple[Int32[np.ndarray, " N"], Float32[np.ndarray, " N"]]:
-        """(category_id, distance) of each mask of an image; -1 and NaN where there is none."""
+        """Assign a class to each mask of one image.
+
+        Args:
+            features: features of the masks, (N, C).
+            clusters: the result of `fit`.
+            image_id: id of the image.
+            masks: the masks, or None where they are not needed.
+
+        Returns:
+            ``category_id`` (-1: no class) and ``distance`` (NaN: none) of each mask.
+        """
 
     def paint(
         self, masks: Masks, category_id: Int[np.ndarray, " N"], ignore_index: int
     ) -> Integer[np.ndarray, "H W"]:
-        """The index map of an image: what its masks say, and what becomes of bare ground."""
+        """Draw the index map of one image, including its uncovered pixels.
+
+        Args:
+            masks: the N masks of the image.
+            category_id: class of each mask; -1: none.
+            ignore_index: value of unlabelled pixels.
+        """
 
     def categories(self) -> list[Category]:
-        """Names and colours."""
+        """Return the names and colours of the classes."""
 
 
 @runtime_checkable
 class Rank(Protocol):
-    """Which of the runs that a launcher has begun this one is."""
+    """The rank of this run among the runs that a launcher has started."""
 
     @property
     def rank(self) -> int:
-        """0 in a run that stands alone."""
+        """Rank of this run; 0 without a launcher."""
 
     @property
     def world(self) -> int:
-        """How many there are."""
+        """Number of runs."""
 
 
 @runtime_checkable
 class Engine(Protocol):
-    """Where the shards are done."""
+    """A backend that processes shards."""
 
     @property
     def place(self) -> Rank:
-        """This run among others."""
+        """Rank of this run."""
 
     def workers(self) -> AbstractContextManager[Run]:
-        """What does tasks; its processes live as long as the context."""
+        """Start the workers and return the function that runs tasks; they stop with the context."""
 
 
 @runtime_checkable
 class InstanceSet(ImageSet, Protocol):
-    """Images with boxes whose true masks may be known."""
+    """Images with boxes that may have ground-truth masks."""
 
     @property
     def has_instances(self) -> bool:
-        """Whether any object has a true mask; told before anything is labelled."""
+        """Whether any object has a ground-truth mask; known before labelling starts."""
 
     def categories(self) -> list[Category]:
-        """Of the boxes."""
+        """Return the categories of the boxes."""
 
     def read_instances(self, record: ImageRecord, boxes: Boxes, size: tuple[int, int]) -> Masks:
-        """The true masks of those boxes that have one; their ``boxes`` say which these are.
+        """Read the ground-truth masks of one image; one that cannot be used is logged and skipped.
 
-        A true mask that cannot be used is told and left out.
+        Args:
+            record: the image.
+            boxes: the boxes of the image.
+            size: (H, W) of the image, px.
+
+        Returns:
+            The masks of the boxes that have one, with these boxes in ``boxes``.
         """
 
 
@@ -191,9 +228,9 @@ class Categorised(ImageSet, Protocol):
     """An image set whose boxes have categories."""
 
     def categories(self) -> list[Category]:
-        """Of its boxes."""
+        """Return the categories of the boxes."""
 
 
-#: Do a task for every item: (place of the item, value), as the values come. A task is a function
-#: that gives one value, or a generator of several; items are asked for when a worker is free.
+#: Run a task for every item and yield (index of the item, value) as values become available. A
+#: task returns one value or yields several; the next item is requested when a worker is free.
 Run = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[tuple[int, Any]]]

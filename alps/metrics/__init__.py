@@ -1,1 +1,1 @@
-"""How good a result is."""
+"""Scores of masks, clusters and index maps against ground truth."""

@@ -1,4 +1,4 @@
-"""Clusters without names against classes: what one table of counts says."""
+"""Scores of clusters against classes, from one contingency table."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from alps.metrics.segmentation import Scores
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Contingency:
-    """How many pixels of each class lie in each cluster; tables of images add up."""
+    """Number of pixels by cluster and class; the tables of several images can be added."""
 
     counts: Int64[np.ndarray, "K G"]  # clusters, classes
-    unlabelled: Int64[np.ndarray, " G"]  # pixels that have a class but no cluster
+    unlabelled: Int64[np.ndarray, " G"]  # pixels with a class but without a cluster
 
     def __add__(self, other: Contingency) -> Contingency:
         return Contingency(self.counts + other.counts, self.unlabelled + other.unlabelled)
 
     def covered(self) -> Contingency:
-        """The same without the unlabelled pixels, for scores over what is covered."""
+        """Return the table without unlabelled pixels, for scores over covered pixels."""
         return Contingency(self.counts, np.zeros_like(self.unlabelled))
 
     def group(self, groups: Sequence[int]) -> Contingency:
@@ -40,10 +40,10 @@ class Contingency:
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """How far clusters and classes say the same, whatever the clusters are called.
+    """Agreement of clusters and classes, independent of the order of clusters.
 
     Purity, homogeneity, completeness and NMI lie in [0, 1]. ARI is 1 for equal partitions, 0 on
-    average for random ones, and may be negative. NaN where there are no pixels.
+    average for random ones, and may be negative. All are NaN if there are no pixels.
     """
 
     purity: float
@@ -62,15 +62,15 @@ def contingency(
     unlabelled: int,
     ignore_index: int,
 ) -> Contingency:
-    """Count pixels by cluster and class; or masks, given one of each per mask.
+    """Count pixels, or masks, by cluster and class.
 
     Args:
-        labels: clusters in [0, K), or ``unlabelled``.
-        target: classes in [0, G), or ``ignore_index``, which is not counted.
+        labels: cluster of each pixel or mask in [0, K), or ``unlabelled``.
+        target: class of each pixel or mask in [0, G), or ``ignore_index``, which is not counted.
         num_clusters: K.
         num_classes: G.
-        unlabelled: what ``labels`` holds where there is no cluster.
-        ignore_index: what ``target`` holds where there is no class.
+        unlabelled: value of ``labels`` without a cluster.
+        ignore_index: value of ``target`` without a class.
 
     Raises:
         ValueError: a cluster is not in [0, K) or a class not in [0, G).
@@ -86,21 +86,24 @@ def contingency(
             raise ValueError(
                 f"{name} from {values.min()} to {values.max()}, expected 0 to {bound - 1}"
             )
-    cluster[bare] = num_clusters  # the last row takes them
+    cluster[bare] = num_clusters  # counted in the last row
     cells = np.bincount(cluster * num_classes + classes, minlength=(num_clusters + 1) * num_classes)
     rows = cells.reshape(num_clusters + 1, num_classes)
     return Contingency(rows[:-1], rows[-1])
 
 
 def majority(table: Contingency) -> Int64[np.ndarray, " K"]:
-    """The class most frequent in each cluster (many to one); for an empty one, that of them all."""
+    """Map each cluster to its most frequent class (many to one).
+
+    An empty cluster gets the most frequent class of all clusters.
+    """
     mapping: np.ndarray = table.counts.argmax(axis=1)
     mapping[~table.counts.any(axis=1)] = table.counts.sum(axis=0).argmax()
     return mapping
 
 
 def hungarian(table: Contingency) -> Int64[np.ndarray, " K"]:
-    """The one-to-one matching with the most hits (Kuhn 1955); -1 for clusters left without one."""
+    """Map clusters to classes one to one with the most hits (Kuhn 1955); -1: unmatched."""
     clusters, classes = linear_sum_assignment(table.counts, maximize=True)
     mapping = np.full(len(table.counts), -1, dtype=np.int64)
     mapping[clusters] = classes
@@ -108,15 +111,14 @@ def hungarian(table: Contingency) -> Int64[np.ndarray, " K"]:
 
 
 def scores(table: Contingency, mapping: Int[np.ndarray, " K"]) -> Scores:
-    """What the clusters are worth as a prediction once each stands for a class.
+    """Compute the scores of clusters as a prediction after mapping each to a class.
 
-    Unlabelled pixels are wrong; give it ``table.covered()`` to leave them out. The mapping may come
-    from another table: learnt on one set of images and scored on another, many clusters gain
-    nothing from being many.
+    Unlabelled pixels count as wrong; pass ``table.covered()`` to exclude them. The mapping may come
+    from other images than those scored, so that a large number of clusters has no advantage.
 
     Args:
-        table: K clusters, G classes.
-        mapping: a class in [0, G) per cluster; -1 makes its pixels wrong.
+        table: counts of K clusters and G classes.
+        mapping: class in [0, G) of each cluster; with -1 all pixels of the cluster are wrong.
     """
     counts = table.counts
     mapped = mapping >= 0
@@ -140,11 +142,11 @@ def scores(table: Contingency, mapping: Int[np.ndarray, " K"]) -> Scores:
 
 
 def agreement(table: Contingency) -> Agreement:
-    """Measures that need no mapping, over the labelled pixels.
+    """Compute measures that need no mapping, over the labelled pixels.
 
-    Homogeneity, completeness and their harmonic mean, the V-measure: Rosenberg & Hirschberg (EMNLP
-    2007). NMI is normalised by the arithmetic mean of the entropies, which makes it that same
-    V-measure. ARI: Hubert & Arabie (Journal of Classification 1985).
+    Homogeneity, completeness and their harmonic mean, the V-measure, are from Rosenberg &
+    Hirschberg (EMNLP 2007). NMI is normalised by the arithmetic mean of the entropies, which makes
+    it equal to the V-measure. ARI is from Hubert & Arabie (Journal of Classification 1985).
     """
     counts = table.counts
     total = int(counts.sum())
@@ -175,8 +177,11 @@ def _pairs(counts: Int64[np.ndarray, "*n"]) -> int:
 
 
 def _adjusted_rand(both: int, clusters: int, classes: int, total: int) -> float:
-    """From the pairs that share cluster and class, the cluster, the class."""
-    if both == clusters == classes:  # the same partition, be it of one part or of single pixels
+    """Return the ARI from the number of pairs that share both, the cluster, and the class.
+
+    ``total`` is the number of pixels.
+    """
+    if both == clusters == classes:  # equal partitions, including the trivial ones
         return 1.0
     expected = clusters * classes / (total * (total - 1) // 2)
     return (both - expected) / ((clusters + classes) / 2 - expected)

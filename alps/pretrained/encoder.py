@@ -1,4 +1,4 @@
-"""Image encoders: any net of timm as four feature maps at strides 4, 8, 16 and 32."""
+"""Image encoders: any network of timm with four feature maps at strides 4, 8, 16 and 32."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ from alps.pretrained.cache import TIMEOUT, load_weights
 
 STRIDES = (4, 8, 16, 32)
 
-#: How families of timm's nets are told to take images of any size. A plain ViT trained with other
-#: patches than 16 px gets patches of 16: timm resizes its weights (arXiv 2212.08013 §3.4).
+#: Options with which families of timm accept images of any size. A plain ViT trained with another
+#: patch size gets 16 px: timm resizes its weights (arXiv 2212.08013 §3.4).
 ANY_SIZE: tuple[dict[str, Any], ...] = (
     {"strict_img_size": False},  # Swin
     {"dynamic_img_size": True, "patch_size": 16},  # ViT, DeiT, DINO, EVA
-    {},  # convolutional nets
+    {},  # convolutional networks
 )
 
 
 class Encoder(nn.Module):
-    """A net of timm without its classifier.
+    """A network of timm without its classifier.
 
-    Its weights lie under ``trunk`` with the names timm gives them. What no feature map depends on
-    (a last norm, the classifier) is cut off, so that every parameter gets a gradient.
+    Its weights are below ``trunk`` with timm's names. Layers that no feature map depends on (a last
+    norm, the classifier) are removed, so that every parameter gets a gradient.
 
     Args:
-        name: of timm, with or without a tag: ``resnet50``, ``convnext_tiny.fb_in22k``.
-        in_channels: of the image.
-        pretrained: see `load_imagenet`; otherwise the weights are random.
-        drop_path_rate: stochastic depth (arXiv 1603.09382); None is the net's own.
+        name: name in timm, with or without a tag: ``resnet50``, ``convnext_tiny.fb_in22k``.
+        in_channels: number of channels of the image.
+        pretrained: load weights with `load_imagenet`; otherwise they are random.
+        drop_path_rate: stochastic depth (arXiv 1603.09382); None: the default of the network.
 
     Raises:
-        ConfigError: timm knows no such net, or it does not give these feature maps.
+        ConfigError: timm has no such network, or it lacks feature maps at these strides.
     """
 
     strides = STRIDES
-    divisor = STRIDES[-1]  # what height and width of an image are multiples of
+    divisor = STRIDES[-1]  # height and width of an image must be multiples of it
 
     def __init__(
         self,
@@ -56,12 +56,12 @@ class Encoder(nn.Module):
         drop_path_rate: float | None = None,
     ) -> None:
         super().__init__()
-        #: What timm was told for images of any size.
+        #: The entry of `ANY_SIZE` that the network accepts.
         net, self.any_size = _create(name, in_chans=in_channels, drop_path_rate=drop_path_rate)
         self.name, self.in_channels = name, in_channels
         self.trunk: Any = net.model
         config = self.trunk.pretrained_cfg
-        #: Per channel of an image, 0–255.
+        #: Per channel of an image, for values 0–255.
         self.mean = _per_channel(config["mean"], in_channels)
         self.std = _per_channel(config["std"], in_channels)
 
@@ -83,18 +83,22 @@ class Encoder(nn.Module):
             )
 
         self._depths: dict[str, int] = {}
-        if hasattr(self.trunk, "group_matcher"):  # a net without is one layer
+        if hasattr(self.trunk, "group_matcher"):  # a network without it is one layer
             self._depths = group_parameters(self.trunk, self.trunk.group_matcher(), reverse=True)
         self.num_layers: int = max(self._depths.values(), default=0) + 1
         if pretrained:
             self.load_imagenet()
 
     def depth_of(self, parameter_name: str) -> int:
-        """The layer that a parameter of this module belongs to: 0, the stem, to num_layers - 1."""
+        """Return the layer index of a parameter of this module: 0 (stem) to num_layers - 1."""
         return self._depths.get(parameter_name.removeprefix("trunk."), self.num_layers - 1)
 
     def forward(self, image: Float[Tensor, "B C H W"]) -> list[Float[Tensor, "B _ _ _"]]:
-        """Feature maps of a normalised image, the finest first."""
+        """Return the feature maps of a normalised image, the finest first.
+
+        Raises:
+            ConfigError: height or width is not a multiple of ``divisor``.
+        """
         height, width = image.shape[-2:]
         if height % self.divisor or width % self.divisor:
             raise ConfigError(
@@ -107,13 +111,13 @@ class Encoder(nn.Module):
         return features if self.pyramid is None else self.pyramid(features[0])
 
     def load_imagenet(self) -> None:
-        """Load the weights timm gives for the name; for most names these are ImageNet's.
+        """Load timm's weights for the name, for most names trained on ImageNet.
 
-        ``tf_efficientnet_lite0`` is on the package index too and is taken from there. The others
-        come from timm's hub, once; afterwards the hub's cache is enough.
+        ``tf_efficientnet_lite0`` comes from the package index. Other weights are downloaded from
+        the Hugging Face hub once and then read from its cache.
 
         Raises:
-            WeightsNotFound: timm has no weights of this name, or nothing answers.
+            WeightsNotFound: timm has no weights of this name, or no source answers.
         """
         if self.name == "tf_efficientnet_lite0":
             state = _lite0_state()
@@ -129,9 +133,10 @@ class Encoder(nn.Module):
         self.trunk.load_state_dict(self.adapt_input({name: state[name] for name in wanted}))
 
     def adapt_input(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Weights of the trunk with the first convolution made to fit other channels than RGB.
+        """Adapt the first convolution in the trunk's weights to other channels than RGB.
 
-        One channel gets the sum over RGB; more repeat RGB, scaled down to keep the response.
+        One channel gets the sum over RGB. More channels repeat RGB, scaled down to keep the
+        response.
         """
         first = self.trunk.pretrained_cfg["first_conv"]
         adapted = {
@@ -143,9 +148,12 @@ class Encoder(nn.Module):
 
 
 class SimplePyramid(nn.Module):
-    """The simple feature pyramid of ViTDet (arXiv 2203.16527 §3): four scales of the last map.
+    """Simple feature pyramid of ViTDet (arXiv 2203.16527 §3): four scales of the last map.
 
-    Its closing 1×1 and 3×3 convolutions are left to the head, which begins with its own.
+    Its final 1×1 and 3×3 convolutions are omitted, because the head starts with its own.
+
+    Args:
+        dim: number of channels of the last map.
     """
 
     def __init__(self, dim: int) -> None:
@@ -166,14 +174,14 @@ class SimplePyramid(nn.Module):
         )
 
     def forward(self, feature: Float[Tensor, "B C h w"]) -> list[Float[Tensor, "B _ _ _"]]:
-        """Stride 16 in; 4, 8, 16 and 32 out."""
+        """Return feature maps at strides 4, 8, 16 and 32 from one at stride 16."""
         return [scale(feature) for scale in self.scales]
 
 
 def _create(name: str, **options: Any) -> tuple[Any, dict[str, Any]]:
-    """A net of timm, wrapped by its feature getter: NCHW everywhere, and names are kept.
+    """Create a network of timm as a feature extractor, and return the `ANY_SIZE` entry it accepts.
 
-    And which of `ANY_SIZE` it takes.
+    timm's wrapper "getter" gives NCHW maps and keeps the names of the weights.
     """
     names = timm.list_models() if "." not in name else timm.list_pretrained()
     if name not in names:
@@ -204,23 +212,26 @@ def _create(name: str, **options: Any) -> tuple[Any, dict[str, Any]]:
 
 
 def _per_channel(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
-    """RGB's statistics for any number of channels, in 0–255: the average, or repeated."""
+    """Convert RGB statistics to 0–255 and any number of channels: averaged for one, or repeated."""
     if channels == 1:
         values = (sum(values) / len(values),)
     return tuple(255 * values[i % len(values)] for i in range(channels))
 
 
 def _lite0_state() -> dict[str, Tensor]:
-    """The package's weights in timm's names: the same layers, written in the same order."""
+    """Load the weights of the package under timm's names; both list layers in the same order."""
     given = load_weights("efficientnet_lite0")
     names = timm.create_model("tf_efficientnet_lite0").state_dict()
     return dict(zip(names, given.values(), strict=True))
 
 
 def _weights_file(name: str, config: dict[str, Any]) -> dict[str, Any] | None:
-    """What points timm to a cached file, or None where the hub is to be asked and answers.
+    """Return timm's settings for a cached file, or None to download from a hub that answers.
 
-    The hub's own client asks again for most of a minute before it gives up.
+    The availability is tested first, because the hub's client retries for most of a minute.
+
+    Raises:
+        WeightsNotFound: timm has no weights of this name, or the hub does not answer.
     """
     hub_id = config.get("hf_hub_id")
     if not hub_id:

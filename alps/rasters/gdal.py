@@ -1,7 +1,7 @@
-"""GDAL through rasterio: which files it may open, with which settings, and what it says of damage.
+"""GDAL through rasterio: its drivers, its settings and its errors.
 
-A file is opened by the one driver that its first bytes call for, and nothing beside it is looked
-at: GDAL would follow a ``.aux.xml``, ``.msk`` or ``.ovr`` to files of any name.
+A file is opened by the one driver that matches its first bytes. Sidecar files are ignored, because
+through a ``.aux.xml``, ``.msk`` or ``.ovr`` GDAL would open files of any name.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from rasterio.errors import NotGeoreferencedWarning
 
 from alps.errors import ImageError
 
-#: GDAL's settings for every read and write. TRUE would not be enough for the first: it still asks
-#: for some names. The cache is of this process; GDAL's own is 5 % of the memory.
+#: GDAL's settings for every read and write. With TRUE instead of EMPTY_DIR, GDAL would still probe
+#: some file names. The cache is per process; GDAL's default is 5 % of the memory.
 OPTIONS = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
     "GDAL_PAM_ENABLED": "NO",
     "GDAL_CACHEMAX": 64 << 20,  # bytes
-    "GDAL_NUM_THREADS": 1,  # images are read side by side by whoever reads many
+    "GDAL_NUM_THREADS": 1,  # callers read images in parallel
     "GTIFF_IGNORE_READ_ERRORS": "NO",
 }
-#: First bytes, and GDAL's driver for what begins so.
+#: First bytes of a file, and the GDAL driver for it.
 DRIVERS = {
     b"II*\0": "GTiff",
     b"MM\0*": "GTiff",
@@ -37,24 +37,27 @@ DRIVERS = {
     b"\0\0\0\x0cjP  \r\n\x87\n": "JP2OpenJPEG",
     b"\xffO\xffQ": "JP2OpenJPEG",
 }
-#: File names of rasters end so, in any case.
+#: Suffixes of rasters, in lower case; compared without regard to case.
 RASTER_SUFFIXES = (".tif", ".tiff", ".jp2", ".j2k")
-#: Letters of what GDAL says.
+#: Maximum length of a quoted GDAL message.
 REASON = 400
 _QUIET = ("ignore", None, NotGeoreferencedWarning, None, 0)
 
 
 def find_driver(head: bytes) -> str | None:
-    """Return the driver for a file that begins with ``head``; None: it is no raster."""
+    """Return the driver for a file that begins with ``head``, or None if it is no raster."""
     return next((name for magic, name in DRIVERS.items() if head.startswith(magic)), None)
 
 
 @contextmanager
 def gdal_session(path: Path) -> Iterator[None]:
-    """Have GDAL's settings in this thread, and whatever goes wrong as one `ImageError`.
+    """Apply GDAL's settings in this thread, and convert all exceptions to `ImageError`.
 
     Args:
         path: the file that is read, for the message.
+
+    Raises:
+        ImageError: the code in the context raised an exception.
     """
     _silence()
     try:
@@ -62,7 +65,7 @@ def gdal_session(path: Path) -> Iterator[None]:
             yield
     except ImageError:
         raise
-    except Exception as error:  # GDAL raises much on damaged files
+    except Exception as error:  # GDAL raises many types on damaged files
         raise ImageError(f"cannot read {path}: {_reason(error)}") from error
 
 
@@ -75,12 +78,12 @@ def open_raster(path: Path) -> Any:
     driver = find_driver(head)
     if driver is None:
         raise ValueError("it is neither a TIFF nor a JPEG 2000 file")
-    # An absolute path is never taken for a URL, nor for one of GDAL's own names.
+    # GDAL cannot mistake an absolute path for a URL or a dataset name of its own.
     return rasterio.open(os.path.abspath(path), driver=driver, sharing=False)  # noqa: PTH100
 
 
 def page_size(name: str) -> tuple[int, int] | None:
-    """Return (H, W) of a page of a TIFF by GDAL's name for it; None: it cannot be opened."""
+    """Return (H, W) of a page of a TIFF by its GDAL name, or None if it cannot be opened."""
     try:
         with rasterio.open(name, driver="GTiff", sharing=False) as page:
             return page.height, page.width
@@ -89,8 +92,8 @@ def page_size(name: str) -> tuple[int, int] | None:
 
 
 def _silence() -> None:
-    """Print no line for each file: errors are raised, and a raster without a place is usual."""
-    if _QUIET not in warnings.filters:  # adding it anew would forget which warnings were shown
+    """Silence rasterio: errors are raised, and rasters without georeference are common."""
+    if _QUIET not in warnings.filters:  # a new filter would reset which warnings were shown
         warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
     logger = logging.getLogger("rasterio")
     if logger.level == logging.NOTSET:
@@ -98,7 +101,7 @@ def _silence() -> None:
 
 
 def _reason(error: BaseException) -> str:
-    """Return in one line what GDAL met first, and what to do about it."""
+    """Return the first cause of a GDAL error as one line, with a remedy if there is one."""
     while isinstance(error, rasterio.errors.RasterioError | rasterio._err.CPLE_BaseError):
         if error.__cause__ is None:
             break

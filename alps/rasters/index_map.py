@@ -1,4 +1,4 @@
-"""GeoTIFFs of class indices, written window by window."""
+"""Write GeoTIFFs of class indices window by window."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def create_index_map(
     colors: Sequence[tuple[int, int, int]],
     ignore_index: int,
 ) -> Iterator[Write]:
-    """Create a GeoTIFF of class indices, and give the function that writes a window of it.
+    """Create a GeoTIFF of class indices and yield a function that writes one window.
 
     Args:
         path: the file to write.
-        size: (H, W).
-        place: where it lies on Earth.
-        colors: colour of class i at place i.
-        ignore_index: the value that means no data; 255 makes it uint8, any higher uint16.
+        size: (H, W) of the raster, px.
+        place: georeference of the raster.
+        colors: RGB of each class.
+        ignore_index: value of unlabelled and no-data pixels; above 255 the file is uint16.
     """
     with rasterio.Env(**OPTIONS):
         file = rasterio.open(

@@ -1,28 +1,32 @@
-"""How large an image may be when it is decoded, as compared with its file."""
+"""Limits of the decoded size of an image, absolute and relative to its file."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-#: An image with more pixels is refused before it is decoded: 32,768 × 32,768.
+#: Maximum number of pixels of an image that is decoded: 32,768 × 32,768.
 MAX_PIXELS = 2**30
-#: And one that takes more bytes when it is decoded: as many pixels of four bands of 8 bits.
+#: Maximum bytes of a decoded image: `MAX_PIXELS` with four bands of 8 bits.
 MAX_BYTES = 2**32
-#: Of more bytes than this a file must have a byte for so many. Deflate packs 1,032 bytes into one
-#: and LZW 2,560, and a gray one becomes three: a file with fewer is damaged, or made to fill the
-#: memory. Up to there (8192 × 8192 with 8 bits) an image of one colour may come out of any few
-#: bytes: zstd, fax and lossless WebP pack without bounds, and a TIFF may leave out its strips.
+#: An image that decodes to more than LARGE bytes must have one byte in its file per PER_BYTE of
+#: them. Deflate compresses up to 1,032 : 1 and LZW 2,560 : 1, and a gray byte becomes three, so a
+#: smaller file is damaged or made to exhaust the memory. Below LARGE (8192 × 8192 RGB with 8 bits)
+#: any file size is accepted: zstd, fax and lossless WebP compress images of one colour without
+#: bounds, and a TIFF may omit its strips.
 LARGE, PER_BYTE = 3 * 2**26, 4096
 
 
 def check_size(path: Path, height: int, width: int, pixel: int) -> None:
-    """Raise `ValueError` unless the memory for an image is in proportion to its file.
+    """Raise `ValueError` if a decoded image is too large, absolutely or relative to its file.
 
     Args:
         path: the file.
-        height: of the image, px.
-        width: of the image, px.
-        pixel: bytes of one pixel, all bands, when it is decoded.
+        height: height of the image, px.
+        width: width of the image, px.
+        pixel: bytes of one decoded pixel, all bands.
+
+    Raises:
+        ValueError: the image has too many pixels or bytes.
     """
     if height * width > MAX_PIXELS:
         raise ValueError(f"{height} x {width} pixels, the limit is {MAX_PIXELS}; cut it into tiles")
@@ -40,13 +44,16 @@ def check_size(path: Path, height: int, width: int, pixel: int) -> None:
 
 
 def check_block(path: Path, height: int, width: int, pixel: int) -> None:
-    """Raise `ValueError` for a block, which is decoded whole, that would fill the memory by itself.
+    """Raise `ValueError` if one block, the unit of decoding, is too large relative to its file.
 
     Args:
         path: the file.
-        height: of a tile or strip, px.
-        width: of it, px.
-        pixel: bytes of one pixel, all bands, when it is decoded.
+        height: height of a tile or strip, px.
+        width: width of a tile or strip, px.
+        pixel: bytes of one decoded pixel, all bands.
+
+    Raises:
+        ValueError: a block has too many bytes.
     """
     size = path.stat().st_size
     if height * width * pixel > max(LARGE, size * PER_BYTE):

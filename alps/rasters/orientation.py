@@ -1,4 +1,4 @@
-"""How an image lies: the orientation of EXIF, which GDAL does not apply to a TIFF."""
+"""The EXIF orientation of an image, which GDAL does not apply to a TIFF."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Shaped
 
-#: The tag, in TIFF and in EXIF alike.
+#: The tag, in TIFF and EXIF.
 ORIENTATION = 0x0112
-#: A directory of a TIFF that says what it must has some 20 entries.
+#: Maximum number of directory entries to read; a usual TIFF has about 20.
 MOST_ENTRIES = 4096
 
 
 def tiff_orientation(path: Path) -> int:
-    """Return the orientation of the first image of a TIFF, 1 to 8; 1 where it is not declared."""
+    """Return the orientation of the first image of a TIFF, 1 to 8; 1 if it is not declared."""
     with path.open("rb") as file:
         head = file.read(16)
         order = "<" if head[:2] == b"II" else ">"
@@ -34,7 +34,7 @@ def tiff_orientation(path: Path) -> int:
 
 
 def upright(image: Shaped[np.ndarray, "H W *C"], orientation: int) -> Shaped[np.ndarray, "_ _ *C"]:
-    """Undo an orientation (1 to 8): 5 to 8 are transposed, then the axes may be flipped."""
+    """Undo an EXIF orientation (1 to 8) by a transposition and flips."""
     if orientation >= 5:
         image = image.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):

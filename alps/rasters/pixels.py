@@ -1,4 +1,4 @@
-"""What a reader gives: an image of 8 bits, and which of its pixels are data."""
+"""The result of a reader: an 8-bit image and its valid mask."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class Pixels:
     """An image and its valid mask.
 
     Args:
-        image: red, green and blue.
-        valid: pixels that are data. None: all are.
+        image: RGB.
+        valid: True for pixels that are data; None: all are.
     """
 
     image: UInt8[np.ndarray, "H W 3"]
@@ -22,17 +22,17 @@ class Pixels:
 
     @property
     def size(self) -> tuple[int, int]:
-        """(height, width)."""
+        """(height, width), px."""
         return self.image.shape[0], self.image.shape[1]
 
 
 def blank_invalid(pixels: Pixels) -> Pixels:
-    """Set pixels that are not valid to 0, in place: what lies under a mask must not matter."""
+    """Set invalid pixels to 0, in place, so that no result depends on their values."""
     if pixels.valid is not None:
         pixels.image[~pixels.valid] = 0
     return pixels
 
 
 def none_if_all(valid: Bool[np.ndarray, "H W"] | None) -> Bool[np.ndarray, "H W"] | None:
-    """Return a mask, or None where it is True everywhere."""
+    """Return the mask, or None if it is True everywhere."""
     return None if valid is None or valid.all() else valid

@@ -1,4 +1,4 @@
-"""Where on Earth a raster lies."""
+"""Georeference of rasters."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import rasterio
 
 logger = logging.getLogger(__name__)
 
-#: A world file has six numbers.
-LONGEST_WORLD_FILE = 1024  # bytes
+#: Bytes of a world file to read; it has six numbers.
+LONGEST_WORLD_FILE = 1024
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Place:
-    """A coordinate reference system, and where the pixels are in it.
+    """The georeference of a raster.
 
     Args:
-        crs: rasterio's; None: unknown.
-        transform: from pixels to coordinates. None: there are points instead, or nothing.
-        gcps: ground control points.
+        crs: coordinate reference system of rasterio; None: unknown.
+        transform: affine transform from pixels to coordinates; None: ``gcps`` or unknown.
+        gcps: ground control points of rasterio.
     """
 
     crs: Any = None
@@ -37,11 +37,11 @@ class Place:
 
 
 def find_place(path: Path, file: Any) -> Place | None:
-    """Return what an open raster, or the world file beside a TIFF, says; None: nothing.
+    """Return the georeference of an open raster, or of the world file of a TIFF; None: unknown.
 
     Args:
-        path: of the raster; a world file has its name and ends in ``.tfw``.
-        file: rasterio's dataset.
+        path: path of the raster; its world file has the suffix ``.tfw``.
+        file: open dataset of rasterio.
     """
     points, system = file.gcps
     if points:
@@ -53,7 +53,7 @@ def find_place(path: Path, file: Any) -> Place | None:
 
 
 def _read_world_file(path: Path) -> Any:
-    """Return the transform that it means, whose origin is a corner and not a pixel's centre."""
+    """Read a world file as a transform whose origin is a pixel's corner instead of its centre."""
     try:
         with path.open("rb") as file:
             a, d, b, e, c, f = map(float, file.read(LONGEST_WORLD_FILE).split()[:6])

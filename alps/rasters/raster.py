@@ -1,4 +1,4 @@
-"""A raster as a source of pixels: the whole of it or a window, and which of its pixels are data."""
+"""Read the pixels and the valid mask of a raster, as a whole or by window."""
 
 from __future__ import annotations
 
@@ -19,35 +19,35 @@ from alps.rasters.stretch import counted, finite, stretch_between, stretch_limit
 from alps.structures.palette import IGNORE_COLOR
 from alps.structures.tiles import Tile
 
-#: Pixels looked at to find the percentiles that become 0 and 255: every n-th of every n-th row.
+#: Number of pixels sampled for the percentiles that become 0 and 255: every n-th row and column.
 SAMPLE_PIXELS = 1 << 21
-#: Pixels that are decoded at once on the way to these, and rows that are stretched at once.
+#: Number of pixels decoded at a time for the sample, and of rows stretched at a time.
 PART, STRIP = 1 << 22, 256
-#: How a file with more bands becomes one that can be read.
+#: Command that extracts three bands of a file with more.
 TO_RGB = "gdal_translate -b 1 -b 2 -b 3 in.tif out.tif"
 
 Window = tuple[tuple[int, int], tuple[int, int]]  # rasterio's form of a tile: (rows, columns)
 
 
 class Raster:
-    """A TIFF or JPEG 2000 file, opened.
+    """An open TIFF or JPEG 2000 file.
 
-    One or two bands are gray, of three or four the first three are red, green and blue, unless the
-    file says which ones are; a band of alpha comes on top and is no colour. Palettes become
-    colours. 8-bit values stay as they are. All else is stretched linearly between two percentiles
-    of the whole raster, the same for every window (`alps.rasters.stretch`); of more than
-    `SAMPLE_PIXELS` pixels, an even sample is looked at.
+    One or two bands are read as gray. Of three or four bands the first three are red, green and
+    blue, unless the file declares others. An additional alpha band is no colour. Palettes are
+    converted to colours. 8-bit values are kept. Other values are stretched linearly between two
+    percentiles of the whole raster, which are equal for all windows (`alps.rasters.stretch`) and
+    come from a regular sample if there are more than `SAMPLE_PIXELS` pixels.
 
-    Pixels are data unless GDAL's mask says otherwise: the mask within the file, else its alpha (0)
-    and its no-data value (in all bands). NaN and infinity in any band are no data either. A value
-    of 0 that is not declared to be no data is data: dark water is as dark as a border.
+    Valid pixels follow GDAL's mask: the mask inside the file, else alpha (0 is invalid) and the
+    no-data value (invalid if all bands have it). NaN and infinity in any band are invalid as well.
+    The value 0 is valid unless it is declared as no data, because dark water may be 0 too.
 
     Args:
         path: the file.
 
     Raises:
-        ImageError: it cannot be read, or has complex numbers, more bands, or more pages of one
-            size.
+        ImageError: the file cannot be read, holds complex numbers, or has too many bands or several
+            pages of one size.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -74,29 +74,29 @@ class Raster:
 
     @property
     def size(self) -> tuple[int, int]:
-        """(height, width)."""
+        """(height, width), px."""
         return self._file.height, self._file.width
 
     @property
     def count(self) -> int:
-        """The number of bands, with alpha."""
+        """Number of bands, including alpha."""
         return int(self._file.count)
 
     @property
     def is_tiff(self) -> bool:
-        """Whether it is a TIFF, and not JPEG 2000."""
+        """Whether the file is a TIFF rather than JPEG 2000."""
         return bool(self._file.driver == "GTiff")
 
     @cached_property
     def place(self) -> Place | None:
-        """Where on Earth the raster lies; None: nobody knows."""
+        """Georeference of the raster; None: unknown."""
         with gdal_session(self.path):
             return find_place(self.path, self._file)
 
     def read(self, tile: Tile | None = None) -> Pixels:
-        """Return the pixels of a window; None: of the whole, if it fits into memory.
+        """Read a window, or with None the whole raster if it is within the size limits.
 
-        Colours are given as they are under a mask, too; in deep rasters they are black there.
+        Invalid pixels keep their colours in 8-bit rasters and are black in deeper ones.
         """
         with gdal_session(self.path):
             if tile is None:
@@ -109,13 +109,13 @@ class Raster:
             bands = self._file.read(self._bands, window=window)
             valid = self._valid(bands, window)
             if self._deep:
-                if tile is None:  # decoded already, so nothing is read twice
+                if tile is None:  # saves reading the raster again for the sample
                     self._limits = self._limits_of(bands, valid)
                 return Pixels(self._stretch(bands, valid), valid)
             return Pixels(self._show(bands[0]), valid)
 
     def valid(self, tile: Tile) -> Bool[np.ndarray, "H W"]:
-        """Return which pixels of a window are data."""
+        """Read the valid mask of a window."""
         with gdal_session(self.path):
             window = _window(tile)
             needed = self._nodata is not None or self._file.dtypes[0].startswith("float")
@@ -124,14 +124,14 @@ class Raster:
             return np.ones(_shape(window), bool) if valid is None else valid
 
     def numbers(self) -> Shaped[np.ndarray, "H W"]:
-        """Return the values of the first band as they are stored."""
+        """Read the first band as stored."""
         with gdal_session(self.path):
             check_size(self.path, *self.size, max(self._pixel_bytes, 3))
             found: np.ndarray = self._file.read(1)
             return found
 
     def _inspect(self) -> None:
-        """Find out what the bands mean; raise `ValueError` for what cannot be shown."""
+        """Determine the meaning of the bands; raise `ValueError` if they cannot become RGB."""
         file = self._file
         dtype = file.dtypes[0]
         if dtype.startswith("complex"):
@@ -159,7 +159,7 @@ class Raster:
         self._deep = dtype != "uint8"
         self._nodata = _as_dtype(file.nodata, dtype)
         self._mask = file.mask_flag_enums[0] == [MaskFlags.per_dataset]
-        # Of a damaged JPEG 2000 file GDAL would look for this without end.
+        # In a damaged JPEG 2000 file GDAL would search for this tag endlessly.
         tags = file.tags(ns="IMAGE_STRUCTURE") if self.is_tiff else {}
         self._white_is_zero = tags.get("MINISWHITE") == "YES"
         self._bits = int(file.tags(1, ns="IMAGE_STRUCTURE").get("NBITS", 8))
@@ -173,12 +173,12 @@ class Raster:
 
     @property
     def _pixel_bytes(self) -> int:
-        """Of a pixel while it is decoded; JPEG 2000 takes 32 bits for every value."""
+        """Bytes of a pixel while it is decoded; JPEG 2000 takes 32 bits per value or more."""
         value = np.dtype(self._file.dtypes[0]).itemsize
         return int(self._file.count * (value if self.is_tiff else max(value, 4)))
 
     def _check_pages(self) -> None:
-        """Refuse pages that may be bands; others (another scene, a preview) are not looked at."""
+        """Raise `ValueError` if pages may be bands; pages of another size are ignored."""
         pages = self._file.subdatasets
         if len(pages) > 1 and page_size(pages[1]) == self.size:
             raise ValueError(
@@ -190,11 +190,11 @@ class Raster:
     def _valid(
         self, bands: Shaped[np.ndarray, "C H W"], window: Window
     ) -> Bool[np.ndarray, "H W"] | None:
-        """Return which pixels are data; None: all.
+        """Return the valid mask of a window, or None if all pixels are valid.
 
         Args:
-            bands: the values of `_bands` there.
-            window: where.
+            bands: values of the bands `_bands` in the window.
+            window: the window.
         """
         if self._mask:
             valid = self._file.read_masks(1, window=window) > 0
@@ -215,12 +215,12 @@ class Raster:
     def _with_others(
         self, bands: Shaped[np.ndarray, "C H W"], window: Window
     ) -> list[Shaped[np.ndarray, "H W"]]:
-        """The bands, and those that no colour comes from."""
+        """Return the bands, and the colour bands of the window that are not part of RGB."""
         others = [i for i in self._colors if i not in self._bands]
         return [*bands, *(self._file.read(i, window=window) for i in others)]
 
     def _show(self, band: Shaped[np.ndarray, "H W"]) -> UInt8[np.ndarray, "H W 3"]:
-        """Turn a palette's indices or gray of up to 8 bits into colours."""
+        """Convert palette indices or gray of up to 8 bits to RGB."""
         if self._palette is not None:
             image: np.ndarray = self._palette[band]
             return image
@@ -249,7 +249,7 @@ class Raster:
 
     @cached_property
     def _limits(self) -> tuple[float, float]:
-        """The values that become 0 and 255, from a sample of the whole, read part by part."""
+        """Values that become 0 and 255, from a sample of the whole raster, read part by part."""
         height, width = self.size
         rows, columns = self._file.block_shapes[0]
         columns *= max(1, 2048 // columns)
@@ -266,7 +266,7 @@ class Raster:
     def _limits_of(
         self, bands: Shaped[np.ndarray, "C H W"], valid: Bool[np.ndarray, "H W"] | None
     ) -> tuple[float, float]:
-        """The same, out of all bands in memory."""
+        """Return the values that become 0 and 255, from the decoded bands of the whole raster."""
         return stretch_limits(self._counted(bands, valid, (0, 0)))
 
     def _counted(
@@ -275,7 +275,13 @@ class Raster:
         valid: Bool[np.ndarray, "H W"] | None,
         start: tuple[int, int],
     ) -> Shaped[np.ndarray, "C N"]:
-        """The sample's values in a part of the raster whose first pixel of it is ``start``."""
+        """Return the sampled values of a part of the raster.
+
+        Args:
+            bands: values of the part.
+            valid: valid mask of the part; None: all finite pixels.
+            start: row and column of the first sampled pixel of the part.
+        """
         rows, columns = (slice(first, None, self._step) for first in start)
         bands = bands[:, rows, columns]
         valid = finite(bands) if valid is None else valid[rows, columns]
@@ -297,7 +303,7 @@ def _shape(window: Window) -> tuple[int, int]:
 
 
 def _as_dtype(nodata: Any, dtype: str) -> Any:
-    """The value that means no data as the pixels hold it; None: they cannot."""
+    """Return the no-data value in the type of the pixels, or None if that cannot represent it."""
     if nodata is None or dtype.startswith("float"):
         with np.errstate(over="ignore"):
             return None if nodata is None else np.dtype(dtype).type(nodata)
@@ -307,7 +313,7 @@ def _as_dtype(nodata: Any, dtype: str) -> Any:
 
 
 def _table(colors: dict[int, tuple[int, ...]], length: int) -> UInt8[np.ndarray, "N 3"]:
-    """A palette as an array; what it does not name has the colour of what is ignored."""
+    """Convert a palette to an array; indices without a colour get `IGNORE_COLOR`."""
     table = np.full((length, 3), IGNORE_COLOR, np.uint8)
     for i, color in colors.items():
         if i < length:

@@ -1,4 +1,4 @@
-"""Files beside a raster that GDAL would follow, and that are not read."""
+"""Sidecar files of rasters, which GDAL would use and ALPS does not read."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import PurePosixPath
 from alps.rasters.gdal import RASTER_SUFFIXES
 from alps.structures.findings import Finding
 
-#: What follows the name of a raster, and what stands in place of its suffix.
+#: Suffixes appended to the name of a raster, and suffixes that replace its own.
 BEHIND = (".aux.xml", ".msk", ".ovr")
 INSTEAD = (".aux", ".j2w", ".rrd", ".tfw", ".tifw", ".wld")
 
 
 def find_sidecars(paths: Iterable[str]) -> list[Finding]:
-    """Return the finding that rasters among some files have others beside them; none is usual.
+    """Return a finding if any rasters among the paths have sidecar files, else an empty list.
 
     >>> print(*find_sidecars(["a.tif", "a.tif.msk", "b.tif", "c.png", "c.wld"]))
     1 raster has files beside it that are not read (1 .msk, the first a.tif.msk): masks, no-data \

@@ -1,11 +1,11 @@
-"""Any depth of pixels becomes 8 bits."""
+"""Conversion of pixels of any depth to 8 bits."""
 
 from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Bool, Float, Shaped, UInt8
 
-#: Percentiles that become 0 and 255 where an image has more than 8 bits.
+#: Percentiles that become 0 and 255 in images of more than 8 bits.
 STRETCH = (0.5, 99.5)
 
 
@@ -14,16 +14,15 @@ def stretch(
 ) -> UInt8[np.ndarray, "H W C"]:
     """Map an image of any depth to 8 bits, linearly between two percentiles of its own values.
 
-    Sixteen bits seldom hold sixteen: sensors deliver 11 or 12 bits, reflectances end near 10,000,
-    and floats have any unit, so the type's range says nothing, and neither does the maximum where a
-    few pixels glint. The percentiles `STRETCH` are taken over all bands together, which keeps the
-    ratios between bands and so the colours. Nothing but the image itself enters: the result is the
-    same in every run.
+    The range of the type is no guide: sensors deliver 11 or 12 bits in 16, reflectances end near
+    10,000, and floats have any unit. Neither is the maximum, because of glint in a few pixels. The
+    percentiles `STRETCH` are taken over all bands together, which keeps the ratios between bands
+    and so the colours. The result depends on the image only.
 
     Args:
-        image: the bands.
-        valid: pixels that are data; the others become 0 and do not count. None: all but those that
-            are NaN or infinite in any band.
+        image: the bands, (H, W, C).
+        valid: True for pixels that are data; others become 0 and are excluded from the percentiles.
+            None: all pixels that are finite in every band.
     """
     bands = image.transpose(2, 0, 1)
     if valid is None:
@@ -35,7 +34,7 @@ def stretch(
 
 
 def finite(bands: Shaped[np.ndarray, "C H W"]) -> Bool[np.ndarray, "H W"]:
-    """Return the pixels that are a number in every band."""
+    """Return a mask of the pixels that are finite in every band."""
     if bands.dtype.kind != "f":
         return np.ones(bands.shape[1:], bool)
     found: Bool[np.ndarray, "H W"] = np.isfinite(bands).all(axis=0)
@@ -48,15 +47,15 @@ def counted(
     *,
     zero_counts: bool = False,
 ) -> Shaped[np.ndarray, "C N"]:
-    """Return the values that `stretch_limits` looks at.
+    """Return the values that `stretch_limits` takes percentiles of.
 
-    A border of zeros without any no-data value is common in deep images. It must not darken the
-    rest, so pixels of 0 in all bands do not count here, which does them no harm if they are data.
+    A border of zeros without a no-data value is common in deep images and must not change the
+    stretch. So pixels of 0 in all bands are excluded here, although they remain valid.
 
     Args:
-        bands: the values.
-        valid: pixels that are data.
-        zero_counts: whether 0 is a value as any other, because no data is declared in another way.
+        bands: the values, (C, H, W).
+        valid: True for pixels that are data.
+        zero_counts: include pixels of 0, because a no-data value is declared.
     """
     if not zero_counts:
         some = bands[0] != 0
@@ -70,12 +69,17 @@ def counted(
 
 
 def stretch_limits(values: Shaped[np.ndarray, ...]) -> tuple[float, float]:
-    """The percentiles `STRETCH` of some valid values, or their extremes where these are one."""
+    """Compute the limits of the stretch from valid values.
+
+    Returns:
+        The values that become 0 and 255: the percentiles `STRETCH`, or minimum and maximum if the
+        percentiles are equal.
+    """
     if not values.size:
         return 0.0, 0.0
     values = values.astype(np.promote_types(values.dtype, np.float32), copy=False)
     low, high = np.percentile(values, STRETCH)
-    if low == high:  # little but one value: a few ships on dark water
+    if low == high:  # nearly all values are equal: a few ships on dark water
         low, high = values.min(), values.max()
     return float(low), float(high)
 
@@ -83,7 +87,14 @@ def stretch_limits(values: Shaped[np.ndarray, ...]) -> tuple[float, float]:
 def stretch_between(
     bands: Float[np.ndarray, "C H W"], valid: Bool[np.ndarray, "H W"], low: float, high: float
 ) -> UInt8[np.ndarray, "C H W"]:
-    """Map ``low`` to 0 and ``high`` to 255, in place of ``bands``; what is not valid becomes 0."""
+    """Map ``low`` to 0 and ``high`` to 255.
+
+    Args:
+        bands: the values, (C, H, W); overwritten.
+        valid: True for pixels that are data; others become 0.
+        low: value that becomes 0.
+        high: value that becomes 255.
+    """
     if low == high:
         return np.zeros(bands.shape, np.uint8)
     number = bands.dtype.type

@@ -1,4 +1,4 @@
-"""The label store: its layout on disk, and the processes that share it."""
+"""The label store: its layout on disk, and the coordination of processes that share it."""
 
 import lazy_loader
 

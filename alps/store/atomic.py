@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and what is left of those that never did."""
+"""Atomic writes, and removal of the temporary files of killed processes."""
 
 from __future__ import annotations
 
@@ -13,15 +13,19 @@ from typing import IO
 from alps.errors import StoreError, cannot_write
 from alps.store.processes import HOST, lives, started
 
-#: Below the root, where files are written before they get their names.
+#: Folder below the root for temporary files.
 UNFINISHED = ".tmp"
-#: Seconds after which a half-written file of another machine is nobody's.
+#: Seconds after which a temporary file of another machine is considered abandoned.
 STALE = 3600.0
 
 
 @contextmanager
 def atomic(root: Path, name: str) -> Iterator[IO[bytes]]:
-    """Write ``root/name``: temporary name, fsync, rename. Raises `StoreError` naming the place."""
+    """Write ``root/name`` atomically: temporary file, fsync, rename.
+
+    Raises:
+        StoreError: the file cannot be written.
+    """
     target = root / name
     pid = os.getpid()
     temporary = root / UNFINISHED / f"{pid}-{started(pid)}-{secrets.token_hex(8)}-{HOST}"
@@ -41,10 +45,10 @@ def atomic(root: Path, name: str) -> Iterator[IO[bytes]]:
 
 
 def discard_unfinished(root: Path) -> None:
-    """Remove what killed processes left half-written below ``root``.
+    """Remove the temporary files of dead processes below ``root``.
 
-    Those of another machine cannot be seen to live: what they have not touched for `STALE` seconds
-    is removed.
+    Whether a process of another machine lives is unknown: its files are removed if they have not
+    been modified for `STALE` seconds.
     """
     with suppress(OSError):
         for path in (root / UNFINISHED).iterdir():
@@ -54,11 +58,11 @@ def discard_unfinished(root: Path) -> None:
 
 
 def _is_left(path: Path) -> bool:
-    """Whether who wrote a temporary file is dead."""
+    """Return whether the process that wrote a temporary file is dead."""
     try:
         pid, since, _, host = path.name.split("-", 3)
         if host == HOST:
             return not lives(int(pid), int(since) if since != "None" else None)
-    except ValueError:  # an older ALPS named it
+    except ValueError:  # a name of an older version
         return True
     return time.time() - path.stat().st_mtime > STALE

@@ -1,8 +1,8 @@
-"""Who is at which piece of a store: files below ``.claims/``, one per piece that somebody does.
+"""Claims on parts of a store: files below ``.claims/``, one per part in progress.
 
-Runs on one store never talk to each other; they meet here. A claim keeps two of them from doing the
-same work twice. No result depends on it: a piece done twice has the same bytes, and is written
-atomically, so where a file system shows a claim too late only time is lost.
+Claims are the only communication between runs on one store, and keep them from doing the same work
+twice. No result depends on them: a part that is computed twice has the same bytes and is written
+atomically, so a claim that a file system shows too late only costs time.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from alps.store.processes import HOST, lives, started
 log = logging.getLogger(__name__)
 
 FOLDER = ".claims"
-#: Seconds after which a claim that was not renewed is nobody's. A client of a network file system
-#: may see times that are a minute old.
+#: Seconds after which a claim that was not renewed expires. A client of a network file system may
+#: see modification times that are a minute old.
 EXPIRY = 180.0
 RENEWAL = 15.0  # seconds between two renewals
-PATIENCE = 0.5  # seconds between two looks at what somebody else is at
-SILENCE = 5.0  # seconds of waiting before the user is told for whom
+PATIENCE = 0.5  # seconds between two attempts to get a claim
+SILENCE = 5.0  # seconds of waiting before the holder of the claim is logged
 
 
 class Claims:
@@ -37,9 +37,9 @@ class Claims:
 
     Args:
         root: folder of the store.
-        expiry: seconds after which a claim that was not renewed is nobody's. It is compared with
-            the time of a file just touched beside it, so the clocks of machines need not agree.
-            A claim of a dead process of this machine is nobody's at once.
+        expiry: seconds after which a claim that was not renewed expires. Ages are measured against
+            a file that was just touched in the same folder, so the clocks of machines need not
+            agree. A claim of a dead process of this machine expires at once.
     """
 
     def __init__(self, root: Path, *, expiry: float = EXPIRY) -> None:
@@ -58,7 +58,7 @@ class Claims:
         error: BaseException | None,
         at: TracebackType | None,
     ) -> None:
-        """Release what is held; the folder goes with the last claim."""
+        """Release all claims; the last one to be released removes the folder."""
         self._over.set()
         self.release(*self._held)
         with suppress(OSError):
@@ -66,11 +66,11 @@ class Claims:
             self.folder.rmdir()
 
     def arrive(self) -> None:
-        """Let others see, until the end, that a run is here, even while it claims no piece."""
+        """Register this run until the end, so that others see it even while it claims no part."""
         self.take(f"run-{secrets.token_hex(4)}")
 
     def take(self, name: str) -> bool:
-        """Claim a piece; False while another process is at it.
+        """Claim a part; return False while another process holds it.
 
         Raises:
             StoreError: the store cannot be written.
@@ -78,7 +78,7 @@ class Claims:
         who = {"host": HOST, "pid": os.getpid(), "started": started(os.getpid())}
         mine = json.dumps({**who, "time": time.time(), "token": secrets.token_hex(8)}).encode()
         path = self.folder / name
-        self._held[name] = mine  # before it is there: an interrupt may come at any time
+        self._held[name] = mine  # before the file exists: an interrupt may come at any time
         try:
             if not _create(path, mine) and not (self._remove_expired(path) and _create(path, mine)):
                 del self._held[name]
@@ -93,7 +93,7 @@ class Claims:
         return True
 
     def release(self, *names: str) -> None:
-        """Give up claims; one that expired and is another's by now stays."""
+        """Release claims; one that has expired and now belongs to another process stays."""
         for name in names:
             path = self.folder / name
             with suppress(OSError):
@@ -103,7 +103,7 @@ class Claims:
 
     @contextmanager
     def alone(self, name: str) -> Iterator[None]:
-        """Hold a claim; waits while another process has it."""
+        """Hold a claim within the context; wait while another process holds it."""
         while not self.take(name):
             self.wait(name)
         try:
@@ -112,7 +112,7 @@ class Claims:
             self.release(name)
 
     def wait(self, name: str) -> None:
-        """Sleep for a moment; after a few seconds, say once for whom."""
+        """Sleep for a moment; after `SILENCE` seconds, log once which process holds the claim."""
         since = self._waiting.setdefault(name, time.monotonic())
         if time.monotonic() - since > SILENCE:
             self._waiting[name] = float("inf")
@@ -122,7 +122,7 @@ class Claims:
         time.sleep(PATIENCE)
 
     def others(self) -> list[str]:
-        """What other live processes are at."""
+        """Return the names of the claims of other live processes."""
         try:
             names = {path.name for path in self.folder.iterdir()} - {"now", *self._held}
             return sorted(name for name in names if not self._is_expired(self.folder / name))
@@ -132,7 +132,7 @@ class Claims:
             raise StoreError(cannot_write(self.folder, error)) from error
 
     def require_alone(self, what: str) -> None:
-        """Raise `StoreError` where another run is at the store; ``what`` it must not disturb."""
+        """Raise `StoreError` if another run uses the store; ``what`` is the action it prevents."""
         if others := self.others():
             raise StoreError(
                 f"another run is at {self.folder.parent} ({', '.join(others[:3])}); {what} once it "
@@ -140,14 +140,14 @@ class Claims:
             )
 
     def clear(self) -> None:
-        """Remove the claims of all others: there is nothing left to do."""
+        """Remove the claims of all other processes, once no work is left."""
         with suppress(OSError):
             for path in self.folder.iterdir():
                 if path.name not in self._held:
                     path.unlink(missing_ok=True)
 
     def _remove_expired(self, path: Path) -> bool:
-        """Whether nobody holds this claim any more."""
+        """Remove a claim if it has expired, and return whether it is gone."""
         try:
             content = path.read_bytes()
             if not self._is_expired(path):
@@ -156,7 +156,7 @@ class Claims:
             path.rename(aside)
         except FileNotFoundError:
             return True
-        # Between the look and the grip another process may have put its own claim there.
+        # Between the check and the rename another process may have created its own claim.
         expired = aside.read_bytes() == content
         if not expired:
             with suppress(OSError):
@@ -166,7 +166,7 @@ class Claims:
 
     def _is_expired(self, path: Path) -> bool:
         try:
-            with suppress(ValueError, KeyError, TypeError):  # somebody is writing it
+            with suppress(ValueError, KeyError, TypeError):  # it is being written
                 who = json.loads(path.read_bytes())
                 if who["host"] == HOST and not lives(who["pid"], who["started"]):
                     return True
@@ -175,7 +175,7 @@ class Claims:
             return True
         clock = self.folder / "now"
         while True:
-            with suppress(FileNotFoundError):  # a run that leaves has removed it
+            with suppress(FileNotFoundError):  # removed by a run that ended
                 clock.touch()
                 return clock.stat().st_mtime - renewed > self.expiry
             if not self.folder.exists():
@@ -189,19 +189,19 @@ class Claims:
 
 
 def _create(path: Path, content: bytes) -> bool:
-    """Write a file that must not be there; False where it is."""
+    """Create a file with this content; return False if it exists already."""
     while True:
         try:
             file = path.open("xb")
         except FileExistsError:
             return False
-        except FileNotFoundError:  # the folder goes with the last claim
+        except FileNotFoundError:  # the folder was removed with the last claim
             path.parent.mkdir(parents=True, exist_ok=True)
             continue
         try:
             with file:
                 file.write(content)
-        except BaseException:  # an empty claim would be somebody's until it expires
+        except BaseException:  # an empty claim would block others until it expires
             path.unlink(missing_ok=True)
             raise
         return True

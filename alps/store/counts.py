@@ -1,4 +1,4 @@
-"""What a store holds, in numbers."""
+"""Counts of images, masks and pixels in a store."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from alps.store.label_store import LabelStore
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Of a whole store."""
+    """Counts of a whole store; ``ok``, ``empty`` and ``failed`` are images."""
 
     ok: int
     empty: int
     failed: int
     masks: int
-    pixels: int  # that are data
-    covered: int
+    pixels: int  # valid pixels
+    covered: int  # pixels inside at least one mask
     dropped: int  # boxes that could not be used
-    nodata: int  # pixels
-    nodata_images: int  # that hold some
-    blank: int  # of the empty ones, those in which nothing is data
+    nodata: int  # no-data pixels
+    nodata_images: int  # images with no-data pixels
+    blank: int  # images without valid pixels, a part of the empty ones
 
     @property
     def coverage(self) -> float:
-        """Share of the pixels with data that lie inside at least one mask."""
+        """Share of the valid pixels that lie inside at least one mask."""
         return self.covered / self.pixels if self.pixels else 0.0
 
 
 def count(store: LabelStore) -> Counts:
-    """Add up images/."""
+    """Count the contents of a store from its images/ tables."""
     statuses: Counter[str] = Counter()
     total: Counter[str] = Counter()
     for shard in range(len(store.plan)):

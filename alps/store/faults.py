@@ -1,4 +1,4 @@
-"""What can be wrong with the files of one shard of a label store, found without changing any."""
+"""Find damaged files of a label store without changing any."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from alps.structures.masks import Masks
 from alps.structures.paint import covered, ignore_nodata
 from alps.structures.records import Category, Clusters
 
-#: Draws the index map of an image: its masks, their classes, the ignore index.
+#: Draws the index map of an image from its masks, their classes and the ignore index.
 Paint = Callable[[Masks, Int[np.ndarray, " N"], int], Integer[np.ndarray, "H W"]]
-#: Columns that every version wrote, and that are never null.
+#: Columns that every version writes and that are never null.
 WRITTEN = (*MASKS.names[:6], "status", "height", "width", "n_masks", "covered", "category_id")
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A file that is not what it should be."""
+    """A damaged or missing file."""
 
     file: str  # relative to the store
     problem: str
 
 
 class Broken(Exception):
-    """One file, and what is wrong with it."""
+    """Raised for a damaged file; holds its `Fault`."""
 
     def __init__(self, file: str, problem: str) -> None:
         super().__init__(file, problem)
@@ -44,13 +44,13 @@ class Broken(Exception):
 def find_faults(
     store: LabelStore, shard: int, paint: Paint, known: Collection[str]
 ) -> Iterator[Fault]:
-    """Look at all files of a shard that are there, at most one fault a file.
+    """Check all existing files of a shard and yield at most one fault per file.
 
     Args:
-        store: may be unfinished: what is not there yet is not missed.
-        shard: its number.
-        paint: what its index maps were drawn with.
-        known: files that are damaged; they are not opened.
+        store: the store; it may be unfinished, as files that do not exist yet are no faults.
+        shard: number of the shard.
+        paint: function that drew the index maps.
+        known: files known to be damaged; they are not opened.
     """
     images, masks, features, labels = (
         f"{folder}/{shard:05d}.{suffix}"
@@ -60,7 +60,7 @@ def find_faults(
         )
     )
     if not (store.root / masks).exists():
-        return  # what else there is of the shard waits for them, and is made anew
+        return  # all other files of the shard depend on it and will be made anew
     found: dict[str, Masks] | None = None
     if not {images, masks} & {*known}:
         try:
@@ -84,7 +84,17 @@ def find_faults(
 
 
 def check_masks(store: LabelStore, images: str, masks: str, shard: int) -> dict[str, Masks]:
-    """The masks per image, like `LabelStore.masks`; raises `Broken`."""
+    """Check and return the masks of a shard by image, like `LabelStore.masks`.
+
+    Args:
+        store: the store.
+        images: file of the image table.
+        masks: file of the mask table.
+        shard: number of the shard.
+
+    Raises:
+        Broken: one of the tables is damaged.
+    """
     statuses = [
         ImageStatus(**row) for row in read_table(store, images, IMAGES, "masks").to_pylist()
     ]
@@ -121,7 +131,7 @@ def check_masks(store: LabelStore, images: str, masks: str, shard: int) -> dict[
 
 
 def _check_rows(table: pa.Table, status: ImageStatus, file: str) -> Masks:
-    """The masks of one image."""
+    """Check and return the masks of one image."""
     size, where = (status.height, status.width), f"the masks of {status.image_id}"
     if table["image_id"].unique().to_pylist() != [status.image_id] * (len(table) > 0):
         raise Broken(file, f"rows of other images among {where}")
@@ -145,7 +155,16 @@ def _check_rows(table: pa.Table, status: ImageStatus, file: str) -> Masks:
 
 
 def check_features(store: LabelStore, file: str, rows: int | None) -> None:
-    """Raise `Broken` unless there is a row for each of the shard's masks (None: unknown)."""
+    """Check the features of a shard.
+
+    Args:
+        store: the store.
+        file: the feature array.
+        rows: number of masks in the shard; None: unknown.
+
+    Raises:
+        Broken: the array is damaged, or not float16 (N, C) with one row per mask.
+    """
     array = read_array(store, file)
     if array.dtype != np.float16 or array.ndim != 2:
         raise Broken(file, f"{array.dtype} {array.shape}, expected float16 (N, C)")
@@ -156,7 +175,16 @@ def check_features(store: LabelStore, file: str, rows: int | None) -> None:
 def check_labels(
     store: LabelStore, file: str, masks: dict[str, Masks]
 ) -> dict[str, Int[np.ndarray, " N"]]:
-    """The class of every mask by image; raises `Broken`."""
+    """Check and return the classes of the masks of a shard by image.
+
+    Args:
+        store: the store.
+        file: the label table.
+        masks: masks of the shard by image.
+
+    Raises:
+        Broken: the table is damaged.
+    """
     rows = read_table(store, file, LABELS, "assign").to_pylist()
     expected = [(image_id, i) for image_id, found in masks.items() for i in range(len(found))]
     if [(row["image_id"], row["mask_id"]) for row in rows] != expected:
@@ -177,7 +205,16 @@ def check_maps(
     paint: Paint,
     known: Collection[str],
 ) -> Iterator[Fault]:
-    """Faults of the index maps of a shard: each is what its masks and classes paint."""
+    """Yield a fault for each index map of a shard that differs from its painted masks.
+
+    Args:
+        store: the store.
+        shard: number of the shard.
+        masks: masks of the shard by image.
+        ids: classes of the masks by image.
+        paint: function that drew the index maps.
+        known: files known to be damaged; they are not opened.
+    """
     statuses = {status.image_id: status for status in store.images(shard)}
     for record in store.plan[shard]:
         file = f"ann/{record.split}/{record.image_id}.png"
@@ -191,7 +228,7 @@ def check_maps(
             with Image.open(store.root / file, formats=("PNG",)) as image:
                 height, width = image.height, image.width
                 pixels = np.asarray(image) if (height, width) == found.size else None
-        except Exception as error:  # decoders of damaged files raise anything
+        except Exception as error:  # decoders may raise any exception on damaged files
             yield Fault(file, f"cannot be read: {_reason(error)}")
             continue
         if pixels is None:
@@ -204,7 +241,7 @@ def check_maps(
 
 
 def check_clusters(store: LabelStore) -> Iterator[Fault]:
-    """Faults of clusters/: arrays that cannot be read, or do not belong together."""
+    """Yield the faults of clusters/: arrays that cannot be read or have contradictory shapes."""
     try:
         known = {
             path.stem: read_array(store, f"clusters/{path.name}")
@@ -221,12 +258,12 @@ def check_clusters(store: LabelStore) -> Iterator[Fault]:
             raise Broken("clusters/centroids.npy", f"{k} of {store.info.num_classes} clusters")
     except Broken as broken:
         yield broken.fault
-    except TypeError as error:  # a file that is none of its fields, or one too few
+    except TypeError as error:  # a file with an unknown name, or a missing one
         yield Fault("clusters/centroids.npy", str(error).replace("Clusters.__init__() ", ""))
 
 
 def check_categories(store: LabelStore, categories: list[Category]) -> Iterator[Fault]:
-    """Faults of categories.json, once it is there."""
+    """Yield a fault if categories.json exists and does not hold these classes."""
     if not (path := store.root / "categories.json").exists():
         return
     expected = json.dumps([asdict(category) for category in categories], indent=1)
@@ -235,13 +272,23 @@ def check_categories(store: LabelStore, categories: list[Category]) -> Iterator[
 
 
 def read_table(store: LabelStore, file: str, schema: pa.Schema, stage: Stage) -> pa.Table:
-    """A table; raises `Broken` where it is cut short, has other columns or is of another run."""
+    """Read and check a table.
+
+    Args:
+        store: the store.
+        file: the table, relative to the store.
+        schema: the columns it may have.
+        stage: the stage that wrote it.
+
+    Raises:
+        Broken: the table is cut short, has other columns or was made by another run.
+    """
     if not (store.root / file).exists():
         raise Broken(file, "missing")
     try:
         table = pq.read_table(store.root / file)
         table.validate(full=True)
-    except Exception as error:  # decoders of damaged files raise anything
+    except Exception as error:  # decoders may raise any exception on damaged files
         raise Broken(file, f"cannot be read: {_reason(error)}") from error
     for field in table.schema:
         if field.name not in schema.names or field.type != schema.field(field.name).type:
@@ -256,11 +303,11 @@ def read_table(store: LabelStore, file: str, schema: pa.Schema, stage: Stage) ->
 
 
 def read_array(store: LabelStore, file: str) -> np.ndarray:
-    """A mapped array; raises `Broken`."""
+    """Read an array, memory-mapped unless it is empty; raise `Broken` if it is damaged."""
     path = store.root / file
     try:
         array = np.load(path, mmap_mode="r" if path.stat().st_size > 128 else None)
-    except Exception as error:  # a damaged header is parsed as Python's literals
+    except Exception as error:  # numpy parses a damaged header as Python literals
         raise Broken(file, f"cannot be read: {_reason(error)}") from error
     if path.stat().st_size != getattr(array, "offset", 128) + array.nbytes:
         raise Broken(file, f"{path.stat().st_size} bytes, more than its header says")

@@ -1,4 +1,4 @@
-"""The sha256 of the files that images are read from."""
+"""sha256 of image files."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from pathlib import Path
 from alps.store.manifest import sha256
 from alps.structures.records import ImageRecord
 
-#: Files whose hash is kept: those of a video or volume are asked for with each frame or slice.
+#: Number of cached hashes: each frame of a video or slice of a volume requests that of its file.
 KEPT = 4
 
 
 def hash_file(root: str | Path, record: ImageRecord) -> str | None:
-    """Return the sha256 of the file that holds an image; None where there is no such file.
+    """Return the sha256 of the file that holds an image, or None if there is no such file.
 
     Args:
-        root: of the image set.
+        root: folder of the image set.
         record: the image.
     """
     path = Path(root, record.file_name)
@@ -30,5 +30,5 @@ def hash_file(root: str | Path, record: ImageRecord) -> str | None:
 
 
 @lru_cache(KEPT)
-def _sha256(path: Path, size: int, time: int) -> str:  # noqa: ARG001 - a file that changes has others
+def _sha256(path: Path, size: int, time: int) -> str:  # noqa: ARG001 - a changed file misses the cache
     return sha256(path)

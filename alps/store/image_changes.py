@@ -1,4 +1,4 @@
-"""Which images of a store have changed since they were read, by their sha256."""
+"""Find images of a store that have changed since they were read, by their sha256."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from alps.store.hashes import hash_file
 from alps.store.label_store import LabelStore
 from alps.structures.records import ImageRecord
 
-#: Images that a line names; the others are counted.
+#: Number of images named in a message; the others are only counted.
 NAMED = 5
 
 
 @dataclass(frozen=True, slots=True)
 class ImageChanges:
-    """What the images of a store are, compared with what was read."""
+    """The images of a store compared with their state when they were read."""
 
-    same: int
-    changed: tuple[tuple[int, ImageRecord], ...]  # with their shards
-    absent: tuple[str, ...]  # files that are not there
-    unhashed: int  # images of which no hash was kept
+    same: int  # number of unchanged images
+    changed: tuple[tuple[int, ImageRecord], ...]  # (shard, image)
+    absent: tuple[str, ...]  # files that do not exist
+    unhashed: int  # number of images without a stored hash
 
     def faults(self, store: LabelStore) -> Iterator[Fault]:
-        """What was made from images that have changed, and so is to be made anew.
+        """Yield a fault for each file that was made from changed images.
 
-        Clusters are fitted to the masks of all images, and pages show them.
+        This includes clusters, which are fitted to the masks of all images, and the reports.
         """
         if not self.changed:
             return
@@ -51,12 +51,12 @@ class ImageChanges:
 
 
 def compare_images(store: LabelStore, root: Path, damaged: Collection[str]) -> ImageChanges:
-    """Read all images of a store, and compare each with the sha256 kept when it was labelled.
+    """Hash all images of a store and compare each with the sha256 stored when it was labelled.
 
     Args:
-        store: may be unfinished.
+        store: the store; it may be unfinished.
         root: folder of the images.
-        damaged: files of the store that cannot be read.
+        damaged: files of the store that are damaged and not read.
     """
     same, unhashed = 0, 0
     changed: list[tuple[int, ImageRecord]] = []
@@ -73,7 +73,7 @@ def compare_images(store: LabelStore, root: Path, damaged: Collection[str]) -> I
             kept = {status.image_id: status.sha256 for status in store.images(shard)}
             hashed = [record for record in records if kept.get(record.image_id)]
             unhashed += len(records) - len(hashed)
-            # A video is the file of many images.
+            # Many images share the file of a video.
             files = {record.file_name: record for record in hashed}
             hashes = dict(
                 zip(files, pool.map(partial(hash_file, root), files.values()), strict=True)

@@ -1,19 +1,20 @@
 """The label store: masks, features and labels of an image set on disk, in standard formats only.
 
-Written shard by shard, each file whole or not at all, so a killed run resumes where it stopped::
+Stores are written shard by shard and each file atomically, so a killed run resumes where it
+stopped::
 
-    store.json            what the store holds and with which settings; written first
+    store.json            contents and settings of the store; written first
     config.yaml           the resolved configuration
-    plan.parquet          which image is in which shard; fixed once
-    findings.json         what does not fit together in the dataset; a list, mostly empty
-    images/00000.parquet  one row per image: status, size, number of masks, which pixels are data
+    plan.parquet          the shard of each image; never changes
+    findings.json         inconsistencies of the dataset; a list, usually empty
+    images/00000.parquet  one row per image: status, size, number of masks, valid pixels
     features/00000.npy    float16 (N, C), rows aligned with masks/00000.parquet
     masks/00000.parquet   one row per mask, SA-1B field names; its presence commits the shard
-    clusters/             the arrays of `Clusters` that there are: centroids.npy, counts.npy, …
+    clusters/             the arrays of `Clusters` that are not None: centroids.npy, counts.npy, …
     labels/00000.parquet  one row per mask: category_id, distance; its presence commits the labels
-    ann/<split>/<id>.png  index maps; ignore_index where nothing is labelled, and where no data is
-    statistics/           tables and pictures of what the store holds
-    evaluation.json       how good the labels are, where they were compared with ground truth
+    ann/<split>/<id>.png  index maps; ignore_index in unlabelled and no-data pixels
+    statistics/           tables and figures about the contents
+    evaluation.json       scores of the labels, if they were compared with ground truth
     categories.json, report.html, manifest.json
 
 A stage's fingerprint is the hash of the settings that change its output and of its parent's
@@ -49,11 +50,11 @@ OVERLAP_RULE = "small over large, equal areas: higher mask_id on top"
 
 Stage = Literal["masks", "features", "assign"]
 STAGES: tuple[Stage, ...] = ("masks", "features", "assign")
-#: What runs tell each other while they fit the clusters together; gone when the store is complete.
+#: Data that runs exchange while they fit clusters together; removed when the store is complete.
 PARTS = ".parts"
-#: What does not fit together in the dataset.
+#: Inconsistencies of the dataset.
 FINDINGS = "findings.json"
-#: What each stage writes; redoing a stage deletes this and everything after it.
+#: Outputs of each stage; redoing a stage deletes them and those of later stages.
 OUTPUTS: Mapping[Stage, tuple[str, ...]] = {
     "masks": ("plan.parquet", FINDINGS, "masks", "images"),
     "features": ("features",),
@@ -63,52 +64,52 @@ OUTPUTS: Mapping[Stage, tuple[str, ...]] = {
         "manifest.json",
     ),
 }
-#: The folder whose file per shard says that the stage has done it.
+#: The folder whose file for a shard marks that shard as done.
 COMMITS: Mapping[Stage, str] = {"masks": "masks", "features": "features", "assign": "labels"}
-#: Shards whose features are open at once.
+#: Maximum number of shards whose features are open at the same time.
 OPEN = 256
 
 
 @dataclass(frozen=True, slots=True)
 class ImageStatus:
-    """What became of one image: a row of images/."""
+    """The outcome of one image: a row of images/."""
 
     image_id: str
-    status: Literal["ok", "empty", "failed"]  # empty: no mask was found, or nothing is data
+    status: Literal["ok", "empty", "failed"]  # empty: no masks, or no valid pixels
     error: str | None
     height: int
     width: int
     n_masks: int
     covered: int  # pixels inside at least one mask
     dropped: int = 0  # annotations that could not be used
-    valid: bytes | None = None  # pixels that are data, COCO run-length code; None: all
-    sha256: str | None = None  # of the file, when it was read; None: not known
+    valid: bytes | None = None  # valid pixels as compressed COCO RLE; None: all
+    sha256: str | None = None  # of the file when it was read; None: unknown
 
     @property
     def pixels(self) -> int:
-        """Return how many pixels are data."""
+        """Number of valid pixels."""
         if self.valid is None:
             return self.height * self.width
         return int(rle.area([self.valid], (self.height, self.width))[0])
 
     @property
     def nodata(self) -> int:
-        """Return how many pixels are no data."""
+        """Number of no-data pixels."""
         return self.height * self.width - self.pixels
 
     @property
     def coverage(self) -> float:
-        """Return the share of the pixels with data that lie in a mask."""
+        """Share of the valid pixels that lie inside at least one mask."""
         return self.covered / max(self.pixels, 1)
 
     def read_valid(self) -> Bool[np.ndarray, "H W"] | None:
-        """Return which pixels are data; None: all."""
+        """Decode the valid mask; None: all pixels are valid."""
         return None if self.valid is None else rle.decode(self.valid, (self.height, self.width))
 
 
 @dataclass(frozen=True, slots=True)
 class StoreInfo:
-    """store.json."""
+    """The contents of store.json."""
 
     name: str
     images: Mapping[str, Any]  # class, arguments and root of the image set
@@ -121,10 +122,13 @@ class StoreInfo:
 
 
 class LabelStore:
-    """Read and write one store; see the module's docstring for the layout.
+    """Read and write one store; the docstring of the module describes the layout.
+
+    Args:
+        root: folder of the store.
 
     Raises:
-        StoreError: there is no store at ``root``, or it was written by a newer ALPS.
+        StoreError: there is no store at ``root``, it is damaged, or a newer ALPS wrote it.
     """
 
     def __init__(self, root: str | Path) -> None:
@@ -151,27 +155,27 @@ class LabelStore:
             ) from error
 
     def __reduce__(self) -> tuple[type[LabelStore], tuple[Path]]:
-        return LabelStore, (self.root,)  # another process reads the plan, which may be long
+        return LabelStore, (self.root,)  # another process reads the plan itself, as it may be long
 
     # --- the plan -------------------------------------------------------------------------------
 
     @cached_property
     def plan(self) -> Plan:
-        """The images of every shard."""
+        """Images of every shard."""
         return Plan(self.root / "plan.parquet")
 
     def missing(self, stage: Stage) -> list[int]:
-        """Shards that ``stage`` has still to do."""
+        """Return the numbers of the shards that ``stage`` has not done yet."""
         done = {p.stem for p in (self.root / COMMITS[stage]).glob("*.*")}
         return [i for i in range(len(self.plan)) if f"{i:05d}" not in done]
 
     def has(self, stage: Stage, shard: int) -> bool:
-        """Whether ``stage`` has done this shard."""
-        folder = self.root / COMMITS[stage]  # by name: a store may have a million files in it
+        """Return whether ``stage`` has done a shard."""
+        folder = self.root / COMMITS[stage]  # not listed: it may hold a million files
         return any((folder / f"{shard:05d}{suffix}").exists() for suffix in (".parquet", ".npy"))
 
     def has_begun(self, stage: Stage) -> bool:
-        """Whether any shard of ``stage`` is done."""
+        """Return whether ``stage`` has done any shard."""
         return any((self.root / COMMITS[stage]).glob("*.*"))
 
     def require(self, stage: Stage) -> None:
@@ -186,26 +190,26 @@ class LabelStore:
 
     @property
     def complete(self) -> bool:
-        """Whether every stage has run to its end: the manifest is written last."""
+        """Whether all stages are finished; the manifest is written last."""
         return (self.root / "manifest.json").exists()
 
     # --- writing --------------------------------------------------------------------------------
 
     @contextmanager
     def writing(self, name: str) -> Iterator[IO[bytes]]:
-        """Open ``name`` (relative to the store) for writing; it appears whole or not at all."""
+        """Open ``name`` (relative to the store) for an atomic write."""
         with atomic(self.root, name) as file:
             yield file
 
     def discard_unfinished(self) -> None:
-        """Remove what killed processes left half-written."""
+        """Remove the temporary files of dead processes."""
         discard_unfinished(self.root)
-        if self.complete:  # before, another run may be about to write into it
+        if self.complete:  # else another run may be about to write into the folder
             with suppress(OSError):
                 (self.root / UNFINISHED).rmdir()
 
     def write_text(self, name: str, text: str) -> None:
-        """Write a small text file, unless it has this text already."""
+        """Write a text file unless it has this text already."""
         path = self.root / name
         if not (path.exists() and path.read_bytes() == text.encode()):
             with self.writing(name) as file:
@@ -217,7 +221,13 @@ class LabelStore:
         statuses: Sequence[ImageStatus],
         masks: Mapping[str, Masks],
     ) -> None:
-        """Commit the masks of a shard; the image rows go first."""
+        """Write the image table of a shard, then its masks, which commits the shard.
+
+        Args:
+            shard: number of the shard.
+            statuses: outcome of each image, in plan order.
+            masks: masks by image, in plan order.
+        """
         images = pa.Table.from_pylist([asdict(status) for status in statuses], IMAGES)
         if all(status.valid is None for status in statuses):
             images = images.drop(["valid"])
@@ -227,12 +237,12 @@ class LabelStore:
         self._write_table(f"masks/{shard:05d}.parquet", table, "masks")
 
     def write_features(self, shard: int, features: Float[np.ndarray, "N C"]) -> None:
-        """Rows in the order of the shard's masks; kept as float16."""
+        """Write the features of a shard as float16, one row per mask in the order of its masks."""
         with self.writing(f"features/{shard:05d}.npy") as file:
             np.save(file, features.astype(np.float16), allow_pickle=False)
 
     def write_clusters(self, clusters: Clusters) -> None:
-        """Write a file per array that there is; the centroids come last and commit the others."""
+        """Write one file per array that is not None; the centroids come last as the commit."""
         for field in reversed(fields(Clusters)):
             array = getattr(clusters, field.name)
             if array is not None:
@@ -245,9 +255,12 @@ class LabelStore:
         category_id: Int[np.ndarray, " N"],
         distance: Float[np.ndarray, " N"] | None,
     ) -> None:
-        """Commit the labels of a shard, in the order of its masks; the index maps go first.
+        """Commit the labels of a shard, whose index maps must exist already.
 
-        Distances that are NaN are written as null.
+        Args:
+            shard: number of the shard.
+            category_id: class of each mask, in the order of the shard's masks.
+            distance: distance of each mask to its centroid; NaN is written as null.
         """
         masks = self._read_table(f"masks/{shard:05d}.parquet", ["image_id", "mask_id"])
         far = np.full(len(masks), np.nan) if distance is None else distance
@@ -261,24 +274,24 @@ class LabelStore:
             file.write(png)
 
     def write_findings(self, findings: Sequence[Finding]) -> None:
-        """Write what does not fit together in the dataset; it is no part of a fingerprint."""
+        """Write the inconsistencies of the dataset, which are part of no fingerprint."""
         self.write_text(FINDINGS, findings_to_json(findings))
 
     def write_categories(self, categories: Sequence[Category]) -> None:
-        """Write COCO "categories"; the id is the pixel value."""
+        """Write the classes as COCO "categories"; ``id`` is the pixel value."""
         self.write_text("categories.json", json.dumps([asdict(c) for c in categories], indent=1))
 
     # --- reading --------------------------------------------------------------------------------
 
     def images(self, shard: int) -> list[ImageStatus]:
-        """What became of each image of a shard."""
+        """Read the outcome of each image of a shard."""
         return [
             ImageStatus(**row)
             for row in self._read_table(f"images/{shard:05d}.parquet").to_pylist()
         ]
 
     def masks(self, shard: int) -> dict[str, Masks]:
-        """Masks per image of a shard, in plan order; failed images are absent, empty ones empty."""
+        """Read the masks of a shard by image, in plan order, without failed images."""
         table = self._read_table(f"masks/{shard:05d}.parquet")
         bounds = np.cumsum([0, *(status.n_masks for status in self.images(shard))])
         return {
@@ -290,32 +303,37 @@ class LabelStore:
         }
 
     def areas(self, shard: int) -> Int64[np.ndarray, " N"]:
-        """Pixels of each mask of a shard."""
+        """Read the area of each mask of a shard, in pixels."""
         area: np.ndarray = self._read_table(f"masks/{shard:05d}.parquet", ["area"])[0].to_numpy()
         return area.astype(np.int64)
 
     def features(self, shard: int) -> Float16[np.ndarray, "N C"]:
-        """Memory-mapped, rows in the order of the shard's masks; C is 0 where there are none."""
+        """Map the features of a shard, one row per mask; C is 0 if the recipe has no features."""
         if "features" not in self.info.stages:
             return np.zeros((len(self.areas(shard)), 0), np.float16)
         path = self.root / f"features/{shard:05d}.npy"
-        # An empty array cannot be mapped.
+        # An empty array cannot be memory-mapped.
         array = read_array(path, mapped=path.exists() and path.stat().st_size > 128)
         return array if len(array) else np.zeros(array.shape, np.float16)
 
     def all_features(self) -> Sequence[Float16[np.ndarray, "_ C"]]:
-        """Those of each shard, as `features` gives them, opened when they are asked for.
+        """Return the features of all shards as a lazy sequence.
 
-        A memory map holds a file open, and a process may have 1024 of them; a store more shards.
+        A memory map keeps a file open and a process may open 1024 files, so at most `OPEN` are
+        kept.
         """
         return Opened(self.features, len(self.plan), OPEN)
 
     def all_areas(self) -> Sequence[Int64[np.ndarray, " _"]]:
-        """Those of each shard, read when they are asked for."""
+        """Return the areas of the masks of all shards, in pixels, as a lazy sequence."""
         return Opened(self.areas, len(self.plan), 1)
 
     def labels(self, shard: int) -> tuple[Int[np.ndarray, " N"], Float32[np.ndarray, " N"]]:
-        """(category_id, distance), rows in the order of the shard's masks."""
+        """Read the labels of a shard.
+
+        Returns:
+            ``category_id`` and ``distance`` (NaN: none), in the order of the shard's masks.
+        """
         table = self._read_table(f"labels/{shard:05d}.parquet")
         return (
             table["category_id"].to_numpy(),
@@ -323,19 +341,19 @@ class LabelStore:
         )
 
     def clusters(self) -> Clusters | None:
-        """None before they are fitted."""
+        """Read the clusters; None if they are not fitted yet."""
         files = {path.stem: path for path in (self.root / "clusters").glob("*.npy")}
         if "centroids" not in files:
             return None
         return Clusters(**{name: read_array(path) for name, path in files.items()})
 
     def categories(self) -> list[Category]:
-        """The classes; the id is the pixel value."""
+        """Read the classes; ``id`` is the pixel value."""
         raw = json.loads((self.root / "categories.json").read_text())
         return [Category(id=c["id"], name=c["name"], color=tuple(c["color"])) for c in raw]
 
     def findings(self) -> list[Finding] | None:
-        """What does not fit together in the dataset; None: it has not been looked at."""
+        """Read the inconsistencies of the dataset; None if it has not been checked."""
         try:
             return json_to_findings((self.root / FINDINGS).read_text(encoding="utf-8"))
         except FileNotFoundError:

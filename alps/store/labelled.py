@@ -1,4 +1,4 @@
-"""The images of a label store with their masks and classes: shard by shard, or one by one."""
+"""Access to the images of a label store with their masks and classes, by shard or by image."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class LabelledImage:
 
 
 def is_labelled(store: LabelStore) -> bool:
-    """Whether the store's recipe gives classes to masks."""
+    """Return whether the recipe of a store assigns classes to masks."""
     return "assign" in store.info.stages
 
 
 def labelled_images(store: LabelStore, shard: int) -> Iterator[LabelledImage]:
-    """The images of a shard that could be read; in a store without classes all masks have -1."""
+    """Iterate over the readable images of a shard; without an assign stage all classes are -1."""
     masks = store.masks(shard)
     n = sum(len(m) for m in masks.values())
     category_id, distance = (
@@ -50,7 +50,7 @@ def labelled_images(store: LabelStore, shard: int) -> Iterator[LabelledImage]:
 
 
 class StoredImages:
-    """Masks and features image by image; fast where images come in the order of the plan."""
+    """Masks and features by image; fast if images are requested in the order of the plan."""
 
     def __init__(self, store: LabelStore) -> None:
         self.store = store
@@ -58,12 +58,12 @@ class StoredImages:
         self._read: tuple[int, dict[str, Masks]] = (-1, {})
 
     def masks(self, image_id: str) -> Masks | None:
-        """None where the store has no such image, or failed to read it."""
+        """Return the masks of an image; None if the store lacks it or failed to read it."""
         shard = self._shard_of.get(image_id)
         return None if shard is None else self._masks(shard).get(image_id)
 
     def features(self, image_id: str) -> Float16[np.ndarray, "N C"] | None:
-        """Rows in the order of the image's masks."""
+        """Return the features of an image, one row per mask; None if the store lacks the image."""
         shard = self._shard_of.get(image_id)
         start = 0
         for other, masks in self._masks(shard).items() if shard is not None else ():

@@ -1,4 +1,4 @@
-"""What a finished store holds: counts, and bytes and sha256 of every file."""
+"""The manifest of a finished store: counts, and size and sha256 of every file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from alps.store.label_store import LabelStore
 
 
 def write_manifest(store: LabelStore) -> None:
-    """Write manifest.json; it comes last, so its presence says that the store is complete."""
+    """Write manifest.json, the last file of a store: its presence means that it is complete."""
     counts = {"images": 0, "ok": 0, "empty": 0, "failed": 0, "masks": 0}
     for shard in range(len(store.plan)):
         for image in store.images(shard):
@@ -20,7 +20,7 @@ def write_manifest(store: LabelStore) -> None:
             counts[image.status] += 1
             counts["masks"] += image.n_masks
     with store.writing("manifest.json") as file:
-        # As json.dump(..., indent=1) would, but a file at a time: there is one for each image.
+        # The text of json.dump(..., indent=1), written file by file to bound the memory.
         file.write(json.dumps({"counts": counts}, indent=1)[:-2].encode() + b',\n "files": {')
         separator = b""
         for name in _files(store.root):
@@ -33,9 +33,9 @@ def write_manifest(store: LabelStore) -> None:
 
 
 def _files(root: Path, folder: str = "") -> Iterator[str]:
-    """What the store holds, sorted part by part; only the names of one folder are in memory.
+    """Yield the files of a store, sorted within each folder; memory holds one folder at a time.
 
-    No run makes links or hidden files: they are not followed.
+    Links and hidden files are skipped, because no run makes them.
     """
     with os.scandir(root / folder) as entries:
         found = sorted(
@@ -51,6 +51,6 @@ def _files(root: Path, folder: str = "") -> Iterator[str]:
 
 
 def sha256(path: Path) -> str:
-    """Hex digest of a file."""
+    """Return the sha256 of a file as a hex string."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,8 +1,7 @@
-"""Stores of ALPS up to e2724f9, whose images and masks have no version; gone after one release.
+"""Stores of ALPS up to e2724f9, whose images and masks lack versions; supported for one release.
 
-What they hold stays as good as it was: they are read as ever. A run that goes on with one describes
-itself as that ALPS would have, so that what is there keeps its fingerprints, but only where it
-would also make the same masks.
+Such stores stay readable. A run that resumes one describes itself as that version would have, so
+that the fingerprints of existing files still match, but only if it would make the same masks.
 """
 
 from __future__ import annotations
@@ -22,29 +21,30 @@ from alps.structures.records import ImageRecord
 
 log = logging.getLogger(__name__)
 
-#: How a TIFF starts, of both byte orders and of BigTIFF.
+#: First bytes of a TIFF or BigTIFF, in both byte orders.
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-#: Bytes in which the header of an image lies; a colour profile may come before it ends.
+#: Bytes to read for the header of an image, which may include a colour profile.
 HEADER = 1 << 16
 
 
 def is_old(info: StoreInfo) -> bool:
-    """Whether a store was made by such an ALPS."""
+    """Return whether a store was made by ALPS up to e2724f9."""
     return "version" not in info.images
 
 
 def as_before(
     root: Path, info: StoreInfo, records: Sequence[ImageRecord]
 ) -> tuple[StoreInfo, Sequence[ImageRecord]]:
-    """Return what a run would have been before, for an old store of the same images and masks.
+    """Describe a run as an older version would have, if it resumes an old store.
 
     Args:
-        root: folder of the store; there may be none.
-        info: what the run makes of it.
+        root: folder of the store; it may be absent.
+        info: contents of store.json for this run.
         records: all images, sorted.
 
     Returns:
-        ``info`` and ``records`` where the store is none of these, or of other images or masks.
+        The adapted ``info`` and ``records``; unchanged if there is no old store at ``root`` or it
+        has other images or masks.
     """
     store = _open(root)
     if store is None or not _same_images(store, records):
@@ -63,13 +63,16 @@ def as_before(
 
 
 def refuse_mixture(root: Path, info: StoreInfo, *, redo: str | None, keep: bool) -> None:
-    """Raise `StoreMismatch` where a run would add other masks to an old store than it holds.
+    """Raise `StoreMismatch` if a run would mix masks of this version into an old store.
 
     Args:
         root: folder of the store.
-        info: what the run would write, of `as_before`.
-        redo: what is asked to be made anew.
-        keep: what is there may stay as it is, though it would be made otherwise now.
+        info: contents of store.json for this run, a result of `as_before`.
+        redo: the stage that is requested to be redone.
+        keep: allow existing files to stay although this version would make different ones.
+
+    Raises:
+        StoreMismatch: this version reads or labels an image of the store differently.
     """
     if redo == "masks" or not is_old(info):
         return
@@ -94,11 +97,11 @@ def _open(root: Path) -> LabelStore | None:
         store = LabelStore(root)
         return store if is_old(store.info) else None
     except StoreError:
-        return None  # there is none yet, or it is damaged
+        return None  # it does not exist yet or is damaged
 
 
 def _same_images(store: LabelStore, records: Sequence[ImageRecord]) -> bool:
-    """Whether names and bytes are those of the plan; annotations were digested otherwise."""
+    """Return whether names and sizes in bytes match the plan; digests of annotations differ."""
     if store.info.images.get("n") != len(records):
         return False
     try:
@@ -112,12 +115,12 @@ def _is_same(old: ImageRecord, new: ImageRecord) -> bool:
     same = (old.split, old.image_id, old.file_name) == (new.split, new.image_id, new.file_name)
     if old.annotations is None:
         return same and old.bytes == new.bytes and new.annotations is None
-    # Of DIOR the bytes of an annotation file were added to those of the image.
+    # For DIOR, the size of the annotation file was added to that of the image.
     return same and old.bytes >= new.bytes and new.annotations is not None
 
 
 def _describe(info: StoreInfo, images: Mapping[str, Any]) -> StoreInfo:
-    """Identities without the versions that masks and features did not have."""
+    """Return ``info`` without the versions that older identities of masks and features lack."""
     parent = images["fingerprint"]
     images = {**images, "root": info.images["root"]}
     stages: dict[Stage, Mapping[str, Any]] = {}
@@ -137,11 +140,11 @@ def _annotated(records: Sequence[ImageRecord]) -> bool:
 
 
 def find_change(root: Path, records: Iterable[ImageRecord]) -> str | None:
-    """Return what is read or labelled otherwise by now, in words; None where nothing is.
+    """Describe how this version treats an image differently; return None if it treats none so.
 
     Args:
         root: folder of the images.
-        records: all of them; the first that makes a difference is named.
+        records: all images; the first one treated differently is named.
     """
     for record in records:
         if record.annotations is not None:
@@ -150,7 +153,7 @@ def find_change(root: Path, records: Iterable[ImageRecord]) -> str | None:
             with (root / record.file_name).open("rb") as file:
                 head = file.read(HEADER)
         except OSError:
-            continue  # an image that is not there is reported when it is read
+            continue  # a missing image is reported when it is read
         if head[:4] in TIFF:
             return f"read TIFF files otherwise (first: {record.file_name})"
         if _is_transparent(head):
@@ -161,7 +164,7 @@ def find_change(root: Path, records: Iterable[ImageRecord]) -> str | None:
 
 
 def _is_transparent(head: bytes) -> bool:
-    """Whether a PNG or WebP file has an alpha channel, or a colour that stands for no data."""
+    """Return whether a PNG or WebP file has an alpha channel or a transparent colour."""
     if head[:8] == b"\x89PNG\r\n\x1a\n":
         return head[25:26] in (b"\4", b"\6") or b"tRNS" in head.partition(b"IDAT")[0]
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
@@ -171,7 +174,7 @@ def _is_transparent(head: bytes) -> bool:
 
 
 def _is_float_volume(head: bytes) -> bool:
-    """Whether a NIfTI volume may hold NaN."""
+    """Return whether a NIfTI volume holds floats, and so may hold NaN."""
     if head[:2] == b"\x1f\x8b":
         try:
             head = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(head, 348)

@@ -1,4 +1,4 @@
-"""Make a store ready to be written: fix its plan, or check that the same run made it."""
+"""Prepare a store for writing: write its plan, or check that an existing store is of this run."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from alps.structures.digest import digest
 from alps.structures.numbers import check_number
 from alps.structures.records import ImageRecord
 
-#: What can be asked to be made anew.
+#: Values of the setting ``overwrite``.
 Redo = Stage | Literal["failed"]
-#: Images in a row group of the plan: what of it is in memory at once.
+#: Images in a row group of the plan, the unit that is held in memory.
 GROUP = 1 << 14
-#: Raised whenever images or annotations enter their fingerprint otherwise.
+#: Incremented when the fingerprint of images or annotations is computed differently.
 VERSION = 2
 
 
@@ -48,14 +48,14 @@ class Settings(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """What a run wants its store to be."""
+    """The store that a run would make."""
 
     info: StoreInfo
     records: Sequence[ImageRecord]  # sorted by split and id
     shard_size: int
 
     def tables(self) -> Iterator[pa.Table]:
-        """plan.parquet, piece by piece."""
+        """Yield the rows of plan.parquet in tables of `GROUP` images."""
         for start in range(0, len(self.records), GROUP):
             rows = [
                 {"shard": i // self.shard_size, **asdict(record)}
@@ -89,19 +89,18 @@ def draft(
     versions: Mapping[str, str],
     shard_size: int | None = None,
 ) -> Draft:
-    """Say what a store will be, before anything is written.
+    """Describe a store before anything is written.
 
     Args:
-        name: what the store is called.
-        images: how to make the image set again: class, arguments, root.
-        records: all images; they are sorted by split and id and cut into shards once.
-        identities: per stage the settings that change its output; a stage that is absent does not
-            run.
-        num_classes: K; pixel values are 0..K-1.
-        ignore_index: pixel value of unlabelled pixels.
-        versions: of ALPS and the libraries, for the record.
-        shard_size: images per shard; by default 1/64 of the images, at most 64: a kill costs little
-            and a large store has few files.
+        name: name of the store.
+        images: class, arguments and root of the image set, from which it can be created again.
+        records: all images; they are sorted by split and id and cut into shards.
+        identities: settings that change the output, by stage; an absent stage does not run.
+        num_classes: number of classes K; pixel values are 0..K-1.
+        ignore_index: value of unlabelled pixels.
+        versions: versions of ALPS and the libraries, for information.
+        shard_size: images per shard. The default, 1/64 of the images but at most 64, limits both
+            the work lost by a kill and the number of files.
 
     Raises:
         ConfigError: two images have the same id.
@@ -129,7 +128,7 @@ def draft(
 
 
 def adapt(root: Path, new: Draft) -> Draft:
-    """Return the draft as the ALPS that made the store at ``root`` would describe it."""
+    """Return the draft as the version of ALPS that made the store at ``root`` would describe it."""
     info, records = as_before(root, new.info, new.records)
     return replace(new, info=info, records=records)
 
@@ -142,22 +141,22 @@ def prepare(
     verified: bool = False,
     **settings: Unpack[Settings],
 ) -> LabelStore:
-    """Make a store, or open an existing one to go on with it.
+    """Create a store, or open an existing one to resume it.
 
     Args:
         root: folder of the store.
-        claims: of this run, which is at the store until it releases them, unless the store is
-            complete; None: only this call is.
-        overwrite: redo this stage and those after it, whatever is there; ``failed``: the shards
-            with images that could not be read.
-        verified: the store has just been verified, and stays as it is where it is complete.
-        settings: what `draft` takes.
+        claims: claims of this run, which is registered at the store until they are released; None:
+            it is registered for this call only. A complete store needs no registration.
+        overwrite: redo this stage and later ones; ``failed``: redo the shards with images that
+            could not be read.
+        verified: the store has just been verified, so existing files are kept as they are.
+        settings: arguments of `draft`.
 
     Raises:
         ConfigError: two images have the same id.
-        StoreMismatch: a stage was made with other settings and is not to be overwritten.
-        StoreError: the folder cannot be written, or holds something else; another run is at the
-            store that is to be overwritten.
+        StoreMismatch: a stage was made with other settings and ``overwrite`` does not cover it.
+        StoreError: the folder cannot be written or holds other files, or another run uses a store
+            that is to be overwritten.
     """
     root = Path(root)
     new = draft(**settings)
@@ -165,7 +164,7 @@ def prepare(
         new = adapt(root, new)
         keep = verified or overwrite == "assign"
         refuse_mixture(root, new.info, redo=overwrite, keep=keep)
-    with suppress(PermissionError):  # told when something is written
+    with suppress(PermissionError):  # reported on the first write
         if overwrite is None and (root / "manifest.json").exists():
             store = LabelStore(root)
             if first_difference(store.info, new.info) is None:
@@ -186,7 +185,7 @@ def prepare(
 
 
 def _write(root: Path, new: Draft, overwrite: Redo | None, claims: Claims) -> None:
-    """Write store.json and the plan where no other run has; delete what is to be redone."""
+    """Write store.json and the plan unless they exist; delete the stages to be redone."""
     redo, begun = None, False
     if (root / "store.json").exists():
         old = LabelStore(root)
@@ -206,21 +205,23 @@ def _write(root: Path, new: Draft, overwrite: Redo | None, claims: Claims) -> No
         begun = any(map(old.has_begun, STAGES))
     if redo is not None or not (root / "store.json").exists():
         new.write_info(root)
-    # A run may have been stopped between the two files that are written first.
+    # A run may have been stopped between writing store.json and plan.parquet.
     if not begun and not (root / "plan.parquet").exists():
         new.write_plan(root)
 
 
 def _delete_from(root: Path, redo: Stage) -> None:
-    """Delete what a stage and those after it have written."""
-    _delete(root / "manifest.json")  # else a kill from here on would leave a complete store
+    """Delete the outputs of a stage and of later ones."""
+    _delete(
+        root / "manifest.json"
+    )  # first, so that a kill does not leave the store marked as complete
     for stage in STAGES[STAGES.index(redo) :]:
         for output in OUTPUTS[stage]:
             _delete(root / output)
 
 
 def _failed(store: LabelStore) -> list[int]:
-    """Shards with an image that could not be read."""
+    """Return the numbers of the shards with an image that could not be read."""
     return [
         shard
         for shard in range(len(store.plan))
@@ -229,18 +230,18 @@ def _failed(store: LabelStore) -> list[int]:
 
 
 def _identify(record: ImageRecord) -> tuple[str | int, ...]:
-    """Return what an image stands by: its names, its bytes, and the digest of its annotations.
+    """Return the identity of an image: its names, its size in bytes, its annotations' digest.
 
-    No image is opened: that would take minutes for 100,000 of them on a network drive, each time
-    that label.py starts. A change of pixels that keeps the length of the file is found by
-    verify=images, from the sha256 that is kept when an image is read.
+    Images are not opened, which would take minutes for 100,000 files on a network drive at each
+    start of label.py. A change of pixels that keeps the file size is found by verify=images, from
+    the sha256 that is stored when an image is read.
     """
     boxes = () if record.annotations is None else (record.annotations,)
     return record.split, record.image_id, record.file_name, record.bytes, *boxes
 
 
 def _refuse_duplicates(records: Sequence[ImageRecord]) -> None:
-    # Some file systems do not tell A from a: their files would overwrite each other.
+    # On case-insensitive file systems, files of ids that differ by case would overwrite each other.
     seen: dict[str, ImageRecord] = {}
     folders: dict[str, ImageRecord] = {}
     for record in records:
@@ -248,7 +249,7 @@ def _refuse_duplicates(records: Sequence[ImageRecord]) -> None:
         for folder in PurePosixPath(record.image_id.casefold()).parents:
             folders.setdefault(str(folder), record)
     for record in records:
-        # x.jpg and x.png/y.jpg: the map of the one lies where the folder of the other must.
+        # x.jpg and x.png/y.jpg: the index map x.png of the first is the folder of the second.
         _refuse_same(record, folders.get(f"{record.image_id.casefold()}.png", record))
 
 
@@ -261,20 +262,27 @@ def _refuse_same(record: ImageRecord, other: ImageRecord) -> None:
 
 
 def first_difference(old: StoreInfo, new: StoreInfo) -> Stage | None:
-    """The first stage whose output this run would change."""
+    """Return the first stage whose output this run would change, or None."""
     if old.images["fingerprint"] != new.images["fingerprint"]:
         return "masks"
     return next((s for s in STAGES if old.stages.get(s) != new.stages.get(s)), None)
 
 
 def refuse_other_settings(old: LabelStore, new: Draft) -> None:
-    """Raise `StoreMismatch` if another run made the store, or what it has of it."""
+    """Raise `StoreMismatch` if the existing part of a store was made with other settings."""
     if redo := first_difference(old.info, new.info):
         _check_redo(old, new, redo, asked=False)
 
 
 def _check_redo(old: LabelStore, new: Draft, redo: Stage, *, asked: bool) -> None:
-    """Raise `StoreMismatch` if making ``redo`` and the next anew loses work not given up."""
+    """Raise `StoreMismatch` if redoing ``redo`` and later stages loses work without a request.
+
+    Args:
+        old: the existing store.
+        new: the store that this run would make.
+        redo: first stage to redo.
+        asked: whether the user requested it.
+    """
     difference = first_difference(old.info, new.info)
     if difference is None or (asked and STAGES.index(redo) <= STAGES.index(difference)):
         return
@@ -311,7 +319,7 @@ def _compare_settings(old: StoreInfo, new: StoreInfo, stage: Stage) -> str:
 
 
 def _digest_all(values: Iterable[object]) -> str:
-    """`digest` of values that are never in memory together."""
+    """Return the `digest` of values from an iterable, without a list of them in memory."""
     found, separator = hashlib.sha256(b"["), b""
     for value in values:
         found.update(separator + json.dumps(value, sort_keys=True).encode())

@@ -1,4 +1,4 @@
-"""Which processes live: what a dead one left behind may be removed."""
+"""Check whether processes live; files of dead ones may be removed."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 
 
 def _host() -> str:
-    """The name of this machine, and what tells apart machines and containers that share a name.
+    """Return an id of this machine or container: its host name, boot id and PID namespace.
 
-    The number of a process means something only in its own PID namespace and since the last boot.
+    A process id is unique only within its PID namespace and since the last boot.
     """
     name = socket.gethostname().replace("/", "_")
     with suppress(OSError):
@@ -20,34 +20,39 @@ def _host() -> str:
     return name
 
 
-#: This machine, or container, among those that share a file system; part of file names.
+#: Id of this machine or container among those that share a file system; part of file names.
 HOST = _host()
 
 
 def started(pid: int) -> int | None:
-    """When a process of this machine began, in ticks since the boot; None where nobody says."""
+    """Return when a process of this machine started, in ticks since boot; None: unknown."""
     with suppress(IndexError, ValueError):
         return int(_stat(pid)[19])
     return None
 
 
 def lives(pid: int, since: int | None = None) -> bool:
-    """Whether a process of this machine lives, and is the one that began then: numbers return."""
+    """Return whether a process of this machine lives.
+
+    Args:
+        pid: process id.
+        since: its start in ticks since boot, as process ids are reused; None: any.
+    """
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # somebody else's
+    except PermissionError:  # it belongs to another user
         pass
-    if _stat(pid)[:1] == ["Z"]:  # it was killed, and nobody has asked what became of it
+    if _stat(pid)[:1] == ["Z"]:  # a zombie: dead, but not yet reaped by its parent
         return False
     now = started(pid)
     return since is None or now is None or since == now
 
 
 def _stat(pid: int) -> list[str]:
-    """What Linux says of a process, from its state on."""
+    """Return the fields of /proc/PID/stat from the state on; empty where they cannot be read."""
     with suppress(OSError):
-        # The name of the program comes before it, in parentheses, and may hold any sign.
+        # The program name before it, in parentheses, may contain any character.
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return []

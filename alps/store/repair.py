@@ -1,4 +1,4 @@
-"""Mend a label store: write anew what a run writes first, remove what a run can make again."""
+"""Repair a label store: rewrite store.json and the plan, remove files that a run can make again."""
 
 from __future__ import annotations
 
@@ -17,12 +17,15 @@ from alps.structures.records import Clusters
 
 
 def mend_info(root: Path, new: Draft, listed: Mapping[str, Fault]) -> Fault | None:
-    """Write store.json anew where it is broken and the tables say that this run made them.
+    """Rewrite store.json if it is damaged and the tables have the fingerprints of this run.
 
     Args:
         root: folder of the store.
-        new: what this run would write.
-        listed: files that are not what the manifest says.
+        new: the store that this run would make.
+        listed: files that differ from the manifest.
+
+    Returns:
+        The fault that was repaired, or None.
 
     Raises:
         StoreMismatch: the store was made with other settings.
@@ -38,7 +41,7 @@ def mend_info(root: Path, new: Draft, listed: Mapping[str, Fault]) -> Fault | No
     else:
         field = _other_field(store.info, new.info)
         late = STAGES[STAGES.index(difference) :] if difference else STAGES
-        # A stage that has done nothing may change its mind: that is no damage.
+        # New settings of a stage that has written nothing are no damage.
         if not fault and (field is None or (difference and not any(map(store.has_begun, late)))):
             return None
         if not fault and difference and _made_by_another(root, new):
@@ -54,7 +57,7 @@ def mend_info(root: Path, new: Draft, listed: Mapping[str, Fault]) -> Fault | No
 
 
 def _other_field(old: StoreInfo, new: StoreInfo) -> str | None:
-    """The first field that another run wrote; versions may differ, and where the images lie."""
+    """Return the first field that differs, except versions and the folder of the images."""
     for field in fields(StoreInfo):
         a, b = getattr(old, field.name), getattr(new, field.name)
         if field.name == "images":
@@ -65,7 +68,7 @@ def _other_field(old: StoreInfo, new: StoreInfo) -> str | None:
 
 
 def _made_by_another(root: Path, new: Draft) -> bool:
-    """Whether all tables of a stage that can be read have another fingerprint."""
+    """Return whether all readable tables of some stage have another fingerprint."""
     for stage, described in new.info.stages.items():
         found = {
             _fingerprint(path) == described["fingerprint"]
@@ -78,16 +81,24 @@ def _made_by_another(root: Path, new: Draft) -> bool:
 
 
 def _fingerprint(path: Path) -> str:
-    """Of a table; "" where it cannot be read."""
+    """Return the fingerprint in a table; "" if it cannot be read."""
     try:
         metadata = pq.read_schema(path).metadata or {}
         return str(metadata[b"alps.fingerprint"].decode())
-    except Exception:  # a damaged file says nothing; what is wrong with it is found later
+    except Exception:  # a damaged file; its fault is found later
         return ""
 
 
 def mend_plan(root: Path, new: Draft, listed: Mapping[str, Fault]) -> Fault | None:
-    """Write plan.parquet anew where it is broken and this run puts the images where they are.
+    """Rewrite plan.parquet if it is damaged and this run would make the same shards.
+
+    Args:
+        root: folder of the store.
+        new: the store that this run would make.
+        listed: files that differ from the manifest.
+
+    Returns:
+        The fault that was repaired, or None.
 
     Raises:
         StoreError: this run would put other images into the shards.
@@ -97,7 +108,7 @@ def mend_plan(root: Path, new: Draft, listed: Mapping[str, Fault]) -> Fault | No
         expected = pa.concat_tables(new.tables())
         try:
             found = pq.read_table(root / "plan.parquet")
-            # Earlier versions did not write all columns.
+            # Earlier versions lack some columns.
             absent = {*expected.column_names} - {*found.column_names}
             absent = {name for name in absent if expected[name].null_count == len(expected)}
             expected = expected.drop([*absent])
@@ -107,7 +118,7 @@ def mend_plan(root: Path, new: Draft, listed: Mapping[str, Fault]) -> Fault | No
             if same and shards[0] == 0 and steps <= {0, 1}:
                 return None
             fault = Fault("plan.parquet", "it is not the plan of this image set")
-        except Exception as error:  # decoders of damaged files raise anything
+        except Exception as error:  # decoders may raise any exception on damaged files
             fault = Fault("plan.parquet", f"cannot be read: {_reason(error)}")
     for path in sorted((root / "images").glob("*.parquet")):
         try:
@@ -126,9 +137,9 @@ def mend_plan(root: Path, new: Draft, listed: Mapping[str, Fault]) -> Fault | No
 
 
 def remove(store: LabelStore, faults: Mapping[str, Fault]) -> None:
-    """Delete what is broken and what was made from it; the manifest last.
+    """Delete damaged files and the files made from them; the manifest last.
 
-    A run that is killed in between leaves a manifest that tells what is missing.
+    If a run is killed in between, the manifest still shows which files are missing.
 
     Raises:
         StoreError: a file cannot be deleted.
@@ -136,7 +147,7 @@ def remove(store: LabelStore, faults: Mapping[str, Fault]) -> None:
     shards = _shards_of_maps(store)
     for name in faults:
         if name in ("store.json", "plan.parquet", "manifest.json"):
-            continue  # written anew already; or below
+            continue  # rewritten before, or deleted below
         _delete(store.root / name)
         folder, _, file = name.partition("/")
         number = file.partition(".")[0]
@@ -151,7 +162,7 @@ def remove(store: LabelStore, faults: Mapping[str, Fault]) -> None:
         elif folder == "clusters":
             labels = (f"labels/{shard:05d}.parquet" for shard in range(len(store.plan)))
             arrays = (f"clusters/{field.name}.npy" for field in fields(Clusters))
-            for other in (*labels, *arrays):  # and none that somebody else has put there
+            for other in (*labels, *arrays):  # unknown files are kept
                 _delete(store.root / other)
     _delete(store.root / "manifest.json")
 

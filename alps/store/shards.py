@@ -1,4 +1,4 @@
-"""What a store holds of each shard, read when it is asked for, so that memory does not grow."""
+"""Lazy access to the data of each shard of a store, with bounded memory."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from alps.errors import StoreError
 from alps.structures.records import ImageRecord
 
 T = TypeVar("T")
-#: Row groups of the plan that are kept: one is read in order, another by who looks elsewhere.
+#: Cached row groups of the plan: one for sequential access, one for random access.
 KEPT = 2
 
 
 class Plan(Sequence[list[ImageRecord]]):
-    """The images of every shard.
+    """The images of every shard, as a sequence of lists.
 
     Args:
-        path: plan.parquet.
+        path: path of plan.parquet.
 
     Raises:
-        StoreError: it cannot be read.
+        StoreError: the file cannot be read.
     """
 
     def __init__(self, path: Path) -> None:
         shards = read_table(path, ["shard"])["shard"].to_numpy()
-        self.sizes: Int64[np.ndarray, " S"] = np.bincount(shards)  # images of each
+        self.sizes: Int64[np.ndarray, " S"] = np.bincount(shards)  # images per shard
         self._starts = np.cumsum([0, *self.sizes])
         metadata = pq.read_metadata(path)
         rows = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
@@ -43,7 +43,7 @@ class Plan(Sequence[list[ImageRecord]]):
         return len(self.sizes)
 
     def __getitem__(self, shard: Any) -> Any:
-        if not 0 <= shard < len(self):  # what ends a loop over a sequence
+        if not 0 <= shard < len(self):  # ends iteration over a sequence
             raise IndexError(shard)
         start, stop = self._starts[shard : shard + 2]
         first = int(np.searchsorted(self._groups, start, side="right")) - 1
@@ -57,12 +57,12 @@ class Plan(Sequence[list[ImageRecord]]):
 
 
 class Opened(Sequence[T]):
-    """Something of each shard, of which the last ``kept`` are kept.
+    """A sequence with one item per shard, read on access and cached.
 
     Args:
-        read: gives that of one shard.
+        read: returns the item of a shard.
         n: number of shards.
-        kept: a memory map holds a file open, and a process may have 1024 of them.
+        kept: number of cached items. A memory map keeps a file open, and a process may open 1024.
     """
 
     def __init__(self, read: Callable[[int], T], n: int, kept: int) -> None:
@@ -70,7 +70,7 @@ class Opened(Sequence[T]):
         self._read = lru_cache(kept)(read)
 
     def __reduce__(self) -> tuple[type[Opened[T]], tuple[Any, ...]]:
-        return Opened, self._arguments  # another process opens its own
+        return Opened, self._arguments  # another process reads its own items
 
     def __len__(self) -> int:
         return self._arguments[1]
@@ -82,7 +82,7 @@ class Opened(Sequence[T]):
 
 
 def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
-    """A Parquet file of a store; raises `StoreError` with the remedy where it cannot be read."""
+    """Read a Parquet file of a store; raise `StoreError` with the remedy if that fails."""
     try:
         return pq.read_table(path, columns=columns)
     except (OSError, pa.ArrowException) as error:
@@ -90,7 +90,7 @@ def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
 
 
 def read_array(path: Path, *, mapped: bool = False) -> np.ndarray:
-    """An array of a store; raises `StoreError` with the remedy where it cannot be read."""
+    """Read an array of a store; raise `StoreError` with the remedy if that fails."""
     try:
         array: np.ndarray = np.load(path, mmap_mode="r" if mapped else None)
         return array

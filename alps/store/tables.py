@@ -1,4 +1,4 @@
-"""The tables of a label store: their columns, and masks to rows and back."""
+"""The tables of a label store: their columns, and conversion between masks and rows."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MASKS = pa.schema(
         ("predicted_iou", pa.float32()),
         ("stability_score", pa.float32()),
         ("point_coords", pa.list_(pa.float32(), 2)),
-        # Null where the mask was not prompted with a box.
+        # Null if the mask was not prompted with a box.
         ("source_category_id", pa.int32()),
         ("object_id", pa.int32()),
         ("prompt_box", pa.list_(pa.float32(), 4)),
@@ -64,8 +64,8 @@ IMAGES = pa.schema(
         ("n_masks", pa.int32()),
         ("covered", pa.int64()),
         ("dropped", pa.int32()),
-        # COCO run-length code of the pixels that are data, null where all are. A shard without
-        # no-data has no such column, as those of earlier versions.
+        # Compressed COCO RLE of the valid pixels, null if all are valid. Shards without no-data
+        # pixels and shards of earlier versions lack this column.
         ("valid", pa.binary()),
         ("sha256", pa.string()),
     ]
@@ -73,7 +73,7 @@ IMAGES = pa.schema(
 
 
 def masks_to_table(image_id: str, masks: Masks) -> pa.Table:
-    """Rows of masks/, one per mask."""
+    """Convert the masks of one image to rows of masks/, one per mask."""
     n = len(masks)
     columns = {
         "image_id": pa.array([image_id] * n, pa.string()),
@@ -103,14 +103,14 @@ def masks_to_table(image_id: str, masks: Masks) -> pa.Table:
 
 
 def table_to_masks(table: pa.Table, size: tuple[int, int]) -> Masks:
-    """The masks of one image of ``size`` (H, W); `masks_to_table` undone."""
+    """Convert rows of masks/ to the masks of one image of ``size`` (H, W), px."""
 
     def rows(name: str, width: int) -> np.ndarray:
         flat = table[name].combine_chunks().flatten().to_numpy(zero_copy_only=False)
         return np.asarray(flat, dtype=np.float32).reshape(-1, width)
 
     boxes = None
-    # Stores of earlier versions lack these columns.
+    # Stores of earlier versions lack the columns of boxes.
     if len(table) and "prompt_box" in table.column_names and not table["prompt_box"].null_count:
         boxes = Boxes(
             xyxy=box_xywh_to_xyxy(rows("prompt_box", 4)),

@@ -1,10 +1,10 @@
-"""Check a label store, finished or not, and remove what is broken, so that a run makes it anew.
+"""Check a label store, finished or not, and remove damaged files, so that a run makes them anew.
 
-Whatever a manifest says is compared with the disk byte by byte; and, manifest or not, the contents
-are read: do tables, features, labels and index maps belong together? Where that is asked, the
-images are read, too: do they have the sha256 that was kept of them? Then only what is broken is
-deleted, with what was computed from it; the run that follows does what is missing, as after a
-kill. While another run is at the store, nothing is looked at.
+Files listed in a manifest are compared with it by sha256. With or without a manifest, the contents
+of tables, features, labels and index maps are checked for consistency. On request, images are read
+and compared with the stored sha256. Then damaged files and the files computed from them are
+deleted; the next run makes what is missing, as after a kill. A store that another run uses is not
+verified.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from alps.store.plan import Draft, adapt
 from alps.store.repair import mend_info, mend_plan, remove
 from alps.structures.records import Category, Clusters
 
-#: Files of the store's top that some run writes.
+#: Files that runs write into the root of the store.
 TOP = (
     *("store.json", "config.yaml", "plan.parquet", FINDINGS),
     *("categories.json", "manifest.json"),
     *("report.html", "choose_k.html", "evaluation.json", "evaluation.html"),
 )
-#: Those that only a run makes that is asked for them, and how it is asked.
+#: Files that a run makes on request only, and the override that requests them.
 ASKED = {
     "evaluation.json": "evaluate=true",
     "evaluation.html": "evaluate=true",
@@ -47,18 +47,18 @@ ASKED = {
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What `verify` saw."""
+    """The result of `verify`."""
 
     faults: tuple[Fault, ...]
-    strangers: tuple[str, ...]  # files that no run writes; they are left alone
-    files: int  # looked at
-    counts: Mapping[str, int]  # images by what became of them, and masks
-    redo: Mapping[Stage, int]  # shards that the next run does anew, or for the first time
-    before: Mapping[str, str]  # sha256 by file, where there was a manifest
-    images: ImageChanges | None = None  # where they were compared
+    strangers: tuple[str, ...]  # unknown files, which no run writes; they are kept
+    files: int  # number of files checked
+    counts: Mapping[str, int]  # number of images, in total and by status, and of masks
+    redo: Mapping[Stage, int]  # number of shards that the next run has to make
+    before: Mapping[str, str]  # sha256 by file, from the manifest if there was one
+    images: ImageChanges | None = None  # None: images were not compared
 
     def lost(self) -> dict[str, str]:
-        """Files that were removed and that only a run makes that is asked for them, and how."""
+        """Return removed files that are made on request only, and the override that does so."""
         return {fault.file: ASKED[fault.file] for fault in self.faults if fault.file in ASKED}
 
 
@@ -70,22 +70,21 @@ def verify(
     categories: Sequence[Category],
     images: Path | None = None,
 ) -> Findings:
-    """Look at everything in a store, and delete what is broken.
+    """Check all files of a store and delete damaged ones.
 
-    In memory are one shard, the names of all files, and of a finished store its manifest.
+    Memory holds one shard, the names of all files, and the manifest of a finished store.
 
     Args:
         root: folder of the store.
-        new: what this run would write there; it must be the run that made the store.
-        paint: what index maps are drawn with.
+        new: the store that this run would make, with the settings that made the existing one.
+        paint: function that draws index maps.
         categories: the classes.
-        images: folder of the images, to read and compare them, too; one that has changed is as
-            damaged as a broken file of the store.
+        images: folder of the images if they are to be compared as well. Files made from an image
+            that has changed count as damaged.
 
     Raises:
-        StoreError: there is no store, another run is at it, or it cannot be told which image lies
-            in which shard.
-        StoreMismatch: the store was made with other settings than this run's.
+        StoreError: there is no store, another run uses it, or the shards of the images are unknown.
+        StoreMismatch: the store was made with other settings than those of this run.
     """
     if not any((root / name).exists() for name in ("store.json", "plan.parquet", "manifest.json")):
         raise StoreError(f"no label store at {root}, so there is nothing to verify; label first")
@@ -144,7 +143,7 @@ def _verify(
 
 
 def _read_manifest(root: Path, faults: dict[str, Fault]) -> dict[str, Any]:
-    """Empty where there is none, or none that can be used."""
+    """Read the manifest; return {} if it is missing, or damaged, which is added to ``faults``."""
     try:
         text = (root / "manifest.json").read_bytes()
         manifest = json.loads(text)
@@ -162,14 +161,14 @@ def _read_manifest(root: Path, faults: dict[str, Fault]) -> dict[str, Any]:
 
 
 def _compare(root: Path, manifest: Mapping[str, Any]) -> Iterator[tuple[str, Fault]]:
-    """Files that are not what the manifest says."""
+    """Yield (name, fault) of each file that differs from the manifest."""
     files = manifest.get("files", {})
     total = sum(int(entry["bytes"]) for entry in files.values())
     with tqdm(total=total, desc="hashes", unit="B", unit_scale=True, disable=not files) as bar:
         for name, entry in files.items():
             path = root / name
             if ".." in Path(name).parts or Path(name).is_absolute():
-                continue  # a damaged manifest; nothing outside the store is looked at
+                continue  # a damaged manifest; files outside the store are not opened
             try:
                 size = path.stat().st_size
                 if size != entry["bytes"]:
@@ -201,7 +200,7 @@ class _Own:
 
 
 def _find_missing(store: LabelStore, shard: int, *, complete: bool) -> Iterator[Fault]:
-    """Files of a shard without which later ones cannot have been made."""
+    """Yield a fault for each missing file of a shard that later files were made from."""
     late = complete or (store.root / "clusters/centroids.npy").exists() or store.has_begun("assign")
     for stage in STAGES:
         suffix = "npy" if stage == "features" else "parquet"
@@ -222,7 +221,7 @@ def _count(
 
 
 def _walk(root: Path) -> Iterator[str]:
-    """All files of the store, hidden ones apart: these belong to a run that goes on."""
+    """Yield all files of the store except hidden ones, which belong to unfinished runs."""
     for folder, folders, files in os.walk(root):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in files:

@@ -1,4 +1,4 @@
-"""The values that pass between the rooms."""
+"""Data structures shared by all packages of ALPS."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Checks of the arrays that a value holds."""
+"""Validation of arrays."""
 
 from __future__ import annotations
 
@@ -8,7 +8,16 @@ import numpy as np
 
 
 def check_array(name: str, array: Any, dtype: type[np.generic], shape: tuple[int, ...]) -> None:
-    """Raise `ValueError` where ``array`` is no array of this type and shape.
+    """Raise `ValueError` unless ``array`` is an array of the expected type and shape.
+
+    Args:
+        name: name of the array in the message.
+        array: the value to check.
+        dtype: expected type.
+        shape: expected shape.
+
+    Raises:
+        ValueError: ``array`` is no array, or has another type or shape.
 
     >>> check_array("Masks.area", np.zeros(3), np.int64, (3,))
     Traceback (most recent call last):

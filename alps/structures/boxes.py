@@ -1,4 +1,4 @@
-"""Boxes as people annotated them, checked: what prompts of SAM and classes of masks come from."""
+"""Annotated boxes, validated; they become prompts of SAM and classes of masks."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from jaxtyping import Bool, Float32, Int, Int32
 from alps.structures.arrays import check_array
 from alps.structures.digest import digest
 
-#: Of a box that was cut at the image's edge this much must be left, px.
+#: Minimum side of a box after clipping to the image, px.
 MIN_SIDE = 1.0
-#: No image has so many pixels on a side, and numbers far above do not fit into float32.
-LARGEST = 1e9  # px
-#: Name, type and shape of a row of each array of `Boxes`.
+#: Largest coordinate accepted, px: above any image, and exact enough in float32.
+LARGEST = 1e9
+#: Name, type and row shape of each array of `Boxes`.
 COLUMNS: Sequence[tuple[str, type[np.generic], tuple[int, ...]]] = (
     ("xyxy", np.float32, (4,)),
     ("quad", np.float32, (8,)),
@@ -29,18 +29,18 @@ COLUMNS: Sequence[tuple[str, type[np.generic], tuple[int, ...]]] = (
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """One object as it stands in a file, unchecked.
+    """One object as read from a file, not validated.
 
     Args:
-        where: its place in the file, for messages: "line 7".
-        category: as it is called there.
-        points: px, x y in turn: two corners of a horizontal box, or the four of a rotated one.
-        quad: the four of the rotated box, where the object has both.
-        ignore: difficult, crowd, do not care: neither learnt nor scored.
-        score: of a detector.
-        track_id: the same in all frames that show the object.
-        text: what a word reads.
-        counts: the true mask, compressed COCO run-length code of its image.
+        where: position in the file, for messages: "line 7".
+        category: category name in the file.
+        points: x y of two corners of a horizontal box or of all four of a rotated one, px.
+        quad: x y of the four corners of the rotated box, px, where the object has both boxes.
+        ignore: difficult, crowd or "don't care" object, excluded from training and scores.
+        score: confidence of a detector.
+        track_id: id shared by all frames that show the object.
+        text: transcription of a text instance.
+        counts: ground-truth mask as compressed COCO RLE of the whole image.
     """
 
     where: str
@@ -56,7 +56,7 @@ class Annotation:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Boxes:
-    """N boxes of one image, inside it, none of them empty.
+    """N non-empty boxes inside one image.
 
     Raises:
         ValueError: a column has another type or shape, or a box is empty.
@@ -65,7 +65,7 @@ class Boxes:
     xyxy: Float32[np.ndarray, "N 4"]  # px, right and lower edges exclusive
     quad: Float32[np.ndarray, "N 8"]  # px, the corners as annotated, unclipped; x0 y0 … x3 y3
     category_id: Int32[np.ndarray, " N"]
-    object_id: Int32[np.ndarray, " N"]  # which of the image's annotations, from 0
+    object_id: Int32[np.ndarray, " N"]  # index among the image's annotations
     ignore: Bool[np.ndarray, " N"]
     score: Float32[np.ndarray, " N"]  # NaN: not given
     track_id: Int32[np.ndarray, " N"]  # -1: not given
@@ -77,7 +77,7 @@ class Boxes:
             raise ValueError(f"Boxes.text has {len(self.text)} rows, xyxy has {n}")
         for name, dtype, row in COLUMNS:
             check_array(f"Boxes.{name}", getattr(self, name), dtype, (n, *row))
-        if not (self.xyxy[:, 2:] > self.xyxy[:, :2]).all():  # nor where one is NaN
+        if not (self.xyxy[:, 2:] > self.xyxy[:, :2]).all():  # also fails for NaN
             raise ValueError("Boxes.xyxy has an empty box, expected x0 < x1 and y0 < y1")
 
     def __len__(self) -> int:
@@ -90,12 +90,12 @@ class Boxes:
 
     @classmethod
     def empty(cls) -> Boxes:
-        """None at all, which is a valid annotation."""
+        """Return zero boxes, which is a valid annotation."""
         return check_boxes([], {}, (1, 1))[0]
 
     @classmethod
     def cat(cls, parts: Sequence[Boxes]) -> Boxes:
-        """Join boxes of one image."""
+        """Concatenate boxes of one image."""
         rest = {
             f.name: np.concatenate([getattr(part, f.name) for part in parts])
             for f in fields(cls)[:-1]
@@ -106,16 +106,18 @@ class Boxes:
 def check_boxes(
     annotations: Sequence[Annotation], categories: Mapping[str, int], size: tuple[int, int]
 ) -> tuple[Boxes, list[str]]:
-    """What can be used of an image's annotations, and a line for each that cannot.
+    """Validate the annotations of one image.
 
-    A box that reaches beyond the image is clipped to it. Two corners may stand in any order in
-    the files of some datasets, but not here: inverted ones are refused, for they are as likely
-    width and height.
+    A box that reaches beyond the image is clipped to it. Inverted corners are an error, because
+    they may as well be width and height; readers of datasets with unordered corners sort them.
 
     Args:
-        annotations: as read.
-        categories: id by name.
+        annotations: the objects of the image.
+        categories: category id by name.
         size: (H, W) of the image, px.
+
+    Returns:
+        The valid boxes, and one message for each annotation that is not valid.
     """
     rows, kept, problems, seen = [], [], [], set[int]()
     for i, annotation in enumerate(annotations):
@@ -157,7 +159,7 @@ def check_boxes(
 
 
 def _check(points: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, str]:
-    """The horizontal box around the points, clipped; and what is wrong with it, if anything."""
+    """Return the clipped horizontal box around the points, and its problem ("" for none)."""
     if len(points) not in (4, 8):
         return points, f"{len(points)} coordinates, expected 4 (x0 y0 x1 y1) or 8 (four corners)"
     if not np.isfinite(points).all():
@@ -186,13 +188,13 @@ def _show(points: np.ndarray) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """What stands in a frame: its objects, and a line for each that cannot be understood."""
+    """The annotations of one frame, and one message for each entry that cannot be parsed."""
 
     annotations: list[Annotation] = field(default_factory=list)
     unclear: list[str] = field(default_factory=list)
 
     def add(self, found: Annotation | str) -> None:
-        """Take an object, or the line about it."""
+        """Append an object, or the message about one that cannot be parsed."""
         if isinstance(found, str):
             self.unclear.append(found)
         else:
@@ -200,7 +202,7 @@ class Marks:
 
     @property
     def digest(self) -> str:
-        """Of the objects but their true masks, which change no label, and of lines about others."""
+        """Digest of objects and messages, without ground-truth masks, which change no label."""
         objects = [
             [a.category, [*map(float, a.points)], a.ignore, a.score, a.track_id, a.text]
             for a in self.annotations

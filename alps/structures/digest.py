@@ -1,4 +1,4 @@
-"""Short digests of values: what fingerprints are made of."""
+"""Short digests of values, the parts of fingerprints."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from jaxtyping import Shaped
 
 
 def digest(*parts: Any) -> str:
-    """Return 16 hex digits of the sha256 of values that JSON knows.
+    """Return the first 16 hex digits of the sha256 of values, serialised as JSON.
 
     >>> digest(["ship"], [0, 0, 4, 4]) == digest(["ship"], [0, 0, 4, 5])
     False
@@ -20,7 +20,7 @@ def digest(*parts: Any) -> str:
 
 
 def digest_array(array: Shaped[np.ndarray, ...]) -> str:
-    """Return 16 hex digits of the sha256 of an array: its values, its shape and its type."""
+    """Return the first 16 hex digits of the sha256 of an array's values, shape and type."""
     found = hashlib.sha256(f"{array.dtype} {array.shape} ".encode())
     found.update(np.ascontiguousarray(array).data)
     return found.hexdigest()[:16]

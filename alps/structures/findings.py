@@ -1,4 +1,4 @@
-"""What does not fit together in a dataset, counted once before anything is computed from it."""
+"""Inconsistencies of a dataset, counted once before anything is computed from it."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from alps.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
-#: So many findings are logged; the others are counted.
+#: Number of findings that are logged; the others are only counted.
 SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One kind of contradiction in a dataset, and how often it occurs.
+    """One kind of inconsistency in a dataset, and how often it occurs.
 
     Args:
-        kind: a short stable key, such as ``orphan_annotations``.
-        count: how many annotations, images or classes are concerned.
-        message: what was found, with the count and the first instance; no absolute path.
+        kind: short stable key, such as ``orphan_annotations``.
+        count: number of annotations, images or classes concerned.
+        message: description with the count and the first instance; no absolute path.
         remedy: what to do about it, as an imperative.
     """
 
@@ -38,28 +38,25 @@ class Finding:
 
 @runtime_checkable
 class Audited(Protocol):
-    """An image set that can say what does not fit together in it."""
+    """An image set that can check its own consistency."""
 
     def findings(self) -> list[Finding]:
-        """Return the contradictions among images, annotations and classes; none is usual.
-
-        They come in the order of their importance.
-        """
+        """Return the inconsistencies of images, annotations and classes, most important first."""
 
 
 def report_findings(
     findings: Iterable[Finding], *, name: str, strict: bool = False, rest: str = "findings.json"
 ) -> None:
-    """Log the most important findings, a line each, or raise them as one error.
+    """Log the most important findings, one line each, or raise them as one error.
 
     Args:
-        findings: in the order of their importance.
-        name: of the dataset, which begins each line.
+        findings: the findings, most important first.
+        name: name of the dataset, at the start of each line.
         strict: raise instead of logging.
-        rest: where those that are not logged can be read.
+        rest: file with the findings that are not logged, for the message.
 
     Raises:
-        ConfigError: ``strict``, and there are findings.
+        ConfigError: ``strict`` is set and there are findings.
     """
     listed = [*findings]
     if strict and listed:
@@ -74,15 +71,15 @@ def report_findings(
 
 
 def findings_to_json(findings: Sequence[Finding]) -> str:
-    """Return findings as a JSON list of objects; the same findings give the same text."""
+    """Serialise findings as a JSON list of objects; equal findings give equal text."""
     return json.dumps([asdict(finding) for finding in findings], indent=1, ensure_ascii=False)
 
 
 def json_to_findings(text: str) -> list[Finding]:
-    """Return the findings that `findings_to_json` wrote.
+    """Parse the text that `findings_to_json` returned.
 
     Raises:
-        ValueError: the text is no list of findings.
+        ValueError: the text is not a list of findings.
     """
     try:
         return [Finding(**entry) for entry in json.loads(text)]

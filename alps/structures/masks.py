@@ -19,17 +19,17 @@ class Masks:
     """N masks of one image, run-length encoded, with SA-1B's field names (arXiv 2304.02643).
 
     Raises:
-        ValueError: a column has another type or shape, an area is negative.
+        ValueError: a column has another type or shape, or an area is negative.
     """
 
-    size: tuple[int, int]
+    size: tuple[int, int]  # (H, W) of the image
     counts: tuple[bytes, ...]  # compressed COCO RLE
     xyxy: Float32[np.ndarray, "N 4"]  # pixels, right and lower edges exclusive
     area: Int64[np.ndarray, " N"]  # pixels
     predicted_iou: Float32[np.ndarray, " N"]
     stability_score: Float32[np.ndarray, " N"]
     point_coords: Float32[np.ndarray, "N 2"]  # the prompt, x y in pixels
-    boxes: Boxes | None = None  # what each mask was prompted with, where that was a box
+    boxes: Boxes | None = None  # box prompt of each mask
 
     def __post_init__(self) -> None:
         height, width = self.size
@@ -57,7 +57,7 @@ class Masks:
         return Masks(self.size, tuple(self.counts[i] for i in index), **rest, boxes=boxes)
 
     def dense(self) -> Bool[np.ndarray, "N H W"]:
-        """All masks as one array; for small images and tests."""
+        """Decode all masks into one array; for small images and tests."""
         if not len(self):
             return np.zeros((0, *self.size), dtype=bool)
         return np.stack([rle.decode(c, self.size) for c in self.counts])
@@ -73,7 +73,16 @@ class Masks:
         point_coords: Float[np.ndarray, "N 2"] | None = None,
         boxes: Boxes | None = None,
     ) -> Masks:
-        """Extent and area are computed; what is not given is NaN."""
+        """Create masks from COCO RLE; boxes and areas are computed, missing scores are NaN.
+
+        Args:
+            counts: compressed COCO RLE of each mask.
+            size: (H, W) of the image, px.
+            predicted_iou: IoU predicted by SAM, per mask.
+            stability_score: SAM's stability score, per mask.
+            point_coords: point prompt of each mask, x y in pixels.
+            boxes: box prompt of each mask.
+        """
         n = len(counts)
 
         def column(values: np.ndarray | None, *shape: int) -> np.ndarray:
@@ -96,17 +105,17 @@ class Masks:
 
     @classmethod
     def from_dense(cls, masks: Bool[np.ndarray, "N H W"]) -> Masks:
-        """Encode an array; scores and prompts are NaN."""
+        """Create masks from a boolean array; scores and prompts are NaN."""
         return cls.from_counts(rle.encode(masks), (masks.shape[1], masks.shape[2]))
 
     @classmethod
     def empty(cls, size: tuple[int, int]) -> Masks:
-        """No mask at all, which is a valid result."""
+        """Return zero masks of an image of ``size`` (H, W), which is a valid result."""
         return cls.from_counts((), size)
 
     @classmethod
     def cat(cls, parts: Sequence[Masks]) -> Masks:
-        """Join masks of one image; the parts must agree on its size and on having boxes."""
+        """Concatenate masks of one image; all parts need the same size, and boxes or none."""
         sizes = {part.size for part in parts}
         if len(sizes) != 1:
             raise ValueError(f"cannot join masks of {len(sizes)} image sizes: {sorted(sizes)}")

@@ -1,4 +1,4 @@
-"""Numbers among the settings: a user may write anything, a class wants one of an interval."""
+"""Validation of numbers in the configuration."""
 
 from __future__ import annotations
 
@@ -10,7 +10,12 @@ from alps.errors import ConfigError
 
 
 def is_number(value: Any, interval: str, *, whole: bool = False) -> bool:
-    """Whether a value is a number, no truth value, and lies in the interval.
+    """Return whether a value is a number in an interval; booleans are not numbers.
+
+    Args:
+        value: any value.
+        interval: ``[0, 1)`` includes 0 and excludes 1; ``[1, inf)`` has no upper bound.
+        whole: accept integers only.
 
     >>> is_number(1, "[0, 1]"), is_number(1, "[0, 1)"), is_number(None, "[0, 1]")
     (True, False, False)
@@ -34,18 +39,18 @@ def check_number(
     whole: bool = False,
     optional: bool = False,
 ) -> None:
-    """Refuse a setting that is no number of an interval.
+    """Raise `ConfigError` unless a setting is a number in an interval.
 
     Args:
-        key: as it is set, ``optim.lr``.
-        value: what it was set to.
-        interval: ``[0, 1)`` holds 0 and not 1; ``[1, inf)`` has no upper end.
-        what: the number, in words; empty: just that.
-        whole: only integers.
-        optional: None is fine, too.
+        key: name of the setting: ``optim.lr``.
+        value: its value.
+        interval: ``[0, 1)`` includes 0 and excludes 1; ``[1, inf)`` has no upper bound.
+        what: description of the number for the message; empty: "a number".
+        whole: accept integers only.
+        optional: accept None as well.
 
     Raises:
-        ConfigError: it is something else.
+        ConfigError: the value is not such a number.
     """
     if (value is None and optional) or is_number(value, interval, whole=whole):
         return
@@ -60,10 +65,17 @@ def check_number(
 def check_numbers(
     key: str, values: Any, interval: str, what: str, *, optional: bool = False
 ) -> None:
-    """Refuse a setting that is no list of one or more numbers of an interval.
+    """Raise `ConfigError` unless a setting is a non-empty list of numbers in an interval.
+
+    Args:
+        key: name of the setting.
+        values: its value.
+        interval: ``[0, 1)`` includes 0 and excludes 1; ``[1, inf)`` has no upper bound.
+        what: description of the list for the message.
+        optional: accept None as well.
 
     Raises:
-        ConfigError: it is something else.
+        ConfigError: the value is not such a list.
     """
     if values is None and optional:
         return
@@ -73,7 +85,16 @@ def check_numbers(
 
 
 def check_tiles(size: int, overlap: int, key: str = "tile.overlap") -> None:
-    """Raise `ConfigError` where tiles cannot have this side, or share so much (``key``), in px."""
+    """Raise `ConfigError` unless the settings of tiles are valid.
+
+    Args:
+        size: side of a tile, px.
+        overlap: overlap of neighbouring tiles, px.
+        key: name of the setting of the overlap, for the message.
+
+    Raises:
+        ConfigError: the size is below 1, or the overlap is negative or not below the size.
+    """
     check_number("tile.size", size, "[1, inf)", "whole pixels", whole=True)
     check_number(key, overlap, f"[0, {size})", "whole pixels, fewer than tile.size,", whole=True)
 
@@ -84,5 +105,5 @@ def _ends(interval: str) -> tuple[float, float]:
 
 
 def _said(key: str, value: Any) -> str:
-    """A setting as it is written on the command line."""
+    """Return a setting as it is written on the command line."""
     return f"{key}={'null' if value is None else value}"

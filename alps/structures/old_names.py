@@ -1,6 +1,6 @@
-"""Public classes by the files they lay in up to e2724f9; gone after one release.
+"""Former import paths of public classes (up to e2724f9); to be removed after one release.
 
-Checkpoints and configurations of that time name classes so; today's names are short and stay.
+Checkpoints and configurations of that time use the former paths.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-#: Old name to today's.
+#: Former path to current path.
 OLD_NAMES: Mapping[str, str] = {
     "alps.assign.baselines.Binary": "alps.assign.Binary",
     "alps.assign.baselines.Random": "alps.assign.Random",
@@ -65,7 +65,7 @@ _TARGET = re.compile(r"(_target_: *)(alps\.[\w.]+)")
 
 
 def rename_targets(config: str) -> str:
-    """Return a YAML configuration with today's names of classes.
+    """Replace former import paths in a YAML configuration by the current ones.
 
     >>> rename_targets("_target_: alps.images.folder.Folder")
     '_target_: alps.images.Folder'

@@ -1,4 +1,4 @@
-"""Masks with classes become an index map."""
+"""Draw masks with classes as an index map."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from scipy.ndimage import distance_transform_edt
 from alps.structures import rle
 from alps.structures.masks import Masks
 
-#: Rows that are filled at once, in `fill_uncovered`.
+#: Rows that `fill_uncovered` processes at a time.
 STRIP = 512
 
 
 def ignore_index_for(num_classes: int) -> int:
-    """255 while it fits beside the classes into uint8, else 65535.
+    """Return 255 if it and all classes fit into uint8, else 65535.
 
     >>> ignore_index_for(255), ignore_index_for(256)
     (255, 65535)
@@ -29,11 +29,15 @@ def paint(
 ) -> Integer[np.ndarray, "H W"]:
     """Draw every mask with its class, small masks over large ones.
 
-    Equal areas: the higher ``mask_id`` (place in ``masks``) lies on top. A mask with class -1 is
-    unlabelled and not drawn. Pixels no mask covers are ``ignore_index``, never a class.
+    Of masks with equal areas the one with the higher ``mask_id`` (index in ``masks``) is on top.
+
+    Args:
+        masks: the N masks of an image.
+        category_id: class of each mask; a mask with -1 is unlabelled and not drawn.
+        ignore_index: value of uncovered pixels.
 
     Returns:
-        uint8 when ``ignore_index`` is 255, else uint16.
+        The index map (H, W): uint8 if ``ignore_index`` is at most 255, else uint16.
     """
     height, width = masks.size
     dtype = np.uint8 if ignore_index <= 255 else np.uint16
@@ -49,22 +53,21 @@ def paint(
 def fill_uncovered(
     index_map: Integer[np.ndarray, "H W"], masks: Masks, within: int
 ) -> Integer[np.ndarray, "H W"]:
-    """Give pixels that no mask covers the value of the nearest covered pixel.
+    """Fill uncovered pixels with the value of the nearest covered pixel.
 
-    Slivers between masks and small holes close; a mask without a class is no bare ground, and what
-    lies nearest to it stays unlabelled too.
+    This closes slivers between masks and small holes. Pixels of a mask without a class are covered,
+    so uncovered pixels nearest to such a mask stay unlabelled.
 
     Args:
-        index_map: of `paint`.
-        masks: the same.
-        within: px, the Euclidean distance between pixel centres up to which this is done; 0 fills
-            nothing.
+        index_map: the result of `paint`.
+        masks: the masks drawn there.
+        within: maximum Euclidean distance between pixel centres, px; 0 fills nothing.
     """
     if not within or not len(masks):
         return index_map
     bare = ~rle.decode(rle.union(masks.counts, masks.size), masks.size)
     filled = index_map.copy()
-    # In strips, for memory: nothing farther than `within` is asked for, so their seams do not show.
+    # Strips bound the memory. Each is extended by `within` rows, so that no seam is visible.
     for top in range(0, masks.size[0], STRIP):
         strip = bare[max(0, top - within) : top + STRIP + within]
         if not strip.any() or strip.all():
@@ -82,12 +85,12 @@ def ignore_nodata(
     valid: Bool[np.ndarray, "H W"] | None,
     ignore_index: int,
 ) -> Integer[np.ndarray, "H W"]:
-    """Set pixels that are no data to ``ignore_index``, whatever class was drawn there.
+    """Set no-data pixels to ``ignore_index``.
 
     Args:
-        index_map: classes, not changed in place.
-        valid: which pixels are data; None: all.
-        ignore_index: of the index map; the type grows where it does not fit.
+        index_map: classes; not modified.
+        valid: True for pixels that are data; None: all are.
+        ignore_index: value of unlabelled pixels; the result has a larger type if it does not fit.
     """
     if valid is None:
         return index_map
@@ -96,5 +99,5 @@ def ignore_nodata(
 
 
 def covered(masks: Masks) -> int:
-    """Pixels that at least one mask covers."""
+    """Count the pixels that at least one mask covers."""
     return int(rle.area([rle.union(masks.counts, masks.size)], masks.size)[0])

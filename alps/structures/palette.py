@@ -1,4 +1,4 @@
-"""Colours for any number of classes, and index PNGs that carry them."""
+"""Colours for any number of classes, and PNG index maps with a palette."""
 
 from __future__ import annotations
 
@@ -17,12 +17,14 @@ IGNORE_COLOR = (0, 0, 0)
 
 
 def color_classes(names: Sequence[str]) -> list[Category]:
-    """Names as categories in distinct colours, their ids counted from 0."""
+    """Return a category per name, with distinct colours and ids counted from 0."""
     return number_classes(zip(names, distinct_colors(len(names)), strict=True))
 
 
 def distinct_colors(k: int) -> list[tuple[int, int, int]]:
-    """``k`` colours far apart in hue, then in lightness and saturation; the same for every run.
+    """Return ``k`` RGB colours that differ in hue first, then in lightness and saturation.
+
+    The colours are the same in every run.
 
     >>> distinct_colors(2)
     [(230, 69, 69), (48, 217, 97)]
@@ -40,12 +42,14 @@ def distinct_colors(k: int) -> list[tuple[int, int, int]]:
 def index_png(
     labels: Integer[np.ndarray, "H W"], colors: list[tuple[int, int, int]], ignore_index: int
 ) -> bytes:
-    """Encode an index map: uint8 with a palette, uint16 as 16-bit gray (PNG has no larger palette).
+    """Encode an index map as PNG.
+
+    uint8 gets a palette; uint16 is 16-bit gray, as PNG has no palette of more than 256 colours.
 
     Args:
-        labels: pixel values, uint8 or uint16.
-        colors: colour of class i at place i.
-        ignore_index: the value of unlabelled pixels, drawn in `IGNORE_COLOR`.
+        labels: pixel values (H, W), uint8 or uint16.
+        colors: RGB of each class.
+        ignore_index: value of unlabelled pixels, drawn in `IGNORE_COLOR`.
     """
     if labels.dtype == np.uint8:
         image = Image.fromarray(labels)

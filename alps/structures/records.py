@@ -1,4 +1,4 @@
-"""The values that pass between the rooms: frozen, checked where they are made, indexable."""
+"""Image records, samples, categories and clusters: frozen values, validated when created."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from alps.errors import ImageError
 from alps.structures.boxes import Boxes
 from alps.structures.tiles import Tile, cut_tiles
 
-#: Bytes of a file's name, and of a path below the store's, on the disks that allow least of both.
+#: Maximum bytes of a file name and of a path inside a store that all common file systems allow.
 LONGEST_NAME, LONGEST_PATH = 255, 3072
-#: Of 16 bits, the last of which is ignore_index.
+#: Largest class id of a 16-bit index map; 65535 is ignore_index.
 LARGEST_ID = 65534
 
 
-#: What a plain relative POSIX path has not: nothing, a root, a step up, signs of control.
+#: Matches all but plain relative POSIX paths: empty, absolute, "..", control characters, "\".
 UNFIT = re.compile(r"^$|^/|(?:^|/)\.\.(?:/|$)|[\x00-\x1f\x7f\\]")
 
 
@@ -27,8 +27,8 @@ UNFIT = re.compile(r"^$|^/|(?:^|/)\.\.(?:/|$)|[\x00-\x1f\x7f\\]")
 class ImageRecord:
     """One image of an image set, before it is read.
 
-    ``image_id`` names every file written for the image, so only a plain relative POSIX path passes,
-    and only one to which a disk lets ".png" be added.
+    ``image_id`` is part of the name of every file written for the image, so it must be a plain
+    relative POSIX path that is short enough for ".png" to be appended.
 
     Raises:
         ImageError: ``image_id`` or ``split`` is no such path, or a number is negative.
@@ -40,8 +40,8 @@ class ImageRecord:
     bytes: int = 0
     video_id: str | None = None
     frame_index: int | None = None
-    annotations: str | None = None  # a digest of them: a box that moved makes other labels, too
-    # JSON with what the source calls the image and, in their order, its annotations.
+    annotations: str | None = None  # a digest: changed boxes change the labels
+    # JSON with the ids of the image and of its annotations, in order, in the source dataset.
     source_ids: str | None = None
 
     def __post_init__(self) -> None:
@@ -68,20 +68,20 @@ class ImageRecord:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
-    """One image, read.
+    """One decoded image.
 
-    Pixels that are not ``valid`` are no data: they belong to no mask, feature, class or loss. What
-    a file holds there is set to 0, so that nothing can depend on it. ``valid`` is None where every
-    pixel is data, also when an array that is True everywhere is passed.
+    Pixels that are not ``valid`` are no data and belong to no mask, feature, class or loss. They
+    are set to 0, so that no result depends on them. An array ``valid`` that is True everywhere is
+    replaced by None.
 
     Raises:
         ImageError: ``image`` or ``valid`` has another type or shape.
     """
 
     image_id: str
-    image: UInt8[np.ndarray, "H W 3"]  # RGB; 0 where it is not valid
-    boxes: Boxes | None = None  # None: the image set has none; an image may have no box, too
-    dropped: tuple[str, ...] = ()  # a line for each annotation that cannot be used
+    image: UInt8[np.ndarray, "H W 3"]  # RGB; 0 where not valid
+    boxes: Boxes | None = None  # None: the image set has no boxes
+    dropped: tuple[str, ...] = ()  # one message for each annotation that cannot be used
     valid: Bool[np.ndarray, "H W"] | None = None  # None: every pixel is data
 
     def __post_init__(self) -> None:
@@ -111,12 +111,12 @@ class Sample:
         return self.image.shape[0], self.image.shape[1]
 
     def tiles(self, tile_size: int, overlap: int) -> list[Tile]:
-        """Return the tiles of `alps.structures.tiles.cut_tiles` that hold data."""
+        """Return the tiles of `alps.structures.tiles.cut_tiles` that contain valid pixels."""
         tiles = cut_tiles(self.size, tile_size, overlap)
         return [tile for tile in tiles if self.valid is None or self.valid_in(tile).any()]
 
     def valid_in(self, tile: Tile) -> Bool[np.ndarray, "h w"]:
-        """Return which pixels of a tile are data."""
+        """Return the valid mask of a tile."""
         if self.valid is None:
             return np.ones(tile.size, dtype=bool)
         return self.valid[tile.y0 : tile.y1, tile.x0 : tile.x1]
@@ -127,7 +127,7 @@ class Category:
     """A class of a label store; ``id`` is the pixel value.
 
     Raises:
-        ValueError: ``id`` is no pixel value, ``name`` no text or ``color`` no RGB.
+        ValueError: ``id`` is not a pixel value, ``name`` not text or ``color`` not RGB.
     """
 
     id: int
@@ -144,7 +144,7 @@ class Category:
 
 
 def number_classes(classes: Iterable[tuple[str, tuple[int, int, int]]]) -> list[Category]:
-    """Names and colours as categories, their ids counted from 0.
+    """Return a category per (name, RGB colour), with ids counted from 0.
 
     >>> number_classes([("water", (0, 0, 255))])
     [Category(id=0, name='water', color=(0, 0, 255))]
@@ -152,7 +152,7 @@ def number_classes(classes: Iterable[tuple[str, tuple[int, int, int]]]) -> list[
     return [Category(i, name, color) for i, (name, color) in enumerate(classes)]
 
 
-#: Name, type and shape of a row of each array of `Masks`.
+#: Name, type and row shape of each array of `Masks`.
 COLUMNS: Sequence[tuple[str, type[np.generic], tuple[int, ...]]] = (
     ("xyxy", np.float32, (4,)),
     ("area", np.int64, ()),
@@ -164,16 +164,16 @@ COLUMNS: Sequence[tuple[str, type[np.generic], tuple[int, ...]]] = (
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Clusters:
-    """What clustering found, the largest cluster first; all that is needed to assign again."""
+    """A fitted clustering, largest cluster first, with all that assignment needs."""
 
     centroids: Float32[np.ndarray, "K D"]
     counts: Int64[np.ndarray, " K"]  # rows nearest to each centroid
-    # Features are projected onto these before they are compared; None: D is C.
+    # Principal components onto which features are projected first; None: D equals C.
     mean: Float32[np.ndarray, " C"] | None = None
     components: Float32[np.ndarray, "D C"] | None = None
-    # The class of each cluster, and the merges that led there, as scipy writes them (a linkage
-    # matrix); None: each cluster is a class.
+    # Class of each cluster and the merges that led to it, as scipy's linkage matrix; None: each
+    # cluster is a class.
     category_id: Int32[np.ndarray, " K"] | None = None
     tree: Float64[np.ndarray, "_ 4"] | None = None
-    # A mask farther than this from its centroid gets no class; None: every mask gets one.
+    # A mask farther than this from its centroid gets no class; None: no limit.
     radius: Float32[np.ndarray, " K"] | None = None

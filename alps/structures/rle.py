@@ -1,8 +1,7 @@
-"""COCO run-length encoding, whole images and windows of them.
+"""COCO run-length encoding (RLE) of whole images and of windows.
 
-Masks of large images are mostly empty, so everything here works on the runs or inside the box of
-a mask; no function builds an (N, H, W) stack of whole images. The byte format is pycocotools', and
-the tests compare with it.
+Masks of large images are mostly empty, so functions work on the runs or inside the bounding box of
+a mask instead of on (N, H, W) stacks. The byte format is that of pycocotools.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from alps.structures.tiles import Tile
 
 
 def encode(masks: Bool[np.ndarray, "N H W"]) -> tuple[bytes, ...]:
-    """Compressed COCO counts of whole-image masks."""
+    """Encode whole-image masks as compressed COCO RLE."""
     if len(masks) == 0:
         return ()
     stack = np.asfortranarray(masks.transpose(1, 2, 0), dtype=np.uint8)
@@ -28,9 +27,18 @@ def encode(masks: Bool[np.ndarray, "N H W"]) -> tuple[bytes, ...]:
 def encode_window(
     window: Bool[np.ndarray, "h w"], x0: int, y0: int, size: tuple[int, int]
 ) -> bytes:
-    """Compressed COCO counts of an image of ``size`` (H, W) that is empty outside one window.
+    """Encode a mask that is empty outside one window.
 
     The cost grows with the window, not with the image.
+
+    Args:
+        window: the mask inside the window.
+        x0: first column of the window in the image, px.
+        y0: first row of the window in the image, px.
+        size: (H, W) of the image, px.
+
+    Returns:
+        Compressed COCO RLE of the whole image.
     """
     height = size[0]
     h, w = window.shape
@@ -40,20 +48,20 @@ def encode_window(
     edges = np.flatnonzero(columns[:, 1:] != columns[:, :-1])
     column, row = np.divmod(edges, h + 1)
     position = (column + x0) * height + row + y0
-    # Where the window is as high as the image a run may end where the next begins: join the two.
+    # In a window as high as the image, a run may end where the next one begins: join the two.
     same = np.flatnonzero(position[1:] == position[:-1])
     return _compress(np.delete(position, np.concatenate([same, same + 1])), size)
 
 
 def encode_quad(corners: Float32[np.ndarray, " 8"], size: tuple[int, int]) -> bytes:
-    """Compressed COCO counts of a filled quadrilateral in an image of ``size`` (H, W).
+    """Encode a filled quadrilateral as compressed COCO RLE.
 
-    A pixel is in it where its centre is, by the even-odd rule. pycocotools' own polygons differ at
-    the rim: in 3 of 100 pixels of boxes with sides of 3 to 12.
+    A pixel is inside if its centre is, by the even-odd rule. Polygons of pycocotools differ at the
+    rim: in 3 of 100 pixels of boxes with sides of 3 to 12 px.
 
     Args:
-        corners: x0 y0 … x3 y3, px; they may lie beyond the image.
-        size: of the image.
+        corners: x0 y0 … x3 y3, px; they may lie outside the image.
+        size: (H, W) of the image, px.
     """
     height, width = size
     x, y = corners.astype(np.float64).reshape(4, 2).T
@@ -61,26 +69,28 @@ def encode_quad(corners: Float32[np.ndarray, " 8"], size: tuple[int, int]) -> by
     first, stop = np.ceil(np.array([x.min(), x.max()]) - 0.5).clip(0, width).astype(np.int64)
     columns = np.arange(first, stop)
     center = columns[:, None] + 0.5
-    crossed = (x <= center) != (next_x <= center)  # of each column by each side: two or all four
+    crossed = (x <= center) != (
+        next_x <= center
+    )  # per column and side; two or four sides are crossed
     slope = (next_y - y) / np.where(x == next_x, 1, next_x - x)
     at = np.where(crossed, y + (center - x) * slope, height)
     rows = np.ceil(at - 0.5).clip(0, height).astype(np.int64)
     position, times = np.unique(columns[:, None] * height + rows, return_counts=True)
-    return _compress(position[times % 2 == 1], size)  # an edge and another one there undo it
+    return _compress(position[times % 2 == 1], size)  # edges at the same place cancel in pairs
 
 
 def decode(counts: bytes, size: tuple[int, int]) -> Bool[np.ndarray, "H W"]:
-    """The whole mask; C order."""
+    """Decode a mask into an image of ``size`` (H, W), C order."""
     mask = coco.decode({"size": list(size), "counts": counts})
     return np.ascontiguousarray(mask, dtype=bool)
 
 
 def runs(counts: bytes) -> Int64[np.ndarray, " R"]:
-    """Run lengths in column-major order, the first one empty space, as COCO defines them.
+    """Return the run lengths in column-major order, background first, as COCO defines them.
 
-    The format is a variable-length code: 6 bits a character above '0', of which 5 hold data (low
-    bits first) and one says that more follow; from the fourth run on, the difference to the run
-    before the last is stored.
+    The format is a variable-length code: each character holds 6 bits, offset by '0'. 5 bits are
+    data, low bits first, and one says that more characters follow. From the fourth run on, the
+    difference to the run two before it is stored.
     """
     code = np.frombuffer(counts, dtype=np.uint8).astype(np.int64) - 48
     last = (code & 0x20) == 0
@@ -97,9 +107,9 @@ def runs(counts: bytes) -> Int64[np.ndarray, " R"]:
 
 
 def find_problem(counts: bytes, size: tuple[int, int]) -> str:
-    """Why counts of unknown origin are no mask of an image of ``size`` (H, W); "" if they are one.
+    """Return why RLE from an unknown source is no mask of ``size`` (H, W); "" if it is one.
 
-    To be asked before anything else decodes them: pycocotools trusts what it is given.
+    Call this before decoding such RLE, because pycocotools does not validate its input.
     """
     code = np.frombuffer(counts, dtype=np.uint8)
     if not len(code) or code.min() < 48 or code.max() > 111 or (code[-1] - 48) & 0x20:
@@ -117,7 +127,11 @@ def find_problem(counts: bytes, size: tuple[int, int]) -> str:
 
 
 def spans(counts: bytes) -> tuple[Int64[np.ndarray, " S"], Int64[np.ndarray, " S"]]:
-    """Where the runs of a mask begin, and where they end (exclusive), in column-major order."""
+    """Return the foreground runs of a mask.
+
+    Returns:
+        Starts and ends (exclusive) of the runs, as column-major pixel indices.
+    """
     ends = np.cumsum(runs(counts))
     starts, stops = ends[:-1:2], ends[1::2]
     some = starts < stops
@@ -125,17 +139,17 @@ def spans(counts: bytes) -> tuple[Int64[np.ndarray, " S"], Int64[np.ndarray, " S
 
 
 def window(counts: bytes, height: int) -> tuple[int, int, Bool[np.ndarray, "w h"]]:
-    """A mask inside its tight box.
+    """Decode a mask inside its tight bounding box.
 
     The cost grows with the box, not with the image.
 
     Args:
-        counts: the mask.
-        height: of the image, px.
+        counts: compressed COCO RLE of the mask.
+        height: height of the image, px.
 
     Returns:
-        The box's first column and first row, and the box transposed: a row for each of its
-        columns. An empty mask gives no columns.
+        x0 and y0 of the box in px, and the pixels of the box transposed, (w, h); (0, 0) for an
+        empty mask.
     """
     starts, stops = spans(counts)
     if not len(starts):
@@ -144,7 +158,7 @@ def window(counts: bytes, height: int) -> tuple[int, int, Bool[np.ndarray, "w h"
     lengths = stops - starts
     x0, x1 = int(column[0]), int(stops[-1] - 1) // height + 1
     y0, y1 = int(row.min()), int((row + lengths).max())
-    if y1 > height:  # a run goes on in the next column
+    if y1 > height:  # a run continues in the next column
         y0, y1 = 0, height
     h = y1 - y0
     at = (column - x0) * h + row - y0
@@ -155,7 +169,16 @@ def window(counts: bytes, height: int) -> tuple[int, int, Bool[np.ndarray, "w h"
 
 
 def decode_window(counts: bytes, height: int, tile: Tile) -> Bool[np.ndarray, "h w"]:
-    """The part of a mask inside ``tile``, as a dense window of the tile's size."""
+    """Decode the part of a mask inside ``tile``.
+
+    Args:
+        counts: compressed COCO RLE of the mask.
+        height: height of the image, px.
+        tile: the window to decode.
+
+    Returns:
+        An array of the size of the tile.
+    """
     result = np.zeros(tile.size, dtype=bool)
     x, y, dense = window(counts, height)
     common = tile.intersect(Tile(x, y, x + dense.shape[0], y + dense.shape[1]))
@@ -167,7 +190,7 @@ def decode_window(counts: bytes, height: int, tile: Tile) -> Bool[np.ndarray, "h
 
 
 def intersect(counts: bytes, where: Bool[np.ndarray, "H W"]) -> bytes:
-    """Return the part of a mask inside ``where``; the same bytes if that is all of it.
+    """Intersect a mask with ``where``; return ``counts`` unchanged if it lies completely inside.
 
     The cost grows with the box of the mask, not with the image.
     """
@@ -179,29 +202,29 @@ def intersect(counts: bytes, where: Bool[np.ndarray, "H W"]) -> bytes:
 
 
 def area(counts: Sequence[bytes], size: tuple[int, int]) -> Int64[np.ndarray, " N"]:
-    """Pixels per mask."""
-    # One by one: given 256 masks at once, pycocotools 2.0.11 overflows under NumPy 2.
+    """Return the number of pixels of each mask."""
+    # One by one: with 256 masks at once, pycocotools 2.0.11 overflows under NumPy 2.
     return np.array([coco.area(rle) for rle in _objects(counts, size)], dtype=np.int64)
 
 
 def to_xyxy(counts: Sequence[bytes], size: tuple[int, int]) -> Float[np.ndarray, "N 4"]:
-    """Tight boxes, right and lower edges exclusive; zeros for an empty mask."""
+    """Return the tight box of each mask in px, right and lower edges exclusive; zeros if empty."""
     boxes = np.asarray(coco.toBbox(_objects(counts, size)), dtype=np.float32).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]
     return boxes
 
 
 def rotated_boxes(counts: Sequence[bytes], size: tuple[int, int]) -> Float32[np.ndarray, "N 8"]:
-    """The smallest rotated rectangle around each mask: four corners, x y in pixels.
+    """Return the corners x y of the smallest rotated rectangle around each mask, px.
 
-    Pixels count as squares: a mask of one row has the height 1. An empty mask has zeros.
+    Pixels are squares: a mask of one row has height 1. An empty mask gives zeros.
     """
     found = np.zeros((len(counts), 8), np.float32)
     for row, code in zip(found, counts, strict=True):
         x0, y0, dense = window(code, size[0])
         if dense.size:
             x, y = np.nonzero(dense)
-            # The convex hull needs no more of a column than its two ends.
+            # Only the two ends of a column can be on the convex hull.
             new = x[1:] != x[:-1]
             ends = np.append(True, new) | np.append(new, True)
             x, y = x[ends] + x0, y[ends] + y0
@@ -214,7 +237,13 @@ def rotated_boxes(counts: Sequence[bytes], size: tuple[int, int]) -> Float32[np.
 def iou(
     a: Sequence[bytes], b: Sequence[bytes], size: tuple[int, int]
 ) -> Float[np.ndarray, "Na Nb"]:
-    """Intersection over union of every pair of masks of one image size."""
+    """Return the intersection over union of each pair of masks.
+
+    Args:
+        a: compressed COCO RLE of Na masks.
+        b: compressed COCO RLE of Nb masks.
+        size: (H, W) of the image, px.
+    """
     if not a or not b:
         return np.zeros((len(a), len(b)))
     pairs = coco.iou(_objects(a, size), _objects(b, size), [False] * len(b))
@@ -222,16 +251,16 @@ def iou(
 
 
 def union(counts: Iterable[bytes], size: tuple[int, int]) -> bytes:
-    """One mask that covers what any of them covers; of none, an empty one.
+    """Return the union of masks; the union of no masks is empty.
 
-    Runs are spans of one line, so their starts and their stops are sorted and swept once: the cost
-    grows with the runs, not with masks times pixels, as it does where masks are merged in turn.
+    Runs are intervals of one axis, so their sorted starts and stops are swept once: the cost grows
+    with the number of runs, not with masks times pixels as in successive merges.
     """
     parts = [spans(code) for code in counts]
     nothing = np.zeros(0, np.int64)
     start = np.sort(np.concatenate([nothing, *(first for first, _ in parts)]))
     stop = np.sort(np.concatenate([nothing, *(last for _, last in parts)]))
-    # A gap lies before the i-th start where i spans have ended, for only these have begun.
+    # There is a gap before start i if i runs have ended by then, because only i have begun.
     opens = np.ones(len(start), dtype=bool)
     opens[1:] = start[1:] > stop[:-1]
     closes = np.roll(opens, -1)
@@ -243,7 +272,7 @@ def _objects(counts: Sequence[bytes], size: tuple[int, int]) -> list[dict[str, o
 
 
 def _compress(position: Int64[np.ndarray, " _"], size: tuple[int, int]) -> bytes:
-    """Where runs end, in column-major order, as compressed COCO counts."""
+    """Encode the ends of all runs, column-major pixel indices, as compressed COCO RLE."""
     height, width = size
     runs = np.diff(position, prepend=0, append=height * width)
     if runs[-1] == 0:

@@ -1,4 +1,4 @@
-"""Boxes and image tiles: plain numbers, no pixels."""
+"""Image tiles and conversions of box formats."""
 
 from __future__ import annotations
 
@@ -21,26 +21,34 @@ class Tile:
 
     @property
     def size(self) -> tuple[int, int]:
-        """(height, width)."""
+        """(height, width), px."""
         return self.y1 - self.y0, self.x1 - self.x0
 
     @property
     def area(self) -> int:
-        """Pixels."""
+        """Number of pixels."""
         return (self.y1 - self.y0) * (self.x1 - self.x0)
 
     def intersect(self, other: Tile) -> Tile | None:
-        """The window common to both, or None."""
+        """Return the intersection with another tile, or None if it is empty."""
         x0, y0 = max(self.x0, other.x0), max(self.y0, other.y0)
         x1, y1 = min(self.x1, other.x1), min(self.y1, other.y1)
         return Tile(x0, y0, x1, y1) if x0 < x1 and y0 < y1 else None
 
 
 def cut_tiles(size: tuple[int, int], tile_size: int, overlap: int) -> list[Tile]:
-    """Cover an image of ``size`` (H, W) with tiles of ``tile_size``, row by row.
+    """Cover an image with square tiles, row by row.
 
-    Neighbours share at least ``overlap`` pixels; the starts are spread evenly, so the last tile
-    ends with the image instead of reaching beyond it. An image no larger than a tile is one tile.
+    The starts are spread evenly, so that the last tile ends at the image border. An image that is
+    not larger than a tile is one tile.
+
+    Args:
+        size: (H, W) of the image, px.
+        tile_size: side of a tile, px.
+        overlap: minimum overlap of neighbouring tiles, px.
+
+    Raises:
+        ValueError: the overlap is negative or not below ``tile_size``.
 
     >>> [(t.x0, t.x1) for t in cut_tiles((100, 250), tile_size=128, overlap=16)]
     [(0, 128), (61, 189), (122, 250)]
@@ -63,10 +71,10 @@ def cut_tiles(size: tuple[int, int], tile_size: int, overlap: int) -> list[Tile]
 
 
 def box_xyxy_to_xywh(boxes: Boxes4) -> Boxes4:
-    """COCO's order; see `box_xywh_to_xyxy`."""
+    """Convert boxes from corners to COCO's x, y, width, height."""
     return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
 
 
 def box_xywh_to_xyxy(boxes: Boxes4) -> Boxes4:
-    """Corner order, the right and lower edges exclusive."""
+    """Convert boxes from COCO's x, y, width, height to corners, right and lower edges exclusive."""
     return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
