@@ -60,9 +60,7 @@ class InstanceScores:
     category_id: Int32[np.ndarray, " N"]
     image: Int32[np.ndarray, " N"]  # position of the image in the plan
     mask_id: Int32[np.ndarray, " N"]
-    precision: Float[
-        np.ndarray, "K 10"
-    ]  # COCO's AP by IoU threshold; NaN for a category without objects
+    precision: Float[np.ndarray, "K 10"]  # AP by IoU; NaN for a class without objects
     images: int  # images with such an object
     empty: int  # masks without a pixel
     ignored: int  # objects that are not scored

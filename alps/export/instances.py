@@ -35,9 +35,7 @@ class Tally:
     images: int = 0
     masks: int = 0
     left_out: Counter[str] = field(default_factory=Counter)  # skipped masks by reason
-    groups: Counter[str] = field(
-        default_factory=Counter
-    )  # groups of exported masks: videos, tracks
+    groups: Counter[str] = field(default_factory=Counter)  # exported videos, tracks
 
     def take(self, image: Instances, reasons: Mapping[str, Bool[np.ndarray, " N"]]) -> Instances:
         """Return the image without the masks to skip, and update the counts.

@@ -21,7 +21,7 @@ PRESET = "veryfast"
 def writing_mp4(
     path: Path, size: tuple[int, int], rate: Fraction
 ) -> Iterator[Callable[[UInt8[np.ndarray, "H W 3"], int], None]]:
-    """Open a video file and yield a function that adds a frame (RGB) with its number.
+    """Open a video file for writing, frame by frame.
 
     Frame numbers may have gaps, which are not filled with copies. The encoder subsamples colours
     by two, so an odd height or width is padded with a copy of the last row or column.
@@ -30,6 +30,9 @@ def writing_mp4(
         path: the file to write; its folder is created.
         size: (H, W) of all frames, in pixels.
         rate: frames per second.
+
+    Yields:
+        A function that adds an RGB frame with its number.
 
     Raises:
         MissingPackage: PyAV is not installed, or was built without an H.264 encoder.

@@ -76,6 +76,9 @@ def draw(
         image: the RGB image that was labelled.
         instances: the masks of the image.
         colors: the RGB colour of each class, by category id.
+
+    Returns:
+        An RGB picture of the size of the image.
     """
     masks = instances.masks
     own = _colors(instances, colors)

@@ -54,9 +54,7 @@ class Census:
     boxes: BoxCensus | None = None  # None: no mask was prompted with a box
     images: Counter[str] = field(default_factory=Counter)  # by status
     masks_per_image: Counter[int] = field(default_factory=Counter)  # empty images included
-    classes_per_image: Counter[int] = field(
-        default_factory=Counter
-    )  # classes of masks; empty images included
+    classes_per_image: Counter[int] = field(default_factory=Counter)  # empty ones included
     masks: int = 0  # unlabelled ones included
     pixels: int = 0  # pixels with data
     covered: int = 0  # pixels with data inside a mask

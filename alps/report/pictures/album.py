@@ -85,6 +85,9 @@ def make_album(
         image_set: the image set that the store was made from.
         census: the counts of the store.
         colors: the RGB colour of each class; empty if the store has no classes.
+
+    Returns:
+        The pictures as data URIs, and the counts of images read and lost.
     """
     classes = census.by_size[:CLASSES]
     whole = {census.pool[i].record.image_id for i in spread(len(census.pool), SHOWN)}

@@ -90,6 +90,9 @@ def draw_classes(
         top: the mask at each pixel; -1 outside all masks.
         category_id: the class of each mask; -1 for none.
         colors: the RGB colour of each class.
+
+    Returns:
+        An RGB picture.
     """
     classes = np.append(category_id, -1)[top]
     picture = _hatch(top.shape)
@@ -108,6 +111,9 @@ def draw_errors(
         image: the RGB image of both maps.
         classes: the label of each pixel; -1 without a label.
         target: the true class of each pixel; -1 without one.
+
+    Returns:
+        An RGB picture.
     """
     gray = image.mean(axis=2, keepdims=True)
     picture: np.ndarray = np.repeat(90 + 0.5 * gray, 3, axis=2)
@@ -176,6 +182,9 @@ def data_uri(picture: UInt8[np.ndarray, "h w c"], max_bytes: int, *, flat: bool 
         max_bytes: the largest size before base64, which adds a third.
         flat: whether the picture has areas of one colour with sharp edges; such pictures are
             lossless if that fits.
+
+    Returns:
+        The data URI, for the ``src`` of an image.
     """
     for quality in (100, 85, 60, 30)[0 if flat else 1 :]:
         buffer = io.BytesIO()

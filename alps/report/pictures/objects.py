@@ -136,6 +136,9 @@ def draw_object(
         image: the RGB image.
         found: a single mask of the store with its box.
         true: its true mask.
+
+    Returns:
+        An RGB picture whose long side is `SIDE` pixels.
     """
     assert found.boxes is not None, "the box is drawn"
     box = found.boxes.xyxy[0]
