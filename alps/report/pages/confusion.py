@@ -60,9 +60,7 @@ def class_rows(
         evaluation.ratings[name].everywhere for name in ("labels", "random", "oracle")
     )
     size = table.counts.sum(axis=1)
-    taken = np.zeros(
-        (len(pixels), len(pixels)), np.int64
-    )  # rows: predicted class, columns: true class
+    taken = np.zeros((len(pixels), len(pixels)), np.int64)  # predicted class × true class
     np.add.at(taken, evaluation.mapping, table.counts)
     np.fill_diagonal(taken, 0)
     rows = []
