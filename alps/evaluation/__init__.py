@@ -1,1 +1,1 @@
-"""How good labels and masks are, against ground truth."""
+"""Evaluation of labels and masks against ground truth."""

@@ -1,4 +1,4 @@
-"""The labels of a store beside the ground truth of its images, read and counted one by one."""
+"""Compare the labels of a store with the ground truth of its images, one image at a time."""
 
 from __future__ import annotations
 
@@ -25,39 +25,39 @@ from alps.structures.records import ImageRecord
 
 log = logging.getLogger(__name__)
 
-#: Regions of ground truth below this share of their image need not be recalled by a mask.
+#: Regions of ground truth smaller than this share of their image are not scored for recall.
 MIN_REGION = 1e-4
-#: That fit into an index map of masks, beside "no mask".
+#: The most masks that an index map of 16 bits can hold besides "no mask".
 MOST_MASKS = 65535
 
-#: Of an image its masks, their clusters and what became of it.
+#: The masks of an image, their clusters and the status of the image.
 Stored = tuple[Masks, Int[np.ndarray, " _"], ImageStatus]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pair:
-    """What a store says of an image, and what is true."""
+    """The labels of an image in a store, and its ground truth."""
 
     record: ImageRecord
     masks: Masks
     category_id: Int[np.ndarray, " N"]  # the cluster of each mask; -1: unlabelled
     labels: Integer[np.ndarray, "H W"]
-    target: Integer[np.ndarray, "H W"]  # the ignore index where the image holds no data
-    pixels: int  # that are data
+    target: Integer[np.ndarray, "H W"]  # the ignore index at no-data pixels
+    pixels: int  # number of pixels with data
 
 
 class Comparison:
-    """A store against the ground truth of its images; remembers which images could be compared.
+    """Compare a store with the ground truth of its images, and record which could be compared.
 
     Args:
-        store: all stages have run.
-        image_set: the one that the store was made from.
+        store: a label store in which all stages have run.
+        image_set: the image set that the store was made from.
     """
 
     def __init__(self, store: LabelStore, image_set: LabelledSet) -> None:
         self.store, self.image_set = store, image_set
         self.categories = image_set.categories()
-        self.images: dict[str, int] = {}  # compared, by split
+        self.images: dict[str, int] = {}  # number of compared images, by split
         self.skipped: dict[str, str] = {}  # image → why it could not be compared
         self._truth: dict[str, str] = {}  # image → digest of its ground truth
         k = store.info.num_classes
@@ -70,14 +70,14 @@ class Comparison:
         self._labels = StoredLabels(root=str(store.root))
 
     def pairs(self, splits: Sequence[str], purpose: str) -> Iterator[Pair]:
-        """The images of some splits, in the order of the plan; bad ones are reported and skipped.
+        """Yield the images of some splits in the order of the plan; log and skip unusable ones.
 
         Args:
-            splits: of these.
-            purpose: what the progress bar says.
+            splits: the splits to compare.
+            purpose: the title of the progress bar.
 
         Raises:
-            LabelError: there is none.
+            LabelError: no image can be compared.
             StoreError: a part of the store cannot be read.
         """
         plan = [[r for r in shard if r.split in splits] for shard in self.store.plan]
@@ -111,11 +111,11 @@ class Comparison:
 
     @property
     def truth(self) -> str:
-        """A digest of the ground truth that was compared, whatever the order."""
+        """A digest of the compared ground truth, independent of the order of the images."""
         return digest(sorted(self._truth.items()))
 
     def zeros(self) -> dict[str, Contingency]:
-        """What the counts of no image are."""
+        """Return empty counts, to which those of images are added."""
         n = len(self.categories)
         return {
             name: Contingency(np.zeros((k, n), np.int64), np.zeros(n, np.int64))
@@ -123,10 +123,11 @@ class Comparison:
         }
 
     def count(self, pair: Pair) -> dict[str, Contingency]:
-        """Pixels by cluster and class: of the labels, and of controls painted from their masks.
+        """Count pixels by cluster and class, for the labels and for controls from the same masks.
 
-        The controls are random clusters, as many, and "in a mask or not". A mask that the store
-        leaves unlabelled stays so among the random ones: what differs is the classes alone.
+        The controls are "random", with as many clusters as the labels, and "binary", inside a mask
+        or not. Masks that the store leaves unlabelled stay unlabelled in "random", so that only the
+        clusters differ.
         """
         unlabelled = self.store.info.ignore_index
         maps = {"labels": pair.labels}
@@ -142,7 +143,12 @@ class Comparison:
         }
 
     def count_masks(self, pair: Pair) -> tuple[Tally, Contingency]:
-        """How good the masks are, and the masks by cluster and the class most frequent in them."""
+        """Score the masks, and count them by cluster and class.
+
+        Returns:
+            The scores of the masks, and the number of masks of each cluster and most frequent
+            class.
+        """
         ignore_index, n = self.image_set.ignore_index, len(self.categories)
         counts = tally(
             *(pair.masks, pair.target, n, ignore_index),
@@ -168,7 +174,7 @@ class Comparison:
         )
 
     def _masks(self, shard: int) -> dict[str, Stored]:
-        """Masks, their clusters and what became of the image, per image."""
+        """Return the masks, their clusters and the status of each image of a shard, by image id."""
         masks = self.store.masks(shard)
         stops = np.cumsum([len(m) for m in masks.values()])
         parts = np.split(self.store.labels(shard)[0], stops)

@@ -1,7 +1,7 @@
-"""The masks of a store against the true ones, object by object: how well a prompt works.
+"""Compare the masks of a store with true masks, object by object, to score a prompt.
 
-As SAMRS scores prompts (arXiv 2305.02034, section 3.2): the mean IoU of masks and true masks, and
-COCO's average precision of the masks, scored by the IoU that SAM predicts.
+The scores are those of SAMRS (arXiv 2305.02034, section 3.2): the mean IoU of masks and true masks,
+and COCO's average precision of the masks, ranked by the IoU that SAM predicts.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from alps.structures.digest import digest
 from alps.structures.masks import Masks
 from alps.structures.records import Category, ImageRecord
 
-#: Pixels of a true mask: COCO's bounds of small, medium and large objects.
+#: COCO's bounds of small, medium and large objects, in pixels of the true mask.
 SIZES: Mapping[str, tuple[float, float]] = {
     "small": (0, 32**2),
     "medium": (32**2, 96**2),
     "large": (96**2, float("inf")),
 }
-#: IoU from which on a mask is called fair, good and very good.
+#: The least IoU of a fair, a good and a very good mask.
 LEVELS = (0.5, 0.75, 0.9)
-DIGITS = 6  # of the numbers in evaluation.json
-#: What is kept of an object.
+DIGITS = 6  # decimals of the numbers in evaluation.json
+#: The record kept for each object.
 ROW = np.dtype(
     [
         ("iou", np.float64),
@@ -52,16 +52,16 @@ ROW = np.dtype(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class InstanceScores:
-    """Of all objects that are not ignored and have a true mask, in the order of the store."""
+    """Scores of all objects that are not ignored and have a true mask, in the store's order."""
 
     categories: Sequence[Category]
-    iou: Float[np.ndarray, " N"]  # of each mask with its true one
-    area: Int64[np.ndarray, " N"]  # pixels of the true ones
+    iou: Float[np.ndarray, " N"]  # of each mask and its true mask
+    area: Int64[np.ndarray, " N"]  # pixels of the true masks
     category_id: Int32[np.ndarray, " N"]
-    image: Int32[np.ndarray, " N"]  # its place in the plan
+    image: Int32[np.ndarray, " N"]  # position of the image in the plan
     mask_id: Int32[np.ndarray, " N"]
-    precision: Float[np.ndarray, "K 10"]  # COCO's; NaN of a category without objects
-    images: int  # that hold such an object
+    precision: Float[np.ndarray, "K 10"]  # AP by IoU; NaN for a class without objects
+    images: int  # images with such an object
     empty: int  # masks without a pixel
     ignored: int  # objects that are not scored
     unknown: int  # objects without a true mask
@@ -69,12 +69,12 @@ class InstanceScores:
 
     @property
     def mean(self) -> float:
-        """NaN where there is no object."""
+        """Mean IoU of the masks and their true masks; NaN if there are no objects."""
         return _mean(self.iou)
 
     @property
     def ap(self) -> float:
-        """COCO's AP: the mean over IoU 0.50 to 0.95 and over the categories."""
+        """COCO's AP, the mean over IoU thresholds from 0.50 to 0.95 and over the categories."""
         return _mean(self.precision)
 
     @property
@@ -88,21 +88,21 @@ class InstanceScores:
         return _mean(self.precision[:, 5])
 
     def share(self, level: float) -> float:
-        """Of the objects with this IoU or more."""
+        """Return the share of the objects whose IoU is at least ``level``."""
         return _mean((self.iou >= level).astype(np.float64))
 
     def of_size(self, size: str) -> Float[np.ndarray, " n"]:
-        """IoU of the objects of one of `SIZES`."""
+        """Return the IoU of the objects of a size, a key of `SIZES`."""
         low, high = SIZES[size]
         return self.iou[(self.area >= low) & (self.area < high)]
 
     def of_category(self, category_id: int) -> Float[np.ndarray, " n"]:
-        """IoU of the objects of a category."""
+        """Return the IoU of the objects of a category."""
         chosen: np.ndarray = self.iou[self.category_id == category_id]
         return chosen
 
     def summary(self) -> dict[str, float | int | None]:
-        """What one prompt is compared with another by."""
+        """Return the scores by which prompts are compared; unknown scores are None."""
         return {
             "objects": len(self.iou),
             "IoU": _known(self.mean),
@@ -113,7 +113,7 @@ class InstanceScores:
         }
 
     def to_json(self) -> dict[str, Any]:
-        """What evaluation.json holds: every number, rounded; what cannot be said is null."""
+        """Return the content of evaluation.json: all scores, rounded; unknown scores are None."""
         return {
             **self.summary(),
             **{f"IoU >= {level}": _known(self.share(level)) for level in LEVELS},
@@ -135,13 +135,13 @@ class InstanceScores:
 
 
 def score_instances(store: LabelStore, image_set: InstanceSet) -> InstanceScores:
-    """Compare every mask of a store with the true mask of its box.
+    """Compare every mask of a store with the true mask of its box, image by image.
 
-    Image by image; of an object `ROW` is kept, some 40 bytes. Pixels that are no data count in
-    neither mask; an object of which most is no data is not compared.
+    No-data pixels count in neither mask; an object that is mostly no data is not compared. Memory
+    grows by one `ROW`, some 40 bytes, per object.
 
     Raises:
-        LabelError: there are objects, and none has a true mask that can be used.
+        LabelError: there are objects, but none has a usable true mask.
     """
     categories = image_set.categories()
     parts = [np.zeros(0, ROW)]
@@ -187,7 +187,7 @@ def score_instances(store: LabelStore, image_set: InstanceSet) -> InstanceScores
 def _masks(
     store: LabelStore,
 ) -> Iterator[tuple[int, ImageRecord, Masks, Bool[np.ndarray, "H W"] | None]]:
-    """The images of a store that have boxes, their places in the plan and their valid pixels."""
+    """Yield (position in the plan, record, masks, valid pixels) of each image with boxes."""
     place = 0
     for shard in tqdm(range(len(store.plan)), "true masks", unit="shard"):
         masks = store.masks(shard)
@@ -200,7 +200,7 @@ def _masks(
 
 
 def _compare(found: Masks, true: Masks) -> np.ndarray:
-    """`ROW` of each mask beside its true one."""
+    """Return a `ROW` for each mask, compared with the true mask at the same position."""
     rows = np.zeros(len(found), ROW)
     if true.boxes is None or not len(found):
         return rows
@@ -215,7 +215,7 @@ def _compare(found: Masks, true: Masks) -> np.ndarray:
 
 
 def _mean(values: np.ndarray) -> float:
-    """Of those that are known; NaN where none is."""
+    """Return the mean of the values that are not NaN; NaN if there are none."""
     known = values[~np.isnan(values)]
     return float(known.mean()) if known.size else math.nan
 

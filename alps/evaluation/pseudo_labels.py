@@ -1,4 +1,4 @@
-"""How good the labels of a store are: its index maps and masks against the ground truth."""
+"""Evaluate the labels of a store: compare its index maps and masks with the ground truth."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from alps.protocols import LabelledSet
 from alps.store.label_store import LabelStore
 from alps.structures.records import Category, ImageRecord
 
-#: What the clusters stand for is learnt on this split, where there are others to score it on.
+#: The split on which clusters are mapped to classes, if there are other splits to score.
 LEARN = "train"
-RANKED = 4  # best and worst images that are kept
-FEW = 10  # images, below which figures say little of others
-DIGITS = 6  # of the numbers in evaluation.json
-#: What a `Tally` says.
+RANKED = 4  # number of best and of worst images to keep
+FEW = 10  # with fewer images, the scores say little about other images
+DIGITS = 6  # decimals of the numbers in evaluation.json
+#: The scores of a `Tally` that are written.
 MASK_SCORES = (
     *("masks_per_image", "coverage", "ar_100", "ar_1000"),
     *("achievable_accuracy", "undersegmentation_error", "boundary_iou", "boundary_f1"),
@@ -43,71 +43,72 @@ Tables = dict[str, Contingency]
 
 @dataclass(frozen=True, slots=True)
 class Rating:
-    """What labels are worth once each cluster stands for a class; NaN where nothing can be said."""
+    """Scores of labels whose clusters are mapped to classes; NaN where a score is undefined."""
 
-    everywhere: Scores  # unlabelled pixels are wrong
-    covered: Scores  # over the labelled pixels alone
-    one_to_one: float  # accuracy everywhere, were a class allowed one cluster only
-    coverage: float  # labelled pixels among those that have a class
-    agreement: Agreement  # needs no classes for the clusters
+    everywhere: Scores  # unlabelled pixels count as wrong
+    covered: Scores  # over the labelled pixels only
+    one_to_one: float  # accuracy everywhere with at most one cluster per class
+    coverage: float  # share of the pixels with a class that are labelled
+    agreement: Agreement  # independent of the mapping to classes
 
 
 @dataclass(frozen=True, slots=True)
 class ImageScore:
-    """How much of one image is right."""
+    """The accuracy of the labels of one image."""
 
     record: ImageRecord
-    accuracy: float  # unlabelled pixels are wrong
+    accuracy: float  # unlabelled pixels count as wrong
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Evaluation:
-    """The labels of a store, K clusters, against G classes of ground truth."""
+    """The comparison of a store's labels, K clusters, with G classes of ground truth."""
 
     protocol: str
-    truth: str  # a digest of the ground truth: other numbers may be those of other labels
+    truth: str  # a digest of the ground truth; scores compare only if it is equal
     categories: Sequence[Category]  # of the ground truth
-    learnt_on: Sequence[str]  # splits; those of scored_on where there is no other
+    learnt_on: Sequence[str]  # splits; equal to scored_on if there are no others
     scored_on: Sequence[str]
-    images: Mapping[str, int]  # that were compared, by split
+    images: Mapping[str, int]  # number of compared images, by split
     skipped: Mapping[str, str]  # image → why it could not be compared
-    mapping: Int64[np.ndarray, " K"]  # the class that each cluster stands for
-    clusters: Contingency  # pixels
-    mask_clusters: Contingency  # masks, by the class most frequent in them
+    mapping: Int64[np.ndarray, " K"]  # the class of each cluster
+    clusters: Contingency  # counts of pixels
+    mask_clusters: Contingency  # counts of masks, by their most frequent class
     masks: Tally
-    ratings: Mapping[str, Rating]  # of labels, random, binary, oracle
+    ratings: Mapping[str, Rating]  # by name: labels, random, binary, oracle
     best: Sequence[ImageScore]
     worst: Sequence[ImageScore]
 
     @property
     def held_out(self) -> bool:
-        """Whether what the clusters stand for was learnt on other images than those scored."""
+        """Whether clusters were mapped to classes on other images than those scored."""
         return self.learnt_on != self.scored_on
 
     @property
     def mask_accuracy(self) -> float:
-        """Share of the masks whose cluster stands for the class most frequent in the mask."""
+        """Share of the masks whose cluster is mapped to the most frequent class of the mask."""
         return scores(self.mask_clusters, self.mapping).OA
 
     @property
     def mask_purity(self) -> float:
-        """Share of the labelled masks that are of the class most frequent in their cluster."""
+        """Share of the labelled masks that have the most frequent class of their cluster."""
         return agreement(self.mask_clusters).purity
 
 
 def evaluate(store: LabelStore, image_set: LabelledSet) -> Evaluation:
     """Compare a finished store with the ground truth of its images, shard by shard.
 
-    A cluster stands for the class most frequent in it. Which that is is learnt on the split `LEARN`
-    and scored on the others; without that split or others, both on all images. The controls are
-    painted from the same masks: random clusters, as many; a mask or not; the best class per mask.
-    Masks that the store leaves unlabelled stay so in the first.
+    Each cluster is mapped to its most frequent class. The mapping is learnt on the split `LEARN`
+    and scored on the other splits; without that split, or without others, both use all images.
+    Three controls are painted from the same masks: "random", with as many clusters as the labels;
+    "binary", inside a mask or not; and "oracle", with the best class of each mask. Masks that the
+    store leaves unlabelled stay unlabelled in "random".
 
-    An image whose ground truth cannot be used is reported, counted and skipped.
+    An image whose ground truth cannot be used is logged, counted and skipped.
 
     Args:
-        store: all stages have run.
-        image_set: the one that the store was made from.
+        store: a label store in which all stages have run.
+        image_set: the image set that the store was made from.
 
     Raises:
         LabelError: no image can be compared.
@@ -138,7 +139,7 @@ def evaluate(store: LabelStore, image_set: LabelledSet) -> Evaluation:
         score = ImageScore(pair.record, scores(found["labels"], mapping).OA)
         if not math.isnan(score.accuracy):
             best = heapq.nlargest(RANKED, [*best, score], key=_accuracy)
-            worst = heapq.nsmallest(RANKED, [score, *worst], key=_accuracy)  # the last of equals
+            worst = heapq.nsmallest(RANKED, [score, *worst], key=_accuracy)  # of equals, the last
             n += 1
     assert masks is not None, "there is a pair, or pairs has raised"
 
@@ -160,13 +161,13 @@ def evaluate(store: LabelStore, image_set: LabelledSet) -> Evaluation:
         mask_clusters=mask_clusters,
         masks=masks,
         ratings={**ratings, "oracle": _rate(masks.oracle, itself, itself)},
-        best=best[: (n + 1) // 2],  # of few images, none is both
+        best=best[: (n + 1) // 2],  # no image is among both
         worst=worst[: n // 2],
     )
 
 
 def caveats(evaluation: Evaluation) -> list[str]:
-    """Return a sentence for each reason not to rely on the figures; none is usual."""
+    """Return a sentence for each reason not to rely on the scores; usually there is none."""
     labels, random = evaluation.ratings["labels"], evaluation.ratings["random"]
     figures = (
         ("accuracy", labels.everywhere.OA, random.everywhere.OA),
@@ -187,7 +188,7 @@ def caveats(evaluation: Evaluation) -> list[str]:
 
 
 def evaluation_to_json(evaluation: Evaluation) -> str:
-    """Every number, rounded to `DIGITS`; what cannot be said is null."""
+    """Encode an evaluation as JSON, rounded to `DIGITS` decimals; undefined scores are null."""
     names = [category.name for category in evaluation.categories]
     masks = evaluation.masks
     content = {
@@ -238,7 +239,7 @@ def _accuracy(score: ImageScore) -> float:
 
 
 def _rounded(value: Any) -> Any:
-    """Numbers with `DIGITS` digits, at any depth."""
+    """Round floats at any depth to `DIGITS` decimals; non-finite ones become None."""
     if isinstance(value, dict):
         return {key: _rounded(part) for key, part in value.items()}
     if isinstance(value, list | tuple):

@@ -1,7 +1,7 @@
-"""The trials of a sweep side by side: which prompt is best, at what cost.
+"""Compare the trials of a sweep: their scores and run times.
 
-A trial's store holds its scores and no times; the times of this run are kept beside the stores, in
-the sweep's folder.
+The store of a trial holds scores but no run times; the run times are kept in the folder of the
+sweep.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from alps.store.atomic import atomic
 
 FOLDER = "trials"
 TABLE = "study.csv"
-#: The last columns: seconds per image, and why a trial failed, where one did.
+#: The last columns: seconds per image and, if a trial failed, the error.
 SECONDS, ERROR = "s/image", "error"
 
 
@@ -33,16 +33,16 @@ def add_trial(
     seconds: float | None,
     error: str = "",
 ) -> None:
-    """Keep what a trial found, and write the table of all that are done.
+    """Write the results of a trial, and update the table of all finished trials.
 
     Args:
-        folder: of the sweep.
-        number: of the trial, from 0.
-        words: of its command line, ``key=value``.
-        scores: numbers by name; None is not known.
-        seconds: per image, of the masks. None: they were there already, and what an earlier run
-            took stays.
-        error: why it failed.
+        folder: the folder of the sweep.
+        number: the number of the trial, from 0.
+        words: the overrides of the trial, ``key=value``.
+        scores: the scores by name; None if unknown.
+        seconds: the time to make the masks, in seconds per image. None keeps the time of an
+            earlier run, for masks that existed already.
+        error: why the trial failed; "" if it did not.
     """
     name = f"{FOLDER}/{number:03d}.json"
     if seconds is None and (folder / name).exists():
@@ -58,16 +58,16 @@ def add_trial(
 
 
 def tabulate_trials(folder: Path) -> list[list[str]]:
-    """A head, then a row per trial: what is its own of the command line, then its scores.
+    """Return a header and one row per trial: the overrides that vary, then the scores.
 
-    Where a trial failed, the last column says why.
+    If a trial failed, the last column holds the errors.
     """
     trials = [json.loads(path.read_text()) for path in sorted((folder / FOLDER).glob("*.json"))]
     settings = [_settings(trial["words"]) for trial in trials]
     keys = list(dict.fromkeys(key for own in settings for key in own))
     varied = [key for key in keys if len({own.get(key) for own in settings}) > 1]
     names = list(dict.fromkeys(name for trial in trials for name in trial["scores"]))
-    names.sort(key=SECONDS.__eq__)  # last, also where the first trial has no other score
+    names.sort(key=SECONDS.__eq__)  # last, even if the first trial has no other score
     errors = [ERROR] if any(trial[ERROR] for trial in trials) else []
     rows = [
         [own.get(key, "") for key in varied]
@@ -79,13 +79,13 @@ def tabulate_trials(folder: Path) -> list[list[str]]:
 
 
 def print_trials(folder: Path) -> None:
-    """The table on the terminal; why trials failed stands below it."""
+    """Print the table of the trials, with the errors of failed trials below it."""
     head, *rows = tabulate_trials(folder)
     n = len(head) - (head[-1] == ERROR)
     table = Table(
         title=f"{len(rows)} trials",
         title_justify="left",
-        box=box.SIMPLE_HEAD,  # ten columns have to fit into eighty letters
+        box=box.SIMPLE_HEAD,  # ten columns have to fit into 80 characters
         collapse_padding=True,
         pad_edge=False,
     )
@@ -103,7 +103,7 @@ def print_trials(folder: Path) -> None:
 
 
 def _settings(words: Sequence[str]) -> dict[str, str]:
-    """By key; a word like ``~key`` has no value."""
+    """Return the values of overrides by key; an override like ``~key`` has the value ""."""
     return {key: value for key, _, value in (word.partition("=") for word in words)}
 
 

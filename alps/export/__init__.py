@@ -1,4 +1,4 @@
-"""A label store in the layouts of other tools (COCO, SA-1B, SAMRS, YouTube-VIS), and drawn."""
+"""Export of a label store to other layouts: COCO, SA-1B, SAMRS, YouTube-VIS and overlays."""
 
 from alps.export.layouts import LAYOUTS, export_store
 

@@ -32,7 +32,7 @@ example:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Read the words, export, say what was done."""
+    """Parse the command line, export the store and print what was written and skipped."""
     parser = argparse.ArgumentParser(
         prog="python -m alps.export",
         description=__doc__,

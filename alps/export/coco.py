@@ -18,12 +18,13 @@ from alps.structures.tiles import box_xyxy_to_xywh
 
 
 def write_coco(store: LabelStore, folder: Path) -> Tally:
-    """Write instances_<split>.json, an annotation a line.
+    """Write instances_<split>.json, one annotation per line.
 
-    Ignored boxes are crowds, which COCO's scores leave alone. Beyond COCO's own keys an annotation
-    has "rbox", the four corners of the smallest rectangle around its mask, and where it was
-    prompted with a box that "prompt_box" (XYWH); "score" is that of a detector, or the IoU that
-    SAM predicts. What was made from a COCO file keeps the ids of that file, see `SourceIds`.
+    Ignored boxes are written as crowds, which COCO's metrics do not score. In addition to COCO's
+    keys, an annotation has "rbox", the four corners of the smallest rectangle around its mask in
+    pixels, and, if its prompt was a box, "prompt_box" (XYWH). "score" is the detector's score if
+    there is one, else the IoU that SAM predicts. A store made from a COCO file keeps the ids of
+    that file where it can, see `SourceIds`.
     """
     tally, ids = Tally(), SourceIds.of(store)
     categories = [{**asdict(c), "id": ids.category(c.id)} for c in store.categories()]
@@ -39,7 +40,7 @@ def write_coco(store: LabelStore, folder: Path) -> Tally:
 def _rows(
     store: LabelStore, split: str, images: list[dict[str, Any]], tally: Tally, ids: SourceIds
 ) -> Iterator[dict[str, Any]]:
-    """All annotations of a split; adds its images to ``images``."""
+    """Yield the annotations of a split and append its images to ``images``."""
     for every in read_instances(store, split):
         image = tally.take(
             every, {"empty": every.masks.area == 0, "unlabelled": every.category_id < 0}

@@ -1,4 +1,4 @@
-"""The masks of a store with their classes, image by image, and which of them are exported."""
+"""Read the masks of a store with their classes, image by image, and select those to export."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from alps.structures.records import ImageRecord
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Instances:
-    """One image."""
+    """The masks of one image with their classes."""
 
-    number: int  # from 1, in the order of the plan
+    number: int  # position in the plan, from 1
     record: ImageRecord
     masks: Masks
     category_id: Int[np.ndarray, " N"]  # -1: unlabelled
@@ -30,19 +30,20 @@ class Instances:
 
 @dataclass(slots=True)
 class Tally:
-    """What was exported."""
+    """Counts of exported images and masks, and of skipped masks."""
 
     images: int = 0
     masks: int = 0
-    left_out: Counter[str] = field(default_factory=Counter)  # masks by the reason
-    groups: Counter[str] = field(default_factory=Counter)  # what these make up: videos, tracks
+    left_out: Counter[str] = field(default_factory=Counter)  # skipped masks by reason
+    groups: Counter[str] = field(default_factory=Counter)  # exported videos, tracks
 
     def take(self, image: Instances, reasons: Mapping[str, Bool[np.ndarray, " N"]]) -> Instances:
-        """Leave out the masks that ``reasons`` name, and count.
+        """Return the image without the masks to skip, and update the counts.
 
         Args:
-            image: all its masks.
-            reasons: the masks to leave out by the reason; the first one counts.
+            image: an image with all its masks.
+            reasons: the masks to skip, by reason. A mask with several reasons is counted under
+                the first.
         """
         keep = np.ones(len(image.masks), bool)
         for reason, rows in reasons.items():
@@ -60,14 +61,14 @@ class Tally:
 
 
 def read_instances(store: LabelStore, split: str | None = None) -> Iterator[Instances]:
-    """The images that could be read, with a progress bar; a shard lies in memory at a time.
+    """Yield the readable images of a store, one shard in memory at a time, with a progress bar.
 
-    Where classes are those of the boxes, an ignored box has its category here: formats that know
-    ignored objects want it.
+    If the classes come from annotated boxes, ignored boxes keep their category, because formats
+    with ignored objects need it.
 
     Args:
-        store: a finished one.
-        split: None: all of them.
+        store: a finished label store.
+        split: the split to read; None reads all splits.
     """
     by_box = store.info.stages["assign"]["identity"].get("assigner") == "category"
     numbers = {r.image_id: n for n, r in enumerate(chain.from_iterable(store.plan), 1)}
@@ -88,8 +89,8 @@ def read_instances(store: LabelStore, split: str | None = None) -> Iterator[Inst
 def read_clips(
     store: LabelStore, split: str | None = None
 ) -> Iterator[tuple[str | None, Iterator[Instances]]]:
-    """The frames of each video by its name; images that are of no video follow None.
+    """Yield (video name, frames) for each video; the name is None for still images.
 
-    The plan keeps the frames of a video together, so each comes once.
+    The plan keeps the frames of a video together, so each video is yielded once.
     """
     return groupby(read_instances(store, split), key=lambda image: image.record.video_id)

@@ -1,4 +1,4 @@
-"""Write a finished store into a new folder, whole or not at all."""
+"""Export a finished store to a new folder, completely or not at all."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from alps.export.samrs import write_samrs
 from alps.export.youtube_vis import write_youtube_vis
 from alps.store.label_store import LabelStore
 
-#: What fills an empty folder with a store, by the name of the layout.
+#: The function that writes a store into an empty folder, by the name of the layout.
 LAYOUTS: Mapping[str, Callable[[LabelStore, Path], Tally]] = {
     "coco": write_coco,
     "sa1b": write_sa1b,
@@ -30,21 +30,23 @@ LAYOUTS: Mapping[str, Callable[[LabelStore, Path], Tally]] = {
 def export_store(
     store: LabelStore | str | Path, layout: str, out: str | Path, *, images: str | None = None
 ) -> Tally:
-    """Write a store in another layout; it is read shard by shard, so memory does not grow.
+    """Write a store in another layout.
+
+    The store is read shard by shard, so memory use does not grow with its size.
 
     Args:
-        store: a finished one, or its folder.
-        layout: one of `LAYOUTS`.
-        out: folder to make; it may be there, but empty.
-        images: folder of the images, where they have moved since; only overlay reads them.
+        store: a finished label store, or its folder.
+        layout: a key of `LAYOUTS`.
+        out: the folder to create; if it exists, it must be empty.
+        images: the folder of the images if they have moved; only the layout overlay reads them.
 
     Returns:
-        What was written, and what was left out.
+        The counts of what was written and what was skipped.
 
     Raises:
-        ConfigError: there is no such layout, or it has no place for this store's classes or images.
-        DatasetNotFound: the images are to be read and are not there.
-        MissingPackage: a video is to be read or written and PyAV is not installed.
+        ConfigError: the layout does not exist, or cannot hold this store's classes or images.
+        DatasetNotFound: the layout needs the images and they are missing.
+        MissingPackage: the layout needs PyAV to read or write videos and it is not installed.
         StoreError: the store is not finished, or the folder cannot be written or is not empty.
     """
     if layout not in LAYOUTS:
@@ -65,15 +67,15 @@ def export_store(
 
 @contextmanager
 def _new_folder(out: Path) -> Iterator[Path]:
-    """A folder to fill, which is called ``out`` once it is full."""
+    """Yield a temporary folder to fill, and rename it to ``out`` once it is complete."""
     unfinished = out.with_name(f".{out.name}.unfinished")
     try:
         if out.exists() and any(out.iterdir()):
             raise StoreError(f"{out} is not empty; export into a new folder, or delete this one")
-        shutil.rmtree(unfinished, ignore_errors=True)  # of an export that was killed
+        shutil.rmtree(unfinished, ignore_errors=True)  # left by an export that was killed
         unfinished.mkdir(parents=True)
         yield unfinished
-        # Without fsync, file by file: what a power cut spoils can be exported again.
+        # No fsync: files that a power cut damages can be exported again.
         unfinished.replace(out)
     except OSError as error:
         raise StoreError(

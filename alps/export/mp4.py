@@ -1,4 +1,4 @@
-"""Video files that any browser plays: H.264 in MP4, written with PyAV."""
+"""Write video files that browsers play: H.264 in MP4, encoded with PyAV."""
 
 from __future__ import annotations
 
@@ -21,17 +21,21 @@ PRESET = "veryfast"
 def writing_mp4(
     path: Path, size: tuple[int, int], rate: Fraction
 ) -> Iterator[Callable[[UInt8[np.ndarray, "H W 3"], int], None]]:
-    """A file to which frames are added, each with its number; one that is missing is not filled in.
+    """Open a video file for writing, frame by frame.
 
-    H.264 halves the sides for colours, so an odd one gets another row or column like its last.
+    Frame numbers may have gaps, which are not filled with copies. The encoder subsamples colours
+    by two, so an odd height or width is padded with a copy of the last row or column.
 
     Args:
-        path: of the file; its folder is made.
-        size: (H, W) of all frames.
-        rate: frames a second.
+        path: the file to write; its folder is created.
+        size: (H, W) of all frames, in pixels.
+        rate: frames per second.
+
+    Yields:
+        A function that adds an RGB frame with its number.
 
     Raises:
-        MissingPackage: PyAV is not installed, or comes without an encoder of H.264.
+        MissingPackage: PyAV is not installed, or was built without an H.264 encoder.
     """
     try:
         import av
@@ -41,7 +45,7 @@ def writing_mp4(
         ) from error
     path.parent.mkdir(parents=True, exist_ok=True)
     height, width = size
-    # The index goes to the front of the file, so that a browser begins before it has all of it.
+    # The index goes to the front of the file, so that playback starts before the download ends.
     with av.open(str(path), "w", options={"movflags": "faststart"}) as container:
         try:
             stream = container.add_stream("libx264", rate, {"crf": CRF, "preset": PRESET})

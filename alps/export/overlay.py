@@ -1,4 +1,4 @@
-"""The masks drawn over the images: a video for each video, a picture for each still."""
+"""Draw the masks over the images: an MP4 file per video, a JPEG file per still image."""
 
 from __future__ import annotations
 
@@ -27,29 +27,29 @@ logger = logging.getLogger(__name__)
 
 Color = tuple[int, int, int]
 
-#: Frames a second of a folder of frames, which does not say it.
+#: Frames per second of a folder of frames, which has no frame rate of its own.
 RATE = Fraction(25)
-#: Colours of tracks, by their ids; those whose ids are this far apart share one.
+#: Colours of tracks, by track id modulo their number.
 TRACK_COLORS = distinct_colors(64)
-#: Of what is ignored, and of what has neither track nor class.
+#: Colour of ignored masks, and of masks with neither track nor class.
 GRAY = (170, 170, 170)
-#: Where no mask lies, in a map of masks.
+#: Value of the pixels outside all masks in an index map of masks.
 NOWHERE = 65535
-#: Lines of an image per line of text, and the least height of that, px.
+#: Image rows per line of text, and the least height of such a line in pixels.
 LINES, LEAST = 45, 10
-QUALITY = 90  # of JPEG
+QUALITY = 90  # JPEG quality
 
 
 def write_overlay(store: LabelStore, folder: Path) -> Tally:
-    """Write <video>.mp4, and <image id>.jpg of images that are of no video.
+    """Write <video>.mp4 for each video and <image id>.jpg for each still image.
 
-    Masks have the colour of their track, else of their class; what is ignored is gray. Thin lines
-    are the boxes as annotated, and above them stand track and text (of a script that the font does
-    not have, the track alone). A video plays as fast as its source: where frames have no labels,
-    the last one that has stays.
+    A mask has the colour of its track, else of its class; ignored masks are gray. Thin lines show
+    the annotated boxes, with track id and text above them; a text in a script that the font lacks
+    is omitted. A video plays at the speed of its source: a frame without labels shows the last
+    labelled one.
 
     Raises:
-        DatasetNotFound: the images are not where they were.
+        DatasetNotFound: the images are not in the folder that the store names.
         MissingPackage: there are videos, and PyAV is not installed.
     """
     root = _find_images(store)
@@ -70,12 +70,15 @@ def write_overlay(store: LabelStore, folder: Path) -> Tally:
 def draw(
     image: UInt8[np.ndarray, "H W 3"], instances: Instances, colors: Mapping[int, Color]
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """One image with its masks, boxes, tracks and texts.
+    """Draw masks, boxes, track ids and texts over a copy of the image.
 
     Args:
-        image: as labelled.
-        instances: what lies in it.
-        colors: of the classes.
+        image: the RGB image that was labelled.
+        instances: the masks of the image.
+        colors: the RGB colour of each class, by category id.
+
+    Returns:
+        An RGB picture of the size of the image.
     """
     masks = instances.masks
     own = _colors(instances, colors)
@@ -92,7 +95,7 @@ def draw(
     if masks.boxes is None:
         return picture
     for quad, color in zip(masks.boxes.quad.reshape(-1, 4, 2), own, strict=True):
-        # Sixteenths of a pixel; the centre of the first pixel is 0 for OpenCV, 0.5 for us.
+        # In sixteenths of a pixel. The centre of the first pixel is 0 in OpenCV, 0.5 in a store.
         corners = np.round((quad - 0.5) * 16).astype(np.int32)
         cv2.polylines(picture, [corners], True, color, 1, cv2.LINE_AA, shift=4)
     return _write_texts(picture, instances, own)
@@ -112,7 +115,7 @@ def _find_images(store: LabelStore) -> Path:
 def _drawn(
     root: Path, images: Iterable[Instances], colors: Mapping[int, Color], tally: Tally
 ) -> Iterator[tuple[Instances, UInt8[np.ndarray, "H W 3"]]]:
-    """Images with what is drawn of them; those that are gone or changed are told and counted."""
+    """Yield images with their drawings; missing or changed images are logged and counted."""
     for image in images:
         try:
             pixels = read_frame(root, image.record).image
@@ -129,7 +132,7 @@ def _drawn(
 def _write_video(
     path: Path, root: Path, drawn: Iterator[tuple[Instances, UInt8[np.ndarray, "H W 3"]]]
 ) -> int:
-    """The number of videos written: none where no frame could be read."""
+    """Write a video and return 1, or return 0 if no frame could be read."""
     with ExitStack() as stack:
         add, start = None, 0
         for image, picture in drawn:
@@ -143,7 +146,7 @@ def _write_video(
 
 
 def _colors(instances: Instances, colors: Mapping[int, Color]) -> list[Color]:
-    """Of each mask."""
+    """Return the colour of each mask."""
     boxes = instances.masks.boxes
     n = len(instances.masks)
     tracks = np.full(n, -1) if boxes is None else boxes.track_id
@@ -165,7 +168,7 @@ def _colors(instances: Instances, colors: Mapping[int, Color]) -> list[Color]:
 def _write_texts(
     picture: UInt8[np.ndarray, "H W 3"], instances: Instances, own: list[Color]
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """Track and text above each box."""
+    """Write track id and text above each box."""
     boxes = instances.masks.boxes
     assert boxes is not None
     canvas = Image.fromarray(picture)
@@ -188,7 +191,7 @@ def _write_texts(
 
 @lru_cache(maxsize=1)
 def _font(size: int) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, which comes with matplotlib; Pillow's own font is of ASCII alone."""
+    """Load DejaVu Sans from matplotlib, as Pillow's default font has ASCII only."""
     import matplotlib as mpl
 
     path = Path(mpl.get_data_path(), "fonts/ttf/DejaVuSans.ttf")
@@ -196,6 +199,6 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
 
 
 def _drawable(text: str, font: ImageFont.FreeTypeFont) -> str:
-    """The text if the font has all its letters, else nothing: the others look all the same."""
+    """Return the text, or "" if the font lacks a letter: missing glyphs all look the same."""
     unknown = bytes(font.getmask("\uffff"))
     return "" if any(bytes(font.getmask(c)) == unknown for c in text) else text

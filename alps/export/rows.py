@@ -1,4 +1,4 @@
-"""Values of masks as the files of COCO and its kin write them."""
+"""Convert masks to the values of COCO and similar JSON formats."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from alps.structures.records import ImageRecord
 
 
 def file_name(record: ImageRecord) -> str:
-    """Of a frame of a video file the name that it has once this is cut into a folder of frames."""
+    """Return the file name; a frame of a video file is named <image id>.png, as if extracted."""
     image = PurePosixPath(record.file_name).suffix.lower() in SUFFIXES
     return record.file_name if image else f"{record.image_id}.png"
 
 
 def segmentation(masks: Masks, i: int) -> dict[str, Any]:
-    """One mask, run-length encoded."""
+    """Return the ``i``-th mask as COCO's compressed RLE."""
     return {"size": [*masks.size], "counts": masks.counts[i].decode("ascii")}
 
 
 def floats(values: Float32[np.ndarray, " n"]) -> list[float | None]:
-    """In the fewest digits that mean the same float32; None, which JSON has, for NaN.
+    """Convert float32 values to the shortest equal decimals, and NaN to None (null in JSON).
 
     >>> floats(np.array([0.1, 20, np.nan], np.float32))
     [0.1, 20.0, None]
@@ -38,7 +38,7 @@ def floats(values: Float32[np.ndarray, " n"]) -> list[float | None]:
 
 
 def to_json(row: Mapping[str, Any]) -> str:
-    """One line."""
+    """Encode a row as one line of JSON."""
     return json.dumps(row, separators=(",", ":"), allow_nan=False)
 
 
@@ -50,19 +50,20 @@ def write_annotations(
     categories: Sequence[Mapping[str, Any]] | None = None,
     **lists: list[dict[str, Any]],
 ) -> None:
-    """Write a file of COCO's kind: an annotation a line, and all else after them.
+    """Write a COCO-style file: one annotation per line, and all other keys after them.
 
     Args:
-        path: of the file.
-        rows: the annotations; those without an id are numbered from 1.
-        store: what the file is of.
-        categories: the classes; None: those of the store.
-        lists: "images" or "videos"; they may grow as long as there are rows.
+        path: the file to write; its folder is created.
+        rows: the annotations; those without an id get their position, from 1.
+        store: the exported label store.
+        categories: the classes; None takes those of the store.
+        **lists: "images" or "videos"; they are written after ``rows`` is exhausted, so iterating
+            ``rows`` may append to them.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="ascii") as file:
         file.write('{"annotations":[')
-        # From 1: COCO's scores take the id 0 for "nothing found".
+        # From 1: COCO's evaluation takes the id 0 for an object without a match.
         for n, row in enumerate(rows, 1):
             file.write(",\n" if n > 1 else "\n")
             file.write(to_json({"id": n, **row}))

@@ -1,4 +1,4 @@
-"""SA-1B's files, which know no classes: one JSON for each image.
+"""The SA-1B format, which has no classes: one JSON file per image.
 
 The keys are described at https://github.com/facebookresearch/segment-anything#dataset.
 """
@@ -15,10 +15,11 @@ from alps.structures.tiles import box_xyxy_to_xywh
 
 
 def write_sa1b(store: LabelStore, folder: Path) -> Tally:
-    """Write <image id>.json; all masks that have a pixel are in it.
+    """Write <image id>.json for each image, with all masks that are not empty.
 
-    A value the store does not have is null, and a mask that was not prompted with a point has no
-    "point_coords". Tiles of large images are not kept, so "crop_box" is always the whole image.
+    Values missing from the store are null, and "point_coords" is empty for a mask that was not
+    prompted with a point. A store does not record the tiles of large images, so "crop_box" is
+    always the whole image.
     """
     tally, first = Tally(), 1
     for every in read_instances(store):
@@ -31,7 +32,7 @@ def write_sa1b(store: LabelStore, folder: Path) -> Tally:
 
 
 def _file(image: Instances, first: int) -> dict[str, Any]:
-    """The annotations' ids count on from ``first``: they are unique in the whole export."""
+    """Return the content of a file; its annotation ids count up from ``first``."""
     masks = image.masks
     height, width = masks.size
     xywh = box_xyxy_to_xywh(masks.xyxy)

@@ -1,7 +1,7 @@
-"""SAMRS's own layout (arXiv 2305.02034), as ViTAE-Transformer/SAMRS writes and reads it.
+"""The SAMRS layout (arXiv 2305.02034), as ViTAE-Transformer/SAMRS writes and reads it.
 
 Keys and names are those of its main_sam_hbox_semantic.py and main_sam_rhbox_semantic.py; the lists
-of images are what its SegmentationDataset looks for beside them.
+of images are those that its SegmentationDataset expects next to the labels.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ from alps.images.samrs.labels import COLORS
 from alps.store.label_store import LabelStore
 from alps.structures.records import Category
 
-#: What Python 3.8, which SAMRS was made with, writes; fixed, so that ours ends with the same bytes.
+#: The default of Python 3.8, which SAMRS was made with; fixed, so that exports are reproducible.
 PROTOCOL = 4
-#: Prompts made of the corners of rotated boxes.
+#: Prompts made from the corners of rotated boxes.
 ROTATED = ("rhbox", "rhbox_mask", "rbox_mask")
-#: What its folders of labels have in their names, by the class that reads the images.
+#: Infix of the folder names that SAMRS uses, by the class that reads the images.
 INFIXES = {"Dior": "trainvaltest_"}
-#: Its names of the splits; others keep theirs. The first two are always written: it opens both.
+#: Names of splits in SAMRS; others keep theirs. Both lists are always written, as it opens both.
 LISTS = {"train": "train", "val": "valid"}
 
 
 def write_samrs(store: LabelStore, folder: Path) -> Tally:
     """Write gray/, color/ and ins/ in hbox_segs_init/ or rhbox_segs_init/, and lists of the images.
 
-    The folder is the one where its loaders look: of DOTA (SOTA) hbox_segs_init/, of DIOR (SIOR)
-    hbox_segs_trainvaltest_init/, of FAIR1M (FAST) rhbox_segs_init/; with a prompt made of rotated
-    boxes of all rhbox_….
+    The folder is the one that SAMRS's loaders open: hbox_segs_init/ for DOTA (SOTA),
+    hbox_segs_trainvaltest_init/ for DIOR (SIOR) and rhbox_segs_init/ for FAIR1M (FAST). With
+    prompts made from rotated boxes, the name starts with rhbox for all of them.
 
-    Instances of ignored boxes are left out, as SAMRS has no word for them; in gray/ they are 255.
-    An image without any object has an empty list, and a map of 255.
+    Instances of ignored boxes are skipped, as SAMRS has no ignored objects; their pixels are 255 in
+    gray/. An image without objects has an empty list of instances and a map of 255.
 
     Raises:
-        ConfigError: there are more classes than 8 bits hold.
+        ConfigError: there are more classes than an 8-bit map can hold.
     """
     if store.info.ignore_index != 255:
         raise ConfigError(
@@ -51,7 +51,7 @@ def write_samrs(store: LabelStore, folder: Path) -> Tally:
         )
     subset = str(store.info.images.get("target")).rpartition(".")[2]
     prompt = store.info.stages["masks"]["identity"].get("prompt")
-    rotated = prompt in ROTATED or subset == "Fair1m"  # where all boxes are rotated ones
+    rotated = prompt in ROTATED or subset == "Fair1m"  # all boxes of FAIR1M are rotated
     root = folder / f"{'rhbox' if rotated else 'hbox'}_segs_{INFIXES.get(subset, '')}init"
     categories = store.categories()
     table = _color_table(categories)
@@ -87,7 +87,7 @@ def write_samrs(store: LabelStore, folder: Path) -> Tally:
 
 
 def _color_table(categories: list[Category]) -> np.ndarray:
-    """RGB of each pixel value: SAMRS's where it has enough of them, else the store's."""
+    """Return the RGB colour of each pixel value: SAMRS's if it has enough, else the store's."""
     enough = len(categories) <= len(COLORS)
     table = np.full((256, 3), 255, np.uint8)
     for category in categories:
@@ -96,7 +96,7 @@ def _color_table(categories: list[Category]) -> np.ndarray:
 
 
 def _instances(image: Instances, categories: list[Category], rotated: bool) -> list[dict[str, Any]]:
-    """Plain numbers and lists: an array pickled under NumPy 2 cannot be read under NumPy 1."""
+    """Return the instances as plain lists, as NumPy 1 cannot unpickle arrays of NumPy 2."""
     masks = image.masks
     xyxy = (masks if masks.boxes is None else masks.boxes).xyxy
     rows = []

@@ -1,4 +1,4 @@
-"""The ids that a COCO file has for what a store was made from."""
+"""Recover the ids of the COCO file that a store was made from."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ Id = int | str
 
 @dataclass(frozen=True, slots=True)
 class SourceIds:
-    """How images, annotations and classes are called in an exported file.
+    """The ids of images, annotations and classes in an exported file.
 
-    Ids of the source are kept where all of a kind have one, and no two the same; else they are
-    counted, images and annotations from 1 (COCO's scores take the id 0 for "nothing found").
+    The ids of the source are kept if all items of a kind have one and the ids are unique. Otherwise
+    images and annotations are numbered from 1, because COCO's evaluation takes the id 0 for an
+    object without a match.
     """
 
-    images: bool
-    annotations: bool
-    categories: list[Id] | None  # by class
+    images: bool  # whether the ids of the source are kept
+    annotations: bool  # whether the ids of the source are kept
+    categories: list[Id] | None  # by category id of the store; None: the ids of the store
 
     @classmethod
     def of(cls, store: LabelStore) -> SourceIds:
-        """Find out which ids the source of a store has."""
+        """Determine which ids of the source of a store can be kept."""
         stages = store.info.stages
         by_box = stages["assign"]["identity"].get("assigner") == "category"
         prompted = "prompt" in stages["masks"]["identity"]
@@ -45,14 +46,14 @@ class SourceIds:
         )
 
     def image(self, image: Instances) -> Id:
-        """The id of an image."""
+        """Return the exported id of an image."""
         if not self.images:
             return image.number
         source: Id = json.loads(image.record.source_ids or "")["image"]
         return source
 
     def annotation(self, image: Instances, i: int) -> dict[str, Id]:
-        """The id of one of its masks; empty where it is to be counted."""
+        """Return {"id": id} for the ``i``-th mask, or {} if annotations are to be numbered."""
         boxes = image.masks.boxes
         if not self.annotations or boxes is None:
             return {}
@@ -60,5 +61,5 @@ class SourceIds:
         return {"id": source[boxes.object_id[i]]}
 
     def category(self, category_id: int) -> Id:
-        """The id of a class."""
+        """Return the exported id of a class."""
         return self.categories[category_id] if self.categories else category_id

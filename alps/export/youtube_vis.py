@@ -1,7 +1,7 @@
-"""YouTube-VIS's files (arXiv 1905.04804), COCO for video: one JSON file for each split.
+"""The YouTube-VIS format (arXiv 1905.04804), COCO for video: one JSON file for each split.
 
 The keys are those of its instances.json, as https://competitions.codalab.org/competitions/20128
-describes them and the reader of its authors (ytvos.py) takes them.
+describes them and as its authors' reader (ytvos.py) expects them.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from alps.export.rows import file_name, floats, segmentation, write_annotations
 from alps.store.label_store import LabelStore
 from alps.structures.tiles import box_xyxy_to_xywh
 
-#: The masks of an object: the place of each frame in its clip, and the row in the frame.
+#: The masks of an object, each as (frame position in the clip, mask row in the frame).
 Track = list[tuple[int, int]]
 T = TypeVar("T")
 
 
 def write_youtube_vis(store: LabelStore, folder: Path) -> Tally:
-    """Write instances_<split>.json, an annotation a line; a clip lies in memory at a time.
+    """Write instances_<split>.json, one annotation per line, with one clip in memory at a time.
 
-    An annotation is a track of a video, and its class the one most of its masks have; a mask
-    without a track is an annotation alone. A track whose masks are all ignored is a crowd. Beyond
-    the published keys a video has its "name", and an annotation "ignores" (a 0 or 1 for each
-    mask) and, where they are known, "track_id" and "text". A frame of a video file is called
+    An annotation is a track of a video, with the most frequent class of its masks; a mask without
+    a track is an annotation of its own. A track whose masks are all ignored is a crowd. In
+    addition to the published keys, a video has "name", and an annotation has "ignores" (0 or 1
+    for each mask) and, where known, "track_id" and "text". A frame of a video file is named
     ``<video>/<frame>.png``, with six digits from 0.
 
     Raises:
-        ConfigError: the images are not of videos.
+        ConfigError: an image is not a frame of a video.
     """
     if any(record.video_id is None for records in store.plan for record in records):
         raise ConfigError(
@@ -53,7 +53,7 @@ def write_youtube_vis(store: LabelStore, folder: Path) -> Tally:
 def _rows(
     store: LabelStore, split: str, videos: list[dict[str, Any]], tally: Tally
 ) -> Iterator[dict[str, Any]]:
-    """All annotations of a split; adds its videos to ``videos``."""
+    """Yield the annotations of a split and append its videos to ``videos``."""
     for name, frames in read_clips(store, split):
         number = len(videos) + 1
         video, annotations = _read_clip(str(name), frames, tally)
@@ -65,7 +65,7 @@ def _rows(
 def _read_clip(
     name: str, frames: Iterable[Instances], tally: Tally
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """A video and its annotations."""
+    """Return a video and its annotations."""
     clip = _take(frames, tally)
     height, width = clip[0].masks.size
     video = {
@@ -79,7 +79,7 @@ def _read_clip(
 
 
 def _take(frames: Iterable[Instances], tally: Tally) -> list[Instances]:
-    """A clip, without what has no place in it: there a video has one size, a mask a pixel."""
+    """Return a clip without masks that are empty, unlabelled or of another frame size."""
     clip: list[Instances] = []
     for every in frames:
         size = clip[0].masks.size if clip else every.masks.size
@@ -98,7 +98,7 @@ def _take(frames: Iterable[Instances], tally: Tally) -> list[Instances]:
 
 
 def _annotations(clip: Sequence[Instances], tally: Tally) -> list[dict[str, Any]]:
-    """Tracks in the order of their ids, then the masks that have none."""
+    """Return the tracks in the order of their ids, then the masks without a track."""
     tracks: dict[int, Track] = defaultdict(list)
     alone: list[Track] = []
     for t, frame in enumerate(clip):
@@ -118,7 +118,7 @@ def _annotations(clip: Sequence[Instances], tally: Tally) -> list[dict[str, Any]
 
 
 def _annotation(clip: Sequence[Instances], track: Track, more: dict[str, Any]) -> dict[str, Any]:
-    """Lists have a place for each frame of the clip, null where the track has no mask."""
+    """Return an annotation; its lists have an item per frame, None where it has no mask."""
     height, width = clip[0].masks.size
     columns: dict[str, list[Any]] = {
         name: [None] * len(clip) for name in ("segmentations", "bboxes", "areas", "ignores")
@@ -144,5 +144,5 @@ def _annotation(clip: Sequence[Instances], track: Track, more: dict[str, Any]) -
 
 
 def _most_frequent(values: Sequence[T]) -> T:
-    """Of several the one that came first."""
+    """Return the most frequent value; of several, the one that came first."""
     return Counter(values).most_common(1)[0][0]

@@ -1,4 +1,4 @@
-"""The pages a person opens: what a label store holds, and how good it is."""
+"""HTML pages on the contents of a label store and on the quality of its labels."""
 
 from alps.report.counts.census import take_census
 from alps.report.pages.choose_k import write_choose_k

@@ -1,1 +1,1 @@
-"""Charts of a report, as numbers, SVG and PNG."""
+"""Charts of the reports, as numbers, SVG and PNG."""

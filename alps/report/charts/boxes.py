@@ -1,4 +1,4 @@
-"""What was counted of boxes, as charts and as tables; `page` and `statistics` show them."""
+"""Turn the counts of masks prompted with boxes into charts and tables."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from alps.report.counts.boxes import IOU_EDGES, SIZE_EDGES, BoxCensus, Objects, 
 from alps.report.counts.tracks import COV_EDGES, TrackCensus
 from alps.structures.records import Category
 
-SPLITS = 6  # with a chart of their own
-ROWS = 40  # classes of a split that the page shows, the largest
+SPLITS = 6  # the most splits with a chart of their own
+ROWS = 40  # the most classes of a split on the page, the largest first
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,30 +26,30 @@ class ObjectRow:
     """The objects of a class in a split."""
 
     split: str
-    category: Category | None  # None: they have no class
+    category: Category | None  # None: objects without a class
     objects: int
-    sizes: tuple[int, ...]  # of `SIZES`
-    pixels: int
-    iou: float  # mean of mask and box
+    sizes: tuple[int, ...]  # objects of each size in `SIZES`
+    pixels: int  # sum over the masks
+    iou: float  # mean IoU of mask and prompt box
 
     @property
     def category_id(self) -> int | None:
-        """The pixel value."""
+        """The pixel value of the class; None without a class."""
         return self.category.id if self.category else None
 
     @property
     def name(self) -> str | None:
-        """Of the class."""
+        """The name of the class; None without a class."""
         return self.category.name if self.category else None
 
     @property
     def mean_pixels(self) -> float:
-        """Of a mask."""
+        """The mean number of pixels of a mask."""
         return self.pixels / self.objects
 
 
 def box_charts(boxes: BoxCensus) -> dict[str, list[BarChart]]:
-    """The bar charts by subject."""
+    """Return the bar charts by subject."""
     found = {
         "object_sizes": object_sizes(boxes),
         "box_iou": [box_iou(boxes.prompt_iou, "the box that SAM was asked with")],
@@ -62,7 +62,7 @@ def box_charts(boxes: BoxCensus) -> dict[str, list[BarChart]]:
 
 
 def box_section(boxes: BoxCensus, categories: Sequence[Category]) -> dict[str, Any]:
-    """What the page shows."""
+    """Return the values of the section on boxes, for the template of the page."""
     rows = list(object_rows(boxes, categories))
     split = [
         {
@@ -84,7 +84,7 @@ def box_section(boxes: BoxCensus, categories: Sequence[Category]) -> dict[str, A
 
 
 def object_sizes(boxes: BoxCensus) -> list[BarChart]:
-    """Histograms of the pixels of a mask by split, on one scale from left to right."""
+    """Return a histogram of mask sizes in pixels per split, all with the same x axis."""
     splits = list(boxes.splits.items())[:SPLITS]
     used = np.flatnonzero(sum(objects.areas for _, objects in splits))
     first, last = (used[0], used[-1]) if len(used) else (0, 15)
@@ -105,7 +105,7 @@ def object_sizes(boxes: BoxCensus) -> list[BarChart]:
 
 
 def box_iou(counts: Int64[np.ndarray, " B"], box: str) -> BarChart:
-    """Histogram of the IoU of masks and boxes of some kind."""
+    """Return a histogram of the IoU of masks and boxes; ``box`` names the kind of box."""
     return overlaps(
         counts,
         title=f"Mask and {box}",
@@ -119,7 +119,7 @@ def box_iou(counts: Int64[np.ndarray, " B"], box: str) -> BarChart:
 
 
 def track_cov(tracks: TrackCensus) -> BarChart:
-    """Histogram of the coefficient of variation of a track's mask sizes."""
+    """Return a histogram of the coefficient of variation of mask sizes along a track."""
     edges, shown = COV_EDGES.tolist(), int(tracks.covs.sum())
     half = half_above(tracks.covs, edges) if shown else 0.0
     return bar_chart(
@@ -136,7 +136,7 @@ def track_cov(tracks: TrackCensus) -> BarChart:
 
 
 def object_rows(boxes: BoxCensus, categories: Sequence[Category]) -> Iterator[ObjectRow]:
-    """The classes of each split that hold an object, those with most first."""
+    """Yield the classes with objects of each split, by decreasing number of objects."""
     for split, own in boxes.splits.items():
         objects = own.by_class
         for c in np.argsort(-objects, kind="stable")[: np.count_nonzero(objects)]:

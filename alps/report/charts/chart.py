@@ -1,4 +1,4 @@
-"""Charts as plain numbers; `page` draws them as SVG and `plots` as PNG."""
+"""Charts as plain numbers; the pages draw them as SVG and `png` draws them as PNG."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BELOW_ONE = math.log10(2)  # decades below 1 on a logarithmic scale, so that 1 h
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chart:
-    """What stands around a plot; ticks are (share of the plot's width or height, text)."""
+    """Titles and axes of a plot; a tick is (share of the plot's width or height, text)."""
 
     title: str
     finding: str
@@ -30,18 +30,18 @@ class Chart:
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """The ``place``-th bar; its height is a share of the plot's."""
+    """The bar at position ``place`` from the left; its height is a share of the plot's."""
 
     place: int
     height: float
     stands_for: str
-    color: str | None = None  # None: the page's own
-    name: str = ""  # of the class
+    color: str | None = None  # None: the default of the page
+    name: str = ""  # of the class, if it stands for one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BarChart(Chart):
-    """Bars of equal width side by side."""
+    """A chart of adjacent bars of equal width."""
 
     bars: list[Bar]
 
@@ -58,7 +58,7 @@ class Point:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LineChart(Chart):
-    """One line."""
+    """A chart of one line."""
 
     points: list[Point]
 
@@ -66,7 +66,15 @@ class LineChart(Chart):
 def overlaps(
     counts: Int64[np.ndarray, " N"], *, title: str, finding: str, x_label: str, y_label: str
 ) -> BarChart:
-    """Histogram of IoU, ``counts`` at even steps from 0 to 1."""
+    """Return a histogram of IoU.
+
+    Args:
+        counts: the counts of N bins of equal width from 0 to 1.
+        title: the title of the chart.
+        finding: a sentence on what the chart shows.
+        x_label: the label of the x axis.
+        y_label: what is counted, in the plural; also the label of the y axis.
+    """
     n = len(counts)
     return bar_chart(
         counts,
@@ -89,7 +97,18 @@ def bar_chart(
     y_label: str,
     **texts: Any,
 ) -> BarChart:
-    """Scale ``counts``, and ``ticks`` given in bars from the left, to the plot."""
+    """Return a bar chart, with counts and ticks scaled to the plot.
+
+    Args:
+        counts: the count of each bar.
+        stands_for: what each bar counts, in the plural.
+        ticks: (position, text) of the ticks of the x axis, in bars from the left.
+        classes: the class of each bar, which gives its colour and name; None if bars are not
+            classes.
+        log: use a logarithmic y axis.
+        y_label: the label of the y axis.
+        **texts: the other fields of `Chart`.
+    """
     heights, y_ticks = _logarithmic(counts) if log else _even(counts)
     n = max(len(counts), 1)
     bars = [
@@ -111,7 +130,7 @@ def bar_chart(
 
 
 def _even(counts: Int[np.ndarray, " N"]) -> tuple[list[float], list[tuple[float, str]]]:
-    """Heights of bars, and ticks beside them."""
+    """Return the heights of bars and the ticks of the y axis on a linear scale."""
     most = int(counts.max(initial=0))
     step = round_step(most / 5)
     top = max(-(-most // step), 1) * step
@@ -120,7 +139,7 @@ def _even(counts: Int[np.ndarray, " N"]) -> tuple[list[float], list[tuple[float,
 
 
 def _logarithmic(counts: Int[np.ndarray, " N"]) -> tuple[list[float], list[tuple[float, str]]]:
-    """The same; the axis stands for nothing, and 1 is a little above it."""
+    """Return heights and ticks on a logarithmic scale, with 0 at the x axis and 1 above it."""
     decades = math.ceil(math.log10(max(int(counts.max(initial=0)), 10)))
     whole = decades + BELOW_ONE
     heights = [(math.log10(c) + BELOW_ONE) / whole if c else 0.0 for c in counts.tolist()]

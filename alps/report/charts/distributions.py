@@ -1,4 +1,4 @@
-"""What a census counted, as bar charts: mask sizes, coverage, masks per image, class sizes."""
+"""Bar charts of a census: mask sizes, coverage, masks per image and class sizes."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from alps.report.charts.words import count, percent, round_step
 from alps.report.counts.census import AREA_EDGES, COVERAGE_EDGES, Census
 from alps.structures.records import Category
 
-COUNT_BARS = 24  # at most, for masks per image
-CLASS_BARS = 200  # at most, for class sizes
-UNEVEN = 100  # times the smallest class that the largest of boxes may be on an even scale
+COUNT_BARS = 24  # the most bars of masks per image
+CLASS_BARS = 200  # the most bars of class sizes
+UNEVEN = 100  # the largest ratio of class sizes on a linear scale
 
 
 def distributions(census: Census, categories: Sequence[Category]) -> dict[str, list[BarChart]]:
-    """The bar charts by subject; without ``categories`` those of the classes are left out."""
+    """Return the bar charts by subject; without ``categories``, there are none of classes."""
     found = {
         "mask_sizes": [mask_sizes(census)],
         "coverage": [coverages(census)],
@@ -38,7 +38,7 @@ def distributions(census: Census, categories: Sequence[Category]) -> dict[str, l
 
 
 def mask_sizes(census: Census) -> BarChart:
-    """Histogram of the share of its image that a mask covers, logarithmic."""
+    """Return a histogram of the share of its image that a mask covers, on a log scale."""
     used = np.flatnonzero(census.areas)
     first, last = (used[0], used[-1]) if len(used) else (16, 27)
     start, stop = first // 4 * 4, last // 4 * 4 + 4  # whole decades: a tick at both ends
@@ -57,14 +57,14 @@ def mask_sizes(census: Census) -> BarChart:
 
 
 def per_image(counted: Counter[int], what: str) -> BarChart:
-    """Histogram of the number of masks (or classes) in an image, images without any included."""
+    """Return a histogram of the number of masks (or classes) per image, zero included."""
     most = max(counted, default=0)
     width = round_step((most + 1) / COUNT_BARS)
     counts = np.zeros(most // width + 1, np.int64)
     for n, images in counted.items():
         counts[n // width] += images
     ends = [f" to {count(n + width - 1)}" if width > 1 else "" for n in range(0, most + 1, width)]
-    # A bar that stands for one number has its tick in the middle.
+    # The tick of a bar for a single number is centred on the bar.
     shift, stop = (0.5, most + 1) if width == 1 else (0.0, len(counts) * width + 1)
     return bar_chart(
         counts,
@@ -78,9 +78,9 @@ def per_image(counted: Counter[int], what: str) -> BarChart:
 
 
 def class_sizes(census: Census, categories: Sequence[Category]) -> list[BarChart]:
-    """Masks and pixels of each class in its colour, in one order: most masks first.
+    """Return charts of the masks and of the pixels of each class, those with most masks first.
 
-    Of boxes that people annotated the scale is logarithmic where the classes are very uneven.
+    If the masks were prompted with boxes and the classes are very uneven, the scale is logarithmic.
     """
     order = np.lexsort((-census.class_pixels, -census.class_masks))
     order = order[(census.class_masks + census.class_pixels)[order] > 0]
@@ -91,7 +91,7 @@ def class_sizes(census: Census, categories: Sequence[Category]) -> list[BarChart
 
 
 def coverages(census: Census) -> BarChart:
-    """Histogram of the share of an image's pixels with data inside a mask."""
+    """Return a histogram of the share of an image's pixels with data that lie in a mask."""
     images = max(int(census.coverages.sum()), 1)
     half = len(census.coverages) // 2
     data = " with data" if census.nodata else ""
@@ -105,7 +105,7 @@ def coverages(census: Census) -> BarChart:
 
 
 def nodata_shares(census: Census) -> BarChart:
-    """Histogram of the share of an image's pixels that are no data, where there are any."""
+    """Return a histogram of the share of no-data pixels of the images that have any."""
     images = census.masks_per_image.total()
     return _shares(
         census.nodata_shares,
@@ -117,12 +117,12 @@ def nodata_shares(census: Census) -> BarChart:
 
 
 def half_below(census: Census) -> float:
-    """The first edge of the size histogram with at least half of the masks below it."""
+    """Return the first edge of the size histogram with at least half of the masks below it."""
     return float(AREA_EDGES[1:][np.searchsorted(np.cumsum(census.areas), census.masks / 2)])
 
 
 def median(counts: Counter[int]) -> int:
-    """The lower median of counted numbers; 0 where there are none.
+    """Return the lower median of counted numbers; 0 if there are none.
 
     >>> median(Counter({1: 2, 5: 2}))
     1
@@ -136,7 +136,7 @@ def median(counts: Counter[int]) -> int:
 
 
 def _shares(counts: Int64[np.ndarray, " B"], *, title: str, finding: str, x_label: str) -> BarChart:
-    """A histogram of images over `COVERAGE_EDGES`."""
+    """Return a histogram of images over `COVERAGE_EDGES`."""
     edges = COVERAGE_EDGES.tolist()
     return bar_chart(
         counts,
@@ -180,6 +180,6 @@ def _class_sizes(
 
 
 def _is_uneven(sizes: Int64[np.ndarray, " K"]) -> bool:
-    """Whether the smallest class could not be seen beside the largest."""
+    """Return whether the largest class is more than `UNEVEN` times the smallest."""
     held = sizes[sizes > 0]
     return len(held) > 0 and bool(held.max() > UNEVEN * held.min())

@@ -1,4 +1,4 @@
-"""Where in their images masks lie, as heat maps."""
+"""Heat maps of the positions of masks in their images."""
 
 from __future__ import annotations
 
@@ -12,15 +12,18 @@ from alps.report.charts.words import percent
 from alps.report.counts.census import Census
 from alps.structures.records import Category
 
-CLASSES = 6  # with a map of their own, the largest
+CLASSES = 6  # the largest classes have a map of their own
 COARSEST = 8  # cells per side
-RIM = 8  # the rim is this part of the width and height at each side
-SHADE = (20, 150, 136)  # seen on white and on black
+RIM = 8  # the rim is 1 / RIM of the width and height at each side
+SHADE = (20, 150, 136)  # RGB, visible on white and on black
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class HeatMap:
-    """Masks per cell, in parts; every image is stretched to a square, upper left first."""
+    """Masks per cell of a grid over all images, each stretched to a square.
+
+    A mask counts 1 in sum, spread evenly over its box. The first cell is the upper left one.
+    """
 
     title: str
     cells: Float64[np.ndarray, "G G"]
@@ -28,12 +31,12 @@ class HeatMap:
 
     @property
     def masks(self) -> int:
-        """How many there are."""
+        """The number of masks."""
         return round(float(self.cells.sum()))
 
 
 def heat_maps(census: Census, categories: Sequence[Category]) -> list[HeatMap]:
-    """A map of all masks and those of the largest classes; none of masks without a pixel."""
+    """Return a map of all masks, then of the largest classes; none if all masks are empty."""
     if not census.places.any():
         return []
     return [
@@ -47,7 +50,7 @@ def heat_maps(census: Census, categories: Sequence[Category]) -> list[HeatMap]:
 
 
 def coarsen(cells: Float64[np.ndarray, "G G"]) -> Float64[np.ndarray, "g g"]:
-    """Join cells two by two until they hold a mask on average: fewer are noise.
+    """Merge cells two by two until they hold one mask on average, as fewer are noise.
 
     >>> coarsen(np.full((32, 32), 0.3)).shape
     (16, 16)
@@ -59,7 +62,7 @@ def coarsen(cells: Float64[np.ndarray, "G G"]) -> Float64[np.ndarray, "g g"]:
 
 
 def finding(census: Census) -> str:
-    """How much of the masks lies near the border of their image."""
+    """Return a sentence on how many masks lie near the border of their image."""
     cells = census.places.sum(axis=0)
     rim = len(cells) // RIM
     inner = cells[rim:-rim, rim:-rim]
@@ -70,7 +73,7 @@ def finding(census: Census) -> str:
 
 
 def shade(cells: Float64[np.ndarray, "G G"]) -> UInt8[np.ndarray, "G G 4"]:
-    """RGBA, a pixel per cell: nothing where there are no masks, opaque where most are."""
+    """Return an RGBA picture, one pixel per cell, opaque where most masks are."""
     picture = np.empty((*cells.shape, 4), np.uint8)
     picture[..., :3] = SHADE
     picture[..., 3] = np.rint(255 * cells / cells.max())

@@ -1,6 +1,6 @@
-"""The charts as PNG files, for papers and slides; the one module that knows matplotlib.
+"""Draw charts as PNG files, for papers and slides, with matplotlib.
 
-Neither pyplot nor the user's matplotlibrc has a say: the same chart gives the same bytes.
+Neither pyplot nor the user's matplotlibrc is used, so that a chart always gives the same bytes.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from alps.report.charts.words import count
 
 DPI = 200
 ACCENT = "#0f766e"
-NAMED = 64  # classes whose names stand below their bars, at most
-THINNEST = 0.004  # of the plot's height: one mask beside a million is still seen
-# Inches. Margins are given instead of found out by a layout engine: that would draw all twice.
+NAMED = 64  # the most classes with their names below their bars
+THINNEST = 0.004  # the least height of a bar, as a share of the plot's: one mask stays visible
+# In inches. Margins are fixed because a layout engine would draw everything twice.
 LEFT, RIGHT, TOP, BOTTOM = 0.75, 0.35, 0.4, 0.6
-LETTER = 0.057  # of a class name
+LETTER = 0.057  # width of a letter of a class name
 STYLE = {
     "font.size": 9,
     "axes.titlesize": 10,
@@ -42,7 +42,7 @@ STYLE = {
 
 
 def draw_bars(charts: Sequence[BarChart]) -> bytes:
-    """Charts with the same bars below each other, as a PNG."""
+    """Draw charts with the same bars below each other, and return a PNG."""
     names = [bar.name for bar in charts[0].bars]
     named = any(names) and len(names) <= NAMED
     label = LETTER * max(map(len, names)) if named else 0.0
@@ -69,7 +69,7 @@ def draw_bars(charts: Sequence[BarChart]) -> bytes:
 
 
 def draw_lines(charts: Sequence[LineChart]) -> bytes:
-    """Charts side by side, the favoured points ringed, as a PNG."""
+    """Draw charts side by side with rings around the favoured points, and return a PNG."""
     with style.context(["default", STYLE]):
         figure = _figure(3.5 * len(charts), 3.2)
         panels = figure.subplots(1, len(charts), squeeze=False, gridspec_kw={"wspace": 0.35})[0]
@@ -83,7 +83,7 @@ def draw_lines(charts: Sequence[LineChart]) -> bytes:
 
 
 def draw_maps(maps: Sequence[HeatMap]) -> bytes:
-    """The first map large, at most six others small beside it, as a PNG."""
+    """Draw the first map large and up to six others small beside it, and return a PNG."""
     grid = [[0, 0, 1, 2, 3, "scale"], [0, 0, 4, 5, 6, "scale"]] if maps[1:] else [[0, "scale"]]
     with style.context(["default", STYLE, {"axes.titlepad": 5, "axes.titlesize": 9}]):
         figure = _figure(10.4 if maps[1:] else 4.8, 4.2, left=0.2, right=0.7, bottom=0.2)
@@ -131,8 +131,8 @@ def _places(points: Sequence[Point]) -> tuple[list[float], list[float]]:
 def _png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     with warnings.catch_warnings():
-        # Class names may be in any script; a letter that the font lacks is a box here, and itself
-        # on the page.
+        # Class names may be in any script. A letter that the font lacks is drawn as a box; the
+        # HTML page shows it.
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
         figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
     return buffer.getvalue()

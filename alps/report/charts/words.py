@@ -1,4 +1,4 @@
-"""Numbers as people read them."""
+"""Format numbers for people to read."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 
 def count(n: int) -> str:
-    """A whole number with its thousands apart.
+    """Format a whole number with thousands separators.
 
     >>> count(1234567)
     '1,234,567'
@@ -15,7 +15,7 @@ def count(n: int) -> str:
 
 
 def short(n: int) -> str:
-    """A count in little room.
+    """Format a count briefly, with a unit prefix.
 
     >>> [short(n) for n in (0, 950, 1500, 20_000, 3_000_000)]
     ['0', '950', '1.5k', '20k', '3M']
@@ -27,7 +27,7 @@ def short(n: int) -> str:
 
 
 def percent(share: float) -> str:
-    """A share in 0..1, to a tenth of a percent, or two digits where that says nothing.
+    """Format a share in 0..1 to a tenth of a percent, or to two digits below 1%.
 
     >>> [percent(share) for share in (1.0, 0.98765, 0.0123, 0.0000312, 0.0)]
     ['100%', '98.8%', '1.2%', '0.0031%', '0%']
@@ -38,7 +38,7 @@ def percent(share: float) -> str:
 
 
 def share(part: float) -> str:
-    """A share for a column of them, always to a tenth of a percent; a dash where it is not known.
+    """Format a share for a table column, to a tenth of a percent; a dash for NaN.
 
     >>> [share(part) for part in (0.5, 0.98765, -0.002, float("nan"))]
     ['50.0%', '98.8%', '-0.2%', '-']
@@ -47,7 +47,7 @@ def share(part: float) -> str:
 
 
 def decimal(x: float) -> str:
-    """Three digits, or that it is not known.
+    """Format a number with three digits; "unknown" if it is not finite.
 
     >>> decimal(0.51234), decimal(float("nan"))
     ('0.512', 'unknown')
@@ -56,7 +56,7 @@ def decimal(x: float) -> str:
 
 
 def score(value: float) -> str:
-    """An IoU or an AP, to a thousandth; a dash where it is not known.
+    """Format an IoU or an AP to a thousandth; a dash for NaN.
 
     >>> score(0.87654), score(float("nan"))
     ('0.877', '-')
@@ -65,7 +65,7 @@ def score(value: float) -> str:
 
 
 def round_step(x: float) -> int:
-    """The next of 1, 2, 5, 10, 20, 50, … that is not below ``x``.
+    """Return the least of 1, 2, 5, 10, 20, 50, … that is not below ``x``.
 
     >>> [round_step(x) for x in (0.0, 1.5, 3.0, 11.0)]
     [1, 2, 5, 20]
@@ -75,7 +75,7 @@ def round_step(x: float) -> int:
 
 
 def css_color(color: tuple[int, int, int]) -> str:
-    """RGB in 0..255 as a style sheet writes it.
+    """Format an RGB colour in 0..255 for CSS.
 
     >>> css_color((230, 69, 9))
     '#e64509'

@@ -1,1 +1,1 @@
-"""What a store holds, counted."""
+"""Counts of the contents of a label store."""

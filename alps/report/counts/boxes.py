@@ -1,8 +1,8 @@
-"""Figures of masks that were prompted with boxes: their sizes, and how they fill the boxes.
+"""Count masks that were prompted with boxes: their sizes, and their IoU with the boxes.
 
-The sizes by class and subset are those that SAMRS (arXiv 2305.02034, section 4) shows, the IoU of
-mask and box is that of SAMText (arXiv 2305.01443, section 3). Ignored boxes are counted and left
-out of all else.
+The sizes by class and subset are those of SAMRS (arXiv 2305.02034, section 4), the IoU of mask and
+box is that of SAMText (arXiv 2305.01443, section 3). Ignored boxes are counted, and excluded from
+all other counts.
 """
 
 from __future__ import annotations
@@ -22,30 +22,30 @@ from alps.structures.boxes import Boxes
 from alps.structures.masks import Masks
 from alps.structures.records import ImageRecord
 
-#: Bins of a mask's pixels: four per decade; what is larger falls into the last.
+#: Edges of the bins of mask sizes in pixels: four per decade; larger masks are in the last bin.
 SIZE_EDGES = np.logspace(0, 8, 33)
-#: Bins of the IoU of a mask and its box.
+#: Edges of the bins of the IoU of a mask and its box.
 IOU_EDGES = np.linspace(0, 1, 21)
 
-MOST_DROPPED = 10  # images that are named
-UPRIGHT = 1e-3  # px that the corners of a box may be off for it to be called horizontal
+MOST_DROPPED = 10  # number of images to list
+UPRIGHT = 1e-3  # tolerance for the corners of a horizontal box, in pixels
 
 
 @dataclass(slots=True, eq=False)
 class Objects:
-    """Those of one split. C is K + 1: a row per class, the last one for those without a class."""
+    """The objects of one split. C is K + 1: a row per class, the last for no class."""
 
     sizes: Int64[np.ndarray, "C S"]  # objects that are not ignored, by COCO's sizes
-    pixels: Int64[np.ndarray, " C"]  # of their masks; where two overlap, twice
-    iou: Float64[np.ndarray, " C"]  # sum of those with the box asked with
-    areas: Int64[np.ndarray, " A"]  # objects by pixels; masks without a pixel are in none
+    pixels: Int64[np.ndarray, " C"]  # sum over the masks; pixels in two masks count twice
+    iou: Float64[np.ndarray, " C"]  # sum of the IoU of mask and prompt box
+    areas: Int64[np.ndarray, " A"]  # objects by mask size; empty masks are in no bin
     ignored: int = 0
-    blank: int = 0  # masks without a pixel, of objects that are not ignored
+    blank: int = 0  # empty masks of objects that are not ignored
     dropped: int = 0  # annotations that could not be used
 
     @classmethod
     def of_nothing(cls, num_classes: int) -> Objects:
-        """Nothing counted yet."""
+        """Return counts of zero."""
         n = num_classes + 1
         return cls(
             sizes=np.zeros((n, len(SIZES)), np.int64),
@@ -56,42 +56,48 @@ class Objects:
 
     @property
     def by_class(self) -> Int64[np.ndarray, " C"]:
-        """Objects of each class."""
+        """The number of objects of each class."""
         counts: np.ndarray = self.sizes.sum(axis=1)
         return counts
 
 
 @dataclass(slots=True, eq=False)
 class BoxCensus:
-    """What was counted of all splits."""
+    """The counts of all splits."""
 
     num_classes: int
     prompt: str  # one of `alps.masks.box.PROMPTS`
     tracks: TrackCensus
     splits: dict[str, Objects] = field(default_factory=dict)
-    # Objects by the IoU of their mask and the box that SAM was asked with, inside the image; and
-    # for those whose annotated box is rotated, with that.
+    # Objects by the IoU of their mask and the prompt box (clipped to the image), and of their mask
+    # and the annotated box where this is rotated.
     prompt_iou: Int64[np.ndarray, " B"] = field(
         default_factory=lambda: np.zeros(len(IOU_EDGES) - 1, np.int64)
     )
     rotated_iou: Int64[np.ndarray, " B"] = field(
         default_factory=lambda: np.zeros(len(IOU_EDGES) - 1, np.int64)
     )
-    most_dropped: list[ImageStatus] = field(default_factory=list)  # the first `MOST_DROPPED`
+    most_dropped: list[ImageStatus] = field(default_factory=list)  # those with most
     images_dropped: int = 0  # images with a dropped annotation
 
     @classmethod
     def of(cls, store: LabelStore) -> BoxCensus:
-        """Nothing counted yet."""
+        """Return counts of zero for a store."""
         tracks = TrackCensus(clip_steps(store.plan))
         return cls(store.info.num_classes, prompt_of(store), tracks)
 
     def __bool__(self) -> bool:
-        """Whether there was any box, used or dropped."""
+        """Return whether any box was counted, used or dropped."""
         return bool(self.splits)
 
     def count(self, record: ImageRecord, masks: Masks, category_id: Int[np.ndarray, " N"]) -> None:
-        """The masks of an image; images come in the order of the plan."""
+        """Count the masks of an image; call it in the order of the plan.
+
+        Args:
+            record: the image.
+            masks: the masks of the image.
+            category_id: the class of each mask; -1 for none.
+        """
         self.tracks.count(record, masks)
         if masks.boxes is None:
             return
@@ -114,7 +120,7 @@ class BoxCensus:
         self.rotated_iou += np.histogram(iou, IOU_EDGES)[0]
 
     def count_dropped(self, record: ImageRecord, status: ImageStatus) -> None:
-        """Annotations of an image that could not be used."""
+        """Count the annotations of an image that could not be used."""
         if status.dropped:
             self.images_dropped += 1
             self._objects(record.split).dropped += status.dropped
@@ -127,12 +133,21 @@ class BoxCensus:
 
 
 def prompt_of(store: LabelStore) -> str:
-    """What SAM was asked with; "hbox" where the store does not say."""
+    """Return the kind of prompt of a store; "hbox" if the store does not record it."""
     return str(store.info.stages["masks"]["identity"].get("prompt", "hbox"))
 
 
 def prompt_quads(boxes: Boxes, prompt: str, size: tuple[int, int]) -> Float32[np.ndarray, "N 8"]:
-    """The corners of the box that SAM was asked with, px; of a point those of the box around it."""
+    """Return the corners of the prompt boxes, in pixels of the image.
+
+    Args:
+        boxes: the annotated boxes.
+        prompt: one of `alps.masks.box.PROMPTS`; for a point, the horizontal box is returned.
+        size: (H, W) of the image, in pixels.
+
+    Returns:
+        Four corners (x, y) of each box.
+    """
     if prompt == "rbox_mask":
         return boxes.quad
     xyxy = boxes.xyxy
@@ -145,7 +160,7 @@ def prompt_quads(boxes: Boxes, prompt: str, size: tuple[int, int]) -> Float32[np
 
 
 def is_rotated(quads: Float32[np.ndarray, "N 8"]) -> Bool[np.ndarray, " N"]:
-    """Whether a corner is none of those of the horizontal box around all four."""
+    """Return whether each box differs from the horizontal box around its four corners."""
     corners = quads.reshape(-1, 4, 2)
     low, high = corners.min(1, keepdims=True), corners.max(1, keepdims=True)
     off: np.ndarray = np.minimum(corners - low, high - corners).max((1, 2), initial=0)
@@ -153,13 +168,13 @@ def is_rotated(quads: Float32[np.ndarray, "N 8"]) -> Bool[np.ndarray, " N"]:
 
 
 def quad_iou(masks: Masks, quads: Float32[np.ndarray, "N 8"]) -> Float64[np.ndarray, " N"]:
-    """IoU of each mask with the pixels of its quadrilateral; 0 where neither has any."""
+    """Return the IoU of each mask and its filled quadrilateral; 0 if both are empty."""
     pairs = zip(masks.counts, quads, strict=True)
     filled = ((a, rle.encode_quad(quad, masks.size)) for a, quad in pairs)
     return np.array([rle.iou([a], [b], masks.size)[0, 0] for a, b in filled], np.float64)
 
 
 def half_above(counts: Int64[np.ndarray, " B"], edges: Sequence[float]) -> float:
-    """The last edge of a histogram with at least half of what was counted above it."""
+    """Return the last edge of a histogram with at least half of the counts above it."""
     above = np.cumsum(counts[::-1])[::-1]
     return float(edges[int(np.flatnonzero(2 * above >= above[0])[-1])])

@@ -1,4 +1,4 @@
-"""The figures of a label store, counted shard by shard: memory does not grow with the store."""
+"""Count the contents of a label store shard by shard, in memory that does not grow with it."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from alps.store.label_store import ImageStatus, LabelStore
 from alps.store.labelled import LabelledImage, is_labelled, labelled_images
 from alps.structures.records import ImageRecord
 
-#: Bins of a mask's share of its image: four per decade; what is smaller falls into the first.
+#: Edges of the bins of a mask's share of its image: four per decade; smaller is in the first.
 AREA_EDGES = np.logspace(-7, 0, 29)
-#: Bins of the share of an image's pixels with data inside a mask.
+#: Edges of the bins of the share of an image's pixels with data that lie in a mask.
 COVERAGE_EDGES = np.linspace(0, 1, 21)
-#: Cells per side of the grid on which masks are counted, every image stretched to a square.
+#: Cells per side of the grid on which masks are counted, with each image stretched to a square.
 GRID = 32
 
-POOL = 256  # images to choose pictures from
-SKIPPED = 50  # images without labels that are named
-LOWEST = 10  # images of low coverage that are named
-STRIP = 512  # rows of an index map that are counted at once
+POOL = 256  # number of images from which the pictures are chosen
+SKIPPED = 50  # number of images without labels to list
+LOWEST = 10  # number of images with the lowest coverage to list
+STRIP = 512  # rows of an index map to count at once
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Candidate:
-    """An image that pictures may be made of."""
+    """An image that may be chosen for the pictures."""
 
     shard: int
     record: ImageRecord
@@ -43,38 +43,38 @@ def _zeros(edges: np.ndarray) -> Int64[np.ndarray, " B"]:
 
 @dataclass(slots=True, eq=False)
 class Census:
-    """What was counted; shares are in 0..1, areas in pixels, sizes (H, W)."""
+    """The counts of a store; shares are in 0..1, areas in pixels, sizes (H, W)."""
 
     class_masks: Int64[np.ndarray, " K"]
-    class_pixels: Int64[np.ndarray, " K"]  # of the index maps
+    class_pixels: Int64[np.ndarray, " K"]  # in the index maps
     class_distance: Float64[np.ndarray, " K"]  # mean over the masks; NaN without distances
-    # Where masks lie, by class: each is 1 in sum, spread evenly over its box. The last plane is of
-    # those without a class. 8 kB a class.
+    # Positions of the masks by class: a mask counts 1 in sum, spread evenly over its box. The last
+    # plane is for masks without a class. 8 kB per class.
     places: Float64[np.ndarray, "K+1 G G"]
     boxes: BoxCensus | None = None  # None: no mask was prompted with a box
     images: Counter[str] = field(default_factory=Counter)  # by status
     masks_per_image: Counter[int] = field(default_factory=Counter)  # empty images included
-    classes_per_image: Counter[int] = field(default_factory=Counter)  # of masks; the same images
+    classes_per_image: Counter[int] = field(default_factory=Counter)  # empty ones included
     masks: int = 0  # unlabelled ones included
-    pixels: int = 0  # that are data
-    covered: int = 0
-    nodata: int = 0  # pixels
-    nodata_images: int = 0  # that hold some
-    blank: int = 0  # of the empty ones, those in which nothing is data
+    pixels: int = 0  # pixels with data
+    covered: int = 0  # pixels with data inside a mask
+    nodata: int = 0  # no-data pixels
+    nodata_images: int = 0  # images with no-data pixels
+    blank: int = 0  # images without any data
     smallest: tuple[int, int] | None = None
     largest: tuple[int, int] | None = None
     areas: Int64[np.ndarray, " A"] = field(default_factory=lambda: _zeros(AREA_EDGES))
     coverages: Int64[np.ndarray, " B"] = field(default_factory=lambda: _zeros(COVERAGE_EDGES))
-    # Images that hold no-data pixels, by their share of these; the bins are `COVERAGE_EDGES`.
+    # Images with no-data pixels, by their share of these; the bins are `COVERAGE_EDGES`.
     nodata_shares: Int64[np.ndarray, " B"] = field(default_factory=lambda: _zeros(COVERAGE_EDGES))
     failed: list[ImageStatus] = field(default_factory=list)  # the first `SKIPPED`
     empty: list[ImageStatus] = field(default_factory=list)  # the first `SKIPPED`
-    lowest: list[ImageStatus] = field(default_factory=list)  # `LOWEST` of those with masks
-    pool: list[Candidate] = field(default_factory=list)  # spread evenly over those with masks
+    lowest: list[ImageStatus] = field(default_factory=list)  # the `LOWEST` images with masks
+    pool: list[Candidate] = field(default_factory=list)  # images with masks, evenly spaced
 
     @classmethod
     def of_nothing(cls, num_classes: int) -> Census:
-        """Nothing counted yet."""
+        """Return counts of zero."""
         k = num_classes
         return cls(
             class_masks=np.zeros(k, np.int64),
@@ -85,7 +85,7 @@ class Census:
 
     @property
     def by_size(self) -> list[int]:
-        """The classes that hold a mask, those with most masks first."""
+        """The classes that have masks, by decreasing number of masks."""
         order = np.argsort(-self.class_masks, kind="stable")
         return [int(c) for c in order if self.class_masks[c]]
 
@@ -106,7 +106,7 @@ def take_census(store: LabelStore) -> Census:
                 _count_pixels(census, store, image.record)
             if not len(image.masks):
                 continue
-            # Every stride-th image is kept; the stride doubles as the store turns out longer.
+            # Keep every stride-th image; the stride doubles each time the pool is full.
             if place % stride == 0:
                 census.pool.append(Candidate(shard, image.record, image.category_id))
             if len(census.pool) == 2 * POOL:
@@ -128,7 +128,7 @@ def _count_status(census: Census, status: ImageStatus) -> None:
     census.smallest = min(census.smallest or size, size, key=np.prod)
     census.largest = max(census.largest or size, size, key=np.prod)
     census.masks_per_image[status.n_masks] += 1
-    pixels, nodata = status.pixels, status.nodata  # each decodes which pixels are data
+    pixels, nodata = status.pixels, status.nodata  # each access decodes the map of valid pixels
     census.pixels += pixels
     census.covered += status.covered
     if pixels:
@@ -165,7 +165,7 @@ def _count_masks(census: Census, image: LabelledImage) -> None:
 def _spread(
     start: Float32[np.ndarray, " N"], stop: Float32[np.ndarray, " N"], length: int
 ) -> Float64[np.ndarray, "N G"]:
-    """The share of each interval in [0, ``length``] that falls into each of `GRID` cells."""
+    """Return the share of each interval in [0, ``length``] that lies in each of `GRID` cells."""
     edges = np.linspace(0, length, GRID + 1)
     inside = np.diff(edges.clip(start[:, None], stop[:, None]))
     shares: np.ndarray = inside / np.maximum(stop - start, 1)[:, None]
@@ -175,6 +175,6 @@ def _spread(
 def _count_pixels(census: Census, store: LabelStore, record: ImageRecord) -> None:
     index_map = read_labels(store.root / "ann" / record.split / f"{record.image_id}.png")
     k = len(census.class_pixels)
-    for top in range(0, len(index_map), STRIP):  # bincount takes 8 bytes a pixel
+    for top in range(0, len(index_map), STRIP):  # bincount needs 8 bytes per pixel
         strip = index_map[top : top + STRIP]
         census.class_pixels += np.bincount(strip.ravel(), minlength=k)[:k]

@@ -1,7 +1,8 @@
-"""How much the mask of a tracked object changes its size from frame to frame.
+"""Measure how much the mask of a tracked object changes its size from frame to frame.
 
-After SAMText (arXiv 2305.01443, section 3): the coefficient of variation, standard deviation over
-mean, of the mask sizes of the same individual in consecutive frames; those above 1 are left out.
+As in SAMText (arXiv 2305.01443, section 3), this is the coefficient of variation, the standard
+deviation over the mean, of the mask sizes of an individual in consecutive frames; coefficients
+above 1 are excluded.
 """
 
 from __future__ import annotations
@@ -16,25 +17,25 @@ from jaxtyping import Int64
 from alps.structures.masks import Masks
 from alps.structures.records import ImageRecord
 
-#: Bins of the coefficient of variation; above the last one it is only counted.
+#: Edges of the bins of the coefficient of variation; larger ones are only counted.
 COV_EDGES = np.linspace(0, 1, 21)
 
-#: A clip: its split and its video.
+#: A clip, as (split, video id).
 Clip = tuple[str, str]
 
 
 @dataclass(slots=True)
 class Run:
-    """A track's masks in frames that follow each other, summed up."""
+    """Sums over the masks of a track in consecutive frames."""
 
-    frame_index: int  # of the last one
-    n: int = 0
-    total: int = 0  # pixels
-    squares: int = 0
+    frame_index: int  # of the last mask
+    n: int = 0  # number of masks
+    total: int = 0  # sum of the mask sizes, in pixels
+    squares: int = 0  # sum of the squared mask sizes
 
     @property
     def cov(self) -> float | None:
-        """Standard deviation (of all, not of a sample) over mean; None of one mask or of nothing.
+        """Population standard deviation over mean; None for one mask or for empty masks.
 
         >>> Run(9, n=2, total=3 + 5, squares=9 + 25).cov
         0.25
@@ -46,26 +47,27 @@ class Run:
 
 @dataclass(slots=True, eq=False)
 class TrackCensus:
-    """What was counted; only the runs of the clip at hand are remembered.
+    """The counts of all tracks; only the runs of the current clip are in memory.
 
-    Two frames follow each other when they are as far apart as the nearest ones of their clip: a
-    clip may be annotated in every fifth frame only. A track that is gone for a frame has two runs.
+    Two frames are consecutive if they are as far apart as the nearest frames of their clip, because
+    a clip may be annotated in every fifth frame only. A track that is absent from a frame is split
+    into two runs.
     """
 
-    steps: Mapping[Clip, int]  # frames from one to the next, see `clip_steps`
+    steps: Mapping[Clip, int]  # distance of consecutive frames, see `clip_steps`
     tracks: int = 0
     covs: Int64[np.ndarray, " B"] = field(
         default_factory=lambda: np.zeros(len(COV_EDGES) - 1, np.int64)
-    )  # runs
+    )  # runs by coefficient
     above: int = 0  # runs with a coefficient above 1
-    without: int = 0  # runs of one mask, or of empty masks
+    without: int = 0  # runs of one mask or of empty masks, which have no coefficient
     _clip: Clip | None = None
-    _runs: dict[int, Run] = field(default_factory=dict)  # by track
+    _runs: dict[int, Run] = field(default_factory=dict)  # by track id
 
     def count(self, record: ImageRecord, masks: Masks) -> None:
-        """The masks of a frame; frames come in order.
+        """Count the masks of a frame; call it in the order of the frames.
 
-        Stills are left out, ignored boxes, and boxes without a track.
+        Still images, ignored boxes and boxes without a track are skipped.
         """
         if record.video_id is None or record.frame_index is None:
             return
@@ -90,7 +92,7 @@ class TrackCensus:
             run.squares += area * area
 
     def close(self) -> None:
-        """No more frames of this clip."""
+        """End the runs of the current clip."""
         for run in self._runs.values():
             self._end(run)
         self._runs = {}
@@ -108,7 +110,7 @@ class TrackCensus:
 
 
 def clip_steps(plan: Sequence[Sequence[ImageRecord]]) -> dict[Clip, int]:
-    """Of each clip how far apart its nearest two frames are, if it has two."""
+    """Return the distance of the nearest two frames of each clip that has two or more."""
     steps: dict[Clip, int] = {}
     last: tuple[Clip, int] | None = None
     for record in (record for shard in plan for record in shard):

@@ -1,1 +1,1 @@
-"""The pages of a report, from templates."""
+"""The HTML pages of the reports, rendered from templates."""

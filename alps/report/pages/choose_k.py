@@ -1,4 +1,4 @@
-"""The page on the number of classes: what other K make of the same features."""
+"""The page on the number of classes: a comparison of several K on the same features."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from alps.report.pages.rendering import render
 from alps.report.pages.statistics import to_csv
 from alps.store.label_store import LabelStore
 
-#: Figure → (title, label of its axis, how to read it).
+#: Score → (title, label of its axis, how to read it).
 FIGURES = {
     "inertia": (
         "Inertia",
@@ -53,12 +53,15 @@ FIGURES = {
 def write_choose_k(store: LabelStore, cluster: Cluster, ks: Sequence[int]) -> list[Choice]:
     """Compare numbers of classes on a finished store, and write choose_k.html and its data.
 
-    The labels stay as they are.
+    The labels of the store do not change.
 
     Args:
-        store: its features are there.
-        cluster: the settings that K is varied in.
-        ks: numbers of classes.
+        store: a label store with features.
+        cluster: the settings of the clustering, of which only K is varied.
+        ks: the numbers of classes to compare.
+
+    Returns:
+        The scores of each K, in ascending order.
 
     Raises:
         TooFewMasks: there are fewer masks than the largest K.
@@ -67,7 +70,7 @@ def write_choose_k(store: LabelStore, cluster: Cluster, ks: Sequence[int]) -> li
     from alps.report.charts import png as plots
 
     shards = range(len(store.plan))
-    # The largest K first: where there are too few masks for it, that is said at once.
+    # The largest K first, so that too few masks raise an error at once.
     order = sorted(set(ks), reverse=True)
     blocks, areas = store.all_features(), [store.areas(i) for i in shards]
     found = compare_k(partial(with_classes, cluster), blocks, areas, ks=order, seeds=SEEDS)
@@ -100,7 +103,7 @@ def write_choose_k(store: LabelStore, cluster: Cluster, ks: Sequence[int]) -> li
 
 
 def to_json(best: Mapping[str, int | None]) -> bytes:
-    """Encode the K that each figure speaks for, null where none, and when an elbow is clear."""
+    """Encode the K that each score favours (or null) and the thresholds of a clear elbow."""
     content = {
         "elbow": best["inertia"],
         "silhouette": best["silhouette"],
@@ -111,7 +114,7 @@ def to_json(best: Mapping[str, int | None]) -> bytes:
 
 
 def draw(choices: Sequence[Choice]) -> list[LineChart]:
-    """A line per figure over K, logarithmic."""
+    """Return a line chart per score over K, on a log scale."""
     best = favoured(choices)
     return [_line(choices, figure, best[figure]) for figure in FIGURES]
 
@@ -138,7 +141,7 @@ def _line(choices: Sequence[Choice], figure: str, best: int | None) -> LineChart
 
 
 def _levels(values: Sequence[float]) -> list[float]:
-    """Round numbers at even steps, four steps or so, from below the smallest to above the largest.
+    """Return evenly spaced round numbers that span the values, in about four steps.
 
     >>> _levels([0.0, 0.07, 0.13])
     [0.0, 0.05, 0.1, 0.15]

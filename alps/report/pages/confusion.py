@@ -1,4 +1,4 @@
-"""Which clusters stand for which classes of the ground truth, and what else they hold."""
+"""The confusion between clusters and classes of the ground truth."""
 
 from __future__ import annotations
 
@@ -11,35 +11,35 @@ from jaxtyping import Int64
 from alps.evaluation.pseudo_labels import Evaluation
 from alps.structures.records import Category
 
-CLUSTERS = 60  # rows of the heat map, the largest
+CLUSTERS = 60  # the most rows of the heat map, the largest clusters
 
 
 @dataclass(frozen=True, slots=True)
 class ClassRow:
-    """How good one class of the ground truth is; shares in 0..1, NaN where nothing can be said."""
+    """Scores of one class of the ground truth, in 0..1; NaN where a score is undefined."""
 
     category: Category
-    share: float  # of the pixels that have a class
+    share: float  # share of the pixels with a class
     recall: float
     iou: float
-    random: float  # IoU
-    oracle: float  # IoU
-    clusters: list[Category]  # that stand for it, the largest first
-    mistaken: tuple[str, float] | None  # the class it is most often taken for, and how often
+    random: float  # IoU of the random control
+    oracle: float  # IoU of the oracle
+    clusters: list[Category]  # clusters mapped to the class, the largest first
+    mistaken: tuple[str, float] | None  # the class it is most often confused with, and the share
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterRow:
-    """What a cluster holds."""
+    """The classes of the pixels of a cluster."""
 
     cluster: Category
-    stands_for: int  # place in the order of the classes
-    share: float  # of the labelled pixels
+    stands_for: int  # position of its class in the order of the classes
+    share: float  # share of the labelled pixels
     cells: list[float]  # share of its pixels per class, in the order of the classes
 
 
 def truth_pixels(evaluation: Evaluation) -> Int64[np.ndarray, " G"]:
-    """Scored pixels of each class."""
+    """Return the number of scored pixels of each class."""
     table = evaluation.clusters
     pixels: np.ndarray = table.counts.sum(axis=0) + table.unlabelled
     return pixels
@@ -48,13 +48,19 @@ def truth_pixels(evaluation: Evaluation) -> Int64[np.ndarray, " G"]:
 def class_rows(
     evaluation: Evaluation, clusters: Sequence[Category], order: Int64[np.ndarray, " G"]
 ) -> list[ClassRow]:
-    """The classes that occur, in ``order``."""
+    """Return a row for each class that occurs.
+
+    Args:
+        evaluation: the evaluation of a store.
+        clusters: the clusters of the store.
+        order: the ids of all classes, in the order of the rows.
+    """
     pixels, table = truth_pixels(evaluation), evaluation.clusters
     labels, random, oracle = (
         evaluation.ratings[name].everywhere for name in ("labels", "random", "oracle")
     )
     size = table.counts.sum(axis=1)
-    taken = np.zeros((len(pixels), len(pixels)), np.int64)  # rows: what pixels are taken for
+    taken = np.zeros((len(pixels), len(pixels)), np.int64)  # predicted class × true class
     np.add.at(taken, evaluation.mapping, table.counts)
     np.fill_diagonal(taken, 0)
     rows = []
@@ -80,7 +86,13 @@ def class_rows(
 def cluster_rows(
     evaluation: Evaluation, clusters: Sequence[Category], order: Int64[np.ndarray, " G"]
 ) -> list[ClusterRow]:
-    """The largest `CLUSTERS`, those that stand for one class side by side."""
+    """Return a row for each of the largest `CLUSTERS` clusters, grouped by class.
+
+    Args:
+        evaluation: the evaluation of a store.
+        clusters: the clusters of the store.
+        order: the ids of all classes, in the order of the cells.
+    """
     counts = evaluation.clusters.counts[:, order]
     place = np.argsort(order)[evaluation.mapping]
     size = counts.sum(axis=1)
@@ -98,6 +110,6 @@ def cluster_rows(
 
 
 def bare_cells(evaluation: Evaluation, order: Int64[np.ndarray, " G"]) -> list[float]:
-    """The same of the pixels without a label; empty where there are none."""
+    """Return the share of each class in the unlabelled pixels; [] if there are none."""
     bare = evaluation.clusters.unlabelled[order]
     return (bare / bare.sum()).tolist() if bare.any() else []

@@ -1,4 +1,4 @@
-"""The page about how good the labels are: what was measured, and what the template shows of it."""
+"""The page on the evaluation of labels: the values that its template shows."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from alps.report.pages.store import LONGEST, without_paths
 from alps.report.pictures.gallery import gallery
 from alps.store.label_store import LabelStore
 
-FOUND = 0.25  # IoU from which on a class counts as found
-CHIPS = 12  # clusters named beside a class
-SKIPPED = 50  # images that were not compared, named with the reason
+FOUND = 0.25  # the least IoU of a class that counts as found
+CHIPS = 12  # the most clusters to name beside a class
+SKIPPED = 50  # the most skipped images to list with the reason
 
-#: What the rows of the first table are.
+#: Rows of the first table, by rating: (title, explanation).
 ROWS = {
     "labels": ("these labels", "what the store holds"),
     "oracle": (
@@ -30,7 +30,7 @@ ROWS = {
     "random": ("random clusters", "the same masks, their clusters drawn by lot"),
     "binary": ("binary mask", "two clusters: in a mask, or not"),
 }
-#: Its columns: title, what it says, where it stands.
+#: Columns of the first table: (title, explanation, value of a rating).
 COLUMNS: Sequence[tuple[str, str, Callable[[Rating], float]]] = (
     (
         "accuracy",
@@ -80,12 +80,15 @@ COLUMNS: Sequence[tuple[str, str, Callable[[Rating], float]]] = (
 def write_evaluation(store: LabelStore, image_set: LabelledSet, evaluation: Evaluation) -> Path:
     """Write evaluation.json and, as a self-contained page, evaluation.html into a store.
 
-    Like the report: no network, no script, and no time, host or absolute path.
+    The page needs no network and no script, and holds no time, host or absolute path.
 
     Args:
-        store: what was evaluated.
-        image_set: its images, for the pictures; one that is gone is not shown.
-        evaluation: of `alps.evaluation.pseudo_labels.evaluate`.
+        store: the evaluated label store.
+        image_set: its images, for the pictures; images that cannot be read are not shown.
+        evaluation: the result of `alps.evaluation.pseudo_labels.evaluate`.
+
+    Returns:
+        The path of the page.
 
     Raises:
         StoreError: the files cannot be written.
@@ -129,7 +132,7 @@ def write_evaluation(store: LabelStore, image_set: LabelledSet, evaluation: Eval
 
 
 def tiles(evaluation: Evaluation) -> list[tuple[str, str, str]]:
-    """(label, figure, note): what a person asks first, each between its two controls."""
+    """Return (label, value, note) of the main scores, with those of the two controls."""
     labels, random, oracle = (evaluation.ratings[name] for name in ("labels", "random", "oracle"))
     present = np.flatnonzero(truth_pixels(evaluation)).tolist()
     lost = [c for c in present if labels.everywhere.iou[c] < FOUND]
@@ -162,7 +165,7 @@ def tiles(evaluation: Evaluation) -> list[tuple[str, str, str]]:
 
 
 def mask_scores(evaluation: Evaluation) -> list[tuple[str, str, str]]:
-    """(name, figure, what it says) of the masks, whatever classes they have."""
+    """Return (name, value, explanation) of the scores of the masks."""
     masks = evaluation.masks
     return [
         (

@@ -1,4 +1,4 @@
-"""The page about masks from boxes beside true masks: how many are good, which, and which not."""
+"""The page on the comparison of masks from boxes with true masks."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from alps.report.pictures.objects import COLORS, show_objects
 from alps.store.label_store import LabelStore
 from alps.structures.records import Category
 
-BINS = 20  # of the histogram
-CLASSES = 200  # rows of the table, those with most objects
+BINS = 20  # number of bins of the histogram
+CLASSES = 200  # the most rows of the table, by number of objects
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Some of the objects; NaN where there are none."""
+    """Scores of a group of objects; NaN if it is empty."""
 
     name: str
     objects: int
     iou: float
-    shares: list[float]  # that reach each of `LEVELS`
+    shares: list[float]  # share of the objects that reach each of `LEVELS`
     category: Category | None = None
     ap: float = float("nan")
     ap50: float = float("nan")
@@ -38,13 +38,16 @@ class Row:
 def write_instances(store: LabelStore, image_set: InstanceSet, scores: InstanceScores) -> Path:
     """Write evaluation.json and, as a self-contained page, evaluation.html into a store.
 
-    Like the report: no network, no script, and no time, host or absolute path. The page does not
-    grow with the store.
+    The page needs no network and no script, and holds no time, host or absolute path. Its size does
+    not grow with the store.
 
     Args:
-        store: what was scored.
-        image_set: its images, for the pictures; one that is gone is not shown.
-        scores: of `alps.evaluation.objects.score_instances`.
+        store: the scored label store.
+        image_set: its images, for the pictures; images that cannot be read are not shown.
+        scores: the result of `alps.evaluation.objects.score_instances`.
+
+    Returns:
+        The path of the page.
 
     Raises:
         StoreError: the files cannot be written.
@@ -69,7 +72,7 @@ def write_instances(store: LabelStore, image_set: InstanceSet, scores: InstanceS
 
 
 def tiles(scores: InstanceScores) -> list[tuple[str, str, str]]:
-    """(label, figure, note): what a person asks first."""
+    """Return (label, value, note) of the main scores."""
     objects = len(scores.iou)
     left_out = [
         f"{count(n)} {what}"
@@ -97,7 +100,7 @@ def tiles(scores: InstanceScores) -> list[tuple[str, str, str]]:
 
 
 def histogram(scores: InstanceScores) -> BarChart:
-    """How many objects have which IoU."""
+    """Return a histogram of the IoU of the objects."""
     counts = np.histogram(scores.iou, BINS, (0, 1))[0]
     return overlaps(
         counts,
@@ -112,12 +115,12 @@ def histogram(scores: InstanceScores) -> BarChart:
 
 
 def size_rows(scores: InstanceScores) -> list[Row]:
-    """By COCO's sizes, small ones first."""
+    """Return a row for each of COCO's sizes, small objects first."""
     return [_row(size, scores.of_size(size)) for size in SIZES]
 
 
 def class_rows(scores: InstanceScores) -> list[Row]:
-    """The classes that have objects, those with most first."""
+    """Return a row for each class with objects, by decreasing number of objects."""
     rows = [
         _row(
             category.name,

@@ -1,4 +1,4 @@
-"""Pages from templates: one look for all, and numbers as people read them."""
+"""Render the pages of the reports from templates."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from alps.report.charts.words import count, css_color, decimal, percent, score, 
 
 
 def render(template: str, **values: object) -> str:
-    """Fill in a template; what is not plain text in ``values`` is escaped."""
+    """Render a template with ``values``, which are escaped for HTML."""
     return _environment().get_template(template).render(values)
 
 

@@ -1,4 +1,4 @@
-"""The statistics of a store as files: tables (CSV) and pictures of them (PNG)."""
+"""Write the statistics of a store as tables (CSV) and charts (PNG)."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from alps.store.label_store import LabelStore
 from alps.store.labelled import is_labelled
 from alps.structures.records import Category
 
-MEANS = ("mean_pixels", "mean_iou")  # of a mask; of it and the box that SAM was asked with
+MEANS = ("mean_pixels", "mean_iou")  # pixels of a mask; IoU of mask and prompt box
 
-#: Names of the columns, and the rows below them.
+#: A table, as (column names, rows).
 Table = tuple[tuple[str, ...], list[tuple[object, ...]]]
 
 
 def write_statistics(store: LabelStore, census: Census) -> None:
     """Write ``statistics/<name>.csv`` and ``statistics/<name>.png`` into a finished store.
 
-    The same store gives the same bytes.
+    The files depend on the store only: the same store gives the same bytes.
 
     Raises:
         StoreError: a file cannot be written.
@@ -52,7 +52,7 @@ def write_statistics(store: LabelStore, census: Census) -> None:
 
 
 def tables(census: Census, categories: Sequence[Category]) -> dict[str, Table]:
-    """All that is drawn, and what the drawings leave out: the smallest classes."""
+    """Return the tables by name; unlike the charts, they hold all classes."""
     found: dict[str, Table] = {
         "mask_sizes": (
             ("share_from", "share_to", "masks"),
@@ -89,7 +89,7 @@ def tables(census: Census, categories: Sequence[Category]) -> dict[str, Table]:
 
 
 def box_tables(boxes: BoxCensus, categories: Sequence[Category]) -> dict[str, Table]:
-    """Of masks that were prompted with boxes."""
+    """Return the tables of masks that were prompted with boxes, by name."""
     splits, tracks = boxes.splits, boxes.tracks
     found: dict[str, Table] = {
         "boxes": (
@@ -130,7 +130,7 @@ def box_tables(boxes: BoxCensus, categories: Sequence[Category]) -> dict[str, Ta
             [(status.image_id, status.dropped) for status in boxes.most_dropped],
         )
     if tracks.tracks:
-        # A run above 1, and one that has no coefficient.
+        # The runs with a coefficient above 1, and those without a coefficient.
         rest = [(1, None, tracks.above), (None, None, tracks.without)]
         table = [*_histogram(COV_EDGES, tracks.covs), *rest]
         found["track_cov"] = (("cov_from", "cov_to", "runs"), table)
@@ -138,7 +138,7 @@ def box_tables(boxes: BoxCensus, categories: Sequence[Category]) -> dict[str, Ta
 
 
 def to_csv(table: Table) -> bytes:
-    """RFC 4180 in UTF-8; floats to six digits, None as nothing."""
+    """Encode a table as CSV (RFC 4180) in UTF-8, with floats to six digits and None as empty."""
     header, rows = table
     text = io.StringIO()
     writer = csv.writer(text)
@@ -148,7 +148,7 @@ def to_csv(table: Table) -> bytes:
 
 
 def _histogram(edges: np.ndarray, *counts: np.ndarray) -> list[tuple[object, ...]]:
-    """A row per bin: its bounds and what each of ``counts`` has in it."""
+    """Return a row per bin: its bounds and its count in each of ``counts``."""
     columns = zip(*(column.tolist() for column in counts), strict=True)
     return [
         (*bounds, *row)
@@ -157,7 +157,7 @@ def _histogram(edges: np.ndarray, *counts: np.ndarray) -> list[tuple[object, ...
 
 
 def _heat(maps: Sequence[HeatMap]) -> Table:
-    """A row per cell, a column per map."""
+    """Return a table with a row per cell and a column per map."""
     columns = [heat_map.cells.ravel().tolist() for heat_map in maps]
     rows = [
         (*place, *cells) for place, *cells in zip(np.ndindex(GRID, GRID), *columns, strict=True)

@@ -1,4 +1,4 @@
-"""The report page: each section is a function from what was counted to what the template shows."""
+"""The report page of a store: each function turns counts into the values of a section."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from alps.store.label_store import ImageStatus, LabelStore
 from alps.store.labelled import is_labelled
 from alps.structures.records import Category
 
-BAND = 256  # classes in the band of colours, the largest
-LONGEST = 300  # characters of an error that are shown
-MAP_BYTES = 8_000  # of a heat map
+BAND = 256  # the most classes in the band of colours, the largest first
+LONGEST = 300  # the most characters of an error to show
+MAP_BYTES = 8_000  # per heat map
 
 
 def write_report(
@@ -38,14 +38,18 @@ def write_report(
     """Write a self-contained page about a finished store into it.
 
     The page needs no network and no script, and holds no time, host or absolute path: the same
-    store gives the same bytes. Its size does not grow with the store: figures cover all of it,
-    pictures a fixed number of images spread over it.
+    store gives the same bytes. Its size does not grow with the store: numbers cover the whole
+    store, and pictures a fixed number of images spread over it.
 
     Args:
-        store: the stages of its recipe have run.
-        image_set: the images that the store was made from; one that is gone is not shown.
-        census: of the store, where it has been taken already.
-        name: of the file, relative to the store.
+        store: a label store in which all stages have run.
+        image_set: the image set that the store was made from; images that cannot be read are not
+            shown.
+        census: the counts of the store; None takes them.
+        name: the file to write, relative to the store.
+
+    Returns:
+        The path of the page.
 
     Raises:
         StoreError: a part of the store cannot be read, or the page cannot be written.
@@ -82,7 +86,7 @@ def write_report(
 
 
 def tiles(census: Census, categories: Sequence[Category]) -> list[tuple[str, str, str]]:
-    """(label, figure, note): what a person asks first."""
+    """Return (label, value, note) of the main numbers."""
     images, readable = census.images, census.masks_per_image.total()
     found = [
         (
@@ -128,14 +132,14 @@ def tiles(census: Census, categories: Sequence[Category]) -> list[tuple[str, str
 
 
 def band(census: Census, categories: Sequence[Category]) -> list[tuple[Category, float]]:
-    """The largest classes by pixels with their shares of those that have a class."""
+    """Return the largest classes by pixels, with their shares of the labelled pixels."""
     pixels = census.class_pixels
     order = np.argsort(-pixels, kind="stable")[:BAND]
     return [(categories[c], pixels[c] / pixels.sum()) for c in order if pixels[c]]
 
 
 def classes(census: Census, categories: Sequence[Category]) -> list[dict[str, Any]]:
-    """Figures of the classes that hold masks, the largest first."""
+    """Return the numbers of each class with masks, the largest first."""
     masks, pixels = int(census.class_masks.sum()), max(int(census.class_pixels.sum()), 1)
     return [
         {
@@ -150,7 +154,7 @@ def classes(census: Census, categories: Sequence[Category]) -> list[dict[str, An
 
 
 def skipped(census: Census, roots: Sequence[str]) -> list[tuple[str, str, str]]:
-    """(image, status, reason) of the first images without labels, those that failed before all."""
+    """Return (image id, status, reason) of the first images without labels, failed ones first."""
     rows = [*census.failed, *census.empty][:SKIPPED]
     return [
         (s.image_id, s.status, without_paths(s.error or _no_mask(s), roots)[:LONGEST]) for s in rows
@@ -163,7 +167,7 @@ def _no_mask(status: ImageStatus) -> str:
 
 
 def recipe(store: LabelStore, image_set: ImageSet) -> list[tuple[str, str, list[tuple[str, str]]]]:
-    """(title, fingerprint, settings) of the images, the versions and the stages."""
+    """Return (title, fingerprint, settings) of the images, the versions and each stage."""
     images = store.info.images
     return [
         ("images", images.get("fingerprint", ""), [("name", image_set.name)]),
@@ -176,13 +180,13 @@ def recipe(store: LabelStore, image_set: ImageSet) -> list[tuple[str, str, list[
 
 
 def command(store: LabelStore) -> str:
-    """How to learn from the store."""
+    """Return the command that trains on the store."""
     folder = shlex.quote(store.root.resolve().name)
     return f"python train.py stage=pretrain dataset=store dataset.root={folder}"
 
 
 def _sizes(census: Census) -> tuple[str, str]:
-    """The smallest size as W × H, and the largest."""
+    """Return the smallest size as W × H, and a note with the largest."""
     if census.smallest is None or census.largest is None:
         return "none", "no image could be read"
     (h, w), (height, width) = census.smallest, census.largest
@@ -196,7 +200,7 @@ def _sizes(census: Census) -> tuple[str, str]:
 
 
 def _settings(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Nested settings as flat rows; paths lose their folders, digests their ends."""
+    """Yield nested settings as flat rows, without the folders of paths and the ends of digests."""
     for key, value in values.items():
         if isinstance(value, Mapping):
             yield from _settings(value, f"{prefix}{key}.")
@@ -213,7 +217,7 @@ def _setting(value: object) -> str:
 
 
 def without_paths(text: str, roots: Sequence[str]) -> str:
-    """A message without the folders of the machine that it was made on."""
+    """Remove the folders of the machine from a message, those in ``roots`` and absolute ones."""
     for root in sorted(roots, key=len, reverse=True):
         if folder := root.rstrip("/"):
             text = text.replace(folder + "/", "")

@@ -1,1 +1,1 @@
-"""Pictures of images, masks, classes and objects."""
+"""Pictures of images, masks, classes and objects for the reports."""

@@ -1,4 +1,4 @@
-"""Which images of a store are shown, and the pictures made of them; each image is read once."""
+"""Choose images of a store to show, and make pictures of them; each image is read once."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from alps.report.pictures.outlines import draw_boxes
 from alps.store.label_store import ImageStatus, LabelStore
 from alps.store.labelled import LabelledImage, labelled_images
 
-SHOWN = 6  # images shown whole
-READ = 48  # images read at all
-CLASSES = 12  # classes shown, the largest
-CUTOUTS = 10  # masks shown per class
-ENOUGH = 40  # masks of a class to choose them from
-KEY = 5  # classes named beside an image
+SHOWN = 6  # number of images to show whole
+READ = 48  # the most images to read
+CLASSES = 12  # number of classes to show, the largest first
+CUTOUTS = 10  # number of masks to show per class
+ENOUGH = 40  # number of masks per class from which these are chosen
+KEY = 5  # number of classes to name beside an image
 
 # 6 × 3 pictures and 12 × 10 cut-outs: 2.7 MB at most, 3.6 MB in base64.
 PICTURE_BYTES = 95_000
@@ -40,14 +40,14 @@ CUTOUT_BYTES = 8_000
 
 @dataclass(frozen=True, slots=True)
 class ShownImage:
-    """An image beside its masks and its classes; pictures are data URIs."""
+    """An image, its masks and its classes; pictures are data URIs."""
 
     status: ImageStatus
-    nodata: float  # share of its pixels
+    nodata: float  # share of the pixels without data
     image: str
     masks: str
     classes: str | None  # None: the store has no classes
-    # Classes and their shares of what is data in the picture, the largest first.
+    # Classes and their shares of the pixels with data in the picture, the largest first.
     key: list[tuple[int, float]]
 
 
@@ -59,7 +59,7 @@ class CutOut:
     image_id: str
     mask_id: int
     area: int
-    distance: float  # NaN where the recipe has none
+    distance: float  # NaN if the recipe has no distances
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +67,9 @@ class Album:
     """All pictures of a report."""
 
     shown: list[ShownImage]
-    strips: dict[int, list[CutOut]]  # class → its masks, from typical to untypical
-    n_read: int
-    n_lost: int  # images of the store that could not be read again
+    strips: dict[int, list[CutOut]]  # category id → masks, from typical to untypical
+    n_read: int  # images read
+    n_lost: int  # images that could no longer be read
 
 
 def make_album(
@@ -78,7 +78,17 @@ def make_album(
     census: Census,
     colors: Sequence[tuple[int, int, int]],
 ) -> Album:
-    """Choose images that are spread over the store and hold its largest classes; read and draw."""
+    """Choose images spread over the store that hold its largest classes, and draw them.
+
+    Args:
+        store: a finished label store.
+        image_set: the image set that the store was made from.
+        census: the counts of the store.
+        colors: the RGB colour of each class; empty if the store has no classes.
+
+    Returns:
+        The pictures as data URIs, and the counts of images read and lost.
+    """
     classes = census.by_size[:CLASSES]
     whole = {census.pool[i].record.image_id for i in spread(len(census.pool), SHOWN)}
     images = _reload(store, [census.pool[i] for i in choose_images(census.pool, classes)])
@@ -108,7 +118,7 @@ def make_album(
 
 
 def spread(n: int, k: int) -> list[int]:
-    """``k`` of ``n`` places, as evenly spaced as can be; all of them when there are fewer.
+    """Return ``k`` of ``n`` positions, as evenly spaced as possible, or all if ``n`` < ``k``.
 
     >>> spread(10, 4), spread(2, 4)
     ([0, 3, 6, 9], [0, 1])
@@ -117,7 +127,7 @@ def spread(n: int, k: int) -> list[int]:
 
 
 def choose_images(pool: Sequence[Candidate], classes: Sequence[int]) -> list[int]:
-    """Places in ``pool``: some spread evenly, then those that add most masks of ``classes``."""
+    """Return positions in ``pool``: some evenly spaced, others that add masks of ``classes``."""
     chosen = spread(len(pool), SHOWN)
     counts = np.array([[np.sum(c.category_id == k) for k in classes] for c in pool])
     counts = counts.reshape(len(pool), len(classes))
@@ -133,14 +143,14 @@ def choose_images(pool: Sequence[Candidate], classes: Sequence[int]) -> list[int
 
 
 def _reload(store: LabelStore, candidates: Sequence[Candidate]) -> list[LabelledImage]:
-    """The candidates with their masks, in their order (that of the plan)."""
+    """Return the candidates with their masks, in the order of the plan."""
     ids = {c.record.image_id for c in candidates}
     shards = sorted({c.shard for c in candidates})
     return [i for s in shards for i in labelled_images(store, s) if i.record.image_id in ids]
 
 
 def _choose_masks(images: Sequence[LabelledImage], category: int) -> list[tuple[int, int]]:
-    """(image, mask) places of one class, at even steps from the nearest to the farthest."""
+    """Return (image, mask) positions of a class, evenly spaced from nearest to farthest."""
     places = [
         (n, int(i)) for n, m in enumerate(images) for i in np.flatnonzero(m.category_id == category)
     ]
@@ -150,7 +160,7 @@ def _choose_masks(images: Sequence[LabelledImage], category: int) -> list[tuple[
 
 
 def _read(image_set: ImageSet, image: LabelledImage) -> UInt8[np.ndarray, "H W 3"] | None:
-    """The image, or None where it is gone or no longer what was labelled."""
+    """Return the image; None if it cannot be read or its size has changed."""
     try:
         sample = image_set.read(image.record)
     except ImageError:

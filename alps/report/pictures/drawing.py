@@ -1,6 +1,6 @@
-"""Pictures for the report: masks and classes drawn at the size they are shown, cut-outs, encoding.
+"""Draw and encode the pictures of the reports: masks, classes and cut-outs.
 
-Nothing here draws at the size of the image: a mask is sampled where a picture has a pixel.
+Everything is drawn at the size of the picture, not of the image: masks are sampled at its pixels.
 """
 
 from __future__ import annotations
@@ -19,32 +19,32 @@ from alps.structures.masks import Masks
 from alps.structures.palette import distinct_colors
 from alps.structures.tiles import Tile
 
-LONG_SIDE = 640  # pixels of a picture; shown at half of that, so that it is sharp on any screen
-ENLARGE = 4  # at most, for small images: outlines stay thin
+LONG_SIDE = 640  # pixels of a picture; shown at half that size, to be sharp on dense screens
+ENLARGE = 4  # the largest scale, for small images: outlines stay thin
 CUTOUT = 128  # pixels of a cut-out's long side
 WRONG = (232, 48, 32)
-#: Squares of pixels that are no data, 8 px: of two colours that no class has.
+#: RGB of the 8 px squares of a chequerboard over no-data pixels; no class has these colours.
 NODATA = ((74, 82, 122), (60, 67, 102))
-FOG = 170  # gray level of what lies around a cut-out: neither dark nor bright masks vanish in it
+FOG = 170  # gray level around a mask in a cut-out: dark and bright masks both stand out
 
 
 def picture_size(size: tuple[int, int]) -> tuple[int, int]:
-    """(H, W) at which an image of ``size`` (H, W) is shown."""
+    """Return the (H, W) in pixels at which an image of ``size`` (H, W) is shown."""
     scale = min(LONG_SIDE / max(size), ENLARGE)
     return max(round(size[0] * scale), 1), max(round(size[1] * scale), 1)
 
 
 def shrink(image: UInt8[np.ndarray, "H W 3"], size: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]:
-    """The image at ``size`` (h, w), enlarged where that is larger."""
+    """Resize an image to ``size`` (h, w), which may be larger."""
     smaller = size[0] <= image.shape[0]
     how = cv2.INTER_AREA if smaller else cv2.INTER_CUBIC
     return cv2.resize(image, size[::-1], interpolation=how).astype(np.uint8, copy=False)
 
 
 def top_masks(masks: Masks, size: tuple[int, int]) -> Int32[np.ndarray, "h w"]:
-    """The mask on top at every pixel of a picture of ``size`` (h, w), -1 where there is none.
+    """Return the topmost mask at each pixel of a picture of ``size`` (h, w), -1 outside all masks.
 
-    The overlap rule is that of `alps.structures.paint.paint`.
+    Masks overlap as in `alps.structures.paint.paint`.
     """
     ys, xs = _centers(masks.size[0], size[0]), _centers(masks.size[1], size[1])
     by_column = np.full(size[::-1], -1, np.int32)
@@ -59,7 +59,7 @@ def top_masks(masks: Masks, size: tuple[int, int]) -> Int32[np.ndarray, "h w"]:
 def shrink_classes(
     classes: Integer[np.ndarray, "H W"], size: tuple[int, int]
 ) -> Int32[np.ndarray, "h w"]:
-    """An index map at ``size`` (h, w): the class at the centre of each pixel of the picture."""
+    """Return the class at the centre of each pixel of a picture of ``size`` (h, w)."""
     ys, xs = _centers(classes.shape[0], size[0]), _centers(classes.shape[1], size[1])
     picture: np.ndarray = classes[ys[:, None], xs].astype(np.int32)
     return picture
@@ -68,7 +68,7 @@ def shrink_classes(
 def draw_masks(
     image: UInt8[np.ndarray, "h w 3"], top: Int32[np.ndarray, "h w"]
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """Each mask in a colour of its own with an outline, over the dimmed image."""
+    """Draw each mask in its own colour with an outline, over the dimmed image."""
     colors = np.array([*distinct_colors(int(top.max()) + 1), (0, 0, 0)], np.float32)
     gray = image.mean(axis=2, keepdims=True)
     dimmed = 0.35 * (0.4 * image + 0.6 * gray)
@@ -84,7 +84,16 @@ def draw_classes(
     category_id: Int[np.ndarray, " N"],
     colors: Sequence[tuple[int, int, int]],
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """The index map in the colours of its classes; hatched where no mask with a class lies."""
+    """Draw an index map in the colours of its classes, hatched where there is no class.
+
+    Args:
+        top: the mask at each pixel; -1 outside all masks.
+        category_id: the class of each mask; -1 for none.
+        colors: the RGB colour of each class.
+
+    Returns:
+        An RGB picture.
+    """
     classes = np.append(category_id, -1)[top]
     picture = _hatch(top.shape)
     picture[classes >= 0] = np.array(colors, np.uint8)[classes[classes >= 0]]
@@ -96,12 +105,15 @@ def draw_errors(
     classes: Int32[np.ndarray, "h w"],
     target: Int32[np.ndarray, "h w"],
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """Wrong classes in red over the image in gray; hatched without a label, black without truth.
+    """Draw wrong classes in red over the gray image, hatched without a label, black without truth.
 
     Args:
-        image: what the two maps are of.
-        classes: labels; -1 where there is none.
-        target: the truth; -1 where there is none.
+        image: the RGB image of both maps.
+        classes: the label of each pixel; -1 without a label.
+        target: the true class of each pixel; -1 without one.
+
+    Returns:
+        An RGB picture.
     """
     gray = image.mean(axis=2, keepdims=True)
     picture: np.ndarray = np.repeat(90 + 0.5 * gray, 3, axis=2)
@@ -116,7 +128,7 @@ def draw_errors(
 def draw_nodata(
     picture: UInt8[np.ndarray, "h w 3"], valid: Bool[np.ndarray, "h w"] | None
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """Return the picture with squares where there is no data, see `shrink_valid`."""
+    """Return the picture with a chequerboard over its no-data pixels, see `shrink_valid`."""
     if valid is None:
         return picture
     y, x = np.indices(valid.shape) // 8
@@ -138,7 +150,16 @@ def shrink_valid(
 def cut_out(
     image: UInt8[np.ndarray, "H W 3"], counts: bytes, xyxy: Float32[np.ndarray, " 4"]
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """One mask with what surrounds it, which is dimmed; square unless the image is too narrow."""
+    """Cut a mask out of its image, with dimmed surroundings.
+
+    Args:
+        image: the RGB image.
+        counts: the mask as COCO's compressed RLE.
+        xyxy: the box of the mask, in pixels.
+
+    Returns:
+        An RGB picture whose long side is `CUTOUT` pixels; a square unless the image is too narrow.
+    """
     tile = around(xyxy, (image.shape[0], image.shape[1]))
     height, width = tile.size
     scale = CUTOUT / max(height, width)
@@ -154,12 +175,16 @@ def cut_out(
 
 
 def data_uri(picture: UInt8[np.ndarray, "h w c"], max_bytes: int, *, flat: bool = False) -> str:
-    """A WebP data URI in the best quality that fits, half as large where none does.
+    """Encode a picture as a WebP data URI in the best quality that fits; halve it if none does.
 
     Args:
-        picture: RGB or RGBA.
-        max_bytes: before base64, which adds a third.
-        flat: areas of one colour with sharp edges; lossless where that fits.
+        picture: an RGB or RGBA picture.
+        max_bytes: the largest size before base64, which adds a third.
+        flat: whether the picture has areas of one colour with sharp edges; such pictures are
+            lossless if that fits.
+
+    Returns:
+        The data URI, for the ``src`` of an image.
     """
     for quality in (100, 85, 60, 30)[0 if flat else 1 :]:
         buffer = io.BytesIO()
@@ -171,7 +196,7 @@ def data_uri(picture: UInt8[np.ndarray, "h w c"], max_bytes: int, *, flat: bool 
 
 
 def around(xyxy: Float32[np.ndarray, " 4"], size: tuple[int, int]) -> Tile:
-    """A square around a box with a quarter of its side as context, moved into the image."""
+    """Return a square around a box with a margin of a quarter of its side, moved into the image."""
     x0, y0, x1, y1 = (float(v) for v in xyxy)
     side = int(max(1.5 * max(x1 - x0, y1 - y0), 32))
 
@@ -184,7 +209,7 @@ def around(xyxy: Float32[np.ndarray, " 4"], size: tuple[int, int]) -> Tile:
 
 
 def _centers(n: int, m: int) -> Int64[np.ndarray, " m"]:
-    """Which of ``n`` pixels the centres of ``m`` lie in that take up the same length."""
+    """Return which of ``n`` pixels hold the centres of ``m`` pixels over the same length."""
     return (np.arange(m) * 2 + 1) * n // (2 * m)
 
 
@@ -195,7 +220,7 @@ def _hatch(size: tuple[int, ...]) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def _edges(values: Int32[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
-    """Pixels whose left, right, upper or lower neighbour has another value."""
+    """Return the pixels whose left, right, upper or lower neighbour has another value."""
     edges = np.zeros(values.shape, dtype=bool)
     down, right = values[1:] != values[:-1], values[:, 1:] != values[:, :-1]
     edges[1:] |= down

@@ -1,4 +1,4 @@
-"""The best and the worst images of an evaluation, beside the ground truth."""
+"""Pictures of the best and the worst images of an evaluation, with their ground truth."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from alps.report.pictures.drawing import (
 from alps.store.label_store import LabelStore
 from alps.structures.paint import ignore_nodata
 
-PICTURE_BYTES = 60_000  # of each of 8 × 4 at most: 2.6 MB in base64
+PICTURE_BYTES = 60_000  # per picture, of at most 8 × 4: 2.6 MB in base64
 
 
 @dataclass(frozen=True, slots=True)
 class ComparedImage:
-    """An image, its truth, its labels as classes, and where these are wrong: data URIs."""
+    """Data URIs of an image, its ground truth, its labels as classes, and the wrong pixels."""
 
     score: ImageScore
     pictures: tuple[str, str, str, str]
@@ -39,7 +39,15 @@ class ComparedImage:
 def gallery(
     store: LabelStore, image_set: LabelledSet, evaluation: Evaluation
 ) -> list[tuple[str, list[ComparedImage]]]:
-    """The best and the worst; a single image is neither."""
+    """Return (title, images) of the best and of the worst images.
+
+    A single image gets no title, as it is neither. Images that cannot be read are skipped.
+
+    Args:
+        store: the evaluated label store.
+        image_set: the image set that the store was made from.
+        evaluation: the evaluation of the store.
+    """
     best = "Best" if evaluation.worst else ""
     return [
         (title, [shown for score in part if (shown := _show(store, image_set, evaluation, score))])

@@ -1,4 +1,4 @@
-"""Objects cut out of their images, with the box, the true outline and the one that was found."""
+"""Pictures of objects with their box, their true outline and the outline of their mask."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from alps.structures.masks import Masks
 from alps.structures.records import Category, ImageRecord
 from alps.structures.tiles import Tile
 
-SHOWN = 7  # objects of each kind: a row of a wide page
-SIDE = 320  # pixels of a picture's long side; shown at less than half of that
-PICTURE_BYTES = 20_000  # of each of 3 × 7 at most: 0.6 MB in base64
+SHOWN = 7  # number of objects of each kind: a row of a wide page
+SIDE = 320  # pixels of a picture's long side; shown at less than half that size
+PICTURE_BYTES = 20_000  # per picture, of at most 3 × 7: 0.6 MB in base64
 TRUE, FOUND, BOX = (0, 229, 255), (255, 61, 113), (255, 255, 255)
 COLORS = {
     "true outline": TRUE,
@@ -44,9 +44,12 @@ class ShownObject:
 
 
 def choose_objects(scores: InstanceScores, records: Sequence[ImageRecord]) -> dict[str, list[int]]:
-    """Rows of the best, the middle and the worst objects, of as many images or videos as can be."""
+    """Return rows of the best, median and worst objects, from as many images as possible.
+
+    The frames of a video count as one image.
+    """
     sources = {_source(records[i]) for i in np.unique(scores.image)}
-    most = -(-SHOWN // max(len(sources), 1))  # of one
+    most = -(-SHOWN // max(len(sources), 1))  # from one image or video
     order = np.argsort(-scores.iou, kind="stable")
     middle = len(order) // 2
     by_distance = np.argsort(np.abs(np.arange(len(order)) - middle), kind="stable")
@@ -68,7 +71,15 @@ def choose_objects(scores: InstanceScores, records: Sequence[ImageRecord]) -> di
 def show_objects(
     store: LabelStore, image_set: InstanceSet, scores: InstanceScores
 ) -> list[tuple[str, list[ShownObject]]]:
-    """Pictures of the chosen objects; each image is read once, one that is gone is not shown."""
+    """Return (title, objects) of the best, median and worst objects.
+
+    Each image is read once; objects of images that cannot be read are skipped.
+
+    Args:
+        store: the scored label store.
+        image_set: the image set that the store was made from.
+        scores: the scores of the store.
+    """
     records = [record for shard in store.plan for record in shard]
     chosen = choose_objects(scores, records)
     rows = np.unique([row for part in chosen.values() for row in part]).astype(np.int64)
@@ -119,7 +130,16 @@ def _show(
 def draw_object(
     image: UInt8[np.ndarray, "H W 3"], found: Masks, true: Masks
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """One mask and its true one as outlines over the part of the image around box and truth."""
+    """Draw a box and the outlines of its mask and its true mask over that part of the image.
+
+    Args:
+        image: the RGB image.
+        found: a single mask of the store with its box.
+        true: its true mask.
+
+    Returns:
+        An RGB picture whose long side is `SIDE` pixels.
+    """
     assert found.boxes is not None, "the box is drawn"
     box = found.boxes.xyxy[0]
     whole = box if not true.area[0] else _join(box, true.xyxy[0])
@@ -131,7 +151,7 @@ def draw_object(
     corners = np.array([tile.x0, tile.y0] * 2, np.float32)
     x0, y0, x1, y1 = np.round((box - corners) * scale).astype(int).tolist()
     cv2.rectangle(picture, (x0, y0), (x1 - 1, y1 - 1), BOX, 1, cv2.LINE_8)
-    # The true one is wider: where the two agree, both are seen.
+    # The true outline is wider, so that both are visible where they agree.
     for counts, color, width in ((true.counts[0], TRUE, 5), (found.counts[0], FOUND, 2)):
         inside = _inside(counts, image.shape[0], tile, size)
         outlines, _ = cv2.findContours(inside, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
@@ -142,7 +162,7 @@ def draw_object(
 def _inside(
     counts: bytes, height: int, tile: Tile, size: tuple[int, int]
 ) -> UInt8[np.ndarray, "h w"]:
-    """The part of a mask in ``tile``, at ``size``; 1 inside."""
+    """Return the part of a mask in ``tile``, resized to ``size`` (h, w); 1 inside."""
     mask: Bool[np.ndarray, "H W"] = rle.decode_window(counts, height, tile)
     smooth = cv2.resize(mask.astype(np.float32), size[::-1], interpolation=cv2.INTER_LINEAR)
     inside: np.ndarray = (smooth >= 0.5).astype(np.uint8)

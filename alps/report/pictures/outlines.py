@@ -1,4 +1,4 @@
-"""Boxes drawn over the masks that they gave, so that a person sees one against the other."""
+"""Draw boxes over the masks that they prompted."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ PROMPT = (255, 255, 255)
 IGNORED = (190, 190, 190)
 AROUND = (255, 214, 10)
 DASH = 3  # pixels of a dash, and of the gap after it
-OPACITY = 0.6  # of the lines: under hundreds of them masks are still seen
-FINE = 4  # bits of a pixel's fraction, for OpenCV
+OPACITY = 0.6  # of the lines: masks stay visible under hundreds of them
+FINE = 4  # fractional bits of OpenCV's coordinates
 
 
 def draw_boxes(picture: UInt8[np.ndarray, "h w 3"], masks: Masks, prompt: str) -> None:
-    """Draw into a picture of the image what SAM was asked with and the box around each mask.
+    """Draw the prompt box and the rotated box around each mask into a picture, in place.
 
-    Ignored boxes are dashed, and their masks have no box.
+    Prompts of ignored boxes are dashed, and there is no box around their masks.
 
     Args:
-        picture: of the whole image, at any size.
-        masks: in the coordinates of the image.
-        prompt: see `alps.report.counts.boxes.prompt_quads`.
+        picture: an RGB picture of the whole image, at any size.
+        masks: the masks, in the pixels of the image.
+        prompt: one of `alps.masks.box.PROMPTS`.
     """
     if masks.boxes is None:
         return
@@ -50,7 +50,7 @@ def draw_boxes(picture: UInt8[np.ndarray, "h w 3"], masks: Masks, prompt: str) -
 def _scale(
     quads: Float[np.ndarray, "N 8"], size: tuple[int, int], picture: UInt8[np.ndarray, "h w 3"]
 ) -> Float[np.ndarray, "N 4 2"]:
-    """Corners in pixels of the picture; the centre of the first one is 0 for OpenCV."""
+    """Return corners in pixels of the picture, with the first pixel's centre at 0, as in OpenCV."""
     scale = np.array([picture.shape[1] / size[1], picture.shape[0] / size[0]])
     corners: np.ndarray = quads.reshape(-1, 4, 2) * scale - 0.5
     return corners
@@ -61,6 +61,6 @@ def _draw(
     points: Float[np.ndarray, "P 2"],
     color: tuple[int, int, int],
 ) -> None:
-    """A closed line, one pixel wide."""
+    """Draw a closed line, one pixel wide."""
     fine = np.round(points * (1 << FINE)).astype(np.int32)
     cv2.polylines(picture, [fine], True, color, 1, cv2.LINE_AA, FINE)
