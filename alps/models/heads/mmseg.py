@@ -115,7 +115,7 @@ def _find(name: str) -> Any:
     """Return a decode head's class by name; only mmsegmentation is imported, never the name."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about operations that these heads do not need
+            warnings.simplefilter("ignore")  # about operations that only other heads need
             from mmseg.models import decode_heads
             from mmseg.models.decode_heads.decode_head import BaseDecodeHead
     except ImportError as error:
