@@ -25,7 +25,7 @@ from alps.structures.records import Clusters, Sample
 
 log = logging.getLogger(__name__)
 
-#: Largest group of images, and of their pixels, to read ahead so that a GPU encodes several at once.
+#: Largest group of images, and of their pixels, read ahead so that a GPU encodes several at once.
 AHEAD, AHEAD_PIXELS = 8, 1 << 24
 #: Seconds after which an image is skipped; the largest images take half a minute to read.
 READ_SECONDS = 300.0
@@ -81,9 +81,7 @@ def label_shard(
                 continue
             try:
                 with deadline(READ_SECONDS, record.file_name):
-                    if (
-                        stored is None
-                    ):  # before decoding, so that a later change of the file is detected
+                    if stored is None:  # before decoding, so that a later change is detected
                         hashes[record.image_id] = hash_file(image_set.root, record)
                     sample = image_set.read(record)
                 yield sample

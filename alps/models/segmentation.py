@@ -108,9 +108,7 @@ def _classifier(head: nn.Module, num_classes: int) -> nn.Conv2d:
     channels = head.channels
     assert isinstance(channels, int)
     classifier = nn.Conv2d(channels, num_classes, kernel_size=1)
-    nn.init.normal_(
-        classifier.weight, std=0.01
-    )  # as in mmsegmentation: nearly uniform initial scores
+    nn.init.normal_(classifier.weight, std=0.01)  # as in mmsegmentation: near-uniform scores
     return classifier
 
 
