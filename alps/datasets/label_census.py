@@ -78,7 +78,13 @@ def read_split(
 
 
 def no_labelled_pixel(images: LabelledSet, split: str, n: int) -> LabelError:
-    """Return the error of a split of ``n`` labels in which every pixel is ignored."""
+    """Return the error of a split in which every pixel is ignored.
+
+    Args:
+        images: the labelled set.
+        split: name of the split.
+        n: number of labels of the split.
+    """
     return LabelError(
         f"{images.name}: no pixel of {split} is labelled, each label ({n} in all) holds nothing "
         f"but {images.ignore_index}, which is ignored; check how they were made (255 as a class, "

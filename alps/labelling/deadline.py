@@ -25,7 +25,7 @@ def deadline(seconds: float, name: str) -> Iterator[None]:
 
     Args:
         seconds: the limit in seconds of wall time.
-        name: name of what is read, for the message.
+        name: name of the file, for the message.
 
     Raises:
         ImageError: the limit was exceeded.

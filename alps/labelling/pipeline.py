@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 #: Libraries that determine masks and classes; their versions are recorded in store.json.
 LIBRARIES = (
     *("torch", "torchvision", "timm", "segment-anything-py", "numpy"),
-    *("faiss-cpu", "faiss-gpu-cu11", "faiss-gpu-cu12", "faiss-cuda"),  # one of them
+    *("faiss-cpu", "faiss-gpu-cu11", "faiss-gpu-cu12", "faiss-cuda"),  # at most one is installed
 )
 
 

@@ -98,7 +98,7 @@ def map_together(runs: Callable[..., Iterator[Any]], folder: Path) -> Mapper:
 
     Args:
         runs: `share` with the arguments of this run bound.
-        folder: folder of the result files, named after the fingerprint of what is fitted.
+        folder: folder of the result files, named after the fingerprint of the fitted stage.
     """
     calls = count()
 
