@@ -25,8 +25,8 @@ class TrainTransform:
 
     A window of the source image is drawn and only this window is resized. Up to the rounding of
     the window to whole source pixels this equals resizing the whole image and then cropping, at a
-    fraction of the cost. An image smaller than the crop is padded at random on all sides with
-    ``fill``, where the target is ignored. All random numbers come from torch's default generator.
+    fraction of the cost. An image smaller than the crop is placed at random on a background of
+    ``fill``, whose target is ignored. All random numbers come from torch's default generator.
 
     Args:
         crop: side of the result, in pixels.
