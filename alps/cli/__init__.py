@@ -1,1 +1,1 @@
-"""The command line, and the one package that knows Hydra."""
+"""The command line; the only package that uses Hydra."""

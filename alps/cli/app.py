@@ -6,7 +6,7 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-#: Subcommand, the module that runs it, and what it does.
+#: Module and description of each subcommand.
 COMMANDS = {
     "label": ("alps.cli.label", "cut images into masks, group them into classes, write a store"),
     "train": ("alps.cli.train", "pre-train, fine-tune, test, predict, export a net"),
@@ -26,6 +26,6 @@ def main() -> None:
         (sys.stdout if asked else sys.stderr).write(f"{problem}{USAGE.format(lines)}\n")
         sys.exit(0 if asked else 2)
     module = import_module(COMMANDS[command][0])
-    # A file that can be run by itself: Lightning starts the other processes of a run with it.
+    # The path of a runnable file, with which Lightning starts the other processes of a run.
     sys.argv = [str(Path(str(module.__file__))), *arguments]
     module.start()

@@ -1,4 +1,4 @@
-"""What a configuration of train.py describes: data, net, trainer, and what a checkpoint holds."""
+"""Build the data, net and trainer that a configuration of train.py describes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,18 @@ from alps.errors import CheckpointError, ConfigError
 
 
 def build_data(cfg: DictConfig, sets: dict[str, Any]) -> tuple[list[Any], Any]:
-    """What is learnt, and the batches; the only dataset has an empty name."""
+    """Build the subjects and the data module of a run.
+
+    Args:
+        cfg: the configuration.
+        sets: labelled sets by name; the only set has an empty name.
+
+    Returns:
+        The subjects, one per set, and the data module.
+
+    Raises:
+        ConfigError: ``loss.class_weights`` has another length than the classes.
+    """
     from alps.training.data import SegmentationData
     from alps.training.joint import JointData
     from alps.training.subject import Subject
@@ -37,7 +48,15 @@ def build_data(cfg: DictConfig, sets: dict[str, Any]) -> tuple[list[Any], Any]:
 
 
 def build_model(cfg: DictConfig, num_classes: int | dict[str, int]) -> Any:
-    """The net a configuration describes, with random weights."""
+    """Build the net that a configuration describes, with random weights.
+
+    Args:
+        cfg: the configuration.
+        num_classes: number of classes, or numbers of classes per dataset name.
+
+    Raises:
+        ConfigError: the settings of the encoder or the head are invalid.
+    """
     from alps.models.heads.fcn import FCN
     from alps.models.segmentation import SegmentationModel
     from alps.pretrained.encoder import Encoder
@@ -54,25 +73,30 @@ def build_model(cfg: DictConfig, num_classes: int | dict[str, int]) -> Any:
 
 
 def build_window(cfg: DictConfig, crop: int) -> Any:
-    """How whole images are predicted: in windows of ``crop`` px where none is asked for."""
+    """Build the sliding window, with a default side of ``crop`` pixels."""
     return instantiate(cfg.window, crop=crop if cfg.window.crop is None else cfg.window.crop)
 
 
 def build_trainer(cfg: DictConfig, interval: int = 1) -> Any:
-    """Lightning's Trainer with the run's callbacks and logger, validating after ``interval``."""
+    """Build Lightning's trainer with the callbacks and logger of a run.
+
+    Args:
+        cfg: the configuration.
+        interval: number of steps between two validations.
+    """
     from lightning.pytorch.callbacks import LearningRateMonitor
 
     from alps.training.runs import choose_accelerator
     from alps.training.sync_norm import SyncBatchNorm
 
     for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)  # else they advertise
+        logging.getLogger(name).setLevel(logging.WARNING)  # below it they log advertisements
     accelerator = choose_accelerator(cfg.trainer.accelerator)
     logger = instantiate(cfg.logger) or False
     callbacks = [instantiate(callback) for callback in cfg.callbacks.values()]
     if not logger:
         callbacks = [c for c in callbacks if not isinstance(c, LearningRateMonitor)]
-    # On CPUs there is no synchronised batch norm.
+    # Synchronised batch norm is not available on CPUs.
     synchronised = cfg.trainer.sync_batchnorm and accelerator != "cpu"
     return instantiate(
         cfg.trainer,
@@ -90,10 +114,22 @@ def build_trainer(cfg: DictConfig, interval: int = 1) -> Any:
 def restore(
     ckpt: str, classifier: str | None, dataset: str | None = None
 ) -> tuple[Any, DictConfig, Any]:
-    """A checkpoint, the configuration of the run that wrote it, and its net.
+    """Read a checkpoint and build its net.
 
-    Of a net that learnt several datasets it is the part that knows the classes of one: of
-    ``classifier``, or of ``dataset`` if it learnt one of that name.
+    For a net that was trained on several datasets, only one classifier is restored.
+
+    Args:
+        ckpt: path of the checkpoint.
+        classifier: name of the dataset whose classifier is restored; None if the net was trained
+            on one dataset.
+        dataset: name used instead of a missing ``classifier`` if the net was trained on a dataset
+            of that name.
+
+    Returns:
+        The checkpoint, the configuration of the run that wrote it, and the net.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be read or has no such classifier.
     """
     from alps.training.checkpoint import read_checkpoint
 
@@ -117,16 +153,16 @@ def restore(
 
 
 def trusted(node: Any, package: str) -> Any:
-    """Return a part of a checkpoint's configuration if all it builds are classes of a package.
+    """Return part of a checkpoint's configuration after checking that it builds only safe classes.
 
-    A checkpoint may come from anywhere, and ``_target_`` can name any function of any module.
+    A checkpoint may come from an untrusted source, and ``_target_`` can name any function.
 
     Args:
-        node: the part.
-        package: whose public classes may be built, such as ``alps.images``.
+        node: part of the configuration.
+        package: package whose public classes may be built, such as ``alps.images``.
 
     Raises:
-        CheckpointError: something else would be called.
+        CheckpointError: the configuration would call something outside the package.
     """
     public = {f"{package}.{name}" for name in import_module(package).__all__}
     for target in re.findall(r"_target_: *(\S+)", OmegaConf.to_yaml(node)):

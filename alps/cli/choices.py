@@ -1,4 +1,4 @@
-"""Words of a command line that choose a file of a configuration group."""
+"""Command-line arguments that choose a file of a configuration group."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from pathlib import Path
 
 from alps.errors import ConfigError
 
-#: Values that name no file of a group: Hydra answers some with a traceback, and drops the group at
-#: others.
+#: Values that name no file of a group. Hydra raises an obscure error for some of them and silently
+#: drops the group for others.
 NO_NAME = re.compile(r"(?i)|null|true|false|\[\s*\]|\{.*|[+-]?[\d.]+")
 
 
 def refuse_null_choices(words: Sequence[str], conf: Path, hints: Mapping[str, str]) -> None:
-    """Refuse ``GROUP=null`` and its like: an empty value, an empty list, a number.
+    """Reject ``GROUP=null`` and similar values: an empty value, an empty list, a number.
 
     Args:
-        words: of the command line.
-        conf: folder of the groups.
-        hints: what else to say, by group.
+        words: arguments of the command line.
+        conf: folder of the configuration groups.
+        hints: text to append to the error message, by group.
 
     Raises:
-        ConfigError: an argument chooses nothing of its group.
+        ConfigError: an argument chooses no file of its group.
     """
     for word in words:
         key, _, value = word.lstrip("+").partition("=")

@@ -25,7 +25,7 @@ from alps.cli.program import (
 from alps.cli.secret_settings import refuse_secrets
 from alps.errors import AlpsError, ConfigError, explain, one_line_errors, sigterm_raises
 
-#: Not part of what was labelled: where the store lies, what this run redoes, who does the work.
+#: Settings that do not affect the labels, such as the store's folder, what to redo and the engine.
 LOCAL_KEYS = ("store", "paths", "overwrite", "evaluate", "choose_k", "verify", "strict", "engine")
 
 INTERRUPTED = (
@@ -36,7 +36,7 @@ HINTS = {"features": "; recipe=binary|random|samrs|samtext labels without featur
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="label")
 def main(cfg: DictConfig) -> None:
-    """Compose the configuration, check it, label."""
+    """Compose and check the configuration, then label."""
     if HydraConfig.get().mode == RunMode.MULTIRUN:
         with sigterm_raises():
             try_trial(cfg)
@@ -62,15 +62,18 @@ def try_trial(cfg: DictConfig) -> None:
 
 
 def run(cfg: DictConfig, root: Path, *, is_trial: bool = False) -> None:
-    """Build what a configuration names, label, and say what was done.
+    """Build the objects of a configuration, label, and print a summary.
 
     Args:
-        cfg: the configuration, checked.
+        cfg: the checked configuration.
         root: folder of the store.
-        is_trial: whether this is one trial of a sweep, which the others are compared with.
+        is_trial: whether this is a trial of a sweep, whose scores are compared with the others'.
+
+    Raises:
+        ConfigError: ``verify`` is set for several runs of a launcher, or a setting is invalid.
     """
     resolved = OmegaConf.create(to_dict(cfg))
-    refuse_secrets(to_dict(resolved))  # one that an interpolation brought
+    refuse_secrets(to_dict(resolved))  # those that interpolations resolve to
     image_set = build_image_set(cfg.dataset)
     if cfg.evaluate:
         check_truth(cfg, image_set)
@@ -86,11 +89,11 @@ def run(cfg: DictConfig, root: Path, *, is_trial: bool = False) -> None:
     config = OmegaConf.masked_copy(
         resolved, [str(key) for key in resolved if key not in LOCAL_KEYS]
     )
-    config.masks.pop("threads", None)  # the engine's; runs on one store may have others
+    config.masks.pop("threads", None)  # set by the engine; may differ among runs on a store
     engine = instantiate(cfg.engine)
     instances = isinstance(image_set, InstanceSet)
     if cfg.evaluate and instances and is_trial and "segmenter" in cfg.masks:
-        instantiate(cfg.sam).load()  # for all trials, not in the seconds of the first
+        instantiate(cfg.sam).load()  # so that the first trial's time does not include it
     parts = {
         "image_set": image_set,
         "masks": instantiate(cfg.masks),
@@ -111,7 +114,7 @@ def run(cfg: DictConfig, root: Path, *, is_trial: bool = False) -> None:
         verified=bool(cfg.verify),
         strict=cfg.strict,
     )
-    if engine.place.rank:  # of the runs that a launcher has begun, the first says what came out
+    if engine.place.rank:  # only the first run of a launcher prints the results
         return
     scores = choices = show = None
     if ks is not None or cfg.evaluate:
@@ -129,10 +132,10 @@ def run(cfg: DictConfig, root: Path, *, is_trial: bool = False) -> None:
 
 
 def check_truth(cfg: DictConfig, image_set: Any) -> None:
-    """Raise `ConfigError` where there is nothing to evaluate labels with."""
+    """Raise `ConfigError` if the image set has no ground truth to evaluate labels with."""
     from alps.protocols import InstanceSet
 
-    image_set.categories()  # where they cannot be counted, this is the time to say so
+    image_set.categories()  # fails early if the classes cannot be counted
     if isinstance(image_set, InstanceSet) and not image_set.has_instances:
         raise ConfigError(
             f"evaluate=true compares with true masks, and no object of dataset={cfg.dataset.name} "
@@ -142,12 +145,12 @@ def check_truth(cfg: DictConfig, image_set: Any) -> None:
 
 
 def verify_store(root: Path, parts: Mapping[str, Any], *, images: bool) -> Any:
-    """Check a store, print what is broken in it, and remove that.
+    """Check a store, then print and remove its broken files.
 
     Args:
         root: folder of the store.
-        parts: what the store is made of, as `label` takes it.
-        images: whether the images are compared with the hashes of when they were read.
+        parts: arguments of `alps.labelling.pipeline.settings_of`.
+        images: whether to compare the images with the hashes stored when they were read.
 
     Returns:
         The findings.
@@ -177,18 +180,19 @@ def add_pages(
     ks: Sequence[int] | None,
     evaluate: bool,
 ) -> tuple[Any, Callable[..., Any] | None, Any]:
-    """Evaluate a store and compare numbers of classes, and write their pages.
+    """Evaluate a store, compare numbers of classes, and write the report pages.
 
     Args:
         store: the finished store.
-        timings: of the run; what this takes is added.
-        image_set: the images, with their ground truth.
-        assign: the assigner.
-        ks: the numbers of classes; None: none are compared.
-        evaluate: whether the labels are compared with the ground truth.
+        timings: times of the run, to which those of the evaluation are added.
+        image_set: the images with their ground truth.
+        assign: assigns classes to masks.
+        ks: numbers of classes to compare; None: no comparison.
+        evaluate: whether to compare the labels with the ground truth.
 
     Returns:
-        The scores, what prints them, and the choices of ``ks``; None for what was not requested.
+        The scores, the function that prints them, and the comparison of ``ks``; None for each
+        that was not requested.
     """
     from alps.cli.summary import print_evaluation, print_instances
     from alps.evaluation.objects import score_instances
@@ -205,19 +209,20 @@ def add_pages(
         compare, write, show = score_instances, write_instances, print_instances
     scores = choices = None
     with Claims(store.root) as claims:
-        claims.arrive()  # overwrite= or verify= beside it would delete what is being read
+        claims.arrive()  # a concurrent overwrite= or verify= would delete files being read
         if evaluate:
             with timings.measure("evaluation"):
                 scores = compare(store, image_set)
         with claims.alone("finish"):
-            # It says that the store is whole: without it, the next run writes what a kill omits.
+            # The manifest marks a complete store. Without it, the next run rewrites these pages if
+            # this one is killed.
             (store.root / "manifest.json").unlink(missing_ok=True)
             if ks is not None:
                 with timings.measure("choose_k"):
                     choices = write_choose_k(store, assign, ks)
             if evaluate:
                 write(store, image_set, scores)
-            write_report(store, image_set)  # which links to them
+            write_report(store, image_set)  # links to the other pages
             write_manifest(store)
             store.discard_unfinished()
     return scores, show if evaluate else None, choices
@@ -226,12 +231,12 @@ def add_pages(
 def compare_trials(
     scores: Mapping[str, float | int | None], seconds: float | None, error: str = ""
 ) -> None:
-    """Add this trial of ``-m`` to the table of the sweep.
+    """Add the current trial of ``-m`` to the table of the sweep and print the table.
 
     Args:
-        scores: of its masks.
-        seconds: that its masks took, per image.
-        error: why it failed, if it did.
+        scores: scores of the trial's masks.
+        seconds: time to make the masks, in seconds per image; None if unknown.
+        error: message of the error that ended the trial; empty if it succeeded.
     """
     from alps.evaluation.study import add_trial, print_trials
 
@@ -243,7 +248,7 @@ def compare_trials(
 
 
 def start() -> None:
-    """Run label.py with the arguments of the command line; ``dataset=`` may be said without +."""
+    """Run label.py with the command line, in which ``dataset=`` does not need its ``+``."""
     sys.argv[1:] = [f"+{word}" if word.startswith("dataset=") else word for word in sys.argv[1:]]
     start_program(main, INTERRUPTED, HINTS)
 

@@ -1,4 +1,4 @@
-"""What a configuration of label.py cannot mean, refused before anything slow is imported."""
+"""Checks of a label.py configuration that run before any slow import."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ from alps.errors import ConfigError
 
 
 def check(cfg: DictConfig) -> None:
-    """Refuse what cannot be meant, before anything slow is imported."""
+    """Check a configuration of label.py.
+
+    Raises:
+        ConfigError: the configuration is incomplete or contradictory.
+    """
     refuse_secrets(to_dict(cfg, resolve=False))
     files = sorted(CONF.glob("dataset/*.yaml"))
     datasets = {file.stem: OmegaConf.load(file) for file in files}
@@ -50,15 +54,15 @@ def check(cfg: DictConfig) -> None:
 
 
 def is_store(dataset: Any) -> bool:
-    """Whether a dataset is what label.py writes, not what it reads."""
+    """Return whether a dataset is a label store, which label.py writes and cannot read."""
     return str(dataset.get("_target_")).endswith(".StoredLabels")
 
 
 def has_truth(dataset: Any) -> bool:
-    """Whether it knows the class of every pixel, or the mask of every box."""
+    """Return whether a dataset has ground truth: a class per pixel, or a mask per box."""
     return hasattr(get_class(dataset._target_), "read_target") or compares_boxes(dataset)
 
 
 def compares_boxes(dataset: Any) -> bool:
-    """Whether it may know the mask of every box."""
+    """Return whether a dataset may have a ground-truth mask per box."""
     return hasattr(get_class(dataset._target_), "read_instances")

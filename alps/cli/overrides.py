@@ -1,4 +1,4 @@
-"""Overrides on the command line: which one cannot be used, and what to type instead."""
+"""Error messages for invalid command-line overrides, with a corrected argument to type."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from pathlib import Path
 
 from alps.errors import ConfigError
 
-#: What the grammar takes as the name of a setting, with the signs that may precede it.
+#: Name of a setting in the override grammar, with the signs that may precede it.
 KEY = re.compile(r"[+~]*[A-Za-z_$][\w$./@:-]*", re.ASCII)
-#: How the library begins its messages about a comma outside a sweep, and about an unknown setting.
+#: Beginnings of Hydra's messages about a comma outside a sweep and about an unknown setting.
 AMBIGUOUS = re.compile(r"Ambiguous value for argument '(.*?)'\n", re.DOTALL)
 UNKNOWN = re.compile(r"Could not override '(.*?)'\.\n.* use \+(.*)")
 
 
 @contextmanager
 def explained(arguments: Sequence[str], conf: Path, error_class: type[Exception]) -> Iterator[None]:
-    """Say which argument cannot be parsed or names no setting, and what to type instead.
+    """Explain which argument is invalid and what to type instead.
 
     Args:
-        arguments: of the command line, as the shell passed them.
+        arguments: arguments of the command line, as the shell passed them.
         conf: folder of the configuration groups.
-        error_class: what the configuration library raises; its ``override`` is the argument.
+        error_class: exception of the configuration library, whose ``override`` is the argument.
 
     Raises:
         ConfigError: an argument cannot be parsed, or its setting does not exist.
@@ -40,7 +40,7 @@ def explained(arguments: Sequence[str], conf: Path, error_class: type[Exception]
 
 
 def quote(override: str) -> str:
-    """``KEY=VALUE`` as to be typed in a shell so that VALUE is taken as text, sign by sign.
+    """Quote ``KEY=VALUE`` for a shell so that VALUE is taken literally, as text.
 
     >>> print(quote("dataset.root=images (2019)"))
     "dataset.root='images (2019)'"
@@ -88,7 +88,14 @@ def _explain_comma(override: str, conf: Path) -> str:
 
 
 def _explain_unknown(key: str, override: str, full_key: str, settings: Sequence[str]) -> str:
-    """What to say of ``key``, of which ``full_key`` is the first part that does not exist."""
+    """Return the message about an unknown setting.
+
+    Args:
+        key: name of the setting on the command line.
+        override: the whole argument, without a leading ``+``.
+        full_key: leading part of ``key`` up to the first name that does not exist.
+        settings: names that exist at that level.
+    """
     parent, dot, name = full_key.rpartition(".")
     if near := get_close_matches(name, settings, n=1):
         return f"{key}: no such setting; did you mean {parent}{dot}{near[0]}{key[len(full_key) :]}?"
@@ -105,7 +112,7 @@ def _settings(node: Mapping[object, object]) -> list[str]:
 
 
 def _with_neighbours(word: str, arguments: Sequence[str]) -> str | None:
-    """The value that the shell has cut at its blanks, whole again; None where there is none."""
+    """Rejoin an override that the shell has split at blanks; return None if there is none."""
     place = arguments.index(word) if word in arguments else 0
     first = place
     while first > 0 and "=" not in arguments[first]:
@@ -119,11 +126,11 @@ def _with_neighbours(word: str, arguments: Sequence[str]) -> str | None:
 
 
 def _literal(text: str, sign: str) -> str:
-    """Quote for the grammar: a backslash counts only before a quote, and is doubled there."""
+    """Quote text for Hydra's grammar, in which a backslash is an escape only before a quote."""
     escaped = re.sub(rf"(\\*){sign}", lambda m: f"{m[1] * 2}\\{sign}", text)
     return sign + re.sub(r"(\\+)$", r"\1\1", escaped) + sign
 
 
 def _shell(word: str) -> str:
-    """Quote for a shell; in double quotes where nothing in them has a meaning."""
+    """Quote an argument for a shell, in double quotes unless it has characters special in them."""
     return shlex.quote(word) if re.search(r'["$`!]|\\[\\\n]', word) else f'"{word}"'

@@ -1,4 +1,4 @@
-"""What the programs share: where conf/ lies, how they start, which errors are one line."""
+"""Start-up and configuration code that label.py and train.py share."""
 
 from __future__ import annotations
 
@@ -21,22 +21,24 @@ from alps.cli.secret_settings import refuse_secret_words
 from alps.errors import one_line_errors
 from alps.structures.old_names import OLD_NAMES
 
-#: The configuration groups; in a clone a link to the folder at the top.
+#: Folder of the configuration groups; in a clone a link to the top-level folder.
 CONF = Path(__file__).resolve().parents[1] / "conf"
-#: Raised for a configuration that cannot be composed or resolved.
+#: Exceptions raised for a configuration that cannot be composed or resolved.
 CONFIG_ERRORS = (HydraException, OmegaConfBaseException)
 
 
 def start_program(main: Callable[[], Any], interrupted: str, hints: Mapping[str, str]) -> None:
-    """Check the command line and run a program; a user's error is one line and exit status 1.
+    """Check the command line and run a program.
+
+    An error of the user is printed as one line and gives exit status 1.
 
     Args:
-        main: the program, as `hydra.main` decorates it.
-        interrupted: what Ctrl-C leaves behind, for the message.
-        hints: what else to say where a group's choice is empty, by group.
+        main: main function, decorated with `hydra.main`.
+        interrupted: message about the state that Ctrl-C leaves behind.
+        hints: text to append to the error about an empty choice, by configuration group.
     """
     with one_line_errors(*CONFIG_ERRORS, interrupted=interrupted):
-        refuse_secret_words(sys.argv[1:])  # -m writes them down before main is called
+        refuse_secret_words(sys.argv[1:])  # -m writes them to a file before main is called
         refuse_null_choices(sys.argv[1:], CONF, hints)
         with explained(sys.argv[1:], CONF, HydraException):
             main()
@@ -57,7 +59,8 @@ def to_dict(cfg: DictConfig, *, resolve: bool = True) -> dict[str, Any]:
 def build_image_set(node: Any) -> Any:
     """Return the image set that a configuration describes.
 
-    Where its folder is missing, listing the images says so before anything slow is imported.
+    If its folder is missing, the images are listed at once, so that the error appears before any
+    slow import.
     """
     image_set = instantiate(node)
     if not Path(image_set.root).exists():
@@ -66,7 +69,7 @@ def build_image_set(node: Any) -> Any:
 
 
 def rename_old_targets(node: DictConfig | ListConfig) -> None:
-    """Replace the names that public classes had in an older ALPS, in place."""
+    """Replace, in place, class names of older versions of ALPS by the current ones."""
     keys: list[Any] = [*node] if isinstance(node, DictConfig) else [*range(len(node))]
     for key in keys:
         if OmegaConf.is_missing(node, key) or OmegaConf.is_interpolation(node, key):

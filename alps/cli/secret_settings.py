@@ -1,4 +1,4 @@
-"""Keys that must not be written down: a configuration is kept beside all that is made with it."""
+"""Rejection of secrets in a configuration, which is saved beside the results."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 
 from alps.errors import ConfigError
 
-#: Words in the names of settings whose values are secret.
+#: Names of settings whose values are secret.
 NAMES = re.compile(r"(?i)(^|[._])(api_?key|access_?key|secret|password|token)$")
-#: Variables of the environment whose values are.
+#: Environment variables whose values are secret.
 VARIABLES = ("WANDB_API_KEY", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 REMEDY = (
     "it would be written beside the results, for everybody to read; take it out, and give it by "
@@ -20,15 +20,16 @@ REMEDY = (
 
 
 def refuse_secrets(config: Mapping[str, Any]) -> None:
-    """Raise `ConfigError` where a value is secret, by its name or because the environment has it.
+    """Raise `ConfigError` if a configuration contains a secret.
 
-    The message names the setting and never the value.
+    A value is secret by the name of its setting, or if it contains the value of a secret
+    environment variable. The message gives the name of the setting, never the value.
     """
     _refuse(_leaves(config))
 
 
 def refuse_secret_words(words: Sequence[str]) -> None:
-    """The same for a command line, which Hydra writes down before a program sees it."""
+    """Raise `ConfigError` if the command line, which Hydra saves to a file, contains a secret."""
     pairs = (word.lstrip("+~").partition("=") for word in words)
     _refuse((name, value) for name, _, value in pairs)
 

@@ -1,4 +1,4 @@
-"""What a labelling run did, as a table on the terminal."""
+"""Terminal tables that summarise a labelling run, an evaluation or a verification."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from alps.store.counts import count
 from alps.store.label_store import LabelStore
 from alps.store.verify import Findings
 
-#: So many faults of a store are shown; the others are counted.
+#: Number of faults of a store that are listed; the others are counted.
 SHOWN = 40
 
 
 def print_summary(store: LabelStore, timings: Timings) -> None:
-    """Print what a person wants to know when the run is over."""
+    """Print the times of a run, the contents of its store, and the paths of store and report."""
     counts = count(store)
     console = Console(highlight=False, markup=False)
     if timings.seconds:
@@ -51,14 +51,14 @@ def print_summary(store: LabelStore, timings: Timings) -> None:
         table.add_row("no data", f"{share:.1%} of all pixels, in {images}: they get no label")
     table.add_row("classes", str(store.info.num_classes))
     console.print(table)
-    # Outside the table: a path must never be broken over two lines.
+    # Printed outside the table, which would break a path over two lines.
     console.print(f"store   {store.root}\nreport  {store.root / 'report.html'}", soft_wrap=True)
     if (page := store.root / "choose_k.html").exists():
         console.print(f"k       {page}", soft_wrap=True)
 
 
 def print_evaluation(evaluation: Evaluation, store: LabelStore) -> None:
-    """Print how good the labels are, beside their controls."""
+    """Print the scores of the labels beside those of the control labellings."""
     console = Console(highlight=False, markup=False)
     learnt, scored = (" and ".join(x) for x in (evaluation.learnt_on, evaluation.scored_on))
     table = Table(
@@ -91,7 +91,7 @@ def print_evaluation(evaluation: Evaluation, store: LabelStore) -> None:
 
 
 def print_instances(scores: InstanceScores, store: LabelStore) -> None:
-    """Print how good masks from boxes are, by the size of the objects."""
+    """Print the scores of masks made from boxes, by object size."""
     console = Console(highlight=False, markup=False)
     if not len(scores.iou):
         console.print(
@@ -113,7 +113,7 @@ def print_instances(scores: InstanceScores, store: LabelStore) -> None:
 
 
 def print_findings(findings: Findings) -> None:
-    """Print what is broken and what is done about it."""
+    """Print the faults of a store and how they are repaired."""
     console = Console(highlight=False, markup=False)
     if findings.faults:
         table = Table("file", "what is wrong", title="broken", title_justify="left")
@@ -162,7 +162,7 @@ def print_findings(findings: Findings) -> None:
 
 
 def print_repair(findings: Findings, store: LabelStore) -> None:
-    """Print whether a repaired store has the bytes it had, as far as its old manifest tells."""
+    """Print whether the files of a repaired store match the hashes of its old manifest."""
     files = json.loads((store.root / "manifest.json").read_text())["files"]
     other = [
         name

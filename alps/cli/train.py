@@ -1,4 +1,4 @@
-"""Learn and predict: `python train.py stage=pretrain`; `python train.py --help` says more."""
+"""Train and predict: `python train.py stage=pretrain`; `python train.py --help` says more."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from alps.cli.train_checks import check
 from alps.errors import CheckpointError, ConfigError, one_line_errors
 
 INTERRUPTED = "nothing was learnt yet"
-#: What these tell of a dataset is the same in all processes of a run: the first one says it.
+#: Loggers whose messages about a dataset are the same in all processes; only the first logs them.
 SAME_IN_ALL = ("alps.images", "alps.datasets.subset", "alps.structures.findings")
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")
 def main(cfg: DictConfig) -> float | None:
-    """Compose, build, run; the score goes to Hydra's sweepers."""
+    """Compose and check the configuration, then run its stage; return the score for sweepers."""
     with one_line_errors(*CONFIG_ERRORS, interrupted=INTERRUPTED):
         rename_old_targets(cfg)
         check(cfg)
@@ -47,7 +47,11 @@ def main(cfg: DictConfig) -> float | None:
 
 
 def run_folder(cfg: DictConfig) -> str:
-    """Where a run writes: as asked for, but a resumed run into its own folder."""
+    """Return the folder of a run; a resumed run writes to the folder of its checkpoint.
+
+    Raises:
+        ConfigError: another folder is requested for a resumed run.
+    """
     if HydraConfig.get().mode == RunMode.MULTIRUN:
         return str(HydraConfig.get().runtime.output_dir)
     asked = any(word.startswith("run=") for word in HydraConfig.get().overrides.task)
@@ -55,31 +59,32 @@ def run_folder(cfg: DictConfig) -> str:
         if asked and Path(cfg.run).resolve() != Path(cfg.resume).resolve().parent:
             raise ConfigError(f"run={cfg.run}: resume={cfg.resume} goes on in its own folder")
         return str(Path(cfg.resume).parent)
-    return str(job_folder(cfg) or cfg.run)  # the time in it is told once
+    return str(job_folder(cfg) or cfg.run)  # resolves the time in the path once
 
 
 def job_folder(cfg: DictConfig) -> Path | None:
-    """The folder that belongs to a SLURM job, where a requeued one finds itself again."""
+    """Return the folder of a SLURM job, which a requeued job finds again; None outside SLURM."""
     hydra_cfg = HydraConfig.get()
     asked = any(word.startswith("run=") for word in hydra_cfg.overrides.task)
     job = os.environ.get("SLURM_JOB_ID")
     on_slurm = job and hydra_cfg.runtime.choices.get("trainer") == "slurm"
-    if not on_slurm or asked or hydra_cfg.mode == RunMode.MULTIRUN:  # whose trials have their own
+    if not on_slurm or asked or hydra_cfg.mode == RunMode.MULTIRUN:  # trials have their own folders
         return None
     return Path(cfg.paths.runs, cfg.name, str(job))
 
 
 def newest_checkpoint(folder: Path) -> str | None:
-    """Where a requeued job goes on, for its words do not say it; None for the first time.
+    """Return the newest checkpoint of a folder, or None if it has none.
 
-    Lightning writes ``hpc_ckpt_1.ckpt`` and so on when SLURM warns the job.
+    A requeued job resumes from it, because its command line does not change. Lightning writes
+    ``hpc_ckpt_1.ckpt`` and so on when SLURM warns the job.
     """
     found = [*folder.glob("hpc_ckpt_*.ckpt"), *folder.glob("last.ckpt")]
     return str(max(found, key=lambda path: path.stat().st_mtime_ns)) if found else None
 
 
 def fit(cfg: DictConfig) -> float:
-    """Learn: stage=pretrain and stage=finetune."""
+    """Train a net (stage=pretrain and stage=finetune) and return its last val/mIoU."""
     nodes = {"": cfg.dataset} if "dataset" in cfg else cfg.datasets
     sets = {name: build_image_set(node) for name, node in nodes.items()}
 
@@ -98,7 +103,7 @@ def fit(cfg: DictConfig) -> float:
             logging.getLogger(name).setLevel(logging.ERROR)
     seed_everything(cfg.seed, workers=True, verbose=False)
     resolved = to_dict(cfg)
-    refuse_secrets(resolved)  # one that an interpolation brought
+    refuse_secrets(resolved)  # those that interpolations resolve to
     saved = None if cfg.resume is None else read_checkpoint(cfg.resume)
     if saved is not None:
         saved.check_resume(resolved, cfg.trainer.max_steps)
@@ -107,7 +112,7 @@ def fit(cfg: DictConfig) -> float:
         subject.fingerprint = part.fingerprint
     if saved is not None:
         saved.check_data({subject.name: subject.fingerprint for subject in subjects})
-    saved = None  # with its weights, which Lightning reads for itself
+    saved = None  # free the memory of its weights, which Lightning reads again
     for part in data.parts:
         findings = part.label_findings(strict=cfg.strict)
         report_findings(findings, name=part.images.name, strict=cfg.strict)
@@ -115,7 +120,7 @@ def fit(cfg: DictConfig) -> float:
     model = build_model(cfg, sizes.get("", sizes))
     if cfg.resume is None:
         report = load_init(model, cfg.init, skip=cfg.init_skip, strict=cfg.init_strict)
-        rank_zero_only(print)(report, flush=True)  # what a user looks for first
+        rank_zero_only(print)(report, flush=True)  # printed first, as users look for it
     if cfg.compile:
         model.compile()
     task = SegmentationTask(
@@ -132,7 +137,7 @@ def fit(cfg: DictConfig) -> float:
 
 
 def test(cfg: DictConfig) -> float:
-    """Score a checkpoint: stage=test."""
+    """Score a checkpoint (stage=test) and return test/mIoU."""
     from alps.training.data import SegmentationData
     from alps.training.runs import test as run_test
     from alps.training.subject import Subject
@@ -142,7 +147,7 @@ def test(cfg: DictConfig) -> float:
     saved, trained, model = restore(cfg.ckpt, cfg.classifier, choice)
     if choice is not None:
         images = instantiate(cfg.dataset)
-    else:  # the checkpoint's own, perhaps moved: +dataset.root=DIR
+    else:  # the checkpoint's own dataset, which +dataset.root=DIR may relocate
         moved = cfg.dataset if "dataset" in cfg else {}
         own = trained.datasets[cfg.classifier] if "datasets" in trained else trained.dataset
         images = instantiate(OmegaConf.merge(trusted(own, "alps.images"), moved))
@@ -152,7 +157,7 @@ def test(cfg: DictConfig) -> float:
             f"{saved.path} knows the classes {', '.join(known)} ({saved.protocol}), {images.name} "
             f"has {', '.join(names)}; test it on a dataset of its classes"
         )
-    # The images held out then, and none of those learnt from; nothing is cut to learn from.
+    # The images that were held out in training; no crop is needed to score.
     held_out = {"crop": None, "fraction": 1.0, "hold_out": trained.data.hold_out}
     data = SegmentationData(images, **{**cfg.data, **held_out}, seed=trained.seed)
     task = SegmentationTask(
@@ -164,7 +169,7 @@ def test(cfg: DictConfig) -> float:
 
 
 def predict(cfg: DictConfig) -> None:
-    """Index maps of images: stage=predict."""
+    """Write index maps of images (stage=predict)."""
     from lightning.fabric import Fabric
 
     from alps.training.runs import choose_accelerator
@@ -184,7 +189,7 @@ def predict(cfg: DictConfig) -> None:
 
 
 def export(cfg: DictConfig) -> None:
-    """A configuration and weights for mmsegmentation: stage=export."""
+    """Write a configuration and weights for mmsegmentation (stage=export)."""
     from alps.models.mmseg_export import write_mmseg
 
     saved, trained, model = restore(cfg.ckpt, cfg.classifier)

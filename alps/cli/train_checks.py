@@ -1,4 +1,4 @@
-"""What a configuration of train.py cannot mean, refused before anything slow is imported."""
+"""Checks of a train.py configuration that run before any slow import."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from alps.cli.secret_settings import refuse_secrets
 from alps.errors import ConfigError
 from alps.structures.numbers import check_number
 
-#: Whole numbers that are used before Lightning looks at them, or that it takes unseen; null or not.
+#: Name, interval and optionality of integers that are used before Lightning checks them, or that
+#: it does not check.
 NUMBERS = (
     ("seed", "[0, inf)", False),
     ("trainer.max_steps", "[0, inf)", False),
@@ -24,7 +25,7 @@ NUMBERS = (
 )
 
 
-#: Image sets that hold no labels: label.py makes a store of them.
+#: Datasets without labels, of which label.py can make a store.
 UNLABELLED = (
     *("folder", "sample", "samrs"),
     *("bovtext", "coco", "dior", "dota", "dstext", "fair1m", "hrsc2016"),
@@ -33,7 +34,11 @@ UNLABELLED = (
 
 
 def check(cfg: DictConfig) -> None:
-    """Refuse what cannot be meant, before anything slow is imported."""
+    """Check a configuration of train.py.
+
+    Raises:
+        ConfigError: the configuration is incomplete or contradictory.
+    """
     refuse_secrets(to_dict(cfg, resolve=False))
     if OmegaConf.is_missing(cfg, "stage"):
         raise ConfigError("train.py needs a stage: stage=pretrain|finetune|test|predict|export")
@@ -75,7 +80,11 @@ def check(cfg: DictConfig) -> None:
 
 
 def check_datasets(cfg: DictConfig, words: list[str]) -> None:
-    """Several datasets take the place of the one that a stage brings with it."""
+    """Check a configuration with several datasets, and remove the default dataset of its stage.
+
+    Raises:
+        ConfigError: the settings are contradictory, or the stage takes a single dataset.
+    """
     if cfg.stage not in ("pretrain", "finetune"):
         raise ConfigError(
             f"stage={cfg.stage} takes one dataset: dataset=NAME, and classifier=NAME if the net "
@@ -97,7 +106,7 @@ def check_datasets(cfg: DictConfig, words: list[str]) -> None:
 
 
 def stage_dataset(stage: str) -> str | None:
-    """The dataset that a stage brings with it, if any."""
+    """Return the name of a stage's default dataset, or None."""
     for entry in OmegaConf.select(OmegaConf.load(CONF / f"stage/{stage}.yaml"), "defaults") or ():
         if "override /dataset" in entry:
             return str(entry["override /dataset"])

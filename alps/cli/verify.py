@@ -13,7 +13,7 @@ from alps.errors import StoreError, one_line_errors, sigterm_raises
 
 
 def start() -> None:
-    """Verify the store that the command line names, and make anew what is broken."""
+    """Verify the store named on the command line and repair its broken files."""
     parser = argparse.ArgumentParser(
         prog="alps verify",
         description="Check every file of a label store, and make anew what is broken.",
@@ -30,14 +30,14 @@ def start() -> None:
 
 
 def read_config(store: Path, *, images: bool) -> DictConfig:
-    """Return the configuration that a store was made with, asking to verify it.
+    """Return the configuration that a store was made with, with ``verify`` set.
 
     Args:
-        store: its folder.
-        images: whether the images are compared, too.
+        store: folder of the store.
+        images: whether to compare the images with their stored hashes, too.
 
     Raises:
-        StoreError: the store has no configuration.
+        StoreError: the configuration of the store cannot be read.
     """
     path = store / "config.yaml"
     try:

@@ -1,1 +1,1 @@
-"""From image sets to batches."""
+"""Torch datasets, samplers and augmentation on top of image sets."""

@@ -1,4 +1,4 @@
-"""Several datasets in one stream of batches: every batch has images of each."""
+"""Batches that combine images of several datasets."""
 
 from __future__ import annotations
 
@@ -14,27 +14,28 @@ from alps.errors import ConfigError
 
 
 class JointDraw(NamedTuple):
-    """An image of the training stream, and which of the datasets it is of."""
+    """An image of the training stream, with the index of its dataset."""
 
     dataset: int
     draw: Draw
 
 
 class JointExample(NamedTuple):
-    """An example, and which of the datasets it is of."""
+    """An example, with the index of its dataset."""
 
     dataset: int
     example: Example
 
 
 def shares(sizes: Sequence[int], batch_size: int) -> list[int]:
-    """Split a batch in proportion to the sizes of the datasets, with one image of each at least.
+    """Split a batch in proportion to the sizes of the datasets, with at least one image of each.
 
-    What is left of the whole shares goes to the largest remainders (Hamilton's method); datasets
-    whose share is below one get one first, and the others share the rest.
+    Datasets whose proportional share is below one get one image, and the others share the rest.
+    Shares are rounded down, and the remaining images go to the largest remainders (Hamilton's
+    method).
 
     Raises:
-        ConfigError: there are fewer images in a batch than datasets.
+        ConfigError: a batch has fewer images than there are datasets.
     """
     if batch_size < len(sizes):
         raise ConfigError(
@@ -52,7 +53,7 @@ def shares(sizes: Sequence[int], batch_size: int) -> list[int]:
     found = [1] * len(sizes)
     for i in rest:
         found[i] = sizes[i] * left // total
-    # Whole numbers throughout, so that no rounding decides; ties go to the first.
+    # Integer arithmetic avoids rounding errors; ties go to the first dataset.
     order = sorted(rest, key=lambda i: -(sizes[i] * left % total))
     for i in order[: batch_size - sum(found)]:
         found[i] += 1
@@ -60,23 +61,23 @@ def shares(sizes: Sequence[int], batch_size: int) -> list[int]:
 
 
 class JointSampler(Sampler[list[JointDraw]]):
-    """A `StreamSampler` per dataset; each step takes the share of each.
+    """Combine one `StreamSampler` per dataset into batches with a fixed share of each.
 
-    The images of step s are a function of the seed and s alone: the batch of all processes is
-    split into shares, and rank r gets every ``world_size``-th image from r on. A rank may so have
-    no image of a small dataset, but the step has.
+    The images of step s depend only on the seed and s. The batch of all processes is split into
+    shares, and rank r takes every ``world_size``-th image starting at r. A rank may therefore have
+    no image of a small dataset, although the step has one.
 
     Args:
-        sizes: images of each dataset.
-        batch_size: of one rank.
-        total_batches: batches of the whole run, which is also the length.
-        seed: of the streams; each dataset has its own from it.
-        start: batches to skip, those that an earlier run has done.
-        rank: of this process.
-        world_size: processes.
+        sizes: number of images of each dataset.
+        batch_size: images per rank and batch.
+        total_batches: number of batches of the whole run, which is also the length.
+        seed: seed from which the seed of each dataset's stream is derived.
+        start: number of batches to skip, because an earlier run has completed them.
+        rank: rank of this process.
+        world_size: number of processes.
 
     Raises:
-        ConfigError: there are fewer images in a batch than datasets.
+        ConfigError: a batch has fewer images than there are datasets.
     """
 
     def __init__(
@@ -115,10 +116,10 @@ class JointSampler(Sampler[list[JointDraw]]):
 
 
 class JointDataset(Dataset[JointExample]):
-    """Reads a draw from its dataset.
+    """Read each draw from its dataset.
 
     Args:
-        datasets: in the order of the sampler's.
+        datasets: the datasets, in the order of the sampler's sizes.
     """
 
     def __init__(self, datasets: Sequence[SegmentationDataset]) -> None:
@@ -128,7 +129,7 @@ class JointDataset(Dataset[JointExample]):
         return JointExample(joint.dataset, self.datasets[joint.dataset][joint.draw])
 
     def collate(self, examples: list[JointExample]) -> Batch:
-        """Stack examples of one size, which come sorted by their dataset."""
+        """Stack examples of equal size that are sorted by dataset."""
         counts = np.bincount([e.dataset for e in examples], minlength=len(self.datasets))
         batch = collate([e.example for e in examples])
         return batch._replace(counts=tuple(counts.tolist()))

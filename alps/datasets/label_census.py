@@ -1,4 +1,4 @@
-"""Which classes the labels of a split hold, before anything is learnt from them."""
+"""A check, before training, of which classes occur in the labels of a split."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from alps.protocols import LabelledSet
 from alps.structures.findings import Finding
 from alps.structures.records import ImageRecord
 
-#: Labels of a split that are read to find each class. Where one is missing in them, it is said of
-#: these labels only.
+#: Number of labels of a split to read in search of all classes. A class that is not found is
+#: reported as missing in these labels only.
 ENOUGH = 500
-#: Classes named in a message.
+#: Number of classes named in a message.
 NAMED = 5
-#: What to do about classes that are missing.
+#: Consequence and remedy of classes missing in the training or another split.
 LEARNT = "they cannot be learnt: check the labels, and the classes of the dataset"
 SCORED = "the scores are means without them: score on more images, or on others"
 
 
 @dataclass(frozen=True, slots=True)
 class SplitLabels:
-    """What the labels of a split hold.
+    """Classes found in the labels of a split.
 
     Args:
-        split: its name.
-        numbers: the values found, without the ignored one.
-        read: how many labels were read.
-        images: how many there are.
+        split: name of the split.
+        numbers: values found, without the ignored one.
+        read: number of labels that were read.
+        images: number of images of the split.
     """
 
     split: str
@@ -48,10 +48,16 @@ class SplitLabels:
 def read_split(
     images: LabelledSet, records: Sequence[ImageRecord], split: str, *, enough: int | None = ENOUGH
 ) -> SplitLabels:
-    """Read labels until every class was found, ``enough`` were read, or there are no more.
+    """Read labels until every class is found, ``enough`` are read, or none remain.
 
-    While no labelled pixel was found it goes on beyond ``enough``, so that a split without any is
-    known for certain. Where all classes are common this reads a handful of files.
+    If all classes are common, this reads a handful of files. It continues beyond ``enough`` as
+    long as no labelled pixel is found, to be certain about a split without any.
+
+    Args:
+        images: the labelled set.
+        records: the images of the split.
+        split: name of the split.
+        enough: number of labels to read at most; None: all.
 
     Raises:
         LabelError: a label cannot be read, or no pixel of the split is labelled.
@@ -60,7 +66,7 @@ def read_split(
     enough = len(records) if enough is None else enough
     numbers: set[int] = set()
     read = 0
-    order = np.random.default_rng(0).permutation(len(records)).tolist()  # files lie by classes
+    order = np.random.default_rng(0).permutation(len(records)).tolist()  # files are sorted by class
     for i in tqdm(order, f"classes in {split}", unit="label", delay=1, leave=False):
         if classes <= numbers or (numbers and read >= enough):
             break
@@ -72,7 +78,13 @@ def read_split(
 
 
 def no_labelled_pixel(images: LabelledSet, split: str, n: int) -> LabelError:
-    """Return the error of a split in which every pixel is ignored."""
+    """Return the error of a split in which every pixel is ignored.
+
+    Args:
+        images: the labelled set.
+        split: name of the split.
+        n: number of labels of the split.
+    """
     return LabelError(
         f"{images.name}: no pixel of {split} is labelled, each label ({n} in all) holds nothing "
         f"but {images.ignore_index}, which is ignored; check how they were made (255 as a class, "
@@ -81,7 +93,7 @@ def no_labelled_pixel(images: LabelledSet, split: str, n: int) -> LabelError:
 
 
 def missing_classes(images: LabelledSet, splits: Sequence[SplitLabels]) -> list[Finding]:
-    """Return which classes never occur in a split; with a remedy of its own, labels from 1 on."""
+    """Return findings on classes that never occur in a split, and on labels that start at 1."""
     names = _names(images)
     found = frozenset[int]().union(*(split.numbers for split in splits))
     findings = []
@@ -111,6 +123,6 @@ def missing_classes(images: LabelledSet, splits: Sequence[SplitLabels]) -> list[
 
 
 def _names(images: LabelledSet) -> dict[int, str]:
-    """The classes that can be learnt; one of them may be ignored."""
+    """Return the names of the classes by id, without an ignored one."""
     categories = images.categories()
     return {c.id: c.name for c in categories if c.id != images.ignore_index}

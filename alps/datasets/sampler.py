@@ -1,4 +1,4 @@
-"""Which images come in which order: a function of the seed, never of workers, ranks or restarts."""
+"""Samplers whose order depends only on the seed, not on workers, ranks or restarts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Int64
 from torch.utils.data import Sampler
 
-#: Two independent streams of random numbers grow from one seed.
+#: Spawn keys of two independent streams of random numbers from one seed.
 ORDER, SEEDS = 0, 1
 
 
@@ -18,26 +18,29 @@ class Draw:
     """An image of the training stream."""
 
     index: int
-    seed: int  # of everything random about this draw
+    seed: int  # seed of all random choices for this draw
 
 
 class StreamSampler(Sampler[list[Draw]]):
-    """Batches from an endless stream of shuffled epochs, one permutation of all images each.
+    """Yield batches from an endless stream of epochs, each a permutation of all images.
 
-    The position in the stream alone decides which image comes and what its seed is. Step s takes
-    the next ``batch_size`` × ``world_size`` positions, and rank r every ``world_size``-th of these
-    from r on: two ranks see together what one with twice the batch sees, and a run that starts at
-    step s sees what an unbroken one sees there. Batches run across the end of an epoch. Memory is
-    one permutation: 8 bytes per image.
+    An image and its seed depend only on the position in the stream. Step s takes the next
+    ``batch_size`` × ``world_size`` positions, and rank r every ``world_size``-th of these starting
+    at r. Two ranks together therefore see the same images as one rank with twice the batch, and a
+    run that resumes at step s sees the same images as an unbroken one. Batches may span two
+    epochs. One permutation is held in memory, 8 bytes per image.
 
     Args:
-        n: images.
-        batch_size: of one rank.
-        total_batches: batches of the whole run, which is also the length.
-        seed: of the stream.
-        start: batches to skip, those that an earlier run has done.
-        rank: of this process.
-        world_size: processes.
+        n: number of images.
+        batch_size: images per rank and batch.
+        total_batches: number of batches of the whole run, which is also the length.
+        seed: seed of the stream.
+        start: number of batches to skip, because an earlier run has completed them.
+        rank: rank of this process.
+        world_size: number of processes.
+
+    Raises:
+        ValueError: there are no images.
     """
 
     def __init__(
@@ -86,9 +89,14 @@ class StreamSampler(Sampler[list[Draw]]):
 
 
 class ShardSampler(Sampler[int]):
-    """Every image once over all ranks, nothing padded or repeated, so that scores are exact.
+    """Distribute images over all ranks without padding or repetition, so that scores are exact.
 
-    Ranks may differ by one in length.
+    The lengths of two ranks may differ by one.
+
+    Args:
+        n: number of images.
+        rank: rank of this process.
+        world_size: number of processes.
     """
 
     def __init__(self, n: int, rank: int = 0, world_size: int = 1) -> None:

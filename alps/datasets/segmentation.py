@@ -1,4 +1,4 @@
-"""A labelled image set as a torch dataset; the one place where labels are checked."""
+"""A labelled image set as a torch dataset, which checks every label that it reads."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from alps.structures.records import ImageRecord
 
 logger = logging.getLogger(__name__)
 
-#: Training ends where so many images in a row cannot be read: the disk is gone, not a file.
+#: Number of consecutive unreadable images that ends training, as the disk is then likely at fault.
 MAX_UNREADABLE = 20
 
 Image = UInt8[Tensor, "3 H W"]  # RGB
-#: As small as the set's values allow, for the way from the workers.
+#: uint8 if the values of the set allow it, to reduce the transfer from the workers.
 Target = UInt8[Tensor, "H W"] | Int32[Tensor, "H W"]
 Transform = Callable[[Image, Target], tuple[Image, Target]]
 
@@ -38,16 +38,16 @@ class Example(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Examples of one size, those of one dataset after those of another."""
+    """Stacked examples of equal size, sorted by dataset."""
 
     image: UInt8[Tensor, "B 3 H W"]
     target: Int64[Tensor, "B H W"]
     image_ids: list[str]
-    counts: tuple[int, ...]  # images of each dataset; may be 0
+    counts: tuple[int, ...]  # number of images of each dataset, possibly 0
 
 
 def collate(examples: list[Example]) -> Batch:
-    """Stack examples of one size."""
+    """Stack examples of equal size."""
     return Batch(
         torch.stack([example.image for example in examples]),
         torch.stack([example.target for example in examples]).long(),
@@ -57,17 +57,17 @@ def collate(examples: list[Example]) -> Batch:
 
 
 class SegmentationDataset(Dataset[Example]):
-    """Images with their targets, checked; where an image holds no data the target is ignored.
+    """Images with checked targets, in which pixels without data are ignored.
 
-    ``dataset[draw]`` is for training: the draw's seed decides on all that is random, and torch's
-    own generator is left as it was. An image that cannot be read is reported once, and the next one
-    that can be takes its place. ``dataset[index]`` is for evaluation, where another image in its
-    place would falsify the score: it raises `ImageError`.
+    ``dataset[draw]`` is for training: all random choices depend on the draw's seed, and torch's
+    global generator is left unchanged. An image that cannot be read is logged once and replaced by
+    the next readable one. ``dataset[index]`` is for evaluation, where a replacement would falsify
+    the scores, so it raises `ImageError` instead.
 
     Args:
-        images: where they are read.
-        records: those to use.
-        transform: of image and target together.
+        images: the labelled set.
+        records: the images to use.
+        transform: applied to image and target together; None: no transform.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class SegmentationDataset(Dataset[Example]):
         self.images = images
         self.records = records
         self.transform = transform
-        self.unreadable: set[str] = set()  # files met by this process
+        self.unreadable: set[str] = set()  # names of unreadable files seen by this process
         self._num_classes = len(images.categories())
         highest = max(self._num_classes - 1, images.ignore_index)
         self._dtype = np.uint8 if images.ignore_index >= 0 and highest < 256 else np.int32
@@ -88,10 +88,10 @@ class SegmentationDataset(Dataset[Example]):
         return len(self.records)
 
     def __getitem__(self, draw: Draw | int) -> Example:
-        """One example.
+        """Return an example.
 
         Raises:
-            ImageError: the image cannot be read; for a draw: nor can those after it.
+            ImageError: the image cannot be read, and for a draw neither can those after it.
             LabelError: the label contradicts its image or the classes.
         """
         if not isinstance(draw, Draw):
@@ -107,7 +107,7 @@ class SegmentationDataset(Dataset[Example]):
         return Example(image, target, example.image_id)
 
     def _read_from(self, index: int) -> Example:
-        """The first image from ``index`` on that can be read."""
+        """Return the first readable image at or after ``index``."""
         tries = min(MAX_UNREADABLE, len(self))
         for i in range(index, index + tries):
             record = self.records[i % len(self)]
@@ -139,7 +139,7 @@ class SegmentationDataset(Dataset[Example]):
         target = ignore_nodata(target, sample.valid, self.images.ignore_index)
         self._check_values(target, label)
         return Example(
-            torch.tensor(sample.image).permute(2, 0, 1),  # channels last, which resizes faster
+            torch.tensor(sample.image).permute(2, 0, 1),  # channels last in memory resizes faster
             torch.from_numpy(target.astype(self._dtype)),
             sample.image_id,
         )

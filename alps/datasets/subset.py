@@ -1,4 +1,4 @@
-"""Parts of a training set that are the same in every run."""
+"""Reproducible subsets of a training set."""
 
 from __future__ import annotations
 
@@ -19,19 +19,20 @@ logger = logging.getLogger(__name__)
 def fraction(
     images: LabelledSet, records: Sequence[ImageRecord], fraction: float, seed: int
 ) -> list[ImageRecord]:
-    """A share of the images that holds all classes where it can; smaller shares lie within larger.
+    """Return a share of the images that covers all classes if possible.
 
-    The images are shuffled; those that bring a class not seen before go to the front; the share is
-    the beginning of this list. Labels are read until all classes are seen or the share is full.
+    The images are shuffled, those that add a new class move to the front, and the share is taken
+    from the beginning of this list, so that smaller shares lie within larger ones. Labels are read
+    until all classes are found or the share is full.
 
     Args:
-        images: where the labels are.
+        images: the labelled set.
         records: the images to choose from.
-        fraction: in (0, 1]; at least one image is taken.
-        seed: of the shuffling.
+        fraction: share of the images in (0, 1]; at least one image is taken.
+        seed: seed of the shuffling.
 
     Returns:
-        The chosen ones in their old order.
+        The chosen images in their original order.
 
     Raises:
         ConfigError: the fraction is not in (0, 1].
@@ -72,16 +73,17 @@ def fraction(
 def hold_out(
     records: Sequence[ImageRecord], fraction: float, seed: int, at_most: int = 500
 ) -> tuple[list[ImageRecord], list[ImageRecord]]:
-    """Set images aside for validation where a store has no such split.
+    """Split off images for validation, for a dataset without a validation split.
 
     Args:
         records: all images.
-        fraction: to set aside, in (0, 1); at least one image, and one stays.
-        seed: of the choice.
-        at_most: images set aside: more make validation slow and its figures hardly surer.
+        fraction: share for validation in (0, 1); each of the two parts has at least one image.
+        seed: seed of the choice.
+        at_most: largest number of validation images; more make validation slow and scores hardly
+            more precise.
 
     Returns:
-        (train, val), both in their old order.
+        The training and the validation images, both in their original order.
 
     Raises:
         ConfigError: the fraction is not in (0, 1), or there are fewer than two images.

@@ -1,4 +1,4 @@
-"""Random views of an image and its target: scale, crop, flips, quarter turns, colours."""
+"""Random augmentation of an image and its target: scale, crop, flips, rotations, colours."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
-#: Widest changes of brightness, contrast and saturation (factors 1 ± this), and of hue (turns).
+#: Largest changes of brightness, contrast and saturation (factors 1 ± this), and of hue (turns).
 JITTER = (0.3, 0.3, 0.3, 0.05)
-#: Windows tried in search of one that no class fills.
+#: Number of windows tried in search of one that no class dominates.
 TRIES = 10
-#: RGB to luma and two chroma axes (NTSC's YIQ). Gray has no chroma, turned or not.
+#: RGB to luma and two chroma axes (NTSC's YIQ). Gray has no chroma, so hue does not change it.
 YIQ = np.array([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
 
 
 class TrainTransform:
-    """A random square of the scaled image, in random pose and colours, uint8 as it came.
+    """Scale, crop, flip, rotate and recolour an image at random; the result stays uint8.
 
-    What is drawn is the window of the source and only this is resized: the same as to resize all
-    and then crop, up to the rounding of the window to whole source pixels, at a fraction of the
-    cost. An image smaller than the crop lies somewhere on a ground of ``fill``, which is ignored.
-    All random numbers come from torch's default generator.
+    A window of the source image is drawn and only this window is resized. Up to the rounding of
+    the window to whole source pixels this equals resizing the whole image and then cropping, at a
+    fraction of the cost. An image smaller than the crop is placed at random on a background of
+    ``fill``, whose target is ignored. All random numbers come from torch's default generator.
 
     Args:
-        crop: side of the result, pixels.
-        scale: range of the factor, uniform.
-        scale_p: probability to scale at all.
+        crop: side of the result, in pixels.
+        scale: least and greatest scale factor, drawn uniformly.
+        scale_p: probability of scaling.
         flip_p: probability of each of the two flips.
-        rot90: whether to turn by a random number of quarters: overhead images have no top.
-        photometric_p: probability to change the colours, within `JITTER`.
-        cat_max_ratio: windows are drawn again, up to `TRIES` times, where one class has more than
-            this share of the labelled pixels (mmsegmentation's ``RandomCrop``); 1: never.
-        fill: RGB beyond the image; ImageNet's mean, which the normalisation turns into 0.
-        ignore_index: target beyond the image.
+        rot90: whether to rotate by a random multiple of 90°, as overhead images have no top.
+        photometric_p: probability of changing the colours, within `JITTER`.
+        cat_max_ratio: a window is drawn again, up to `TRIES` times, if one class has more than
+            this share of its labelled pixels (mmsegmentation's ``RandomCrop``); 1: never.
+        fill: RGB value of the padding; ImageNet's mean, which the normalisation turns into 0.
+        ignore_index: target value of the padding.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class TrainTransform:
     def __call__(
         self, image: UInt8[Tensor, "3 H W"], target: Integer[Tensor, "H W"]
     ) -> tuple[UInt8[Tensor, "3 S S"], Integer[Tensor, "S S"]]:
-        """One random view."""
+        """Return a random view of an image and its target, both ``crop`` × ``crop`` pixels."""
         image, target = self._scaled_crop(image, target)
         if _chance(self.photometric_p):
             image = _jitter(image)
@@ -83,7 +83,7 @@ class TrainTransform:
     def _scaled_crop(
         self, image: UInt8[Tensor, "3 H W"], target: Integer[Tensor, "H W"]
     ) -> tuple[UInt8[Tensor, "3 h w"], Integer[Tensor, "h w"]]:
-        """At most ``crop`` × ``crop``."""
+        """Return a random scaled window of at most ``crop`` × ``crop`` pixels."""
         ratio = _uniform(*self.scale) if _chance(self.scale_p) else 1.0
         side = max(1, round(self.crop / ratio))  # of the window, in source pixels
         height, width = (min(side, length) for length in target.shape)
@@ -96,7 +96,7 @@ class TrainTransform:
         image, target = image[window], target[window]
         size = [max(1, round(length * self.crop / side)) for length in (height, width)]
         if size != [height, width]:
-            # v2's mask kernel takes torch's "nearest", which is half a pixel off the image's grid.
+            # v2's mask kernel uses torch's "nearest", which is half a pixel off the image's grid.
             nearest = InterpolationMode.NEAREST_EXACT
             image = F.resize(image, size, antialias=True)
             target = F.resize(target[None], size, interpolation=nearest)[0]
@@ -105,7 +105,7 @@ class TrainTransform:
     def _is_mixed(self, target: Integer[Tensor, "h w"]) -> bool:
         if self.cat_max_ratio >= 1:
             return True
-        some = target[::4, ::4]  # enough to tell
+        some = target[::4, ::4]  # every fourth pixel is a sufficient estimate
         counts = torch.bincount(some[some != self.ignore_index])
         return bool((counts <= self.cat_max_ratio * counts.sum()).all()) and counts.numel() > 0
 
@@ -137,12 +137,19 @@ def color_matrix(
     saturation: float,
     hue: float,
 ) -> Float64[np.ndarray, "3 4"]:
-    """The four changes of torchvision's ``ColorJitter`` as one affine map of RGB.
+    """Return the four changes of torchvision's ``ColorJitter`` as one affine map of RGB.
 
-    They commute: luma and gray are fixed points of saturation and hue, contrast is about the mean
-    luma of ``image``. In one map they are rounded and clipped once, and take a hundredth of the
-    time of ``adjust_hue``, which goes through HSV; here hue is a turn of the chroma, as in CSS's
-    ``hue-rotate``.
+    The changes commute, because saturation and hue preserve luma and gray, and contrast is
+    relative to the mean luma of ``image``. A single map rounds and clips once, and takes a
+    hundredth of the time of ``adjust_hue``, which converts to HSV. Here hue rotates the chroma, as
+    in CSS's ``hue-rotate``.
+
+    Args:
+        image: the image whose mean luma is the reference of contrast.
+        brightness: factor on all values.
+        contrast: factor on the distance to the mean luma.
+        saturation: factor on the chroma.
+        hue: rotation of the chroma, in turns.
     """
     angle = 2 * np.pi * hue
     turn = np.eye(3)
@@ -162,5 +169,5 @@ def _chance(p: float) -> bool:
 
 
 def _randint(n: int) -> int:
-    """From 0 to n - 1."""
+    """Return a random integer from 0 to n - 1."""
     return int(torch.randint(n, ()))

@@ -1,4 +1,4 @@
-"""A limit on the time that one thing may take, so that one of many cannot stop the others."""
+"""A time limit for reading an image, so that one file cannot block the others."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from alps.errors import ImageError
 
 
 class _Late(BaseException):
-    """No `Exception`: decoders catch these."""
+    """The time limit has passed; not an `Exception`, because decoders catch those."""
 
 
 @contextmanager
 def deadline(seconds: float, name: str) -> Iterator[None]:
-    """Stop the block when it takes longer.
+    """Interrupt the block when it exceeds a time limit.
 
-    An alarm signal does it, between two steps of Python. So it works in a main thread alone, not
-    on Windows, and code in C is stopped when it returns, not before: a decoder that never returns
-    is not stopped. No file of benchmarks.fuzz makes one do so.
+    It uses an alarm signal, which Python handles between two bytecode instructions. It therefore
+    works only in the main thread and not on Windows, and cannot interrupt C code before it
+    returns. A decoder that never returns is not stopped; no file of benchmarks.fuzz triggers one.
 
     Args:
-        seconds: the limit, by the clock on the wall.
-        name: what is read, for the message.
+        seconds: the limit in seconds of wall time.
+        name: name of the file, for the message.
 
     Raises:
-        ImageError: it took longer.
+        ImageError: the limit was exceeded.
     """
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGALRM"):
         yield
@@ -38,7 +38,7 @@ def deadline(seconds: float, name: str) -> Iterator[None]:
         raise _Late
 
     begin, before = time.monotonic(), signal.signal(signal.SIGALRM, stop)
-    # Again, where somebody caught the first.
+    # Repeated every second, in case other code catches the first alarm.
     left, interval = signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)
     try:
         yield
@@ -50,6 +50,6 @@ def deadline(seconds: float, name: str) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-        if left:  # an alarm of the caller's
+        if left:  # restore an alarm that the caller had set
             rest = max(left - (time.monotonic() - begin), 1e-3)
             signal.setitimer(signal.ITIMER_REAL, rest, interval)

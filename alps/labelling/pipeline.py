@@ -33,20 +33,20 @@ from alps.structures.paint import ignore_index_for
 
 log = logging.getLogger(__name__)
 
-#: Recorded in store.json: the libraries that decide what masks and classes come out.
+#: Libraries that determine masks and classes; their versions are recorded in store.json.
 LIBRARIES = (
     *("torch", "torchvision", "timm", "segment-anything-py", "numpy"),
-    *("faiss-cpu", "faiss-gpu-cu11", "faiss-gpu-cu12", "faiss-cuda"),  # one of them
+    *("faiss-cpu", "faiss-gpu-cu11", "faiss-gpu-cu12", "faiss-cuda"),  # at most one is installed
 )
 
 
 @runtime_checkable
 class Numbered(Protocol):
-    """An image set out of a file that numbers its classes, as COCO's do."""
+    """An image set whose annotation file numbers its classes, such as COCO."""
 
     @property
     def category_ids(self) -> Sequence[int | str]:
-        """The file's ids of the classes, in their order."""
+        """Ids of the classes in the file, in the order of the classes."""
 
 
 def label(
@@ -64,32 +64,34 @@ def label(
     verified: bool = False,
     strict: bool = False,
 ) -> tuple[LabelStore, Timings]:
-    """Label an image set into the store at ``root``; go on where an earlier run stopped.
+    """Label an image set into the store at ``root``; a run that was stopped resumes.
+
+    Several runs may work on one store at the same time, on machines that share its file system.
+    They process different shards, wait for each other between stages, and end together.
 
     Args:
         image_set: the images.
-        masks: where their masks come from.
-        features: what the masks look like; None where their classes do not depend on it.
-        assign: how features become classes.
-        engine: where the work runs.
+        masks: source of the masks of an image.
+        features: computes features of masks; None if the classes do not depend on them.
+        assign: assigns classes to masks.
+        engine: runs the work in one or several processes.
         root: folder of the store.
-        name: of the store.
-        config: the resolved configuration, kept beside the labels.
-        shard_size: images per shard, see `alps.store.plan.prepare`.
-        overwrite: a stage to redo with those after it; ``failed``: the shards with images that
-            could not be read.
-        verified: the store has just been verified, and stays as it is where it is complete.
-        strict: what does not fit together in the dataset is an error.
+        name: name of the store.
+        config: resolved configuration as YAML, kept in the store.
+        shard_size: images per shard; None: the default of `alps.store.plan.prepare`.
+        overwrite: stage to redo together with the following ones; ``failed`` redoes the shards
+            with images that could not be read.
+        verified: whether the store has just been verified, so that a complete store is kept as is.
+        strict: whether contradictions within the dataset are an error.
 
-    Several runs may work on one store at once, on machines that share its file system: they do
-    other shards, wait for each other between the stages, and end together.
+    Returns:
+        The store, and the times of this run.
 
     Raises:
-        ConfigError: several runs that a launcher has begun are to redo a stage, clusters are to be
-            made of no features, or, with ``strict``, something in the dataset does not fit
-            together.
+        ConfigError: a stage is to be redone by several runs of a launcher, clusters are requested
+            without features, or, with ``strict``, the dataset contains contradictions.
         DatasetNotFound: there are no images.
-        ImageError: there are images, but not one of them can be read.
+        ImageError: none of the images can be read.
         StoreError: the store cannot be written or was made with other settings.
         TooFewMasks: there are fewer masks than classes.
     """
@@ -104,7 +106,7 @@ def label(
     with ExitStack() as stack:
         claims = stack.enter_context(Claims(Path(root)))
         store = prepare(root, claims=claims, overwrite=overwrite, verified=verified, **settings)
-        del settings  # with all records
+        del settings  # free the memory of all records
         _audit(store, image_set, strict=strict, quiet=store.complete or place.rank > 0)
         if store.complete:
             return store, timings
@@ -139,7 +141,7 @@ def label(
         together("labels", assign_one, ("assign",))
         with claims.alone("finish"):
             shutil.rmtree(store.root / PARTS, ignore_errors=True)
-            if not store.complete:  # another run may have come first
+            if not store.complete:  # another run may have finished it already
                 with timings.measure("report"):
                     census = take_census(store)
                     write_report(store, image_set, census=census)
@@ -152,10 +154,10 @@ def label(
 
 
 def _audit(store: LabelStore, image_set: ImageSet, *, strict: bool, quiet: bool) -> None:
-    """Report what does not fit together in a dataset; it is counted anew until masks are made.
+    """Report contradictions within a dataset; they are counted anew until masks are made.
 
     Raises:
-        ConfigError: ``strict``, and there is something.
+        ConfigError: ``strict`` is set and there are contradictions.
     """
     findings = store.findings()
     stale = findings is None or not store.has_begun("masks")
@@ -176,10 +178,18 @@ def settings_of(
     name: str,
     shard_size: int | None,
 ) -> Settings:
-    """What a store of these parts says of itself; see `label` for the arguments.
+    """Return the settings of a store that is made with these parts.
+
+    Args:
+        image_set: the images.
+        masks: source of the masks of an image.
+        features: computes features of masks; None if the classes do not depend on them.
+        assign: assigns classes to masks.
+        name: name of the store.
+        shard_size: images per shard; None: the default.
 
     Raises:
-        ConfigError: clusters are to be made of features, and there are none.
+        ConfigError: clusters are requested without features.
     """
     if not features and isinstance(assign, Cluster):
         raise ConfigError(
@@ -209,7 +219,7 @@ def settings_of(
 
 
 def _public_name(target: type) -> str:
-    """Return a class's short name where ALPS has one for it, else where it is defined."""
+    """Return the public name of a class in ALPS, or else its full qualified name."""
     room = ".".join(target.__module__.split(".")[:2])
     if getattr(import_module(room), target.__qualname__, None) is target:
         return f"{room}.{target.__qualname__}"
@@ -224,7 +234,19 @@ def _do_together(
     work: Callable[[int], Iterator[int | Timings] | Timings],
     stages: Sequence[Stage],
 ) -> None:
-    """Do some stages of all shards with all other runs, and show how far they are."""
+    """Run stages on all shards, shared with the other runs, and show the progress.
+
+    Args:
+        share: `alps.labelling.sharing.share` with the arguments of this run bound.
+        store: the store.
+        timings: times of this run, to which those of the shards are added.
+        what: description of the progress bar.
+        work: processes one shard.
+        stages: the stages that ``work`` runs.
+
+    Raises:
+        WorkersLost: a shard has ended each worker that processed it.
+    """
     todo = sorted({shard for stage in stages for shard in store.missing(stage)})
     shown = dict.fromkeys(todo, 0)  # a shard whose worker died is counted once
 
@@ -252,7 +274,7 @@ def _do_together(
 
 
 def _versions() -> dict[str, str]:
-    """Of what is installed: a clone need not be, and faiss has several wheels."""
+    """Return the versions of ALPS, which a clone may use uninstalled, and installed libraries."""
     found = {"alps": __version__}
     for library in LIBRARIES:
         with suppress(PackageNotFoundError):

@@ -1,4 +1,4 @@
-"""What is done with one shard: masks and features, then classes and index maps."""
+"""Processing of one shard: masks and features, then classes and index maps."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from alps.structures.records import Clusters, Sample
 
 log = logging.getLogger(__name__)
 
-#: Images read before the first is segmented, so that a GPU encodes several at once.
+#: Largest group of images, and of their pixels, read ahead so that a GPU encodes several at once.
 AHEAD, AHEAD_PIXELS = 8, 1 << 24
-#: An image that takes longer to read is skipped; the largest take half a minute.
+#: Seconds after which an image is skipped; the largest images take half a minute to read.
 READ_SECONDS = 300.0
-#: Errors that say nothing of a file: a disk, a network or the limit of open files fails.
+#: Errors caused by the disk, the network or the limit of open files, not by a file itself.
 UNAVAILABLE = frozenset(
     getattr(errno, name)
     for name in ("EIO", "EMFILE", "ENFILE", "ESTALE", "ETIMEDOUT", "ENOTCONN", "EREMOTEIO")
     if hasattr(errno, name)
 )
-#: Of an image's annotations that cannot be used so many are named; the others are counted.
+#: Number of unusable annotations of an image that are logged; the others are counted.
 NAMED = 5
 
 
@@ -47,10 +47,24 @@ def label_shard(
     masks: MaskSource,
     features: Featurizer | None,
 ) -> Iterator[int | Timings]:
-    """Masks and features of one shard; where the masks are there already, only the features.
+    """Make the masks and features of one shard, or only the features if it has masks already.
 
-    An image that cannot be read is reported, counted and skipped. Yields after each image how many
-    are done, and, when the shard is committed, what it took.
+    An image that cannot be read is reported, counted and skipped.
+
+    Args:
+        shard: number of the shard.
+        store: the store.
+        image_set: the images.
+        masks: source of the masks of an image.
+        features: computes features of masks; None if no features are needed.
+
+    Yields:
+        The number of images done, after each image; at the end, when the shard is committed, its
+        times.
+
+    Raises:
+        Unavailable: the disk or the network fails.
+        ImageError: an image with stored masks cannot be read any more.
     """
     timings, seen = Timings(), 0
     stored = store.masks(shard) if store.has("masks", shard) else None
@@ -67,7 +81,7 @@ def label_shard(
                 continue
             try:
                 with deadline(READ_SECONDS, record.file_name):
-                    if stored is None:  # before it is decoded: what changes in between is found
+                    if stored is None:  # before decoding, so that a later change is detected
                         hashes[record.image_id] = hash_file(image_set.root, record)
                     sample = image_set.read(record)
                 yield sample
@@ -111,9 +125,10 @@ def label_shard(
 
 
 def refuse_unavailable(error: ImageError, root: Path) -> None:
-    """Raise `Unavailable` where a file is not to blame for that it could not be read.
+    """Raise `Unavailable` if an image could not be read because of the disk or the network.
 
-    A shard is committed once: an image that a network lost for a moment would be lost for good.
+    A shard is committed only once, so an image that is skipped during a short outage of the
+    network would stay unlabelled.
     """
     reason: BaseException | None = error
     while reason is not None:
@@ -128,7 +143,7 @@ def refuse_unavailable(error: ImageError, root: Path) -> None:
 
 
 def _read_ahead(samples: Iterator[Sample]) -> Iterator[list[Sample]]:
-    """Groups of at most `AHEAD` images and `AHEAD_PIXELS`, so that large ones come alone."""
+    """Yield groups of at most `AHEAD` images and `AHEAD_PIXELS`; a larger image is alone."""
     group: list[Sample] = []
     pixels = 0
     for sample in samples:
@@ -145,7 +160,14 @@ def _read_ahead(samples: Iterator[Sample]) -> Iterator[list[Sample]]:
 def assign_shard(
     shard: int, *, store: LabelStore, assign: Assigner, clusters: Clusters | None
 ) -> Timings:
-    """Classes and index maps of one shard; returns what it took."""
+    """Write the classes and index maps of one shard and return the time it took.
+
+    Args:
+        shard: number of the shard.
+        store: the store, with masks and features.
+        assign: assigns classes to masks.
+        clusters: the fitted clusters; None if the assigner needs none.
+    """
     timings = Timings()
     with timings.measure("labels", int(store.plan.sizes[shard])):
         features, masks = store.features(shard), store.masks(shard)
@@ -172,7 +194,7 @@ def assign_shard(
 
 
 def _report_dropped(image_id: str, dropped: Sequence[str]) -> None:
-    lines = Counter(dropped).most_common()  # one about the whole image is that of each box
+    lines = Counter(dropped).most_common()  # a reason that concerns the whole image repeats per box
     for line, n in lines[:NAMED]:
         what = "a box" if n == 1 else f"{n} boxes"
         log.warning("dropped %s of %s: %s", what, image_id, line)
@@ -181,7 +203,7 @@ def _report_dropped(image_id: str, dropped: Sequence[str]) -> None:
 
 
 def _without_data(sample: Sample, masks: Masks) -> list[str]:
-    """Return a line for each box without a mask because most of it is no data."""
+    """Return a line for each box whose mask was dropped because most of it has no data."""
     if sample.valid is None or sample.boxes is None or masks.boxes is None:
         return []
     kept = {*masks.boxes.object_id.tolist()}

@@ -1,4 +1,4 @@
-"""Shards shared by all runs on a store, and by the workers of each."""
+"""Distribution of shards among all runs on a store and the workers of each run."""
 
 from __future__ import annotations
 
@@ -30,25 +30,25 @@ def share(
     world: int,
     item: Callable[[int], Any] = int,
 ) -> Iterator[tuple[int, int | Timings]]:
-    """Do what is left of a stage; ends when all of it is done, by whomever.
+    """Process the remaining shards of a stage until all are done, by this run or another.
 
-    Run r of n takes shards r::n of the plan first and then what the others have left. A shard that
-    another run has claimed is waited for, and taken over when the claim expires.
+    Run r of n starts with shards r::n and then takes those that the other runs have left. It waits
+    for shards that another run has claimed, and takes them over when the claim expires.
 
     Args:
-        task: does a shard and commits it. It may yield how many images are done so far, and gives
-            in the end what they took.
-        shards: those to do.
-        stage: what the claims are called.
-        is_done: whether a shard is committed.
-        claims: of this run.
-        run: gives shards to workers.
-        rank: which of the runs this is.
-        world: how many runs a launcher has begun.
-        item: what the task is given for a shard; its number by default.
+        task: processes a shard and commits it. It may yield the number of images done so far, and
+            returns or finally yields its times.
+        shards: numbers of the shards to process.
+        stage: prefix of the names of the claims.
+        is_done: returns whether a shard is committed.
+        claims: claims of this run.
+        run: runs a task on items in the workers.
+        rank: rank of this run.
+        world: number of runs that the launcher has started.
+        item: maps the number of a shard to the item passed to the task; by default the number.
 
     Yields:
-        (shard, what the task yields), and (shard, empty `Timings`) for a shard that another did.
+        (shard, value of the task), and (shard, empty `Timings`) for a shard of another run.
     """
     turns = [(rank + i) % world for i in range(world)]
     left = dict.fromkeys(shard for turn in turns for shard in shards if shard % world == turn)
@@ -57,7 +57,7 @@ def share(
         for shard in list(left):
             name = _claim(stage, shard)
             if not is_done(shard) and claims.take(name):
-                if is_done(shard):  # by the one who had the claim a moment ago
+                if is_done(shard):  # by the run that held the claim until just now
                     claims.release(name)
                 else:
                     taken.append(shard)
@@ -69,7 +69,7 @@ def share(
             shard = taken[place]
             if isinstance(value, Timings):
                 claims.release(_claim(stage, shard))
-                if shard not in left:  # of a worker that died after it had told it
+                if shard not in left:  # its worker died after reporting the shard as done
                     continue
                 del left[shard]
             yield shard, value
@@ -82,7 +82,7 @@ def share(
 
 
 def _named(values: Iterator[tuple[int, Any]], taken: Sequence[int]) -> Iterator[tuple[int, Any]]:
-    """The same values; a piece that is lost is a shard."""
+    """Yield the values unchanged, but report a lost item by the number of its shard."""
     try:
         yield from values
     except PieceLost as error:
@@ -90,15 +90,15 @@ def _named(values: Iterator[tuple[int, Any]], taken: Sequence[int]) -> Iterator[
 
 
 def map_together(runs: Callable[..., Iterator[Any]], folder: Path) -> Mapper:
-    """``map`` of tasks that give tuples of arrays and numbers, done by all runs on a store.
+    """Return a ``map`` whose items are shared by all runs on a store.
 
-    Every run asks for the same: its n-th call is the n-th of the others, too. What a part gives
-    lies in a file until the call after the next, so a run that was killed goes on where it was.
-    The order of the values is that of the items, and their bytes are the same, whoever did them.
+    Its tasks return tuples of arrays and numbers. Every run has to make the same calls in the same
+    order. Results are kept in files until the call after the next, so a run that was killed
+    resumes. The values come in the order of the items and do not depend on which run computed them.
 
     Args:
-        runs: `share`, without what it does.
-        folder: of these files; what is fitted decides on its name.
+        runs: `share` with the arguments of this run bound.
+        folder: folder of the result files, named after the fingerprint of the fitted stage.
     """
     calls = count()
 
@@ -117,7 +117,7 @@ def map_together(runs: Callable[..., Iterator[Any]], folder: Path) -> Mapper:
         for part, item in enumerate(items):
             try:
                 yield _read_part(here, part)
-            except FileNotFoundError:  # the others are two calls ahead
+            except FileNotFoundError:  # deleted, because the other runs are two calls ahead
                 yield task(item)
 
     return mapped

@@ -1,4 +1,4 @@
-"""How long the parts of a run took."""
+"""Time spent in the stages of a run."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True)
 class Timings:
-    """Seconds and images per stage, of this run only; a store holds no times.
+    """Seconds and images per stage of this run, which are not kept in the store.
 
-    The seconds of workers side by side are added up.
+    The seconds of parallel workers are added up.
     """
 
     seconds: dict[str, float] = field(default_factory=dict)
@@ -20,14 +20,14 @@ class Timings:
 
     @contextmanager
     def measure(self, stage: str, images: int = 0) -> Iterator[None]:
-        """Add the time of a block to a stage."""
+        """Add the time of a block, and a number of images, to a stage."""
         start = time.perf_counter()
         yield
         self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
         self.images[stage] = self.images.get(stage, 0) + images
 
     def add(self, other: Timings) -> None:
-        """What another process measured."""
+        """Add the times that another process measured."""
         for stage, seconds in other.seconds.items():
             self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
             self.images[stage] = self.images.get(stage, 0) + other.images[stage]

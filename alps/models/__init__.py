@@ -1,1 +1,1 @@
-"""Networks: encoder → head → classifier."""
+"""Segmentation networks: encoder → head → classifier."""

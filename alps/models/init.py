@@ -1,4 +1,4 @@
-"""Where a net's first weights come from: nowhere, ImageNet, or a file."""
+"""Initialise a net at random, from ImageNet weights, or from a file."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from alps.models.segmentation import SegmentationModel
 from alps.pretrained.cache import load_weights
 
 PARTS = ("encoder", "head", "classifier", "aux_head", "aux_classifier")
-#: What a file holds whole or not at all.
+#: Units of which a file holds all tensors or none.
 UNITS = ("encoder.trunk", "encoder.pyramid", *PARTS[1:])
-#: The last layers, which have a row per class.
+#: The last layers, with one row of weights per class.
 CLASSIFIERS = ("classifier", "aux_classifier")
 
-#: Where a checkpoint has its weights: as Lightning and timm, and as others call it.
+#: Keys under which checkpoints of Lightning, timm and other frameworks hold their weights.
 CONTAINERS = ("state_dict", "model", "model_state_dict", "net")
-#: What frameworks put before a net's own names, torch.compile anywhere in them.
+#: Prefixes that frameworks add to a net's names; torch.compile adds its own anywhere.
 WRAPPERS = re.compile(r"^((module|model|_orig_mod)\.)+|(?<=\.)_orig_mod\.")
 #: timm's ``features_only`` nets join the first two parts of a name.
 JOINED = re.compile(r"^([a-z]+)_(\d+)\.")
@@ -43,10 +43,10 @@ class Mismatch:
 
 @dataclass(frozen=True, slots=True)
 class InitReport:
-    """What was loaded and what was not; parts that were skipped are not in it."""
+    """Tensors that were loaded and that were not, without the parts that were skipped."""
 
     source: str
-    parts: Mapping[str, tuple[int, int]]  # tensors loaded, of all
+    parts: Mapping[str, tuple[int, int]]  # numbers of loaded tensors and of all, per part
     missing: tuple[str, ...] = ()  # in the net, not in the file
     unused: tuple[str, ...] = ()  # in the file, not in the net
     mismatched: tuple[Mismatch, ...] = ()
@@ -74,21 +74,25 @@ def load_init(
     skip: Collection[str] = (),
     strict: bool = True,
 ) -> InitReport:
-    """Give a net its first weights.
+    """Initialise the weights of a net.
 
-    A part that the file does not hold at all stays new; one that it holds must fit.
+    A part that the file does not hold keeps its random weights; a part that it holds must fit.
 
     Args:
-        model: changed in place; not at all when an error is raised.
-        init: None, ``imagenet`` (see `Encoder.load_imagenet`), or a file: a checkpoint of training,
-            a state dict, or a checkpoint of the encoder alone in timm's names.
-        skip: of `PARTS`, to be left as they are.
-        strict: False loads what fits and reports the rest.
+        model: the net, changed in place, or left unchanged if an error is raised.
+        init: None for random weights, ``imagenet`` (`Encoder.load_imagenet`), or the path of a
+            training checkpoint, a state dict, or a checkpoint of the encoder alone in timm's names.
+        skip: names of `PARTS` to leave unchanged.
+        strict: whether a part that fits only partially is an error; otherwise the tensors that
+            fit are loaded and the others reported.
+
+    Returns:
+        The numbers and names of loaded and remaining tensors.
 
     Raises:
-        CheckpointError: the file is of another net.
-        ConfigError: ``skip`` names no part.
-        WeightsNotFound: there is no such file, it is no checkpoint, or nothing gives ImageNet's.
+        CheckpointError: the file does not exist or belongs to another net.
+        ConfigError: ``skip`` names an unknown part.
+        WeightsNotFound: the file is not a checkpoint, or no ImageNet weights are available.
     """
     if isinstance(skip, str) or (unknown := sorted(set(skip) - set(PARTS))):
         unknown = [skip] if isinstance(skip, str) else unknown
@@ -132,7 +136,7 @@ def load_init(
 
 
 def _read(source: str) -> dict[str, Tensor]:
-    """The tensors of a checkpoint, without the wrappers' names."""
+    """Read the tensors of a checkpoint, without the prefixes of wrappers in their names."""
     if not Path(source).is_file():
         raise CheckpointError(f"init={source}: no such file; expected null, imagenet or a FILE")
     content: dict[str, Any] = load_weights(source)
@@ -151,10 +155,11 @@ def _read(source: str) -> dict[str, Tensor]:
 
 
 def _in_our_names(state: dict[str, Tensor], wanted: Collection[str]) -> dict[str, Tensor]:
-    """A checkpoint of ours as it is, of mmsegmentation part by part.
+    """Return the tensors of a checkpoint under the names that ALPS uses.
 
-    Of any other all is taken to be the encoder's: what it calls ``head`` or ``classifier`` is no
-    part of ours.
+    A checkpoint of ALPS is unchanged, and one of mmsegmentation is renamed part by part. All
+    tensors of any other are assigned to the encoder, because its ``head`` or ``classifier`` is
+    not that of an ALPS net.
     """
     if any(name.startswith(TRUNK) for name in state):
         return state
@@ -172,7 +177,7 @@ def _split(name: str) -> str:
 
 
 def _counted(state: Mapping[str, Tensor], skip: Collection[str]) -> dict[str, Tensor]:
-    """Without what is skipped, and without the batch norms' counters, which nothing here reads."""
+    """Return the tensors without skipped parts and without the unused counters of batch norms."""
     return {
         name: value
         for name, value in state.items()
@@ -181,7 +186,7 @@ def _counted(state: Mapping[str, Tensor], skip: Collection[str]) -> dict[str, Te
 
 
 def _part(name: str) -> str:
-    """The normalisation goes with the encoder."""
+    """Return the part that a tensor belongs to; the normalisation belongs to the encoder."""
     first = name.split(".")[0]
     return "encoder" if first in NORMALISATION else first
 
@@ -212,12 +217,16 @@ def _check_unit(
     fitting: Mapping[str, Tensor],
     source: str,
 ) -> None:
-    """Raise for a unit that is there in part, for a larger one, and for no encoder at all."""
+    """Raise if a unit is incomplete, if the file's is larger, or if the encoder is missing.
+
+    Raises:
+        CheckpointError: the file is a checkpoint of another net.
+    """
     here = {name: v for name, v in wanted.items() if name.startswith(f"{unit}.")}
     there = {name: v for name, v in given.items() if name.startswith(f"{unit}.")}
     if not here or (not there and unit != "encoder.trunk"):
         return
-    # A classifier beside the encoder's own layers is no difference; a layer more among them is.
+    # An extra classifier beside the encoder's layers is harmless; an extra encoder layer is not.
     layers = {_layer(name) for name in here}
     more = [n for n in there if n not in here and n.endswith(".weight") and _layer(n) in layers]
     if more or here.keys() - fitting.keys():
@@ -225,7 +234,7 @@ def _check_unit(
 
 
 def _layer(name: str) -> str:
-    """``encoder.trunk.layer1``, ``head.blocks``."""
+    """Return the layer that a tensor belongs to: ``encoder.trunk.layer1``, ``head.blocks``."""
     return ".".join(name.split(".")[: 3 if name.startswith("encoder.") else 2])
 
 

@@ -1,4 +1,4 @@
-"""A net of ours as a configuration and a checkpoint of mmsegmentation; it need not be installed."""
+"""Export a net as an mmsegmentation configuration and checkpoint, without mmsegmentation itself."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from alps.structures.records import Category
 CONFIG, WEIGHTS = "config.py", "weights.pth"
 BN = {"type": "BN", "requires_grad": True}
 
-#: A test set in the layout of folder_pair; other folders are given on the command line.
+#: Configuration of a test set in the folders of folder_pair; the command line can set others.
 TEST = """
 # Its tools/test.py CONFIG WEIGHTS scores a folder of pairs:
 #   --cfg-options test_dataloader.dataset.data_root=DIR
@@ -66,22 +66,22 @@ def write_mmseg(
     reduce_zero_label: bool = False,
     title: str = "",
 ) -> None:
-    """Write ``config.py`` and ``weights.pth``, which mmsegmentation's own tools take.
+    """Write ``config.py`` and ``weights.pth`` for the tools of mmsegmentation.
 
     Args:
-        model: its encoder becomes a ``TIMMBackbone`` with the same net of timm. A plain ViT's
-            feature pyramid has no equal there: the configuration names our `Encoder`, and ALPS must
-            be installed where it is read.
-        folder: made if need be.
+        model: the net. Its encoder becomes a ``TIMMBackbone`` of the same timm model. The feature
+            pyramid of a plain ViT has no equivalent in mmsegmentation, so the configuration names
+            the `Encoder` of ALPS, which must be installed to read it.
+        folder: folder of the files, created if missing.
         categories: the classes.
-        ignore_index: of labels that are not scored.
-        crop: side of the window that images larger than it are seen through, in pixels.
-        stride: from one window to the next.
-        reduce_zero_label: whether label files count the classes from 1.
-        title: the first line of the configuration.
+        ignore_index: value of label pixels that are not scored.
+        crop: side of a sliding window, in pixels.
+        stride: distance between neighbouring windows, in pixels.
+        reduce_zero_label: whether label files number the classes from 1.
+        title: text of the first comment of the configuration.
 
     Raises:
-        ConfigError: mmsegmentation has no such head, or the files are there already.
+        ConfigError: mmsegmentation has no equivalent of the head, or the files already exist.
     """
     config, weights = Path(folder, CONFIG), Path(folder, WEIGHTS)
     for path in (config, weights):
@@ -114,7 +114,17 @@ def write_mmseg(
 def mmseg_config(
     model: SegmentationModel, *, ignore_index: int, crop: int, stride: int
 ) -> dict[str, Any]:
-    """``model`` of a configuration; raises `ConfigError` for a head that it cannot describe."""
+    """Return the ``model`` dictionary of a configuration.
+
+    Args:
+        model: the net.
+        ignore_index: value of label pixels that are not scored.
+        crop: side of a sliding window, in pixels.
+        stride: distance between neighbouring windows, in pixels.
+
+    Raises:
+        ConfigError: mmsegmentation has no equivalent of the head.
+    """
     encoder = model.encoder
     common = {
         "num_classes": model.num_classes,
@@ -147,7 +157,7 @@ def mmseg_config(
 
 
 def mmseg_state(model: SegmentationModel) -> dict[str, Tensor]:
-    """The weights in mmsegmentation's names."""
+    """Return the weights under mmsegmentation's names."""
     encoder = "backbone." if model.encoder.pyramid else "backbone.timm_model.model."
     state = {}
     for name, value in model.state_dict().items():
@@ -158,7 +168,7 @@ def mmseg_state(model: SegmentationModel) -> dict[str, Tensor]:
             state[encoder + inner] = value
         else:
             state[mmseg_name(name)] = value
-    # As they lie in a file of anyone's, not channels last.
+    # Contiguous as in other checkpoints, instead of channels last.
     return {name: value.contiguous() for name, value in state.items()}
 
 
@@ -181,7 +191,7 @@ def _backbone(encoder: Encoder) -> dict[str, Any]:
 
 
 def _decoder(head: Any, encoder: Encoder) -> tuple[Mapping[str, Any] | None, Mapping[str, Any]]:
-    """The neck, where there is one, and the head."""
+    """Return the settings of the neck, or None if there is none, and of the head."""
     if isinstance(head, MmsegHead):
         return None, head.settings
     levels = list(range(len(encoder.channels)))

@@ -1,4 +1,4 @@
-"""What mmsegmentation calls the tensors of our nets; it need not be installed."""
+"""Tensor names of ALPS nets in mmsegmentation, which need not be installed."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections.abc import Collection, Mapping
 from torch import Tensor
 
 TRUNK = "encoder.trunk."
-#: The normalisation, which its configuration holds and its checkpoints do not.
+#: The normalisation, which mmsegmentation keeps in its configuration, not in its checkpoints.
 NORMALISATION = ("mean", "std")
 
-#: Ours to theirs: `FPN`, any of its own heads, `UPerNet`, the classifier, the auxiliary `FCN`.
+#: ALPS names to mmsegmentation's: `FPN`, its own heads, `UPerNet`, classifier, auxiliary `FCN`.
 PARTS = (
     (r"head\.pyramid\.inner_blocks\.(\d)\.0\.", r"neck.lateral_convs.\1.conv."),
     (r"head\.pyramid\.layer_blocks\.(\d)\.0\.", r"neck.fpn_convs.\1.conv."),
@@ -23,8 +23,8 @@ PARTS = (
 )
 BRANCH = re.compile(r"head\.branches\.(\d)\.(\d)\.([01])\.")
 
-#: Theirs to timm's, by what only this backbone has: a net of timm; Swin; ResNet, whose stem of
-#: three convolutions (V1c, V1d) is timm's resnet50c and resnet50d.
+#: mmsegmentation's names to timm's, keyed by a part of a name unique to the backbone: a timm net,
+#: Swin, or else ResNet, whose stem of three convolutions (V1c, V1d) is timm's resnet50c, resnet50d.
 BACKBONES = (
     ("timm_model.", ((r"^timm_model\.(model\.)?", ""),)),
     (
@@ -39,17 +39,21 @@ BACKBONES = (
     ),
     ("", ((r"^stem\.([0-6])\.", r"conv1.\1."), (r"^stem\.7\.", "bn1."))),
 )
-#: Swin's step to a coarser stage ends a stage there and begins one in timm.
+#: Swin's downsampling ends a stage in mmsegmentation and begins the next one in timm.
 DOWNSAMPLE = re.compile(r"^stages\.(\d)\.downsample\.")
-#: Derived from the window, not learnt.
+#: Buffers that are computed from the window size, not learnt.
 DERIVED = ".relative_position_index"
 
 
 def mmseg_name(name: str) -> str:
-    """What it calls a tensor of ours that is not the encoder's."""
+    """Return mmsegmentation's name of a tensor outside the encoder.
+
+    Raises:
+        ValueError: mmsegmentation has no equivalent of the part.
+    """
     if branch := BRANCH.match(name):
         level, step, part = branch.groups()
-        # Between two convolutions there is an upsampling, a module of its own.
+        # In mmsegmentation the upsampling between two convolutions is a module of its own.
         return (
             f"decode_head.scale_heads.{level}.{2 * int(step)}.{'gn' if part == '1' else 'conv'}."
             f"{name[branch.end() :]}"
@@ -62,20 +66,20 @@ def mmseg_name(name: str) -> str:
 
 
 def is_mmseg(state: Collection[str]) -> bool:
-    """Whether these are the names of a whole net of mmsegmentation."""
+    """Return whether these are the tensor names of a whole mmsegmentation net."""
     return all(any(name.startswith(p) for name in state) for p in ("backbone.", "decode_head."))
 
 
 def from_mmseg(state: Mapping[str, Tensor], wanted: Collection[str]) -> dict[str, Tensor]:
-    """A net of mmsegmentation in our names, its backbone in timm's.
+    """Rename the tensors of an mmsegmentation net to ALPS names, and its backbone to timm's.
 
-    What our net does not have keeps the name it would have had.
+    Tensors that the ALPS net lacks are renamed by the same rules.
 
     Args:
-        state: the tensors of a checkpoint.
-        wanted: the names of our net.
+        state: tensors of a checkpoint by name.
+        wanted: tensor names of the ALPS net.
     """
-    # By the start: nets of timm have a "head." of their own.
+    # Matched at the start only, because timm nets have a "head." of their own.
     decoder = (name for name in wanted if not name.startswith(("encoder.", *NORMALISATION)))
     known = {mmseg_name(name): name for name in decoder}
     backbone = [name.removeprefix("backbone.") for name in state if name.startswith("backbone.")]
@@ -85,7 +89,7 @@ def from_mmseg(state: Mapping[str, Tensor], wanted: Collection[str]) -> dict[str
         part, _, inner = name.partition(".")
         if name.endswith(DERIVED):
             continue
-        if part == "backbone" and f"encoder.{inner}" in wanted:  # our own, exported
+        if part == "backbone" and f"encoder.{inner}" in wanted:  # an exported ALPS encoder
             renamed[f"encoder.{inner}"] = value
         elif part == "backbone":
             if step := DOWNSAMPLE.match(inner):
@@ -100,15 +104,15 @@ def from_mmseg(state: Mapping[str, Tensor], wanted: Collection[str]) -> dict[str
 
 
 def _foreign(part: str, inner: str) -> str:
-    """So that a head which is another one is told from none."""
+    """Name a tensor of an unknown head, to distinguish another head from a missing one."""
     ours = {"decode_head": "head", "neck": "head.neck", "auxiliary_head": "aux_head"}
     return f"{ours.get(part, part)}.{inner}"
 
 
 def _official_order(value: Tensor) -> Tensor:
-    """Four neighbours' channels as Swin joins them, not as ``nn.Unfold`` does there.
+    """Reorder the channels of four merged neighbours from ``nn.Unfold``'s order to Swin's.
 
-    The inverse of ``tools/model_converters/swin2mmseg.py``.
+    It inverts ``tools/model_converters/swin2mmseg.py`` of mmsegmentation.
     """
     four = value.reshape(*value.shape[:-1], -1, 4).transpose(-1, -2)
     return four[..., [0, 2, 1, 3], :].reshape(value.shape)

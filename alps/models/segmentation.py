@@ -15,28 +15,29 @@ from alps.pretrained.encoder import Encoder
 
 
 class Logits(NamedTuple):
-    """Scores per class and pixel, before the softmax."""
+    """Logits per class and pixel."""
 
     logits: Float[Tensor, "B K H W"]
-    aux: Float[Tensor, "B K H W"] | None  # of the auxiliary head, in training
+    aux: Float[Tensor, "B K H W"] | None  # of the auxiliary head; None outside training
 
 
 class SegmentationModel(nn.Module):
-    """Images in, logits at their size out.
+    """Map images to logits of the same height and width.
 
-    A net that learns several datasets has one encoder and one head for all, and for each dataset a
-    classifier of its own (SAMRS, arXiv 2305.02034 §4). A net for one dataset has ``classifier``, a
-    net for several has ``classifier.<dataset>``: `Checkpoint.choose` makes one of the other.
+    A net for several datasets has a shared encoder and head, and one classifier per dataset
+    (SAMRS, arXiv 2305.02034 §4). The classifier of a net for one dataset is named ``classifier``,
+    those of a net for several are named ``classifier.<dataset>``; `Checkpoint.choose` converts the
+    latter to the former.
 
     Args:
-        encoder: gives the feature maps.
-        head: makes one map of them, with ``channels`` channels.
-        num_classes: K; or K of each dataset by its name.
-        aux_head: a second head whose loss helps the encoder in training
+        encoder: computes the feature maps.
+        head: fuses them into one map with ``channels`` channels.
+        num_classes: K, or K per dataset name.
+        aux_head: second head whose loss supports the encoder in training
             (PSPNet, arXiv 1612.01105 §3.3).
 
     Raises:
-        ConfigError: a dataset's name cannot be that of a part of the net.
+        ConfigError: a dataset's name cannot be used as the name of a submodule.
     """
 
     mean: Tensor
@@ -62,7 +63,7 @@ class SegmentationModel(nn.Module):
 
     @property
     def num_classes(self) -> int:
-        """K, of all datasets together."""
+        """Number of classes K, summed over all datasets."""
         return sum(classifier.out_channels for classifier in _each(self.classifier))
 
     def forward(
@@ -70,12 +71,15 @@ class SegmentationModel(nn.Module):
         image: UInt8[Tensor, "B C H W"] | Float[Tensor, "B C H W"],
         counts: Sequence[int] | None = None,
     ) -> Logits | list[Logits]:
-        """Logits of one dataset's classes, or with ``counts`` a part of the batch per dataset.
+        """Return the logits of a batch.
 
         Args:
-            image: values are 0–255 and are normalised here.
-            counts: how many images, one dataset after the other, are of each; 0 is fine. Encoder
-                and head see the batch as one.
+            image: images (B, C, H, W) with values 0–255, which are normalised here.
+            counts: numbers of consecutive images of each dataset, possibly 0; None if the net has
+                a single dataset. Encoder and head process the whole batch at once.
+
+        Returns:
+            Logits (B, K, H, W), or a list of them per dataset if ``counts`` is given.
         """
         normalised = (image - self.mean) / self.std
         features = self.encoder(normalised.contiguous(memory_format=torch.channels_last))
@@ -104,7 +108,7 @@ def _classifier(head: nn.Module, num_classes: int) -> nn.Conv2d:
     channels = head.channels
     assert isinstance(channels, int)
     classifier = nn.Conv2d(channels, num_classes, kernel_size=1)
-    nn.init.normal_(classifier.weight, std=0.01)  # as in mmsegmentation: nearly uniform at first
+    nn.init.normal_(classifier.weight, std=0.01)  # as in mmsegmentation: near-uniform scores
     return classifier
 
 
@@ -124,7 +128,7 @@ def _classify(
 
 
 def _upsample(logits: Tensor, image: Tensor) -> Tensor:
-    """In float32: bfloat16 would round what lies between two logits."""
+    """Resize logits to the image in float32, as bfloat16 would round interpolated values."""
     return F.interpolate(
         logits.float(), size=image.shape[-2:], mode="bilinear", align_corners=False
     )

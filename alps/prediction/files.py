@@ -1,4 +1,4 @@
-"""A trained net applied to files: every image becomes an index map, a GeoTIFF stays one."""
+"""Prediction of index maps for image files; the map of a GeoTIFF is a GeoTIFF."""
 
 from __future__ import annotations
 
@@ -36,38 +36,40 @@ from alps.structures.tiles import Tile
 
 log = logging.getLogger(__name__)
 
-#: The pixels of a window.
+#: Function that reads the pixels of a window.
 Read = Callable[[Tile], UInt8[Tensor, "3 H W"]]
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What became of the files."""
+    """Numbers of files by outcome."""
 
     written: int
-    kept: int  # of an earlier run
-    failed: int
+    kept: int  # written by an earlier run
+    failed: int  # skipped, because they cannot be read
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Predictor:
-    """Index maps of a file or a folder of images, with their palette and ``categories.json``.
+    """Write index maps of an image or a folder of images.
 
-    ``predictor.json`` beside them says which net made them and how its window was moved.
+    The maps have a palette. ``categories.json`` beside them lists the classes, and
+    ``predictor.json`` identifies the weights and the settings of the sliding window.
 
-    An image becomes a PNG, a GeoTIFF a GeoTIFF with the same coordinate reference system, in which
-    pixels without data are ignore_index (255; 65535 beyond 255 classes). Labels are found
-    part by part (`SlidingWindow.bands`), and GeoTIFFs are read and written that way too, so they
-    need not fit into memory; the result is that of the whole.
+    The map of an image is a PNG. The map of a georeferenced raster is a GeoTIFF with the same
+    coordinate reference system. Pixels without data are ``ignore_index`` (255, or 65535 for more
+    than 255 classes). Large images are predicted in bands (`SlidingWindow.bands`), and GeoTIFFs
+    are also read and written in parts, so they need not fit into memory; the result is identical
+    to that of a prediction in one piece.
 
     Args:
-        net: logits of the categories, in their order.
-        window: how the net is moved over an image.
+        net: maps images to logits of the categories, in their order.
+        window: settings of the sliding window.
         categories: the classes; the id is the pixel value.
-        weights: sha256 of the net's.
-        divisor: height and width the net sees are multiples of it.
-        device: where the net is.
-        buffer: pixels whose probabilities are in memory at once, 4 bytes per class each.
+        weights: SHA-256 of the net's weights.
+        divisor: the net's inputs are padded to a multiple of it, in pixels.
+        device: device of the net.
+        buffer: number of pixels whose probabilities are held in memory, 4 bytes per class each.
     """
 
     net: Net
@@ -79,18 +81,22 @@ class Predictor:
     buffer: int = 1 << 22
 
     def __call__(self, source: str | Path, target: str | Path) -> Counts:
-        """Predict what is not there yet.
+        """Predict the images that have no index map yet.
 
         A file that cannot be read is reported, counted and skipped.
 
         Args:
-            source: an image, or a folder of images of any depth.
-            target: the folder for the results, with the paths of the images.
+            source: an image, or a folder that is searched for images recursively.
+            target: folder of the index maps, which keep the relative paths of the images.
+
+        Returns:
+            The numbers of written, kept and skipped files.
 
         Raises:
-            ConfigError: ``target`` lies in ``source``, was predicted by another net, with other
+            ConfigError: ``target`` lies in ``source``, holds predictions of another net, other
                 classes or another window, or cannot be written.
             DatasetNotFound: there is no image.
+            ImageError: none of the images can be used.
         """
         files = _list(Path(source), Path(target))
         self._sign(Path(target))
@@ -123,12 +129,12 @@ class Predictor:
 
     @property
     def ignore_index(self) -> int:
-        """The pixel value that means no class."""
+        """Pixel value of pixels without a class."""
         return ignore_index_for(len(self.categories))
 
     @property
     def colors(self) -> list[tuple[int, int, int]]:
-        """By class."""
+        """RGB colour of each class."""
         return [category.color for category in self.categories]
 
     def _image(self, path: Path, result: Path) -> None:
@@ -158,7 +164,7 @@ class Predictor:
     def _labels(
         self, read: Read, size: tuple[int, int], path: Path
     ) -> Iterator[tuple[Tile, Integer[np.ndarray, "H W"]]]:
-        """The most probable class, part by part, with a bar of its own for a large image."""
+        """Yield the most probable classes in parts, with a progress bar for a large image."""
         pixels = size[0] * size[1]
         with tqdm(
             total=pixels,
@@ -175,12 +181,17 @@ class Predictor:
                 bar.update(tile.area)
 
     def _sign(self, target: Path) -> None:
-        """Say in a new folder what makes its maps; refuse one whose maps are made otherwise."""
+        """Record the net, window and classes in a new folder, or compare them with a folder's.
+
+        Raises:
+            ConfigError: the folder holds predictions of another net, other classes or another
+                window.
+        """
         classes, settings = target / "categories.json", target / "predictor.json"
         window = {f"window.{key}": value for key, value in self.window.identity.items()}
         now: dict[str, Any] = {"weights": self.weights, **window}
         listed = [asdict(category) for category in self.categories]
-        if not classes.exists():  # the mark of a signed folder, and so the last
+        if not classes.exists():  # written last, because it marks a complete record
             _write_json(settings, now)
             _write_json(classes, listed)
             return
@@ -205,7 +216,7 @@ def _write_json(path: Path, content: Any) -> None:
 
 
 def _read_json(path: Path) -> Any:
-    """None where there is none, or it is broken."""
+    """Read a JSON file; return None if it is missing or broken."""
     try:
         return json.loads(path.read_text())
     except (OSError, ValueError):
@@ -213,18 +224,23 @@ def _read_json(path: Path) -> Any:
 
 
 def _place(path: Path) -> Place | None:
-    """Where a raster lies on Earth, by itself or by a world file; None: nobody knows."""
+    """Read the georeference of a raster or its world file; return None if it has none."""
     if path.suffix.lower() not in RASTER_SUFFIXES:
         return None
     try:
         with Raster(path) as raster:
             return raster.place
-    except ImageError:  # whoever reads it as an image says so
+    except ImageError:  # reported when it is read as an image
         return None
 
 
 def _list(source: Path, target: Path) -> dict[str, Path]:
-    """Id → file of the images asked for; refuses to write results among them."""
+    """Return the files of the requested images by image id.
+
+    Raises:
+        ConfigError: the predictions would be written among the images.
+        DatasetNotFound: ``source`` does not exist.
+    """
     if not source.exists():
         raise DatasetNotFound(
             f"there is no {source.absolute()}; input=PATH is an image or a folder"
@@ -239,7 +255,7 @@ def _list(source: Path, target: Path) -> dict[str, Path]:
     if not source.is_dir():
         return {source.stem: source}
     records = Folder(str(source), source.name).records()
-    # World files are read (`alps.rasters.place`).
+    # World files are not ignored, but read with their raster (`alps.rasters.place`).
     beside = (path for path, _ in walk(source) if not path.endswith(".tfw"))
     for finding in find_sidecars(beside):
         log.warning("%s", finding)
@@ -248,7 +264,11 @@ def _list(source: Path, target: Path) -> dict[str, Path]:
 
 @contextmanager
 def _whole(path: Path) -> Iterator[Path]:
-    """A temporary name beside ``path``; the file appears whole or not at all."""
+    """Yield a temporary path that replaces ``path`` on success, so that the write is atomic.
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
     temporary = path.with_name(f".{os.getpid()}.{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -260,5 +280,5 @@ def _whole(path: Path) -> Iterator[Path]:
             "another with output=DIR"
         ) from error
     finally:
-        with suppress(OSError):  # gone, or never there
+        with suppress(OSError):  # already renamed, or never created
             temporary.unlink()

@@ -1,4 +1,4 @@
-"""Class probabilities of images of any size, by a net that sees one window at a time."""
+"""Sliding-window prediction of class probabilities for images of any size."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from alps.errors import ConfigError
 from alps.structures.numbers import check_number, check_numbers
 from alps.structures.tiles import Tile, cut_tiles
 
-#: Pixels from 0 to 255, uint8 or float, to logits of the same height and width.
+#: Maps images with values 0–255, uint8 or float, to logits of the same height and width.
 Net = Callable[[Shaped[Tensor, "B C H W"]], Float[Tensor, "B K H W"]]
 
 BLENDS = ("gaussian", "mean")
 
-#: Probabilities in memory at once for a large image, 4 bytes each.
+#: Number of probabilities of a large image held in memory, 4 bytes each.
 BUFFER = 1 << 27
 
 #: Standard deviation of the Gaussian as a share of the window, as in nnU-Net (Isensee et al. 2021).
@@ -30,27 +30,27 @@ SIGMA = 1 / 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlidingWindow:
-    """Predict window by window and blend where windows overlap.
+    """Predict an image in windows and blend their probabilities where they overlap.
 
-    What is blended are probabilities, not logits: a mean of distributions is a distribution in
-    which every window has the same say, while in a mean of logits the most extreme one wins.
+    Probabilities are blended rather than logits: in a mean of distributions every window has the
+    same influence, whereas a mean of logits is dominated by the most extreme window.
 
-    An image no larger than a window is seen in one pass, and the result is that pass.
+    An image that fits in a window is predicted in one pass without blending.
 
     Args:
-        crop: side of a window in pixels, the one of training.
-        overlap: the least that neighbouring windows share, as a share of the crop. Windows are
-            spread evenly (`cut_tiles`), so none reaches beyond the image.
-        blend: "gaussian" trusts the middle of a window most, where the net sees context on all
-            sides; "mean" trusts all of it alike.
-        batch_size: windows per pass.
-        scales: each window is seen in these sizes and the mean of its probabilities taken; 2.0
-            needs four times the memory.
-        flip: each window is seen mirrored as well.
-        fill: colour of the padding at the right and lower edge, the one of training.
+        crop: side of a window in pixels, usually the crop of training.
+        overlap: least overlap of neighbouring windows, as a share of the crop. Windows are spread
+            evenly (`cut_tiles`), so none extends beyond the image.
+        blend: "gaussian" weights the centre of a window most, where the net has context on all
+            sides; "mean" weights all pixels of a window equally.
+        batch_size: windows per forward pass.
+        scales: factors by which each window is resized; the probabilities are averaged over them.
+            2.0 needs four times the memory.
+        flip: whether to average over each window and its mirror image.
+        fill: RGB colour of the padding at the right and lower edge, as in training.
 
     Raises:
-        ConfigError: a value out of range.
+        ConfigError: a value is out of range.
     """
 
     crop: int
@@ -71,7 +71,7 @@ class SlidingWindow:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The settings that change what is found; how many windows share a pass does not."""
+        """Settings that affect the result, which are all but ``batch_size``."""
         settings = {field.name: getattr(self, field.name) for field in fields(self)}
         del settings["batch_size"]
         return {k: v if isinstance(v, int | float | str) else [*v] for k, v in settings.items()}
@@ -80,12 +80,17 @@ class SlidingWindow:
     def __call__(
         self, net: Net, images: Sequence[UInt8[Tensor, "C _ _"]], divisor: int = 32
     ) -> list[Float32[Tensor, "K _ _"]]:
-        """Class probabilities of whole images; equal sizes in a row share their passes.
+        """Return the class probabilities of whole images.
+
+        Windows of the same size are batched, also across consecutive images.
 
         Args:
-            net: see `Net`.
-            images: on the net's device.
-            divisor: height and width the net sees are multiples of it.
+            net: maps images to logits of the same height and width.
+            images: images (C, H, W) on the net's device.
+            divisor: the net's inputs are padded to a multiple of it, in pixels.
+
+        Returns:
+            Probabilities (K, H, W) of each image.
         """
         sizes = [(image.shape[1], image.shape[2]) for image in images]
         windows = [self.windows(size) for size in sizes]
@@ -110,22 +115,23 @@ class SlidingWindow:
         divisor: int = 32,
         buffer: int = 1 << 22,
     ) -> Iterator[tuple[Tile, Float32[Tensor, "K _ _"]]]:
-        """Class probabilities of an image of any size, in parts that cover it once.
+        """Yield the class probabilities of an image of any size, in parts that cover it once.
 
-        The windows move down strip by strip, and rows that no further window reaches are finished.
-        The parts are bit by bit those of the whole image, if the net's answer does not depend on
-        what else is in its batch. Only windows between two strips are seen twice.
+        The windows move down each vertical strip in turn, and rows that no later window covers are
+        yielded. The parts are identical to a prediction of the whole image if the net's output for
+        a window does not depend on the rest of its batch. Only windows that span two strips are
+        predicted twice.
 
         Args:
-            net: see `Net`.
-            read: the pixels of a window.
+            net: maps images to logits of the same height and width.
+            read: returns the pixels of a window.
             size: (H, W) of the image.
-            divisor: height and width the net sees are multiples of it.
-            buffer: pixels whose probabilities are in memory at once; a strip is that many pixels
-                wide, divided by the crop.
+            divisor: the net's inputs are padded to a multiple of it, in pixels.
+            buffer: number of pixels whose probabilities are held in memory; the width of a strip
+                is this number divided by the crop.
 
         Yields:
-            Where a part lies, and its probabilities.
+            The place of a part, and its probabilities (K, h, w).
         """
         windows = self.windows(size)
         strip = max(buffer // self.crop, 1)
@@ -136,7 +142,7 @@ class SlidingWindow:
             yield from self._blend(found, tiles, (x0, x1))
 
     def windows(self, size: tuple[int, int]) -> list[Tile]:
-        """The windows of an image of ``size`` (H, W), row by row."""
+        """Return the windows of an image of ``size`` (H, W), row by row."""
         return cut_tiles(size, self.crop, int(self.crop * self.overlap))
 
     def _probabilities(
@@ -149,7 +155,7 @@ class SlidingWindow:
     def _see(
         self, net: Net, batch: UInt8[Tensor, "B C H W"], divisor: int
     ) -> Float32[Tensor, "B K H W"]:
-        """The mean over all scales and flips."""
+        """Return the probabilities of a batch of windows, averaged over scales and flips."""
         size = batch.shape[2:]
         views = list(product(self.scales, (False, True) if self.flip else (False,)))
         total = torch.zeros((), device=batch.device)
@@ -163,7 +169,7 @@ class SlidingWindow:
         return total / len(views)
 
     def _pad(self, batch: Shaped[Tensor, "B C h w"], divisor: int) -> Shaped[Tensor, "B C H W"]:
-        """Fill up to multiples of ``divisor``, right and below."""
+        """Pad a batch at the right and lower edge to multiples of ``divisor``."""
         n, _, height, width = batch.shape
         padded = [-(-side // divisor) * divisor for side in (height, width)]
         if padded == [height, width]:
@@ -178,10 +184,10 @@ class SlidingWindow:
         windows: Sequence[Tile],
         strip: tuple[int, int],
     ) -> Iterator[tuple[Tile, Float32[Tensor, "K _ _"]]]:
-        """The weighted mean of the windows within a strip of columns, from top to bottom.
+        """Yield the weighted mean of the windows within a strip of columns, from top to bottom.
 
         Both the grid of windows and the weights are products of rows and columns, and so are the
-        shares. Where one window lies alone its share is exactly 1.
+        shares of the windows. The share of a window without overlap is exactly 1.
         """
         x0, x1 = strip
         first = next(found)
@@ -191,7 +197,7 @@ class SlidingWindow:
         ends = [*(top for top, _ in rows), windows[-1].y1][1:]
         total = first.new_zeros(len(first), 0, x1 - x0)
         for ((top, bottom), row), end in zip(rows.items(), ends, strict=True):
-            # Begins with what the rows of windows above have added to these pixels.
+            # The first rows already hold the contributions of the windows above.
             total = F.pad(total, (0, 0, 0, bottom - top - total.shape[1]))
             for (left, right), column in columns.items():
                 a, b = max(left, x0), min(right, x1)
@@ -203,7 +209,7 @@ class SlidingWindow:
     def _shares(
         self, spans: Set[tuple[int, int]], device: torch.device
     ) -> dict[tuple[int, int], Float32[Tensor, " n"]]:
-        """What each window along one axis contributes to the mean: at every pixel 1 in all."""
+        """Return the normalised weights of the windows along one axis, which sum to 1 per pixel."""
         weights = {(start, end): self._weights(end - start) for start, end in sorted(spans)}
         total = torch.zeros(max(end for _, end in spans))
         for (start, end), weight in weights.items():
@@ -214,7 +220,7 @@ class SlidingWindow:
         }
 
     def _weights(self, length: int) -> Float32[Tensor, " n"]:
-        """How much a window is trusted along one axis."""
+        """Return the weights of a window's pixels along one axis, before normalisation."""
         if self.blend == "mean":
             return torch.ones(length)
         offset = (torch.arange(length) - (length - 1) / 2) / (SIGMA * length)
@@ -222,13 +228,16 @@ class SlidingWindow:
 
 
 def most_probable(probabilities: Float[Tensor, "K H W"]) -> Integer[Tensor, "H W"]:
-    """The class of each pixel: uint8, in which 255 is no class, or int32 for more classes."""
+    """Return the most probable class of each pixel.
+
+    The type is uint8 for up to 255 classes, so that 255 can mean no class, and else int32.
+    """
     classes = probabilities.max(dim=0).indices  # on a CPU six times as fast as argmax
     return classes.to(torch.uint8 if len(probabilities) <= 255 else torch.int32)
 
 
 def _resize(batch: Shaped[Tensor, "B C _ _"], size: Sequence[int]) -> Shaped[Tensor, "B C _ _"]:
-    """Unchanged, and of any type, where it has that size already."""
+    """Resize a batch to (H, W) bilinearly in float32; return it unchanged if it has that size."""
     if tuple(batch.shape[2:]) == tuple(size):
         return batch
     return F.interpolate(batch.float(), tuple(size), mode="bilinear", antialias=True)

@@ -1,4 +1,4 @@
-"""Learning: the Lightning task, its data, its checkpoints, and prediction."""
+"""Training: the Lightning task, its data, its checkpoints and its runs."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""What a run shows while it learns: speed, scores and pictures."""
+"""Callbacks that report speed, scores and pictures during training."""
 
 from __future__ import annotations
 
@@ -21,12 +21,14 @@ IMAGES_PER_SECOND = "train/images_per_second"
 
 
 class Speed(Callback):
-    """Measure images per second of all processes, without validation and the first steps.
+    """Measure training throughput in images per second, summed over all processes.
 
-    The time runs from the end of one batch to the end of the next, so that waiting for data counts.
+    Each batch is timed from the end of the previous one, so waiting for data is included.
+    Validation is excluded.
 
     Args:
-        warmup: batches that are not counted: caches fill, workers start, kernels are chosen.
+        warmup: number of first batches to exclude, in which caches fill, workers start and
+            kernels are selected.
     """
 
     def __init__(self, warmup: int = 3) -> None:
@@ -37,7 +39,7 @@ class Speed(Callback):
 
     @property
     def images_per_second(self) -> float:
-        """Mean since the start; NaN before it can be known."""
+        """Mean throughput since the start; NaN until a batch is timed."""
         return self.images / self.seconds if self.seconds else float("nan")
 
     def on_train_batch_end(
@@ -48,7 +50,7 @@ class Speed(Callback):
         batch: Batch,
         batch_idx: int,
     ) -> None:
-        """Count a batch."""
+        """Count the images of a batch and log the mean throughput."""
         now = time.perf_counter()
         if self.warmup > 0:
             self.warmup -= 1
@@ -59,33 +61,33 @@ class Speed(Callback):
         self._last = now
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop the clock; the batch after validation is not counted."""
+        """Stop the clock, so that the first batch after validation is not counted."""
         self._last = None
 
 
 class ProgressBar(RichProgressBar):
-    """Lightning's bar over the steps of a run, in images per second."""
+    """Show Lightning's progress bar over the steps of a run, with images per second."""
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
-        """What stands behind the bar."""
+        """Return the metrics displayed beside the bar."""
         metrics = super().get_metrics(trainer, pl_module)
         metrics.pop("v_num", None)
         speed = trainer.callback_metrics.get(IMAGES_PER_SECOND)
         return metrics if speed is None else {**metrics, "images/s": f"{float(speed):.1f}"}
 
     def _get_train_description(self, current_epoch: int) -> str:
-        return "Training"  # there is one epoch: the run
+        return "Training"  # without an epoch number: a run is a single epoch
 
 
 class ScoreLines(Callback):
-    """Print a line per validation: what a log file keeps of the curve.
+    """Print one line of scores per validation, which a log file keeps.
 
-    After a test it is a line with the mean without the background, where there is one.
+    After a test, print the mean IoU without the background for datasets that have one.
     """
 
     @rank_zero_only
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Step, loss, scores, speed."""
+        """Print the step, the loss, the scores and the throughput."""
         assert isinstance(pl_module, SegmentationTask)
         if trainer.sanity_checking:
             return
@@ -104,7 +106,7 @@ class ScoreLines(Callback):
 
     @rank_zero_only
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """What the table of the classes does not say."""
+        """Print the mean IoU without the background, which the table of classes lacks."""
         assert isinstance(pl_module, SegmentationTask)
         for subject in pl_module.subjects:
             name = subject.named("test", FOREGROUND)
@@ -113,10 +115,10 @@ class ScoreLines(Callback):
 
 
 class Pictures(Callback):
-    """Draw image | label | prediction of the first validation images, after each validation.
+    """Draw image, label and prediction of the first validation images after each validation.
 
     Args:
-        folder: where the PNGs go; W&B, where it logs, gets them too.
+        folder: folder of the PNG files; with a W&B logger they are also logged there.
     """
 
     def __init__(self, folder: str) -> None:
@@ -124,7 +126,7 @@ class Pictures(Callback):
 
     @rank_zero_only
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write ``step_<n>.png``, or ``step_<n>_<dataset>.png`` for each of several."""
+        """Write ``step_<n>.png``, or one ``step_<n>_<dataset>.png`` per dataset."""
         assert isinstance(pl_module, SegmentationTask)
         if trainer.sanity_checking:
             return

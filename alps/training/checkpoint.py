@@ -1,4 +1,4 @@
-"""Checkpoints: what a saved net needs to be used again."""
+"""Checkpoints: weights with the configuration, classes and protocol needed to use them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from alps.pretrained.cache import load_weights
 from alps.structures.old_names import rename_targets
 from alps.structures.records import Category
 
-#: What a resumed run may say otherwise: where, how long, and what is written down.
+#: Prefixes of the settings that a resumed run may change: folders, duration, hardware, logging.
 MAY_CHANGE = (
     *("run", "resume", "init", "paths.", "compile", "logger", "callbacks", "window", "name"),
     "strict",
@@ -27,18 +27,18 @@ MAY_CHANGE = (
     *("trainer.log_every_n_steps", "trainer.accelerator"),
 )
 
-#: Key of a checkpoint that was written before its validation had ended.
+#: Key of a checkpoint that was written before its validation was complete.
 VALIDATION_DUE = "validation_due"
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What a classifier tells apart."""
+    """Classes of one classifier, with the settings they were learnt and scored under."""
 
     categories: tuple[Category, ...]
     ignore_index: int
     protocol: str
-    fingerprint: str  # of the images and labels; empty in checkpoints of older versions
+    fingerprint: str  # digest of the images and labels; empty in checkpoints of older versions
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,35 +48,35 @@ class Checkpoint:
     path: Path
     version: str  # of ALPS
     config: str  # YAML, resolved
-    known: Mapping[str, Known]  # by dataset; the name is empty where there is one
+    known: Mapping[str, Known]  # by dataset name; the only dataset has an empty name
     window_crop: int  # px, side of the windows of validation
     step: int
-    validation_due: bool  # the validation of this step was stopped
+    validation_due: bool  # whether the validation of this step was interrupted
     weights: Mapping[str, Tensor]
 
     @property
     def datasets(self) -> tuple[str, ...]:
-        """Whose classes the net knows, where these are several; else none."""
+        """Names of the datasets of a net trained on several; empty for a single dataset."""
         return tuple(name for name in self.known if name)
 
     @property
     def categories(self) -> tuple[Category, ...]:
-        """The classes; raises `CheckpointError` where they are several datasets'."""
+        """The classes; raises `CheckpointError` if the net was trained on several datasets."""
         return self._only.categories
 
     @property
     def ignore_index(self) -> int:
-        """The value of pixels without a class."""
+        """Target value of pixels without a class."""
         return self._only.ignore_index
 
     @property
     def protocol(self) -> str:
-        """How scores are to be read."""
+        """Description of how the scores were computed."""
         return self._only.protocol
 
     @property
     def sha256(self) -> str:
-        """Of the weights alone: equal for ``best.ckpt`` and ``last.ckpt`` of one step."""
+        """SHA-256 of the weights alone: equal for ``best.ckpt`` and ``last.ckpt`` of one step."""
         digest = hashlib.sha256()
         for name, value in sorted(self.weights.items()):
             digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
@@ -84,13 +84,14 @@ class Checkpoint:
         return digest.hexdigest()
 
     def choose(self, dataset: str | None) -> Checkpoint:
-        """The same net with the classifier of one dataset, as if it had learnt no other.
+        """Return a checkpoint that keeps only the classifier of one dataset.
 
         Args:
-            dataset: its name; None where there is only one.
+            dataset: name of the dataset; None if the net was trained on a single one.
 
         Raises:
-            CheckpointError: it learnt no such dataset, or several and none is named.
+            CheckpointError: the net was not trained on this dataset, or was trained on several
+                and ``dataset`` is None.
         """
         if dataset is None and not self.datasets:
             return self
@@ -122,7 +123,7 @@ class Checkpoint:
         """Copy the weights into a model built from the checkpoint's own configuration.
 
         Raises:
-            CheckpointError: they do not fit, as after a change of ALPS.
+            CheckpointError: the weights do not fit the model, for example after a change of ALPS.
         """
         try:
             model.load_state_dict(self.weights)
@@ -133,15 +134,17 @@ class Checkpoint:
             ) from error
 
     def check_resume(self, config: Mapping[str, Any], max_steps: int) -> None:
-        """Refuse to go on with the run in other words: its curve would be that of two runs.
+        """Check that a run can resume with a configuration.
+
+        With other settings, its curve would mix two different runs.
 
         Args:
-            config: the resolved configuration of the run that resumes.
-            max_steps: where it ends.
+            config: resolved configuration of the resuming run.
+            max_steps: step at which it ends.
 
         Raises:
-            CheckpointError: a setting has changed that `MAY_CHANGE` does not name, or nothing is
-                left to do.
+            CheckpointError: a setting that is not listed in `MAY_CHANGE` has changed, or the run
+                is already finished.
         """
         before, now = _settings(yaml.safe_load(self.config)), _settings(config)
         changed = [
@@ -149,7 +152,7 @@ class Checkpoint:
             for key in sorted({*before, *now})
             if before.get(key) != now.get(key)
             and not key.startswith(MAY_CHANGE)
-            # A setting of a newer version is off where nobody asks for it.
+            # A setting that a newer version added is compatible as long as it is off.
             and not (key not in before and now[key] is False)
         ]
         if changed:
@@ -164,13 +167,13 @@ class Checkpoint:
             )
 
     def check_data(self, fingerprints: Mapping[str, str]) -> None:
-        """Refuse to go on with other images or labels than the run began with.
+        """Check that the images and labels are those that the run started with.
 
         Args:
-            fingerprints: by dataset, as `known`.
+            fingerprints: digest of the images and labels per dataset, with the keys of `known`.
 
         Raises:
-            CheckpointError: a list of images, or the labels of a store, have changed.
+            CheckpointError: the list of images or the labels of a store have changed.
         """
         for name, now in fingerprints.items():
             if self.known[name].fingerprint not in ("", now):
@@ -183,16 +186,16 @@ class Checkpoint:
 
 
 def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """All settings by their dotted keys, and the order of several datasets.
+    """Return all settings by dotted key, together with the order of the datasets.
 
-    Their streams, classifiers and the moments of these are kept by number, not by name.
+    The order matters because samplers, classifiers and optimiser states are saved by index.
     """
     order = ", ".join(config.get("datasets") or ())
     return {"the order of datasets": order, **_flatten(config)}
 
 
 def _flatten(node: Any, prefix: str = "") -> dict[str, Any]:
-    """Leaves by their dotted keys."""
+    """Return the leaves of a nested mapping by dotted key."""
     if not isinstance(node, Mapping):
         return {prefix: node}
     leaves: dict[str, Any] = {}
@@ -202,11 +205,11 @@ def _flatten(node: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
-    """Read a checkpoint onto the CPU; no code in it can run.
+    """Read a checkpoint onto the CPU without executing any code stored in it.
 
     Raises:
-        WeightsNotFound: the file is no checkpoint at all.
-        CheckpointError: there is no such file, or it is not one of train.py.
+        WeightsNotFound: the file is not a checkpoint.
+        CheckpointError: the file does not exist, or was not written by train.py.
     """
     if not Path(path).is_file():
         raise CheckpointError(f"{path}: no such file; give the best.ckpt or last.ckpt of a run")

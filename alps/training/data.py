@@ -1,4 +1,4 @@
-"""Which images a run learns from and is scored on, and their batches."""
+"""Data module of a single dataset: its splits and their batches."""
 
 from __future__ import annotations
 
@@ -30,45 +30,45 @@ from alps.structures.records import ImageRecord
 from alps.training.stopping.interrupt import STOPS
 from alps.training.task import SegmentationTask
 
-#: The largest crop that is chosen where none is asked for.
+#: Upper limit of the default crop, in pixels.
 CROP = 512
-#: What sides of crops are multiples of.
+#: Crop sides are multiples of this number of pixels.
 DIVISOR = Encoder.divisor
-#: What a range of scales is.
+#: Description of a range of scales, for error messages.
 SCALE = "the least and the most, as [0.5,2.0]"
-#: Images whose size is looked at, to choose a crop and how many are read at once.
+#: Number of images whose size is read to choose a crop and the read-ahead.
 LOOKED_AT = 8
-#: Bytes of whole images, read ahead by the loader's processes of one process; one batch at least.
+#: Bytes of whole images that the loader workers of one rank read ahead; at least one batch.
 READ_AHEAD = 1 << 30
-#: Bytes of a pixel: RGB and a target of int32.
+#: Bytes per pixel: RGB in uint8 and a target in int32.
 PIXEL = 7
-#: Not the run's seed: all runs on a dataset are scored on the same images.
+#: Fixed instead of the run's seed, so that all runs on a dataset are scored on the same images.
 HOLD_OUT_SEED = 0
 
 
 class SegmentationData(LightningDataModule):
-    """Batches of one labelled set.
+    """Provide batches of one labelled set.
 
-    Which images make up batch ``s``, and how each is augmented, depends on the seed and ``s``
-    alone: not on the workers, the processes or where a run was resumed.
+    The images of batch ``s`` and their augmentation depend only on the seed and ``s``, not on the
+    number of workers or processes, nor on where a run was resumed.
 
     Args:
         images: the labelled set.
-        batch_size: images per process that are learnt from at once.
-        crop: side of the square that is learnt from; None: 512, or what the images allow.
-        scale: range of random scales.
-        scale_p: probability to scale at all.
-        photometric: probability of a change of brightness, contrast, saturation and hue.
-        cat_max_ratio: crops of which one class fills more than this share are drawn again.
-        fraction: share of the training images; subsets are nested.
-        hold_out: share of the training images that is scored on where there is no split ``val``.
-        num_workers: loader processes; None: one per core, at most eight, and none on a CPU, where
-            they would take the net's cores.
-        seed: decides everything random.
+        batch_size: training images per process and batch.
+        crop: side of the training crops, in pixels; None: 512, or less if the images are smaller.
+        scale: least and greatest factor of random scaling.
+        scale_p: probability of random scaling.
+        photometric: probability of a random change of brightness, contrast, saturation and hue.
+        cat_max_ratio: a crop is drawn again if one class fills more than this share of it.
+        fraction: share of the training images to use; smaller subsets lie within larger ones.
+        hold_out: share of the training images to validate on if there is no split ``val``.
+        num_workers: loader workers; None: one per core, at most eight, or none if training runs
+            on the CPU, where they would compete with the net.
+        seed: seed of all random choices.
 
     Raises:
         DatasetNotFound: there are no images.
-        ConfigError: a number out of its range.
+        ConfigError: a number is out of range.
     """
 
     def __init__(
@@ -117,9 +117,9 @@ class SegmentationData(LightningDataModule):
 
     @cached_property
     def fingerprint(self) -> str:
-        """A digest of the list of images, and of the labels where they come from a label store.
+        """Digest of the list of images, and of the labels if they come from a label store.
 
-        No file is opened for it, and bytes do not count: a broken image may be mended.
+        It does not depend on the bytes of the image files, so a damaged image may be repaired.
         """
         labels = getattr(self.images, "fingerprint", "")
         rows = [(r.split, r.image_id, r.file_name) for r in self._records]
@@ -127,21 +127,21 @@ class SegmentationData(LightningDataModule):
 
     @cached_property
     def crop(self) -> int:
-        """Side of what is learnt from; what is not asked for is what some images allow."""
+        """Side of the training crops in pixels; by default chosen from the size of some images."""
         side = min([CROP, *(min(size) for size in self._sizes)])
         return max(DIVISOR, side // DIVISOR * DIVISOR)
 
     @cached_property
     def _sizes(self) -> list[tuple[int, int]]:
-        """(H, W) of some images of all splits, whatever the subset and the seed."""
+        """(H, W) of a sample of all images, independent of the subset and the seed."""
         sizes = []
         for record in self._records[:: -(-len(self._records) // LOOKED_AT)]:
-            with suppress(ImageError):  # told when it is needed
+            with suppress(ImageError):  # reported when the image is used
                 sizes.append(self.images.read(record).size)
         return sizes
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Batches for the steps that are still to do."""
+        """Return the loader of the remaining training steps."""
         assert self.trainer is not None
         dataset = self.train_dataset()
         sampler = StreamSampler(
@@ -151,11 +151,15 @@ class SegmentationData(LightningDataModule):
 
     @property
     def parts(self) -> list[SegmentationData]:
-        """The datasets: this one."""
+        """The data modules of the individual datasets: this one alone."""
         return [self]
 
     def train_dataset(self) -> SegmentationDataset:
-        """Random views of the training images; raises `DatasetNotFound` when there are none."""
+        """Return the training images with random augmentation.
+
+        Raises:
+            DatasetNotFound: there are no training images.
+        """
         if not self.train:
             raise self._too_few("train")
         transform = TrainTransform(
@@ -169,9 +173,11 @@ class SegmentationData(LightningDataModule):
         return SegmentationDataset(self.images, self.train, transform)
 
     def label_findings(self, *, strict: bool = False) -> list[Finding]:
-        """Return what does not fit together in the images and labels that are learnt and scored.
+        """Return contradictions in the images and labels of the training and validation splits.
 
-        Labels are read until each class was found; with ``strict``, all of them if need be.
+        Args:
+            strict: read every label if necessary to find each class; by default at most
+                `ENOUGH` labels per split.
 
         Raises:
             LabelError: a label cannot be read, or no pixel of a split is labelled.
@@ -185,11 +191,11 @@ class SegmentationData(LightningDataModule):
         return [*own, *missing_classes(self.images, splits)]
 
     def val_dataloader(self) -> DataLoader[list[Example]]:
-        """Whole images of the split ``val``, or of those held out."""
+        """Return the loader of whole validation images."""
         return self._whole_images(self.val, "val")
 
     def test_dataloader(self) -> DataLoader[list[Example]]:
-        """Whole images of the split ``test``, or of ``val`` where there is none."""
+        """Return the loader of whole test images, or of validation images if there are none."""
         return self._whole_images(self.test or self.val, "test or val")
 
     def _whole_images(
@@ -218,9 +224,9 @@ class SegmentationData(LightningDataModule):
         )
 
     def _whole_at_once(self, trainer: Trainer) -> tuple[int, int]:
-        """How many whole images a batch has, and how many batches may be read ahead.
+        """Return the number of whole images per batch and of batches that may be read ahead.
 
-        Images of one window share the net's passes; of larger ones each fills passes by itself.
+        Images that fit in a window are predicted together; each larger one is its own batch.
         """
         task = trainer.lightning_module
         assert isinstance(task, SegmentationTask)
@@ -239,10 +245,10 @@ class SegmentationData(LightningDataModule):
 
 
 def position(trainer: Trainer) -> dict[str, int]:
-    """Where in the stream of batches this process is, as its sampler wants to know."""
+    """Return the arguments that tell a `StreamSampler` the position of this process."""
     return {
         "total_batches": trainer.max_steps * trainer.accumulate_grad_batches,
-        # Batches that a resumed run has behind it.
+        # Batches that a resumed run has already completed.
         "start": trainer.fit_loop.epoch_loop.batch_progress.current.ready,
         "rank": trainer.global_rank,
         "world_size": trainer.world_size,
@@ -256,7 +262,15 @@ def loader(
     trainer: Trainer,
     num_workers: int | None,
 ) -> DataLoader[Batch]:
-    """Batches to learn from."""
+    """Return a loader of training batches.
+
+    Args:
+        dataset: the training images.
+        sampler: yields the indices or draws of one batch at a time.
+        collate: stacks examples into a batch.
+        trainer: determines the device.
+        num_workers: loader workers; None: chosen by `workers`.
+    """
     return DataLoader(
         dataset,
         batch_sampler=sampler,
@@ -268,7 +282,10 @@ def loader(
 
 
 def workers(trainer: Trainer, wanted: int | None) -> int:
-    """Loader processes; None: one per core, at most eight, and none on a CPU."""
+    """Return the number of loader workers.
+
+    By default it is one per core, at most eight, and none if training runs on the CPU.
+    """
     if wanted is not None:
         return wanted
     on_cpu = trainer.strategy.root_device.type == "cpu"
@@ -276,15 +293,16 @@ def workers(trainer: Trainer, wanted: int | None) -> int:
 
 
 def leave_signals(_worker: int) -> None:
-    """Ignore what stops a run, for it reaches all processes of a terminal or of a job.
+    """Make a loader worker ignore the signals that stop a run.
 
-    The process that learns ends its step and then its loaders; one that dies first is an error.
-    SIGTERM from that process is obeyed: where an error leaves a loader behind, it is what Python
-    sends at exit before it waits for the loader without a limit.
+    A terminal or a job scheduler sends them to all processes. The training process finishes its
+    step and then ends its workers; a worker that dies earlier would raise an error. SIGTERM from
+    the training process is obeyed, because Python sends it at exit to a worker left behind by an
+    error and then waits for that worker without a time limit.
     """
     for number in STOPS:
         signal.signal(number, signal.SIG_IGN)
-    if sys.platform == "linux":  # elsewhere nothing tells who sent a signal
+    if sys.platform == "linux":  # other systems do not report the sender of a signal
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         threading.Thread(target=_obey, args=(os.getppid(),), daemon=True).start()
     else:

@@ -1,4 +1,4 @@
-"""Several datasets at once: their images in every batch, each scored on its own."""
+"""Data module of several datasets that share each batch and are scored separately."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from alps.training.data import SegmentationData, loader, position
 
 
 class JointData(LightningDataModule):
-    """Batches of several labelled sets, in proportion to their sizes.
+    """Provide batches of several labelled sets, in proportion to their sizes.
 
-    Each set is split, held out and read as if it were alone (`SegmentationData`); all have one
-    crop, the least that any of them allows.
+    Each set is split and read by a `SegmentationData` of its own. All share one crop, the
+    smallest of their crops.
 
     Args:
-        sets: by name.
-        batch_size: images per process.
-        seed: decides everything random.
-        options: of `SegmentationData`, the same for all.
+        sets: labelled sets by name.
+        batch_size: images per process and batch.
+        seed: seed of all random choices.
+        options: further arguments of `SegmentationData`, shared by all sets.
 
     Raises:
         DatasetNotFound: a set has no images.
-        ConfigError: a number out of its range.
+        ConfigError: a number is out of range.
     """
 
     def __init__(
@@ -46,12 +46,12 @@ class JointData(LightningDataModule):
             part.crop = self.crop
 
     def setup(self, stage: str) -> None:
-        """Let the parts know how many processes and steps there are."""
+        """Give each part the trainer, from which it reads the number of processes and steps."""
         for part in self.parts:
             part.trainer = self.trainer
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Batches for the steps that are still to do."""
+        """Return the loader of the remaining training steps."""
         assert self.trainer is not None
         dataset = JointDataset([part.train_dataset() for part in self.parts])
         sampler = JointSampler(
@@ -64,5 +64,5 @@ class JointData(LightningDataModule):
         return loader(dataset, sampler, dataset.collate, self.trainer, workers)
 
     def val_dataloader(self) -> list[DataLoader[list[Example]]]:
-        """Whole images of each set."""
+        """Return one loader of whole validation images per set."""
         return [part.val_dataloader() for part in self.parts]

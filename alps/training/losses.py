@@ -1,4 +1,4 @@
-"""Losses that are the same number on one process and on many."""
+"""Losses whose value does not depend on the number of processes."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from alps.structures.numbers import check_number, check_numbers
 
 
 class CrossEntropy(nn.Module):
-    """Pixel-wise cross-entropy, the mean over all labelled pixels of all processes.
+    """Pixel-wise cross-entropy, averaged over the labelled pixels of all processes.
 
-    Each process has its own share of unlabelled pixels, and the gradients of the processes are
-    averaged. Divided by its own number of pixels, a pixel beside many unlabelled ones would count
-    more; divided by the number of all processes, two processes give the gradient of one process
-    with twice the batch. A batch without any labelled pixel has loss 0.
+    The number of labelled pixels differs between processes, and their gradients are averaged. If
+    each process divided by its own number, pixels of sparsely labelled batches would weigh more;
+    dividing by the number over all processes makes two processes give the gradient of one process
+    with twice the batch. A batch without labelled pixels has loss 0.
 
     Args:
-        ignore_index: the value of unlabelled pixels.
+        ignore_index: target value of unlabelled pixels.
         label_smoothing: share of the target that is spread over all classes (arXiv 1512.00567).
-        class_weights: one weight per class, or None for equal ones.
+        class_weights: one weight per class; None: equal weights.
 
     Raises:
-        ConfigError: a number out of its range.
+        ConfigError: a number is out of range.
     """
 
     weight: Float[Tensor, " K"] | None
@@ -51,12 +51,12 @@ class CrossEntropy(nn.Module):
         self.ignore_index = ignore_index
         self.label_smoothing = label_smoothing
         weight = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
-        self.register_buffer("weight", weight, persistent=False)  # the configuration keeps it
+        self.register_buffer("weight", weight, persistent=False)  # saved in the configuration
 
     def forward(
         self, logits: Float[Tensor, "B K H W"], target: Int64[Tensor, "B H W"]
     ) -> Float[Tensor, ""]:
-        """Scalar in float32."""
+        """Return the loss as a float32 scalar."""
         total = F.cross_entropy(
             logits.float(),
             target,

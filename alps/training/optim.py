@@ -1,4 +1,4 @@
-"""The optimiser and its schedule: who is decayed, who learns slower, and when."""
+"""The optimiser, its parameter groups and its learning-rate schedule."""
 
 from __future__ import annotations
 
@@ -19,21 +19,22 @@ SCHEDULES = ("poly", "cosine", "constant")
 
 
 class Optim:
-    """Build an optimiser and a schedule over a whole run.
+    """Build an optimiser and a learning-rate schedule over a whole run.
 
     Args:
-        optimizer: takes parameter groups and ``lr``; a `torch.optim` class with its arguments.
-        lr: the highest learning rate.
-        weight_decay: of weights; biases, norms and other vectors are not decayed.
-        layer_decay: each layer of the encoder learns this factor slower than the layer above it
-            (BEiT, arXiv 2106.08254, appendix); 1 for equal rates.
-        warmup: share of the steps in which the rate rises linearly.
-        schedule: how it falls: ``poly`` as (1 - t)^power, ``cosine``, or not at all.
-        power: of ``poly``.
-        min_lr: where it ends.
+        optimizer: callable that takes parameter groups and ``lr``, such as a `torch.optim` class
+            with its other arguments bound.
+        lr: highest learning rate.
+        weight_decay: decay of weights; biases, norms and other vectors are not decayed.
+        layer_decay: factor on the learning rate of each encoder layer relative to the layer above
+            it (BEiT, arXiv 2106.08254, appendix); 1 for equal rates.
+        warmup: share of the steps during which the rate rises linearly.
+        schedule: shape of the fall: ``poly`` for (1 - t)^power, ``cosine``, or ``constant``.
+        power: exponent of ``poly``.
+        min_lr: learning rate at the end of the run.
 
     Raises:
-        ConfigError: an unknown schedule, or a number out of its range.
+        ConfigError: the schedule is unknown, or a number is out of range.
     """
 
     def __init__(
@@ -69,10 +70,17 @@ class Optim:
         self.min_lr = min_lr
 
     def build(self, model: SegmentationModel, steps: int) -> tuple[Optimizer, LambdaLR]:
-        """An optimiser over the model's trainable parameters, and its rate at each of ``steps``.
+        """Return an optimiser of the trainable parameters and its schedule over ``steps``.
+
+        Args:
+            model: the model to optimise.
+            steps: number of optimiser steps of the run.
+
+        Returns:
+            The optimiser and the learning-rate schedule.
 
         Raises:
-            ConfigError: torch's optimiser refuses its arguments.
+            ConfigError: the optimiser refuses its arguments.
         """
         groups = parameter_groups(
             model, lr=self.lr, weight_decay=self.weight_decay, layer_decay=self.layer_decay
@@ -86,7 +94,7 @@ class Optim:
         return optimizer, LambdaLR(optimizer, lambda step: self.factor(step, steps))
 
     def factor(self, step: int, steps: int) -> float:
-        """The learning rate at ``step`` of ``steps``, as a share of the highest."""
+        """Return the learning rate at ``step`` of ``steps``, as a share of the highest rate."""
         warmup = round(self.warmup * steps)
         if step < warmup:
             return (step + 1) / (warmup + 1)
@@ -103,9 +111,14 @@ class Optim:
 def parameter_groups(
     model: SegmentationModel, *, lr: float, weight_decay: float, layer_decay: float
 ) -> list[dict[str, Any]]:
-    """Parameters that share a learning rate and a decay, in the order of the model.
+    """Return groups of parameters that share a learning rate and a weight decay, in model order.
 
-    Everything above the encoder learns at ``lr``, the encoder's last layer at ``lr·layer_decay``.
+    Args:
+        model: the model.
+        lr: learning rate of everything above the encoder; the encoder's last layer gets
+            ``lr·layer_decay``.
+        weight_decay: decay of weights; vectors are not decayed.
+        layer_decay: factor on the learning rate from one encoder layer to the layer below it.
     """
     groups: defaultdict[tuple[float, float], list[nn.Parameter]] = defaultdict(list)
     plain = _never_decayed(model)
@@ -124,7 +137,7 @@ def parameter_groups(
 
 
 def _never_decayed(model: nn.Module) -> set[str]:
-    """Names that the modules themselves exempt: position embeddings, relative position tables."""
+    """Return the names of parameters exempt from decay, such as position embeddings."""
 
     def names() -> Iterable[str]:
         for prefix, module in model.named_modules():

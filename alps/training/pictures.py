@@ -1,4 +1,4 @@
-"""Image beside label beside prediction: what scores do not tell."""
+"""Pictures of images beside their labels and predictions."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from PIL import Image, ImageDraw, ImageFont
 from alps.structures.records import Category
 
 HEADINGS = ("image", "label", "prediction")
-CELL = 320  # pixels of a picture's long side
+CELL = 320  # long side of a picture, in pixels
 GAP = 12
 HEADING = 28
-LEGEND = 24  # pixels of a line of the legend
+LEGEND = 24  # height of a legend line, in pixels
 UNLABELLED = 92  # gray level
-#: Pixels of the long side of what is kept: four to a pixel of the picture make its edges smooth.
+#: Long side of the stored maps, in pixels; four per drawn pixel make the edges smooth.
 KEPT = 4 * CELL
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Shown:
-    """One image of a sheet."""
+    """One row of a sheet: an image, its label and its prediction."""
 
     image: UInt8[np.ndarray, "H W 3"]
     target: Integer[np.ndarray, "H W"]
@@ -32,7 +32,7 @@ class Shown:
 
 
 def thinning(size: Sequence[int]) -> int:
-    """Every how many rows and columns are kept of an image of that (H, W), to draw it."""
+    """Return the stride over rows and columns at which an image of ``size`` (H, W) is drawn."""
     return -(-max(size) // KEPT)
 
 
@@ -40,9 +40,9 @@ def sheet(
     rows: Sequence[Shown],
     categories: Sequence[Category],
 ) -> Image.Image:
-    """Draw a row per image and, below, the classes that occur, the most frequent first.
+    """Draw one row per image, and below a legend of the classes, the most frequent first.
 
-    Where the label is unlabelled it is gray.
+    Unlabelled pixels are gray.
     """
     cells = [
         [_fit(picture) for picture in (row.image, *(_paint(m, categories) for m in _maps(row)))]

@@ -1,4 +1,4 @@
-"""The runs that train.py starts: fit, test, predict; and what they tell at their end."""
+"""The runs that train.py starts, fit, test and predict, and the summaries they print."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from alps.training.stopping.peers import ending_together
 from alps.training.subject import MEANS, Subject
 from alps.training.task import SegmentationTask
 
-#: Validations of a run, where nothing else is asked for.
+#: Default and least number of validations in a run.
 VALIDATIONS, MIN_VALIDATIONS = 10, 5
 
-#: Lightning's, that say nothing here: the run's folder holds config.yaml; on a CPU workers are
-#: rivals of the net; torch 2.15 deprecates the LeafSpec by which Lightning 2.6 walks a batch;
-#: our batches are resumable.
+#: Warnings of Lightning that do not apply: the run's folder already holds config.yaml; on a CPU,
+#: workers compete with the net; torch 2.15 deprecates the LeafSpec with which Lightning 2.6
+#: traverses a batch; the sampler can resume within an epoch.
 EXPECTED_WARNINGS = (
     "Checkpoint directory .* exists and is not empty",
     ".* does not have many workers",
@@ -54,23 +54,24 @@ def fit(
     config: Mapping[str, Any],
     resume: str | None = None,
 ) -> float:
-    """Train, validate and keep checkpoints; then print the scores of the last validation.
+    """Train, validate and save checkpoints; then print the scores of the last validation.
 
     Args:
-        task: the net and how it learns.
-        data: what it learns from.
-        trainer: how long, and on what.
+        task: the model with its losses and optimiser.
+        data: training and validation images.
+        trainer: Lightning's trainer, which sets the number of steps and the devices.
         run: folder of the run.
-        config: the resolved configuration, for W&B.
-        resume: a ``last.ckpt`` of the same run, which goes on as if it had never stopped.
+        config: resolved configuration, logged to W&B.
+        resume: path of a ``last.ckpt``, from which the run resumes as if it had not stopped.
 
     Returns:
         The last val/mIoU.
 
     Raises:
         ConfigError: ``run`` holds another run, or cannot be written.
-        DivergedError: the loss is not finite any more.
-        SystemExit: SIGTERM (143) or Ctrl-C (130); ``last.ckpt`` is written.
+        DivergedError: the loss or a weight is not finite.
+        SystemExit: the run was stopped by SIGTERM (143) or Ctrl-C (130), after ``last.ckpt`` was
+            written.
     """
     if trainer.is_global_zero:
         _start(run, task.config, resume)
@@ -85,7 +86,7 @@ def fit(
             with ending_together(trainer):
                 trainer.fit(task, datamodule=data, ckpt_path=resume, weights_only=True)
         except SIGTERMException:
-            if not trainer.is_global_zero:  # whose status would look like a failure to the first
+            if not trainer.is_global_zero:  # another status would look like a failure to rank 0
                 sys.exit()
             sys.stderr.write(
                 f"\nstopped after step {trainer.global_step}; the same words with "
@@ -94,7 +95,7 @@ def fit(
             sys.exit(interrupt.exit_status)
     for logger in trainer.loggers:
         if isinstance(logger, WandbLogger) and trainer.is_global_zero:
-            logger.experiment.finish()  # the next trial of a sweep is another run
+            logger.experiment.finish()  # otherwise the next trial of a sweep would log here
     if trainer.is_global_zero:
         console = get_console()
         speed = trainer.callback_metrics.get(IMAGES_PER_SECOND)
@@ -106,7 +107,16 @@ def fit(
 
 
 def test(task: SegmentationTask, data: SegmentationData, trainer: Trainer) -> float:
-    """Score the split ``test``, or ``val`` where there is none; returns test/mIoU."""
+    """Score a model on the split ``test``, or on ``val`` if there is none, and print the scores.
+
+    Args:
+        task: the model to score.
+        data: the labelled images.
+        trainer: Lightning's trainer, which sets the devices.
+
+    Returns:
+        test/mIoU.
+    """
     with _expected_warnings_ignored(), ending_together(trainer):
         trainer.test(task, datamodule=data, verbose=False)
     if trainer.is_global_zero:
@@ -124,9 +134,19 @@ def predict(
     source: str,
     target: str,
 ) -> Counts:
-    """Write index maps of a file or of a folder of images; prints what became of them.
+    """Write index maps of an image or a folder of images, and print how many were written.
 
-    ``weights`` is the sha256 of the model's, which `Predictor` keeps beside the maps.
+    Args:
+        model: the trained model.
+        window: how large images are cut into windows.
+        categories: classes of the model, in the order of its logits.
+        weights: SHA-256 of the model's weights, which `Predictor` writes beside the maps.
+        fabric: determines device and precision.
+        source: an image, or a folder of images.
+        target: folder of the index maps.
+
+    Returns:
+        The numbers of written, kept and skipped files.
     """
     net = fabric.setup_module(model.eval())
     predictor = Predictor(
@@ -145,10 +165,10 @@ def predict(
 
 
 def choose_accelerator(asked: str) -> str:
-    """Of Lightning's names; ``auto`` is a GPU where there is one.
+    """Return the accelerator to use: ``auto`` becomes ``cpu`` if there is no GPU.
 
     Raises:
-        ConfigError: a GPU is asked for and there is none.
+        ConfigError: a GPU is requested and there is none.
     """
     if asked in ("gpu", "cuda") and not torch.cuda.is_available():
         raise ConfigError(
@@ -159,10 +179,11 @@ def choose_accelerator(asked: str) -> str:
 
 
 def validation_interval(max_steps: int, wanted: int | None) -> int:
-    """Steps between two validations, so that one falls on the last step.
+    """Return the number of steps between two validations, so that one falls on the last step.
 
     Raises:
-        ConfigError: ``wanted`` does not divide ``max_steps``, or there are no steps.
+        ConfigError: ``wanted`` does not divide ``max_steps``, there are no steps, or no divisor
+            of ``max_steps`` gives about `VALIDATIONS` validations.
     """
     if max_steps < 1:
         raise ConfigError(f"trainer.max_steps={max_steps}: expected how many steps to learn for")
@@ -195,7 +216,11 @@ def _expected_warnings_ignored() -> Iterator[None]:
 
 
 def _start(run: Path, config: str, resume: str | None) -> None:
-    """Make the folder of a run, or refuse one in which another run lies."""
+    """Create the folder of a run and write its configuration.
+
+    Raises:
+        ConfigError: the folder holds another run, or cannot be written.
+    """
     try:
         run.mkdir(parents=True, exist_ok=True)
         if resume is None and (run / "last.ckpt").exists():
@@ -211,7 +236,7 @@ def _start(run: Path, config: str, resume: str | None) -> None:
 
 
 def _print_scores(task: SegmentationTask, split: str, images: Sequence[int]) -> None:
-    """A table of the classes of each dataset, and as the last line what a script reads."""
+    """Print a table of the classes of each dataset, and the means on a last line for scripts."""
     for subject, n in zip(task.subjects, images, strict=True):
         if subject.scores is None:
             return

@@ -1,4 +1,4 @@
-"""What a net learns: the classes of one dataset, and how well it knows them."""
+"""The classes of one dataset, with the confusion matrix and scores of a net on them."""
 
 from __future__ import annotations
 
@@ -16,20 +16,25 @@ from alps.structures.records import Category
 from alps.structures.tiles import Tile
 from alps.training.pictures import Shown, thinning
 
-#: A window of an image, and the classes of its pixels.
+#: A window of an image, and the predicted classes of its pixels.
 Part = tuple[Tile, Integer[Tensor, "_ _"]]
-#: Images in a picture of predictions.
+#: Number of images in a picture of predictions.
 SHOWN = 4
-#: The scores that stand for the others.
+#: The summary scores.
 MEANS = ("mIoU", "mF1", "OA")
-#: How many classes they are the means of.
+#: Name of the number of classes that the summary scores average over.
 CLASSES = "classes"
-#: The mean IoU without the background, of datasets whose published scores leave it out.
+#: The mean IoU without the background, for datasets whose published scores exclude it.
 FOREGROUND = "mIoU_foreground"
 
 
 class Sketch:
-    """An image, its label and its prediction in every n-th row and column: enough for a picture."""
+    """An image, its label and its prediction at the reduced resolution of a picture.
+
+    Args:
+        example: the image (3, H, W) and its target (H, W), of which every n-th row and column
+            is used.
+    """
 
     def __init__(self, example: Example) -> None:
         self.step = thinning(example.target.shape)
@@ -38,29 +43,29 @@ class Sketch:
         self.prediction = torch.zeros_like(self.target, dtype=torch.int32)
 
     def add(self, tile: Tile, prediction: Integer[Tensor, "_ _"]) -> None:
-        """Take over what is predicted for a window."""
+        """Add the predicted classes of a window."""
         step = self.step
         thin = prediction[-tile.y0 % step :: step, -tile.x0 % step :: step]
         rows, columns = -(-tile.y0 // step), -(-tile.x0 // step)
         self.prediction[rows : rows + thin.shape[0], columns : columns + thin.shape[1]] = thin
 
     def shown(self) -> Shown:
-        """What is drawn; nothing of the example is held any longer."""
+        """Return copies of the maps to draw, so that the full-size example can be freed."""
         maps = (self.image.permute(1, 2, 0), self.target, self.prediction)
         return Shown(*(values.cpu().numpy().copy() for values in maps))
 
 
 class Subject:
-    """The classes of one dataset, with the pixels counted so far.
+    """The classes of one dataset, with a confusion matrix of the pixels counted so far.
 
     Args:
         categories: the classes.
-        ignore_index: the value of pixels that are neither learnt nor scored.
-        protocol: how the scores are to be read; goes with every checkpoint.
-        loss: of logits and target; None where nothing is learnt.
-        name: of the dataset; empty where it is the only one.
-        background: the class that published means leave out, where they do.
-        fingerprint: a digest of the images and labels; goes with every checkpoint.
+        ignore_index: target value of pixels that are neither learnt nor scored.
+        protocol: description of how the scores are computed, saved in every checkpoint.
+        loss: module that maps logits and target to a loss; None if the net is not trained.
+        name: name of the dataset; empty if it is the only one.
+        background: index of the class that published means exclude; None if they exclude none.
+        fingerprint: digest of the images and labels, saved in every checkpoint.
     """
 
     def __init__(
@@ -88,7 +93,13 @@ class Subject:
 
     @classmethod
     def of(cls, images: LabelledSet, name: str = "", *, loss: nn.Module | None = None) -> Subject:
-        """The classes of a labelled set."""
+        """Return the subject of a labelled set.
+
+        Args:
+            images: the labelled set.
+            name: name of the dataset; empty if it is the only one.
+            loss: module that maps logits and target to a loss; None if the net is not trained.
+        """
         return cls(
             categories=images.categories(),
             ignore_index=images.ignore_index,
@@ -99,11 +110,11 @@ class Subject:
         )
 
     def named(self, split: str, score: str) -> str:
-        """What a score is logged as: ``val/mIoU``, or ``val/<dataset>/mIoU`` beside others."""
+        """Return the logged name of a score: ``val/mIoU`` or, if named, ``val/<dataset>/mIoU``."""
         return "/".join([split, *([self.name] if self.name else []), score])
 
     def coverage(self) -> str:
-        """``over 4 of 5 classes``, where the last means leave one out; else nothing."""
+        """Return ``over 4 of 5 classes`` if the last means exclude a class, else an empty text."""
         k = len(self.categories)
         if self.scores is None or self.scores.counted == k:
             return ""
@@ -111,17 +122,17 @@ class Subject:
         return f"over {self.scores.counted} of {k} classes{of}"
 
     def forget(self, device: torch.device | str = "cpu") -> None:
-        """Begin to count anew."""
+        """Reset the confusion matrix and the pictures."""
         k = len(self.categories)
         self.confusion = torch.zeros(k, k, dtype=torch.int64, device=device)
         self.shown.clear()
 
     def count(self, example: Example, parts: Iterable[Part]) -> None:
-        """Add the pixels of an image.
+        """Add the pixels of an image to the confusion matrix.
 
         Args:
-            example: the image.
-            parts: what is predicted for it, covering it once.
+            example: the image and its target.
+            parts: predicted classes of windows that together cover each pixel once.
         """
         picture = Sketch(example) if len(self.shown) < SHOWN else None
         for tile, prediction in parts:
@@ -135,14 +146,14 @@ class Subject:
             self.shown.append(picture.shown())
 
     def score(self, split: str, add: Callable[[Tensor], Tensor]) -> dict[str, float]:
-        """Score what was counted.
+        """Compute the scores of the pixels counted so far.
 
         Args:
-            split: goes before the names.
-            add: sums up a matrix over all processes.
+            split: first part of the names of the scores.
+            add: function that sums a matrix over all processes.
 
         Returns:
-            What is logged.
+            Scores by logged name.
 
         Raises:
             LabelError: no pixel is labelled.

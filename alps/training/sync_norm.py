@@ -1,4 +1,4 @@
-"""Batch norms that count the images of all processes."""
+"""Batch norms with statistics over the images of all processes."""
 
 from __future__ import annotations
 
@@ -9,25 +9,26 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from alps.errors import ConfigError
 
-#: What the conversion keeps the meaning of; a subclass may compute anything.
+#: Classes that the conversion preserves exactly; a subclass may compute something else.
 CONVERTIBLE = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, BatchNormAct2d)
 
 
 class SyncBatchNorm(LayerSync):
-    """Convert batch norms by timm's function: torch's drops the activation inside timm's own.
+    """Convert batch norms to synchronised ones, and back.
 
-    The parameters stay the same objects under the same names, so a checkpoint of the converted net
-    is one of the net as it was built.
+    It uses timm's conversion, because torch's drops the activation inside timm's batch norms.
+    Parameters keep their identity and names, so a checkpoint of the converted net also fits the
+    original net.
     """
 
     def __init__(self) -> None:
         self._originals: dict[str, _BatchNorm] = {}
 
     def apply(self, model: nn.Module) -> nn.Module:
-        """Convert every batch norm of a net, in place.
+        """Convert every batch norm of a net in place and return the net.
 
         Raises:
-            ConfigError: a batch norm would compute something else afterwards.
+            ConfigError: the conversion would change what a batch norm computes.
         """
         self._originals = {
             name: module for name, module in model.named_modules() if isinstance(module, _BatchNorm)
@@ -44,11 +45,11 @@ class SyncBatchNorm(LayerSync):
         return converted
 
     def revert(self, model: nn.Module) -> nn.Module:
-        """Put the batch norms back with what they have learnt since."""
+        """Restore the original batch norms with their current statistics and return the net."""
         for name, original in self._originals.items():
             synchronised = model.get_submodule(name)
             for key, buffer in synchronised.named_buffers(recurse=False):
-                setattr(original, key, buffer)  # moved to another device it is another tensor
+                setattr(original, key, buffer)  # a buffer moved to another device is a new tensor
             original.train(synchronised.training)
             parent, _, child = name.rpartition(".")
             setattr(model.get_submodule(parent), child, original)

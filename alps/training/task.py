@@ -1,4 +1,4 @@
-"""The Lightning task: a step of training, and scores over whole images."""
+"""The Lightning task: training on crops and scoring on whole images."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ REMEDY = "lower optim.lr, lengthen optim.warmup or set trainer.gradient_clip_val
 
 
 class SegmentationTask(LightningModule):
-    """Learn a model on batches of crops, score it on whole images.
+    """Train a model on batches of crops and score it on whole images.
 
     With several datasets the losses are summed (SAMRS, arXiv 2305.02034 §4), each dataset is
-    scored by its own classes, and ``val/mIoU`` is the mean of theirs.
+    scored on its own classes, and ``val/mIoU`` is the mean over the datasets.
 
     Args:
-        model: the net; the only thing with weights.
+        model: the net, which holds all weights.
         subjects: the classes of each dataset, in the order of the model's classifiers.
-        window: how whole images are predicted.
-        optim: the optimiser's recipe; None where nothing is learnt.
-        aux_weight: weight of the auxiliary head's loss, where there is one (0.4 as in PSPNet,
+        window: how whole images are cut into windows for prediction.
+        optim: builds the optimiser and its schedule; None if the net is not trained.
+        aux_weight: weight of the auxiliary head's loss, if there is one (0.4 as in PSPNet,
             arXiv 1612.01105, section 3.3).
-        config: the resolved configuration as YAML, kept in every checkpoint.
-        seed: of dropout and the like, together with the number of the batch.
+        config: resolved configuration as YAML, saved in every checkpoint.
+        seed: seed of dropout and other random layers, combined with the number of the batch.
     """
 
     def __init__(
@@ -62,29 +62,33 @@ class SegmentationTask(LightningModule):
         super().__init__()
         self.model = model
         self.subjects = tuple(subjects)
-        # Here too, so that they move to the device; confusion matrices are no buffers, as weight
-        # averaging would average them.
+        # Registered so that the losses move to the device. Confusion matrices are not buffers,
+        # because weight averaging would average them.
         self.losses = nn.ModuleList(s.loss for s in subjects if s.loss is not None)
         self.window = window
         self.optim = optim
         self.aux_weight = aux_weight
         self.config = config
         self.seed = seed
-        self._labelled: Tensor | None = None  # pixels that this process has learnt from
+        self._labelled: Tensor | None = None  # labelled pixels that this process has trained on
 
     def mean(self, name: str) -> float:
-        """The mean of the datasets' last scores of that name, where there are any; else NaN."""
+        """Return the mean of a score over all datasets, or NaN before the first scores."""
         found = [getattr(s.scores, name) for s in self.subjects if s.scores is not None]
         return torch.tensor(found).nanmean().item()
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Seed what the net draws: a resumed run draws what an unbroken one would."""
+        """Seed torch per batch, so that a resumed run draws the same numbers as an unbroken one."""
         spawn = (self.trainer.fit_loop.epoch_loop.total_batch_idx, self.trainer.global_rank)
         sequence = np.random.SeedSequence(self.seed, spawn_key=spawn)
         torch.manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Float[Tensor, ""]:
-        """The loss of one batch; raises `DivergedError` when it is not finite."""
+        """Return the loss of a batch.
+
+        Raises:
+            DivergedError: the loss is not finite.
+        """
         loss = torch.zeros((), device=self.device)
         outputs = self.model(batch.image, batch.counts)
         targets = torch.split(batch.target, list(batch.counts))
@@ -107,7 +111,7 @@ class SegmentationTask(LightningModule):
     def validation_step(
         self, batch: list[Example], batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Count the pixels of whole images of a dataset."""
+        """Count the pixels of whole images of one dataset."""
         self._count(batch, dataloader_idx)
 
     def test_step(self, batch: list[Example], batch_idx: int) -> None:
@@ -115,7 +119,11 @@ class SegmentationTask(LightningModule):
         self._count(batch, 0)
 
     def on_validation_epoch_start(self) -> None:
-        """Forget what was counted before; raises `DivergedError` when weights are not finite."""
+        """Check the weights and reset the counts of pixels.
+
+        Raises:
+            DivergedError: a weight is not finite.
+        """
         if not all(parameter.isfinite().all() for parameter in self.model.parameters()):
             raise DivergedError(f"weights are not finite after step {self.global_step}; {REMEDY}")
         if self._labelled is not None and not self._add(self._labelled):
@@ -127,7 +135,7 @@ class SegmentationTask(LightningModule):
         self._forget()
 
     def on_test_epoch_start(self) -> None:
-        """Forget what was counted before."""
+        """Reset the counts of pixels."""
         self._forget()
 
     def on_validation_epoch_end(self) -> None:
@@ -139,7 +147,7 @@ class SegmentationTask(LightningModule):
         self._log_scores("test")
 
     def configure_optimizers(self) -> Any:
-        """One step of the schedule per step of the optimiser."""
+        """Return the optimiser and its schedule, which advances once per optimiser step."""
         assert self.optim is not None
         steps = int(self.trainer.estimated_stepping_batches)
         optimizer, schedule = self.optim.build(self.model, steps)
@@ -151,11 +159,11 @@ class SegmentationTask(LightningModule):
         gradient_clip_val: int | float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip gradients, also of a fused optimiser in mixed precision.
+        """Clip gradients, also those of a fused optimiser in mixed precision.
 
-        Lightning refuses these, as a fused optimiser unscales the gradients within its step, after
-        they were clipped. With bfloat16 nothing is scaled; otherwise they are unscaled here, which
-        `GradScaler.step` takes into account.
+        Lightning rejects this combination because a fused optimiser unscales gradients within its
+        step, after clipping. With bfloat16 gradients are not scaled; otherwise they are unscaled
+        here, which `GradScaler.step` takes into account.
         """
         if not gradient_clip_val:
             return
@@ -167,7 +175,7 @@ class SegmentationTask(LightningModule):
         Precision.clip_gradients(precision, optimizer, gradient_clip_val, algorithm)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what is needed to use the weights: the configuration, the classes, the protocol."""
+        """Add the configuration, classes and protocol that are needed to use the weights."""
         known = {
             subject.name: {
                 "categories": [(c.id, c.name, c.color) for c in subject.categories],
@@ -189,7 +197,7 @@ class SegmentationTask(LightningModule):
             self.subjects[dataset].count(example, parts)
 
     def _predict(self, batch: list[Example], dataset: int) -> Iterator[Iterable[Part]]:
-        """Classes of each image, of large ones band by band: memory does not grow with them."""
+        """Yield the predicted classes of each image, of large images in bands to limit memory."""
         net = partial(self._logits, dataset)
         divisor, n = self.model.encoder.divisor, self.window.batch_size
         images = [example.image for example in batch]
@@ -219,7 +227,7 @@ class SegmentationTask(LightningModule):
             subject.forget(self.device)
 
     def _log_scores(self, split: str) -> None:
-        if self.trainer.sanity_checking:  # of some images, which may hold no label
+        if self.trainer.sanity_checking:  # on a few images, which may have no labelled pixel
             return
         values: dict[str, float] = {}
         for subject in self.subjects:

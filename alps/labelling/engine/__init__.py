@@ -1,1 +1,1 @@
-"""Where labelling runs."""
+"""Engines that distribute labelling: local processes or a Ray cluster."""

@@ -1,4 +1,4 @@
-"""Pieces of work given to workers in other processes, and given again when a worker dies."""
+"""Distribution of work items to workers in other processes; items of a dead worker are retried."""
 
 from __future__ import annotations
 
@@ -14,38 +14,42 @@ from alps.labelling.engine.worker import Event, Task
 
 log = logging.getLogger(__name__)
 
-#: Workers that may die at one piece of work before it is taken for the reason.
+#: Number of workers that may die on the same item before the item is taken for the cause.
 DEATHS = 3
 
 
 @runtime_checkable
 class Hands(Protocol):
-    """Workers by their number, wherever they run."""
+    """Interface to a number of workers, which are addressed by index."""
 
     def start(self) -> int:
-        """Begin them all; returns how many. Each is ``ready`` when it says so."""
+        """Start all workers and return their number; each sends ``ready`` when it has started."""
 
     def keep(self, worker: int, task: bytes) -> None:
-        """Give the pickled task of the pieces that follow."""
+        """Send the pickled task for the items that follow."""
 
     def give(self, worker: int, item: Any) -> None:
-        """Give a piece to a worker that waits for one."""
+        """Send an item to an idle worker."""
 
     def listen(self) -> list[tuple[int, Event]]:
-        """What workers say; waits until one says something."""
+        """Wait for events and return them with the indices of their workers."""
 
     def stop(self) -> None:
-        """End them, whatever they are at: what they write appears whole or not at all."""
+        """End all workers at once, which is safe because they write files atomically."""
 
 
 class Crew:
-    """Workers that are begun at the first piece of work and kept until the end."""
+    """A context of workers that start with the first item and live until the context ends.
+
+    Args:
+        hands: interface to the workers.
+    """
 
     def __init__(self, hands: Hands) -> None:
         self._hands = hands
         self._alive: set[int] = set()
         self._idle: set[int] = set()
-        self._keeps: dict[int, Task] = {}  # what each has been sent
+        self._keeps: dict[int, Task] = {}  # the task last sent to each worker
         self._pickled: tuple[Task, bytes] | None = None
 
     def __enter__(self) -> Crew:
@@ -61,15 +65,23 @@ class Crew:
             self._hands.stop()
 
     def run(self, task: Task, items: Iterable[Any]) -> Iterator[tuple[int, Any]]:
-        """Do ``task`` for every item; yields (place of the item, value) as the values come.
+        """Run ``task`` on every item in the workers.
 
-        Items are asked for when a worker is free, not before. A task is sent once to each worker,
-        as long as it is the same object.
+        An item is requested from ``items`` only when a worker is idle. The same task object is
+        sent only once to each worker.
+
+        Args:
+            task: function of an item.
+            items: the items.
+
+        Yields:
+            (index of the item, value), in the order in which the values arrive.
 
         Raises:
             WorkersLost: all workers have died.
-            PieceLost: `DEATHS` workers, or two and the last, have died at the same piece.
-            Exception: what the task raised, whatever the worker.
+            PieceLost: `DEATHS` workers have died on the same item, or at least two including the
+                last one alive.
+            Exception: the task raised an exception in a worker.
         """
         pieces, again = enumerate(items), deque[tuple[int, Any]]()
         if not self._alive:
@@ -78,7 +90,7 @@ class Crew:
             again.append(first)
             self._alive = set(range(self._hands.start()))
         busy: dict[int, tuple[int, Any]] = {}
-        deaths: Counter[int] = Counter()  # of workers, by place
+        deaths: Counter[int] = Counter()  # of workers, by index of the item
         while True:
             for worker in sorted(self._idle):
                 piece = again.popleft() if again else next(pieces, None)

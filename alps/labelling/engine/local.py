@@ -1,4 +1,4 @@
-"""Shards done by this process, or by processes of this machine."""
+"""Labelling in this process, or in several processes of this machine."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from alps.protocols import Run
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalEngine:
-    """This process does all shards, or gives them to others that it begins.
+    """Process shards in this process or in worker processes that it starts.
 
     Args:
-        processes: 1 is this process itself; "auto": one per GPU, 1 without a GPU or where a
-            launcher has begun several runs. Worker r takes GPU r.
-        threads: CPU threads of each. Mask sources and k-means split their work over that many; each
-            piece is computed by one, so the number does not change a byte.
+        processes: number of processes, where 1 is this process itself; "auto" is one per GPU, or 1
+            without a GPU or if a launcher has started several runs. Worker r uses GPU r.
+        threads: CPU threads per process, used by mask sources and k-means. The number does not
+            change the results, because each part of the work is computed by a single thread.
 
     Raises:
-        ConfigError: there is no such number of processes.
+        ConfigError: ``processes`` or ``threads`` is not a positive integer.
     """
 
     processes: int | Literal["auto"] = 1
@@ -49,12 +49,12 @@ class LocalEngine:
 
     @property
     def place(self) -> Place:
-        """Which of several runs this one is."""
+        """Rank of this run among those that a launcher has started."""
         return find_place()
 
     @contextmanager
     def workers(self) -> Iterator[Run]:
-        """What does work as long as the context is open."""
+        """Provide a function that runs tasks while the context is open."""
         place, gpus = self.place, _visible_gpus()
         if isinstance(self.processes, int):
             n = self.processes
@@ -70,16 +70,22 @@ class LocalEngine:
 
 
 def run_here(task: Task, items: Iterable[Any]) -> Iterator[tuple[int, Any]]:
-    """As `Crew.run`, in this process."""
+    """Run ``task`` on every item in this process, with the interface of `Crew.run`."""
     for place, item in enumerate(items):
         for value in values(task(item)):
             yield place, value
 
 
 class Processes:
-    """Spawned processes, each at the other end of a pipe; see `alps.labelling.engine.crew.Hands`.
+    """Worker processes connected by pipes; implements `alps.labelling.engine.crew.Hands`.
 
-    They are never forked: a process that has used PyTorch or faiss would leave its locks closed.
+    They are spawned rather than forked, because a fork of a process that has used PyTorch or faiss
+    would inherit locked locks.
+
+    Args:
+        n: number of processes.
+        threads: CPU threads per process.
+        gpus: name of the GPU of each process; empty for none.
     """
 
     def __init__(self, n: int, threads: int, gpus: list[str]) -> None:
@@ -88,11 +94,11 @@ class Processes:
         self._pipes: dict[int, Connection] = {}
 
     def start(self) -> int:
-        """Begin them all at once; importing takes seconds."""
+        """Start all processes at once, because each takes seconds to import its libraries."""
         context = multiprocessing.get_context("spawn")
         level = logging.getLogger("alps").getEffectiveLevel()
-        resource_tracker.ensure_running()  # which would undo the mask
-        # Ctrl-C and SIGTERM are for this process: it ends the others, which inherit the mask.
+        resource_tracker.ensure_running()  # started later, it would undo the mask
+        # Only this process handles Ctrl-C and SIGTERM: it ends the workers, which inherit the mask.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
         try:
             for worker in range(self._n):
@@ -110,15 +116,15 @@ class Processes:
         return self._n
 
     def keep(self, worker: int, task: bytes) -> None:
-        """Send the task."""
+        """Send the pickled task to a worker."""
         self._send(worker, ("keep", task))
 
     def give(self, worker: int, item: Any) -> None:
-        """Send a piece."""
+        """Send an item to a worker."""
         self._send(worker, ("do", item))
 
     def listen(self) -> list[tuple[int, Event]]:
-        """One event of each worker that has any."""
+        """Wait for events and return at most one per worker."""
         heard: list[tuple[int, Event]] = []
         ready = connection.wait(self._pipes.values())
         for worker, pipe in list(self._pipes.items()):
@@ -130,14 +136,14 @@ class Processes:
         return heard
 
     def stop(self) -> None:
-        """Kill them: they keep nothing that is worth a farewell."""
+        """Kill all processes, which have nothing to clean up."""
         for process in self._processes:
             process.kill()
         for process in self._processes:
             process.join()
 
     def _send(self, worker: int, message: tuple[str, Any]) -> None:
-        with suppress(BrokenPipeError, ConnectionResetError):  # heard of when we listen
+        with suppress(BrokenPipeError, ConnectionResetError):  # listen() reports the dead worker
             self._pipes[worker].send(message)
 
     def _end(self, worker: int) -> str:
@@ -155,7 +161,14 @@ class Processes:
 
 
 def serve(pipe: Connection, threads: int, level: int, gpu: str | None) -> None:
-    """Be a worker until the pipe ends."""
+    """Run a worker until the pipe is closed.
+
+    Args:
+        pipe: connection to the process that started the worker.
+        threads: CPU threads.
+        level: level of the log records to send.
+        gpu: value of ``CUDA_VISIBLE_DEVICES``; None: unchanged.
+    """
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # before CUDA is first used
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -172,7 +185,7 @@ def serve(pipe: Connection, threads: int, level: int, gpu: str | None) -> None:
 
 
 def _end_with_parent() -> None:
-    """A parent that was killed cannot say so, and a shard may take minutes."""
+    """Exit as soon as the parent has ended, even if it was killed during a long shard."""
     parent = parent_process()
     assert parent is not None, "this process was spawned"
     parent.join()
@@ -180,7 +193,7 @@ def _end_with_parent() -> None:
 
 
 def _visible_gpus() -> list[str]:
-    """What CUDA_VISIBLE_DEVICES calls each."""
+    """Return the names of the visible GPUs, as CUDA_VISIBLE_DEVICES lists them."""
     names = os.environ.get("CUDA_VISIBLE_DEVICES")
     n = torch.cuda.device_count()
     return names.split(",")[:n] if names else [str(i) for i in range(n)]

@@ -1,6 +1,6 @@
-"""Shards given to the actors of a Ray cluster, whose machines share the file system of the store.
+"""Labelling by the actors of a Ray cluster, whose machines share the file system of the store.
 
-An actor does what a process of `alps.labelling.engine.local` does, and the bytes are the same.
+An actor works like a process of `alps.labelling.engine.local` and writes identical files.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ from alps.protocols import Run
 
 log = logging.getLogger(__name__)
 
-#: Seconds of waiting for the first actor before the user is told.
+#: Seconds to wait for the first actor before a message is logged.
 SILENCE = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RayEngine:
-    """Ray actors do the shards.
+    """Process shards in the actors of a Ray cluster.
 
     Args:
-        actors: how many. Each takes a CPU, and its share of a GPU where the cluster has some.
-        address: of a cluster; None: the one that RAY_ADDRESS or ``ray start`` names, else one on
-            this machine that ends with the run.
-        threads: CPU threads of each, see `alps.labelling.engine.local.LocalEngine`.
+        actors: number of actors. Each takes a CPU, and a share of a GPU if the cluster has any.
+        address: address of a cluster; None: the one of RAY_ADDRESS or ``ray start``, or else a
+            cluster on this machine that ends with the run.
+        threads: CPU threads per actor, as for `alps.labelling.engine.local.LocalEngine`.
 
     Raises:
-        ConfigError: there is no such number of actors.
-        AlpsError: there is no cluster at the address.
+        ConfigError: ``actors`` or ``threads`` is not a positive integer.
+        AlpsError: no cluster answers at the address.
     """
 
     actors: int = 2
@@ -54,18 +54,27 @@ class RayEngine:
 
     @property
     def place(self) -> Place:
-        """Which of several runs this one is."""
+        """Rank of this run among those that a launcher has started."""
         return find_place()
 
     @contextmanager
     def workers(self) -> Iterator[Run]:
-        """What does work as long as the context is open; the cluster is asked at the first."""
+        """Provide a function that runs tasks while the context is open.
+
+        It connects to the cluster with the first item.
+        """
         with Crew(Actors(self.actors, self.address, self.threads)) as crew:
             yield crew.run
 
 
 class Actors:
-    """See `alps.labelling.engine.crew.Hands`."""
+    """Actors of a Ray cluster; implements `alps.labelling.engine.crew.Hands`.
+
+    Args:
+        n: number of actors.
+        address: address of the cluster; None: chosen as for `RayEngine`.
+        threads: CPU threads per actor.
+    """
 
     def __init__(self, n: int, address: str | None, threads: int) -> None:
         self._ray = _import_ray()
@@ -74,10 +83,10 @@ class Actors:
         self._sent: tuple[bytes, Any] = (b"", None)
         self._streams: dict[int, Any] = {}
         self._connected = False
-        self._patience: float | None = SILENCE  # until the first actor says something
+        self._patience: float | None = SILENCE  # None once the first actor has answered
 
     def start(self) -> int:
-        """Connect, and ask for all actors; each is ready when the cluster has room for it."""
+        """Connect and request all actors; each starts when the cluster has room for it."""
         ray = self._ray
         if not ray.is_initialized():
             with _own_sigterm():
@@ -86,7 +95,7 @@ class Actors:
         gpus = int(ray.cluster_resources().get("GPU", 0))
         actor = ray.remote(RayWorker).options(
             num_cpus=1,
-            num_gpus=1 / -(-self._n // gpus) if gpus else 0,  # so that all of them find a place
+            num_gpus=1 / -(-self._n // gpus) if gpus else 0,  # so that all actors fit on the GPUs
             runtime_env={"env_vars": _environment()},
         )
         level = logging.getLogger("alps").getEffectiveLevel()
@@ -96,17 +105,17 @@ class Actors:
         return self._n
 
     def keep(self, worker: int, task: bytes) -> None:
-        """The task goes to the cluster once, whatever the number of actors."""
+        """Send the pickled task to an actor; it is uploaded to the cluster only once."""
         if self._sent[0] is not task:
             self._sent = task, self._ray.put(task)
         self._actors[worker].keep.remote(self._sent[1])
 
     def give(self, worker: int, item: Any) -> None:
-        """Ask for a piece."""
+        """Send an item to an actor."""
         self._streams[worker] = self._stream(worker, "do", item)
 
     def listen(self) -> list[tuple[int, Event]]:
-        """One event of an actor that has any."""
+        """Wait for an event and return it with the index of its actor."""
         try:
             ready, _ = self._ray.wait(
                 list(self._streams.values()), num_returns=1, timeout=self._patience
@@ -118,7 +127,7 @@ class Actors:
                     *(SILENCE, self._n),
                 )
             self._patience = None
-        except SystemExit as error:  # what Ray raises when the cluster ends under a run
+        except SystemExit as error:  # raised by Ray when the cluster ends during a run
             raise WorkersLost(
                 "the Ray cluster does not answer any more (its own logs say why); what is finished "
                 "is kept and the same command resumes"
@@ -137,7 +146,7 @@ class Actors:
         return heard
 
     def stop(self) -> None:
-        """End the actors, and the cluster if it is ours."""
+        """End the actors, and the connection or cluster if this object opened it."""
         for actor in self._actors:
             self._ray.kill(actor)
         if self._connected:
@@ -168,7 +177,13 @@ class Actors:
 
 
 class RayWorker(Worker):
-    """A `Worker` that finds files where the run finds them."""
+    """A `Worker` in the working directory of the run, so that relative paths are the same.
+
+    Args:
+        threads: CPU threads.
+        level: level of the log records to send.
+        folder: working directory.
+    """
 
     def __init__(self, threads: int, level: int, folder: str) -> None:
         os.chdir(folder)
@@ -176,7 +191,7 @@ class RayWorker(Worker):
 
 
 def _import_ray() -> Any:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report home
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no usage statistics are sent
     try:
         with _own_sigterm():
             import ray
@@ -188,16 +203,17 @@ def _import_ray() -> Any:
 
 
 def _knock(address: str) -> None:
-    """Raise OSError where nobody listens: Ray would wait for minutes."""
+    """Raise `OSError` if no server listens at the address, where Ray would wait for minutes."""
     host, _, port = address.rpartition(":")
     if port.isdigit() and "//" not in address:
         socket.create_connection((host, int(port)), timeout=10).close()
 
 
 def _environment() -> dict[str, str]:
-    """What actors must know of this process: our own settings, and the threads of BLAS.
+    """Return the environment variables for actors: those of ALPS and the threads of BLAS.
 
-    Ray would give each a single thread, and sums of a matrix product round by their number.
+    By default Ray gives each actor a single thread, and the rounding of matrix products depends
+    on the number of threads.
     """
     own = {name: value for name, value in os.environ.items() if name.startswith("ALPS_")}
     return {**own, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(os.cpu_count() or 1))}
@@ -205,7 +221,7 @@ def _environment() -> dict[str, str]:
 
 @contextmanager
 def _own_sigterm() -> Iterator[None]:
-    """Ray would put its own handler in place of ours."""
+    """Restore the handler of SIGTERM, which Ray replaces, at the end of the context."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

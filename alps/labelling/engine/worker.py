@@ -1,4 +1,4 @@
-"""What runs in another process: keeps one task, does its pieces, tells what happens."""
+"""The part of a worker that runs in another process."""
 
 from __future__ import annotations
 
@@ -16,25 +16,29 @@ import torch
 from alps.errors import AlpsError, ConfigError
 
 Task = Callable[[Any], Any]
-#: ``ready``: may be given a piece. ``value``: of the piece, ``done``: it has no more. ``error``:
-#: what the task raised. ``log``: a record. ``dead``: why there will be no more events.
+#: Kind and content. ``ready``: the worker is idle. ``value``: a value of the item. ``done``: the
+#: item has no more values. ``error``: the exception that the task raised. ``log``: a log record.
+#: ``dead``: the reason why the worker has ended.
 Event = tuple[Literal["ready", "value", "done", "error", "log", "dead"], Any]
 
 
 def check_threads(threads: object) -> None:
-    """Raise `ConfigError` where it is no number of threads."""
+    """Raise `ConfigError` if ``threads`` is not a positive integer."""
     if not (isinstance(threads, int) and threads > 0):
         raise ConfigError(f"engine.threads={threads}: expected 1 or more")
 
 
 def set_threads(threads: int) -> None:
-    """Of this process: PyTorch's own would only wait for those of the mask sources and faiss."""
+    """Set the threads of this process.
+
+    PyTorch gets a single thread, because mask sources and faiss use the others.
+    """
     torch.set_num_threads(1)
     faiss.omp_set_num_threads(threads)
 
 
 def values(result: Any) -> Iterator[Any]:
-    """What a task gives for a piece: one value, or all that a generator yields."""
+    """Yield the values of a task's result: those of a generator, or the result itself."""
     if isinstance(result, Generator):
         yield from result
     else:
@@ -42,11 +46,12 @@ def values(result: Any) -> Iterator[Any]:
 
 
 class Worker:
-    """The other end of `alps.labelling.engine.crew.Crew`.
+    """Run the items that a `alps.labelling.engine.crew.Crew` sends and report events.
 
     Args:
         threads: CPU threads.
-        level: of our log records that are worth sending; of others' those from warnings up are.
+        level: level from which log records of ALPS are sent; records of other libraries are sent
+            only above this level.
     """
 
     def __init__(self, threads: int, level: int) -> None:
@@ -60,15 +65,15 @@ class Worker:
         logging.getLogger("alps").setLevel(level)
 
     def greet(self) -> Iterator[Event]:
-        """Say that all is imported."""
+        """Report that the worker has started and is idle."""
         yield "ready", None
 
     def keep(self, task: bytes) -> None:
-        """The task of the pieces that come, pickled."""
+        """Store the pickled task for the items that follow."""
         self._pickled, self._task = task, None
 
     def do(self, item: Any) -> Iterator[Event]:
-        """One piece."""
+        """Run the task on one item and yield its events."""
         try:
             task = self._task
             if task is None:
@@ -79,7 +84,7 @@ class Worker:
                 yield "value", value
             yield from self._logged()
             yield "done", None
-        except Exception as error:  # it ends the run: the other process raises it
+        except Exception as error:  # raised again by the process that started the worker
             yield from self._logged()
             yield "error", _portable(error)
 
@@ -92,11 +97,11 @@ class Worker:
 
 
 def _portable(error: Exception) -> Exception:
-    """The error as another process can raise it."""
+    """Return an exception that can be pickled, with the traceback of this process."""
     if not isinstance(error, AlpsError):
         error.add_note("in a worker:\n" + "".join(traceback.format_exception(error)))
     try:
         pickle.loads(pickle.dumps(error))  # noqa: S301 - just written
-    except Exception:  # whatever an error's own constructor asks for
+    except Exception:  # unpickling calls a constructor that may need other arguments
         return RuntimeError("".join(traceback.format_exception(error)))
     return error

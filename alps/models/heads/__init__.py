@@ -1,4 +1,4 @@
-"""What turns features of several strides into one map."""
+"""Decode heads: modules that fuse feature maps of several strides into one map."""
 
 import lazy_loader
 

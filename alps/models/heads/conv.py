@@ -1,4 +1,4 @@
-"""The block that heads are built of."""
+"""The convolution block that heads are built of."""
 
 from __future__ import annotations
 
@@ -10,7 +10,13 @@ from torch import Tensor, nn
 
 
 class ConvModule(nn.Module):
-    """Convolution, batch norm, ReLU; named and initialised as in mmcv."""
+    """Convolution, batch norm and ReLU, with the names and initialisation of mmcv.
+
+    Args:
+        in_channels: channels of the input.
+        channels: channels of the result.
+        kernel_size: side of the square kernel, odd.
+    """
 
     def __init__(self, in_channels: int, channels: int, kernel_size: int) -> None:
         super().__init__()
@@ -21,10 +27,10 @@ class ConvModule(nn.Module):
         nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Float[Tensor, "B C h w"]) -> Float[Tensor, "B D h w"]:
-        """Same size."""
+        """Return a map of the same height and width."""
         return F.relu(cast(Tensor, self.bn(self.conv(x))))
 
 
 def resize_as(x: Float[Tensor, "B C _ _"], like: Tensor) -> Float[Tensor, "B C _ _"]:
-    """Bilinear, to height and width of ``like``."""
+    """Resize a map bilinearly to the height and width of ``like``."""
     return F.interpolate(x, size=like.shape[-2:], mode="bilinear", align_corners=False)

@@ -1,4 +1,4 @@
-"""FCN (arXiv 1411.4038): convolutions on one level; here the auxiliary head."""
+"""FCN (arXiv 1411.4038): convolutions on one level, used as the auxiliary head."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from alps.models.heads.conv import ConvModule
 
 
 class FCN(nn.Module):
-    """One 3×3 convolution, as mmsegmentation's ``FCNHead`` where it helps another head.
+    """One 3×3 convolution, like mmsegmentation's ``FCNHead`` as an auxiliary head.
 
     Args:
-        in_channels: of the encoder's levels, the finest first.
-        channels: of the result.
-        level: which of them it sees; 2 is stride 16.
+        in_channels: channels of the encoder's levels, the finest first.
+        channels: channels of the result.
+        level: index of the level it takes; 2 is stride 16.
         dropout: share of the result's channels that are zeroed in training.
     """
 
@@ -36,5 +36,5 @@ class FCN(nn.Module):
         self.dropout = nn.Dropout2d(dropout)
 
     def forward(self, features: Sequence[Float[Tensor, "B _ _ _"]]) -> Float[Tensor, "B C h w"]:
-        """At the size of its level."""
+        """Return a map of the size of the level it takes."""
         return cast(Tensor, self.dropout(self.conv(features[self.level])))

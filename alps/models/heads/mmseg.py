@@ -1,4 +1,4 @@
-"""The decode heads of mmsegmentation over our encoders; needs the extra ``mmseg``."""
+"""Decode heads of mmsegmentation on ALPS encoders; requires the extra ``mmseg``."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from torch import Tensor, nn
 
 from alps.errors import ConfigError, MissingPackage
 
-#: What is decided elsewhere here: by the encoder, the classes, the loss and the last upsampling.
+#: Options that the encoder, the classes, the loss and the last upsampling determine in ALPS.
 DECIDED = (
     *("align_corners", "ignore_index", "in_channels", "init_cfg", "loss_decode", "num_classes"),
     *("out_channels", "sampler", "threshold"),
 )
 
-#: What an option may build. mmengine imports and calls whatever a ``type`` names, and the options
-#: of a head come with a checkpoint, which may be anyone's.
+#: Layers that an option may build. mmengine imports and calls whatever a ``type`` names, and the
+#: options of a head may come from an untrusted checkpoint.
 LAYERS = (
     *("BN", "GN", "IN", "LN", "Conv2d"),
     *("ELU", "GELU", "HSigmoid", "HSwish", "LeakyReLU", "PReLU", "ReLU", "ReLU6"),
@@ -28,21 +28,21 @@ LAYERS = (
 
 
 class MmsegHead(nn.Module):
-    """A decode head of mmsegmentation without its classifier ``conv_seg``, which is ours.
+    """A decode head of mmsegmentation whose classifier ``conv_seg`` is replaced by that of ALPS.
 
-    Any that ends in one, and makes one map of the encoder's levels: FCNHead, PSPHead, ASPPHead,
-    UPerHead, SegformerHead, ... It draws its first weights as it does there on construction.
+    It supports every head that ends in ``conv_seg`` and returns one map: FCNHead, PSPHead,
+    ASPPHead, UPerHead, SegformerHead, ... The initial weights are those drawn on construction.
 
     Args:
-        in_channels: of the encoder's levels, the finest first.
-        type: the class, of ``mmseg.models.decode_heads``.
-        channels: of the result.
-        in_index: the level it sees, or a list of them; None is all, or the coarsest where the
-            head takes only one.
-        options: whatever else the class takes.
+        in_channels: channels of the encoder's levels, the finest first.
+        type: name of a class of ``mmseg.models.decode_heads``.
+        channels: channels of the result.
+        in_index: index of the level it takes, or a list of them; None: all levels, or the coarsest
+            if the head takes only one.
+        options: further arguments of the class.
 
     Raises:
-        ConfigError: there is no such head, or it does not make one map of these levels.
+        ConfigError: the head is unknown, or it does not make one map of these levels.
         MissingPackage: mmsegmentation is not installed.
     """
 
@@ -71,12 +71,12 @@ class MmsegHead(nn.Module):
                 given["in_index"] = index
                 self.decode_head = _build(made, given)
                 self._probe(in_channels)
-            except Exception as error:  # another's code, told anything: it may fail in any way
-                # An assertion is how a head says that it takes one level.
+            except Exception as error:  # third-party code with arbitrary options may raise anything
+                # A head that takes a single level rejects a list with an assertion.
                 if refusal is None or isinstance(refusal, AssertionError):
                     refusal = error
             else:
-                #: As in a configuration of mmsegmentation.
+                #: The head's settings in the form of an mmsegmentation configuration.
                 self.settings: dict[str, Any] = {"type": type, **given}
                 return
         reason = str(refusal) or f"an assertion in it fails with in_index={in_index}"
@@ -87,10 +87,10 @@ class MmsegHead(nn.Module):
         ) from refusal
 
     def forward(self, features: Sequence[Float[Tensor, "B _ _ _"]]) -> Float[Tensor, "B C h w"]:
-        """At the size the head gives, often that of the finest level it sees.
+        """Return the map of the head, usually of the size of the finest level it takes.
 
         Raises:
-            ConfigError: one image per device in training, and it pools to 1 × 1.
+            ConfigError: a training batch has one image per device, and the head pools to 1 × 1.
         """
         try:
             return cast(Tensor, self.decode_head(list(features)))
@@ -112,7 +112,7 @@ class MmsegHead(nn.Module):
 
 
 def _find(name: str) -> Any:
-    """The class of a decode head, by name alone: nothing is imported for it but mmsegmentation."""
+    """Return a decode head's class by name; only mmsegmentation is imported, never the name."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about operations that only other heads need
@@ -139,7 +139,7 @@ def _find(name: str) -> Any:
 def _build(made: Any, settings: Mapping[str, Any]) -> nn.Module:
     from mmengine.config import ConfigDict
 
-    # Of a classifier that is taken off, and a loss that nothing calls: without it, a warning.
+    # The classifier is removed and the loss is never called; without these, a warning is raised.
     unused = ConfigDict(
         num_classes=3, loss_decode={"type": "CrossEntropyLoss", "avg_non_ignore": True}
     )
@@ -164,7 +164,7 @@ def _check_options(name: str, options: Mapping[str, Any]) -> None:
 
 
 def _types(options: Any) -> list[str]:
-    """Everything that options name to be built."""
+    """Return all names of types that the options would build."""
     if isinstance(options, Mapping):
         own = [str(options["type"])] if "type" in options else []
         return own + [name for value in options.values() for name in _types(value)]
@@ -174,7 +174,7 @@ def _types(options: Any) -> list[str]:
 
 
 def _plain(value: Any) -> Any:
-    """Dicts and lists of a configuration, whatever its library wraps them in."""
+    """Return a configuration value with plain dicts and lists instead of the library's own."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str):

@@ -12,13 +12,14 @@ from alps.models.heads.conv import ConvModule, resize_as
 
 
 class UNet(nn.Module):
-    """Per level: upsample, join the encoder's map, two 3×3 convolutions.
+    """Upsample, concatenate the encoder's map and apply two 3×3 convolutions, per level.
 
-    It ends at the encoder's finest level, stride 4, where the original ends at full resolution.
+    The result has the size of the encoder's finest level, stride 4; the original reaches full
+    resolution.
 
     Args:
-        in_channels: of the encoder's levels, the finest first.
-        channels: of the result; twice as many at each coarser level.
+        in_channels: channels of the encoder's levels, the finest first.
+        channels: channels of the result; they double at each coarser level.
     """
 
     def __init__(self, in_channels: Sequence[int], *, channels: int = 64) -> None:
@@ -33,7 +34,7 @@ class UNet(nn.Module):
             below = width
 
     def forward(self, features: Sequence[Float[Tensor, "B _ _ _"]]) -> Float[Tensor, "B C h w"]:
-        """At the size of the finest level."""
+        """Return a map of the size of the finest level."""
         *skips, x = features
         for block, skip in zip(self.blocks, reversed(skips), strict=True):
             x = block(torch.cat([resize_as(x, skip), skip], dim=1))

@@ -16,11 +16,11 @@ POOL_SCALES = (1, 2, 3, 6)
 
 
 class UPerNet(nn.Module):
-    """The semantic head, in the form and with the names of mmsegmentation's ``UPerHead``.
+    """Semantic head with the layers and parameter names of mmsegmentation's ``UPerHead``.
 
     Args:
-        in_channels: of the encoder's levels, the finest first.
-        channels: of every map inside and of the result.
+        in_channels: channels of the encoder's levels, the finest first.
+        channels: channels of every intermediate map and of the result.
         dropout: share of the result's channels that are zeroed in training.
     """
 
@@ -41,14 +41,15 @@ class UPerNet(nn.Module):
         self.dropout = nn.Dropout2d(dropout)
 
     def forward(self, features: Sequence[Float[Tensor, "B _ _ _"]]) -> Float[Tensor, "B C h w"]:
-        """At the size of the finest level.
+        """Return a map of the size of the finest level.
 
         Raises:
-            ConfigError: one image per device in training: pooled to 1 × 1 it has no statistics.
+            ConfigError: a training batch has one image per device, for which the batch norm of
+                the 1 × 1 pooling has no statistics.
         """
         *finer, coarsest = features
         norm = cast(ConvModule, cast(nn.Sequential, self.psp_modules[0])[1]).bn
-        # SyncBatchNorm, which is another class, counts the images of all devices.
+        # SyncBatchNorm is not a BatchNorm2d; its statistics cover the images of all devices.
         if self.training and coarsest.shape[0] == 1 and isinstance(norm, nn.BatchNorm2d):
             raise ConfigError(
                 "UPerNet got a batch of 1 image in training, expected 2 or more per device, which "

@@ -1,1 +1,1 @@
-"""How a run ends early: signals, and processes that end together."""
+"""Early end of a run: signals, and failure of one of several processes."""

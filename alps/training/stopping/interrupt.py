@@ -1,4 +1,4 @@
-"""Runs that are stopped keep what they have learnt."""
+"""A callback that saves a checkpoint when a run is stopped."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ from alps.training.checkpoint import VALIDATION_DUE
 
 Handler = Callable[[int, FrameType | None], Any] | int | signal.Handlers | None
 
-#: Ctrl-C, SLURM's warning before it requeues a job, the request to end.
+#: Ctrl-C, SLURM's warning before it requeues a job, and the request to terminate.
 STOPS = (signal.SIGINT, signal.SIGUSR1, signal.SIGTERM)
-#: Steps of several GPUs between two agreements, for each of which these wait.
+#: Steps between two agreements of several GPUs, which wait for each other at each of them.
 PERIOD = 8
 
 
 class Interrupt(Callback):
-    """Write ``last.ckpt`` when a run is stopped by Ctrl-C, by SIGTERM, or by a file it cannot use.
+    """Write ``last.ckpt`` when a run is stopped by Ctrl-C, SIGTERM or an unusable file.
 
-    A signal is only noted where it arrives. At the end of a step, and of each batch of a
-    validation, the processes tell each other and stop at the same place: Lightning's own handlers
-    start collectives wherever the signal finds a process, and these meet those of the step. A
-    second Ctrl-C stops at once and writes nothing.
+    A signal is only recorded when it arrives. At the end of a step, and of each validation batch,
+    the processes exchange the signals and stop at the same place. Lightning's own handlers start
+    collectives wherever the signal interrupts a process, and these collide with the collectives
+    of the step. A second Ctrl-C stops at once and writes nothing.
 
-    A validation that was stopped is due: the checkpoint says so, and the run that resumes begins
-    with it. A file that only one of several processes cannot use stops the run without a
-    checkpoint, for the others wait elsewhere.
+    An interrupted validation is marked as due in the checkpoint, and the resuming run begins with
+    it. If only one of several processes meets an unusable file, the run stops without a
+    checkpoint, because the other processes are waiting elsewhere.
 
     Args:
-        folder: where ``last.ckpt`` lies.
+        folder: folder of ``last.ckpt``.
     """
 
     def __init__(self, folder: str | Path) -> None:
         self.path = Path(folder) / "last.ckpt"
-        self.signal = 0  # for which all processes stop
-        self._received = 0  # by this one
+        self.signal = 0  # the signal on which all processes stop; 0: none
+        self._received = 0  # the greatest signal that this process has received
         self._lightnings: dict[int, Handler] = {}
         self._mask: set[int] | None = None
         self._due = False
@@ -53,7 +53,7 @@ class Interrupt(Callback):
 
     @property
     def exit_status(self) -> int:
-        """What a shell expects of a process that such a signal ended."""
+        """Exit status by the shell's convention for a process ended by the signal."""
         return 128 + self.signal
 
     def on_load_checkpoint(
@@ -66,32 +66,32 @@ class Interrupt(Callback):
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Tell that a validation is due."""
+        """Save whether a validation is due."""
         if self._due:
             checkpoint[VALIDATION_DUE] = True
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Put signals off: Lightning is about to set its handlers, and this one comes after."""
+        """Block signals until Lightning has set its handlers and this callback replaces them."""
         self.signal = self._received = 0
         self._lightnings = {signal.SIGUSR1: signal.getsignal(signal.SIGUSR1)}
         self._mask = {*signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)}
-        if self._due and self._finished:  # else Lightning would not begin
+        if self._due and self._finished:  # otherwise Lightning would not start the fit loop
             trainer.fit_loop.epoch_loop.max_steps += 1
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note signals from now on; make up for a validation that was stopped."""
+        """Record signals from now on, and run a validation that is due."""
         for number in STOPS:
             before = signal.getsignal(number)
             if number == signal.SIGUSR1 and before == self._lightnings[number]:
-                continue  # no SLURM
-            self._lightnings[number] = before  # which Lightning's teardown replaces by the first
+                continue  # not under SLURM
+            self._lightnings[number] = before  # Lightning restores the original at teardown
             signal.signal(number, self._note)
         self._let_signals_in()
         if self._due:
             if self._finished:
                 trainer.fit_loop.epoch_loop.max_steps -= 1
             validation = trainer.fit_loop.epoch_loop.val_loop
-            validation.restarting = False  # none of its images counts yet
+            validation.restarting = False  # the counts of the interrupted validation are lost
             trainer.validating = True
             validation.run()
             trainer.training = True
@@ -99,27 +99,27 @@ class Interrupt(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Agree whether to stop after this step; several GPUs do after every `PERIOD`-th."""
+        """Agree whether to stop after this step; on several GPUs only every `PERIOD` steps."""
         alone = trainer.world_size == 1 or trainer.strategy.root_device.type == "cpu"
         if (batch_idx + 1) % trainer.accumulate_grad_batches == 0 and (
             alone or trainer.global_step % PERIOD == 0
         ):
             self.signal = self._agree(trainer)
-            # Lightning finishes the step, with what is logged of it, before it gives in.
+            # Lightning finishes the step and its logging before it stops.
             trainer._signal_connector.received_sigterm = bool(self.signal)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """From here on the validation is due, until it is scored."""
+        """Mark the validation as due until it is scored."""
         if trainer.sanity_checking:
             return
         self._due = True
         if self.signal:
             raise SIGTERMException
-        # Processes may differ by a batch, and who has one more finds nobody to agree with.
+        # A process may have one batch more than the others, which would not join an agreement.
         self._shared_batches = _reduce(trainer, int(sum(trainer.num_val_batches)), "min")
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Know whether averaged weights stand in for the others."""
+        """Note that averaged weights may have replaced the trained ones."""
         self._scoring = True
 
     def on_validation_batch_end(
@@ -139,13 +139,13 @@ class Interrupt(Callback):
                 raise SIGTERMException
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """What is saved from here on has its score."""
+        """Mark the validation as complete."""
         self._due = self._scoring = False
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """Write the checkpoint; SLURM's warning makes Lightning write its own, too, and requeue."""
+        """Write the checkpoint, and on SLURM's warning call Lightning's handler, which requeues."""
         self._let_signals_in()
         stopped = isinstance(exception, SIGTERMException)
         unusable = isinstance(exception, (ImageError, LabelError)) and trainer.world_size == 1
@@ -153,7 +153,7 @@ class Interrupt(Callback):
             return
         if self._scoring:
             for callback in trainer.callbacks:  # type: ignore[attr-defined]
-                if isinstance(callback, WeightAveraging):  # takes its weights back
+                if isinstance(callback, WeightAveraging):  # restores the trained weights
                     callback.on_validation_epoch_end(trainer, pl_module)
         trainer.save_checkpoint(self.path)
         requeue = self._lightnings.get(self.signal)
@@ -166,7 +166,7 @@ class Interrupt(Callback):
             signal.signal(number, self._lightnings[number])
 
     def _agree(self, trainer: Trainer) -> int:
-        """The greatest signal that any process has received."""
+        """Return the greatest signal that any process has received."""
         return _reduce(trainer, self._received, "max")
 
     def _let_signals_in(self) -> None:

@@ -1,4 +1,4 @@
-"""The processes of a run end together."""
+"""End all processes of a run when one of them fails."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from alps.errors import AlpsError
 
-#: Seconds between two looks at the other processes.
+#: Seconds between two checks of the other processes.
 PERIOD = 0.2
-#: Seconds in which the first process tells of what fails in all alike, and ends the others.
+#: Seconds that the first process gets to report an error common to all and to end the others.
 FIRST = 1.0
-#: Seconds in which a process that others have lost is seen to have ended.
+#: Seconds to wait, after a failed collective, for the watcher to see which process has ended.
 LOST = 5.0
 
 
 @contextmanager
 def ending_together(trainer: Trainer) -> Iterator[None]:
-    """While a run lasts: where one of its processes fails, all end, with status 1.
+    """End all processes of a run with status 1 if one of them fails within the context.
 
-    The others would wait for it in the next collective, some for ever. Only one process tells
-    what happened. Of processes that something else than Lightning started (srun, torchrun), that
-    one has to end the others.
+    Otherwise the others would wait for it in the next collective, possibly forever. Only one
+    process reports the error. Processes that another launcher started (srun, torchrun) have to be
+    ended by that launcher.
 
     Raises:
-        SystemExit: Ctrl-C (130) or SIGTERM (143), before training begins to listen to them.
+        SystemExit: Ctrl-C (130) or SIGTERM (143), before `Interrupt` handles these signals.
     """
     launcher = trainer.strategy.launcher
     if trainer.world_size == 1:
@@ -57,11 +57,11 @@ def _watching(launcher: _SubprocessScriptLauncher) -> Iterator[None]:
     Thread(target=_watch, args=(launcher, over), daemon=True).start()
     try:
         yield
-    except SIGTERMException:  # in all of them
+    except SIGTERMException:  # raised by all processes together
         raise
     except BaseException as error:
         if not isinstance(error, (AlpsError, SystemExit)):
-            time.sleep(LOST)  # a process that has ended is a failed collective here
+            time.sleep(LOST)  # another process may have ended and made a collective fail here
         over.set()
         launcher.kill(signal.SIGKILL)
         raise
@@ -70,13 +70,13 @@ def _watching(launcher: _SubprocessScriptLauncher) -> Iterator[None]:
 
 
 def _watch(launcher: _SubprocessScriptLauncher, over: Event) -> None:
-    """End all, this process included, when one has failed: it may wait where no signal helps."""
+    """End all processes when one has failed, including this one, which may ignore signals."""
     while not over.wait(PERIOD):
         for rank, process in enumerate(launcher.procs, 1):
             status = process.poll()
             if not status:
                 continue
-            if status < 0:  # else it has spoken for itself
+            if status < 0:  # otherwise it has printed its own error
                 name = signal.Signals(-status).name
                 sys.stderr.write(f"error: process {rank} of the run was ended by {name}\n")
             launcher.kill(signal.SIGKILL)
@@ -86,7 +86,7 @@ def _watch(launcher: _SubprocessScriptLauncher, over: Event) -> None:
 
 @contextmanager
 def _leaving_on_signals() -> Iterator[None]:
-    """Ctrl-C and SIGTERM tidy up, where they would leave the other processes waiting."""
+    """Exit normally on Ctrl-C and SIGTERM, so that the other processes are ended too."""
 
     def leave(number: int, _frame: FrameType | None) -> NoReturn:
         sys.exit(128 + number)
