@@ -10,7 +10,7 @@ from tests.labelling.engine.test_local import undisturbed  # noqa: F401 - a fixt
 from tests.programs import LIGHTNING_WARNINGS
 from tests.sam import test_segmenter
 from tests.sam.test_segmenter import plot, segmenter  # noqa: F401 - fixtures
-from tests.training import test_interrupt
+from tests.training.stopping import test_interrupt
 from tests.training.stopping.test_interrupt import wholes  # noqa: F401 - a fixture
 
 pytestmark = [LIGHTNING_WARNINGS, test_interrupt.pytestmark]
