@@ -4,7 +4,7 @@
     python ../alps/tests/old_stores/make.py ../alps/tests/old_stores
 
 That commit is the last one whose stores have no version of their images. A newer ALPS has to open
-them, see tests/store/test_old_stores.py.
+them, see tests/test_old_stores.py.
 """
 
 import lzma
@@ -23,14 +23,14 @@ sys.path.insert(0, str(Path.cwd()))
 
 from alps.assign.category import ByCategory
 from alps.assign.cluster import Cluster
+from alps.engine.local import LocalEngine
 from alps.features.sam import SamFeatures
-from alps.images.boxes.dior import Dior
-from alps.images.plain.folder import Folder
-from alps.labelling.engine.local import LocalEngine
-from alps.labelling.pipeline import label
+from alps.images.dior import Dior
+from alps.images.folder import Folder
+from alps.labelling import label
+from alps.manifest import write_manifest
 from alps.masks.auto import AutoMasks
 from alps.masks.box import BoxMasks
-from alps.store.manifest import write_manifest
 from tests.box_formats import create_dior
 from tests.factories import create_folder_pair
 from tests.fakes import BoxSegmenter, ColorSegmenter, flat_colors
@@ -80,9 +80,9 @@ def create_store(name: str, image_set, masks, features, assign) -> None:
 
 def create_checkpoint(code: Path) -> None:
     """Train for two steps from weights of few digits, which so small a step keeps: they pack."""
+    from alps.encoders import Encoder
     from alps.models.heads.fpn import FPN
     from alps.models.segmentation import SegmentationModel
-    from alps.pretrained.encoder import Encoder
 
     create_folder_pair(Path("pair"), n=2, size=(32, 32))
     torch.manual_seed(0)
