@@ -27,7 +27,10 @@ CHILD = """
 import sys, time
 sys.modules["imagecodecs"] = None
 from pathlib import Path
-from alps.images.files.read import read_image
+try:
+    from alps.images.files.read import read_image
+except ImportError:  # a checkout up to e2724f9
+    from alps.images.read import read_image
 for line in sys.stdin:
     files = sorted(Path(line.strip()).iterdir())
     start = time.process_time()

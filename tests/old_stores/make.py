@@ -4,7 +4,7 @@
     python ../alps/tests/old_stores/make.py ../alps/tests/old_stores
 
 That commit is the last one whose stores have no version of their images. A newer ALPS has to open
-them, see tests/test_old_stores.py.
+them, see tests/store/test_old_stores.py.
 """
 
 import lzma
