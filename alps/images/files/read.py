@@ -107,14 +107,16 @@ def _decode_pillow(path: Path) -> Pixels:
         transparent = image.format in WITH_ALPHA and image.has_transparency_data
         rgb = np.empty((*size, 3), np.uint8)
         valid = np.empty(size, bool) if transparent else None
-        for top in range(0, image.height, STRIP):  # Pillow's RGB takes 4 bytes and two copies
-            rows = np.s_[top : top + STRIP]
-            strip = image.crop((0, top, image.width, min(top + STRIP, image.height)))
+        # In strips, as Pillow's RGB takes 4 bytes a pixel. A crop, and RGB converted to RGB, copies.
+        for top in range(0, image.height, STRIP):
+            rows, box = np.s_[top : top + STRIP], (0, top, image.width, top + STRIP)
+            strip = image if image.height <= STRIP else image.crop(box)
             if valid is not None:
-                rgba = np.asarray(strip.convert("RGBA"))
+                rgba = np.asarray(strip.convert("RGBA"))[: size[0] - top]
                 rgb[rows], valid[rows] = rgba[..., :3], rgba[..., 3] > 0
             else:
-                rgb[rows] = np.asarray(strip.convert("RGB"))
+                plain = strip if strip.mode == "RGB" else strip.convert("RGB")
+                rgb[rows] = np.asarray(plain)[: size[0] - top]
         return Pixels(rgb, none_if_all(valid))
 
 
