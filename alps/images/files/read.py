@@ -107,7 +107,7 @@ def _decode_pillow(path: Path) -> Pixels:
         transparent = image.format in WITH_ALPHA and image.has_transparency_data
         rgb = np.empty((*size, 3), np.uint8)
         valid = np.empty(size, bool) if transparent else None
-        # In strips, as Pillow's RGB takes 4 bytes a pixel. A crop, and RGB converted to RGB, copies.
+        # In strips: Pillow's RGB takes 4 bytes a pixel. A crop, and RGB converted to RGB, copies.
         for top in range(0, image.height, STRIP):
             rows, box = np.s_[top : top + STRIP], (0, top, image.width, top + STRIP)
             strip = image if image.height <= STRIP else image.crop(box)
