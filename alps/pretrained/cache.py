@@ -147,7 +147,7 @@ class Blank:
 class BlankDict:
     """A placeholder for a subclass of dict: its instances become plain ordered dicts."""
 
-    def __new__(cls, *_: Any) -> OrderedDict[Any, Any]:  # type: ignore[misc]
+    def __new__(cls, *_: Any) -> OrderedDict[Any, Any]:  # type: ignore[misc]  # a stand-in
         """Ignore the arguments of the dict."""
         return OrderedDict()
 

@@ -109,7 +109,7 @@ class Coco:
             raise refused[0]
         if refused:
             logger.warning(
-                "%d of %d images in %s are left out: their names cannot be stored (first: %s)",
+                "%d of %d images in %s are skipped: their names cannot be stored (first: %s)",
                 len(refused),
                 len(images),
                 self._path,

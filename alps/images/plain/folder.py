@@ -69,7 +69,7 @@ class Folder:
                 refused.append(path)
         if refused:
             logger.warning(
-                "%d of %d images under %s are left out: their names have a backslash or a line "
+                "%d of %d images under %s are skipped: their names have a backslash or a line "
                 "break, are not UTF-8, or leave no room for that of a label (first: %a); rename "
                 "them",
                 len(refused),

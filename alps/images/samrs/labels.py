@@ -128,7 +128,7 @@ def list_labelled(root: str, subset: str, kind: str, suffix: str) -> list[ImageR
         )
     if len(labelled) < len(records):
         logger.warning(
-            "%d of %d images of SAMRS's %s have no label in %s and are left out",
+            "%d of %d images of SAMRS's %s have no label in %s and are skipped",
             len(records) - len(labelled),
             len(records),
             subset.upper(),

@@ -40,7 +40,7 @@ def parse(path: Path) -> dict[str, Clip]:
     for key, items in frames.items():
         number = whole(key)
         if not number:
-            clip[index].add(f"frame {key!r}: no number from 1, its objects are left out")
+            clip[index].add(f"frame {key!r}: no number from 1, its objects are skipped")
             continue
         index = number - 1
         marks = clip[index]

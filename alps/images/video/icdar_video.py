@@ -40,7 +40,7 @@ def parse(path: Path) -> dict[str, Clip]:
         number = whole(_lower(item).get("id", ""))
         if not number:
             clip[index].add(
-                f"<frame> after frame {index + 1}: no ID from 1, its objects are left out"
+                f"<frame> after frame {index + 1}: no ID from 1, its objects are skipped"
             )
             continue
         index = number - 1

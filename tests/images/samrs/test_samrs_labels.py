@@ -136,7 +136,7 @@ def test_an_image_without_objects_has_no_map_and_is_left_out(tmp_path, caplog):
     (label_folder(tmp_path) / "gray/P0001__1024__0___0.png").unlink()
     with caplog.at_level(logging.WARNING):
         assert len(labels(tmp_path).records()) == 2
-    assert "1 of 3 images of SAMRS's SOTA have no label in gray and are left out" in caplog.text
+    assert "1 of 3 images of SAMRS's SOTA have no label in gray and are skipped" in caplog.text
     assert len(boxes(tmp_path).records()) == 3
 
 

@@ -189,7 +189,7 @@ def test_a_frame_without_a_number_is_told_with_the_one_before(one):
     images = open_set(one)
     assert [r.frame_index for r in images.records()] == [0, 2, 3]
     assert images.read(images.records()[0]).dropped == (
-        "Video_1_GT.xml <frame> after frame 1: no ID from 1, its objects are left out",
+        "Video_1_GT.xml <frame> after frame 1: no ID from 1, its objects are skipped",
     )
 
 
