@@ -145,7 +145,7 @@ def learn(images, folder):
 def test_all_are_here_and_in_the_tables():
     files = {path.stem for path in (ROOT / "conf/dataset").glob("*.yaml")}
     assert DATASETS.keys() == files - STORES
-    for page in ("README.md", "data/README.md"):
+    for page in ("docs/datasets.md", "data/README.md"):
         first = re.findall(r"^\| (`[^|]*`) \|", (ROOT / page).read_text(), re.MULTILINE)
         assert files <= {name for cell in first for name in re.findall(r"`(\w+)`", cell)}, page
 
