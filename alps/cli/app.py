@@ -9,22 +9,22 @@ from pathlib import Path
 #: Module and description of each subcommand.
 COMMANDS = {
     "label": ("alps.cli.label", "cut images into masks, group them into classes, write a store"),
-    "train": ("alps.cli.train", "pre-train, fine-tune, test, predict, export a net"),
+    "train": ("alps.cli.train", "pre-train, fine-tune, test, predict with and export a network"),
     "export": ("alps.cli.export", "write a store in the layout of another tool"),
-    "verify": ("alps.cli.verify", "check a store, and make anew what is broken in it"),
+    "verify": ("alps.cli.verify", "check a store and rebuild its damaged files"),
 }
-USAGE = "usage: alps COMMAND ...\n\n{}\n\n`alps COMMAND --help` says more."
+USAGE = "usage: alps COMMAND ...\n\n{}\n\n`alps COMMAND --help` describes its arguments."
 
 
 def main() -> None:
     """Run the subcommand that the command line names."""
     command, *arguments = sys.argv[1:] or ["--help"]
     if command not in COMMANDS:
-        asked = command in ("-h", "--help")
+        is_help = command in ("-h", "--help")
         lines = "\n".join(f"  {name:<8} {what}" for name, (_, what) in COMMANDS.items())
-        problem = "" if asked else f"alps: no such command: {command}\n"
-        (sys.stdout if asked else sys.stderr).write(f"{problem}{USAGE.format(lines)}\n")
-        sys.exit(0 if asked else 2)
+        problem = "" if is_help else f"alps: no such command: {command}\n"
+        (sys.stdout if is_help else sys.stderr).write(f"{problem}{USAGE.format(lines)}\n")
+        sys.exit(0 if is_help else 2)
     module = import_module(COMMANDS[command][0])
     # The path of a runnable file, with which Lightning starts the other processes of a run.
     sys.argv = [str(Path(str(module.__file__))), *arguments]

@@ -29,7 +29,7 @@ from alps.errors import AlpsError, ConfigError, explain, one_line_errors, sigter
 LOCAL_KEYS = ("store", "paths", "overwrite", "evaluate", "choose_k", "verify", "strict", "engine")
 
 INTERRUPTED = (
-    "finished shards are kept, the same command resumes (without overwrite=, if it had one)"
+    "finished shards are kept; repeat the command to resume (without overwrite=, if it was set)"
 )
 HINTS = {"features": "; recipe=binary|random|samrs|samtext labels without features"}
 
@@ -48,7 +48,7 @@ def main(cfg: DictConfig) -> None:
 
 
 def try_trial(cfg: DictConfig) -> None:
-    """Label one trial of ``-m``; an error is reported, and Hydra raises it after the others."""
+    """Label one trial of ``-m``; an error is reported at once and raised after the last trial."""
     try:
         rename_old_targets(cfg)
         check(cfg)
@@ -67,7 +67,7 @@ def run(cfg: DictConfig, root: Path, *, is_trial: bool = False) -> None:
     Args:
         cfg: the checked configuration.
         root: folder of the store.
-        is_trial: whether this is a trial of a sweep, whose scores are compared with the others'.
+        is_trial: whether this is a trial of a sweep, whose scores are added to its table.
 
     Raises:
         ConfigError: ``verify`` is set for several runs of a launcher, or a setting is invalid.
@@ -78,7 +78,7 @@ def run(cfg: DictConfig, root: Path, *, is_trial: bool = False) -> None:
     if cfg.evaluate:
         check_truth(cfg, image_set)
 
-    from alps.assign.choose_k import check_ks, explain_choice  # torch takes seconds
+    from alps.assign.choose_k import check_ks, explain_choice  # imports torch, which takes seconds
     from alps.cli.summary import print_repair, print_summary
     from alps.labelling.pipeline import label
     from alps.protocols import InstanceSet
@@ -103,7 +103,9 @@ def run(cfg: DictConfig, root: Path, *, is_trial: bool = False) -> None:
         "shard_size": cfg.shard_size,
     }
     if cfg.verify and engine.place.world > 1:
-        raise ConfigError("verify= repairs what all runs of a launcher use; start a single run")
+        raise ConfigError(
+            "verify= modifies the store, which all processes share; run it in a single process"
+        )
     findings = verify_store(root, parts, images=cfg.verify == "images") if cfg.verify else None
     store, timings = label(
         **parts,
@@ -138,9 +140,8 @@ def check_truth(cfg: DictConfig, image_set: Any) -> None:
     image_set.categories()  # fails early if the classes cannot be counted
     if isinstance(image_set, InstanceSet) and not image_set.has_instances:
         raise ConfigError(
-            f"evaluate=true compares with true masks, and no object of dataset={cfg.dataset.name} "
-            f"under {image_set.root} has one; see data/README.md for where they stand, or label "
-            "without evaluate"
+            f"evaluate=true needs ground-truth masks, but no object of dataset={cfg.dataset.name} "
+            f"under {image_set.root} has one; data/README.md describes where to put them"
         )
 
 
@@ -149,7 +150,7 @@ def verify_store(root: Path, parts: Mapping[str, Any], *, images: bool) -> Any:
 
     Args:
         root: folder of the store.
-        parts: arguments of `alps.labelling.pipeline.settings_of`.
+        parts: arguments of `alps.labelling.pipeline.settings_of`, by name.
         images: whether to compare the images with the hashes stored when they were read.
 
     Returns:
@@ -209,7 +210,7 @@ def add_pages(
         compare, write, show = score_instances, write_instances, print_instances
     scores = choices = None
     with Claims(store.root) as claims:
-        claims.arrive()  # a concurrent overwrite= or verify= would delete files being read
+        claims.arrive()  # keeps overwrite= and verify= of other runs from deleting files
         if evaluate:
             with timings.measure("evaluation"):
                 scores = compare(store, image_set)
@@ -248,7 +249,7 @@ def compare_trials(
 
 
 def start() -> None:
-    """Run label.py with the command line, in which ``dataset=`` does not need its ``+``."""
+    """Run label.py with the arguments of the command line; ``dataset=`` works without a ``+``."""
     sys.argv[1:] = [f"+{word}" if word.startswith("dataset=") else word for word in sys.argv[1:]]
     start_program(main, INTERRUPTED, HINTS)
 

@@ -67,7 +67,7 @@ def _explain(override: str, arguments: Sequence[str]) -> str:
     if not equal and not override.startswith("~"):
         remedy = "an override is KEY=VALUE"
         if (whole := _with_neighbours(override, arguments)) is not None:
-            remedy = f"if the blanks around it belong to a value, type {quote(whole)}"
+            remedy = f"if the spaces around it belong to a value, type {quote(whole)}"
         return f"{override}: this argument has no '='; {remedy}"
     if not KEY.fullmatch(key):
         return f"{override}: {key!r} cannot be the name of a setting; an override is KEY=VALUE"
@@ -82,7 +82,7 @@ def _explain_comma(override: str, conf: Path) -> str:
     if (conf / key.lstrip("+~").partition("@")[0]).is_dir():
         return f"{override}: choose one; to run them one after the other, add -m"
     return (
-        f"{override}: the comma makes several values of it; if it is one, type {quote(override)}; "
+        f"{override}: the comma separates values; for a single one, type {quote(override)}; "
         f"for a list, {_shell(f'{key}=[{value}]')}; to run them one after the other, add -m"
     )
 
@@ -97,8 +97,10 @@ def _explain_unknown(key: str, override: str, full_key: str, settings: Sequence[
         settings: names that exist at that level.
     """
     parent, dot, name = full_key.rpartition(".")
-    if near := get_close_matches(name, settings, n=1):
-        return f"{key}: no such setting; did you mean {parent}{dot}{near[0]}{key[len(full_key) :]}?"
+    if similar := get_close_matches(name, settings, n=1):
+        return (
+            f"{key}: no such setting; did you mean {parent}{dot}{similar[0]}{key[len(full_key) :]}?"
+        )
     if not settings:
         return f"{key}: no such setting; {parent} has none below it"
     return (
@@ -112,7 +114,7 @@ def _settings(node: Mapping[object, object]) -> list[str]:
 
 
 def _with_neighbours(word: str, arguments: Sequence[str]) -> str | None:
-    """Rejoin an override that the shell has split at blanks; return None if there is none."""
+    """Rejoin an override that the shell has split at spaces; return None if there is none."""
     place = arguments.index(word) if word in arguments else 0
     first = place
     while first > 0 and "=" not in arguments[first]:

@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from alps.cli.choices import refuse_null_choices
 from alps.cli.overrides import explained
-from alps.cli.secret_settings import refuse_secret_words
+from alps.cli.secret_settings import refuse_secret_overrides
 from alps.errors import one_line_errors
 from alps.structures.old_names import OLD_NAMES
 
@@ -38,7 +38,7 @@ def start_program(main: Callable[[], Any], interrupted: str, hints: Mapping[str,
         hints: text to append to the error about an empty choice, by configuration group.
     """
     with one_line_errors(*CONFIG_ERRORS, interrupted=interrupted):
-        refuse_secret_words(sys.argv[1:])  # -m writes them to a file before main is called
+        refuse_secret_overrides(sys.argv[1:])  # -m writes them to a file before main is called
         refuse_null_choices(sys.argv[1:], CONF, hints)
         with explained(sys.argv[1:], CONF, HydraException):
             main()

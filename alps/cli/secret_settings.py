@@ -14,8 +14,8 @@ NAMES = re.compile(r"(?i)(^|[._])(api_?key|access_?key|secret|password|token)$")
 #: Environment variables whose values are secret.
 VARIABLES = ("WANDB_API_KEY", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 REMEDY = (
-    "it would be written beside the results, for everybody to read; take it out, and give it by "
-    "`wandb login` or in the environment (WANDB_API_KEY)"
+    "it would be saved with the results in plain text; remove it, and use `wandb login` or the "
+    "environment variable WANDB_API_KEY instead"
 )
 
 
@@ -28,20 +28,26 @@ def refuse_secrets(config: Mapping[str, Any]) -> None:
     _refuse(_leaves(config))
 
 
-def refuse_secret_words(words: Sequence[str]) -> None:
+def refuse_secret_overrides(overrides: Sequence[str]) -> None:
     """Raise `ConfigError` if the command line, which Hydra saves to a file, contains a secret."""
-    pairs = (word.lstrip("+~").partition("=") for word in words)
+    pairs = (override.lstrip("+~").partition("=") for override in overrides)
     _refuse((name, value) for name, _, value in pairs)
 
 
 def _refuse(settings: Iterable[tuple[str, object]]) -> None:
-    known = [os.environ[name] for name in VARIABLES if len(os.environ.get(name, "")) >= 8]
+    secrets = [os.environ[name] for name in VARIABLES if len(os.environ.get(name, "")) >= 8]
     for name, value in settings:
         text = "" if value is None else str(value)
-        asked = any(re.search(rf"oc\.env:\W*{variable}\b", text) for variable in VARIABLES)
-        if asked or (text and NAMES.search(name)) or any(secret in text for secret in known):
+        is_secret_variable = any(
+            re.search(rf"oc\.env:\W*{variable}\b", text) for variable in VARIABLES
+        )
+        if (
+            is_secret_variable
+            or (text and NAMES.search(name))
+            or any(secret in text for secret in secrets)
+        ):
             raise ConfigError(f"the value of {name} is a secret: {REMEDY}")
-        if any(secret in name for secret in known):
+        if any(secret in name for secret in secrets):
             raise ConfigError(f"the name of a setting is a secret: {REMEDY}")
 
 

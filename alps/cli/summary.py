@@ -34,16 +34,16 @@ def print_summary(store: LabelStore, timings: Timings) -> None:
         console.print("nothing to do: the store is complete")
     table = Table(show_header=False, title=store.info.name, title_justify="left")
     labelled = counts.ok + counts.empty
-    again = " (overwrite=failed tries them again)" if counts.failed else ""
-    table.add_row("images", f"{labelled} labelled, {counts.failed} skipped{again}")
+    retry = " (overwrite=failed retries them)" if counts.failed else ""
+    table.add_row("images", f"{labelled} labelled, {counts.failed} skipped{retry}")
     if counts.empty:
         blank = f" ({counts.blank} without data)" if counts.blank else ""
         table.add_row("", f"{counts.empty} of them without any mask{blank}")
     table.add_row("masks", f"{counts.masks} ({counts.masks / max(labelled, 1):.1f} per image)")
     if counts.dropped:
-        table.add_row("", f"{counts.dropped} boxes could not be used, the log names them")
+        table.add_row("", f"{counts.dropped} invalid boxes; see the log")
     of_data = " with data" if counts.nodata else ""
-    table.add_row("coverage", f"{counts.coverage:.1%} of the pixels{of_data} lie inside a mask")
+    table.add_row("coverage", f"{counts.coverage:.1%} of the pixels{of_data} are covered by masks")
     if counts.nodata:
         share = counts.nodata / (counts.nodata + counts.pixels)
         n = counts.nodata_images
@@ -58,9 +58,9 @@ def print_summary(store: LabelStore, timings: Timings) -> None:
 
 
 def print_evaluation(evaluation: Evaluation, store: LabelStore) -> None:
-    """Print the scores of the labels beside those of the control labellings."""
+    """Print the scores of the labels beside those of the baselines."""
     console = Console(highlight=False, markup=False)
-    learnt, scored = (" and ".join(x) for x in (evaluation.learnt_on, evaluation.scored_on))
+    mapped, scored = (" and ".join(x) for x in (evaluation.learnt_on, evaluation.scored_on))
     table = Table(
         *("", "accuracy", "of covered", "mIoU", "NMI", "coverage"),
         title=f"against {len(evaluation.categories)} classes of ground truth",
@@ -76,10 +76,10 @@ def print_evaluation(evaluation: Evaluation, store: LabelStore) -> None:
     console.print(table)
     k, found = len(evaluation.categories), evaluation.ratings["labels"].everywhere.counted
     if found < k:
-        console.print(f"mIoU is a mean over {found} of {k} classes: the others do not occur")
+        console.print(f"mIoU is a mean over {found} of {k} classes: the other classes do not occur")
     console.print(
-        f"what clusters stand for is learnt on {learnt}, scored on {scored}"
-        + ("" if evaluation.held_out else ": many clusters flatter themselves"),
+        f"clusters were mapped to classes on {mapped}, scored on {scored}"
+        + ("" if evaluation.held_out else ": optimistic if there are many clusters"),
         soft_wrap=True,
     )
     for sentence in caveats(evaluation):
@@ -95,12 +95,14 @@ def print_instances(scores: InstanceScores, store: LabelStore) -> None:
     console = Console(highlight=False, markup=False)
     if not len(scores.iou):
         console.print(
-            "no object was compared: each is ignored, has no true mask or lost its box\n"
+            "no object was compared: all are ignored, have no ground-truth mask or an invalid box\n"
             f"page    {store.root / 'evaluation.html'}",
             soft_wrap=True,
         )
         return
-    table = Table("", "objects", "mean IoU", title="against the true masks", title_justify="left")
+    table = Table(
+        "", "objects", "mean IoU", title="compared with ground-truth masks", title_justify="left"
+    )
     for size in SIZES:
         own = scores.of_size(size)
         table.add_row(size, str(len(own)), f"{own.mean():.4f}" if len(own) else "")
@@ -108,7 +110,7 @@ def print_instances(scores: InstanceScores, store: LabelStore) -> None:
     console.print(table)
     console.print(f"AP {scores.ap:.4f}, AP50 {scores.ap50:.4f}, AP75 {scores.ap75:.4f}")
     if scores.unknown:
-        console.print(f"{scores.unknown} objects have no true mask, so they are not compared")
+        console.print(f"{scores.unknown} objects have no ground-truth mask and are not compared")
     console.print(f"page    {store.root / 'evaluation.html'}", soft_wrap=True)
 
 
@@ -116,49 +118,49 @@ def print_findings(findings: Findings) -> None:
     """Print the faults of a store and how they are repaired."""
     console = Console(highlight=False, markup=False)
     if findings.faults:
-        table = Table("file", "what is wrong", title="broken", title_justify="left")
+        table = Table("file", "problem", title="damaged", title_justify="left")
         for fault in findings.faults[:SHOWN]:
             table.add_row(fault.file, fault.problem)
         console.print(table)
         if (more := len(findings.faults) - SHOWN) > 0:
             console.print(f"and {more} more")
     for name in findings.strangers[:SHOWN]:
-        console.print(f"not written by ALPS, left alone: {name}", soft_wrap=True)
+        console.print(f"unknown file, kept: {name}", soft_wrap=True)
     if images := findings.images:
-        console.print(f"{images.same} images are as they were read", soft_wrap=True)
+        console.print(f"{images.same} images are unchanged", soft_wrap=True)
         if images.changed:
             first = images.changed[0][1].file_name
             console.print(
-                f"{len(images.changed)} have changed since (first: {first}): their shards and all "
-                "classes are made anew",
+                f"{len(images.changed)} images have changed (first: {first}): their shards and all "
+                "classes are rebuilt",
                 soft_wrap=True,
             )
         if images.absent:
             console.print(
-                f"{len(images.absent)} are not there (first: {images.absent[0]}): what was made "
-                "from them is kept",
+                f"{len(images.absent)} images are missing (first: {images.absent[0]}): their "
+                "masks and labels are kept",
                 soft_wrap=True,
             )
         if images.unhashed:
             console.print(
-                f"{images.unhashed} have no hash, so they cannot be compared: they were labelled "
-                "by an older ALPS, or do not come from files",
+                f"{images.unhashed} images have no recorded hash and cannot be compared: they "
+                "were labelled by an older ALPS, or do not come from files",
                 soft_wrap=True,
             )
     c = findings.counts
-    seen = f"{findings.files} files, {c['images']} images, {c['masks']} masks"
+    total = f"{findings.files} files, {c['images']} images, {c['masks']} masks"
     if not findings.faults:
         todo = sum(findings.redo.values())
-        console.print(f"sound: {seen}" + (" so far" if todo else ""), soft_wrap=True)
+        console.print(f"intact: {total}" + (" so far" if todo else ""), soft_wrap=True)
         return
     redo = ", ".join(f"{stage} of {n} shards" for stage, n in findings.redo.items() if n)
     console.print(
-        f"{len(findings.faults)} of {seen}: broken, removed; now made anew: "
+        f"{len(findings.faults)} of {total}: damaged and removed; rebuilding "
         f"{redo or 'pages and lists'}",
         soft_wrap=True,
     )
     for name, how in findings.lost().items():
-        console.print(f"{name} is gone: {how} makes it again", soft_wrap=True)
+        console.print(f"{name} is lost: {how} makes it again", soft_wrap=True)
 
 
 def print_repair(findings: Findings, store: LabelStore) -> None:

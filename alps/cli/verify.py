@@ -1,4 +1,4 @@
-"""Check a store by its own configuration: `alps verify STORE`."""
+"""Check a store with its own configuration: `alps verify STORE`."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from alps.errors import StoreError, one_line_errors, sigterm_raises
 
 
 def start() -> None:
-    """Verify the store named on the command line and repair its broken files."""
+    """Verify the store named on the command line and repair its damaged files."""
     parser = argparse.ArgumentParser(
         prog="alps verify",
-        description="Check every file of a label store, and make anew what is broken.",
+        description="Check every file of a label store and rebuild the damaged ones.",
     )
     parser.add_argument("store", metavar="STORE", type=Path, help="folder of the store")
     parser.add_argument(
         "--images",
         action="store_true",
-        help="compare the images with the hashes kept when they were read, too",
+        help="also compare the images with the hashes recorded when they were read",
     )
     arguments = parser.parse_args()
     with one_line_errors(*CONFIG_ERRORS, interrupted=INTERRUPTED), sigterm_raises():
@@ -34,7 +34,7 @@ def read_config(store: Path, *, images: bool) -> DictConfig:
 
     Args:
         store: folder of the store.
-        images: whether to compare the images with their stored hashes, too.
+        images: whether to compare the images with their recorded hashes as well.
 
     Raises:
         StoreError: the configuration of the store cannot be read.
@@ -44,13 +44,14 @@ def read_config(store: Path, *, images: bool) -> DictConfig:
         made_with = OmegaConf.load(path)
     except OSError as error:
         raise StoreError(
-            f"cannot read {path}: {error.strerror}; a store is verified by the configuration that "
-            "made it: give the folder of a store, or run its label.py command with verify=true"
+            f"cannot read {path}: {error.strerror}; a store is verified with its own "
+            "configuration: pass the folder of a store, or repeat its label.py command with "
+            "verify=true"
         ) from error
     if "masks" not in made_with:
         raise StoreError(
-            f"{path} is not a configuration of label.py: the store was made in Python; call "
-            "alps.label again, which makes what is missing"
+            f"{path} is not a configuration of label.py: the store was made in Python; repeat the "
+            "call of alps.label, which makes missing files"
         )
     cfg = OmegaConf.merge(
         {"engine": OmegaConf.load(CONF / "engine/local.yaml")},

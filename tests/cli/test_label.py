@@ -59,7 +59,7 @@ from tests.programs import ROOT, start
         ),
         (
             ["+dataset=sample", "features=null"],
-            r"features=null: nothing cannot be chosen, expected features=joined\|.*\|timm; or "
+            r"features=null: no valid choice; expected features=joined\|.*\|timm, or "
             r"omit the argument; recipe=binary\|random\|samrs\|samtext labels without features",
         ),
         (["-m", "+dataset=sample,null"], r"\+dataset=sample,null: .*expected dataset=atlas2023\|"),
@@ -160,12 +160,12 @@ def test_real_weights_end_to_end_broken_again_and_verified(tmp_path, monkeypatch
 
     checked = label(*command, *options, "verify=true")
     assert checked.returncode == 0, checked.stderr
-    assert re.search(r"sound: \d+ files, 4 images, \d+ masks\n", checked.stdout)
+    assert re.search(r"intact: \d+ files, 4 images, \d+ masks\n", checked.stdout)
     (store / "labels/00000.parquet").write_bytes(b"half")
     mended = label(*command, *options, "verify=true")
     assert mended.returncode == 0, mended.stderr
     assert re.search(r"labels/00000.parquet *│ 4 bytes, \d+ were written", mended.stdout)
-    assert "now made anew: assign of 1 shards" in mended.stdout
+    assert "rebuilding assign of 1 shards" in mended.stdout
     assert "repaired: the same bytes as before" in mended.stdout
     assert json.loads((store / "manifest.json").read_text())["files"] == after
     assert not any(b"deadbeef" in p.read_bytes() for p in tmp_path.rglob("*") if p.is_file())

@@ -53,7 +53,7 @@ def test_the_plainest_quotes_are_chosen(value, typed):
         ),
         (
             ["dataset.root=my", "(1)", "images", "-m"],
-            "(1): this argument has no '='; if the blanks around it belong to a value, type "
+            "(1): this argument has no '='; if the spaces around it belong to a value, type "
             "\"dataset.root='my (1) images'\"",
         ),
         (["images"], "images: this argument has no '='; an override is KEY=VALUE"),
@@ -64,7 +64,7 @@ def test_the_plainest_quotes_are_chosen(value, typed):
         ),
         (
             ["dataset.root=a,b"],
-            "dataset.root=a,b: the comma makes several values of it; if it is one, type "
+            "dataset.root=a,b: the comma separates values; for a single one, type "
             '"dataset.root=\'a,b\'"; for a list, "dataset.root=[a,b]"; to run them one after the '
             "other, add -m",
         ),
@@ -105,5 +105,5 @@ def test_train_says_it_too(train):
 def test_a_group_without_a_name_is_one_line(value, label):
     done = label("+dataset=sample", f"features={value}")
     assert done.returncode == 1
-    assert done.stderr.startswith(f"error: features={value}: nothing cannot be chosen, expected ")
+    assert done.stderr.startswith(f"error: features={value}: no valid choice; expected ")
     assert done.stderr.count("\n") == 1

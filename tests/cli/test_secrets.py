@@ -3,7 +3,7 @@ test_label and test_train write."""
 
 import pytest
 
-from alps.cli.secret_settings import refuse_secret_words, refuse_secrets
+from alps.cli.secret_settings import refuse_secret_overrides, refuse_secrets
 from alps.errors import ConfigError
 from tests.factories import create_images
 from tests.programs import start
@@ -39,7 +39,7 @@ def test_secrets_are_refused_by_name(config, name):
 
 def test_other_settings_are_not():
     refuse_secrets({"token_size": 3, "logger": {"api_key": None}, "key": "a", "tokens": 7})
-    refuse_secret_words(["-m", "+dataset=dota", "masks.prompt=hbox,center", "~x"])
+    refuse_secret_overrides(["-m", "+dataset=dota", "masks.prompt=hbox,center", "~x"])
 
 
 def test_a_key_that_another_variable_holds_is_not_written(tmp_path, monkeypatch, label):

@@ -212,7 +212,7 @@ def test_a_group_that_is_null_is_one_line(word, tmp_path):
         check=False,
     )
     assert done.returncode == 1
-    assert done.stderr.startswith(f"error: {word}: nothing cannot be chosen, expected ")
+    assert done.stderr.startswith(f"error: {word}: no valid choice; expected ")
     assert done.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
 

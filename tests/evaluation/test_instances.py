@@ -152,7 +152,7 @@ def test_no_true_mask_at_all_is_said():
         score_instances(Store(), Truth({(i, k) for i in TRUE for k in range(3)}))
 
 
-def test_boxes_without_true_masks_are_told_before_anything_is_labelled(tmp_path, label):
+def test_missing_ground_truth_masks_are_reported_before_anything_is_labelled(tmp_path, label):
     create_images(tmp_path / "boxes/images", 1)
     (tmp_path / "boxes/boxes.csv").write_text("image,x0,y0,x1,y1\nimage_0,10,10,40,40\n")
     done = label(
@@ -160,7 +160,7 @@ def test_boxes_without_true_masks_are_told_before_anything_is_labelled(tmp_path,
     )
     assert done.returncode == 1
     assert done.stderr == (
-        "error: evaluate=true compares with true masks, and no object of dataset=table under boxes "
-        "has one; see data/README.md for where they stand, or label without evaluate\n"
+        "error: evaluate=true needs ground-truth masks, but no object of dataset=table under boxes "
+        "has one; data/README.md describes where to put them\n"
     )
     assert [path.name for path in tmp_path.iterdir()] == ["boxes"]

@@ -224,7 +224,7 @@ def test_an_image_without_data_is_empty_and_counted(tmp_path, capsys):
     assert "1 of them without any mask (1 without data)" in said
     share = nodata / (3 * 64 * 96)
     assert f"{share:.1%} of all pixels, in 2 images: they get no label" in said
-    assert "of the pixels with data lie inside a mask" in said
+    assert "of the pixels with data are covered by masks" in said
 
 
 class Boxed(ArrayImages):

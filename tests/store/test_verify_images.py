@@ -111,7 +111,7 @@ def test_images_that_are_the_same_are_no_fault(folder, capsys):
     findings = check(folder)
     assert findings.faults == ()
     print_findings(findings)
-    assert capsys.readouterr().out.startswith("4 images are as they were read\nsound: ")
+    assert capsys.readouterr().out.startswith("4 images are unchanged\nintact: ")
 
 
 def test_one_that_changed_is_named_and_all_it_decided_on_is_made_anew(folder, capsys):
@@ -127,7 +127,7 @@ def test_one_that_changed_is_named_and_all_it_decided_on_is_made_anew(folder, ca
     assert not (store / "evaluation.json").exists()
     assert findings.redo == {"masks": 1, "features": 1, "assign": 2}
     print_findings(findings)
-    assert "1 have changed since (first: 1.bmp): their shards" in capsys.readouterr().out
+    assert "1 images have changed (first: 1.bmp): their shards" in capsys.readouterr().out
     run(store, folder / "images", verified=True)
     whole = folder / "whole/store"
     run(whole, folder / "images")
