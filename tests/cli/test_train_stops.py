@@ -48,7 +48,10 @@ def test_a_run_goes_on_in_its_folder_and_in_its_words(train, pair, tmp_path):
 
 @contextmanager
 def started(*words, cwd):
-    """train.py in a process and a group of its own, which end with the block."""
+    """train.py in a process and a group of its own, which end with the block.
+
+    If the test fails meanwhile, each process prints where it is: a hang is hard to repeat.
+    """
     process = subprocess.Popen(
         [sys.executable, ROOT / "train.py", *words],
         cwd=cwd,
@@ -56,10 +59,16 @@ def started(*words, cwd):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1"},
     )
     try:
         yield process
+    except BaseException:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGABRT)
+        with suppress(subprocess.TimeoutExpired, ValueError):  # ValueError: its pipes are closed
+            print(*process.communicate(timeout=10), sep="\n")  # noqa: T201 - pytest shows it
+        raise
     finally:
         with suppress(ProcessLookupError):  # it has ended
             os.killpg(process.pid, signal.SIGKILL)
