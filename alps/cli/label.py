@@ -78,14 +78,12 @@ def run(cfg: DictConfig, root: Path, *, is_trial: bool = False) -> None:
     if cfg.evaluate:
         check_truth(cfg, image_set)
 
-    from alps.assign.choose_k import check_ks, explain_choice  # torch takes seconds
+    from alps.assign.choose_k import explain_choice  # torch takes seconds
     from alps.cli.summary import print_repair, print_summary
     from alps.labelling.pipeline import label
     from alps.protocols import InstanceSet
 
     assign, ks = instantiate(cfg.assign), to_dict(resolved)["choose_k"]
-    if ks is not None:
-        check_ks(assign, ks)
     config = OmegaConf.masked_copy(
         resolved, [str(key) for key in resolved if key not in LOCAL_KEYS]
     )

@@ -13,28 +13,19 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float32, Int64
 
-from alps.errors import ConfigError, ImageError
+from alps.errors import ImageError
 from alps.masks.filter import box_iou
+from alps.masks.limits import LIMITS
 from alps.masks.valid import keep_data
 from alps.sam.protocol import Embedding, Segmenter
 from alps.sam.upsample import Axis, Patch
 from alps.structures import rle
 from alps.structures.boxes import Boxes
 from alps.structures.masks import Masks
-from alps.structures.numbers import check_number, check_tiles
 from alps.structures.records import Sample
+from alps.structures.settings import check_attributes
 from alps.structures.tiles import Tile, cut_tiles
 
-#: The prompts that can be derived from a box.
-PROMPTS = (
-    "hbox",  # the horizontal box as annotated
-    "rhbox",  # the horizontal box around the rotated one
-    "center",  # its centre
-    "hbox+center",
-    "hbox_mask",  # the box filled, as a mask
-    "rhbox_mask",
-    "rbox_mask",  # the rotated box filled
-)
 #: Logit of a mask prompt inside a box, and its negative outside, as in SAMRS.
 MASK_PROMPT = 1000.0
 BATCH = 32  # boxes decoded at once; the tokens of a batch share one pass over the weights
@@ -57,7 +48,7 @@ class BoxMasks:
 
     Args:
         segmenter: SAM.
-        prompt: one of `PROMPTS`.
+        prompt: one of `alps.masks.limits.PROMPTS`.
         tile_size: larger images are cut into tiles of this side, in pixels.
         tile_overlap: pixels that neighbouring tiles share.
         min_part: smallest share of a box's area for which the box is prompted in a tile.
@@ -76,15 +67,11 @@ class BoxMasks:
     tile_size: int = 1024
     tile_overlap: int = 256
     min_part: float = 0.1
-    best: bool = False
+    best: bool = True
     fast: bool = True
 
     def __post_init__(self) -> None:
-        if self.prompt not in PROMPTS:
-            raise ConfigError(f"masks.prompt={self.prompt}: choose one of {', '.join(PROMPTS)}")
-        share = "a share (a box may lie in four tiles)"
-        check_number("masks.min_part", self.min_part, "(0, 0.25]", share)
-        check_tiles(self.tile_size, self.tile_overlap, "masks.tile_overlap")
+        check_attributes(LIMITS["alps.masks.BoxMasks"], self)
 
     @property
     def identity(self) -> Mapping[str, Any]:

@@ -8,22 +8,21 @@ from segment_anything import sam_model_registry
 from segment_anything.modeling import MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
 from torch import Tensor
 
-from alps.errors import ConfigError, WeightsNotFound
+from alps.errors import WeightsNotFound
+from alps.sam.limits import LIMITS
 from alps.sam.mobile import MobileEncoder, rename_keys
-
-ARCHITECTURES = ("mobile", "vit_b", "vit_l", "vit_h")
+from alps.structures.settings import check_settings
 
 
 def build_sam(architecture: str) -> Sam:
-    """Build one of `ARCHITECTURES` with random weights, in evaluation mode.
+    """Build one of `alps.sam.limits.ARCHITECTURES` with random weights, in evaluation mode.
 
     All four have the same prompt encoder and mask decoder (SAM, appendix A).
 
     Raises:
         ConfigError: the architecture is unknown.
     """
-    if architecture not in ARCHITECTURES:
-        raise ConfigError(f"unknown SAM {architecture!r}; choose one of {', '.join(ARCHITECTURES)}")
+    check_settings(LIMITS["alps.sam.load_segmenter"], {"architecture": architecture})
     if architecture != "mobile":
         return sam_model_registry[architecture]().eval()
     return Sam(
@@ -49,7 +48,7 @@ def load_sam_state(sam: Sam, architecture: str, state: Mapping[str, Tensor]) -> 
 
     Args:
         sam: from `build_sam`.
-        architecture: of ``sam``, one of `ARCHITECTURES`.
+        architecture: of ``sam``, from `alps.sam.limits.ARCHITECTURES`.
         state: state dict of the checkpoint.
 
     Returns:

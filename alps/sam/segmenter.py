@@ -31,7 +31,7 @@ class SamSegmenter:
     """A SAM-1 network on one device.
 
     Args:
-        architecture: one of `alps.sam.build.ARCHITECTURES`.
+        architecture: one of `alps.sam.limits.ARCHITECTURES`.
         checkpoint: path of other weights of this network; None uses the official weights.
         device: a PyTorch device; "auto" is the first GPU, or the CPU if there is none.
         compile: compile encoder and decoder with torch.compile. This takes a minute at the start
@@ -316,7 +316,7 @@ def load_segmenter(
     take the time that they take alone.
 
     Args:
-        architecture: one of `alps.sam.build.ARCHITECTURES`.
+        architecture: one of `alps.sam.limits.ARCHITECTURES`.
         checkpoint: path of other weights of this network; None uses the official weights.
         device: a PyTorch device; "auto" is the first GPU, or the CPU if there is none.
         compile: compile encoder and decoder with torch.compile.

@@ -19,11 +19,12 @@ from alps.protocols import Identity
 from alps.store.atomic import UNFINISHED, atomic
 from alps.store.claims import FOLDER, Claims
 from alps.store.label_store import OUTPUTS, PARTS, STAGES, LabelStore, Stage, StoreInfo
+from alps.store.limits import STORE
 from alps.store.old_stores import as_before, refuse_mixture
 from alps.store.tables import PLAN
 from alps.structures.digest import digest
-from alps.structures.numbers import check_number
 from alps.structures.records import ImageRecord
+from alps.structures.settings import check_settings
 
 #: Values of the setting ``overwrite``.
 Redo = Stage | Literal["failed"]
@@ -123,7 +124,7 @@ def draft(
         versions=versions,
         stages=stages,
     )
-    check_number("shard_size", shard_size, "[1, inf)", whole=True, optional=True)
+    check_settings(STORE, {"shard_size": shard_size})
     return Draft(info, records, shard_size or min(64, -(-len(records) // 64)))
 
 
