@@ -14,10 +14,10 @@ from alps.cli.program import CONF, to_dict
 from alps.cli.secret_settings import refuse_secrets
 from alps.errors import ConfigError
 from alps.store.limits import STORE
-from alps.structures.settings import Choice, Flag
+from alps.structures.settings import Choice, Flag, Limits
 
 #: Settings of label.py itself.
-SETTINGS = {
+SETTINGS: Limits = {
     "seed": SEED,
     "overwrite": Choice((None, "masks", "features", "assign", "failed")),
     "verify": Choice((True, False, "images")),
@@ -47,7 +47,7 @@ def check(cfg: DictConfig) -> None:
             f"dataset={choice} is a label store: label.py makes them and train.py learns from "
             f"them; label images, +dataset={'|'.join(datasets)}"
         )
-    if missing := sorted(OmegaConf.missing_keys(cfg.dataset)):
+    if missing := sorted(OmegaConf.missing_keys(cfg.dataset) | OmegaConf.missing_keys(cfg.masks)):
         raise ConfigError(" and ".join(f"{key}=..." for key in missing) + " must be given")
     check_node(SETTINGS, "", cfg)
     check_classes(cfg)

@@ -10,14 +10,19 @@ from alps.cli.program import CONF, to_dict
 from alps.cli.secret_settings import refuse_secrets
 from alps.datasets.limits import DATA
 from alps.errors import ConfigError
-from alps.structures.settings import Flag, Number
+from alps.structures.settings import Flag, Limits, Number
 
 COUNT = Number(at_least=1, whole=True)
 COUNT_OR_NULL = Number(at_least=1, whole=True, also=(None,))
 NOT_NEGATIVE = Number(at_least=0, whole=True)
 #: Settings of train.py itself, and those of Lightning's trainer that it uses or does not check.
-SETTINGS = {"seed": NOT_NEGATIVE, "strict": Flag(), "init_strict": Flag(), "compile": Flag()}
-TRAINER = {
+SETTINGS: Limits = {
+    "seed": NOT_NEGATIVE,
+    "strict": Flag(),
+    "init_strict": Flag(),
+    "compile": Flag(),
+}
+TRAINER: Limits = {
     "max_steps": NOT_NEGATIVE,
     "max_epochs": Number(at_least=-1, whole=True, also=(None,)),
     "accumulate_grad_batches": COUNT,
@@ -78,7 +83,7 @@ def check(cfg: DictConfig) -> None:
     check_node(SETTINGS, "", cfg)
     check_node(TRAINER, "trainer", cfg.trainer)
     check_node(DATA, "data", cfg.data)
-    check_classes(cfg)
+    check_classes(cfg, filled_in=("window.crop",))
 
 
 def check_datasets(cfg: DictConfig, words: list[str]) -> None:

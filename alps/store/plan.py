@@ -292,10 +292,22 @@ def _check_redo(old: LabelStore, new: Draft, redo: Stage, *, asked: bool) -> Non
     if old.info.images["fingerprint"] != new.info.images["fingerprint"]:
         what = "other images: " + _compare_images(old, new.records)
     else:
-        what = "other settings: " + _compare_settings(old.info, new.info, difference)
-    raise StoreMismatch(
-        f"{old.root} was made with {what}; go back to these, label into a new store (store=DIR) "
-        f"or redo from this stage on (overwrite={difference})"
+        a, b = (info.stages.get(difference, {}) for info in (old.info, new.info))
+        what = compare_settings(difference, a.get("identity", {}), b.get("identity", {}))
+    raise mismatch(old.root, difference, what)
+
+
+def mismatch(root: Path, stage: Stage, what: str) -> StoreMismatch:
+    """Return the error about a store that was made otherwise.
+
+    Args:
+        root: folder of the store.
+        stage: first stage that differs.
+        what: description of the difference.
+    """
+    return StoreMismatch(
+        f"{root} was made with {what}; go back to these, label into a new store (store=DIR) "
+        f"or redo from this stage on (overwrite={stage})"
     )
 
 
@@ -310,12 +322,19 @@ def _compare_images(old: LabelStore, records: Sequence[ImageRecord]) -> str:
     )
 
 
-def _compare_settings(old: StoreInfo, new: StoreInfo, stage: Stage) -> str:
-    a, b = (info.stages.get(stage, {}).get("identity", {}) for info in (old, new))
-    fields = [k for k in sorted({*a, *b}) if a.get(k) != b.get(k)]
-    return ", ".join(
-        f"{stage}.{k} is {a.get(k, 'absent')} there and {b.get(k, 'absent')} in this run"
-        for k in fields[:3]
+def compare_settings(stage: Stage, old: Identity, new: Identity) -> str:
+    """Return a description of the first three settings that differ.
+
+    Args:
+        stage: the stage.
+        old: settings of the existing store.
+        new: settings of this run.
+    """
+    names = [name for name in sorted({*old, *new}) if old.get(name) != new.get(name)]
+    return "other settings: " + ", ".join(
+        f"{stage}.{name} is {old.get(name, 'absent')} there and {new.get(name, 'absent')} in this "
+        "run"
+        for name in names[:3]
     )
 
 
