@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,22 +13,13 @@ from alps.features.joined import JoinedFeatures
 from alps.features.sam import SamFeatures
 from alps.features.shape import ShapeFeatures
 from alps.features.timm import TimmFeatures
-from alps.masks.auto import AutoMasks
+from alps.masks.auto import SAM_SETTINGS, AutoMasks
 from alps.masks.box import BoxMasks
 from alps.protocols import Assigner, Featurizer, ImageSet, MaskSource
 from alps.sam.segmenter import load_segmenter
 
 #: Those that label.py has.
 RECIPES = ("alps", "alps_paper", "samrs", "samtext", "random", "binary")
-
-#: Masks of the ALPS paper: SAM's own thresholds, and no masks above 30 % of a tile.
-PUBLISHED: Mapping[str, Any] = {
-    "pred_iou_thresh": 0.88,
-    "stability_score_thresh": 0.95,
-    "min_area": 0.0,
-    "max_area": 0.3,
-    "ground": 0,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +76,7 @@ def build_recipe(
         "threads": threads,
     }
     if name == "alps_paper":
-        masks = AutoMasks(**grid, **PUBLISHED)
+        masks = AutoMasks(**grid, **SAM_SETTINGS, max_area=0.3)
         assign = Cluster(k=k, seed=seed, niter=1, batch_size=512, weight="none")
         return Recipe(masks, assign, SamFeatures(segmenter=segmenter))
     if name == "binary":

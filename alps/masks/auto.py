@@ -23,14 +23,21 @@ from alps.structures.records import Sample
 from alps.structures.settings import check_attributes
 from alps.structures.tiles import Tile
 
+#: Settings with which `AutoMasks` makes the masks of segment_anything by default.
+SAM_SETTINGS: Mapping[str, Any] = {
+    "pred_iou_thresh": 0.88,
+    "stability_score_thresh": 0.95,
+    "min_area": 0.0,
+    "ground": 0,
+}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AutoMasks:
     """SAM's automatic mask generation on tiles.
 
-    The defaults find more regions of aerial images than SAM's own. An image of one tile gets the
-    masks of segment_anything's ``SamAutomaticMaskGenerator`` with its ``pred_iou_thresh=0.88,
-    stability_score_thresh=0.95``, and with ``min_area=0, max_area=1, ground=0``.
+    The defaults find more regions of aerial images than SAM's own do. With `SAM_SETTINGS`, an image
+    of one tile gets the masks of segment_anything's ``SamAutomaticMaskGenerator``.
 
     Args:
         segmenter: SAM.

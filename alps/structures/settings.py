@@ -11,13 +11,16 @@ import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from alps.errors import ConfigError
 
 Settings = Mapping[str, Any]
 #: Maps a parameter to the name that the user knows it by, such as ``masks.points_per_side``.
 Key = Callable[[str], str]
+
+#: A number, or the name of the setting whose value it is.
+Bound = int | float | str | None
 
 NO_OTHERS: Settings = MappingProxyType({})
 BOUNDS = (
@@ -28,6 +31,7 @@ BOUNDS = (
 )
 
 
+@runtime_checkable
 class Setting(Protocol):
     """The valid values of a setting."""
 
@@ -62,10 +66,10 @@ class Number:
         noun: name of the number in the description; empty: "a number" or "a whole number".
     """
 
-    at_least: float | str | None = None
-    above: float | str | None = None
-    at_most: float | str | None = None
-    below: float | str | None = None
+    at_least: Bound = None
+    above: Bound = None
+    at_most: Bound = None
+    below: Bound = None
     whole: bool = False
     multiple_of: int | None = None
     also: tuple[Any, ...] = ()

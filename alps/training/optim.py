@@ -43,8 +43,8 @@ class Optim:
         lr: float,
         weight_decay: float,
         layer_decay: float = 1.0,
-        warmup: float = 0.0,
-        schedule: str = "poly",
+        warmup: float = 0.02,
+        schedule: str = "cosine",
         power: float = 0.9,
         min_lr: float = 0.0,
     ) -> None:
