@@ -41,7 +41,7 @@ def test_random_settings() -> None:
     assert len({json.dumps(assigner.identity) for assigner in made}) == 4
     with pytest.raises(ConfigError, match=r"^k=0: expected a whole number >= 1"):
         Random(k=0)
-    with pytest.raises(ConfigError, match=r"assign\.fill=-1: expected whole pixels"):
+    with pytest.raises(ConfigError, match=r"^fill=-1: expected whole pixels"):
         Random(fill=-1)
 
 

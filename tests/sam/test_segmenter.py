@@ -133,12 +133,9 @@ def test_images_smaller_than_a_patch_work(segmenter, plot, size):
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_threads_change_no_byte(segmenter, plot, threads):
     sample = Sample("x", np.ascontiguousarray(plot.image[:200, :300]))
-    one = AutoMasks(segmenter=segmenter, points_per_side=4, points_per_batch=4, **SAM_SETTINGS)(
-        sample
-    )
-    many = AutoMasks(
-        segmenter=segmenter, points_per_side=4, points_per_batch=4, threads=threads, **SAM_SETTINGS
-    )(sample)
+    options = {"points_per_side": 4, "points_per_batch": 4, **SAM_SETTINGS}
+    one = AutoMasks(segmenter=segmenter, **options)(sample)
+    many = AutoMasks(segmenter=segmenter, **options, threads=threads)(sample)
     assert one.counts == many.counts
     np.testing.assert_array_equal(one.stability_score, many.stability_score)
 
