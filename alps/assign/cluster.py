@@ -237,8 +237,8 @@ class Cluster:
         per mask.
         """
         look = partial(_nearest, rows, centroids, self.batch_size)
-        found = list(over_parts(mapper, look, rows.parts(self.batch_size)))
-        cluster, squared = (np.concatenate(part) for part in zip(*found, strict=True))
+        parts = list(over_parts(mapper, look, rows.parts(self.batch_size)))
+        cluster, squared = (np.concatenate(part) for part in zip(*parts, strict=True))
         stops = np.cumsum(np.bincount(cluster, minlength=len(centroids)))
         radius = np.full(len(centroids), np.inf, np.float32)
         far = np.sqrt(squared[np.lexsort((squared, cluster))])
@@ -252,8 +252,8 @@ def _nearest(
     rows: Rows, centroids: Float32[np.ndarray, "K D"], batch_size: int, part: tuple[int, int]
 ) -> tuple[Int64[np.ndarray, " n"], Float32[np.ndarray, " n"]]:
     """Return `nearest` of the rows of one part, given as (start, stop)."""
-    found = [nearest(rows.take(i), centroids) for i in rows.chunks(batch_size, *part)]
-    cluster, squared = (np.concatenate(of_chunks) for of_chunks in zip(*found, strict=True))
+    parts = [nearest(rows.take(i), centroids) for i in rows.chunks(batch_size, *part)]
+    cluster, squared = (np.concatenate(of_chunks) for of_chunks in zip(*parts, strict=True))
     return cluster, squared
 
 

@@ -46,7 +46,7 @@ def _settings_of(cfg: DictConfig, stage: str) -> dict[str, Any]:
     if cfg[stage] is None:
         return {}
     parts = {path.removeprefix("parts."): node for path, node in classes_in(cfg[stage])}
-    if OmegaConf.is_interpolation(cfg[stage], "segmenter"):
+    if "segmenter" in cfg[stage] and OmegaConf.is_interpolation(cfg[stage], "segmenter"):
         parts["sam"] = cfg.sam
     settings = {
         f"{path}.{name}".lstrip("."): value

@@ -60,14 +60,15 @@ def load_sam_state(sam: Sam, architecture: str, state: Mapping[str, Tensor]) -> 
     """
     if architecture == "mobile":
         state = rename_keys(state)
-    wanted, given = sam.state_dict(), dict(state)
-    missing, unexpected = sorted(wanted.keys() - given.keys()), sorted(given.keys() - wanted.keys())
-    shapes = [k for k in wanted.keys() & given.keys() if wanted[k].shape != given[k].shape]
+    expected, loaded = sam.state_dict(), dict(state)
+    missing = sorted(expected.keys() - loaded.keys())
+    unexpected = sorted(loaded.keys() - expected.keys())
+    shapes = [k for k in expected.keys() & loaded.keys() if expected[k].shape != loaded[k].shape]
     if missing or unexpected or shapes:
         raise WeightsNotFound(
             f"the checkpoint is not one of SAM {architecture}: {len(missing)} tensors missing "
             f"{missing[:2]}, {len(unexpected)} unexpected {unexpected[:2]}, {len(shapes)} of "
             f"another shape {shapes[:2]}; set sam= to the checkpoint's network"
         )
-    sam.load_state_dict(given, strict=True)
+    sam.load_state_dict(loaded, strict=True)
     return sam

@@ -48,7 +48,9 @@ def test_no_box_no_mask_and_no_boxes_is_said():
     none = Sample("x", np.zeros((20, 30, 3), np.uint8), Boxes.empty())
     assert len(BoxMasks(segmenter=segmenter)(none)) == 0
     assert segmenter.asked == []
-    with pytest.raises(ImageError, match=r"x has no boxes, and masks=box asks SAM with them; take"):
+    with pytest.raises(
+        ImageError, match=r"x has no boxes, which masks=box needs as prompts; choose"
+    ):
         BoxMasks(segmenter=segmenter)(Sample("x", none.image))
 
 

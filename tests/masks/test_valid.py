@@ -157,10 +157,10 @@ def test_tiles_without_data_are_not_asked_for_boxes():
     size = (64, 160)
     find = BoxMasks(segmenter=BoxSegmenter(), **TILES)
     sample = boxed(right_of(112, size), (4, 8, 156, 24), size=size)
-    assert [tile.x0 for tile, _ in find._ask(sample)] == [96]
+    assert [tile.x0 for tile, _ in find._prompted_tiles(sample)] == [96]
     assert len(find(sample)) == 1
     sample = boxed(np.zeros(size, bool), (4, 8, 156, 24), size=size)
-    assert [*find._ask(sample)] == []
+    assert [*find._prompted_tiles(sample)] == []
     masks = find(sample)
     assert len(masks) == len(masks.boxes) == 0
 
