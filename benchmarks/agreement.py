@@ -19,7 +19,7 @@ from scipy.optimize import linear_sum_assignment
 from segment_anything.utils.amg import build_point_grid
 
 from alps.images.files.read import read_image
-from alps.masks.auto import AutoMasks
+from alps.masks.auto import SAM_SETTINGS, AutoMasks
 from alps.sam.segmenter import load_segmenter
 from alps.structures import rle
 from alps.structures.masks import Masks
@@ -87,7 +87,9 @@ def main() -> None:
     for name, image in images.items():
         stock = stock_generator(segmenter.model, grid, 4).generate(image)
         for way, agreements in found.items():
-            masks = AutoMasks(segmenter=segmenter, points_per_side=side, fast=way == "fast")
+            masks = AutoMasks(
+                segmenter=segmenter, points_per_side=side, fast=way == "fast", **SAM_SETTINGS
+            )
             agreements.append(Agreement.of(stock, masks(Sample("image", image))))
         exact, fast = found["exact"][-1], found["fast"][-1]
         console.print(

@@ -1,4 +1,4 @@
-"""What do further passes over bare ground bring, and cost? `masks=cover` against one pass.
+"""What do further passes over uncovered points bring, and cost? `masks=cover` against one pass.
 
 python -m benchmarks.cover
 
@@ -12,8 +12,7 @@ from functools import partial
 import numpy as np
 
 from alps.images.files.read import read_image
-from alps.masks.auto import AutoMasks
-from alps.masks.cover import CoverMasks
+from alps.masks.auto import SAM_SETTINGS, AutoMasks
 from alps.sam.segmenter import load_segmenter
 from alps.structures.records import Sample
 from benchmarks.measure import (
@@ -35,9 +34,15 @@ def main() -> None:
     images |= {path.stem: read_image(path) for path in patches} if patches else sample_images()
     segmenter = load_segmenter("mobile", device="cpu")
     sources = [
-        source(segmenter=segmenter, points_per_side=16, max_area=max_area)
+        AutoMasks(
+            segmenter=segmenter,
+            points_per_side=16,
+            max_area=max_area,
+            passes=passes,
+            **SAM_SETTINGS,
+        )
         for max_area in (0.95, 1.0)
-        for source in (AutoMasks, CoverMasks)
+        for passes in ((), ((0.8, 0.9), (0.7, 0.8), (0.5, 0.6)))
     ]
     figures = []
     for name, image in images.items():

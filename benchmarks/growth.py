@@ -96,9 +96,9 @@ def fake_parts(n: int) -> dict[str, Any]:
     """The same around a fake SAM."""
     return {
         "image_set": DrawnImages(n),
-        "masks": AutoMasks(segmenter=FakeSegmenter(), points_per_side=4),
+        "masks": AutoMasks(segmenter=FakeSegmenter(), points_per_side=4, ground=0),
         "features": ShapeFeatures(),
-        "assign": Cluster(),
+        "assign": Cluster(weight="none"),
     }
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from alps.images.pixels.folder_pair import FolderPair
-from alps.masks.auto import AutoMasks
+from alps.masks.auto import SAM_SETTINGS, AutoMasks
 from alps.metrics.masks import Tally, tally
 from alps.sam.segmenter import load_segmenter
 from alps.structures import rle
@@ -71,7 +71,7 @@ def main() -> None:
     chosen = np.random.default_rng(0).permutation(len(records))[: args.patches]
     segmenter = load_segmenter("mobile", device="cpu")
     sources = {
-        name: AutoMasks(segmenter=segmenter, **{"points_per_side": 16, **settings})
+        name: AutoMasks(segmenter=segmenter, **{**SAM_SETTINGS, "points_per_side": 16, **settings})
         for name, settings in SETTINGS.items()
     }
     totals: dict[str, Tally] = {}

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from segment_anything.utils.amg import build_point_grid
 
-from alps.masks.auto import AutoMasks
+from alps.masks.auto import SAM_SETTINGS, AutoMasks
 from alps.sam.segmenter import load_segmenter
 from alps.structures.records import Sample
 from benchmarks.measure import load_images, one_thread, stock_generator
@@ -52,7 +52,7 @@ def main() -> None:
         points = np.random.default_rng(0).permutation(build_point_grid(32))[:64]
         stock_generator(segmenter.model, points, int(args.peer)).generate(image)
     else:
-        AutoMasks(segmenter=segmenter)(Sample("image", image))
+        AutoMasks(segmenter=segmenter, **SAM_SETTINGS)(Sample("image", image))
     print(_resident("VmHWM") - before)
 
 

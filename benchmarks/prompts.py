@@ -24,7 +24,8 @@ from tqdm import tqdm
 
 from alps.evaluation.objects import SIZES
 from alps.images.boxes.coco import Coco
-from alps.masks.box import PROMPTS, BoxMasks
+from alps.masks.box import BoxMasks
+from alps.masks.limits import PROMPTS
 from alps.sam.segmenter import SamSegmenter, load_segmenter
 from alps.structures import rle
 from alps.structures.masks import Masks

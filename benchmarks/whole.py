@@ -13,7 +13,7 @@ import torch
 from jaxtyping import UInt8
 from segment_anything.utils.amg import build_point_grid
 
-from alps.masks.auto import AutoMasks
+from alps.masks.auto import SAM_SETTINGS, AutoMasks
 from alps.sam.segmenter import SamSegmenter
 from alps.structures.masks import Masks
 from alps.structures.records import Sample
@@ -29,7 +29,7 @@ def run_whole(image: Image, *, fast: bool, threads: int) -> tuple[Masks, float, 
     segmenter = SamSegmenter("mobile", device="cpu")
     _ = segmenter.decoders
     torch.set_num_threads(threads)  # of the encoder
-    source = AutoMasks(segmenter=segmenter, fast=fast, threads=threads)
+    source = AutoMasks(segmenter=segmenter, fast=fast, threads=threads, **SAM_SETTINGS)
     start = time.perf_counter()
     masks, spent = cpu_seconds(lambda: source(Sample("image", image)))
     wall = time.perf_counter() - start

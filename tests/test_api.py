@@ -57,7 +57,9 @@ def test_label_open_evaluate_export(tmp_path, monkeypatch):
     create_folder_pair(tmp_path / "pair", n=2, size=(32, 48))
     monkeypatch.chdir(tmp_path)
     images = FolderPair(root="pair", name="town")
-    masks = AutoMasks(segmenter=ColorSegmenter(), points_per_side=3, stability_score_thresh=0.5)
+    masks = AutoMasks(
+        segmenter=ColorSegmenter(), points_per_side=3, stability_score_thresh=0.5, ground=0
+    )
     made = alps.label(images, recipe=Recipe(masks, Binary()))
     assert made.complete
     assert str(made.root) == "data/town_pl"
@@ -77,7 +79,9 @@ def test_label_open_evaluate_export(tmp_path, monkeypatch):
 
 def test_a_folder_is_enough(tmp_path):
     create_folder_pair(tmp_path / "pair", n=1, size=(32, 48))
-    masks = AutoMasks(segmenter=ColorSegmenter(), points_per_side=3, stability_score_thresh=0.5)
+    masks = AutoMasks(
+        segmenter=ColorSegmenter(), points_per_side=3, stability_score_thresh=0.5, ground=0
+    )
     folder = tmp_path / "pair/img_dir/train"
     store = alps.label(folder, recipe=Recipe(masks, Binary()), store=tmp_path / "s")
     assert store.info.name == "train_pl"
@@ -88,8 +92,7 @@ def test_segment_cuts_an_array_as_the_recipe_does(monkeypatch):
     monkeypatch.setattr("alps.masks.segment.load_segmenter", lambda *_: ColorSegmenter())
     image = draw_labels(seed=3)[0]
     masks = alps.segment(image, points_per_side=4)
-    settings = {"pred_iou_thresh": 0.7, "stability_score_thresh": 0.85, "min_area": 0.0001}
-    source = AutoMasks(segmenter=ColorSegmenter(), points_per_side=4, ground=16, **settings)
+    source = AutoMasks(segmenter=ColorSegmenter(), points_per_side=4)
     expected = source(Sample("image", image))
     assert masks.counts == expected.counts
     assert np.isnan(masks.predicted_iou).any()

@@ -9,12 +9,13 @@ import numpy as np
 from jaxtyping import Float, Float32, Int, Int32, Int64, Integer
 
 from alps.assign.cluster import cluster_categories
+from alps.assign.limits import LIMITS
 from alps.protocols import Identity, Mapper
 from alps.structures.masks import Masks
-from alps.structures.numbers import check_number
 from alps.structures.paint import fill_uncovered, paint
 from alps.structures.palette import distinct_colors
 from alps.structures.records import Category, Clusters
+from alps.structures.settings import check_attributes
 
 
 class Fixed:
@@ -46,10 +47,8 @@ class Random(Fixed):
     """
 
     def __init__(self, *, k: int = 46, seed: int = 0, fill: int = 0) -> None:
-        check_number("assign.k", k, "[1, inf)", whole=True)
-        check_number("assign.fill", fill, "[0, inf)", "whole pixels", whole=True)
-        check_number("seed", seed, "[0, inf)", whole=True)
         self.k, self.seed, self.fill = k, seed, fill
+        check_attributes(LIMITS["alps.assign.Random"], self)
 
     @property
     def identity(self) -> Identity:

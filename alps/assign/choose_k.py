@@ -11,7 +11,6 @@ from jaxtyping import Float, Float32, Int, Int64
 
 from alps.assign.cluster import Cluster
 from alps.assign.rows import Rows
-from alps.errors import ConfigError
 from alps.metrics.clustering import agreement, contingency
 from alps.structures.records import Clusters
 
@@ -32,28 +31,6 @@ class Choice:
     inertia: float  # mean squared distance to the centre of the class; look for the elbow
     silhouette: float  # [-1, 1], larger is better (Rousseeuw 1987)
     stability: float  # ARI between the labels of two seeds, mean over all pairs of seeds
-
-
-def check_ks(assigner: object, ks: object) -> None:
-    """Raise if numbers of classes cannot be compared, before anything slow starts.
-
-    Raises:
-        ConfigError: ``assigner`` is no `Cluster`, or it cannot make each of ``ks`` classes.
-    """
-    if not isinstance(assigner, Cluster):
-        raise ConfigError(
-            f"choose_k compares clusterings, and {type(assigner).__name__} makes none; use "
-            "assign=cluster or leave choose_k out"
-        )
-    if not (isinstance(ks, list) and ks and all(type(k) is int and k > 1 for k in ks)):
-        raise ConfigError(
-            f"choose_k={ks}: expected whole numbers of 2 or more in brackets, as [8,16,32,64]"
-        )
-    if assigner.merge is not None and max(ks) > assigner.k:
-        raise ConfigError(
-            f"choose_k asks for {max(ks)} classes, but assign.k makes {assigner.k} clusters to "
-            "merge: raise assign.k"
-        )
 
 
 def with_classes(cluster: Cluster, k: int, seed: int) -> Cluster:

@@ -10,20 +10,17 @@ import numpy as np
 from jaxtyping import Float, Float32, Int, Int32, Int64, Integer
 
 from alps.assign.kmeans import fit_kmeans, nearest
+from alps.assign.limits import LIMITS
 from alps.assign.projection import fit_pca, project, unit
 from alps.assign.rows import Rows, Transform, over_parts
 from alps.assign.search import on_gpu
 from alps.assign.ward import cut, ward_tree
-from alps.errors import ConfigError
 from alps.protocols import Identity, Mapper
 from alps.structures.masks import Masks
-from alps.structures.numbers import check_number
 from alps.structures.paint import fill_uncovered, paint
 from alps.structures.palette import distinct_colors
 from alps.structures.records import Category, Clusters
-
-METRICS = ("euclidean", "spherical")
-WEIGHTS = ("none", "sqrt_area", "area")
+from alps.structures.settings import check_attributes
 
 
 class Cluster:
@@ -65,31 +62,15 @@ class Cluster:
         pca: int | None = None,
         whiten: bool = False,
         restarts: int = 1,
-        weight: str = "none",
+        weight: str = "area",
         merge: int | None = None,
         reject: float = 0.0,
         fill: int = 0,
     ) -> None:
-        counts = {"k": k, "niter": niter, "batch_size": batch_size, "restarts": restarts}
-        for name, value in counts.items():
-            check_number(f"assign.{name}", value, "[1, inf)", whole=True)
-        check_number("assign.pca", pca, "[1, inf)", whole=True, optional=True)
-        check_number("assign.merge", merge, "[1, inf)", whole=True, optional=True)
-        check_number("assign.reject", reject, "[0, 1)", "a share of the masks")
-        check_number("assign.fill", fill, "[0, inf)", "whole pixels", whole=True)
-        check_number("seed", seed, "[0, inf)", whole=True)
-        for name, choice, choices in (("metric", metric, METRICS), ("weight", weight, WEIGHTS)):
-            if choice not in choices:
-                raise ConfigError(f"assign.{name}={choice}: choose one of {', '.join(choices)}")
-        if whiten and pca is None:
-            raise ConfigError("assign.whiten=true needs assign.pca=DIM: it scales its components")
-        if merge is not None and merge > k:
-            raise ConfigError(
-                f"assign.merge is {merge}, but there are {k} clusters to merge: raise assign.k"
-            )
         self.k, self.niter, self.batch_size, self.seed = k, niter, batch_size, seed
         self.metric, self.pca, self.whiten, self.restarts = metric, pca, whiten, restarts
         self.weight, self.merge, self.reject, self.fill = weight, merge, reject, fill
+        check_attributes(LIMITS["alps.assign.Cluster"], self)
 
     @property
     def identity(self) -> Identity:
@@ -256,8 +237,8 @@ class Cluster:
         per mask.
         """
         look = partial(_nearest, rows, centroids, self.batch_size)
-        found = list(over_parts(mapper, look, rows.parts(self.batch_size)))
-        cluster, squared = (np.concatenate(part) for part in zip(*found, strict=True))
+        parts = list(over_parts(mapper, look, rows.parts(self.batch_size)))
+        cluster, squared = (np.concatenate(part) for part in zip(*parts, strict=True))
         stops = np.cumsum(np.bincount(cluster, minlength=len(centroids)))
         radius = np.full(len(centroids), np.inf, np.float32)
         far = np.sqrt(squared[np.lexsort((squared, cluster))])
@@ -271,8 +252,8 @@ def _nearest(
     rows: Rows, centroids: Float32[np.ndarray, "K D"], batch_size: int, part: tuple[int, int]
 ) -> tuple[Int64[np.ndarray, " n"], Float32[np.ndarray, " n"]]:
     """Return `nearest` of the rows of one part, given as (start, stop)."""
-    found = [nearest(rows.take(i), centroids) for i in rows.chunks(batch_size, *part)]
-    cluster, squared = (np.concatenate(of_chunks) for of_chunks in zip(*found, strict=True))
+    parts = [nearest(rows.take(i), centroids) for i in rows.chunks(batch_size, *part)]
+    cluster, squared = (np.concatenate(of_chunks) for of_chunks in zip(*parts, strict=True))
     return cluster, squared
 
 

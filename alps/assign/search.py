@@ -27,9 +27,9 @@ def search(
     rows: Float32[np.ndarray, "n D"], points: Float32[np.ndarray, "K D"]
 ) -> Int64[np.ndarray, " n"]:
     """Return the index of the nearest point of each row."""
-    asked = (rows, points, 1)
-    found = faiss.knn_gpu(_resources(), *asked) if on_gpu() else faiss.knn(*asked)
-    nearest: Int64[np.ndarray, " n"] = found[1][:, 0]
+    arguments = (rows, points, 1)
+    result = faiss.knn_gpu(_resources(), *arguments) if on_gpu() else faiss.knn(*arguments)
+    nearest: Int64[np.ndarray, " n"] = result[1][:, 0]
     return nearest
 
 

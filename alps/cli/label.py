@@ -23,6 +23,7 @@ from alps.cli.program import (
     to_dict,
 )
 from alps.cli.secret_settings import refuse_secrets
+from alps.cli.stored_settings import refuse_other_settings
 from alps.errors import AlpsError, ConfigError, explain, one_line_errors, sigterm_raises
 
 #: Settings that do not affect the labels, such as the store's folder, what to redo and the engine.
@@ -77,15 +78,14 @@ def run(cfg: DictConfig, root: Path, *, is_trial: bool = False) -> None:
     image_set = build_image_set(cfg.dataset)
     if cfg.evaluate:
         check_truth(cfg, image_set)
+    refuse_other_settings(cfg, root)
 
-    from alps.assign.choose_k import check_ks, explain_choice  # imports torch, which takes seconds
+    from alps.assign.choose_k import explain_choice  # imports torch, which takes seconds
     from alps.cli.summary import print_repair, print_summary
     from alps.labelling.pipeline import label
     from alps.protocols import InstanceSet
 
     assign, ks = instantiate(cfg.assign), to_dict(resolved)["choose_k"]
-    if ks is not None:
-        check_ks(assign, ks)
     config = OmegaConf.masked_copy(
         resolved, [str(key) for key in resolved if key not in LOCAL_KEYS]
     )

@@ -8,9 +8,23 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
+from alps.assign.limits import NO_FEATURES, SEED, check_ks
+from alps.cli.limits import check_classes, check_node
 from alps.cli.program import CONF, to_dict
 from alps.cli.secret_settings import refuse_secrets
 from alps.errors import ConfigError
+from alps.store.limits import STORE
+from alps.structures.settings import Choice, Flag, Limits
+
+#: Settings of label.py itself.
+SETTINGS: Limits = {
+    "seed": SEED,
+    "overwrite": Choice((None, "masks", "features", "assign", "failed")),
+    "verify": Choice((True, False, "images")),
+    "evaluate": Flag(),
+    "strict": Flag(),
+    **STORE,
+}
 
 
 def check(cfg: DictConfig) -> None:
@@ -33,24 +47,35 @@ def check(cfg: DictConfig) -> None:
             f"dataset={choice} is a label store: label.py makes them and train.py learns from "
             f"them; label images, +dataset={'|'.join(datasets)}"
         )
-    if missing := sorted(OmegaConf.missing_keys(cfg.dataset)):
+    if missing := sorted(OmegaConf.missing_keys(cfg.dataset) | OmegaConf.missing_keys(cfg.masks)):
         raise ConfigError(" and ".join(f"{key}=..." for key in missing) + " must be given")
-    if cfg.overwrite not in (None, "masks", "features", "assign", "failed"):
-        raise ConfigError(f"overwrite={cfg.overwrite}: choose masks, features, assign or failed")
-    for key in ("evaluate", "strict"):
-        if cfg[key] not in (True, False):
-            raise ConfigError(f"{key}={cfg[key]}: expected true or false")
-    if cfg.verify not in (True, False, "images"):
-        raise ConfigError(f"verify={cfg.verify}: expected true, false or images")
+    check_node(SETTINGS, "", cfg)
+    check_classes(cfg)
+    check_stages(cfg)
     if cfg.verify and cfg.overwrite:
         what = str(cfg.verify).lower()
         raise ConfigError(f"verify={what} keeps what is sound, overwrite=... does not: choose one")
     if cfg.evaluate and not has_truth(cfg.dataset):
-        known = [name for name, dataset in datasets.items() if has_truth(dataset)]
+        names = [name for name, dataset in datasets.items() if has_truth(dataset)]
         raise ConfigError(
             f"evaluate=true compares with the ground truth, and dataset={choice} has none; "
-            f"expected +dataset={'|'.join(known)}; or label without evaluate"
+            f"expected +dataset={'|'.join(names)}; or label without evaluate"
         )
+
+
+def check_stages(cfg: DictConfig) -> None:
+    """Raise `ConfigError` if masks, features and classes do not fit each other."""
+    masks, assign = (cfg[stage].get("_target_") for stage in ("masks", "assign"))
+    if assign == "alps.assign.Cluster" and cfg.features is None:
+        raise ConfigError(NO_FEATURES)
+    if assign == "alps.assign.ByCategory" and masks == "alps.masks.AutoMasks":
+        raise ConfigError(
+            "assign=category takes the categories of boxes, and these masks have none; choose "
+            "masks=box, or assign=cluster"
+        )
+    if cfg.choose_k is not None:
+        clusters = {name: cfg.assign.get(name) for name in ("k", "merge")}
+        check_ks(str(assign), to_dict(cfg, resolve=False)["choose_k"], **clusters)
 
 
 def is_store(dataset: Any) -> bool:

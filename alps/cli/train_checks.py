@@ -5,25 +5,34 @@ from __future__ import annotations
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from alps.cli.limits import check_classes, check_node
 from alps.cli.program import CONF, to_dict
 from alps.cli.secret_settings import refuse_secrets
+from alps.datasets.limits import DATA
 from alps.errors import ConfigError
-from alps.structures.numbers import check_number
+from alps.structures.settings import Flag, Limits, Number
 
-#: Name, interval and optionality of integers that are used before Lightning checks them, or that
-#: it does not check.
-NUMBERS = (
-    ("seed", "[0, inf)", False),
-    ("trainer.max_steps", "[0, inf)", False),
-    ("trainer.max_epochs", "[-1, inf)", True),
-    ("trainer.accumulate_grad_batches", "[1, inf)", False),
-    ("trainer.val_check_interval", "[1, inf)", True),
-    ("trainer.check_val_every_n_epoch", "[1, inf)", True),
-    ("trainer.num_sanity_val_steps", "[-1, inf)", False),
-    ("trainer.log_every_n_steps", "[0, inf)", False),
-    ("trainer.num_nodes", "[1, inf)", True),
-)
-
+COUNT = Number(at_least=1, whole=True)
+COUNT_OR_NULL = Number(at_least=1, whole=True, also=(None,))
+NOT_NEGATIVE = Number(at_least=0, whole=True)
+#: Settings of train.py itself, and those of Lightning's trainer that it uses or does not check.
+SETTINGS: Limits = {
+    "seed": NOT_NEGATIVE,
+    "strict": Flag(),
+    "init_strict": Flag(),
+    "compile": Flag(),
+}
+TRAINER: Limits = {
+    "max_steps": NOT_NEGATIVE,
+    "max_epochs": Number(at_least=-1, whole=True, also=(None,)),
+    "accumulate_grad_batches": COUNT,
+    "val_check_interval": COUNT_OR_NULL,
+    "check_val_every_n_epoch": COUNT_OR_NULL,
+    "num_sanity_val_steps": Number(at_least=-1, whole=True),
+    "log_every_n_steps": NOT_NEGATIVE,
+    "num_nodes": COUNT_OR_NULL,
+    "gradient_clip_val": Number(at_least=0, also=(None,)),
+}
 
 #: Datasets without labels, of which label.py can make a store.
 UNLABELLED = (
@@ -71,12 +80,10 @@ def check(cfg: DictConfig) -> None:
             raise ConfigError(f"{word}: stage={cfg.stage} takes the net of ckpt={cfg.ckpt}")
     if not isinstance(cfg.resume, str | None):
         raise ConfigError(f"resume={cfg.resume}: expected a FILE")
-    if cfg.strict not in (True, False):
-        raise ConfigError(f"strict={cfg.strict}: expected true or false")
-    for key, interval, optional in NUMBERS:
-        check_number(key, OmegaConf.select(cfg, key), interval, whole=True, optional=optional)
-    clip = "trainer.gradient_clip_val"
-    check_number(clip, OmegaConf.select(cfg, clip), "[0, inf)", optional=True)
+    check_node(SETTINGS, "", cfg)
+    check_node(TRAINER, "trainer", cfg.trainer)
+    check_node(DATA, "data", cfg.data)
+    check_classes(cfg, filled_in=("window.crop",))
 
 
 def check_datasets(cfg: DictConfig, words: list[str]) -> None:

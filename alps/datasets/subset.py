@@ -8,10 +8,11 @@ from collections.abc import Sequence
 import numpy as np
 from tqdm import tqdm
 
+from alps.datasets.limits import DATA
 from alps.errors import ConfigError
 from alps.protocols import LabelledSet
-from alps.structures.numbers import check_number
 from alps.structures.records import ImageRecord
+from alps.structures.settings import check_settings
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ def fraction(
         ConfigError: the fraction is not in (0, 1].
         LabelError: a label cannot be used.
     """
-    check_number("data.fraction", fraction, "(0, 1]", "a share of the images")
+    check_settings(DATA, {"fraction": fraction})
     if fraction == 1:
         return list(records)
     n = max(1, round(fraction * len(records)))
@@ -88,7 +89,7 @@ def hold_out(
     Raises:
         ConfigError: the fraction is not in (0, 1), or there are fewer than two images.
     """
-    check_number("data.hold_out", fraction, "(0, 1)", "a share of the images")
+    check_settings(DATA, {"hold_out": fraction})
     if len(records) < 2:
         raise ConfigError(
             f"cannot hold out images for validation: there are {len(records)}, expected two at "

@@ -28,7 +28,7 @@ class JoinedFeatures:
         """The settings of all parts, each under the part's name."""
         settings = {
             f"{name}.{key}": value
-            for name, part in self._given().items()
+            for name, part in self._present().items()
             for key, value in part.identity.items()
         }
         return {"features": "joined", "version": 1, **settings}
@@ -36,12 +36,12 @@ class JoinedFeatures:
     @property
     def channels(self) -> int:
         """Number of channels of all parts together."""
-        return sum(part.channels for part in self._given().values())
+        return sum(part.channels for part in self._present().values())
 
     def __call__(self, sample: Sample, masks: Masks) -> Float32[np.ndarray, "N C"]:
         """Return one row per mask; the masks belong to the image, and none is empty."""
-        return np.concatenate([part(sample, masks) for part in self._given().values()], axis=1)
+        return np.concatenate([part(sample, masks) for part in self._present().values()], axis=1)
 
-    def _given(self) -> Mapping[str, Featurizer]:
+    def _present(self) -> Mapping[str, Featurizer]:
         """Return the parts that are not None."""
         return {name: part for name, part in self.parts.items() if part is not None}

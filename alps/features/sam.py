@@ -11,12 +11,13 @@ from jaxtyping import Float32
 from torch import Tensor
 from torch.nn import functional as F
 
+from alps.features.limits import LIMITS
 from alps.features.pool import FeatureMap, MaskMeans
 from alps.sam.protocol import Embedding, Segmenter
 from alps.sam.upsample import bilinear
 from alps.structures.masks import Masks
-from alps.structures.numbers import check_tiles
 from alps.structures.records import Sample
+from alps.structures.settings import check_attributes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +40,7 @@ class SamFeatures:
     tile_overlap: int = 128
 
     def __post_init__(self) -> None:
-        check_tiles(self.tile_size, self.tile_overlap)
+        check_attributes(LIMITS["alps.features.SamFeatures"], self)
 
     @property
     def identity(self) -> Mapping[str, Any]:

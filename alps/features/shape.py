@@ -14,10 +14,11 @@ import cv2
 import numpy as np
 from jaxtyping import Float32, Float64
 
+from alps.features.limits import LIMITS
 from alps.features.pool import mask_windows
 from alps.structures.masks import Masks
-from alps.structures.numbers import check_number, check_tiles
 from alps.structures.records import Sample
+from alps.structures.settings import check_attributes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,9 +41,7 @@ class ShapeFeatures:
     tile_overlap: int = 128
 
     def __post_init__(self) -> None:
-        check_number("features.color", self.color, "[0, inf)", "a weight")
-        check_number("features.shape", self.shape, "[0, inf)", "a weight")
-        check_tiles(self.tile_size, self.tile_overlap)
+        check_attributes(LIMITS["alps.features.ShapeFeatures"], self)
 
     @property
     def identity(self) -> Mapping[str, Any]:

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
-from alps.errors import ConfigError, MissingPackage
+from alps.errors import MissingPackage
 from alps.features.cutout import batches_of_cutouts
+from alps.features.limits import LIMITS
 from alps.pretrained.cache import find_weights, weights_sha256
 from alps.structures.masks import Masks
-from alps.structures.numbers import check_number
 from alps.structures.records import Sample
+from alps.structures.settings import check_attributes
 
-MODELS = ("sscd", "sscd_distilled")
 #: Colour of a cut-out outside the mask.
 GRAY = np.full(3, 128, np.uint8)
 
@@ -41,10 +41,8 @@ class SscdFeatures:
     """
 
     def __init__(self, *, model: str = "sscd_distilled", box_size: int = 128) -> None:
-        if model not in MODELS:
-            raise ConfigError(f"features.model={model}: choose {' or '.join(MODELS)}")
-        check_number("features.box_size", box_size, "[1, inf)", "whole pixels", whole=True)
         self.model, self.box_size = model, box_size
+        check_attributes(LIMITS["alps.features.SscdFeatures"], self)
 
     @property
     def identity(self) -> Mapping[str, Any]:

@@ -53,7 +53,7 @@ class StoredFeatures:
             cut = "its masks are cut to the pixels with data: make the features anew, features=sam"
             raise StoreError(
                 f"the masks of {sample.image_id} are not those of {self._store.root}, whose "
-                "features were asked for; take both from it: masks=stored features=stored "
+                "features are requested; take both from it: masks=stored features=stored "
                 "masks.store=STORE masks.ground=0"
                 + (f" ({cut})" if sample.valid is not None else "")
             )

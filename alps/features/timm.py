@@ -15,14 +15,13 @@ from torch.nn import functional as F
 
 from alps.errors import ConfigError
 from alps.features.cutout import batches_of_cutouts
+from alps.features.limits import LIMITS
 from alps.features.pool import FeatureMap, MaskMeans
 from alps.pretrained.encoder import Encoder
 from alps.sam.upsample import bilinear
 from alps.structures.masks import Masks
-from alps.structures.numbers import check_number, check_tiles
 from alps.structures.records import Sample
-
-POOLS = ("mask", "box", "both")
+from alps.structures.settings import check_attributes
 
 
 class TimmFeatures:
@@ -64,22 +63,10 @@ class TimmFeatures:
         tile_overlap: int = 128,
         device: str = "auto",
     ) -> None:
-        if pool not in POOLS:
-            raise ConfigError(f"features.pool={pool}: choose {', '.join(POOLS)}")
-        if not strides or not set(strides) <= set(Encoder.strides):
-            raise ConfigError(
-                f"features.strides={list(strides)}: choose one or more of {list(Encoder.strides)}"
-            )
-        check_number("features.scale", scale, "(0, inf)")
-        check_number("features.box_size", box_size, "[1, inf)", "whole pixels", whole=True)
-        check_tiles(tile_size, tile_overlap)
-        if box_size % Encoder.divisor:
-            raise ConfigError(
-                f"features.box_size={box_size}: expected a multiple of {Encoder.divisor} pixels"
-            )
-        self.model, self.strides, self.pool = model, tuple(strides), pool
+        self.model, self.strides, self.pool = model, list(strides), pool
         self.scale, self.box_size, self.normalize = scale, box_size, normalize
         self.tile_size, self.tile_overlap = tile_size, tile_overlap
+        check_attributes(LIMITS["alps.features.TimmFeatures"], self)
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         self.device = torch.device(device)
@@ -92,7 +79,7 @@ class TimmFeatures:
             "features": "timm",
             "version": 1,
             **{name: getattr(self, name) for name in names},
-            "strides": list(self.strides),
+            "strides": self.strides,
             "sha256": self._sha256,
             "device": self.device.type,
         }
@@ -120,9 +107,9 @@ class TimmFeatures:
     def encoder(self) -> Encoder:
         """The network, loaded on first use."""
         encoder = Encoder(self.model, pretrained=True)
-        if encoder.pyramid is not None and self.strides != (16,):
+        if encoder.pyramid is not None and self.strides != [16]:
             raise ConfigError(
-                f"features.strides={list(self.strides)}: {self.model!r} is a plain ViT, whose one "
+                f"features.strides={self.strides}: {self.model!r} is a plain ViT, whose one "
                 "trained feature map has stride 16; set features.strides=[16]"
             )
         return encoder.eval().requires_grad_(False).to(self.device)

@@ -17,6 +17,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from alps import __version__
 from alps.assign.cluster import Cluster
+from alps.assign.limits import NO_FEATURES
 from alps.errors import ConfigError, ImageError, PieceLost, WorkersLost
 from alps.labelling.shard import AHEAD, assign_shard, label_shard
 from alps.labelling.sharing import map_together, share
@@ -192,10 +193,7 @@ def settings_of(
         ConfigError: clusters are requested without features.
     """
     if not features and isinstance(assign, Cluster):
-        raise ConfigError(
-            "assign=cluster groups masks by their features, and none are chosen: give "
-            "features=NAME, or assign=random|binary|category, which need none"
-        )
+        raise ConfigError(NO_FEATURES)
     numbers = {"category_ids": image_set.category_ids} if isinstance(image_set, Numbered) else {}
     return {
         "name": name,

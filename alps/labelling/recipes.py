@@ -13,9 +13,8 @@ from alps.features.joined import JoinedFeatures
 from alps.features.sam import SamFeatures
 from alps.features.shape import ShapeFeatures
 from alps.features.timm import TimmFeatures
-from alps.masks.auto import AutoMasks
+from alps.masks.auto import SAM_SETTINGS, AutoMasks
 from alps.masks.box import BoxMasks
-from alps.masks.segment import ALPS
 from alps.protocols import Assigner, Featurizer, ImageSet, MaskSource
 from alps.sam.segmenter import load_segmenter
 
@@ -70,22 +69,20 @@ def build_recipe(
         raise ConfigError(f"there is no recipe {name!r}; choose one of {', '.join(RECIPES)}")
     segmenter = load_segmenter(sam, checkpoint, device)
     if name in ("samrs", "samtext"):
-        return Recipe(BoxMasks(segmenter=segmenter, best=True), ByCategory(images))
+        return Recipe(BoxMasks(segmenter=segmenter), ByCategory(images))
     grid: dict[str, Any] = {
         "segmenter": segmenter,
         "points_per_side": points_per_side,
         "threads": threads,
     }
     if name == "alps_paper":
-        masks = AutoMasks(**grid, max_area=0.3)
+        masks = AutoMasks(**grid, **SAM_SETTINGS, max_area=0.3)
         assign = Cluster(k=k, seed=seed, niter=1, batch_size=512, weight="none")
         return Recipe(masks, assign, SamFeatures(segmenter=segmenter))
     if name == "binary":
-        return Recipe(AutoMasks(**grid, **{**ALPS, "ground": 0}), Binary())
-    masks = AutoMasks(**grid, **ALPS)
+        return Recipe(AutoMasks(**grid, ground=0), Binary())
+    masks = AutoMasks(**grid)
     if name == "random":
         return Recipe(masks, Random(k=k, seed=seed))
-    features = JoinedFeatures(
-        parts={"timm": TimmFeatures(device=device), "shape": ShapeFeatures(color=2.0, shape=0.0)}
-    )
-    return Recipe(masks, Cluster(k=k, seed=seed, weight="area"), features)
+    features = JoinedFeatures(parts={"timm": TimmFeatures(device=device), "shape": ShapeFeatures()})
+    return Recipe(masks, Cluster(k=k, seed=seed), features)

@@ -1,5 +1,4 @@
 # The public names; imported when they are first used.
 from .auto import AutoMasks as AutoMasks
 from .box import BoxMasks as BoxMasks
-from .cover import CoverMasks as CoverMasks
 from .stored import StoredMasks as StoredMasks

@@ -3,49 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float32
+from jaxtyping import Float32
 
-from alps.errors import ConfigError
-from alps.masks.filter import near_crop_edge, pixel_box_iou
-from alps.masks.ground import check_side, cover_ground
-from alps.masks.proposals import Box, Proposal, Proposer, Thresholds
+from alps.masks.cover import further_masks
+from alps.masks.filter import near_crop_edge, pixel_box_iou, values_at
+from alps.masks.ground import cover_ground
+from alps.masks.limits import LIMITS
+from alps.masks.proposals import Box, CropProposal, Proposal, Proposer, Thresholds
 from alps.masks.stitch import stitch
 from alps.sam.protocol import Segmenter
 from alps.structures import rle
 from alps.structures.masks import Masks
-from alps.structures.numbers import check_number, check_tiles
 from alps.structures.records import Sample
+from alps.structures.settings import check_attributes
 from alps.structures.tiles import Tile
 
-WHOLE = {
-    "points_per_side": "[1, inf)",
-    "crop_n_layers": "[0, inf)",
-    "crop_n_points_downscale_factor": "[1, inf)",
+#: Settings with which `AutoMasks` makes the masks of segment_anything by default.
+SAM_SETTINGS: Mapping[str, Any] = {
+    "pred_iou_thresh": 0.88,
+    "stability_score_thresh": 0.95,
+    "min_area": 0.0,
+    "ground": 0,
 }
-NUMBERS = {
-    "pred_iou_thresh": "[0, 1]",
-    "stability_score_thresh": "[0, 1]",
-    "stability_score_offset": "[0, inf)",
-    "box_nms_thresh": "[0, 1]",
-    "min_area": "[0, 1]",
-    "max_area": "(0, 1]",
-    "crop_overlap_ratio": "[0, 1)",
-    "crop_nms_thresh": "[0, 1]",
-}
-#: A crop, a mask in it, and the point (x, y) that prompted it, in pixels of the crop.
-Found = tuple[Tile, Proposal, Float32[np.ndarray, " 2"]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AutoMasks:
     """SAM's automatic mask generation on tiles.
 
-    Without limits of area (``min_area=0, max_area=1``) an image of one tile gets the masks that
-    segment_anything's ``SamAutomaticMaskGenerator`` makes with the same settings.
+    The defaults find more regions of aerial images than SAM's own do. With `SAM_SETTINGS`, an image
+    of one tile gets the masks of segment_anything's ``SamAutomaticMaskGenerator``.
 
     Args:
         segmenter: SAM.
@@ -65,10 +57,12 @@ class AutoMasks:
             shorter side.
         crop_nms_thresh: box IoU above which, of masks from different crops, the mask of the larger
             crop is dropped.
+        passes: pairs (pred_iou_thresh, stability_score_thresh) in descending order, one per further
+            pass over the points that no mask covers yet (see `alps.masks.cover`).
         tile_size: larger images are cut into overlapping tiles of this side, in pixels.
         tile_overlap: pixels that neighbouring tiles share.
         ground: side of the superpixels that cover pixels without a mask, in pixels (see
-            `alps.masks.ground`); 0 makes no superpixels, as SAM.
+            `alps.masks.ground`); 0 makes no superpixels.
         fast: compute logits in bfloat16 where the hardware supports it (see
             `alps.masks.proposals`). Masks differ slightly from those of float32, so the setting is
             part of the fingerprint.
@@ -77,52 +71,42 @@ class AutoMasks:
         threads: CPU threads that share the prompts; the number does not affect the masks.
 
     Raises:
-        ConfigError: a setting is out of range, or ``ground`` is neither 0 nor at least 4 pixels.
+        ConfigError: a setting is out of range.
     """
 
     segmenter: Segmenter
     points_per_side: int = 32
     points_per_batch: int | None = None
-    pred_iou_thresh: float = 0.88
-    stability_score_thresh: float = 0.95
+    pred_iou_thresh: float = 0.7
+    stability_score_thresh: float = 0.85
     stability_score_offset: float = 1.0
     box_nms_thresh: float = 0.7
-    min_area: float = 0.0
+    min_area: float = 0.0001
     max_area: float = 1.0
     crop_n_layers: int = 0
     crop_n_points_downscale_factor: int = 1
     crop_overlap_ratio: float = 512 / 1500
     crop_nms_thresh: float = 0.7
+    passes: Sequence[Sequence[float]] = ()
     tile_size: int = 1024
     tile_overlap: int = 128
-    ground: int = 0
+    ground: int = 16
     fast: bool = False
     screen: bool = False
     threads: int = 1
 
     def __post_init__(self) -> None:
-        for name, interval in WHOLE.items():
-            check_number(f"masks.{name}", getattr(self, name), interval, whole=True)
-        for name, interval in NUMBERS.items():
-            check_number(f"masks.{name}", getattr(self, name), interval)
-        batch = self.points_per_batch
-        check_number("masks.points_per_batch", batch, "[1, inf)", whole=True, optional=True)
-        check_side(self.ground)
-        check_tiles(self.tile_size, self.tile_overlap)
-        if self._side(self.crop_n_layers) < 1:
-            raise ConfigError(
-                f"masks.points_per_side={self.points_per_side}: no point is left for the crops of "
-                f"layer {self.crop_n_layers}; raise it, or lower "
-                "masks.crop_n_points_downscale_factor"
-            )
+        check_attributes(LIMITS["alps.masks.AutoMasks"], self)
 
     @property
     def identity(self) -> Mapping[str, Any]:
         """All settings and those of the segmenter; ``version`` counts changes of the algorithm."""
-        names = {field.name for field in fields(self)} - {"segmenter", "threads"}
-        settings = {name: getattr(self, name) for name in sorted(names)}
-        source = {"source": type(self).__name__, "version": 2}
-        return {**source, **settings, **self.segmenter.identity}
+        names = {field.name for field in fields(self)} - {"segmenter", "threads", "passes"}
+        settings: dict[str, Any] = {name: getattr(self, name) for name in names}
+        source = "AutoMasks"
+        if self.passes:  # a class of its own in earlier versions, whose stores remain valid
+            source, settings["passes"] = "CoverMasks", [[*pair] for pair in self.passes]
+        return {"source": source, "version": 2, **settings, **self.segmenter.identity}
 
     def prefetch(self, samples: Sequence[Sample]) -> None:
         """Embed the tiles of the next images; tiles without data are skipped."""
@@ -137,11 +121,11 @@ class AutoMasks:
     def __call__(self, sample: Sample) -> Masks:
         """Return the masks of one image; there may be none."""
         tiles = sample.tiles(self.tile_size, self.tile_overlap)
-        found = [_to_masks(self._segment_tile(sample, tile), sample.size) for tile in tiles]
-        masks = stitch(list(zip(tiles, found, strict=True)), sample.size)
+        parts = [_to_masks(self._segment_tile(sample, tile), sample.size) for tile in tiles]
+        masks = stitch(list(zip(tiles, parts, strict=True)), sample.size)
         return cover_ground(masks, sample, self.ground)
 
-    def _segment_tile(self, sample: Sample, tile: Tile) -> list[Found]:
+    def _segment_tile(self, sample: Sample, tile: Tile) -> list[CropProposal]:
         """Segment the whole tile, then the crops of each layer, as SAM does (appendix B)."""
         height, width = tile.size
         crops: list[tuple[Box, int]] = [((0, 0, width, height), 0)]
@@ -154,37 +138,66 @@ class AutoMasks:
                 for box, layer in zip(*layers, strict=True)
                 if box[0] < box[2] and box[1] < box[3]  # a tile one pixel wide has empty crops
             ]
-        found = [
+        masks = [
             mask for box, layer in crops for mask in self._segment_crop(sample, tile, box, layer)
         ]
         if len(crops) > 1:
-            found = [found[i] for i in self._best_of_crops(found)]
-        return found
+            masks = [masks[i] for i in self._best_of_crops(masks)]
+        if self.passes:
+            masks += further_masks(
+                masks,
+                tile,
+                self._points(tile, layer=0),
+                valid=sample.valid_in(tile),
+                passes=self.passes,
+                propose=partial(self._propose_further, sample, tile),
+            )
+        return masks
 
-    def _segment_crop(self, sample: Sample, tile: Tile, box: Box, layer: int) -> list[Found]:
+    def _segment_crop(self, sample: Sample, tile: Tile, box: Box, layer: int) -> list[CropProposal]:
         """Return the masks of one crop, ``box`` (xyxy) of the tile, in a layer of crops."""
         x0, y0, x1, y1 = box
         crop = Tile(tile.x0 + x0, tile.y0 + y0, tile.x0 + x1, tile.y0 + y1)
         points = self._points(crop, layer)
-        valid = None
         if sample.valid is not None:
-            valid = sample.valid_in(crop)
-            points = points[values_at(valid, points)]
+            points = points[values_at(sample.valid_in(crop), points)]
             if not len(points):
                 return []
-        propose = Proposer(
+        thresholds = self._thresholds(tile)
+        propose = self._proposer(sample, crop, points, thresholds, screen=self.screen)
+        proposals = propose(lambda b: not near_crop_edge(b, box, tile.size))
+        return [CropProposal(crop, proposal, points[proposal.prompt]) for proposal in proposals]
+
+    def _propose_further(
+        self, sample: Sample, tile: Tile, points: Float32[np.ndarray, "P 2"], pair: Sequence[float]
+    ) -> list[Proposal]:
+        """Return the masks of points of a tile for one of ``passes``."""
+        thresholds = replace(
+            self._thresholds(tile), pred_iou_thresh=pair[0], stability_score_thresh=pair[1]
+        )
+        return self._proposer(sample, tile, points, thresholds)()
+
+    def _proposer(
+        self,
+        sample: Sample,
+        crop: Tile,
+        points: Float32[np.ndarray, "P 2"],
+        thresholds: Thresholds,
+        *,
+        screen: bool = False,
+    ) -> Proposer:
+        """Return the proposer of the masks of points (x, y) in pixels of a crop."""
+        return Proposer(
             self.segmenter,
             self.segmenter.embed(sample.image[crop.y0 : crop.y1, crop.x0 : crop.x1]),
             points,
             points_per_batch=self.points_per_batch or self.segmenter.points_per_batch,
-            thresholds=self._thresholds(tile),
+            thresholds=thresholds,
             fast=self.fast,
-            screen=self.screen,
+            screen=screen,
             threads=self.threads,
-            valid=valid,
+            valid=None if sample.valid is None else sample.valid_in(crop),
         )
-        proposals = propose(lambda b: not near_crop_edge(b, box, tile.size))
-        return [(crop, proposal, points[proposal.prompt]) for proposal in proposals]
 
     def _points(self, crop: Tile, layer: int) -> Float32[np.ndarray, "P 2"]:
         """Return the grid of a crop layer as amg.build_point_grid, (x, y) in crop pixels."""
@@ -209,43 +222,37 @@ class AutoMasks:
             max_area=self.max_area * tile.area,
         )
 
-    def _best_of_crops(self, found: Sequence[Found]) -> list[int]:
+    def _best_of_crops(self, masks: Sequence[CropProposal]) -> list[int]:
         """Return the indices of the masks to keep: of one object, the mask of the smallest crop."""
         boxes = np.array(
             [
-                (c.x0 + x0, c.y0 + y0, c.x0 + x1, c.y0 + y1)
-                for c, p, _ in found
-                for x0, y0, x1, y1 in [p.box]
+                (m.crop.x0 + x0, m.crop.y0 + y0, m.crop.x0 + x1, m.crop.y0 + y1)
+                for m in masks
+                for x0, y0, x1, y1 in [m.proposal.box]
             ],
             dtype=np.float32,
         ).reshape(-1, 4)
         keep: list[int] = []
-        for i in sorted(range(len(found)), key=lambda i: found[i][0].area):
+        for i in sorted(range(len(masks)), key=lambda i: masks[i].crop.area):
             if not (pixel_box_iou(boxes[i], boxes[keep]) > self.crop_nms_thresh).any():
                 keep.append(i)
         return keep
 
 
-def values_at(
-    pixels: Bool[np.ndarray, "H W"], points: Float32[np.ndarray, "P 2"]
-) -> Bool[np.ndarray, " P"]:
-    """Return the value of the pixel that contains each point, (x, y) in pixels."""
-    x, y = np.minimum(points.astype(int), (pixels.shape[1] - 1, pixels.shape[0] - 1)).T
-    values: np.ndarray = pixels[y, x]
-    return values
-
-
-def _to_masks(found: Sequence[Found], size: tuple[int, int]) -> Masks:
+def _to_masks(masks: Sequence[CropProposal], size: tuple[int, int]) -> Masks:
     """Convert proposals of crops to masks of an image of ``size`` (H, W)."""
-    counts = [
-        rle.encode_window(p.window, crop.x0 + p.box[0], crop.y0 + p.box[1], size)
-        for crop, p, _ in found
-    ]
-    points = [xy + np.array([crop.x0, crop.y0], np.float32) for crop, _, xy in found]
+    counts, points = [], []
+    for mask in masks:
+        x, y, *_ = mask.proposal.box
+        counts.append(
+            rle.encode_window(mask.proposal.window, mask.crop.x0 + x, mask.crop.y0 + y, size)
+        )
+        points.append(mask.point + np.array([mask.crop.x0, mask.crop.y0], np.float32))
+    proposals = [mask.proposal for mask in masks]
     return Masks.from_counts(
         counts,
         size,
-        predicted_iou=np.array([p.predicted_iou for _, p, _ in found], np.float32),
-        stability_score=np.array([p.stability_score for _, p, _ in found], np.float32),
+        predicted_iou=np.array([p.predicted_iou for p in proposals], np.float32),
+        stability_score=np.array([p.stability_score for p in proposals], np.float32),
         point_coords=np.array(points, np.float32).reshape(-1, 2),
     )

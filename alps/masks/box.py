@@ -13,28 +13,19 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float32, Int64
 
-from alps.errors import ConfigError, ImageError
+from alps.errors import ImageError
 from alps.masks.filter import box_iou
+from alps.masks.limits import LIMITS
 from alps.masks.valid import keep_data
 from alps.sam.protocol import Embedding, Segmenter
 from alps.sam.upsample import Axis, Patch
 from alps.structures import rle
 from alps.structures.boxes import Boxes
 from alps.structures.masks import Masks
-from alps.structures.numbers import check_number, check_tiles
 from alps.structures.records import Sample
+from alps.structures.settings import check_attributes
 from alps.structures.tiles import Tile, cut_tiles
 
-#: The prompts that can be derived from a box.
-PROMPTS = (
-    "hbox",  # the horizontal box as annotated
-    "rhbox",  # the horizontal box around the rotated one
-    "center",  # its centre
-    "hbox+center",
-    "hbox_mask",  # the box filled, as a mask
-    "rhbox_mask",
-    "rbox_mask",  # the rotated box filled
-)
 #: Logit of a mask prompt inside a box, and its negative outside, as in SAMRS.
 MASK_PROMPT = 1000.0
 BATCH = 32  # boxes decoded at once; the tokens of a batch share one pass over the weights
@@ -57,7 +48,7 @@ class BoxMasks:
 
     Args:
         segmenter: SAM.
-        prompt: one of `PROMPTS`.
+        prompt: one of `alps.masks.limits.PROMPTS`.
         tile_size: larger images are cut into tiles of this side, in pixels.
         tile_overlap: pixels that neighbouring tiles share.
         min_part: smallest share of a box's area for which the box is prompted in a tile.
@@ -76,15 +67,11 @@ class BoxMasks:
     tile_size: int = 1024
     tile_overlap: int = 256
     min_part: float = 0.1
-    best: bool = False
+    best: bool = True
     fast: bool = True
 
     def __post_init__(self) -> None:
-        if self.prompt not in PROMPTS:
-            raise ConfigError(f"masks.prompt={self.prompt}: choose one of {', '.join(PROMPTS)}")
-        share = "a share (a box may lie in four tiles)"
-        check_number("masks.min_part", self.min_part, "(0, 0.25]", share)
-        check_tiles(self.tile_size, self.tile_overlap, "masks.tile_overlap")
+        check_attributes(LIMITS["alps.masks.BoxMasks"], self)
 
     @property
     def identity(self) -> Mapping[str, Any]:
@@ -99,7 +86,7 @@ class BoxMasks:
             [
                 sample.image[tile.y0 : tile.y1, tile.x0 : tile.x1]
                 for sample in samples
-                for tile, _ in self._ask(sample)
+                for tile, _ in self._prompted_tiles(sample)
             ]
         )
 
@@ -110,31 +97,31 @@ class BoxMasks:
             ImageError: the image set has no boxes.
         """
         boxes = _boxes(sample)
-        found: list[list[tuple[bytes, float]]] = [[] for _ in range(len(boxes))]
-        for tile, rows in self._ask(sample):
+        pieces: list[list[tuple[bytes, float]]] = [[] for _ in range(len(boxes))]
+        for tile, rows in self._prompted_tiles(sample):
             embedding = self.segmenter.embed(sample.image[tile.y0 : tile.y1, tile.x0 : tile.x1])
             for start in range(0, len(rows), BATCH):
                 batch = rows[start : start + BATCH]
-                answers = self._predict(embedding, tile, boxes[batch])
-                for row, (box, window, iou) in zip(batch, answers, strict=True):
+                predicted = self._predict(embedding, tile, boxes[batch])
+                for row, (box, window, iou) in zip(batch, predicted, strict=True):
                     at = tile.x0 + box[0], tile.y0 + box[1]
-                    found[row].append((rle.encode_window(window, *at, sample.size), iou))
-        asked = np.array([len(parts) > 0 for parts in found], dtype=bool)
-        found, boxes = [parts for parts in found if parts], boxes[asked]
+                    pieces[row].append((rle.encode_window(window, *at, sample.size), iou))
+        prompted = np.array([len(parts) > 0 for parts in pieces], dtype=bool)
+        pieces, boxes = [parts for parts in pieces if parts], boxes[prompted]
         counts = [
             parts[0][0] if len(parts) == 1 else rle.union([c for c, _ in parts], sample.size)
-            for parts in found
+            for parts in pieces
         ]
         masks = Masks.from_counts(
             counts,
             sample.size,
-            predicted_iou=np.array([max(iou for _, iou in parts) for parts in found], np.float32),
+            predicted_iou=np.array([max(iou for _, iou in parts) for parts in pieces], np.float32),
             point_coords=_centers(boxes) if "center" in self.prompt else None,
             boxes=boxes,
         )
         return keep_data(masks, sample.valid)
 
-    def _ask(self, sample: Sample) -> Iterator[tuple[Tile, Int64[np.ndarray, " n"]]]:
+    def _prompted_tiles(self, sample: Sample) -> Iterator[tuple[Tile, Int64[np.ndarray, " n"]]]:
         """Yield each tile with data, and the indices of the boxes that are prompted in it."""
         boxes = _boxes(sample)
         tiles = cut_tiles(sample.size, self.tile_size, self.tile_overlap)
@@ -152,7 +139,7 @@ class BoxMasks:
     ) -> Iterator[tuple[tuple[int, int, int, int], Bool[np.ndarray, "h w"], float]]:
         """Yield the mask of each box: extent in the tile, pixels inside it, and predicted IoU."""
         prompts = self._prompts(tile, boxes, embedding)
-        found = self.segmenter.predict(
+        prediction = self.segmenter.predict(
             embedding,
             points=prompts.get("points"),
             boxes=prompts.get("boxes"),
@@ -162,12 +149,12 @@ class BoxMasks:
         )
         side = max(embedding.input_size)
         axes = [
-            Axis(embedding.low_res, side, used, pixels, found.logits.device)
+            Axis(embedding.low_res, side, used, pixels, prediction.logits.device)
             for used, pixels in zip(embedding.input_size, embedding.size, strict=True)
         ]
-        patches = [Patch.cut(logits, 0.0, *axes) for logits in found.logits]
+        patches = [Patch.cut(logits, 0.0, *axes) for logits in prediction.logits]
         extents = [(patch and patch.box()) or NOWHERE for patch in patches]
-        ious = found.predicted_iou.cpu().numpy()
+        ious = prediction.predicted_iou.cpu().numpy()
         per_box = len(patches) // len(boxes)
         inside = boxes.xyxy - np.array([tile.x0, tile.y0] * 2, np.float32)
         quads = boxes.quad.reshape(-1, 4, 2) - np.array([tile.x0, tile.y0], np.float32)
@@ -282,8 +269,8 @@ def _boxes(sample: Sample) -> Boxes:
     """Return the boxes of a sample, or raise `ImageError` if it has none."""
     if sample.boxes is None:
         raise ImageError(
-            f"{sample.image_id} has no boxes, and masks=box asks SAM with them; take an image set "
-            "with boxes (+dataset=dota), or masks=auto"
+            f"{sample.image_id} has no boxes, which masks=box needs as prompts; choose an image "
+            "set with boxes (+dataset=dota), or masks=auto"
         )
     return sample.boxes
 

@@ -1,83 +1,64 @@
-"""Masks that cover more of the image: further passes of SAM with lower thresholds."""
+"""Masks that cover more of the image: further passes of SAM with lower thresholds.
+
+One pass of SAM leaves much of a remote-sensing scene unlabelled. A further pass decodes only the
+grid points on uncovered pixels, so its cost falls with the uncovered share of the image.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float32
 
-from alps.errors import ConfigError
-from alps.masks.auto import AutoMasks, Found, values_at
-from alps.masks.proposals import Proposer
-from alps.structures.numbers import is_number
-from alps.structures.records import Sample
+from alps.masks.filter import values_at
+from alps.masks.proposals import CropProposal, Proposal
 from alps.structures.tiles import Tile
 
-#: Share of uncovered pixels that a mask of a later pass needs.
-NEW_GROUND = 0.5
+#: Share of uncovered pixels that a mask of a further pass needs.
+UNCOVERED = 0.5
+
+#: Returns the masks of points of a tile for a (pred_iou_thresh, stability_score_thresh).
+Propose = Callable[[Float32[np.ndarray, "P 2"], Sequence[float]], Sequence[Proposal]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CoverMasks(AutoMasks):
-    """`AutoMasks`, then further passes over the points that no mask covers yet.
-
-    One pass of SAM leaves much of a remote-sensing scene unlabelled. A later pass decodes only the
-    grid points on uncovered pixels, so its cost falls with the uncovered share of the image.
+def further_masks(
+    first: Sequence[CropProposal],
+    tile: Tile,
+    points: Float32[np.ndarray, "P 2"],
+    *,
+    valid: Bool[np.ndarray, "H W"],
+    passes: Sequence[Sequence[float]],
+    propose: Propose,
+) -> list[CropProposal]:
+    """Prompt a tile again on pixels that no mask covers yet.
 
     Args:
-        passes: pairs (pred_iou_thresh, stability_score_thresh), one per further pass, in descending
-            order.
+        first: masks of the first pass, in the tile or in crops of it.
+        tile: the tile.
+        points: (x, y) of the grid, in pixels of the tile.
+        valid: which pixels of the tile hold data; others are not prompted.
+        passes: pairs (pred_iou_thresh, stability_score_thresh), one per further pass.
+        propose: returns the masks of some of the points.
+
+    Returns:
+        The additional masks, each of which covers mostly uncovered pixels.
     """
-
-    passes: Sequence[Sequence[float]] = ((0.8, 0.9), (0.7, 0.8), (0.5, 0.6))
-
-    def __post_init__(self) -> None:
-        AutoMasks.__post_init__(self)  # super() does not work in a dataclass with slots
-        pairs = isinstance(self.passes, Sequence) and all(
-            isinstance(p, Sequence) and len(p) == 2 and all(is_number(x, "[0, 1]") for x in p)
-            for p in self.passes
-        )
-        if not pairs:
-            raise ConfigError(
-                f"masks.passes={self.passes}: expected a list of pairs "
-                "[pred_iou_thresh, stability_score_thresh], each in [0, 1]"
-            )
-
-    def _segment_tile(self, sample: Sample, tile: Tile) -> list[Found]:
-        """Segment a tile as `AutoMasks`, then in further passes over uncovered points."""
-        found = AutoMasks._segment_tile(self, sample, tile)
-        points = self._points(tile, layer=0)
-        valid = sample.valid_in(tile)
-        covered = ~valid  # points on pixels without data are not decoded
-        for crop, proposal, _ in found:
-            _view(covered, tile, crop, proposal.box)[proposal.window] = True
-        for pred_iou_thresh, stability_score_thresh in self.passes:
-            bare = points[~values_at(covered, points)]
-            if not len(bare):
-                break
-            propose = Proposer(
-                self.segmenter,
-                self.segmenter.embed(sample.image[tile.y0 : tile.y1, tile.x0 : tile.x1]),
-                bare,
-                points_per_batch=self.points_per_batch or self.segmenter.points_per_batch,
-                thresholds=replace(
-                    self._thresholds(tile),
-                    pred_iou_thresh=pred_iou_thresh,
-                    stability_score_thresh=stability_score_thresh,
-                ),
-                fast=self.fast,
-                threads=self.threads,
-                valid=None if sample.valid is None else valid,
-            )
-            for proposal in propose():
-                ground = _view(covered, tile, tile, proposal.box)
-                new = proposal.window & ~ground
-                if new.sum() >= NEW_GROUND * proposal.window.sum():
-                    ground[proposal.window] = True
-                    found.append((tile, proposal, bare[proposal.prompt]))
-        return found
+    covered = ~valid
+    for mask in first:
+        _view(covered, tile, mask.crop, mask.proposal.box)[mask.proposal.window] = True
+    further: list[CropProposal] = []
+    for thresholds in passes:
+        prompts = points[~values_at(covered, points)]
+        if not len(prompts):
+            break
+        for proposal in propose(prompts, thresholds):
+            view = _view(covered, tile, tile, proposal.box)
+            new = proposal.window & ~view
+            if new.sum() >= UNCOVERED * proposal.window.sum():
+                view[proposal.window] = True
+                further.append(CropProposal(tile, proposal, prompts[proposal.prompt]))
+    return further
 
 
 def _view(

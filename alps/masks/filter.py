@@ -1,10 +1,10 @@
-"""Filters of mask candidates: pure functions of logits and boxes."""
+"""Filters of mask candidates and prompts: pure functions of logits, boxes and points."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Float32
 from torch import Tensor
 
 
@@ -86,3 +86,12 @@ def near_crop_edge(
         abs(edge - c) <= atol and abs(edge - i) > atol
         for edge, c, i in zip(edges, crop, image, strict=True)
     )
+
+
+def values_at(
+    pixels: Bool[np.ndarray, "H W"], points: Float32[np.ndarray, "P 2"]
+) -> Bool[np.ndarray, " P"]:
+    """Return the value of the pixel that contains each point, (x, y) in pixels."""
+    x, y = np.minimum(points.astype(int), (pixels.shape[1] - 1, pixels.shape[0] - 1)).T
+    values: np.ndarray = pixels[y, x]
+    return values

@@ -11,10 +11,8 @@ from jaxtyping import Bool, Int32, UInt8
 from scipy import ndimage
 from skimage.segmentation import watershed
 
-from alps.errors import ConfigError
 from alps.structures import rle
 from alps.structures.masks import Masks
-from alps.structures.numbers import is_number
 from alps.structures.records import Sample
 
 #: Side in pixels of the blocks that are segmented one at a time, so that memory is bounded.
@@ -43,23 +41,17 @@ def cover_ground(masks: Masks, sample: Sample, side: int) -> Masks:
     """
     if side == 0:
         return masks
-    bare = ~rle.decode(rle.union(masks.counts, masks.size), masks.size)
+    uncovered = ~rle.decode(rle.union(masks.counts, masks.size), masks.size)
     if sample.valid is not None:
-        bare &= sample.valid
+        uncovered &= sample.valid
     height, width = sample.size
     counts = [
         rle.encode_window(piece, x0 + x, y0 + y, sample.size)
         for y0, y1 in pairwise(_edges(height))
         for x0, x1 in pairwise(_edges(width))
-        for piece, x, y in _cut(sample.image[y0:y1, x0:x1], bare[y0:y1, x0:x1], side)
+        for piece, x, y in _cut(sample.image[y0:y1, x0:x1], uncovered[y0:y1, x0:x1], side)
     ]
     return Masks.cat([masks, Masks.from_counts(counts, sample.size)])
-
-
-def check_side(side: int) -> None:
-    """Raise `ConfigError` unless a side is 0 or a whole number of at least 4 pixels."""
-    if side != 0 and not is_number(side, "[4, inf)", whole=True):
-        raise ConfigError(f"masks.ground={side}: expected 4 px or more, or 0 for no superpixels")
 
 
 def _edges(length: int) -> list[int]:
@@ -69,17 +61,17 @@ def _edges(length: int) -> list[int]:
 
 
 def _cut(
-    image: UInt8[np.ndarray, "H W 3"], bare: Bool[np.ndarray, "H W"], side: int
+    image: UInt8[np.ndarray, "H W 3"], uncovered: Bool[np.ndarray, "H W"], side: int
 ) -> Iterator[tuple[Bool[np.ndarray, "h w"], int, int]]:
     """Yield the superpixels of a block: each inside its box, with the box's corner (x, y)."""
-    if not bare.any():
+    if not uncovered.any():
         return
     lab = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
     slope = np.stack([cv2.Sobel(lab, cv2.CV_32F, 1, 0), cv2.Sobel(lab, cv2.CV_32F, 0, 1)])
     gradient = np.sqrt(np.square(slope).sum(axis=(0, 3)))
     compactness = COMPACTNESS * 16 / side
     pieces = watershed(  # type: ignore[no-untyped-call]  # scikit-image has no annotations here
-        gradient, _seeds(bare, side), mask=bare, compactness=compactness
+        gradient, _seeds(uncovered, side), mask=uncovered, compactness=compactness
     )
     for i, box in enumerate(ndimage.find_objects(pieces), start=1):
         if box is not None:
@@ -88,17 +80,17 @@ def _cut(
                 yield piece, box[1].start, box[0].start
 
 
-def _seeds(bare: Bool[np.ndarray, "H W"], side: int) -> Int32[np.ndarray, "H W"]:
+def _seeds(uncovered: Bool[np.ndarray, "H W"], side: int) -> Int32[np.ndarray, "H W"]:
     """Return seeds on a grid over uncovered pixels, one for each region that the grid misses."""
-    grid = np.zeros(bare.shape, bool)
+    grid = np.zeros(uncovered.shape, bool)
     grid[side // 2 :: side, side // 2 :: side] = True
-    grid &= bare
-    seeds = np.zeros(bare.shape, np.int32)
+    grid &= uncovered
+    seeds = np.zeros(uncovered.shape, np.int32)
     n = np.count_nonzero(grid)
     seeds[grid] = np.arange(1, n + 1)
-    parts, part = cv2.connectedComponents(bare.astype(np.uint8), connectivity=4)
+    parts, part = cv2.connectedComponents(uncovered.astype(np.uint8), connectivity=4)
     missed = np.ones(parts, bool)
-    missed[part[grid | ~bare]] = False
+    missed[part[grid | ~uncovered]] = False
     rest = missed[part]
     seeds[rest] = part[rest] + n
     return seeds

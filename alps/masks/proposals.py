@@ -26,6 +26,7 @@ from alps.masks.screen import IOU_MARGIN, pick_prompts
 from alps.masks.valid import cut_window
 from alps.sam.protocol import Embedding, Prediction, Segmenter
 from alps.sam.upsample import Axis, Patch
+from alps.structures.tiles import Tile
 
 Box = tuple[int, int, int, int]
 
@@ -73,6 +74,15 @@ class Proposal:
     stability_score: float
     box: Box
     window: Bool[np.ndarray, "h w"]  # the mask inside its box, without pixels that hold no data
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CropProposal:
+    """A mask in a crop of an image, and the point that prompted it."""
+
+    crop: Tile
+    proposal: Proposal
+    point: Float32[np.ndarray, " 2"]  # (x, y) in pixels of the crop
 
 
 class Proposer:
@@ -163,19 +173,19 @@ class Proposer:
     @torch.inference_mode()
     def _decode_coarse(self, batch: Int64[np.ndarray, " n"]) -> Prediction:
         """Predict the masks of a batch of prompts at half the resolution."""
-        found = self.segmenter.predict(
+        prediction = self.segmenter.predict(
             self.embedding,
             points=self.points[batch],
             pred_iou_thresh=self.thresholds.pred_iou_thresh - IOU_MARGIN,
             coarse=True,
         )
-        return replace(found, prompt=found.prompt + int(batch[0]))
+        return replace(prediction, prompt=prediction.prompt + int(batch[0]))
 
     @torch.inference_mode()
     def _decode_batch(self, batch: Int64[np.ndarray, " n"]) -> list[Candidate]:
         """Return the candidates of a batch of prompts that may be stable and are not empty."""
         t = self.thresholds
-        found = self.segmenter.predict(
+        prediction = self.segmenter.predict(
             self.embedding,
             points=self.points[batch],
             pred_iou_thresh=t.pred_iou_thresh,
@@ -183,15 +193,15 @@ class Proposer:
         )
         used = self.axes[0].stop[-1], self.axes[1].stop[-1]
         stable = may_be_stable(
-            found.logits[:, : used[0], : used[1]],
+            prediction.logits[:, : used[0], : used[1]],
             t.stability_score_offset,
             t.stability_score_thresh,
         )
-        prompts, masks = batch[found.prompt.cpu().numpy()].tolist(), found.mask.tolist()
-        scores = found.predicted_iou.tolist()
+        prompts, masks = batch[prediction.prompt.cpu().numpy()].tolist(), prediction.mask.tolist()
+        scores = prediction.predicted_iou.tolist()
         candidates = []
         for i in torch.nonzero(stable)[:, 0].tolist():
-            patch = Patch.cut(found.logits[i], t.stability_score_offset, *self.axes)
+            patch = Patch.cut(prediction.logits[i], t.stability_score_offset, *self.axes)
             box = patch.box() if patch else None
             if patch is not None and box is not None:
                 candidates.append(Candidate(prompts[i], masks[i], scores[i], box, patch))
@@ -232,11 +242,11 @@ class Proposer:
     def _redraw(self, candidate: Candidate, *, fast: bool) -> Patch:
         """Decode a candidate again and return its patch."""
         point = self.points[candidate.prompt][None]
-        found = self.segmenter.predict(self.embedding, points=point, fast=fast)
-        logits = found.logits[found.mask == candidate.mask][0]
+        prediction = self.segmenter.predict(self.embedding, points=point, fast=fast)
+        logits = prediction.logits[prediction.mask == candidate.mask][0]
         patch = Patch.cut(logits, self.thresholds.stability_score_offset, *self.axes)
         if patch is None:
-            raise RuntimeError("a mask that was there is empty when it is decoded again")
+            raise RuntimeError("decoding a prompt again gave an empty mask")
         return patch
 
 

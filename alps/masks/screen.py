@@ -23,12 +23,12 @@ SAME = 0.95
 
 
 def pick_prompts(
-    found: Iterable[Prediction], offset: float, stability_score_thresh: float
+    predictions: Iterable[Prediction], offset: float, stability_score_thresh: float
 ) -> Int64[np.ndarray, " n"]:
     """Return the prompts that have a coarse mask which no better mask nearly equals.
 
     Args:
-        found: batches of coarse predictions with a predicted IoU above its threshold less
+        predictions: batches of coarse predictions with a predicted IoU above its threshold less
             ``IOU_MARGIN``; ``prompt`` counts through all batches.
         offset: of the stability score, in logits.
         stability_score_thresh: of the exact masks.
@@ -37,7 +37,7 @@ def pick_prompts(
         The indices of the prompts, ascending.
     """
     bits, scores, prompts = [], [], []
-    for batch in found:
+    for batch in predictions:
         stable = may_be_stable(batch.logits, offset, stability_score_thresh - STABILITY_MARGIN)
         masks = batch.logits[stable].flatten(1) > 0
         bits.append(np.packbits(masks.cpu().numpy(), axis=1))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,15 +11,6 @@ from alps.masks.auto import AutoMasks
 from alps.sam.segmenter import load_segmenter
 from alps.structures.masks import Masks
 from alps.structures.records import Sample
-
-#: What the default recipe of label.py sets: SAM's own 0.88 and 0.95 find a quarter less in aerial
-#: images, and superpixels of 16 px cover what no mask does.
-ALPS: Mapping[str, Any] = {
-    "pred_iou_thresh": 0.7,
-    "stability_score_thresh": 0.85,
-    "min_area": 0.0001,
-    "ground": 16,
-}
 
 
 def segment(
@@ -61,6 +51,6 @@ def segment(
         segmenter=load_segmenter(sam, checkpoint, device),
         points_per_side=points_per_side,
         threads=threads,
-        **{**ALPS, **settings},
+        **settings,
     )
     return source(Sample("image", image, valid=valid))

@@ -7,12 +7,14 @@ from functools import cached_property
 from typing import Any
 
 from alps.errors import ImageError
-from alps.masks.ground import check_side, cover_ground
+from alps.masks.ground import cover_ground
+from alps.masks.limits import LIMITS
 from alps.masks.valid import keep_data
 from alps.store.label_store import LabelStore
 from alps.store.labelled import StoredImages
 from alps.structures.masks import Masks
 from alps.structures.records import Sample
+from alps.structures.settings import check_settings
 
 
 class StoredMasks:
@@ -29,9 +31,9 @@ class StoredMasks:
     """
 
     def __init__(self, *, store: str, ground: int = 0) -> None:
+        check_settings(LIMITS["alps.masks.StoredMasks"], {"ground": ground})
         self._store = LabelStore(store)
         self._store.require("masks")
-        check_side(ground)
         self._ground = ground
 
     @property

@@ -12,14 +12,12 @@ from jaxtyping import Float, Float32, Integer, Shaped, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
-from alps.errors import ConfigError
-from alps.structures.numbers import check_number, check_numbers
+from alps.prediction.limits import LIMITS
+from alps.structures.settings import check_attributes
 from alps.structures.tiles import Tile, cut_tiles
 
 #: Maps images with values 0–255, uint8 or float, to logits of the same height and width.
 Net = Callable[[Shaped[Tensor, "B C H W"]], Float[Tensor, "B K H W"]]
-
-BLENDS = ("gaussian", "mean")
 
 #: Number of probabilities of a large image held in memory, 4 bytes each.
 BUFFER = 1 << 27
@@ -62,12 +60,7 @@ class SlidingWindow:
     fill: Sequence[int] = (124, 116, 104)
 
     def __post_init__(self) -> None:
-        check_number("window.crop", self.crop, "[1, inf)", "whole pixels", whole=True)
-        check_number("window.overlap", self.overlap, "[0, 1)", "a share of the crop")
-        check_number("window.batch_size", self.batch_size, "[1, inf)", whole=True)
-        check_numbers("window.scales", self.scales, "(0, inf)", "a list of numbers above 0")
-        if self.blend not in BLENDS:
-            raise ConfigError(f"window.blend={self.blend}: expected {' or '.join(BLENDS)}")
+        check_attributes(LIMITS["alps.prediction.SlidingWindow"], self)
 
     @property
     def identity(self) -> dict[str, Any]:

@@ -8,22 +8,21 @@ from segment_anything import sam_model_registry
 from segment_anything.modeling import MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
 from torch import Tensor
 
-from alps.errors import ConfigError, WeightsNotFound
+from alps.errors import WeightsNotFound
+from alps.sam.limits import LIMITS
 from alps.sam.mobile import MobileEncoder, rename_keys
-
-ARCHITECTURES = ("mobile", "vit_b", "vit_l", "vit_h")
+from alps.structures.settings import check_settings
 
 
 def build_sam(architecture: str) -> Sam:
-    """Build one of `ARCHITECTURES` with random weights, in evaluation mode.
+    """Build one of `alps.sam.limits.ARCHITECTURES` with random weights, in evaluation mode.
 
     All four have the same prompt encoder and mask decoder (SAM, appendix A).
 
     Raises:
         ConfigError: the architecture is unknown.
     """
-    if architecture not in ARCHITECTURES:
-        raise ConfigError(f"unknown SAM {architecture!r}; choose one of {', '.join(ARCHITECTURES)}")
+    check_settings(LIMITS["alps.sam.load_segmenter"], {"architecture": architecture})
     if architecture != "mobile":
         return sam_model_registry[architecture]().eval()
     return Sam(
@@ -49,7 +48,7 @@ def load_sam_state(sam: Sam, architecture: str, state: Mapping[str, Tensor]) -> 
 
     Args:
         sam: from `build_sam`.
-        architecture: of ``sam``, one of `ARCHITECTURES`.
+        architecture: of ``sam``, from `alps.sam.limits.ARCHITECTURES`.
         state: state dict of the checkpoint.
 
     Returns:
@@ -61,14 +60,15 @@ def load_sam_state(sam: Sam, architecture: str, state: Mapping[str, Tensor]) -> 
     """
     if architecture == "mobile":
         state = rename_keys(state)
-    wanted, given = sam.state_dict(), dict(state)
-    missing, unexpected = sorted(wanted.keys() - given.keys()), sorted(given.keys() - wanted.keys())
-    shapes = [k for k in wanted.keys() & given.keys() if wanted[k].shape != given[k].shape]
+    expected, loaded = sam.state_dict(), dict(state)
+    missing = sorted(expected.keys() - loaded.keys())
+    unexpected = sorted(loaded.keys() - expected.keys())
+    shapes = [k for k in expected.keys() & loaded.keys() if expected[k].shape != loaded[k].shape]
     if missing or unexpected or shapes:
         raise WeightsNotFound(
             f"the checkpoint is not one of SAM {architecture}: {len(missing)} tensors missing "
             f"{missing[:2]}, {len(unexpected)} unexpected {unexpected[:2]}, {len(shapes)} of "
             f"another shape {shapes[:2]}; set sam= to the checkpoint's network"
         )
-    sam.load_state_dict(given, strict=True)
+    sam.load_state_dict(loaded, strict=True)
     return sam

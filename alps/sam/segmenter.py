@@ -31,7 +31,7 @@ class SamSegmenter:
     """A SAM-1 network on one device.
 
     Args:
-        architecture: one of `alps.sam.build.ARCHITECTURES`.
+        architecture: one of `alps.sam.limits.ARCHITECTURES`.
         checkpoint: path of other weights of this network; None uses the official weights.
         device: a PyTorch device; "auto" is the first GPU, or the CPU if there is none.
         compile: compile encoder and decoder with torch.compile. This takes a minute at the start
@@ -120,10 +120,10 @@ class SamSegmenter:
             self._embeddings.update(zip(batch, encoded, strict=True))
         for key in keys:
             self._embeddings.move_to_end(key)
-        found = [self._embeddings[key] for key in keys]
+        embeddings = [self._embeddings[key] for key in keys]
         while len(self._embeddings) > self.keep:
             self._embeddings.popitem(last=False)
-        return found
+        return embeddings
 
     def _encode(self, images: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> list[Embedding]:
         """Run the encoder on a batch of images."""
@@ -201,15 +201,16 @@ class SamSegmenter:
     ) -> Prediction:
         """Decode mask prompts one by one, since each changes the embedding."""
         decoder, encoder = self.decoders[0], self.model.prompt_encoder
-        given = self._points_to_input(points, embedding), self._boxes_to_input(boxes, embedding)
+        labelled = self._points_to_input(points, embedding)
+        around = self._boxes_to_input(boxes, embedding)
         logits, ious = [], []
         for i, mask in enumerate(torch.as_tensor(masks, device=self.device)):
             _, dense = encoder(points=None, boxes=None, masks=mask[None, None])
             plain = encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)
             decoded = decoder.decode(
                 decoder.prepare(embedding.features[None] + dense - plain),
-                points=None if given[0] is None else (given[0][0][i, None], given[0][1][i, None]),
-                boxes=None if given[1] is None else given[1][i, None],
+                points=labelled and (labelled[0][i, None], labelled[1][i, None]),
+                boxes=None if around is None else around[i, None],
                 multimask_output=multimask_output,
             )
             logits.append(decoder.upscale(decoded, torch.ones_like(decoded.iou, dtype=torch.bool)))
@@ -316,7 +317,7 @@ def load_segmenter(
     take the time that they take alone.
 
     Args:
-        architecture: one of `alps.sam.build.ARCHITECTURES`.
+        architecture: one of `alps.sam.limits.ARCHITECTURES`.
         checkpoint: path of other weights of this network; None uses the official weights.
         device: a PyTorch device; "auto" is the first GPU, or the CPU if there is none.
         compile: compile encoder and decoder with torch.compile.

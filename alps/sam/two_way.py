@@ -195,10 +195,10 @@ class FoldedTransformer:
 
         def look(depth: int, tokens: Float[Tensor, "B T C"]) -> Float[Tensor, "B T C"]:
             parts = torch.split(tokens + start, self.group)
-            found = [
+            attended = [
                 self._look(depth, depths[depth], *pair) for pair in zip(states, parts, strict=True)
             ]
-            return tokens + torch.cat(found)
+            return tokens + torch.cat(attended)
 
         tokens = start
         for depth, layer in enumerate(self.layers):
@@ -228,21 +228,21 @@ class FoldedTransformer:
         attention: CrossAttention,
         image: Float[Tensor, "h d N"],
         state: ImageTokens,
-        asked: Float[Tensor, "h BT d"],
+        query: Float[Tensor, "h BT d"],
     ) -> Float[Tensor, "B h T N"]:
-        """Return the scores asked·(Y W + position W)ᵀ of every head."""
+        """Return the scores query·(Y W + position W)ᵀ of every head."""
         b, h = len(state.u), attention.heads
 
         def prompts_first(x: Float[Tensor, "h BT _"]) -> Float[Tensor, "B h T _"]:
             return x.view(h, b, x.shape[1] // b, x.shape[2]).transpose(0, 1)
 
-        scores = prompts_first(torch.bmm(asked, image))
+        scores = prompts_first(torch.bmm(query, image))
         if not state.values:
             return scores
-        # The product with the weights comes first, (asked Wᵀ) Rᵀ U, which keeps the matrices small.
-        rows = prompts_first(torch.bmm(asked, attention.image)).flatten(1, 2)
+        # The product with the weights comes first, (query Wᵀ) Rᵀ U, which keeps the matrices small.
+        rows = prompts_first(torch.bmm(query, attention.image)).flatten(1, 2)
         low_rank = torch.bmm(torch.bmm(rows, state.r.mT), state.u).view(scores.shape)
-        low_rank += prompts_first(torch.bmm(asked, attention.position))
+        low_rank += prompts_first(torch.bmm(query, attention.position))
         return low_rank.addcmul_(scores, state.a[:, None, None])
 
     def _look(
@@ -257,16 +257,16 @@ class FoldedTransformer:
             return x.transpose(0, 1).flatten(1, 2)
 
         if not state.values:
-            found = torch.bmm(heads_first(weights), part.values)
+            attended = torch.bmm(heads_first(weights), part.values)
         else:
             # A (Y Wv) = (A ⊙ a) (F Wv) + ((A Uᵀ) R) Wv + β Wv; a row of A sums to one.
             rows = torch.bmm(torch.bmm(weights.flatten(1, 2), state.u.mT), state.r)
             rows = heads_first(rows.view(b, attention.heads, -1, rows.shape[2]))
-            found = torch.baddbmm(attention.v_beta, rows, attention.v.mT)
+            attended = torch.baddbmm(attention.v_beta, rows, attention.v.mT)
             weights *= state.a[:, None, None]
-            found.baddbmm_(heads_first(weights), part.values)
+            attended.baddbmm_(heads_first(weights), part.values)
         out: Tensor = attention.out.flatten(0, 1)
-        return torch.addmm(attention.out_bias, attention.join(found, b).flatten(0, 1), out).view(
+        return torch.addmm(attention.out_bias, attention.join(attended, b).flatten(0, 1), out).view(
             at.shape
         )
 

@@ -68,10 +68,10 @@ class Axis:
 
     def pixels(self, active: Bool[Tensor, " low"], start: int = 0) -> range:
         """Return the range of pixels that touch active logits; ``active[0]`` is logit ``start``."""
-        found = active.nonzero()
-        if not len(found):
+        indices = active.nonzero()
+        if not len(indices):
             return range(0)
-        first, last = start + int(found[0]), start + int(found[-1])
+        first, last = start + int(indices[0]), start + int(indices[-1])
         return range(bisect_left(self.stop, first + 1), bisect_left(self.first, last + 1))
 
     def low(self, pixels: range) -> range:
@@ -167,7 +167,7 @@ def _first(side: range, positive: Callable[[range], Bool[Tensor, " n"]]) -> int 
     """Return the first positive pixel along a side, which may descend, strip by strip."""
     for start in range(0, len(side), STRIP):
         strip = side[start : start + STRIP]
-        found = positive(range(min(strip), max(strip) + 1)).nonzero()
-        if len(found):
-            return min(strip) + int(found[0] if side.step > 0 else found[-1])
+        indices = positive(range(min(strip), max(strip) + 1)).nonzero()
+        if len(indices):
+            return min(strip) + int(indices[0] if side.step > 0 else indices[-1])
     return None

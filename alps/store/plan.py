@@ -19,11 +19,12 @@ from alps.protocols import Identity
 from alps.store.atomic import UNFINISHED, atomic
 from alps.store.claims import FOLDER, Claims
 from alps.store.label_store import OUTPUTS, PARTS, STAGES, LabelStore, Stage, StoreInfo
+from alps.store.limits import STORE
 from alps.store.old_stores import as_before, refuse_mixture
 from alps.store.tables import PLAN
 from alps.structures.digest import digest
-from alps.structures.numbers import check_number
 from alps.structures.records import ImageRecord
+from alps.structures.settings import check_settings
 
 #: Values of the setting ``overwrite``.
 Redo = Stage | Literal["failed"]
@@ -123,7 +124,7 @@ def draft(
         versions=versions,
         stages=stages,
     )
-    check_number("shard_size", shard_size, "[1, inf)", whole=True, optional=True)
+    check_settings(STORE, {"shard_size": shard_size})
     return Draft(info, records, shard_size or min(64, -(-len(records) // 64)))
 
 
@@ -291,10 +292,22 @@ def _check_redo(old: LabelStore, new: Draft, redo: Stage, *, asked: bool) -> Non
     if old.info.images["fingerprint"] != new.info.images["fingerprint"]:
         what = "other images: " + _compare_images(old, new.records)
     else:
-        what = "other settings: " + _compare_settings(old.info, new.info, difference)
-    raise StoreMismatch(
-        f"{old.root} was made with {what}; go back to these, label into a new store (store=DIR) "
-        f"or redo from this stage on (overwrite={difference})"
+        a, b = (info.stages.get(difference, {}) for info in (old.info, new.info))
+        what = compare_settings(difference, a.get("identity", {}), b.get("identity", {}))
+    raise mismatch(old.root, difference, what)
+
+
+def mismatch(root: Path, stage: Stage, what: str) -> StoreMismatch:
+    """Return the error about a store that was made otherwise.
+
+    Args:
+        root: folder of the store.
+        stage: first stage that differs.
+        what: description of the difference.
+    """
+    return StoreMismatch(
+        f"{root} was made with {what}; go back to these, label into a new store (store=DIR) "
+        f"or redo from this stage on (overwrite={stage})"
     )
 
 
@@ -309,12 +322,19 @@ def _compare_images(old: LabelStore, records: Sequence[ImageRecord]) -> str:
     )
 
 
-def _compare_settings(old: StoreInfo, new: StoreInfo, stage: Stage) -> str:
-    a, b = (info.stages.get(stage, {}).get("identity", {}) for info in (old, new))
-    fields = [k for k in sorted({*a, *b}) if a.get(k) != b.get(k)]
-    return ", ".join(
-        f"{stage}.{k} is {a.get(k, 'absent')} there and {b.get(k, 'absent')} in this run"
-        for k in fields[:3]
+def compare_settings(stage: Stage, old: Identity, new: Identity) -> str:
+    """Return a description of the first three settings that differ.
+
+    Args:
+        stage: the stage.
+        old: settings of the existing store.
+        new: settings of this run.
+    """
+    names = [name for name in sorted({*old, *new}) if old.get(name) != new.get(name)]
+    return "other settings: " + ", ".join(
+        f"{stage}.{name} is {old.get(name, 'absent')} there and {new.get(name, 'absent')} in this "
+        "run"
+        for name in names[:3]
     )
 
 

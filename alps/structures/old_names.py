@@ -46,7 +46,7 @@ OLD_NAMES: Mapping[str, str] = {
     "alps.images.volumes.Volumes": "alps.images.Volumes",
     "alps.masks.auto.AutoMasks": "alps.masks.AutoMasks",
     "alps.masks.box.BoxMasks": "alps.masks.BoxMasks",
-    "alps.masks.cover.CoverMasks": "alps.masks.CoverMasks",
+    "alps.masks.cover.CoverMasks": "alps.masks.AutoMasks",
     "alps.masks.stored.StoredMasks": "alps.masks.StoredMasks",
     "alps.models.heads.fpn.FPN": "alps.models.heads.FPN",
     "alps.models.heads.mmseg.MmsegHead": "alps.models.heads.MmsegHead",

@@ -15,6 +15,7 @@ from lightning.pytorch import LightningDataModule, Trainer
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from alps.datasets.label_census import ENOUGH, missing_classes, read_split
+from alps.datasets.limits import DATA
 from alps.datasets.sampler import ShardSampler, StreamSampler
 from alps.datasets.segmentation import Batch, Example, SegmentationDataset, collate
 from alps.datasets.subset import fraction as take_fraction
@@ -25,8 +26,8 @@ from alps.pretrained.encoder import Encoder
 from alps.protocols import LabelledSet
 from alps.structures.digest import digest
 from alps.structures.findings import Audited, Finding
-from alps.structures.numbers import check_number, check_numbers, is_number
 from alps.structures.records import ImageRecord
+from alps.structures.settings import check_settings
 from alps.training.stopping.interrupt import STOPS
 from alps.training.task import SegmentationTask
 
@@ -34,8 +35,6 @@ from alps.training.task import SegmentationTask
 CROP = 512
 #: Crop sides are multiples of this number of pixels.
 DIVISOR = Encoder.divisor
-#: Description of a range of scales, for error messages.
-SCALE = "the least and the most, as [0.5,2.0]"
 #: Number of images whose size is read to choose a crop and the read-ahead.
 LOOKED_AT = 8
 #: Bytes of whole images that the loader workers of one rank read ahead; at least one batch.
@@ -87,21 +86,18 @@ class SegmentationData(LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        for name, value, interval, what in (
-            ("scale_p", scale_p, "[0, 1]", "a probability"),
-            ("photometric", photometric, "[0, 1]", "a probability"),
-            ("cat_max_ratio", cat_max_ratio, "(0, 1]", "a share"),
-        ):
-            check_number(f"data.{name}", value, interval, what)
-        check_number("data.batch_size", batch_size, "[1, inf)", whole=True)
-        check_number("data.num_workers", num_workers, "[0, inf)", whole=True, optional=True)
-        check_numbers("data.scale", scale, "(0, inf)", SCALE)
-        if len(scale) != 2 or scale[0] > scale[1]:
-            raise ConfigError(f"data.scale={scale}: expected {SCALE}")
-        if crop is not None and not (
-            is_number(crop, "[1, inf)", whole=True) and crop % DIVISOR == 0
-        ):
-            raise ConfigError(f"data.crop={crop}: expected null or a multiple of {DIVISOR} px")
+        settings = {
+            "batch_size": batch_size,
+            "crop": crop,
+            "scale": scale,
+            "scale_p": scale_p,
+            "photometric": photometric,
+            "cat_max_ratio": cat_max_ratio,
+            "fraction": fraction,
+            "hold_out": hold_out,
+            "num_workers": num_workers,
+        }
+        check_settings(DATA, settings)
         self.images = images
         self.batch_size = batch_size
         self.scale, self.scale_p = scale, scale_p

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from alps.errors import ConfigError
-from alps.structures.numbers import check_number, check_numbers
+from alps.structures.settings import check_settings
+from alps.training.limits import LIMITS
 
 
 class CrossEntropy(nn.Module):
@@ -41,13 +41,8 @@ class CrossEntropy(nn.Module):
         class_weights: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
-        check_number("loss.label_smoothing", label_smoothing, "[0, 1)", "a share")
-        weights = "a list of numbers from 0 on"
-        check_numbers("loss.class_weights", class_weights, "[0, inf)", weights, optional=True)
-        if class_weights is not None and not any(class_weights):
-            raise ConfigError(
-                f"loss.class_weights={[*class_weights]}: expected {weights}, one of them above 0"
-            )
+        settings = {"label_smoothing": label_smoothing, "class_weights": class_weights}
+        check_settings(LIMITS["alps.training.CrossEntropy"], settings)
         self.ignore_index = ignore_index
         self.label_smoothing = label_smoothing
         weight = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)

@@ -13,9 +13,8 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from alps.errors import ConfigError
 from alps.models.segmentation import SegmentationModel
-from alps.structures.numbers import check_number
-
-SCHEDULES = ("poly", "cosine", "constant")
+from alps.structures.settings import check_attributes
+from alps.training.limits import LIMITS
 
 
 class Optim:
@@ -44,22 +43,11 @@ class Optim:
         lr: float,
         weight_decay: float,
         layer_decay: float = 1.0,
-        warmup: float = 0.0,
-        schedule: str = "poly",
+        warmup: float = 0.02,
+        schedule: str = "cosine",
         power: float = 0.9,
         min_lr: float = 0.0,
     ) -> None:
-        if schedule not in SCHEDULES:
-            raise ConfigError(f"optim.schedule={schedule}: choose {', '.join(SCHEDULES)}")
-        for name, value, interval, what in (
-            ("lr", lr, "(0, inf)", ""),
-            ("weight_decay", weight_decay, "[0, inf)", ""),
-            ("layer_decay", layer_decay, "(0, 1]", "a factor"),
-            ("warmup", warmup, "[0, 1)", "a share of the steps"),
-            ("power", power, "(0, inf)", ""),
-        ):
-            check_number(f"optim.{name}", value, interval, what)
-        check_number("optim.min_lr", min_lr, f"[0, {lr}]", "a rate up to optim.lr,")
         self.optimizer = optimizer
         self.lr = lr
         self.weight_decay = weight_decay
@@ -68,6 +56,7 @@ class Optim:
         self.schedule = schedule
         self.power = power
         self.min_lr = min_lr
+        check_attributes(LIMITS["alps.training.Optim"], self)
 
     def build(self, model: SegmentationModel, steps: int) -> tuple[Optimizer, LambdaLR]:
         """Return an optimiser of the trainable parameters and its schedule over ``steps``.

@@ -7,10 +7,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import silhouette_score
 
-from alps.assign.baselines import Random
 from alps.assign.choose_k import (
     Choice,
-    check_ks,
     compare_k,
     elbow,
     explain_choice,
@@ -19,7 +17,6 @@ from alps.assign.choose_k import (
     with_classes,
 )
 from alps.assign.cluster import Cluster
-from alps.errors import ConfigError
 
 
 def blobs(k: int = 5, n: int = 600) -> np.ndarray:
@@ -29,7 +26,7 @@ def blobs(k: int = 5, n: int = 600) -> np.ndarray:
 
 
 def make(k: int, seed: int, **options) -> Cluster:
-    return Cluster(k=k, seed=seed, **options)
+    return Cluster(k=k, seed=seed, weight="none", **options)
 
 
 @pytest.mark.parametrize("k", [2, 7, 40])
@@ -73,7 +70,7 @@ def test_the_inertia_is_that_of_the_assigner() -> None:
 
 
 def test_merged_classes_are_compared_by_their_own_centres() -> None:
-    cluster = Cluster(k=20, merge=4, niter=5, metric="spherical")
+    cluster = Cluster(k=20, merge=4, niter=5, metric="spherical", weight="none")
     three = with_classes(cluster, 3, 7)
     assert vars(three) == {**vars(cluster), "merge": 3, "seed": 7}
     areas = [np.ones(600, np.int64)]
@@ -129,24 +126,3 @@ def test_each_figure_favours_its_best() -> None:
     assert favoured(curve(10, 3, 2, 1)) == {"inertia": 4, "silhouette": 2, "stability": 16}
     nothing = [Choice(2, 1.0, math.nan, math.nan), Choice(4, 0.5, math.nan, math.nan)]
     assert set(favoured(nothing).values()) == {None}
-
-
-@pytest.mark.parametrize(
-    ("assigner", "ks", "message"),
-    [
-        (Random(k=4), [2, 3], "choose_k compares clusterings, and Random makes none; use assign="),
-        (Cluster(), 8, r"choose_k=8: expected whole numbers of 2 or more in brackets, as \[8,16"),
-        (Cluster(), [], r"choose_k=\[\]: expected whole numbers"),
-        (Cluster(), [1, 8], r"choose_k=\[1, 8\]: expected whole numbers of 2"),
-        (Cluster(), [4.5], r"choose_k=\[4.5\]: expected"),
-        (Cluster(k=8, merge=4), [4, 9], "asks for 9 classes, but assign.k makes 8 clusters to m"),
-    ],
-)
-def test_what_cannot_be_compared_is_refused(assigner: object, ks: object, message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        check_ks(assigner, ks)
-
-
-def test_what_can_be_compared_is_not() -> None:
-    check_ks(Cluster(), [2, 1000])
-    check_ks(Cluster(k=8, merge=4), [8, 2])

@@ -9,12 +9,12 @@ import jaxtyping
 import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
-from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from PIL import Image
 
-from alps.errors import StoreError, explain
+from alps.cli.limits import check_classes
+from alps.errors import ConfigError, StoreError
 from alps.images.stored import StoredLabels
 from alps.protocols import ImageSet
 from alps.store.label_store import ImageStatus
@@ -50,7 +50,7 @@ from tests.programs import ROOT, start
                 "recipe=random",
                 "choose_k=[8]",
             ],
-            "and Random makes none; use assign=c",
+            "and alps.assign.Random makes none; use assign=c",
         ),
         (["+dataset=samrs", "verify=1.5"], "verify=1.5: expected true, false or images"),
         (
@@ -65,7 +65,7 @@ from tests.programs import ROOT, start
         (["-m", "+dataset=sample,null"], r"\+dataset=sample,null: .*expected dataset=atlas2023\|"),
         (
             ["+dataset=samrs", "overwrite=all"],
-            "overwrite=all: choose masks, features, assign or failed",
+            "overwrite=all: expected null, masks, features, assign or failed",
         ),
     ],
 )
@@ -287,25 +287,29 @@ NUMBERS = {
     },
     ("assign", "random"): {"k", "seed", "fill"},
 }
-OTHER_NAMES = {"tile_size": "tile.size", "tile_overlap": "tile.overlap", "seed": "seed"}
 
 
 @pytest.mark.parametrize(("group", "choice"), NUMBERS)
-def test_a_number_that_is_none_is_told_by_its_key(group, choice, monkeypatch):
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # types are the user's
+def test_an_invalid_number_is_rejected_by_its_key(group, choice):
+    """Under the key that the command line has for it, however the class names it."""
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         cfg = compose("label", [f"{group}={choice}", "+dataset=sample"])
     part = OmegaConf.to_container(cfg, resolve=True)[group]
-    found = {key for key, value in part.items() if type(value) in (int, float)} - {"threads"}
-    assert found <= NUMBERS[group, choice] | NUMBERS["masks", "auto"]  # cover's are those of auto
+    numbers = {key for key, value in part.items() if type(value) in (int, float)} - {"threads"}
+    assert numbers <= NUMBERS[group, choice] | NUMBERS["masks", "auto"]  # cover's are those of auto
     for key in NUMBERS[group, choice]:
-        name = f"{group}.{key}"
-        if not (choice == "box" and key == "tile_overlap"):
-            name = OTHER_NAMES.get(key, name)
-        for value in ("few", -1, 0.3 if key in found and isinstance(part[key], int) else "x"):
-            with pytest.raises(InstantiationException) as raised:
-                instantiate({**part, key: value})
-            assert re.match(rf"{name}={value}: expected ", explain(raised.value)), (key, value)
+        for value in ("few", -1, 0.3 if key in numbers and isinstance(part[key], int) else "x"):
+            changed = OmegaConf.merge(cfg, {group: {key: value}})
+            with pytest.raises(ConfigError, match=rf"^{group}\.{key}={value}: expected "):
+                check_classes(changed)
+
+
+@pytest.mark.parametrize("key", ["tile.size", "tile.overlap", "seed", "engine.threads"])
+def test_an_interpolated_number_is_rejected_by_its_source(key):
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        cfg = compose("label", [f"{key}=-1", "+dataset=sample"])
+    with pytest.raises(ConfigError, match=rf"^{key}=-1: expected "):
+        check_classes(cfg)
 
 
 def test_a_number_that_is_none_is_one_line(tmp_path, label, monkeypatch):
@@ -318,7 +322,10 @@ def test_a_number_that_is_none_is_one_line(tmp_path, label, monkeypatch):
         assert re.fullmatch(f"error: {word}: expected .*\n", done.stderr), done.stderr
     crops = ("masks.crop_n_layers=1", "masks.crop_n_points_downscale_factor=2")
     done = label(*words, "masks.points_per_side=1", *crops)
-    assert re.fullmatch("error: .*no point is left for the crops of layer 1; .*\n", done.stderr)
+    assert re.fullmatch(
+        "error: masks.crop_n_layers=1: expected fewer .* raise masks.points_per_side=1 or .*\n",
+        done.stderr,
+    )
 
 
 def test_a_store_of_a_sweep_lies_in_its_trial(tmp_path, label):

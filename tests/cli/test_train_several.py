@@ -29,7 +29,9 @@ def create_store(root, images, k):
     segmenter = ColorSegmenter()
     label(
         image_set=FolderPair(root=str(images)),
-        masks=AutoMasks(segmenter=segmenter, points_per_side=3, stability_score_thresh=0.5),
+        masks=AutoMasks(
+            segmenter=segmenter, points_per_side=3, stability_score_thresh=0.5, ground=0
+        ),
         features=SamFeatures(segmenter=segmenter),
         assign=Cluster(k=k),
         engine=LocalEngine(threads=1),

@@ -71,7 +71,7 @@ def test_trials_of_real_weights_one_of_which_fails(tmp_path, label):
         *("masks.prompt=hbox,nosuch,center", "hydra.sweep.dir=sweep", "engine.threads=1"),
     )
     assert done.returncode == 1
-    why = "masks.prompt=nosuch: choose one of hbox, "
+    why = "masks.prompt=nosuch: expected hbox, "
     assert f"trial 1 failed: {why}" in done.stderr
     assert done.stderr.splitlines()[-1].startswith(f"error: {why}")
     with (tmp_path / "sweep/study.csv").open(newline="") as file:

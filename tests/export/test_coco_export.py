@@ -199,7 +199,9 @@ def test_ids_that_occur_twice_are_counted_instead(tmp_path):
 @pytest.mark.usefixtures("no_pictures")
 def test_clusters_and_their_masks_have_no_ids_of_the_source(tmp_path):
     create_coco(tmp_path / "coco")
-    masks = AutoMasks(segmenter=ColorSegmenter(), points_per_side=4, stability_score_thresh=0.5)
+    masks = AutoMasks(
+        segmenter=ColorSegmenter(), points_per_side=4, stability_score_thresh=0.5, ground=0
+    )
     found = label_coco(tmp_path / "coco", tmp_path, masks, lambda images: Random(k=2))
     assert [i["id"] for i in found["images"]] == [7, 8]
     assert [c["id"] for c in found["categories"]] == [0, 1]

@@ -59,5 +59,5 @@ def test_without_onnxruntime_the_extra_is_named(sample, masks, monkeypatch):
 
 
 def test_an_unknown_model_is_refused():
-    with pytest.raises(ConfigError, match=r"features.model=resnet: choose sscd or sscd_dist"):
+    with pytest.raises(ConfigError, match=r"^model=resnet: expected sscd or sscd_dist"):
         SscdFeatures(model="resnet")

@@ -131,11 +131,11 @@ def test_the_identity_follows_settings_and_weights(monkeypatch):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"pool": "crop"}, "features.pool=crop: choose mask, box, both"),
-        ({"strides": (2, 8)}, r"features.strides=\[2, 8\]: choose one or more of \[4, 8, 16, 32\]"),
-        ({"strides": ()}, r"features.strides=\[\]: choose"),
-        ({"box_size": 100}, "features.box_size=100: expected a multiple of 32 pixels"),
-        ({"scale": 0.0}, "features.scale=0.0: expected a number above 0"),
+        ({"pool": "crop"}, "^pool=crop: expected mask, box or both"),
+        ({"strides": (2, 8)}, r"^strides=\[2, 8\]: expected a list of one or more of 4, 8, 16, 32"),
+        ({"strides": ()}, r"^strides=\[\]: expected"),
+        ({"box_size": 100}, "^box_size=100: expected a multiple of 32 px"),
+        ({"scale": 0.0}, "^scale=0.0: expected a number > 0"),
     ],
 )
 def test_wrong_settings_are_refused(options, message):

@@ -89,7 +89,9 @@ def test_labelled_sets_are_labelled_and_learnt_from(tmp_path, dataset):
     segmenter = ColorSegmenter()
     label(
         image_set=images,
-        masks=AutoMasks(segmenter=segmenter, points_per_side=3, stability_score_thresh=0.5),
+        masks=AutoMasks(
+            segmenter=segmenter, points_per_side=3, stability_score_thresh=0.5, ground=0
+        ),
         features=SamFeatures(segmenter=segmenter),
         assign=Cluster(k=2),
         engine=LocalEngine(threads=1),

@@ -76,6 +76,7 @@ def run(
             segmenter=segmenter,
             points_per_side=points_per_side,
             stability_score_thresh=0.5,
+            ground=0,
             max_area=max_area,
             **tiles,
         ),

@@ -19,8 +19,8 @@ from alps.features.shape import ShapeFeatures
 from alps.images.plain.folder import Folder
 from alps.labelling.shard import assign_shard, label_shard
 from alps.labelling.timings import Timings
+from alps.masks.auto import AutoMasks
 from alps.masks.box import BoxMasks
-from alps.masks.cover import CoverMasks
 from alps.masks.stored import StoredMasks
 from alps.store.counts import count
 from alps.store.faults import find_faults
@@ -59,8 +59,13 @@ def auto():
         "sam": SamFeatures(segmenter=segmenter, normalize=True, **TILES),
         "shape": ShapeFeatures(color=2.0, shape=1.0, **TILES),
     }
-    options = {"points_per_side": 6, "stability_score_thresh": 0.5, "ground": 8}
-    masks = CoverMasks(segmenter=segmenter, **options, **TILES)
+    options = {
+        "points_per_side": 6,
+        "stability_score_thresh": 0.5,
+        "ground": 8,
+        "passes": [[0.7, 0.8]],
+    }
+    masks = AutoMasks(segmenter=segmenter, **options, **TILES)
     return {"masks": masks, "features": JoinedFeatures(parts=features)}
 
 

@@ -27,6 +27,7 @@ def test_masks_follow_the_pixels_of_images_of_any_shape(size):
         segmenter=ColorSegmenter(),
         points_per_side=12,
         stability_score_thresh=0.5,
+        ground=0,
         box_nms_thresh=1.0,
         tile_size=96,
         tile_overlap=32,
@@ -57,7 +58,7 @@ def test_batches_change_nothing():
 def test_area_gate_and_thresholds():
     image = np.zeros((64, 64, 3), np.uint8)
     image[10:14, 10:14] = 200
-    options = {"segmenter": ColorSegmenter(), "points_per_side": 16}
+    options = {"segmenter": ColorSegmenter(), "points_per_side": 16, "ground": 0}
     whole = AutoMasks(**options)(Sample("x", image))
     assert sorted(whole.area.tolist()) == [16, 64 * 64 - 16]
     assert AutoMasks(**options, max_area=0.3)(Sample("x", image)).area.tolist() == [16]
@@ -65,17 +66,18 @@ def test_area_gate_and_thresholds():
     assert len(AutoMasks(**options, pred_iou_thresh=0.96)(Sample("x", image))) == 0
 
 
-def test_bare_ground_is_covered_on_demand():
+def test_superpixels_cover_what_masks_do_not():
     sample = Sample("x", flat_colors(64, 64, seed=2))
     options = {"segmenter": ColorSegmenter(), "points_per_side": 4, "max_area": 0.3}
-    some, all_of_it = AutoMasks(**options)(sample), AutoMasks(**options, ground=8)(sample)
+    some, all_of_it = (AutoMasks(**options, ground=side)(sample) for side in (0, 8))
     assert all_of_it.counts[: len(some)] == some.counts
     assert some.dense().any(0).mean() < 0.9 < 0.99 < all_of_it.dense().any(0).mean()
 
 
 def test_prompts_are_in_image_coordinates():
     image = flat_colors(96, 200, seed=3)
-    find = AutoMasks(segmenter=ColorSegmenter(), points_per_side=8, tile_size=96, tile_overlap=32)
+    options = {"points_per_side": 8, "tile_size": 96, "tile_overlap": 32, "ground": 0}
+    find = AutoMasks(segmenter=ColorSegmenter(), **options)
     masks = find(Sample("x", image))
     dense = masks.dense()
     inside = [dense[i][int(y), int(x)] for i, (x, y) in enumerate(masks.point_coords)]

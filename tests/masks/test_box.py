@@ -48,7 +48,9 @@ def test_no_box_no_mask_and_no_boxes_is_said():
     none = Sample("x", np.zeros((20, 30, 3), np.uint8), Boxes.empty())
     assert len(BoxMasks(segmenter=segmenter)(none)) == 0
     assert segmenter.asked == []
-    with pytest.raises(ImageError, match=r"x has no boxes, and masks=box asks SAM with them; take"):
+    with pytest.raises(
+        ImageError, match=r"x has no boxes, which masks=box needs as prompts; choose"
+    ):
         BoxMasks(segmenter=segmenter)(Sample("x", none.image))
 
 
@@ -113,9 +115,9 @@ def test_prompts(prompt):
 
 
 def test_settings_are_checked_and_named():
-    with pytest.raises(ConfigError, match=r"masks.prompt=box: choose one of hbox, rhbox, center"):
+    with pytest.raises(ConfigError, match=r"^prompt=box: expected hbox, rhbox, center"):
         BoxMasks(segmenter=Ellipses(), prompt="box")
-    with pytest.raises(ConfigError, match=r"masks.min_part=0.5: expected a share .* \(0, 0.25\]"):
+    with pytest.raises(ConfigError, match=r"^min_part=0.5: expected a share .* > 0 and <= 0.25"):
         BoxMasks(segmenter=Ellipses(), min_part=0.5)
     identity = BoxMasks(segmenter=Ellipses(), prompt="center").identity
     assert identity["prompt"] == "center"
@@ -137,8 +139,8 @@ def test_the_best_of_four_masks_agrees_with_the_box():
             return Prediction(found.logits, iou, found.prompt // n, found.prompt % n)
 
     box = (10, 20, 90, 60)
-    first = BoxMasks(segmenter=Four())(sample(box, (100, 100, 160, 140)))
-    best = BoxMasks(segmenter=Four(), best=True)(sample(box, (100, 100, 160, 140)))
+    first = BoxMasks(segmenter=Four(), best=False)(sample(box, (100, 100, 160, 140)))
+    best = BoxMasks(segmenter=Four())(sample(box, (100, 100, 160, 140)))
     assert iou(first.counts[0], ellipse(box, (200, 300))) < 0.5
     assert iou(best.counts[0], ellipse(box, (200, 300))) > 0.97
     assert iou(best.counts[1], ellipse((100, 100, 160, 140), (200, 300))) > 0.97
@@ -183,7 +185,7 @@ def test_of_a_rotated_box_the_mask_along_it_is_the_best():
             return Prediction(torch.stack(strips), iou, torch.zeros(4).long(), torch.arange(4))
 
     quad = (76, 68, 88, 56, 164, 132, 152, 144)  # from the upper left to the lower right
-    found = BoxMasks(segmenter=Crossed(), best=True)(sample((70, 50, 170, 150), quad=quad))
+    found = BoxMasks(segmenter=Crossed())(sample((70, 50, 170, 150), quad=quad))
     np.testing.assert_allclose(found.predicted_iou, 0.8)
-    flat = BoxMasks(segmenter=Crossed(), best=True)(sample((70, 50, 170, 150)))
+    flat = BoxMasks(segmenter=Crossed())(sample((70, 50, 170, 150)))
     np.testing.assert_allclose(flat.predicted_iou, 0.9)

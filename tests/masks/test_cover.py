@@ -1,32 +1,38 @@
 import numpy as np
 
 from alps.masks.auto import AutoMasks
-from alps.masks.cover import CoverMasks
 from alps.structures.records import Sample
 from tests.fakes import ColorSegmenter, flat_colors
 
-OPTIONS = {"points_per_side": 8, "tile_size": 96, "tile_overlap": 32, "box_nms_thresh": 1.0}
+OPTIONS = {
+    "points_per_side": 8,
+    "tile_size": 96,
+    "tile_overlap": 32,
+    "box_nms_thresh": 1.0,
+    "ground": 0,
+}
+PASSES = ((0.8, 0.9), (0.7, 0.8), (0.5, 0.6))
 
 
-def test_later_passes_cover_what_the_first_refuses():
+def test_further_passes_cover_what_the_first_rejects():
     """The fake predicts an IoU of 0.95 for everything."""
     sample = Sample("x", flat_colors(96, 150, seed=4))
     strict = {**OPTIONS, "pred_iou_thresh": 0.96}
     assert len(AutoMasks(segmenter=ColorSegmenter(), **strict)(sample)) == 0
-    find = CoverMasks(segmenter=ColorSegmenter(), **strict, passes=((0.96, 0.9), (0.9, 0.5)))
+    find = AutoMasks(segmenter=ColorSegmenter(), **strict, passes=((0.96, 0.9), (0.9, 0.5)))
     assert find(sample).dense().any(0).mean() > 0.9
 
 
-def test_the_first_pass_is_automask_s_own():
+def test_further_passes_keep_the_masks_of_the_first():
     sample = Sample("x", flat_colors(96, 150, seed=5))
     loose = {**OPTIONS, "stability_score_thresh": 0.9}
     first = AutoMasks(segmenter=ColorSegmenter(), **loose)(sample)
-    cover = CoverMasks(segmenter=ColorSegmenter(), **loose)(sample)
+    cover = AutoMasks(segmenter=ColorSegmenter(), **loose, passes=PASSES)(sample)
     assert set(first.counts) <= set(cover.counts)
     assert cover.dense().any(0).mean() >= first.dense().any(0).mean()
 
 
-def test_only_bare_ground_is_prompted_again():
+def test_only_uncovered_points_are_prompted_again():
     prompts = []
 
     class Recording(ColorSegmenter):
@@ -36,17 +42,22 @@ def test_only_bare_ground_is_prompted_again():
 
     image = np.zeros((96, 96, 3), np.uint8)
     image[:48] = 200
-    find = CoverMasks(segmenter=Recording(), **{**OPTIONS, "points_per_batch": 64}, max_area=0.49)
+    options = {**OPTIONS, "points_per_batch": 64, "passes": PASSES}
+    find = AutoMasks(segmenter=Recording(), **options, max_area=0.49)
     find(Sample("x", image))
     assert prompts[0] == 64
     assert all(n <= 64 for n in prompts[1:])
-    whole = CoverMasks(segmenter=Recording(), **{**OPTIONS, "points_per_batch": 64})
+    whole = AutoMasks(segmenter=Recording(), **options)
     prompts.clear()
     whole(Sample("x", image))
     assert prompts == [64]  # all is covered after the first pass
 
 
-def test_identity_names_the_passes():
-    identity = CoverMasks(segmenter=ColorSegmenter(), passes=((0.5, 0.6),)).identity
-    assert identity["passes"] == ((0.5, 0.6),)
+def test_further_passes_have_the_identity_of_earlier_versions():
+    """These had a class of their own for further passes, CoverMasks."""
+    identity = AutoMasks(segmenter=ColorSegmenter(), passes=((0.5, 0.6),)).identity
+    assert identity["passes"] == [[0.5, 0.6]]
     assert identity["source"] == "CoverMasks"
+    one_pass = AutoMasks(segmenter=ColorSegmenter()).identity
+    assert one_pass["source"] == "AutoMasks"
+    assert "passes" not in one_pass

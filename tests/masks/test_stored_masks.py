@@ -42,7 +42,7 @@ def run(root, arrays, masks, features, k=3):
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
     segmenter = ColorSegmenter()
-    masks = AutoMasks(segmenter=segmenter, points_per_side=5, stability_score_thresh=0.5, **TILES)
+    masks = AutoMasks(segmenter=segmenter, points_per_side=5, ground=0, **TILES)
     features = SamFeatures(segmenter=segmenter, **TILES)
     return run(tmp_path_factory.mktemp("source") / "store", images(), masks, features)
 
@@ -77,17 +77,17 @@ def test_the_fingerprint_is_of_what_made_the_masks_not_of_the_place(source, tmp_
     assert here.identity["fingerprint"] == source.info.stages["masks"]["fingerprint"]
 
 
-def test_bare_ground_is_covered_on_demand(tmp_path):
+def test_superpixels_cover_what_masks_do_not(tmp_path):
     segmenter = ColorSegmenter()
-    small = AutoMasks(segmenter=segmenter, points_per_side=5, max_area=0.2, **TILES)
+    small = AutoMasks(segmenter=segmenter, points_per_side=5, max_area=0.2, ground=0, **TILES)
     features = SamFeatures(segmenter=segmenter, **TILES)
     root, sample = str(tmp_path / "gaps"), Sample("site/0", images()["site/0"])
     run(tmp_path / "gaps", images(3), small, features, k=1)
     as_they_are, covering = StoredMasks(store=root), StoredMasks(store=root, ground=4)
-    bare = ~as_they_are(sample).dense().any(0)
-    assert bare.any()
+    uncovered = ~as_they_are(sample).dense().any(0)
+    assert uncovered.any()
     assert covering(sample).counts[: len(as_they_are(sample))] == as_they_are(sample).counts
-    assert (~covering(sample).dense().any(0)).sum() < 0.2 * bare.sum()
+    assert (~covering(sample).dense().any(0)).sum() < 0.2 * uncovered.sum()
     assert as_they_are.identity != covering.identity
 
 

@@ -5,7 +5,6 @@ import pytest
 
 from alps.masks.auto import AutoMasks
 from alps.masks.box import BoxMasks
-from alps.masks.cover import CoverMasks
 from alps.masks.ground import cover_ground
 from alps.masks.valid import cut_window, keep_data
 from alps.structures import rle
@@ -54,25 +53,25 @@ def test_a_window_goes_by_the_same_rule():
             np.testing.assert_array_equal(part, kept.dense()[0])
 
 
-def automatic(source=AutoMasks, segmenter=None, **options):
-    return source(
+def automatic(segmenter=None, **options):
+    return AutoMasks(
         segmenter=segmenter or ColorSegmenter(),
         points_per_side=8,
         stability_score_thresh=0.5,
         box_nms_thresh=1.0,
-        **{**TILES, **options},
+        **{"ground": 0, **TILES, **options},
     )
 
 
-@pytest.mark.parametrize("source", [AutoMasks, CoverMasks])
+@pytest.mark.parametrize("passes", [(), ((0.7, 0.8),)])
 @pytest.mark.parametrize("options", [{"ground": 8}, {"crop_n_layers": 1}, {"screen": True}])
-def test_masks_lie_on_data_whatever_lies_under_the_rest(source, options):
+def test_masks_lie_on_data_whatever_lies_under_the_rest(passes, options):
     image, valid = flat_colors(*SIZE, seed=3), right_of(40)
     rng = np.random.default_rng(0)
     found = []
     for under in (0, 255, rng.integers(0, 256, (64, 40, 3))):
         image[:, :40] = under
-        found.append(automatic(source, **options)(Sample("a", image, valid=valid)))
+        found.append(automatic(passes=passes, **options)(Sample("a", image, valid=valid)))
     dense = found[0].dense()
     assert not (dense & ~valid).any()
     assert dense.any(0)[valid].mean() > 0.9
@@ -81,14 +80,14 @@ def test_masks_lie_on_data_whatever_lies_under_the_rest(source, options):
     assert valid[y, x].all()
 
 
-@pytest.mark.parametrize("source", [AutoMasks, CoverMasks])
-def test_an_image_full_of_data_has_the_same_masks_to_the_byte(source):
+@pytest.mark.parametrize("passes", [(), ((0.7, 0.8),)])
+def test_an_image_full_of_data_has_the_same_masks_to_the_byte(passes):
     """What knows of no-data, told that there is none, does what it did before."""
     plain = Sample("a", flat_colors(*SIZE, seed=4))
     told = Sample("a", plain.image)
     object.__setattr__(told, "valid", np.ones(SIZE, bool))  # `Sample` would make it None
     options = {"ground": 8, "crop_n_layers": 1, "max_area": 0.3}
-    a, b = automatic(source, **options)(plain), automatic(source, **options)(told)
+    a, b = automatic(passes=passes, **options)(plain), automatic(passes=passes, **options)(told)
     assert len(a) > 10
     assert a.counts == b.counts
     for name in ("xyxy", "area", "predicted_iou", "stability_score", "point_coords"):
@@ -108,7 +107,7 @@ def test_tiles_without_data_are_neither_embedded_nor_decoded():
     image = flat_colors(64, 160, seed=5)
     valid = right_of(130, (64, 160))
     sample = Sample("a", image, valid=valid)
-    find = automatic(CoverMasks, segmenter)
+    find = automatic(segmenter, passes=((0.7, 0.8),))
     find.prefetch([sample])
     assert segmenter.embedded == 1
     assert len(find(sample)) > 0
@@ -158,10 +157,10 @@ def test_tiles_without_data_are_not_asked_for_boxes():
     size = (64, 160)
     find = BoxMasks(segmenter=BoxSegmenter(), **TILES)
     sample = boxed(right_of(112, size), (4, 8, 156, 24), size=size)
-    assert [tile.x0 for tile, _ in find._ask(sample)] == [96]
+    assert [tile.x0 for tile, _ in find._prompted_tiles(sample)] == [96]
     assert len(find(sample)) == 1
     sample = boxed(np.zeros(size, bool), (4, 8, 156, 24), size=size)
-    assert [*find._ask(sample)] == []
+    assert [*find._prompted_tiles(sample)] == []
     masks = find(sample)
     assert len(masks) == len(masks.boxes) == 0
 

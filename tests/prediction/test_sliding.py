@@ -256,13 +256,13 @@ def test_scales_agree_on_a_plain_image():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"crop": 0}, "crop=0: expected whole pixels from 1 on"),
-        ({"overlap": 1.0}, r"overlap=1.0: expected a share of the crop in \[0, 1\)"),
+        ({"crop": 0}, "crop=0: expected whole pixels >= 1"),
+        ({"overlap": 1.0}, "overlap=1.0: expected a share of the crop >= 0 and < 1"),
         ({"overlap": 128.0}, "overlap=128.0: expected a share of the crop"),
         ({"blend": "max"}, "blend=max: expected gaussian or mean"),
-        ({"batch_size": 0}, "batch_size=0: expected a whole number from 1 on"),
-        ({"scales": ()}, r"scales=\(\): expected a list of numbers above 0"),
-        ({"scales": (1.0, -1.0)}, "expected a list of numbers above 0"),
+        ({"batch_size": 0}, "batch_size=0: expected a whole number >= 1"),
+        ({"scales": ()}, r"scales=\(\): expected a list of numbers > 0"),
+        ({"scales": (1.0, -1.0)}, "expected a list of numbers > 0"),
     ],
 )
 def test_settings_out_of_range(options, message):

@@ -8,7 +8,7 @@ from segment_anything import SamAutomaticMaskGenerator, SamPredictor
 from alps.errors import ConfigError, PromptError, WeightsNotFound
 from alps.features.sam import SamFeatures
 from alps.images.plain.sample import SampleImages
-from alps.masks.auto import AutoMasks
+from alps.masks.auto import SAM_SETTINGS, AutoMasks
 from alps.pretrained.cache import load_weights
 from alps.sam.build import build_sam, load_sam_state
 from alps.sam.mobile import rename_keys
@@ -43,7 +43,7 @@ def check_automatic_masks(segmenter, plot, layers, side):
         "pred_iou_thresh": 0.7,
         "stability_score_thresh": 0.7,
     }
-    ours = AutoMasks(segmenter=segmenter, **options)(plot)
+    ours = AutoMasks(segmenter=segmenter, **{**SAM_SETTINGS, **options})(plot)
     stock = SamAutomaticMaskGenerator(
         segmenter.model, points_per_batch=4, output_mode="coco_rle", **options
     ).generate(plot.image)
@@ -94,8 +94,8 @@ def test_predictions_below_the_threshold_are_left_out(segmenter, plot):
 
 def test_screening_finds_nearly_all_masks(segmenter, plot):
     """In 400 pixels with many small trees: the rest is what coarse masks do not show."""
-    every = AutoMasks(segmenter=segmenter, points_per_side=12)(plot)
-    screened = AutoMasks(segmenter=segmenter, points_per_side=12, screen=True)(plot)
+    every = AutoMasks(segmenter=segmenter, points_per_side=12, **SAM_SETTINGS)(plot)
+    screened = AutoMasks(segmenter=segmenter, points_per_side=12, screen=True, **SAM_SETTINGS)(plot)
     iou = rle.iou(every.counts, screened.counts, every.size)
     assert (iou.max(axis=1) > 0.9).mean() > 0.85
     assert iou.max(axis=0).mean() > 0.97
@@ -123,7 +123,7 @@ def test_no_prompts_no_masks(segmenter, plot):
 @pytest.mark.parametrize("size", [(1, 1), (3, 5), (2, 300)])
 def test_images_smaller_than_a_patch_work(segmenter, plot, size):
     image = np.ascontiguousarray(plot.image[: size[0], : size[1]])
-    masks = AutoMasks(segmenter=segmenter, points_per_side=2)(Sample("tiny", image))
+    masks = AutoMasks(segmenter=segmenter, points_per_side=2, **SAM_SETTINGS)(Sample("tiny", image))
     assert masks.size == size
     features = SamFeatures(segmenter=segmenter)(Sample("tiny", image), masks)
     assert features.shape == (len(masks), 256)
@@ -133,17 +133,16 @@ def test_images_smaller_than_a_patch_work(segmenter, plot, size):
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_threads_change_no_byte(segmenter, plot, threads):
     sample = Sample("x", np.ascontiguousarray(plot.image[:200, :300]))
-    one = AutoMasks(segmenter=segmenter, points_per_side=4, points_per_batch=4)(sample)
-    many = AutoMasks(segmenter=segmenter, points_per_side=4, points_per_batch=4, threads=threads)(
-        sample
-    )
+    options = {"points_per_side": 4, "points_per_batch": 4, **SAM_SETTINGS}
+    one = AutoMasks(segmenter=segmenter, **options)(sample)
+    many = AutoMasks(segmenter=segmenter, **options, threads=threads)(sample)
     assert one.counts == many.counts
     np.testing.assert_array_equal(one.stability_score, many.stability_score)
 
 
 def test_fast_masks_are_near(segmenter, plot):
-    exact = AutoMasks(segmenter=segmenter, points_per_side=6)(plot)
-    fast = AutoMasks(segmenter=segmenter, points_per_side=6, fast=True)(plot)
+    exact = AutoMasks(segmenter=segmenter, points_per_side=6, **SAM_SETTINGS)(plot)
+    fast = AutoMasks(segmenter=segmenter, points_per_side=6, fast=True, **SAM_SETTINGS)(plot)
     assert abs(len(fast) - len(exact)) <= 1
     assert rle.iou(fast.counts, exact.counts, exact.size).max(axis=1).mean() > 0.98
 
@@ -240,7 +239,7 @@ def test_a_checkpoint_of_another_network_is_refused():
     state.pop("mask_decoder.iou_token.weight")
     with pytest.raises(WeightsNotFound, match=r"not one of SAM mobile: 1 tensors missing \['mask"):
         load_sam_state(build_sam("mobile"), "mobile", state)
-    with pytest.raises(ConfigError, match="unknown SAM 'vit_x'; choose one of mobile, vit_b"):
+    with pytest.raises(ConfigError, match="architecture=vit_x: expected mobile, vit_b"):
         build_sam("vit_x")
 
 

@@ -21,7 +21,7 @@ from alps.images.plain.folder import Folder
 from alps.images.stored import StoredLabels
 from alps.labelling.engine.local import LocalEngine
 from alps.labelling.pipeline import label, settings_of
-from alps.masks.auto import AutoMasks
+from alps.masks.auto import SAM_SETTINGS, AutoMasks
 from alps.masks.box import BoxMasks
 from alps.masks.stored import StoredMasks
 from alps.store.label_store import LabelStore
@@ -36,6 +36,8 @@ pytestmark = pytest.mark.usefixtures("no_pictures")
 
 OLD = Path(__file__).parents[1] / "old_stores"
 TILES = {"tile_size": 64, "tile_overlap": 16}
+#: Settings of `AutoMasks` that make.py did not give, and one that it gave.
+DEFAULTS = {**SAM_SETTINGS, "stability_score_thresh": 0.5}
 #: What is redone of a store that is not half done.
 LABELS = ("clusters", "labels", "ann", "categories.json", "manifest.json")
 
@@ -60,13 +62,18 @@ def parts(name, **changes):
     """What made the store of a name."""
     if name == "dior":
         images = Dior(root="dior")
-        masks, features, assign = BoxMasks(segmenter=BoxSegmenter()), None, ByCategory(images)
+        masks, features, assign = (
+            BoxMasks(segmenter=BoxSegmenter(), best=False),
+            None,
+            ByCategory(images),
+        )
     else:
         images, segmenter = Folder(name, name), ColorSegmenter()
-        masks = AutoMasks(
-            segmenter=segmenter, points_per_side=4, stability_score_thresh=0.5, **TILES
+        masks = AutoMasks(segmenter=segmenter, points_per_side=4, **DEFAULTS, **TILES)
+        features, assign = (
+            SamFeatures(segmenter=segmenter, **TILES),
+            Cluster(k=3, pca=2, weight="none"),
         )
-        features, assign = SamFeatures(segmenter=segmenter, **TILES), Cluster(k=3, pca=2)
     made = {"image_set": images, "masks": masks, "features": features, "assign": assign}
     return {**made, "name": f"{name}_pl", "shard_size": 1, **changes}
 
@@ -232,7 +239,7 @@ def test_images_that_come_out_otherwise_are_told_by_their_headers(name, save, fo
 @pytest.mark.usefixtures("old")
 def test_its_classes_are_made_anew_from_its_masks(name, caplog):
     before = LabelStore(f"{name}_pl").info.stages
-    changes = {} if name == "dior" else {"assign": Cluster(k=2, pca=2)}
+    changes = {} if name == "dior" else {"assign": Cluster(k=2, pca=2, weight="none")}
     masks = Path(f"{name}_pl/masks/00001.parquet").read_bytes()
     store = run(name, overwrite="assign", **changes)
     assert store.complete
@@ -263,9 +270,12 @@ def test_features_are_not_made_of_other_pixels():
 @pytest.mark.usefixtures("old")
 def test_other_images_and_other_settings_are_refused_as_ever():
     with pytest.raises(StoreMismatch, match=r"other settings: assign.k is 3 there and 2 in this"):
-        run("images", assign=Cluster(k=2, pca=2))
+        run("images", assign=Cluster(k=2, pca=2, weight="none"))
     with pytest.raises(StoreMismatch, match=r"other settings: masks.points_per_side is 4 there"):
-        run("images", masks=AutoMasks(segmenter=ColorSegmenter(), points_per_side=5, **TILES))
+        run(
+            "images",
+            masks=AutoMasks(segmenter=ColorSegmenter(), points_per_side=5, **DEFAULTS, **TILES),
+        )
     Path("images/3.png").unlink()
     with pytest.raises(StoreMismatch, match="other images: 0 added, 1 removed"):
         run("images")

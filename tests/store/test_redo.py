@@ -34,6 +34,7 @@ def run(root, images=None, *, points=4, overwrite=None):
             segmenter=ColorSegmenter(),
             points_per_side=points,
             stability_score_thresh=0.5,
+            ground=0,
             tile_size=64,
             tile_overlap=16,
         ),

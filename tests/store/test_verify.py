@@ -31,7 +31,7 @@ def parts(**changes):
     return {
         "image_set": ArrayImages({**arrays, "site/broken": "zero bytes"}),
         "masks": AutoMasks(
-            segmenter=segmenter, points_per_side=4, stability_score_thresh=0.5, **tiles
+            segmenter=segmenter, points_per_side=4, stability_score_thresh=0.5, ground=0, **tiles
         ),
         "features": SamFeatures(segmenter=segmenter, **tiles),
         "assign": Cluster(k=3, pca=2),

@@ -53,6 +53,7 @@ def parts(images):
             segmenter=ColorSegmenter(),
             points_per_side=4,
             stability_score_thresh=0.5,
+            ground=0,
             tile_size=64,
             tile_overlap=16,
         ),

@@ -74,10 +74,10 @@ def test_poly_is_the_power_of_what_is_left():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"schedule": "step"}, "optim.schedule=step: choose poly, cosine, constant"),
-        ({"warmup": 1.0}, r"optim.warmup=1.0: expected a share of the steps in \[0, 1\)"),
-        ({"layer_decay": 0.0}, r"optim.layer_decay=0.0: expected a factor in \(0, 1\]"),
-        ({"min_lr": 0.1}, r"optim.min_lr=0.1: expected a rate up to optim.lr, in \[0, 0.001\]"),
+        ({"schedule": "step"}, "^schedule=step: expected poly, cosine or constant"),
+        ({"warmup": 1.0}, "^warmup=1.0: expected a share of the steps >= 0 and < 1"),
+        ({"layer_decay": 0.0}, "^layer_decay=0.0: expected a factor > 0 and <= 1"),
+        ({"min_lr": 0.1}, "^min_lr=0.1: expected a rate >= 0 and <= lr=0.001"),
     ],
 )
 def test_numbers_out_of_range(options, message):

@@ -95,7 +95,7 @@ def test_the_crop_fits_the_images():
     assert SegmentationData(ColoredBlocks(size=(80, 112)), batch_size=2).crop == 64
     assert SegmentationData(ColoredBlocks(size=(608, 640)), batch_size=2).crop == 512
     assert SegmentationData(ColoredBlocks(), batch_size=2, crop=96).crop == 96
-    with pytest.raises(ConfigError, match=r"data.crop=100: .*multiple of 32 px"):
+    with pytest.raises(ConfigError, match=r"^crop=100: .*multiple of 32 px"):
         SegmentationData(ColoredBlocks(), batch_size=2, crop=100)
 
 

@@ -16,11 +16,12 @@ from typing import Any, Literal
 
 import torch
 
-from alps.errors import ConfigError
 from alps.labelling.engine.crew import Crew
 from alps.labelling.engine.place import Place, find_place
-from alps.labelling.engine.worker import Event, Task, Worker, check_threads, set_threads, values
+from alps.labelling.engine.worker import Event, Task, Worker, set_threads, values
+from alps.labelling.limits import LIMITS
 from alps.protocols import Run
+from alps.structures.settings import check_attributes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,11 +42,7 @@ class LocalEngine:
     threads: int = 2
 
     def __post_init__(self) -> None:
-        if self.processes != "auto" and not (
-            isinstance(self.processes, int) and self.processes > 0
-        ):
-            raise ConfigError(f"engine.processes={self.processes}: expected 1 or more, or auto")
-        check_threads(self.threads)
+        check_attributes(LIMITS["alps.labelling.LocalEngine"], self)
 
     @property
     def place(self) -> Place:

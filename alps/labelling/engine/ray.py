@@ -16,11 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from alps.errors import AlpsError, ConfigError, MissingPackage, WorkersLost
+from alps.errors import AlpsError, MissingPackage, WorkersLost
 from alps.labelling.engine.crew import Crew
 from alps.labelling.engine.place import Place, find_place
-from alps.labelling.engine.worker import Event, Worker, check_threads
+from alps.labelling.engine.worker import Event, Worker
+from alps.labelling.limits import LIMITS
 from alps.protocols import Run
+from alps.structures.settings import check_attributes
 
 log = logging.getLogger(__name__)
 
@@ -48,9 +50,7 @@ class RayEngine:
     threads: int = 2
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.actors, int) and self.actors > 0):
-            raise ConfigError(f"engine.actors={self.actors}: expected 1 or more")
-        check_threads(self.threads)
+        check_attributes(LIMITS["alps.labelling.RayEngine"], self)
 
     @property
     def place(self) -> Place:

@@ -13,19 +13,13 @@ from typing import Any, Literal
 import faiss
 import torch
 
-from alps.errors import AlpsError, ConfigError
+from alps.errors import AlpsError
 
 Task = Callable[[Any], Any]
 #: Kind and content. ``ready``: the worker is idle. ``value``: a value of the item. ``done``: the
 #: item has no more values. ``error``: the exception that the task raised. ``log``: a log record.
 #: ``dead``: the reason why the worker has ended.
 Event = tuple[Literal["ready", "value", "done", "error", "log", "dead"], Any]
-
-
-def check_threads(threads: object) -> None:
-    """Raise `ConfigError` if ``threads`` is not a positive integer."""
-    if not (isinstance(threads, int) and threads > 0):
-        raise ConfigError(f"engine.threads={threads}: expected 1 or more")
 
 
 def set_threads(threads: int) -> None:

@@ -66,7 +66,7 @@ class BoxCensus:
     """The counts of all splits."""
 
     num_classes: int
-    prompt: str  # one of `alps.masks.box.PROMPTS`
+    prompt: str  # one of `alps.masks.limits.PROMPTS`
     tracks: TrackCensus
     splits: dict[str, Objects] = field(default_factory=dict)
     # Objects by the IoU of their mask and the prompt box (clipped to the image), and of their mask
@@ -142,7 +142,7 @@ def prompt_quads(boxes: Boxes, prompt: str, size: tuple[int, int]) -> Float32[np
 
     Args:
         boxes: the annotated boxes.
-        prompt: one of `alps.masks.box.PROMPTS`; for a point, the horizontal box is returned.
+        prompt: one of `alps.masks.limits.PROMPTS`; for a point, the horizontal box is returned.
         size: (H, W) of the image, in pixels.
 
     Returns:

@@ -26,7 +26,7 @@ def draw_boxes(picture: UInt8[np.ndarray, "h w 3"], masks: Masks, prompt: str) -
     Args:
         picture: an RGB picture of the whole image, at any size.
         masks: the masks, in the pixels of the image.
-        prompt: one of `alps.masks.box.PROMPTS`.
+        prompt: one of `alps.masks.limits.PROMPTS`.
     """
     if masks.boxes is None:
         return

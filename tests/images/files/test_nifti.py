@@ -239,7 +239,7 @@ def test_a_bad_volume_is_one_line_and_one_image(root, tmp_path, caplog, spoil, r
     assert [r.image_id for r in images.records()][:2] == ["a/0000", "b/x/0000"]
     store, _ = label(
         image_set=images,
-        masks=AutoMasks(segmenter=ColorSegmenter(), points_per_side=2),
+        masks=AutoMasks(segmenter=ColorSegmenter(), points_per_side=2, ground=0),
         features=None,
         assign=Binary(),
         engine=LocalEngine(threads=1),
@@ -312,7 +312,7 @@ def test_a_store_of_slices_is_learnt_from(root, tmp_path):
     images = Volumes(root=str(root))
     store, _ = label(
         image_set=images,
-        masks=AutoMasks(segmenter=ColorSegmenter(), points_per_side=2),
+        masks=AutoMasks(segmenter=ColorSegmenter(), points_per_side=2, ground=0),
         features=None,
         assign=Binary(),
         engine=LocalEngine(threads=1),

@@ -39,7 +39,7 @@ def run(root, engine, *, pause=0.0, images=None, features=True):
     return label(
         image_set=images or SlowImages(arrays(), pause=pause),
         masks=AutoMasks(
-            segmenter=segmenter, points_per_side=4, stability_score_thresh=0.5, **tiles
+            segmenter=segmenter, points_per_side=4, stability_score_thresh=0.5, ground=0, **tiles
         ),
         features=SamFeatures(segmenter=segmenter, **tiles) if features else None,
         # Several parts, so that workers share them, of rows whose weights make sums round.

@@ -1,0 +1,67 @@
+"""Valid settings of assigners."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from alps.errors import ConfigError
+from alps.structures.settings import Choice, Flag, Limits, ListOf, Number, check_settings
+
+COUNT = Number(at_least=1, whole=True)
+SEED = Number(at_least=0, whole=True)
+FILL = Number(at_least=0, whole=True, noun="whole pixels")
+CHOOSE_K: Limits = {
+    "choose_k": ListOf(
+        each=Number(at_least=2, whole=True),
+        noun="null or whole numbers >= 2 in brackets, as [8,16,32,64]",
+    )
+}
+
+NO_FEATURES = (
+    "assign=cluster groups masks by their features, and none are chosen: give features=NAME, or "
+    "assign=random|binary|category, which need none"
+)
+
+LIMITS: Mapping[str, Limits] = {
+    "alps.assign.Cluster": {
+        "k": COUNT,
+        "niter": COUNT,
+        "batch_size": COUNT,
+        "seed": SEED,
+        "metric": Choice(("euclidean", "spherical")),
+        "pca": Number(at_least=1, whole=True, also=(None,)),
+        "whiten": Flag(needs="pca"),
+        "restarts": COUNT,
+        "weight": Choice(("none", "sqrt_area", "area")),
+        "merge": Number(at_least=1, at_most="k", whole=True, also=(None,)),
+        "reject": Number(at_least=0, below=1, noun="a share of the masks"),
+        "fill": FILL,
+    },
+    "alps.assign.Random": {"k": COUNT, "seed": SEED, "fill": FILL},
+}
+
+
+def check_ks(assigner: str, ks: Any, *, k: int | None = None, merge: int | None = None) -> None:
+    """Raise `ConfigError` unless an assigner can make several numbers of classes.
+
+    Args:
+        assigner: public name of its class.
+        ks: the numbers of classes to compare.
+        k: number of clusters of the assigner.
+        merge: number of classes that they are merged into; None: each cluster is a class.
+
+    Raises:
+        ConfigError: the assigner makes no clusters, or it cannot make each of ``ks`` classes.
+    """
+    if assigner != "alps.assign.Cluster":
+        raise ConfigError(
+            f"choose_k compares clusterings, and {assigner} makes none; use assign=cluster, or "
+            "choose_k=null"
+        )
+    check_settings(CHOOSE_K, {"choose_k": ks})
+    if merge is not None and k is not None and max(ks) > k:
+        raise ConfigError(
+            f"choose_k requests {max(ks)} classes, but assign.k makes {k} clusters to merge: raise "
+            "assign.k"
+        )

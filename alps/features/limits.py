@@ -1,0 +1,28 @@
+"""Valid settings of features."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from alps.structures.settings import TILES, Choice, Flag, Limits, ListOf, Number
+
+#: Strides of the feature maps of `alps.pretrained.encoder.Encoder`.
+STRIDES = (4, 8, 16, 32)
+WEIGHT = Number(at_least=0, noun="a weight")
+
+LIMITS: Mapping[str, Limits] = {
+    "alps.features.SamFeatures": {"normalize": Flag(), **TILES},
+    "alps.features.ShapeFeatures": {"color": WEIGHT, "shape": WEIGHT, **TILES},
+    "alps.features.SscdFeatures": {
+        "model": Choice(("sscd", "sscd_distilled")),
+        "box_size": Number(at_least=1, whole=True, noun="whole pixels"),
+    },
+    "alps.features.TimmFeatures": {
+        "strides": ListOf(each=Choice(STRIDES), noun="a list of one or more of 4, 8, 16, 32"),
+        "pool": Choice(("mask", "box", "both")),
+        "scale": Number(above=0),
+        "box_size": Number(at_least=32, whole=True, multiple_of=32, noun="a multiple of 32 px"),
+        "normalize": Flag(),
+        **TILES,
+    },
+}

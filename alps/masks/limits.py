@@ -1,0 +1,92 @@
+"""Valid settings of mask sources."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from alps.structures.settings import (
+    NO_OTHERS,
+    TILES,
+    Choice,
+    Flag,
+    Key,
+    Limits,
+    ListOf,
+    Number,
+    Settings,
+)
+
+#: The prompts that can be derived from a box.
+PROMPTS = (
+    "hbox",  # the horizontal box as annotated
+    "rhbox",  # the horizontal box around the rotated one
+    "center",  # its centre
+    "hbox+center",
+    "hbox_mask",  # the box filled, as a mask
+    "rhbox_mask",
+    "rbox_mask",  # the rotated box filled
+)
+
+
+@dataclass(frozen=True, slots=True)
+class CropLayers:
+    """A number of layers of crops, each with at least one point.
+
+    Args:
+        grid: the settings of the points per side of the image, and of their divisor per layer.
+    """
+
+    grid: tuple[str, str]
+
+    def expected(self, value: Any, others: Settings = NO_OTHERS, key: Key = str) -> str | None:
+        """Return None if a value is valid, else a description of the valid values."""
+        expected = Number(at_least=0, whole=True).expected(value)
+        side, factor = (others.get(name) for name in self.grid)
+        if expected is not None or side is None or factor is None or side >= factor**value:
+            return expected
+        return (
+            "fewer layers, because the grid of the last one has no point; raise "
+            f"{key(self.grid[0])}={side} or lower {key(self.grid[1])}={factor}"
+        )
+
+
+SHARE = Number(at_least=0, at_most=1)
+SUPERPIXEL = Number(at_least=4, whole=True, also=(0,), noun="whole pixels")
+PASSES = ListOf(
+    each=ListOf(each=SHARE, noun="a pair", holds=lambda pair: len(pair) == 2),
+    noun="a list of pairs [pred_iou_thresh, stability_score_thresh], each in [0, 1]",
+    holds=lambda _: True,
+)
+
+LIMITS: Mapping[str, Limits] = {
+    "alps.masks.AutoMasks": {
+        "points_per_side": Number(at_least=1, whole=True),
+        "points_per_batch": Number(at_least=1, whole=True, also=(None,)),
+        "pred_iou_thresh": SHARE,
+        "stability_score_thresh": SHARE,
+        "stability_score_offset": Number(at_least=0),
+        "box_nms_thresh": SHARE,
+        "min_area": SHARE,
+        "max_area": Number(above=0, at_most=1),
+        "crop_n_points_downscale_factor": Number(at_least=1, whole=True),
+        "crop_n_layers": CropLayers(("points_per_side", "crop_n_points_downscale_factor")),
+        "crop_overlap_ratio": Number(at_least=0, below=1),
+        "crop_nms_thresh": SHARE,
+        "passes": PASSES,
+        "ground": SUPERPIXEL,
+        "fast": Flag(),
+        "screen": Flag(),
+        "threads": Number(at_least=1, whole=True),
+        **TILES,
+    },
+    "alps.masks.BoxMasks": {
+        "prompt": Choice(PROMPTS),
+        "min_part": Number(above=0, at_most=0.25, noun="a share (a box may lie in four tiles)"),
+        "best": Flag(),
+        "fast": Flag(),
+        **TILES,
+    },
+    "alps.masks.StoredMasks": {"ground": SUPERPIXEL},
+}
