@@ -68,7 +68,7 @@ def test_every_mask_comes_back_with_its_class_and_boxes(store, coco):
             assert len(found) == len(rows)
             for i, row in zip(rows, found, strict=True):
                 seen += 1
-                np.testing.assert_array_equal(side.annToMask(row), own.dense()[i])
+                np.testing.assert_array_equal(side.annToMask(row), own.to_array()[i])
                 assert row["segmentation"]["counts"] == own.counts[i].decode()
                 assert row["category_id"] == own.boxes.category_id[i]
                 assert row["iscrowd"] == own.boxes.ignore[i]
@@ -115,7 +115,7 @@ def test_our_own_reader_takes_it(store, out, tmp_path):
         np.testing.assert_array_equal(sample.boxes.xyxy, own.xyxy)
         np.testing.assert_array_equal(sample.boxes.ignore, own.boxes.ignore)
         true = images.read_instances(record, sample.boxes, sample.size)
-        np.testing.assert_array_equal(true.dense(), own.dense())
+        np.testing.assert_array_equal(true.to_array(), own.to_array())
 
 
 def test_pseudo_masks_without_a_class_are_left_out_and_counted(tmp_path):

@@ -125,8 +125,8 @@ def test_the_map_shows_what_the_tables_say(undisturbed):
     (image_id, masks), *_ = store.masks(0).items()
     index_map = np.array(Image.open(undisturbed / f"ann/train/{image_id}.png"))
     smallest = int(masks.area.argmin())
-    assert (index_map[masks.dense()[smallest]] == ids[smallest]).all()
-    assert ((index_map == 255) == ~masks.dense().any(0)).all()
+    assert (index_map[masks.to_array()[smallest]] == ids[smallest]).all()
+    assert ((index_map == 255) == ~masks.to_array().any(0)).all()
 
 
 def test_a_second_run_changes_nothing(undisturbed):
@@ -280,8 +280,8 @@ def test_binary_maps_say_mask_or_ground(tmp_path):
     store = run(tmp_path / "store", images(), assign=Binary(), with_features=False)
     (image_id, masks), *_ = store.masks(0).items()
     index_map = np.array(Image.open(tmp_path / f"store/ann/train/{image_id}.png"))
-    assert ((index_map == 0) == masks.dense().any(axis=0)).all()
-    assert ((index_map == 1) == ~masks.dense().any(axis=0)).all()
+    assert ((index_map == 0) == masks.to_array().any(axis=0)).all()
+    assert ((index_map == 1) == ~masks.to_array().any(axis=0)).all()
 
 
 def test_broken_images_are_skipped_named_and_counted(tmp_path, caplog):

@@ -261,11 +261,11 @@ def test_masks_of_a_store_that_knew_no_no_data_are_cut(tmp_path):
     old = make(tmp_path / "old", before, masks=masks, assign=Binary())
     stored = StoredMasks(store=str(old.root), ground=8)
     new = make(tmp_path / "new", images, masks=stored, assign=Binary())
-    assert any((m.dense() & ~slanted(0)).any() for i, m in old.masks(0).items() if i == "0")
+    assert any((m.to_array() & ~slanted(0)).any() for i, m in old.masks(0).items() if i == "0")
     for shard in range(len(new.plan)):
         for image_id, found in new.masks(shard).items():
             if image_id != "1":
-                assert not (found.dense() & ~slanted(int(image_id))).any()
+                assert not (found.to_array() & ~slanted(int(image_id))).any()
             assert statuses(new)[image_id].coverage > 0.95
 
 
@@ -287,7 +287,7 @@ def test_a_shard_without_no_data_has_the_columns_that_it_had(tmp_path):
 def test_a_status_counts_the_pixels_that_are_data():
     whole = ImageStatus("a", "ok", None, 8, 10, 1, 20)
     assert (whole.pixels, whole.nodata, whole.coverage, whole.read_valid()) == (80, 0, 0.25, None)
-    code = Masks.from_dense(slanted(0)[None, :8, 20:30]).counts[0]
+    code = Masks.from_array(slanted(0)[None, :8, 20:30]).counts[0]
     part = replace(whole, valid=code)
     assert part.pixels == slanted(0)[:8, 20:30].sum() == 80 - part.nodata
     failed = ImageStatus("a", "failed", "zero bytes", 0, 0, 0, 0)

@@ -14,7 +14,7 @@ def test_later_passes_cover_what_the_first_refuses():
     strict = {**OPTIONS, "pred_iou_thresh": 0.96}
     assert len(AutoMasks(segmenter=ColorSegmenter(), **strict)(sample)) == 0
     find = CoverMasks(segmenter=ColorSegmenter(), **strict, passes=((0.96, 0.9), (0.9, 0.5)))
-    assert find(sample).dense().any(0).mean() > 0.9
+    assert find(sample).to_array().any(0).mean() > 0.9
 
 
 def test_the_first_pass_is_automask_s_own():
@@ -23,7 +23,7 @@ def test_the_first_pass_is_automask_s_own():
     first = AutoMasks(segmenter=ColorSegmenter(), **loose)(sample)
     cover = CoverMasks(segmenter=ColorSegmenter(), **loose)(sample)
     assert set(first.counts) <= set(cover.counts)
-    assert cover.dense().any(0).mean() >= first.dense().any(0).mean()
+    assert cover.to_array().any(0).mean() >= first.to_array().any(0).mean()
 
 
 def test_only_bare_ground_is_prompted_again():

@@ -84,10 +84,10 @@ def test_bare_ground_is_covered_on_demand(tmp_path):
     root, sample = str(tmp_path / "gaps"), Sample("site/0", images()["site/0"])
     run(tmp_path / "gaps", images(3), small, features, k=1)
     as_they_are, covering = StoredMasks(store=root), StoredMasks(store=root, ground=4)
-    bare = ~as_they_are(sample).dense().any(0)
+    bare = ~as_they_are(sample).to_array().any(0)
     assert bare.any()
     assert covering(sample).counts[: len(as_they_are(sample))] == as_they_are(sample).counts
-    assert (~covering(sample).dense().any(0)).sum() < 0.2 * bare.sum()
+    assert (~covering(sample).to_array().any(0)).sum() < 0.2 * bare.sum()
     assert as_they_are.identity != covering.identity
 
 

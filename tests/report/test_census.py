@@ -52,7 +52,7 @@ def test_a_mask_is_spread_over_its_box(tmp_path, monkeypatch):
     masks[0, :10, :20] = True
     masks[1] = True
     store, _ = make_store(
-        tmp_path / "s", {"a": (np.zeros((20, 40, 3), np.uint8), Masks.from_dense(masks))}
+        tmp_path / "s", {"a": (np.zeros((20, 40, 3), np.uint8), Masks.from_array(masks))}
     )
     write_labels(store, 0, np.array([2, -1], np.int32))
     census = take_census(store)

@@ -143,7 +143,7 @@ CASES = {
     "no masks": {"scenes": {"a": (np.zeros((9, 9, 3), np.uint8), Masks.empty((9, 9)))}},
     "no images": {"scenes": {}, "failed": {f"x{i:03d}": "broken" for i in range(70)}},
     "one pixel": {
-        "scenes": {"a": (np.zeros((1, 1, 3), np.uint8), Masks.from_dense(np.ones((1, 1, 1), bool)))}
+        "scenes": {"a": (np.zeros((1, 1, 3), np.uint8), Masks.from_array(np.ones((1, 1, 1), bool)))}
     },
     "a strip": {"scenes": some_scenes(2, size=(9, 900))},
     "a column": {"scenes": some_scenes(2, size=(900, 9))},

@@ -42,7 +42,7 @@ def draw(rng, size, n):
     for mask in masks:
         y, x = rng.integers(0, size[0] - 8), rng.integers(0, size[1] - 8)
         mask[y : y + rng.integers(2, 16), x : x + rng.integers(2, 20)] = True
-    return image, Masks.from_dense(masks)
+    return image, Masks.from_array(masks)
 
 
 def make_store(

@@ -46,7 +46,7 @@ def fill(store, shard=0, seed=0):
     masks = {}
     statuses = []
     for i, record in enumerate(store.plan[shard]):
-        masks[record.image_id] = Masks.from_dense(rng.random((i + 1, 8, 6)) < 0.5)
+        masks[record.image_id] = Masks.from_array(rng.random((i + 1, 8, 6)) < 0.5)
         statuses.append(ImageStatus(record.image_id, "ok", None, 8, 6, i + 1, 10))
     n = sum(map(len, masks.values()))
     store.write_features(shard, rng.random((n, 4)).astype(np.float32))

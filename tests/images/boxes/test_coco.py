@@ -39,7 +39,7 @@ def test_images_boxes_and_masks(published):
         sample, truth = samples[record.image_id], published[1][record.image_id]
         check_objects(sample, truth, ["ship", "tree"])
         masks = images.read_instances(record, sample.boxes, sample.size)
-        np.testing.assert_array_equal(masks.dense(), [o.mask for o in truth])
+        np.testing.assert_array_equal(masks.to_array(), [o.mask for o in truth])
         np.testing.assert_array_equal(masks.boxes.object_id, sample.boxes.object_id)
     assert images.has_instances
 
@@ -57,7 +57,7 @@ def test_masks_may_be_polygons_or_plain_counts_and_follow_the_boxes(root):
     sample = images.read(record)
     assert sample.boxes.object_id.tolist() == [1, 2, 3]
     assert sample.dropped[0].startswith("instances.json annotation 100: 500 1 520 21 lies outside")
-    polygon, column, _ = images.read_instances(record, sample.boxes, sample.size).dense()
+    polygon, column, _ = images.read_instances(record, sample.boxes, sample.size).to_array()
     assert polygon.sum() == polygon[10:20, 10:30].sum() == 200
     assert column.sum() == column[:, 10].sum() == 96
 

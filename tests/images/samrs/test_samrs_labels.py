@@ -79,7 +79,7 @@ def test_objects_as_published(tmp_path, subset):
         assert sample.dropped == ()
         assert sample.boxes.category_id.tolist() == [i, N_CLASSES[subset] - 1, 0]
         true = images.read_instances(record, sample.boxes[np.array([2, 0])], sample.size)
-        np.testing.assert_array_equal(true.dense(), [masks[2], masks[0]])
+        np.testing.assert_array_equal(true.to_array(), [masks[2], masks[0]])
         np.testing.assert_array_equal(true.boxes.xyxy, true.xyxy)
         np.testing.assert_array_equal(sample.boxes.quad[:, :2], sample.boxes.xyxy[:, :2])
 
