@@ -25,7 +25,8 @@ from alps.protocols import Assigner, Engine, Featurizer, ImageSet, MaskSource
 from alps.report import take_census, write_report, write_statistics
 from alps.store.claims import Claims
 from alps.store.counts import count
-from alps.store.label_store import PARTS, LabelStore, Stage
+from alps.store.label_store import LabelStore
+from alps.store.layout import PARTS, Stage
 from alps.store.manifest import write_manifest
 from alps.store.plan import Redo, Settings, prepare
 from alps.structures.findings import Audited, report_findings
@@ -121,7 +122,7 @@ def label(
         together("masks and features", label_one, stages)
         counts = count(store)
         if counts.ok + counts.empty == 0:
-            first = store.images(0)[0]
+            first = store.shard(0).images()[0]
             raise ImageError(
                 f"none of the {counts.failed} images of {image_set.root} can be used; the first: "
                 f"{first.error}"

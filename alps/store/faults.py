@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 from jaxtyping import Int, Integer
 from PIL import Image
 
-from alps.store.label_store import ImageStatus, LabelStore, Stage
+from alps.store.label_store import LabelStore
+from alps.store.layout import ImageStatus, Stage
 from alps.store.tables import IMAGES, LABELS, MASKS, table_to_masks
 from alps.structures import rle
 from alps.structures.masks import Masks
@@ -215,7 +216,7 @@ def check_maps(
         paint: function that drew the index maps.
         known: files known to be damaged; they are not opened.
     """
-    statuses = {status.image_id: status for status in store.images(shard)}
+    statuses = {status.image_id: status for status in store.shard(shard).images()}
     for record in store.plan[shard]:
         file = f"ann/{record.split}/{record.image_id}.png"
         if record.image_id not in masks or file in known:

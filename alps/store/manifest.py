@@ -15,7 +15,7 @@ def write_manifest(store: LabelStore) -> None:
     """Write manifest.json, the last file of a store: its presence means that it is complete."""
     counts = {"images": 0, "ok": 0, "empty": 0, "failed": 0, "masks": 0}
     for shard in range(len(store.plan)):
-        for image in store.images(shard):
+        for image in store.shard(shard).images():
             counts["images"] += 1
             counts[image.status] += 1
             counts["masks"] += image.n_masks

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from alps.errors import StoreError, StoreMismatch
-from alps.store.label_store import STAGES, LabelStore, Stage, StoreInfo
+from alps.store.label_store import LabelStore
+from alps.store.layout import STAGES, Stage, StoreInfo
 from alps.structures.digest import digest
 from alps.structures.records import ImageRecord
 

@@ -18,7 +18,8 @@ from alps.errors import ConfigError, StoreError, StoreMismatch
 from alps.protocols import Identity
 from alps.store.atomic import UNFINISHED, atomic
 from alps.store.claims import FOLDER, Claims
-from alps.store.label_store import OUTPUTS, PARTS, STAGES, LabelStore, Stage, StoreInfo
+from alps.store.label_store import LabelStore
+from alps.store.layout import OUTPUTS, PARTS, STAGES, Stage, StoreInfo
 from alps.store.old_stores import as_before, refuse_mixture
 from alps.store.tables import PLAN
 from alps.structures.digest import digest
@@ -225,7 +226,8 @@ def _failed(store: LabelStore) -> list[int]:
     return [
         shard
         for shard in range(len(store.plan))
-        if store.has("masks", shard) and any(i.status == "failed" for i in store.images(shard))
+        if store.has("masks", shard)
+        and any(i.status == "failed" for i in store.shard(shard).images())
     ]
 
 

@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 
 from alps.errors import StoreError, StoreMismatch
 from alps.store.faults import Fault
-from alps.store.label_store import COMMITS, STAGES, LabelStore, StoreInfo
+from alps.store.label_store import LabelStore
+from alps.store.layout import COMMITS, STAGES, StoreInfo
 from alps.store.plan import Draft, first_difference, refuse_other_settings
 from alps.structures.records import Clusters
 

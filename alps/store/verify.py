@@ -22,7 +22,8 @@ from alps.errors import StoreError
 from alps.store.claims import Claims
 from alps.store.faults import Fault, Paint, check_categories, check_clusters, find_faults
 from alps.store.image_changes import ImageChanges, compare_images
-from alps.store.label_store import COMMITS, FINDINGS, STAGES, LabelStore, Stage
+from alps.store.label_store import LabelStore
+from alps.store.layout import COMMITS, FINDINGS, STAGES, Stage
 from alps.store.manifest import sha256
 from alps.store.plan import Draft, adapt
 from alps.store.repair import mend_info, mend_plan, remove
@@ -214,7 +215,7 @@ def _count(
 ) -> None:
     name = f"images/{shard:05d}.parquet"
     if store.has("masks", shard) and name not in faults:
-        for image in store.images(shard):
+        for image in store.shard(shard).images():
             counts["images"] += 1
             counts[image.status] += 1
             counts["masks"] += image.n_masks

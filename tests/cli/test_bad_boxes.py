@@ -35,7 +35,9 @@ def run(root, images):
         name="bad_seg",
         config="",
     )
-    statuses = [status for shard in range(len(store.plan)) for status in store.images(shard)]
+    statuses = [
+        status for shard in range(len(store.plan)) for status in store.shard(shard).images()
+    ]
     return store, {status.image_id: status for status in statuses}
 
 
@@ -210,5 +212,5 @@ def test_videos_with_bad_annotations(tmp_path, caplog):
         "video: the annotations of 1 of 4 videos cannot be read (first: cut_GT.xml is no whole XML"
     )
     assert len(caplog.messages) == 5
-    masks = {i: m for n in range(len(store.plan)) for i, m in store.masks(n).items()}
+    masks = {i: m for n in range(len(store.plan)) for i, m in store.shard(n).masks().items()}
     assert masks["twice/000000"].boxes.track_id.tolist() == [1, 3]

@@ -138,7 +138,7 @@ def test_pseudo_masks_without_a_class_are_left_out_and_counted(tmp_path):
 def test_a_split_without_any_mask_is_a_file_too(tmp_path):
     store = pseudo_store(tmp_path / "store", n=2)
     for shard in range(len(store.plan)):
-        store.write_labels(shard, np.full(len(store.areas(shard)), -1), None)
+        store.shard(shard).write_labels(np.full(len(store.shard(shard).areas()), -1), None)
     export_store(store, "coco", tmp_path / "out")
     assert load(tmp_path / "out/instances_train.json").anns == {}
 

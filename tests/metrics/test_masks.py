@@ -40,7 +40,9 @@ def shaken(regions: Masks, seed: int = 0) -> Masks:
     """Two copies of each region, shifted by up to 3 pixels, with random scores."""
     rng = np.random.default_rng(seed)
     dense = [
-        np.roll(mask, rng.integers(-3, 4, 2), (0, 1)) for mask in regions.to_array() for _ in range(2)
+        np.roll(mask, rng.integers(-3, 4, 2), (0, 1))
+        for mask in regions.to_array()
+        for _ in range(2)
     ]
     return Masks.from_counts(
         rle.encode(np.stack(dense)), SIZE, predicted_iou=rng.random(len(dense)).astype(np.float32)

@@ -19,7 +19,7 @@ def test_the_census_is_what_a_plain_count_gives(tmp_path):
     area = np.concatenate([m.area for m in masks])
     category, distance = (
         np.concatenate(x)
-        for x in zip(*(store.labels(s) for s in range(len(store.plan))), strict=True)
+        for x in zip(*(store.shard(s).labels() for s in range(len(store.plan))), strict=True)
     )
     assert census.images == {"ok": 8, "empty": 1, "failed": 1}
     assert census.masks == len(area) == census.areas.sum()

@@ -67,7 +67,7 @@ def test_the_figures_are_those_of_the_store(tmp_path):
     assert f"coverage {100 * share:.1f}% of all pixels" in page.words
     assert "image size 30 \N{MULTIPLICATION SIGN} 20 0.0048 megapixels" in page.words
     assert "classes 5 of 5 hold masks" in page.words
-    labels = np.concatenate([store.labels(s)[0] for s in range(len(store.plan))])
+    labels = np.concatenate([store.shard(s).labels()[0] for s in range(len(store.plan))])
     for c in range(5):
         of_class = int((labels == c).sum())
         assert f"thing_{c} id {c} masks {of_class} ({100 * of_class / n:.1f}".rstrip("0") in re.sub(

@@ -110,10 +110,10 @@ def contents(store):
     """Masks, features and labels of all shards, as values."""
     found = []
     for shard in range(len(store.plan)):
-        for image_id, masks in store.masks(shard).items():
+        for image_id, masks in store.shard(shard).masks().items():
             found.append((image_id, masks.counts))
-        ids, distance = store.labels(shard)
-        found += [store.features(shard).tolist(), ids.tolist(), distance.tolist()]
+        ids, distance = store.shard(shard).labels()
+        found += [store.shard(shard).features().tolist(), ids.tolist(), distance.tolist()]
     return found
 
 

@@ -101,7 +101,7 @@ def test_failed_images_are_tried_again_and_nothing_else(tmp_path):
     broken["2"] = "x" * broken["2"].nbytes  # of as many bytes, so it is the same list of images
     run(tmp_path / "store", ArrayImages(broken))
     before = times(tmp_path / "store")
-    assert LabelStore(tmp_path / "store").images(2)[0].status == "failed"
+    assert LabelStore(tmp_path / "store").shard(2).images()[0].status == "failed"
     run(tmp_path / "store", overwrite="failed")
     after = times(tmp_path / "store")
     assert [name for name in before if before[name] != after[name]] == ["00002.parquet"]
@@ -146,7 +146,7 @@ def test_images_that_vanish_with_their_folder_are_not_lost(tmp_path):
     away.rename(tmp_path / "images")
     images.read = read
     store = run(tmp_path / "store", images)
-    assert {image.status for shard in range(4) for image in store.images(shard)} == {"ok"}
+    assert {image.status for shard in range(4) for image in store.shard(shard).images()} == {"ok"}
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,9 @@ def test_a_disk_that_fails_is_not_the_fault_of_a_file(tmp_path, number, stops):
             run(tmp_path / "store", images)
         images.read = read
     store = run(tmp_path / "store", images)
-    failed = [image.image_id for shard in range(4) for image in store.images(shard) if image.error]
+    failed = [
+        image.image_id for shard in range(4) for image in store.shard(shard).images() if image.error
+    ]
     assert failed == ([] if stops else ["1"])
 
 

@@ -110,7 +110,7 @@ def test_what_is_exported_in_this_layout_reads_the_same(tmp_path, prompt):
     for name, record in theirs.items():
         assert record.split == ours[name].split
         np.testing.assert_array_equal(maps.read_target(record), stored.read_target(ours[name]))
-    own = {i: m for s in range(len(store.plan)) for i, m in store.masks(s).items()}
+    own = {i: m for s in range(len(store.plan)) for i, m in store.shard(s).masks().items()}
     images = boxes(tmp_path)
     for record in images.records():
         masks = own[ours[record.image_id.rpartition("/")[2]].image_id]

@@ -91,7 +91,9 @@ def test_the_masks_of_a_store_of_frames_are_scored(root):
     )
     scores = score_instances(store, images)
     found = {
-        i: m.to_array() for shard in range(len(store.plan)) for i, m in store.masks(shard).items()
+        i: m.to_array()
+        for shard in range(len(store.plan))
+        for i, m in store.shard(shard).masks().items()
     }
     expected = []
     for t in range(N):
