@@ -35,9 +35,7 @@ def run(root, images):
         name="bad_seg",
         config="",
     )
-    statuses = [
-        status for shard in range(len(store.plan)) for status in store.shard(shard).images()
-    ]
+    statuses = store.images()
     return store, {status.image_id: status for status in statuses}
 
 
@@ -107,9 +105,7 @@ def test_an_object_that_cannot_be_used_costs_one_line_and_itself(stills, fault):
     )
     assert (statuses[fault].status, statuses[fault].dropped) == ("ok", 1)
     assert statuses[fault].n_masks == SOUND - 1
-    masks = next(m[image_id] for m in map(store.masks, range(len(store.plan))) if image_id in m)
-    assert masks.boxes.object_id.tolist() == [1, 2, 3]
-    assert (masks.area > 0).all()
+    assert store.masks(image_id).boxes.object_id.tolist() == [1, 2, 3]
 
 
 def test_a_file_of_fractions_loses_its_boxes_and_keeps_its_image(stills):

@@ -190,7 +190,9 @@ def test_a_full_disk_loses_no_more_than_a_shard(tmp_path, undisturbed, monkeypat
         fsync(descriptor)
 
     monkeypatch.setattr("os.fsync", fill)
-    with pytest.raises(StoreError, match=r"No space left on device; free or permit the place"):
+    with pytest.raises(
+        StoreError, match=r"No space left on device; free space or grant permission"
+    ):
         run(tmp_path / "store", images())
     monkeypatch.undo()
     whole = files(undisturbed)
@@ -210,7 +212,7 @@ def test_an_image_that_takes_too_long_is_skipped(tmp_path, monkeypatch, caplog):
 
     monkeypatch.setattr("alps.labelling.shard.READ_SECONDS", 0.05)
     store = run(tmp_path / "store", Slow(arrays), k=2)
-    assert [s.status for i in range(len(store.plan)) for s in store.shard(i).images()] == [
+    assert [s.status for s in store.images()] == [
         "failed",
         "ok",
     ]
@@ -290,9 +292,7 @@ def test_binary_maps_say_mask_or_ground(tmp_path):
 def test_broken_images_are_skipped_named_and_counted(tmp_path, caplog):
     arrays = {**images(3), "site/broken": "truncated after 12 bytes"}
     store = run(tmp_path / "store", arrays)
-    statuses = {
-        s.image_id: s for shard in range(len(store.plan)) for s in store.shard(shard).images()
-    }
+    statuses = {s.image_id: s for s in store.images()}
     assert statuses["site/broken"].status == "failed"
     assert "truncated after 12 bytes" in statuses["site/broken"].error
     assert [s.status for s in statuses.values()].count("ok") == 3
@@ -309,7 +309,7 @@ def test_only_broken_images_is_an_error(tmp_path):
 def test_an_image_without_masks_is_all_unlabelled(tmp_path):
     arrays = {**images(3), "flat": np.full((64, 64, 3), 7, np.uint8)}
     store = run(tmp_path / "store", arrays, max_area=0.99)
-    statuses = [s for shard in range(len(store.plan)) for s in store.shard(shard).images()]
+    statuses = store.images()
     assert {s.image_id: s.status for s in statuses}["flat"] == "empty"
     assert (np.array(Image.open(tmp_path / "store/ann/train/flat.png")) == 255).all()
 
@@ -349,7 +349,7 @@ def test_what_other_runs_write_is_not_deleted(tmp_path, undisturbed, monkeypatch
     shutil.copytree(undisturbed, root)
     with Claims(root) as other:
         other.take("labels-00002")
-        with pytest.raises(StoreError, match=r"another run is at .*labels-00002.*redo features"):
+        with pytest.raises(StoreError, match=r"another run uses .*labels-00002.*redo features"):
             run(root, images(), overwrite="features")
     assert files(root) == files(undisturbed)
     monkeypatch.setenv("SLURM_PROCID", "0")

@@ -94,7 +94,7 @@ def make(root, images, *, masks, assign, features=None):
 
 
 def statuses(store):
-    return {s.image_id: s for i in range(len(store.plan)) for s in store.shard(i).images()}
+    return {s.image_id: s for s in store.images()}
 
 
 def maps(store):

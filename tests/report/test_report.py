@@ -212,7 +212,8 @@ def test_the_size_is_bounded_even_for_noise(tmp_path):
 def test_strips_run_from_near_to_far(tmp_path):
     store, images = make_store(tmp_path / "s", some_scenes(12), k=2)
     drawn = album.make_album(store, images, take_census(store), distinct_colors(2))
-    category, distance = (np.concatenate(x) for x in zip(*map(store.labels, range(4)), strict=True))
+    labels = (store.shard(number).labels() for number in range(4))
+    category, distance = (np.concatenate(x) for x in zip(*labels, strict=True))
     for c, strip in drawn.strips.items():
         far = [cut.distance for cut in strip]
         assert far == sorted(far)
