@@ -29,7 +29,7 @@ from alps.store.label_store import LabelStore
 from alps.store.layout import PARTS, Stage
 from alps.store.manifest import write_manifest
 from alps.store.plan import Redo, Settings, prepare
-from alps.structures.findings import Audited, report_findings
+from alps.structures.findings import AuditedSet, report_findings
 from alps.structures.paint import ignore_index_for
 
 log = logging.getLogger(__name__)
@@ -162,7 +162,7 @@ def _audit(store: LabelStore, image_set: ImageSet, *, strict: bool, quiet: bool)
     """
     findings = store.findings()
     stale = findings is None or not store.has_begun("masks")
-    if isinstance(image_set, Audited) and (strict or (stale and not store.complete)):
+    if isinstance(image_set, AuditedSet) and (strict or (stale and not store.complete)):
         findings = image_set.findings()
         if not store.complete:
             store.write_findings(findings)

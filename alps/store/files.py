@@ -71,6 +71,6 @@ def read_counts(path: Path) -> Mapping[str, int]:
 def cannot_read(path: Path, error: Exception) -> StoreError:
     """Return the error about a file that cannot be read."""
     return StoreError(
-        f"cannot read {path}: {error}; delete the file and run the same label.py command again to "
-        "make it anew"
+        f"cannot read {path}: {error}; delete the file and run the same label.py command again, "
+        "which makes it again"
     )

@@ -22,7 +22,7 @@ from alps.store.layout import COMMITS, FINDINGS, ImageStatus, Stage, read_info
 from alps.store.shards import Plan, Shard, ShardSequence
 from alps.structures.findings import Finding, findings_to_json, json_to_findings
 from alps.structures.masks import Masks
-from alps.structures.records import Category, Clusters, ImageRecord
+from alps.structures.records import Category, Clusters, ImageRecord, Sample
 
 if TYPE_CHECKING:
     import alps.store.dataset
@@ -139,8 +139,8 @@ class LabelStore:
             StoreError: the store has no such image, or not its features yet.
         """
         stage: Stage = "features" if "features" in self.info.stages else "masks"
-        found = self._find(image_id, stage)
-        return found.shard.features()[found.rows]
+        image = self._find(image_id, stage)
+        return image.shard.features()[image.rows]
 
     def labels(self, image_id: str) -> Int[np.ndarray, " N"]:
         """Read the class of each mask of an image; -1: unlabelled.
@@ -149,8 +149,8 @@ class LabelStore:
             ImageError: the image could not be read when it was labelled.
             StoreError: the store has no such image, or not its labels yet.
         """
-        found = self._find(image_id, "assign")
-        return found.shard.labels()[0][found.rows]
+        image = self._find(image_id, "assign")
+        return image.shard.labels()[0][image.rows]
 
     def index_map(self, image_id: str) -> UInt8[np.ndarray, "H W"] | UInt16[np.ndarray, "H W"]:
         """Read the class of each pixel of an image; ``info.ignore_index``: unlabelled or no data.
@@ -177,7 +177,7 @@ class LabelStore:
                 f"{self.image_root / record.file_name} has (height, width) = {pixels.size}, and "
                 f"had {labelled} when it was labelled; label it again"
             )
-        return pixels.image
+        return Sample(image_id, pixels.image, valid=pixels.valid).image
 
     def as_dataset(self, split: str | None = None) -> alps.store.dataset.StoreDataset:
         """Return the labelled images as a torch dataset of pairs (image, index map).
@@ -254,7 +254,7 @@ class LabelStore:
     def require(self, stage: Stage) -> None:
         """Raise `StoreError` unless ``stage`` is finished."""
         if stage not in self.info.stages:
-            raise StoreError(f"{self.root} has no {stage}: its recipe makes none")
+            raise StoreError(f"{self.root} has no {stage}: its recipe does not include this stage")
         if missing := self.missing(stage):
             raise StoreError(
                 f"{self.root}: {len(missing)} of {len(self.plan)} shards have no {stage} yet; run "
@@ -332,7 +332,7 @@ class LabelStore:
         except (OSError, ValueError) as error:
             raise StoreError(
                 f"cannot read {self.root / FINDINGS}: {error}; the label.py command that made the "
-                "store mends it with verify=true"
+                "store repairs it with verify=true"
             ) from error
 
     # --- inside ---------------------------------------------------------------------------------
@@ -359,7 +359,7 @@ class LabelStore:
     def _find(self, image_id: str, stage: Stage) -> ImageRows:
         """Return the rows of an image in its shard, which ``stage`` must have done."""
         if stage not in self.info.stages:
-            raise StoreError(f"{self.root} has no {stage}: its recipe makes none")
+            raise StoreError(f"{self.root} has no {stage}: its recipe does not include this stage")
         if not self.has(stage, self._index.shard_of(image_id)):
             raise StoreError(
                 f"{image_id} has no {stage} in {self.root} yet; run the label.py command that made "

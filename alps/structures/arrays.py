@@ -23,7 +23,7 @@ def check_array(name: str, array: Any, dtype: type[np.generic], shape: tuple[int
         shape: expected shape.
 
     Raises:
-        ValueError: ``array`` is no array, or has another type or shape.
+        ValueError: ``array`` is not an array, or has another type or shape.
 
     >>> check_array("Masks.area", np.zeros(3), np.int64, (3,))
     Traceback (most recent call last):

@@ -175,7 +175,7 @@ def check_boxes(
                 f"category {annotation.category[:60]!r} is none of the {len(categories)}: {known}"
             )
             if "\N{REPLACEMENT CHARACTER}" in annotation.category:
-                problem += "; the file is not in UTF-8, save it so"
+                problem += "; the file is not in UTF-8, save it as UTF-8"
         elif annotation.track_id is not None and annotation.track_id in seen:
             problem = f"track {annotation.track_id} has another box in this frame"
         if problem:
@@ -231,18 +231,18 @@ def _show(points: np.ndarray) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Marks:
+class FrameAnnotations:
     """The annotations of one frame, and one message for each entry that cannot be parsed."""
 
     annotations: list[Annotation] = field(default_factory=list)
-    unclear: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
 
-    def add(self, found: Annotation | str) -> None:
+    def add(self, entry: Annotation | str) -> None:
         """Append an object, or the message about one that cannot be parsed."""
-        if isinstance(found, str):
-            self.unclear.append(found)
+        if isinstance(entry, str):
+            self.problems.append(entry)
         else:
-            self.annotations.append(found)
+            self.annotations.append(entry)
 
     @property
     def digest(self) -> str:
@@ -251,4 +251,4 @@ class Marks:
             [a.category, [*map(float, a.points)], a.ignore, a.score, a.track_id, a.text]
             for a in self.annotations
         ]
-        return digest(objects, self.unclear)
+        return digest(objects, self.problems)

@@ -20,7 +20,7 @@ LARGEST_ID = 65534
 
 
 #: Matches all but plain relative POSIX paths: empty, absolute, "..", control characters, "\".
-UNFIT = re.compile(r"^$|^/|(?:^|/)\.\.(?:/|$)|[\x00-\x1f\x7f\\]")
+INVALID_PATH = re.compile(r"^$|^/|(?:^|/)\.\.(?:/|$)|[\x00-\x1f\x7f\\]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class ImageRecord:
     relative POSIX path that is short enough for ".png" to be appended.
 
     Raises:
-        ImageError: ``image_id`` or ``split`` is no such path, or a number is negative.
+        ImageError: ``image_id`` or ``split`` is not such a path, or a number is negative.
     """
 
     image_id: str
@@ -46,7 +46,7 @@ class ImageRecord:
 
     def __post_init__(self) -> None:
         for name, part in (("image_id", self.image_id), ("split", self.split)):
-            if not isinstance(part, str) or UNFIT.search(part):
+            if not isinstance(part, str) or INVALID_PATH.search(part):
                 raise ImageError(
                     f"{name} {part!r} is not a plain relative path (file {self.file_name!r}); "
                     "rename the file"

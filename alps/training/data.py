@@ -24,7 +24,7 @@ from alps.errors import ConfigError, DatasetNotFound, ImageError
 from alps.pretrained.encoder import Encoder
 from alps.protocols import LabelledSet
 from alps.structures.digest import digest
-from alps.structures.findings import Audited, Finding
+from alps.structures.findings import AuditedSet, Finding
 from alps.structures.numbers import check_number, check_numbers, is_number
 from alps.structures.records import ImageRecord
 from alps.training.stopping.interrupt import STOPS
@@ -187,7 +187,7 @@ class SegmentationData(LightningDataModule):
             read_split(self.images, records, split, enough=enough)
             for split, records in (("train", self.train), ("val", self.val))
         ]
-        own = self.images.findings() if isinstance(self.images, Audited) else []
+        own = self.images.findings() if isinstance(self.images, AuditedSet) else []
         return [*own, *missing_classes(self.images, splits)]
 
     def val_dataloader(self) -> DataLoader[list[Example]]:

@@ -126,7 +126,7 @@ def test_what_is_not_made_yet_says_so(tmp_path):
 
 def test_a_store_without_classes_says_so(tmp_path):
     store = create_store(tmp_path, labelled=0, stages=("masks", "features"))
-    with pytest.raises(StoreError, match="has no assign: its recipe makes none"):
+    with pytest.raises(StoreError, match="has no assign: its recipe does not include this stage"):
         store.index_map("town/a")
 
 
@@ -161,6 +161,25 @@ def test_images_that_moved_have_a_remedy(tmp_path):
 def test_a_store_without_a_reader_says_how_to_open_it(store):
     with pytest.raises(StoreError, match=r"without a reader of images; .* alps.open_store\('"):
         LabelStore(store.root).as_dataset()
+
+
+def test_pixels_without_data_are_black(tmp_path):
+    store = create_store(tmp_path)
+    rgba = np.full((*SIZE, 4), 200, np.uint8)
+    rgba[:, :3, 3] = 0
+    Image.fromarray(rgba).save(tmp_path / "images/town/a.png")
+    image = store.image("town/a")
+    assert not image[:, :3].any()
+    assert (image[:, 3:] == 200).all()
+
+
+def test_index_maps_of_many_classes_have_16_bits(tmp_path):
+    store = create_store(tmp_path)
+    index_map = np.array([[0, 300], [65535, 255]], np.uint16)
+    store.write_annotation(store.record("town/a"), index_png(index_map, [], 65535))
+    found = store.index_map("town/a")
+    assert found.dtype == np.uint16
+    np.testing.assert_array_equal(found, index_map)
 
 
 def test_a_damaged_index_map_is_named(tmp_path):

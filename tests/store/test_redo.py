@@ -82,7 +82,7 @@ def test_a_run_that_has_claimed_no_shard_yet_is_seen(tmp_path, monkeypatch):
 
     def prepare_and_be_disturbed(root, **settings):
         store = prepare(root, **settings)
-        with pytest.raises(StoreError, match=r"another run is at .*\(run-.*redo masks once") as e:
+        with pytest.raises(StoreError, match=r"another run uses .*\(run-.*redo masks once") as e:
             prepare(root, **{**settings, "claims": None, "overwrite": "masks"})
         refused.append(e)
         return store
@@ -124,7 +124,7 @@ def test_what_cannot_be_removed_is_one_line(tmp_path, monkeypatch):
         raise PermissionError(errno.EACCES, "Permission denied", str(path / "x"))
 
     monkeypatch.setattr("shutil.rmtree", refuse)
-    with pytest.raises(StoreError, match=r"cannot remove .*/x, which is to be made anew: Permiss"):
+    with pytest.raises(StoreError, match=r"cannot delete .*/x to make it again: Permiss"):
         run(tmp_path / "store", overwrite="features")
 
 
