@@ -1,6 +1,6 @@
 """Exceptions that users can act on, and how they are reported.
 
-A message says what was found and where, what was expected, and what to do about it.
+A message says what was wrong and where, what was expected, and what to do about it.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class PieceLost(WorkersLost):
 
     def __init__(self, place: int, why: str) -> None:
         super().__init__(
-            f"piece {place} of the work has ended each worker at it, the last one {why}"
+            f"item {place} of the work has ended every worker that attempted it; the last one {why}"
         )
         self.place, self.why = place, why
 
@@ -110,8 +110,8 @@ def sigterm_raises() -> Iterator[None]:
 def cannot_write(path: Path, error: OSError) -> str:
     """Return the message for a file of a label store that cannot be written."""
     return (
-        f"cannot write {path}: {error.strerror or error}; free or permit the place, or choose "
-        "another with store=DIR; what is finished is kept"
+        f"cannot write {path}: {error.strerror or error}; free space or grant permission, or "
+        "choose another folder with store=DIR; what is finished is kept"
     )
 
 

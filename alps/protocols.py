@@ -224,7 +224,7 @@ class InstanceSet(ImageSet, Protocol):
 
 
 @runtime_checkable
-class Categorised(ImageSet, Protocol):
+class CategorisedSet(ImageSet, Protocol):
     """An image set whose boxes have categories."""
 
     def categories(self) -> list[Category]:

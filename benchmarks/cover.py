@@ -50,7 +50,7 @@ def main() -> None:
         row = []
         for source in sources:
             masks, seconds = cpu_seconds(partial(source, Sample(name, image)))
-            coverage = float(masks.dense().any(axis=0).mean()) if len(masks) else 0.0
+            coverage = float(masks.to_array().any(axis=0).mean()) if len(masks) else 0.0
             row.append((coverage, len(masks), seconds))
         figures.append(row)
     table = np.array(figures)  # images, sources, (coverage, masks, seconds)

@@ -47,7 +47,7 @@ Paint = Callable[[Masks, Int[np.ndarray, " N"]], Integer[np.ndarray, "H W"]]
 def paint_reference(masks: Masks, category_id: Int[np.ndarray, " N"]) -> Integer[np.ndarray, "H W"]:
     """The original's index map, but bare ground is not labelled: the same rule for everybody."""
     labels = reference.paint_files(masks, category_id)
-    labels[~masks.dense().any(axis=0)] = IGNORE_INDEX
+    labels[~masks.to_array().any(axis=0)] = IGNORE_INDEX
     return labels
 
 

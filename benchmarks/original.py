@@ -30,7 +30,7 @@ SIDE = 16  # points per side of the grid
 def find_masks(generator: SamAutomaticMaskGenerator, sample: Sample) -> Masks:
     """All masks of an image, in the order in which they come."""
     found = [mask["segmentation"] for mask in generator.generate(sample.image)]
-    return Masks.from_dense(np.stack(found)) if found else Masks.empty(sample.size)
+    return Masks.from_array(np.stack(found)) if found else Masks.empty(sample.size)
 
 
 def main() -> None:

@@ -52,7 +52,7 @@ def load_patches(stores: Sequence[Path], root: Path) -> list[Patch]:
         for store in map(LabelStore, stores)
         for shard in range(len(store.plan))
         if store.has("masks", shard)
-        for image_id, found in store.masks(shard).items()
+        for image_id, found in store.shard(shard).masks().items()
     }
     return [
         Patch(truth.read(record), truth.read_target(record), masks[image_id], record.split)

@@ -50,7 +50,7 @@ def mean_inside(
 
 def pool_small(embedding: Embedding, masks: Masks) -> Float32[np.ndarray, "N C"]:
     """A short cut that is not equal: the masks averaged down to the features' cells."""
-    dense = torch.from_numpy(masks.dense()).float()[:, None]
+    dense = torch.from_numpy(masks.to_array()).float()[:, None]
     cells = F.interpolate(dense, embedding.features.shape[-2:], mode="area").flatten(1)
     sums = cells @ embedding.features.flatten(1).T
     return (sums / cells.sum(1, keepdim=True)).numpy()
@@ -81,7 +81,7 @@ def main() -> None:
     masks = loose(sample)[:MASKS]
     embedding = segmenter.embed(sample.image)
     pool = SamFeatures(segmenter=segmenter)
-    dense = masks.dense()
+    dense = masks.to_array()
     features = embedding.features.contiguous()  # as other encoders give them
     lifted = lift(features, sample.size)
     order = np.random.default_rng(0).permutation(len(masks))

@@ -75,7 +75,7 @@ class ReferenceFeatures:
         embedding = meet(self.segmenter.model.image_encoder(resize(sample.image[..., ::-1])[None]))
         values = embedding.flatten(2)[0].T
         shares = torch.stack(
-            [meet(resize(mask.astype(np.uint8) * 255)[None]).flatten() for mask in masks.dense()]
+            [meet(resize(mask.astype(np.uint8) * 255)[None]).flatten() for mask in masks.to_array()]
         )
         sums, numbers = shares @ values, (shares > 0).float() @ (values != 0).float()
         return (sums / numbers).nan_to_num(nan=0.0).numpy()
@@ -115,7 +115,7 @@ def paint_files(masks: Masks, category_id: Int32[np.ndarray, " N"]) -> UInt8[np.
     Bare ground is 0, and so is cluster 0: its masks leave no trace, not even on others.
     """
     template = np.zeros(masks.size, np.uint8)
-    dense = masks.dense()
+    dense = masks.to_array()
     for i in file_order(len(masks)):
         if category_id[i]:
             template[dense[i]] = category_id[i]

@@ -9,7 +9,7 @@ from jaxtyping import Float, Float32, Int, Int32, Integer
 
 from alps.assign.baselines import Fixed
 from alps.errors import ConfigError, StoreError
-from alps.protocols import Categorised, Identity, ImageSet
+from alps.protocols import CategorisedSet, Identity, ImageSet
 from alps.structures.masks import Masks
 from alps.structures.paint import paint
 from alps.structures.records import Category, Clusters
@@ -26,7 +26,7 @@ class ByCategory(Fixed):
     """
 
     def __init__(self, images: ImageSet) -> None:
-        if not isinstance(images, Categorised):
+        if not isinstance(images, CategorisedSet):
             raise ConfigError(
                 f"assign=category takes the categories of boxes, and {images.name} has none; label "
                 "an image set with boxes, as +dataset=dota, or take assign=cluster"

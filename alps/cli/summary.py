@@ -12,7 +12,7 @@ from alps.evaluation.pseudo_labels import Evaluation, caveats
 from alps.labelling.timings import Timings
 from alps.store.counts import count
 from alps.store.label_store import LabelStore
-from alps.store.verify import Findings
+from alps.store.verify import Verification
 
 #: Number of faults of a store that are listed; the others are counted.
 SHOWN = 40
@@ -114,7 +114,7 @@ def print_instances(scores: InstanceScores, store: LabelStore) -> None:
     console.print(f"page    {store.root / 'evaluation.html'}", soft_wrap=True)
 
 
-def print_findings(findings: Findings) -> None:
+def print_findings(findings: Verification) -> None:
     """Print the faults of a store and how they are repaired."""
     console = Console(highlight=False, markup=False)
     if findings.faults:
@@ -124,7 +124,7 @@ def print_findings(findings: Findings) -> None:
         console.print(table)
         if (more := len(findings.faults) - SHOWN) > 0:
             console.print(f"and {more} more")
-    for name in findings.strangers[:SHOWN]:
+    for name in findings.unknown_files[:SHOWN]:
         console.print(f"unknown file, kept: {name}", soft_wrap=True)
     if images := findings.images:
         console.print(f"{images.same} images are unchanged", soft_wrap=True)
@@ -163,7 +163,7 @@ def print_findings(findings: Findings) -> None:
         console.print(f"{name} is lost: {how} makes it again", soft_wrap=True)
 
 
-def print_repair(findings: Findings, store: LabelStore) -> None:
+def print_repair(findings: Verification, store: LabelStore) -> None:
     """Print whether the files of a repaired store match the hashes of its old manifest."""
     files = json.loads((store.root / "manifest.json").read_text())["files"]
     other = [

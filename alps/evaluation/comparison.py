@@ -17,7 +17,8 @@ from alps.images.stored import StoredLabels
 from alps.metrics.clustering import Contingency, contingency
 from alps.metrics.masks import Tally, oracle, tally
 from alps.protocols import LabelledSet
-from alps.store.label_store import ImageStatus, LabelStore
+from alps.store.label_store import LabelStore
+from alps.store.layout import ImageStatus
 from alps.structures.digest import digest, digest_array
 from alps.structures.masks import Masks
 from alps.structures.paint import ignore_nodata
@@ -175,10 +176,10 @@ class Comparison:
 
     def _masks(self, shard: int) -> dict[str, Stored]:
         """Return the masks, their clusters and the status of each image of a shard, by image id."""
-        masks = self.store.masks(shard)
+        masks = self.store.shard(shard).masks()
         stops = np.cumsum([len(m) for m in masks.values()])
-        parts = np.split(self.store.labels(shard)[0], stops)
-        statuses = {status.image_id: status for status in self.store.images(shard)}
+        parts = np.split(self.store.shard(shard).labels()[0], stops)
+        statuses = {status.image_id: status for status in self.store.shard(shard).images()}
         return {i: (masks[i], part, statuses[i]) for i, part in zip(masks, parts, strict=False)}
 
     def _read(self, record: ImageRecord, found: dict[str, Stored]) -> Pair:

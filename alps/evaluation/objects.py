@@ -190,8 +190,8 @@ def _masks(
     """Yield (position in the plan, record, masks, valid pixels) of each image with boxes."""
     place = 0
     for shard in tqdm(range(len(store.plan)), "true masks", unit="shard"):
-        masks = store.masks(shard)
-        statuses = {status.image_id: status for status in store.images(shard)}
+        masks = store.shard(shard).masks()
+        statuses = {status.image_id: status for status in store.shard(shard).images()}
         for record in store.plan[shard]:
             own = masks.get(record.image_id)
             if own is not None and own.boxes is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,6 @@ from jaxtyping import Float32
 
 from alps.errors import StoreError
 from alps.store.label_store import LabelStore
-from alps.store.labelled import StoredImages
 from alps.structures.masks import Masks
 from alps.structures.records import Sample
 
@@ -39,7 +37,7 @@ class StoredFeatures:
     @property
     def channels(self) -> int:
         """Number of channels of the stored features."""
-        return int(self._store.features(0).shape[1])
+        return int(self._store.shard(0).features().shape[1])
 
     def __call__(self, sample: Sample, masks: Masks) -> Float32[np.ndarray, "N C"]:
         """Return one row per mask.
@@ -47,9 +45,8 @@ class StoredFeatures:
         Raises:
             StoreError: the masks are not those of the store.
         """
-        rows = self._images.features(sample.image_id)
-        stored = self._images.masks(sample.image_id)
-        if rows is None or stored is None or stored.counts != masks.counts:
+        known = sample.image_id in self._store
+        if not known or self._store.masks(sample.image_id).counts != masks.counts:
             cut = "its masks are cut to the pixels with data: make the features anew, features=sam"
             raise StoreError(
                 f"the masks of {sample.image_id} are not those of {self._store.root}, whose "
@@ -57,9 +54,4 @@ class StoredFeatures:
                 "masks.store=STORE masks.ground=0"
                 + (f" ({cut})" if sample.valid is not None else "")
             )
-        return rows.astype(np.float32)
-
-    @cached_property
-    def _images(self) -> StoredImages:
-        """Images of the store, opened on first use."""
-        return StoredImages(self._store)
+        return self._store.features(sample.image_id).astype(np.float32)

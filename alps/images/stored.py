@@ -63,7 +63,9 @@ class StoredLabels:
         store = self._finished
         records = []
         for shard, plan in enumerate(store.plan):
-            ok = {status.image_id for status in store.images(shard) if status.status == "ok"}
+            ok = {
+                status.image_id for status in store.shard(shard).images() if status.status == "ok"
+            }
             records += [record for record in plan if record.image_id in ok]
         n = sum(map(len, store.plan))
         if len(records) < n:
@@ -132,3 +134,19 @@ class StoredLabels:
     def _images(self) -> Path:
         """Folder of the images."""
         return Path(self.images or self._store.info.images["root"])
+
+
+def open_store(root: str | Path, *, images: str | Path | None = None) -> LabelStore:
+    """Open a label store whose images can be read, too.
+
+    Args:
+        root: folder of the store.
+        images: folder of the images, if they have moved.
+
+    Returns:
+        The store, with `LabelStore.image` and `LabelStore.as_dataset` ready for use.
+
+    Raises:
+        StoreError: there is no store at ``root``, or it cannot be read.
+    """
+    return LabelStore(root, images=images, read_image=read_frame)

@@ -8,6 +8,7 @@ import faiss  # noqa: F401 - before torch, as in label.py: which is first decide
 import yaml
 
 from alps.images.plain.folder import Folder
+from alps.images.stored import open_store
 from alps.labelling.engine.local import LocalEngine
 from alps.labelling.pipeline import label as label_images
 from alps.labelling.recipes import Recipe, build_recipe
@@ -90,4 +91,4 @@ def label(
         overwrite=overwrite,
         strict=strict,
     )
-    return made
+    return open_store(made.root)

@@ -26,10 +26,11 @@ from alps.protocols import Assigner, Engine, Featurizer, ImageSet, MaskSource
 from alps.report import take_census, write_report, write_statistics
 from alps.store.claims import Claims
 from alps.store.counts import count
-from alps.store.label_store import PARTS, LabelStore, Stage
+from alps.store.label_store import LabelStore
+from alps.store.layout import PARTS, Stage
 from alps.store.manifest import write_manifest
 from alps.store.plan import Redo, Settings, prepare
-from alps.structures.findings import Audited, report_findings
+from alps.structures.findings import AuditedSet, report_findings
 from alps.structures.paint import ignore_index_for
 
 log = logging.getLogger(__name__)
@@ -122,7 +123,7 @@ def label(
         together("masks and features", label_one, stages)
         counts = count(store)
         if counts.ok + counts.empty == 0:
-            first = store.images(0)[0]
+            first = store.shard(0).images()[0]
             raise ImageError(
                 f"none of the {counts.failed} images of {image_set.root} can be used; the first: "
                 f"{first.error}"
@@ -162,7 +163,7 @@ def _audit(store: LabelStore, image_set: ImageSet, *, strict: bool, quiet: bool)
     """
     findings = store.findings()
     stale = findings is None or not store.has_begun("masks")
-    if isinstance(image_set, Audited) and (strict or (stale and not store.complete)):
+    if isinstance(image_set, AuditedSet) and (strict or (stale and not store.complete)):
         findings = image_set.findings()
         if not store.complete:
             store.write_findings(findings)

@@ -16,7 +16,8 @@ from alps.labelling.deadline import deadline
 from alps.labelling.timings import Timings
 from alps.protocols import Assigner, Featurizer, ImageSet, MaskSource
 from alps.store.hashes import hash_file
-from alps.store.label_store import ImageStatus, LabelStore
+from alps.store.label_store import LabelStore
+from alps.store.layout import ImageStatus
 from alps.structures import rle
 from alps.structures.masks import Masks
 from alps.structures.paint import covered, ignore_nodata
@@ -67,7 +68,7 @@ def label_shard(
         ImageError: an image with stored masks cannot be read any more.
     """
     timings, seen = Timings(), 0
-    stored = store.masks(shard) if store.has("masks", shard) else None
+    stored = store.shard(shard).masks() if store.has("masks", shard) else None
     statuses: dict[str, ImageStatus] = {}
     hashes: dict[str, str | None] = {}
     found: dict[str, Masks] = {}
@@ -116,11 +117,11 @@ def label_shard(
             seen += 1
             yield seen
     if features:
-        store.write_features(shard, np.concatenate(rows))
+        store.shard(shard).write_features(np.concatenate(rows))
     if stored is None:
         ids = [record.image_id for record in store.plan[shard]]
         rows_of_images = [replace(statuses[i], sha256=hashes.get(i)) for i in ids]
-        store.write_masks(shard, rows_of_images, found)
+        store.shard(shard).write_masks(rows_of_images, found)
     yield timings
 
 
@@ -170,12 +171,12 @@ def assign_shard(
     """
     timings = Timings()
     with timings.measure("labels", int(store.plan.sizes[shard])):
-        features, masks = store.features(shard), store.masks(shard)
+        features, masks = store.shard(shard).features(), store.shard(shard).masks()
         ignore_index = store.info.ignore_index
         colors = [category.color for category in store.categories()]
         category_id = np.empty(len(features), np.int32)
         distance = np.empty(len(features), np.float32)
-        statuses = {status.image_id: status for status in store.images(shard)}
+        statuses = {status.image_id: status for status in store.shard(shard).images()}
         start = 0
         for record in store.plan[shard]:
             if (found := masks.get(record.image_id)) is not None:
@@ -189,7 +190,7 @@ def assign_shard(
                 valid = statuses[record.image_id].read_valid()
                 index_map = ignore_nodata(painted, valid, ignore_index)
                 store.write_annotation(record, index_png(index_map, colors, ignore_index))
-        store.write_labels(shard, category_id, distance)
+        store.shard(shard).write_labels(category_id, distance)
     return timings
 
 

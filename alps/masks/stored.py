@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from typing import Any
 
 from alps.errors import ImageError
@@ -11,7 +10,6 @@ from alps.masks.ground import cover_ground
 from alps.masks.limits import LIMITS
 from alps.masks.valid import keep_data
 from alps.store.label_store import LabelStore
-from alps.store.labelled import StoredImages
 from alps.structures.masks import Masks
 from alps.structures.records import Sample
 from alps.structures.settings import check_settings
@@ -52,19 +50,14 @@ class StoredMasks:
         Raises:
             ImageError: the store has no masks of this image, or they are of another size.
         """
-        masks = self._images.masks(sample.image_id)
-        if masks is None:
+        if sample.image_id not in self._store:
             raise ImageError(
                 f"{sample.image_id} has no masks in {self._store.root}; label it into a new store"
             )
+        masks = self._store.masks(sample.image_id)
         if masks.size != sample.size:
             raise ImageError(
                 f"{sample.image_id} has (height, width) = {sample.size}, its masks in "
                 f"{self._store.root} {masks.size}; is it another image of this name?"
             )
         return cover_ground(keep_data(masks, sample.valid), sample, self._ground)
-
-    @cached_property
-    def _images(self) -> StoredImages:
-        """Images of the store, opened on first use."""
-        return StoredImages(self._store)

@@ -53,11 +53,11 @@ def discard_unfinished(root: Path) -> None:
     with suppress(OSError):
         for path in (root / UNFINISHED).iterdir():
             with suppress(OSError):  # another run has removed it
-                if _is_left(path):
+                if _is_abandoned(path):
                     path.unlink(missing_ok=True)
 
 
-def _is_left(path: Path) -> bool:
+def _is_abandoned(path: Path) -> bool:
     """Return whether the process that wrote a temporary file is dead."""
     try:
         pid, since, _, host = path.name.split("-", 3)

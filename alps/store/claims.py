@@ -135,7 +135,7 @@ class Claims:
         """Raise `StoreError` if another run uses the store; ``what`` is the action it prevents."""
         if others := self.others():
             raise StoreError(
-                f"another run is at {self.folder.parent} ({', '.join(others[:3])}); {what} once it "
+                f"another run uses {self.folder.parent} ({', '.join(others[:3])}); {what} once it "
                 "has ended, or stop it; or label into a new store (store=DIR)"
             )
 

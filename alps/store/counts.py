@@ -34,7 +34,7 @@ def count(store: LabelStore) -> Counts:
     statuses: Counter[str] = Counter()
     total: Counter[str] = Counter()
     for shard in range(len(store.plan)):
-        for image in store.images(shard):
+        for image in store.shard(shard).images():
             statuses[image.status] += 1
             total["n_masks"] += image.n_masks
             total["pixels"] += image.pixels

@@ -10,7 +10,7 @@ from alps.store.manifest import sha256
 from alps.structures.records import ImageRecord
 
 #: Number of cached hashes: each frame of a video or slice of a volume requests that of its file.
-KEPT = 4
+CACHE_SIZE = 4
 
 
 def hash_file(root: str | Path, record: ImageRecord) -> str | None:
@@ -29,6 +29,6 @@ def hash_file(root: str | Path, record: ImageRecord) -> str | None:
         return None
 
 
-@lru_cache(KEPT)
+@lru_cache(CACHE_SIZE)
 def _sha256(path: Path, size: int, time: int) -> str:  # noqa: ARG001 - a changed file misses the cache
     return sha256(path)

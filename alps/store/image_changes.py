@@ -70,7 +70,7 @@ def compare_images(store: LabelStore, root: Path, damaged: Collection[str]) -> I
             bar.update(len(records))
             if not store.has("masks", shard) or f"images/{shard:05d}.parquet" in damaged:
                 continue
-            kept = {status.image_id: status.sha256 for status in store.images(shard)}
+            kept = {status.image_id: status.sha256 for status in store.shard(shard).images()}
             hashed = [record for record in records if kept.get(record.image_id)]
             unhashed += len(records) - len(hashed)
             # Many images share the file of a video.

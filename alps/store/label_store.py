@@ -1,168 +1,241 @@
-"""The label store: masks, features and labels of an image set on disk, in standard formats only.
-
-Stores are written shard by shard and each file atomically, so a killed run resumes where it
-stopped::
-
-    store.json            contents and settings of the store; written first
-    config.yaml           the resolved configuration
-    plan.parquet          the shard of each image; never changes
-    findings.json         inconsistencies of the dataset; a list, usually empty
-    images/00000.parquet  one row per image: status, size, number of masks, valid pixels
-    features/00000.npy    float16 (N, C), rows aligned with masks/00000.parquet
-    masks/00000.parquet   one row per mask, SA-1B field names; its presence commits the shard
-    clusters/             the arrays of `Clusters` that are not None: centroids.npy, counts.npy, …
-    labels/00000.parquet  one row per mask: category_id, distance; its presence commits the labels
-    ann/<split>/<id>.png  index maps; ignore_index in unlabelled and no-data pixels
-    statistics/           tables and figures about the contents
-    evaluation.json       scores of the labels, if they were compared with ground truth
-    categories.json, report.html, manifest.json
-
-A stage's fingerprint is the hash of the settings that change its output and of its parent's
-fingerprint. All files of a stage always belong to the fingerprint in store.json.
-"""
+"""A label store: the masks, features and labels of an image set on disk."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, fields
-from functools import cached_property
+from dataclasses import asdict, fields
+from functools import cached_property, partial
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-from jaxtyping import Bool, Float, Float16, Float32, Int, Int64
+from jaxtyping import Float16, Int, Int64, UInt8, UInt16
 
-from alps.errors import StoreError
+from alps.errors import DatasetNotFound, ImageError, StoreError
+from alps.rasters.pixels import Pixels
 from alps.store.atomic import UNFINISHED, atomic, discard_unfinished
-from alps.store.shards import Opened, Plan, read_array, read_table
-from alps.store.tables import IMAGES, LABELS, MASKS, masks_to_table, table_to_masks
-from alps.structures import rle
+from alps.store.files import read_array, read_counts, read_index_png
+from alps.store.image_index import ImageIndex, ImageRows
+from alps.store.layout import COMMITS, FINDINGS, ImageStatus, Stage, read_info
+from alps.store.shards import Plan, Shard, ShardSequence
 from alps.structures.findings import Finding, findings_to_json, json_to_findings
 from alps.structures.masks import Masks
-from alps.structures.records import Category, Clusters, ImageRecord
+from alps.structures.records import Category, Clusters, ImageRecord, Sample
 
-SCHEMA_VERSION = 1
-OVERLAP_RULE = "small over large, equal areas: higher mask_id on top"
+if TYPE_CHECKING:
+    import alps.store.dataset
 
-Stage = Literal["masks", "features", "assign"]
-STAGES: tuple[Stage, ...] = ("masks", "features", "assign")
-#: Data that runs exchange while they fit clusters together; removed when the store is complete.
-PARTS = ".parts"
-#: Inconsistencies of the dataset.
-FINDINGS = "findings.json"
-#: Outputs of each stage; redoing a stage deletes them and those of later stages.
-OUTPUTS: Mapping[Stage, tuple[str, ...]] = {
-    "masks": ("plan.parquet", FINDINGS, "masks", "images"),
-    "features": ("features",),
-    "assign": (
-        *(PARTS, "clusters", "labels", "ann", "categories.json", "report.html", "statistics"),
-        *("choose_k.html", "evaluation.json", "evaluation.html"),
-        "manifest.json",
-    ),
-}
-#: The folder whose file for a shard marks that shard as done.
-COMMITS: Mapping[Stage, str] = {"masks": "masks", "features": "features", "assign": "labels"}
 #: Maximum number of shards whose features are open at the same time.
-OPEN = 256
-
-
-@dataclass(frozen=True, slots=True)
-class ImageStatus:
-    """The outcome of one image: a row of images/."""
-
-    image_id: str
-    status: Literal["ok", "empty", "failed"]  # empty: no masks, or no valid pixels
-    error: str | None
-    height: int
-    width: int
-    n_masks: int
-    covered: int  # pixels inside at least one mask
-    dropped: int = 0  # annotations that could not be used
-    valid: bytes | None = None  # valid pixels as compressed COCO RLE; None: all
-    sha256: str | None = None  # of the file when it was read; None: unknown
-
-    @property
-    def pixels(self) -> int:
-        """Number of valid pixels."""
-        if self.valid is None:
-            return self.height * self.width
-        return int(rle.area([self.valid], (self.height, self.width))[0])
-
-    @property
-    def nodata(self) -> int:
-        """Number of no-data pixels."""
-        return self.height * self.width - self.pixels
-
-    @property
-    def coverage(self) -> float:
-        """Share of the valid pixels that lie inside at least one mask."""
-        return self.covered / max(self.pixels, 1)
-
-    def read_valid(self) -> Bool[np.ndarray, "H W"] | None:
-        """Decode the valid mask; None: all pixels are valid."""
-        return None if self.valid is None else rle.decode(self.valid, (self.height, self.width))
-
-
-@dataclass(frozen=True, slots=True)
-class StoreInfo:
-    """The contents of store.json."""
-
-    name: str
-    images: Mapping[str, Any]  # class, arguments and root of the image set
-    ignore_index: int
-    num_classes: int
-    versions: Mapping[str, str]
-    stages: Mapping[Stage, Mapping[str, Any]]  # stage → {fingerprint, identity}
-    overlap: str = OVERLAP_RULE
-    schema_version: int = SCHEMA_VERSION
+MAX_OPEN = 256
+#: Reads the image of a record from the folder of the images.
+ReadImage = Callable[[str | Path, ImageRecord], Pixels]
 
 
 class LabelStore:
-    """Read and write one store; the docstring of the module describes the layout.
+    """Read and write one store; `alps.store.layout` describes its files.
+
+    By image: `images`, `masks`, `labels`, `index_map`, `image`, and `as_dataset` for PyTorch. By
+    shard, the unit of work: `plan` and `shard`.
+
+    >>> import alps
+    >>> store = alps.open_store("data/town_pl")
+    >>> store
+    LabelStore('data/town_pl', images=4, splits=['train', 'val'], masks=36, classes=2)
+    >>> [image.image_id for image in store.images("val")]
+    ['val/0', 'val/1']
+    >>> masks = store.masks("val/0")
+    >>> masks
+    Masks(n=9, size=(32, 48), area=1..2)
+    >>> len(store.labels("val/0")) == len(masks)
+    True
+    >>> image, index_map = store.as_dataset("val")[0]
+    >>> image.shape, index_map.shape
+    (torch.Size([3, 32, 48]), torch.Size([32, 48]))
 
     Args:
         root: folder of the store.
+        images: folder of the images, if they have moved.
+        read_image: reader of images, for `image` and `as_dataset`. This package knows no image
+            formats: `alps.open_store` supplies the reader of `alps.images`.
 
     Raises:
         StoreError: there is no store at ``root``, it is damaged, or a newer ALPS wrote it.
     """
 
-    def __init__(self, root: str | Path) -> None:
+    def __init__(
+        self,
+        root: str | Path,
+        *,
+        images: str | Path | None = None,
+        read_image: ReadImage | None = None,
+    ) -> None:
         self.root = Path(root)
-        try:
-            raw = json.loads((self.root / "store.json").read_text())
-        except FileNotFoundError:
-            raise StoreError(
-                f"no label store at {self.root} (store.json is missing); make one with label.py"
-            ) from None
-        except (OSError, ValueError) as error:
-            raise StoreError(f"cannot read {self.root / 'store.json'}: {error}") from error
-        try:
-            if raw["schema_version"] != SCHEMA_VERSION:
-                raise StoreError(
-                    f"{self.root} has schema version {raw['schema_version']}, this ALPS reads "
-                    f"{SCHEMA_VERSION}; use the ALPS that wrote it ({raw['versions'].get('alps')})"
-                )
-            self.info = StoreInfo(**raw)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise StoreError(
-                f"{self.root / 'store.json'} is damaged ({type(error).__name__}: {error}); the "
-                "label.py command that made the store mends it with verify=true"
-            ) from error
+        self._moved, self._read_image = images, read_image
+        self.info = read_info(self.root)
 
-    def __reduce__(self) -> tuple[type[LabelStore], tuple[Path]]:
-        return LabelStore, (self.root,)  # another process reads the plan itself, as it may be long
+    def __reduce__(self) -> tuple[Callable[..., LabelStore], tuple[Path]]:
+        # Another process reads the plan itself, as it may be long.
+        return partial(LabelStore, images=self._moved, read_image=self._read_image), (self.root,)
 
-    # --- the plan -------------------------------------------------------------------------------
+    def __repr__(self) -> str:
+        facts: dict[str, Any] = {}
+        with suppress(StoreError):  # the plan is missing or damaged
+            facts["images"] = int(self.plan.sizes.sum())
+            facts["splits"] = [*self.plan.splits]
+        if "masks" in (counts := read_counts(self.root / "manifest.json")):
+            facts["masks"] = counts["masks"]
+        facts["classes"] = self.info.num_classes
+        if not self.complete:
+            facts["complete"] = False
+        described = ", ".join(f"{name}={value!r}" for name, value in facts.items())
+        return f"LabelStore({str(self.root)!r}, {described})"
+
+    # --- by image -------------------------------------------------------------------------------
+
+    def __contains__(self, image_id: object) -> bool:
+        return image_id in self.plan.shard_of
+
+    def images(self, split: str | None = None) -> list[ImageStatus]:
+        """Read the outcome of each image, in the order of the plan.
+
+        Images of shards that have no masks yet are not included.
+
+        Args:
+            split: name of a split; None: all.
+
+        Raises:
+            ConfigError: the store has no such split.
+            StoreError: a table cannot be read.
+        """
+        return [status for status, _ in self._index.of_split(split)]
+
+    def record(self, image_id: str) -> ImageRecord:
+        """Return the file name, split and source of an image.
+
+        Raises:
+            StoreError: the store has no such image.
+        """
+        records: list[ImageRecord] = self.plan[self._index.shard_of(image_id)]
+        return next(record for record in records if record.image_id == image_id)
+
+    def masks(self, image_id: str) -> Masks:
+        """Read the masks of an image.
+
+        Fast if images are requested in the order of the plan, as one shard is kept in memory.
+
+        Raises:
+            ImageError: the image could not be read when it was labelled.
+            StoreError: the store has no such image, or not its masks yet.
+        """
+        return self._find(image_id, "masks").masks
+
+    def features(self, image_id: str) -> Float16[np.ndarray, "N C"]:
+        """Read the features of an image, one row per mask; C is 0 if the recipe has no features.
+
+        Raises:
+            ImageError: the image could not be read when it was labelled.
+            StoreError: the store has no such image, or not its features yet.
+        """
+        stage: Stage = "features" if "features" in self.info.stages else "masks"
+        image = self._find(image_id, stage)
+        return image.shard.features()[image.rows]
+
+    def labels(self, image_id: str) -> Int[np.ndarray, " N"]:
+        """Read the class of each mask of an image; -1: unlabelled.
+
+        Raises:
+            ImageError: the image could not be read when it was labelled.
+            StoreError: the store has no such image, or not its labels yet.
+        """
+        image = self._find(image_id, "assign")
+        return image.shard.labels()[0][image.rows]
+
+    def index_map(self, image_id: str) -> UInt8[np.ndarray, "H W"] | UInt16[np.ndarray, "H W"]:
+        """Read the class of each pixel of an image; ``info.ignore_index``: unlabelled or no data.
+
+        Raises:
+            ImageError: the image could not be read when it was labelled.
+            StoreError: the store has no such image, or not its index map yet.
+        """
+        self._find(image_id, "assign")
+        record = self.record(image_id)
+        return read_index_png(self.root / f"ann/{record.split}/{image_id}.png")
+
+    def image(self, image_id: str) -> UInt8[np.ndarray, "H W 3"]:
+        """Read the RGB image itself from the folder of the images; pixels without data are 0.
+
+        Raises:
+            ImageError: the image cannot be read, or has another size than when it was labelled.
+            StoreError: the store has no such image, or was opened without a reader of images.
+        """
+        status, record = self._find(image_id, "masks").status, self.record(image_id)
+        pixels = self._reader(self.image_root, record)
+        if pixels.size != (labelled := (status.height, status.width)):
+            raise ImageError(
+                f"{self.image_root / record.file_name} has (height, width) = {pixels.size}, and "
+                f"had {labelled} when it was labelled; label it again"
+            )
+        return Sample(image_id, pixels.image, valid=pixels.valid).image
+
+    def as_dataset(self, split: str | None = None) -> alps.store.dataset.StoreDataset:
+        """Return the labelled images as a torch dataset of pairs (image, index map).
+
+        The image is uint8 (3, H, W), RGB; the index map is int64 (H, W), with ``info.ignore_index``
+        for pixels without a label. Images without a mask are skipped.
+
+        Args:
+            split: name of a split; None: all images.
+
+        Raises:
+            ConfigError: the store has no such split.
+            DatasetNotFound: the images are not in their folder.
+            StoreError: the store is not finished, or was opened without a reader of images.
+        """
+        from alps.store.dataset import StoreDataset
+
+        self.require("assign")
+        _ = self._reader  # before images are read, which may be in another process
+        records = [
+            record for status, record in self._index.of_split(split) if status.status == "ok"
+        ]
+        if records and not (self.image_root / records[0].file_name).exists():
+            raise DatasetNotFound(
+                f"the images of the label store {self.root} are not in "
+                f"{self.image_root.absolute()} (no {records[0].file_name}); name their folder: "
+                f"alps.open_store({str(self.root)!r}, images=...)"
+            )
+        image_ids = [record.image_id for record in records]
+        return StoreDataset(image_ids, self.image, self.index_map)
+
+    @property
+    def image_root(self) -> Path:
+        """Folder of the images."""
+        return Path(self._moved or self.info.images["root"])
+
+    # --- by shard ---------------------------------------------------------------------------------
 
     @cached_property
     def plan(self) -> Plan:
         """Images of every shard."""
         return Plan(self.root / "plan.parquet")
+
+    def shard(self, number: int) -> Shard:
+        """Return a shard, whose files are read and written on request."""
+        return Shard(self.root, self.info, number)
+
+    def all_features(self) -> Sequence[Float16[np.ndarray, "_ C"]]:
+        """Return the features of all shards as a lazy sequence.
+
+        A memory map keeps a file open and a process may open 1024 files, so at most `MAX_OPEN` are
+        kept.
+        """
+        return ShardSequence(self._features_of, len(self.plan), MAX_OPEN)
+
+    def all_areas(self) -> Sequence[Int64[np.ndarray, " _"]]:
+        """Return the areas of the masks of all shards, in pixels, as a lazy sequence."""
+        return ShardSequence(self._areas_of, len(self.plan), 1)
 
     def missing(self, stage: Stage) -> list[int]:
         """Return the numbers of the shards that ``stage`` has not done yet."""
@@ -181,11 +254,11 @@ class LabelStore:
     def require(self, stage: Stage) -> None:
         """Raise `StoreError` unless ``stage`` is finished."""
         if stage not in self.info.stages:
-            raise StoreError(f"{self.root} has no {stage}: its recipe makes none")
+            raise StoreError(f"{self.root} has no {stage}: its recipe does not include this stage")
         if missing := self.missing(stage):
             raise StoreError(
                 f"{self.root}: {len(missing)} of {len(self.plan)} shards have no {stage} yet; run "
-                "the label.py command that made it again, it goes on where it stopped"
+                "the label.py command that made it again, it resumes where it stopped"
             )
 
     @property
@@ -215,32 +288,6 @@ class LabelStore:
             with self.writing(name) as file:
                 file.write(text.encode())
 
-    def write_masks(
-        self,
-        shard: int,
-        statuses: Sequence[ImageStatus],
-        masks: Mapping[str, Masks],
-    ) -> None:
-        """Write the image table of a shard, then its masks, which commits the shard.
-
-        Args:
-            shard: number of the shard.
-            statuses: outcome of each image, in plan order.
-            masks: masks by image, in plan order.
-        """
-        images = pa.Table.from_pylist([asdict(status) for status in statuses], IMAGES)
-        if all(status.valid is None for status in statuses):
-            images = images.drop(["valid"])
-        self._write_table(f"images/{shard:05d}.parquet", images, "masks")
-        parts = [masks_to_table(image_id, m) for image_id, m in masks.items() if len(m)]
-        table = pa.concat_tables(parts) if parts else MASKS.empty_table()
-        self._write_table(f"masks/{shard:05d}.parquet", table, "masks")
-
-    def write_features(self, shard: int, features: Float[np.ndarray, "N C"]) -> None:
-        """Write the features of a shard as float16, one row per mask in the order of its masks."""
-        with self.writing(f"features/{shard:05d}.npy") as file:
-            np.save(file, features.astype(np.float16), allow_pickle=False)
-
     def write_clusters(self, clusters: Clusters) -> None:
         """Write one file per array that is not None; the centroids come last as the commit."""
         for field in reversed(fields(Clusters)):
@@ -248,25 +295,6 @@ class LabelStore:
             if array is not None:
                 with self.writing(f"clusters/{field.name}.npy") as file:
                     np.save(file, array, allow_pickle=False)
-
-    def write_labels(
-        self,
-        shard: int,
-        category_id: Int[np.ndarray, " N"],
-        distance: Float[np.ndarray, " N"] | None,
-    ) -> None:
-        """Commit the labels of a shard, whose index maps must exist already.
-
-        Args:
-            shard: number of the shard.
-            category_id: class of each mask, in the order of the shard's masks.
-            distance: distance of each mask to its centroid; NaN is written as null.
-        """
-        masks = self._read_table(f"masks/{shard:05d}.parquet", ["image_id", "mask_id"])
-        far = np.full(len(masks), np.nan) if distance is None else distance
-        distances = pa.array(far, pa.float32(), from_pandas=True)
-        columns = [*masks.columns, pa.array(category_id, pa.int32()), distances]
-        self._write_table(f"labels/{shard:05d}.parquet", pa.table(columns, schema=LABELS), "assign")
 
     def write_annotation(self, record: ImageRecord, png: bytes) -> None:
         """Write the index map of one image."""
@@ -281,64 +309,7 @@ class LabelStore:
         """Write the classes as COCO "categories"; ``id`` is the pixel value."""
         self.write_text("categories.json", json.dumps([asdict(c) for c in categories], indent=1))
 
-    # --- reading --------------------------------------------------------------------------------
-
-    def images(self, shard: int) -> list[ImageStatus]:
-        """Read the outcome of each image of a shard."""
-        return [
-            ImageStatus(**row)
-            for row in self._read_table(f"images/{shard:05d}.parquet").to_pylist()
-        ]
-
-    def masks(self, shard: int) -> dict[str, Masks]:
-        """Read the masks of a shard by image, in plan order, without failed images."""
-        table = self._read_table(f"masks/{shard:05d}.parquet")
-        bounds = np.cumsum([0, *(status.n_masks for status in self.images(shard))])
-        return {
-            status.image_id: table_to_masks(
-                table.slice(start, stop - start), (status.height, status.width)
-            )
-            for status, start, stop in zip(self.images(shard), bounds[:-1], bounds[1:], strict=True)
-            if status.status != "failed"
-        }
-
-    def areas(self, shard: int) -> Int64[np.ndarray, " N"]:
-        """Read the area of each mask of a shard, in pixels."""
-        area: np.ndarray = self._read_table(f"masks/{shard:05d}.parquet", ["area"])[0].to_numpy()
-        return area.astype(np.int64)
-
-    def features(self, shard: int) -> Float16[np.ndarray, "N C"]:
-        """Map the features of a shard, one row per mask; C is 0 if the recipe has no features."""
-        if "features" not in self.info.stages:
-            return np.zeros((len(self.areas(shard)), 0), np.float16)
-        path = self.root / f"features/{shard:05d}.npy"
-        # An empty array cannot be memory-mapped.
-        array = read_array(path, mapped=path.exists() and path.stat().st_size > 128)
-        return array if len(array) else np.zeros(array.shape, np.float16)
-
-    def all_features(self) -> Sequence[Float16[np.ndarray, "_ C"]]:
-        """Return the features of all shards as a lazy sequence.
-
-        A memory map keeps a file open and a process may open 1024 files, so at most `OPEN` are
-        kept.
-        """
-        return Opened(self.features, len(self.plan), OPEN)
-
-    def all_areas(self) -> Sequence[Int64[np.ndarray, " _"]]:
-        """Return the areas of the masks of all shards, in pixels, as a lazy sequence."""
-        return Opened(self.areas, len(self.plan), 1)
-
-    def labels(self, shard: int) -> tuple[Int[np.ndarray, " N"], Float32[np.ndarray, " N"]]:
-        """Read the labels of a shard.
-
-        Returns:
-            ``category_id`` and ``distance`` (NaN: none), in the order of the shard's masks.
-        """
-        table = self._read_table(f"labels/{shard:05d}.parquet")
-        return (
-            table["category_id"].to_numpy(),
-            table["distance"].to_numpy(zero_copy_only=False).astype(np.float32),
-        )
+    # --- whole store ----------------------------------------------------------------------------
 
     def clusters(self) -> Clusters | None:
         """Read the clusters; None if they are not fitted yet."""
@@ -361,28 +332,37 @@ class LabelStore:
         except (OSError, ValueError) as error:
             raise StoreError(
                 f"cannot read {self.root / FINDINGS}: {error}; the label.py command that made the "
-                "store mends it with verify=true"
+                "store repairs it with verify=true"
             ) from error
 
     # --- inside ---------------------------------------------------------------------------------
 
-    def _write_table(self, name: str, table: pa.Table, stage: Stage) -> None:
-        fingerprint = self.info.stages[stage]["fingerprint"]
-        table = table.replace_schema_metadata({"alps.fingerprint": fingerprint})
-        with self.writing(name) as file:
-            pq.write_table(table, file, compression="zstd")
+    @property
+    def _reader(self) -> ReadImage:
+        if self._read_image is None:
+            raise StoreError(
+                f"{self.root} was opened without a reader of images; open it with "
+                f"alps.open_store({str(self.root)!r})"
+            )
+        return self._read_image
 
-    def _read_table(self, name: str, columns: list[str] | None = None) -> pa.Table:
-        return read_table(self.root / name, columns)
+    def _features_of(self, number: int) -> Float16[np.ndarray, "N C"]:
+        return self.shard(number).features()
 
+    def _areas_of(self, number: int) -> Int64[np.ndarray, " N"]:
+        return self.shard(number).areas()
 
-def open_store(root: str | Path) -> LabelStore:
-    """Open a label store.
+    @cached_property
+    def _index(self) -> ImageIndex:
+        return ImageIndex(self.root, self.plan, self.shard, partial(self.has, "masks"))
 
-    Args:
-        root: its folder.
-
-    Raises:
-        StoreError: there is none, or it cannot be read.
-    """
-    return LabelStore(root)
+    def _find(self, image_id: str, stage: Stage) -> ImageRows:
+        """Return the rows of an image in its shard, which ``stage`` must have done."""
+        if stage not in self.info.stages:
+            raise StoreError(f"{self.root} has no {stage}: its recipe does not include this stage")
+        if not self.has(stage, self._index.shard_of(image_id)):
+            raise StoreError(
+                f"{image_id} has no {stage} in {self.root} yet; run the label.py command that made "
+                "the store again, it resumes where it stopped"
+            )
+        return self._index.find(image_id)

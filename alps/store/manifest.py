@@ -15,7 +15,7 @@ def write_manifest(store: LabelStore) -> None:
     """Write manifest.json, the last file of a store: its presence means that it is complete."""
     counts = {"images": 0, "ok": 0, "empty": 0, "failed": 0, "masks": 0}
     for shard in range(len(store.plan)):
-        for image in store.images(shard):
+        for image in store.shard(shard).images():
             counts["images"] += 1
             counts[image.status] += 1
             counts["masks"] += image.n_masks
@@ -38,12 +38,12 @@ def _files(root: Path, folder: str = "") -> Iterator[str]:
     Links and hidden files are skipped, because no run makes them.
     """
     with os.scandir(root / folder) as entries:
-        found = sorted(
+        names = sorted(
             (entry.name, entry.is_dir(follow_symlinks=False))
             for entry in entries
             if not entry.name.startswith(".") and not entry.is_symlink()
         )
-    for name, is_folder in found:
+    for name, is_folder in names:
         if is_folder:
             yield from _files(root, f"{folder}{name}/")
         elif folder or name != "manifest.json":

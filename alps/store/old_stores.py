@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from alps.errors import StoreError, StoreMismatch
-from alps.store.label_store import STAGES, LabelStore, Stage, StoreInfo
+from alps.store.label_store import LabelStore
+from alps.store.layout import STAGES, Stage, StoreInfo
 from alps.structures.digest import digest
 from alps.structures.records import ImageRecord
 
@@ -32,7 +33,7 @@ def is_old(info: StoreInfo) -> bool:
     return "version" not in info.images
 
 
-def as_before(
+def adapt_to_old_store(
     root: Path, info: StoreInfo, records: Sequence[ImageRecord]
 ) -> tuple[StoreInfo, Sequence[ImageRecord]]:
     """Describe a run as an older version would have, if it resumes an old store.
@@ -67,7 +68,7 @@ def refuse_mixture(root: Path, info: StoreInfo, *, redo: str | None, keep: bool)
 
     Args:
         root: folder of the store.
-        info: contents of store.json for this run, a result of `as_before`.
+        info: contents of store.json for this run, a result of `adapt_to_old_store`.
         redo: the stage that is requested to be redone.
         keep: allow existing files to stay although this version would make different ones.
 
@@ -86,9 +87,9 @@ def refuse_mixture(root: Path, info: StoreInfo, *, redo: str | None, keep: bool)
         return
     if reason := find_change(Path(info.images["root"]), chain.from_iterable(store.plan)):
         raise StoreMismatch(
-            f"{root} was made by an older ALPS, which {reason}; overwrite=masks labels anew, "
-            "store=DIR labels beside it, and overwrite=assign keeps its masks, once they are "
-            "complete, and makes the classes anew"
+            f"{root} was made by an older ALPS, which {reason}; overwrite=masks labels again, "
+            "store=DIR labels into another folder, and overwrite=assign keeps its masks, once they "
+            "are complete, and assigns the classes again"
         )
 
 
@@ -148,18 +149,18 @@ def find_change(root: Path, records: Iterable[ImageRecord]) -> str | None:
     """
     for record in records:
         if record.annotations is not None:
-            return "took annotations otherwise"
+            return "read annotations differently"
         try:
             with (root / record.file_name).open("rb") as file:
                 head = file.read(HEADER)
         except OSError:
             continue  # a missing image is reported when it is read
         if head[:4] in TIFF:
-            return f"read TIFF files otherwise (first: {record.file_name})"
+            return f"read TIFF files differently (first: {record.file_name})"
         if _is_transparent(head):
-            return f"labelled pixels without data, too (first: {record.file_name} has alpha)"
+            return f"also labelled pixels without data (first: {record.file_name} has alpha)"
         if _is_float_volume(head):
-            return f"labelled voxels without data, too (first: {record.file_name} holds floats)"
+            return f"also labelled voxels without data (first: {record.file_name} holds floats)"
     return None
 
 

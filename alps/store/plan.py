@@ -18,9 +18,10 @@ from alps.errors import ConfigError, StoreError, StoreMismatch
 from alps.protocols import Identity
 from alps.store.atomic import UNFINISHED, atomic
 from alps.store.claims import FOLDER, Claims
-from alps.store.label_store import OUTPUTS, PARTS, STAGES, LabelStore, Stage, StoreInfo
+from alps.store.label_store import LabelStore
+from alps.store.layout import OUTPUTS, PARTS, STAGES, Stage, StoreInfo
 from alps.store.limits import STORE
-from alps.store.old_stores import as_before, refuse_mixture
+from alps.store.old_stores import adapt_to_old_store, refuse_mixture
 from alps.store.tables import PLAN
 from alps.structures.digest import digest
 from alps.structures.records import ImageRecord
@@ -130,7 +131,7 @@ def draft(
 
 def adapt(root: Path, new: Draft) -> Draft:
     """Return the draft as the version of ALPS that made the store at ``root`` would describe it."""
-    info, records = as_before(root, new.info, new.records)
+    info, records = adapt_to_old_store(root, new.info, new.records)
     return replace(new, info=info, records=records)
 
 
@@ -172,8 +173,8 @@ def prepare(
                 store.discard_unfinished()
                 return store
     if claims is None:
-        with Claims(root) as own:
-            return prepare(root, claims=own, overwrite=overwrite, verified=verified, **settings)
+        with Claims(root) as claims:
+            return prepare(root, claims=claims, overwrite=overwrite, verified=verified, **settings)
     claims.arrive()
     with claims.alone("plan"):
         entries = {path.name for path in root.iterdir()}
@@ -191,10 +192,10 @@ def _write(root: Path, new: Draft, overwrite: Redo | None, claims: Claims) -> No
     if (root / "store.json").exists():
         old = LabelStore(root)
         old.discard_unfinished()
-        asked = None if overwrite == "failed" else overwrite
-        redo = asked or first_difference(old.info, new.info)
+        requested = None if overwrite == "failed" else overwrite
+        redo = requested or first_difference(old.info, new.info)
         if redo is not None:
-            _check_redo(old, new, redo, asked=asked is not None)
+            _check_redo(old, new, redo, requested=requested is not None)
             claims.require_alone(f"redo {redo}")
             _delete_from(root, redo)
         elif overwrite == "failed" and (shards := _failed(old)):
@@ -226,7 +227,8 @@ def _failed(store: LabelStore) -> list[int]:
     return [
         shard
         for shard in range(len(store.plan))
-        if store.has("masks", shard) and any(i.status == "failed" for i in store.images(shard))
+        if store.has("masks", shard)
+        and any(i.status == "failed" for i in store.shard(shard).images())
     ]
 
 
@@ -272,22 +274,22 @@ def first_difference(old: StoreInfo, new: StoreInfo) -> Stage | None:
 def refuse_other_settings(old: LabelStore, new: Draft) -> None:
     """Raise `StoreMismatch` if the existing part of a store was made with other settings."""
     if redo := first_difference(old.info, new.info):
-        _check_redo(old, new, redo, asked=False)
+        _check_redo(old, new, redo, requested=False)
 
 
-def _check_redo(old: LabelStore, new: Draft, redo: Stage, *, asked: bool) -> None:
+def _check_redo(old: LabelStore, new: Draft, redo: Stage, *, requested: bool) -> None:
     """Raise `StoreMismatch` if redoing ``redo`` and later stages loses work without a request.
 
     Args:
         old: the existing store.
         new: the store that this run would make.
         redo: first stage to redo.
-        asked: whether the user requested it.
+        requested: whether the user requested it.
     """
     difference = first_difference(old.info, new.info)
-    if difference is None or (asked and STAGES.index(redo) <= STAGES.index(difference)):
+    if difference is None or (requested and STAGES.index(redo) <= STAGES.index(difference)):
         return
-    if not asked and not any(old.has_begun(s) for s in STAGES[STAGES.index(redo) :]):
+    if not requested and not any(old.has_begun(s) for s in STAGES[STAGES.index(redo) :]):
         return
     if old.info.images["fingerprint"] != new.info.images["fingerprint"]:
         what = "other images: " + _compare_images(old, new.records)
@@ -340,12 +342,12 @@ def compare_settings(stage: Stage, old: Identity, new: Identity) -> str:
 
 def _digest_all(values: Iterable[object]) -> str:
     """Return the `digest` of values from an iterable, without a list of them in memory."""
-    found, separator = hashlib.sha256(b"["), b""
+    hasher, separator = hashlib.sha256(b"["), b""
     for value in values:
-        found.update(separator + json.dumps(value, sort_keys=True).encode())
+        hasher.update(separator + json.dumps(value, sort_keys=True).encode())
         separator = b", "
-    found.update(b"]")
-    return found.hexdigest()[:16]
+    hasher.update(b"]")
+    return hasher.hexdigest()[:16]
 
 
 def _delete(path: Path) -> None:
@@ -356,6 +358,6 @@ def _delete(path: Path) -> None:
             path.unlink(missing_ok=True)
     except OSError as error:
         raise StoreError(
-            f"cannot remove {error.filename or path}, which is to be made anew: {error.strerror}; "
-            "permit it, then run the same command again"
+            f"cannot delete {error.filename or path} to make it again: {error.strerror}; change "
+            "its permissions, then run the same command again"
         ) from error

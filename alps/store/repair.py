@@ -11,12 +11,13 @@ import pyarrow.parquet as pq
 
 from alps.errors import StoreError, StoreMismatch
 from alps.store.faults import Fault
-from alps.store.label_store import COMMITS, STAGES, LabelStore, StoreInfo
+from alps.store.label_store import LabelStore
+from alps.store.layout import COMMITS, STAGES, StoreInfo
 from alps.store.plan import Draft, first_difference, refuse_other_settings
 from alps.structures.records import Clusters
 
 
-def mend_info(root: Path, new: Draft, listed: Mapping[str, Fault]) -> Fault | None:
+def repair_info(root: Path, new: Draft, listed: Mapping[str, Fault]) -> Fault | None:
     """Rewrite store.json if it is damaged and the tables have the fingerprints of this run.
 
     Args:
@@ -49,7 +50,7 @@ def mend_info(root: Path, new: Draft, listed: Mapping[str, Fault]) -> Fault | No
         fault = fault or Fault("store.json", f"its {field} is not what this run says")
     if _made_by_another(root, new):
         raise StoreMismatch(
-            f"{root / 'store.json'} is broken ({fault.problem}), and the tables beside it were "
+            f"{root / 'store.json'} is damaged ({fault.problem}), and the tables beside it were "
             "made with other settings than this run's; verify by the command that made the store"
         )
     new.write_info(root)
@@ -89,7 +90,7 @@ def _fingerprint(path: Path) -> str:
         return ""
 
 
-def mend_plan(root: Path, new: Draft, listed: Mapping[str, Fault]) -> Fault | None:
+def repair_plan(root: Path, new: Draft, listed: Mapping[str, Fault]) -> Fault | None:
     """Rewrite plan.parquet if it is damaged and this run would make the same shards.
 
     Args:
@@ -128,7 +129,7 @@ def mend_plan(root: Path, new: Draft, listed: Mapping[str, Fault]) -> Fault | No
             continue
         if ids != [r.image_id for r in new.records[start : start + new.shard_size]]:
             raise StoreError(
-                f"{root / 'plan.parquet'} is broken ({fault.problem}), and images/{path.name} has "
+                f"{root / 'plan.parquet'} is damaged ({fault.problem}), and images/{path.name} has "
                 f"{len(ids)} images that this run would not put there; give the shard_size that "
                 "the store was made with"
             )
@@ -172,8 +173,8 @@ def _delete(path: Path) -> None:
         path.unlink(missing_ok=True)
     except OSError as error:
         raise StoreError(
-            f"cannot remove {path}, which is broken: {error.strerror}; permit it or remove it "
-            "yourself, then run the same command again"
+            f"cannot delete the damaged file {path}: {error.strerror}; change its permissions or "
+            "delete it yourself, then run the same command again"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Check a label store, finished or not, and remove damaged files, so that a run makes them anew.
+"""Check a label store, finished or not, and remove damaged files, so that a run makes them again.
 
 Files listed in a manifest are compared with it by sha256. With or without a manifest, the contents
 of tables, features, labels and index maps are checked for consistency. On request, images are read
@@ -22,20 +22,21 @@ from alps.errors import StoreError
 from alps.store.claims import Claims
 from alps.store.faults import Fault, Paint, check_categories, check_clusters, find_faults
 from alps.store.image_changes import ImageChanges, compare_images
-from alps.store.label_store import COMMITS, FINDINGS, STAGES, LabelStore, Stage
+from alps.store.label_store import LabelStore
+from alps.store.layout import COMMITS, FINDINGS, STAGES, Stage
 from alps.store.manifest import sha256
 from alps.store.plan import Draft, adapt
-from alps.store.repair import mend_info, mend_plan, remove
+from alps.store.repair import remove, repair_info, repair_plan
 from alps.structures.records import Category, Clusters
 
 #: Files that runs write into the root of the store.
-TOP = (
+ROOT_FILES = (
     *("store.json", "config.yaml", "plan.parquet", FINDINGS),
     *("categories.json", "manifest.json"),
     *("report.html", "choose_k.html", "evaluation.json", "evaluation.html"),
 )
 #: Files that a run makes on request only, and the override that requests them.
-ASKED = {
+ON_REQUEST = {
     "evaluation.json": "evaluate=true",
     "evaluation.html": "evaluate=true",
     "choose_k.html": "choose_k=[...]",
@@ -46,11 +47,11 @@ ASKED = {
 
 
 @dataclass(frozen=True, slots=True)
-class Findings:
+class Verification:
     """The result of `verify`."""
 
     faults: tuple[Fault, ...]
-    strangers: tuple[str, ...]  # unknown files, which no run writes; they are kept
+    unknown_files: tuple[str, ...]  # files that no run writes; they are kept
     files: int  # number of files checked
     counts: Mapping[str, int]  # number of images, in total and by status, and of masks
     redo: Mapping[Stage, int]  # number of shards that the next run has to make
@@ -59,7 +60,9 @@ class Findings:
 
     def lost(self) -> dict[str, str]:
         """Return removed files that are made on request only, and the override that does so."""
-        return {fault.file: ASKED[fault.file] for fault in self.faults if fault.file in ASKED}
+        return {
+            fault.file: ON_REQUEST[fault.file] for fault in self.faults if fault.file in ON_REQUEST
+        }
 
 
 def verify(
@@ -69,7 +72,7 @@ def verify(
     paint: Paint,
     categories: Sequence[Category],
     images: Path | None = None,
-) -> Findings:
+) -> Verification:
     """Check all files of a store and delete damaged ones.
 
     Memory holds one shard, the names of all files, and the manifest of a finished store.
@@ -96,17 +99,17 @@ def verify(
 
 def _verify(
     root: Path, new: Draft, paint: Paint, categories: Sequence[Category], images: Path | None
-) -> Findings:
+) -> Verification:
     new = adapt(root, new)
     faults: dict[str, Fault] = {}
     manifest = _read_manifest(root, faults)
     listed = dict(_compare(root, manifest))
-    for fault in (mend_info(root, new, listed), mend_plan(root, new, listed)):
+    for fault in (repair_info(root, new, listed), repair_plan(root, new, listed)):
         if fault:
             faults[fault.file] = fault
     store = LabelStore(root)
-    own = _Own(store)
-    faults |= {name: fault for name, fault in listed.items() if name in own}
+    expected = _StoreFiles(store)
+    faults |= {name: fault for name, fault in listed.items() if name in expected}
     counts = {"images": 0, "ok": 0, "empty": 0, "failed": 0, "masks": 0}
     for shard in tqdm(range(len(store.plan)), desc="contents", unit="shard"):
         for fault in (
@@ -120,20 +123,20 @@ def _verify(
     changes = None if images is None else compare_images(store, images, faults)
     for fault in changes.faults(store) if changes else ():
         faults.setdefault(fault.file, fault)
-    strangers, n = [], 0
+    unknown, n = [], 0
     for name in _walk(root):
         n += 1
-        if name not in own:
-            strangers.append(name)
+        if name not in expected:
+            unknown.append(name)
         elif manifest and name != "manifest.json" and name not in manifest["files"]:
             faults.setdefault("manifest.json", Fault("manifest.json", f"does not list {name}"))
     if manifest and not faults and manifest["counts"] != counts:
         faults["manifest.json"] = Fault("manifest.json", f"its counts are not {counts}")
     if faults:
         remove(store, faults)
-    return Findings(
+    return Verification(
         faults=tuple(faults.values()),
-        strangers=tuple(sorted(strangers)),
+        unknown_files=tuple(sorted(unknown)),
         files=n,
         counts=counts,
         redo={s: len(store.missing(s)) for s in STAGES if s in store.info.stages},
@@ -150,7 +153,7 @@ def _read_manifest(root: Path, faults: dict[str, Fault]) -> dict[str, Any]:
         for entry in manifest["files"].values():
             _ = entry["bytes"], entry["sha256"]
         if json.dumps(manifest, indent=1).encode() != text or not manifest["counts"]:
-            raise ValueError("it is not as it was written")
+            raise ValueError("it is not the text that was written")
         return dict(manifest)
     except FileNotFoundError:
         return {}
@@ -182,14 +185,14 @@ def _compare(root: Path, manifest: Mapping[str, Any]) -> Iterator[tuple[str, Fau
             bar.update(int(entry["bytes"]))
 
 
-class _Own:
+class _StoreFiles:
     """The names of files that a run may write into a store."""
 
     def __init__(self, store: LabelStore) -> None:
         n = len(store.plan)
         parts = {"images": "parquet", "masks": "parquet", "features": "npy", "labels": "parquet"}
         self._names = {
-            *TOP,
+            *ROOT_FILES,
             *(f"clusters/{field.name}.npy" for field in fields(Clusters)),
             *(f"{folder}/{i:05d}.{end}" for folder, end in parts.items() for i in range(n)),
             *(f"ann/{r.split}/{r.image_id}.png" for shard in store.plan for r in shard),
@@ -214,7 +217,7 @@ def _count(
 ) -> None:
     name = f"images/{shard:05d}.parquet"
     if store.has("masks", shard) and name not in faults:
-        for image in store.images(shard):
+        for image in store.shard(shard).images():
             counts["images"] += 1
             counts[image.status] += 1
             counts["masks"] += image.n_masks

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int, Int32
+from jaxtyping import Bool, Float32, Int32
 
-from alps.structures.arrays import check_array
+from alps.structures.arrays import RowIndex, check_array, select_rows
 from alps.structures.digest import digest
+from alps.structures.supervision import to_detections
 
 #: Minimum side of a box after clipping to the image, px.
 MIN_SIDE = 1.0
@@ -58,6 +60,19 @@ class Annotation:
 class Boxes:
     """N non-empty boxes inside one image.
 
+    ``boxes[0]``, ``boxes[2:5]`` and ``boxes[boxes.ignore]`` are boxes again, of one row or of the
+    selected rows, and iteration yields one row at a time.
+
+    >>> annotations = [
+    ...     Annotation("line 1", "ship", (1, 1, 5, 4)),
+    ...     Annotation("line 2", "ship", (6, 2, 9, 9), ignore=True),
+    ... ]
+    >>> boxes, problems = check_boxes(annotations, {"plane": 0, "ship": 1}, size=(9, 12))
+    >>> boxes
+    Boxes(n=2, categories=1, ignored=1)
+    >>> boxes[~boxes.ignore].xyxy
+    array([[1., 1., 5., 4.]], dtype=float32)
+
     Raises:
         ValueError: a column has another type or shape, or a box is empty.
     """
@@ -67,8 +82,8 @@ class Boxes:
     category_id: Int32[np.ndarray, " N"]
     object_id: Int32[np.ndarray, " N"]  # index among the image's annotations
     ignore: Bool[np.ndarray, " N"]
-    score: Float32[np.ndarray, " N"]  # NaN: not given
-    track_id: Int32[np.ndarray, " N"]  # -1: not given
+    score: Float32[np.ndarray, " N"]  # NaN: none
+    track_id: Int32[np.ndarray, " N"]  # -1: none
     text: tuple[str | None, ...]
 
     def __post_init__(self) -> None:
@@ -83,10 +98,39 @@ class Boxes:
     def __len__(self) -> int:
         return len(self.xyxy)
 
-    def __getitem__(self, keep: Bool[np.ndarray, " N"] | Int[np.ndarray, " M"]) -> Boxes:
-        index = np.arange(len(self))[keep]
-        rest = {f.name: getattr(self, f.name)[index] for f in fields(self)[:-1]}
-        return Boxes(**rest, text=tuple(self.text[i] for i in index))
+    def __iter__(self) -> Iterator[Boxes]:
+        return (self[i] for i in range(len(self)))
+
+    def __getitem__(self, index: RowIndex) -> Boxes:
+        rows = select_rows(index, len(self), "boxes")
+        columns = {f.name: getattr(self, f.name)[rows] for f in fields(self)[:-1]}
+        return Boxes(**columns, text=tuple(self.text[i] for i in rows))
+
+    def __repr__(self) -> str:
+        facts = {
+            "n": len(self),
+            "categories": len(np.unique(self.category_id)),
+            "ignored": int(self.ignore.sum()),
+            "tracks": len(np.unique(self.track_id[self.track_id >= 0])),
+        }
+        if not facts["tracks"]:
+            del facts["tracks"]
+        return f"Boxes({', '.join(f'{name}={value}' for name, value in facts.items())})"
+
+    def to_supervision(self) -> Any:
+        """Convert to ``supervision.Detections`` with classes, scores and tracks.
+
+        Raises:
+            MissingPackage: supervision is not installed.
+        """
+        return to_detections(
+            xyxy=self.xyxy,
+            mask=None,
+            class_id=self.category_id,
+            confidence=self.score,
+            tracker_id=self.track_id,
+            data={"ignore": self.ignore},
+        )
 
     @classmethod
     def empty(cls) -> Boxes:
@@ -96,11 +140,11 @@ class Boxes:
     @classmethod
     def cat(cls, parts: Sequence[Boxes]) -> Boxes:
         """Concatenate boxes of one image."""
-        rest = {
+        columns = {
             f.name: np.concatenate([getattr(part, f.name) for part in parts])
             for f in fields(cls)[:-1]
         }
-        return cls(**rest, text=tuple(text for part in parts for text in part.text))
+        return cls(**columns, text=tuple(text for part in parts for text in part.text))
 
 
 def check_boxes(
@@ -131,7 +175,7 @@ def check_boxes(
                 f"category {annotation.category[:60]!r} is none of the {len(categories)}: {known}"
             )
             if "\N{REPLACEMENT CHARACTER}" in annotation.category:
-                problem += "; the file is not in UTF-8, save it so"
+                problem += "; the file is not in UTF-8, save it as UTF-8"
         elif annotation.track_id is not None and annotation.track_id in seen:
             problem = f"track {annotation.track_id} has another box in this frame"
         if problem:
@@ -187,18 +231,18 @@ def _show(points: np.ndarray) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Marks:
+class FrameAnnotations:
     """The annotations of one frame, and one message for each entry that cannot be parsed."""
 
     annotations: list[Annotation] = field(default_factory=list)
-    unclear: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
 
-    def add(self, found: Annotation | str) -> None:
+    def add(self, entry: Annotation | str) -> None:
         """Append an object, or the message about one that cannot be parsed."""
-        if isinstance(found, str):
-            self.unclear.append(found)
+        if isinstance(entry, str):
+            self.problems.append(entry)
         else:
-            self.annotations.append(found)
+            self.annotations.append(entry)
 
     @property
     def digest(self) -> str:
@@ -207,4 +251,4 @@ class Marks:
             [a.category, [*map(float, a.points)], a.ignore, a.score, a.track_id, a.text]
             for a in self.annotations
         ]
-        return digest(objects, self.unclear)
+        return digest(objects, self.problems)

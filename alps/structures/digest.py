@@ -21,6 +21,6 @@ def digest(*parts: Any) -> str:
 
 def digest_array(array: Shaped[np.ndarray, ...]) -> str:
     """Return the first 16 hex digits of the sha256 of an array's values, shape and type."""
-    found = hashlib.sha256(f"{array.dtype} {array.shape} ".encode())
-    found.update(np.ascontiguousarray(array).data)
-    return found.hexdigest()[:16]
+    hasher = hashlib.sha256(f"{array.dtype} {array.shape} ".encode())
+    hasher.update(np.ascontiguousarray(array).data)
+    return hasher.hexdigest()[:16]

@@ -13,7 +13,7 @@ from alps.errors import ConfigError
 log = logging.getLogger(__name__)
 
 #: Number of findings that are logged; the others are only counted.
-SHOWN = 5
+MAX_LOGGED = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Finding:
 
 
 @runtime_checkable
-class Audited(Protocol):
+class AuditedSet(Protocol):
     """An image set that can check its own consistency."""
 
     def findings(self) -> list[Finding]:
@@ -64,10 +64,10 @@ def report_findings(
             f"strict=true, and {name} has {len(listed)} "
             f"finding{'s' * (len(listed) > 1)}: {' | '.join(map(str, listed))}"
         )
-    for finding in listed[:SHOWN]:
+    for finding in listed[:MAX_LOGGED]:
         log.warning("%s: %s", name, finding)
-    if len(listed) > SHOWN:
-        log.warning("%s: %d more findings are in %s", name, len(listed) - SHOWN, rest)
+    if len(listed) > MAX_LOGGED:
+        log.warning("%s: %d more findings are in %s", name, len(listed) - MAX_LOGGED, rest)
 
 
 def findings_to_json(findings: Sequence[Finding]) -> str:
@@ -84,4 +84,4 @@ def json_to_findings(text: str) -> list[Finding]:
     try:
         return [Finding(**entry) for entry in json.loads(text)]
     except TypeError as error:
-        raise ValueError(f"it is no list of findings: {error}") from None
+        raise ValueError(f"it is not a list of findings: {error}") from None

@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int, Int64
 
 from alps.structures import rle
-from alps.structures.arrays import check_array
+from alps.structures.arrays import RowIndex, check_array, select_rows
 from alps.structures.boxes import Boxes
 from alps.structures.records import COLUMNS
+from alps.structures.supervision import to_detections
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Masks:
     """N masks of one image, run-length encoded, with SA-1B's field names (arXiv 2304.02643).
+
+    ``masks[0]``, ``masks[2:5]`` and ``masks[masks.area > 100]`` are masks again, of one row or of
+    the selected rows, and iteration yields one row at a time.
+
+    >>> array = np.zeros((2, 4, 6), dtype=bool)
+    >>> array[0, 1:3, 1:4] = array[1, :, 5] = True
+    >>> masks = Masks.from_array(array)
+    >>> masks
+    Masks(n=2, size=(4, 6), area=4..6)
+    >>> masks[masks.area > 5].xyxy
+    array([[1., 1., 4., 3.]], dtype=float32)
+    >>> [int(mask.to_array().sum()) for mask in masks]
+    [6, 4]
 
     Raises:
         ValueError: a column has another type or shape, or an area is negative.
@@ -50,17 +65,58 @@ class Masks:
     def __len__(self) -> int:
         return len(self.counts)
 
-    def __getitem__(self, keep: Bool[np.ndarray, " N"] | Int[np.ndarray, " M"]) -> Masks:
-        index = np.arange(len(self))[keep]
-        rest = {f.name: getattr(self, f.name)[index] for f in fields(self)[2:-1]}
-        boxes = None if self.boxes is None else self.boxes[index]
-        return Masks(self.size, tuple(self.counts[i] for i in index), **rest, boxes=boxes)
+    def __iter__(self) -> Iterator[Masks]:
+        return (self[i] for i in range(len(self)))
 
-    def dense(self) -> Bool[np.ndarray, "N H W"]:
-        """Decode all masks into one array; for small images and tests."""
+    def __getitem__(self, index: RowIndex) -> Masks:
+        rows = select_rows(index, len(self), "masks")
+        columns = {f.name: getattr(self, f.name)[rows] for f in fields(self)[2:-1]}
+        boxes = None if self.boxes is None else self.boxes[rows]
+        return Masks(self.size, tuple(self.counts[i] for i in rows), **columns, boxes=boxes)
+
+    def __repr__(self) -> str:
+        area = ""
+        if len(self):
+            low, high = self.area.min(), self.area.max()
+            area = f", area={low}" if low == high else f", area={low}..{high}"
+        boxes = "" if self.boxes is None else f", boxes={self.boxes!r}"
+        return f"Masks(n={len(self)}, size={self.size}{area}{boxes})"
+
+    def to_array(self) -> Bool[np.ndarray, "N H W"]:
+        """Decode all masks into one array, which takes N × H × W bytes.
+
+        Inverse of `from_array`; scores and prompts are not part of the array.
+        """
         if not len(self):
             return np.zeros((0, *self.size), dtype=bool)
         return np.stack([rle.decode(c, self.size) for c in self.counts])
+
+    def to_supervision(self, category_id: Int[np.ndarray, " N"] | None = None) -> Any:
+        """Convert to ``supervision.Detections``, for its annotators, trackers and metrics.
+
+        ``confidence`` is ``predicted_iou``, unless no mask has one; ``data`` holds ``area`` and
+        ``stability_score``.
+
+        Args:
+            category_id: class of each mask, such as `LabelStore.labels`; None: that of its box
+                prompt, or no class.
+
+        Raises:
+            MissingPackage: supervision is not installed.
+            ValueError: ``category_id`` has another length.
+        """
+        if category_id is None and self.boxes is not None:
+            category_id = self.boxes.category_id
+        if category_id is not None and len(category_id) != len(self):
+            raise ValueError(f"category_id has {len(category_id)} values for {len(self)} masks")
+        return to_detections(
+            xyxy=self.xyxy,
+            mask=self.to_array(),
+            class_id=category_id,
+            confidence=self.predicted_iou,
+            tracker_id=None if self.boxes is None else self.boxes.track_id,
+            data={"area": self.area, "stability_score": self.stability_score},
+        )
 
     @classmethod
     def from_counts(
@@ -104,8 +160,8 @@ class Masks:
         )
 
     @classmethod
-    def from_dense(cls, masks: Bool[np.ndarray, "N H W"]) -> Masks:
-        """Create masks from a boolean array; scores and prompts are NaN."""
+    def from_array(cls, masks: Bool[np.ndarray, "N H W"]) -> Masks:
+        """Create masks from a boolean array (N, H, W); scores and prompts are NaN."""
         return cls.from_counts(rle.encode(masks), (masks.shape[1], masks.shape[2]))
 
     @classmethod
@@ -119,10 +175,10 @@ class Masks:
         sizes = {part.size for part in parts}
         if len(sizes) != 1:
             raise ValueError(f"cannot join masks of {len(sizes)} image sizes: {sorted(sizes)}")
-        rest = {
+        columns = {
             f.name: np.concatenate([getattr(part, f.name) for part in parts])
             for f in fields(cls)[2:-1]
         }
         counts = tuple(c for part in parts for c in part.counts)
         boxes = [part.boxes for part in parts if part.boxes is not None]
-        return cls(sizes.pop(), counts, **rest, boxes=Boxes.cat(boxes) if boxes else None)
+        return cls(sizes.pop(), counts, **columns, boxes=Boxes.cat(boxes) if boxes else None)

@@ -65,18 +65,18 @@ def fill_uncovered(
     """
     if not within or not len(masks):
         return index_map
-    bare = ~rle.decode(rle.union(masks.counts, masks.size), masks.size)
+    uncovered = ~rle.decode(rle.union(masks.counts, masks.size), masks.size)
     filled = index_map.copy()
     # Strips bound the memory. Each is extended by `within` rows, so that no seam is visible.
     for top in range(0, masks.size[0], STRIP):
-        strip = bare[max(0, top - within) : top + STRIP + within]
+        strip = uncovered[max(0, top - within) : top + STRIP + within]
         if not strip.any() or strip.all():
             continue
         values = index_map[max(0, top - within) : top + STRIP + within]
-        far, (y, x) = distance_transform_edt(strip, return_indices=True)
-        near = np.where(far <= within, values[y, x], values)
-        own = slice(min(top, within), min(top, within) + STRIP)
-        filled[top : top + STRIP] = near[own]
+        distance, (y, x) = distance_transform_edt(strip, return_indices=True)
+        nearest = np.where(distance <= within, values[y, x], values)
+        rows = slice(min(top, within), min(top, within) + STRIP)
+        filled[top : top + STRIP] = nearest[rows]
     return filled
 
 

@@ -20,7 +20,7 @@ LARGEST_ID = 65534
 
 
 #: Matches all but plain relative POSIX paths: empty, absolute, "..", control characters, "\".
-UNFIT = re.compile(r"^$|^/|(?:^|/)\.\.(?:/|$)|[\x00-\x1f\x7f\\]")
+INVALID_PATH = re.compile(r"^$|^/|(?:^|/)\.\.(?:/|$)|[\x00-\x1f\x7f\\]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class ImageRecord:
     relative POSIX path that is short enough for ".png" to be appended.
 
     Raises:
-        ImageError: ``image_id`` or ``split`` is no such path, or a number is negative.
+        ImageError: ``image_id`` or ``split`` is not such a path, or a number is negative.
     """
 
     image_id: str
@@ -46,7 +46,7 @@ class ImageRecord:
 
     def __post_init__(self) -> None:
         for name, part in (("image_id", self.image_id), ("split", self.split)):
-            if not isinstance(part, str) or UNFIT.search(part):
+            if not isinstance(part, str) or INVALID_PATH.search(part):
                 raise ImageError(
                     f"{name} {part!r} is not a plain relative path (file {self.file_name!r}); "
                     "rename the file"
@@ -73,6 +73,13 @@ class Sample:
     Pixels that are not ``valid`` are no data and belong to no mask, feature, class or loss. They
     are set to 0, so that no result depends on them. An array ``valid`` that is True everywhere is
     replaced by None.
+
+    >>> image = np.zeros((4, 6, 3), dtype=np.uint8)
+    >>> Sample("park/tile_3", image)
+    Sample('park/tile_3', size=(4, 6))
+    >>> left = np.arange(6) < 3
+    >>> Sample("park/tile_4", image, valid=np.tile(left, (4, 1)))
+    Sample('park/tile_4', size=(4, 6), valid=0.500)
 
     Raises:
         ImageError: ``image`` or ``valid`` has another type or shape.
@@ -105,9 +112,15 @@ class Sample:
             image = np.where(self.valid[..., None], self.image, np.uint8(0))
             object.__setattr__(self, "image", image)
 
+    def __repr__(self) -> str:
+        boxes = "" if self.boxes is None else f", boxes={self.boxes!r}"
+        dropped = f", dropped={len(self.dropped)}" if self.dropped else ""
+        valid = "" if self.valid is None else f", valid={self.valid.mean():.3f}"
+        return f"Sample({self.image_id!r}, size={self.size}{boxes}{dropped}{valid})"
+
     @property
     def size(self) -> tuple[int, int]:
-        """(height, width)."""
+        """(height, width), px."""
         return self.image.shape[0], self.image.shape[1]
 
     def tiles(self, tile_size: int, overlap: int) -> list[Tile]:
@@ -125,6 +138,9 @@ class Sample:
 @dataclass(frozen=True, slots=True)
 class Category:
     """A class of a label store; ``id`` is the pixel value.
+
+    >>> Category(id=0, name="water", color=(0, 0, 255))
+    Category(id=0, name='water', color=(0, 0, 255))
 
     Raises:
         ValueError: ``id`` is not a pixel value, ``name`` not text or ``color`` not RGB.

@@ -107,13 +107,13 @@ def runs(counts: bytes) -> Int64[np.ndarray, " R"]:
 
 
 def find_problem(counts: bytes, size: tuple[int, int]) -> str:
-    """Return why RLE from an unknown source is no mask of ``size`` (H, W); "" if it is one.
+    """Return why RLE from an untrusted source is not a mask of ``size`` (H, W); "" if it is.
 
     Call this before decoding such RLE, because pycocotools does not validate its input.
     """
     code = np.frombuffer(counts, dtype=np.uint8)
     if not len(code) or code.min() < 48 or code.max() > 111 or (code[-1] - 48) & 0x20:
-        return "its counts are no run-length code, or are cut short"
+        return "its counts are not a run-length code, or are truncated"
     ends = np.flatnonzero(((code - 48) & 0x20) == 0)
     if np.diff(ends, prepend=-1).max() > 7:
         return "a run in its counts is longer than any image"
@@ -219,8 +219,8 @@ def rotated_boxes(counts: Sequence[bytes], size: tuple[int, int]) -> Float32[np.
 
     Pixels are squares: a mask of one row has height 1. An empty mask gives zeros.
     """
-    found = np.zeros((len(counts), 8), np.float32)
-    for row, code in zip(found, counts, strict=True):
+    rectangles = np.zeros((len(counts), 8), np.float32)
+    for row, code in zip(rectangles, counts, strict=True):
         x0, y0, dense = window(code, size[0])
         if dense.size:
             x, y = np.nonzero(dense)
@@ -231,7 +231,7 @@ def rotated_boxes(counts: Sequence[bytes], size: tuple[int, int]) -> Float32[np.
             corners = [np.stack([x + i, y + j], axis=1) for i in (0, 1) for j in (0, 1)]
             points = np.concatenate(corners).astype(np.float32)
             row[:] = cv2.boxPoints(cv2.minAreaRect(points)).ravel()
-    return found
+    return rectangles
 
 
 def iou(

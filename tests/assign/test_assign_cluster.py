@@ -123,7 +123,7 @@ def test_the_first_cluster_is_not_the_background() -> None:
     features = np.array([[0, 0], [0, 0.1], [5, 5]], np.float32)
     assigner = equal_weights(k=2)
     category_id, _ = assigner.assign(features, assigner.fit([features]))
-    labels = paint(Masks.from_dense(squares), category_id, ignore_index=255)
+    labels = paint(Masks.from_array(squares), category_id, ignore_index=255)
     assert category_id.tolist() == [0, 0, 1]
     assert (labels == 0).sum() == 8
     assert (labels == 255).sum() == 64 - 12
@@ -245,7 +245,7 @@ def test_the_farthest_of_each_cluster_get_no_class(
 def test_bare_ground_near_a_mask_takes_its_class() -> None:
     square = np.zeros((1, 9, 9), bool)
     square[0, 3:6, 3:6] = True
-    masks, ids = Masks.from_dense(square), np.array([0])
+    masks, ids = Masks.from_array(square), np.array([0])
     assert (equal_weights(k=1).paint(masks, ids, 255) == 0).sum() == 9
     assert (equal_weights(k=1, fill=1).paint(masks, ids, 255) == 0).sum() == 9 + 12
 

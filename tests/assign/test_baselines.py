@@ -16,7 +16,7 @@ NO_FEATURES = np.zeros((2000, 0), np.float16)
 def two_squares() -> Masks:
     dense = np.zeros((2, 12, 12), bool)
     dense[0, :6, :6], dense[1, 1:3, 1:3] = True, True
-    return Masks.from_dense(dense)
+    return Masks.from_array(dense)
 
 
 @pytest.mark.parametrize("assigner", [Random(), Binary()])
@@ -58,7 +58,7 @@ def test_binary_tells_masks_from_ground_and_leaves_no_pixel_out() -> None:
     masks = two_squares()
     ids, distance = Binary().assign(np.zeros((2, 0), np.float16), None, "a")
     index_map = Binary().paint(masks, ids, 255)
-    assert (index_map == np.where(masks.dense().any(axis=0), 0, 1)).all()
+    assert (index_map == np.where(masks.to_array().any(axis=0), 0, 1)).all()
     assert np.isnan(distance).all()
     assert (Binary().paint(Masks.empty((4, 5)), ids[:0], 255) == 1).all()
     assert [c.name for c in Binary().categories()] == ["mask", "ground"]

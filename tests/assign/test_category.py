@@ -34,7 +34,7 @@ def masks(*rows):
     dense = np.zeros((len(rows), 20, 30), bool)
     for mask, ((x0, y0, x1, y1), _, _) in zip(dense, rows, strict=True):
         mask[y0:y1, x0:x1] = True
-    found = Masks.from_dense(dense)
+    found = Masks.from_array(dense)
     return Masks(**{f: getattr(found, f) for f in found.__slots__ if f != "boxes"}, boxes=boxes)
 
 
@@ -63,7 +63,7 @@ def test_an_image_without_a_box_has_no_class():
 
 
 def test_masks_that_are_of_no_box_are_refused():
-    found = Masks.from_dense(np.ones((1, 20, 30), bool))
+    found = Masks.from_array(np.ones((1, 20, 30), bool))
     with pytest.raises(
         StoreError, match=r"masks of x were not prompted with boxes.*take masks=box"
     ):

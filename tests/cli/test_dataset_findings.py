@@ -80,7 +80,7 @@ def test_findings_are_told_once_a_run_kept_and_shown(coco, tmp_path, caplog, no_
     manifest = json.loads((store.root / "manifest.json").read_text())
     assert "findings.json" in manifest["files"]
     assert str(tmp_path) not in (store.root / "findings.json").read_text()
-    statuses = {s.image_id: s for i in range(len(store.plan)) for s in store.images(i)}
+    statuses = {s.image_id: s for s in store.images()}
     assert (statuses["000000"].status, statuses["000000"].dropped) == ("empty", 4)
     run(coco, store.root)  # there is nothing to do
     assert told(caplog) == []
@@ -128,7 +128,7 @@ def test_findings_are_no_part_of_a_fingerprint_and_verify_mends_them(coco, tmp_p
     before = {name: (store.root / name).read_bytes() for name in names}
     (store.root / "findings.json").write_text("[7]")
     with pytest.raises(
-        StoreError, match=r"cannot read .*findings\.json: it is no list of findings: "
+        StoreError, match=r"cannot read .*findings\.json: it is not a list of findings: "
     ):
         store.findings()
     given = parts(coco)

@@ -121,7 +121,7 @@ class Halves:
     def __call__(self, sample):
         upper = np.arange(sample.size[0])[:, None] < sample.size[0] // 2
         masks = np.broadcast_to(np.stack([upper, ~upper]), (2, *sample.size))
-        return Masks.from_dense(masks)
+        return Masks.from_array(masks)
 
 
 def learn(images, folder):

@@ -17,7 +17,7 @@ from alps.cli.limits import check_classes
 from alps.errors import ConfigError, StoreError
 from alps.images.stored import StoredLabels
 from alps.protocols import ImageSet
-from alps.store.label_store import ImageStatus
+from alps.store.layout import ImageStatus
 from alps.store.plan import prepare
 from alps.structures.masks import Masks
 from alps.structures.records import ImageRecord
@@ -226,8 +226,10 @@ def finished_store(folder):
         ignore_index=255,
         versions={},
     )
-    store.write_features(0, np.zeros((0, 4), np.float32))
-    store.write_masks(0, [ImageStatus("a", "empty", None, 8, 8, 0, 0)], {"a": Masks.empty((8, 8))})
+    store.shard(0).write_features(np.zeros((0, 4), np.float32))
+    store.shard(0).write_masks(
+        [ImageStatus("a", "empty", None, 8, 8, 0, 0)], {"a": Masks.empty((8, 8))}
+    )
     return store.root
 
 

@@ -109,7 +109,7 @@ def test_real_weights_find_what_is_to_be_seen_of_each_word(tmp_path):
     """Words that turn and grow, and hide each other, more and more."""
     drawn = create_video(tmp_path, "csv", 3)
     store = run(tmp_path / "store", open_set(tmp_path, "csv"), load_segmenter("mobile"))
-    found = store.masks(0)
+    found = store.shard(0).masks()
     scores = [
         np.diag(rle.iou(found[f"Video_1/{t:06d}"].counts, rle.encode(true), true.shape[1:]))
         for t, true in enumerate(drawn.masks)

@@ -7,7 +7,9 @@ import pytest
 from alps.errors import LabelError
 from alps.evaluation.objects import LEVELS, SIZES, InstanceScores, score_instances
 from alps.masks.valid import keep_data
-from alps.store.label_store import ImageStatus, LabelStore
+from alps.store.label_store import LabelStore
+from alps.store.layout import ImageStatus
+from alps.store.shards import Shard
 from alps.structures import rle
 from alps.structures.boxes import Annotation, check_boxes
 from alps.structures.masks import Masks
@@ -45,11 +47,19 @@ class Store(LabelStore):
 
     plan = ([ImageRecord("a", "a.png"), ImageRecord("b", "b.png")], [ImageRecord("c", "c.png")])
 
-    def masks(self, shard):
-        return {r.image_id: boxed(FOUND[r.image_id], r.image_id) for r in self.plan[shard]}
+    def shard(self, number):
+        return MemoryShard(self.plan[number])
 
-    def images(self, shard):
-        return [ImageStatus(r.image_id, "ok", None, *SIZE, 0, 0) for r in self.plan[shard]]
+
+class MemoryShard(Shard):
+    def __init__(self, records):
+        self.records = records
+
+    def masks(self):
+        return {r.image_id: boxed(FOUND[r.image_id], r.image_id) for r in self.records}
+
+    def images(self):
+        return [ImageStatus(r.image_id, "ok", None, *SIZE, 0, 0) for r in self.records]
 
 
 class Truth:
@@ -112,16 +122,18 @@ def test_pixels_that_are_no_data_count_in_neither_mask(first, iou):
     valid = np.zeros(SIZE, bool)
     valid[:, first:] = True
 
-    class Cut(Store):
-        def masks(self, shard):
-            found = super().masks(shard)
+    class CutShard(MemoryShard):
+        def masks(self):
+            found = super().masks()
             return found | ({"a": keep_data(found["a"], valid)} if "a" in found else {})
 
-        def images(self, shard):
+        def images(self):
             code = rle.encode(valid[None])[0]
-            return [
-                replace(s, valid=code) if s.image_id == "a" else s for s in super().images(shard)
-            ]
+            return [replace(s, valid=code) if s.image_id == "a" else s for s in super().images()]
+
+    class Cut(Store):
+        def shard(self, number):
+            return CutShard(self.plan[number])
 
     scores = score_instances(Cut(), Truth())
     np.testing.assert_allclose(scores.iou, iou)

@@ -5,7 +5,7 @@ from PIL import Image
 
 from alps.assign.category import ByCategory
 from alps.labelling.shard import assign_shard
-from alps.store.label_store import ImageStatus
+from alps.store.layout import ImageStatus
 from alps.store.manifest import write_manifest
 from alps.store.plan import prepare
 from alps.structures import rle
@@ -108,7 +108,7 @@ def write_masks(store, shard, masks):
         for r in store.plan[shard]
     ]
     own = {r.image_id: masks[r.image_id] for r in store.plan[shard] if r.image_id in masks}
-    store.write_masks(shard, statuses, own)
+    store.shard(shard).write_masks(statuses, own)
 
 
 def boxed_store(root, *, prompt="hbox", shard_size=2, finished=True, **more):
@@ -192,13 +192,13 @@ def pseudo_store(root, *, k=3, n=5):
                 masks[record.image_id], ids[6 * i : 6 * i + 6], store.info.ignore_index
             )
             store.write_annotation(record, index_png(index_map, colors, store.info.ignore_index))
-        store.write_labels(shard, ids, None)
+        store.shard(shard).write_labels(ids, None)
     write_manifest(store)
     return store
 
 
 def all_masks(store):
-    return {i: m for shard in range(len(store.plan)) for i, m in store.masks(shard).items()}
+    return {i: m for shard in range(len(store.plan)) for i, m in store.shard(shard).masks().items()}
 
 
 def files(root):

@@ -68,7 +68,7 @@ def test_every_mask_comes_back_with_its_class_and_boxes(store, coco):
             assert len(found) == len(rows)
             for i, row in zip(rows, found, strict=True):
                 seen += 1
-                np.testing.assert_array_equal(side.annToMask(row), own.dense()[i])
+                np.testing.assert_array_equal(side.annToMask(row), own.to_array()[i])
                 assert row["segmentation"]["counts"] == own.counts[i].decode()
                 assert row["category_id"] == own.boxes.category_id[i]
                 assert row["iscrowd"] == own.boxes.ignore[i]
@@ -115,7 +115,7 @@ def test_our_own_reader_takes_it(store, out, tmp_path):
         np.testing.assert_array_equal(sample.boxes.xyxy, own.xyxy)
         np.testing.assert_array_equal(sample.boxes.ignore, own.boxes.ignore)
         true = images.read_instances(record, sample.boxes, sample.size)
-        np.testing.assert_array_equal(true.dense(), own.dense())
+        np.testing.assert_array_equal(true.to_array(), own.to_array())
 
 
 def test_pseudo_masks_without_a_class_are_left_out_and_counted(tmp_path):
@@ -138,7 +138,7 @@ def test_pseudo_masks_without_a_class_are_left_out_and_counted(tmp_path):
 def test_a_split_without_any_mask_is_a_file_too(tmp_path):
     store = pseudo_store(tmp_path / "store", n=2)
     for shard in range(len(store.plan)):
-        store.write_labels(shard, np.full(len(store.areas(shard)), -1), None)
+        store.shard(shard).write_labels(np.full(len(store.shard(shard).areas()), -1), None)
     export_store(store, "coco", tmp_path / "out")
     assert load(tmp_path / "out/instances_train.json").anns == {}
 

@@ -12,7 +12,7 @@ import pytest
 from alps.errors import StoreError
 from alps.export import LAYOUTS, export_store
 from alps.export.__main__ import main
-from alps.store.label_store import LabelStore
+from alps.store.shards import Shard
 from tests.export.stores import boxed_store, files, pseudo_store, video_store
 
 #: A clip is held as a whole in the one, and the other reads images: each has a test of its own.
@@ -54,15 +54,15 @@ def test_the_store_is_left_as_it_was(layout, tmp_path):
 @pytest.mark.parametrize("layout", BY_SHARD)
 def test_shards_are_read_one_by_one(layout, tmp_path, monkeypatch):
     store = pseudo_store(tmp_path / "store", n=9)
-    read_masks, alive = LabelStore.masks, []
+    read_masks, alive = Shard.masks, []
 
-    def masks(self, shard):
+    def masks(self):
         assert all(reference() is None for reference in alive[:-1]), "an earlier shard is held"
-        found = read_masks(self, shard)
+        found = read_masks(self)
         alive.append(weakref.ref(next(iter(found.values())).area))
         return found
 
-    monkeypatch.setattr(LabelStore, "masks", masks)
+    monkeypatch.setattr(Shard, "masks", masks)
     export_store(store, layout, tmp_path / "out")
     assert len(alive) == 5
 

@@ -28,7 +28,7 @@ def test_every_mask_comes_back_with_its_scores(tmp_path):
         assert len(raw["annotations"]) == len(masks) == 6
         for i, row in enumerate(raw["annotations"]):
             assert row.keys() == KEYS
-            np.testing.assert_array_equal(coco.decode(row["segmentation"]), masks.dense()[i])
+            np.testing.assert_array_equal(coco.decode(row["segmentation"]), masks.to_array()[i])
             assert row["area"] == coco.area(row["segmentation"])
             assert row["bbox"] == coco.toBbox(row["segmentation"]).tolist()
             assert row["crop_box"] == [0, 0, *masks.size[::-1]]

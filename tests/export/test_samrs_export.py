@@ -85,7 +85,7 @@ def test_instances_as_its_statistics_and_its_converter_read_them(store, out):
             assert row.keys() == {"mask", "bbox", "category", "label", "size"}
             assert row["category"] == NAMES[row["label"]]
             assert row["label"] == own.boxes.category_id[i]
-            np.testing.assert_array_equal(coco.decode(row["mask"]), own.dense()[i])
+            np.testing.assert_array_equal(coco.decode(row["mask"]), own.to_array()[i])
             assert isinstance(row["mask"]["counts"], str)
             assert coco.area(row["mask"]) == row["size"] == own.area[i]
             assert row["bbox"] == own.boxes.xyxy[i].tolist()

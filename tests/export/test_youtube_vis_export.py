@@ -91,7 +91,7 @@ def test_the_keys_are_the_published_ones(exported):
 def test_every_mask_comes_back_at_its_frame_and_track(store, exported):
     reader, tally = exported
     stored = {
-        (image_id, int(track)): masks.dense()[i]
+        (image_id, int(track)): masks.to_array()[i]
         for image_id, masks in all_masks(store).items()
         for i, track in enumerate(masks.boxes.track_id if masks.boxes else ())
         if masks.area[i]
@@ -134,7 +134,7 @@ def test_a_track_has_one_class_and_one_text_and_is_a_crowd_where_all_of_it_is_ig
 
 
 def frame(t, classes, boxes=None, size=(4, 4)):
-    masks = replace(Masks.from_dense(np.ones((len(classes), *size), bool)), boxes=boxes)
+    masks = replace(Masks.from_array(np.ones((len(classes), *size), bool)), boxes=boxes)
     record = ImageRecord(f"v/{t:06d}", "v.mp4", video_id="v", frame_index=t)
     return Instances(t + 1, record, masks, np.array(classes), np.zeros(len(classes), bool))
 

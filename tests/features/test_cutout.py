@@ -12,7 +12,7 @@ RED = np.array([200, 0, 0], np.uint8)
 def rectangle(size, y0, y1, x0, x1):
     mask = np.zeros((1, *size), bool)
     mask[0, y0:y1, x0:x1] = True
-    return Masks.from_dense(mask)
+    return Masks.from_array(mask)
 
 
 @pytest.mark.parametrize("length", [12, 120, 480])
@@ -36,7 +36,7 @@ def test_what_lies_in_the_box_but_not_in_the_mask_is_not_seen():
     other = image.copy()
     other[10:38, 22:50] = rng.integers(0, 255, (28, 28, 3))
     one, two = (
-        cut_out(Sample("x", pixels), Masks.from_dense(mask), 0, side=48, fill=FILL)
+        cut_out(Sample("x", pixels), Masks.from_array(mask), 0, side=48, fill=FILL)
         for pixels in (image, other)
     )
     np.testing.assert_array_equal(one, two)
@@ -53,7 +53,7 @@ def test_single_pixels_lines_and_whole_images(mask):
 def test_batches_are_in_order_and_complete():
     rng = np.random.default_rng(0)
     sample = Sample("x", rng.integers(0, 255, (40, 40, 3), dtype=np.uint8))
-    masks = Masks.from_dense(rng.random((BATCH + 3, 40, 40)) < 0.3)
+    masks = Masks.from_array(rng.random((BATCH + 3, 40, 40)) < 0.3)
     batches = list(batches_of_cutouts(sample, masks, side=32, fill=FILL))
     assert [len(batch) for batch in batches] == [BATCH, 3]
     np.testing.assert_array_equal(

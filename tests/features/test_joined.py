@@ -12,7 +12,7 @@ COLOR, SHAPE = ShapeFeatures(color=2.0), ShapeFeatures(color=0.0, shape=1.0)
 def test_parts_stand_side_by_side():
     rng = np.random.default_rng(0)
     sample = Sample("x", rng.integers(0, 255, (40, 30, 3), dtype=np.uint8))
-    masks = Masks.from_dense(rng.random((5, 40, 30)) < 0.3)
+    masks = Masks.from_array(rng.random((5, 40, 30)) < 0.3)
     joined = JoinedFeatures(parts={"color": COLOR, "none": None, "shape": SHAPE})
     assert isinstance(joined, Featurizer)
     assert joined.channels == 9

@@ -71,7 +71,7 @@ def test_means_over_tiles_are_means_over_the_image():
     image = torch.from_numpy(rng.normal(size=(40, 70, 2)).astype(np.float32))
     dense = rng.random((5, 40, 70)) < 0.3
     dense[0, :, :35] = False  # not in the first tile
-    means = MaskMeans(Masks.from_dense(dense), [2, 1])
+    means = MaskMeans(Masks.from_array(dense), [2, 1])
     for tile in (Tile(0, 0, 35, 40), Tile(35, 0, 70, 40)):
         cells = image[:, tile.x0 : tile.x1]
         eyes = torch.eye(40), torch.eye(35)

@@ -19,7 +19,7 @@ def test_features_are_the_mean_of_what_the_mask_shows(size):
     right = np.zeros(size, bool)
     right[:, size[1] // 2 + 8 :] = True
     pool = SamFeatures(segmenter=ColorSegmenter(), tile_size=128, tile_overlap=32)
-    found = pool(Sample("x", image), Masks.from_dense(np.stack([left, right])))[:, :3]
+    found = pool(Sample("x", image), Masks.from_array(np.stack([left, right])))[:, :3]
     np.testing.assert_allclose(found, [[200, 100, 0], [0, 50, 250]], atol=1.0)
 
 
@@ -35,7 +35,7 @@ def test_the_encoder_runs_once_per_tile_for_masks_and_features():
 def test_a_permutation_of_masks_permutes_features():
     sample = Sample("x", flat_colors(80, 120, seed=1))
     pool = SamFeatures(segmenter=ColorSegmenter(), tile_size=64, tile_overlap=16)
-    masks = Masks.from_dense(np.random.default_rng(0).random((40, 80, 120)) < 0.1)
+    masks = Masks.from_array(np.random.default_rng(0).random((40, 80, 120)) < 0.1)
     order = np.random.default_rng(1).permutation(40)
     np.testing.assert_allclose(
         pool(sample, masks[order]), pool(sample, masks)[order], rtol=1e-4, atol=1e-3
@@ -50,7 +50,7 @@ def test_no_masks_no_rows():
 
 def test_normalized_rows_have_the_same_direction_and_length_1():
     sample = Sample("x", flat_colors(80, 120, seed=1))
-    masks = Masks.from_dense(np.random.default_rng(0).random((4, 80, 120)) < 0.1)
+    masks = Masks.from_array(np.random.default_rng(0).random((4, 80, 120)) < 0.1)
     raw = SamFeatures(segmenter=ColorSegmenter())(sample, masks)
     unit = SamFeatures(segmenter=ColorSegmenter(), normalize=True)(sample, masks)
     np.testing.assert_allclose(unit, raw / np.linalg.norm(raw, axis=1, keepdims=True), rtol=1e-5)

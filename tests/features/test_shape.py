@@ -15,7 +15,7 @@ def noise(height, width, seed=0):
 def test_colors_are_labs_mean_and_standard_deviation():
     sample = noise(60, 50)
     dense = np.random.default_rng(1).random((4, 60, 50)) < 0.2
-    found = ShapeFeatures(color=100.0)(sample, Masks.from_dense(dense))
+    found = ShapeFeatures(color=100.0)(sample, Masks.from_array(dense))
     lab = cv2.cvtColor(sample.image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
     expected = [np.concatenate([lab[mask].mean(0), lab[mask].std(0)]) for mask in dense]
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-2)
@@ -34,7 +34,7 @@ def test_known_shapes():
     )
     dense = np.concatenate([dense, dense[1:2].transpose(0, 2, 1)])  # and wider than high
     area, elongation, solidity = ShapeFeatures(color=0.0, shape=1.0)(
-        noise(256, 256), Masks.from_dense(dense)
+        noise(256, 256), Masks.from_array(dense)
     ).T
     np.testing.assert_allclose(area, np.log2(dense.sum((1, 2))) / 16, rtol=1e-6)
     np.testing.assert_allclose(elongation, [0, 0.5, 0, 0.99, 0, 0.5], atol=0.01)
@@ -45,7 +45,7 @@ def test_a_disk_with_a_hole_is_less_solid():
     y, x = np.mgrid[:100, :100]
     radius = np.hypot(y - 50, x - 50)
     solidity = ShapeFeatures(color=0.0, shape=1.0)(
-        noise(100, 100), Masks.from_dense(np.stack([radius < 40, (radius > 20) & (radius < 40)]))
+        noise(100, 100), Masks.from_array(np.stack([radius < 40, (radius > 20) & (radius < 40)]))
     )[:, 2]
     assert solidity[1] < 0.7 < solidity[0]
 
@@ -55,7 +55,7 @@ def test_tiles_change_nothing_and_a_single_pixel_is_finite():
     dense = np.random.default_rng(1).random((3, 150, 100)) < 0.2
     dense[2] = False
     dense[2, 149, 99] = True
-    masks = Masks.from_dense(dense)
+    masks = Masks.from_array(dense)
     whole = ShapeFeatures(shape=1.0)(sample, masks)
     tiled = ShapeFeatures(shape=1.0, tile_size=50, tile_overlap=0)(sample, masks)
     assert np.isfinite(whole).all()
@@ -66,10 +66,10 @@ def test_tiles_change_nothing_and_a_single_pixel_is_finite():
 def test_weights_scale_and_nought_leaves_out(color, shape, channels):
     sample, dense = noise(30, 30), np.random.default_rng(1).random((3, 30, 30)) < 0.2
     part = ShapeFeatures(color=float(color), shape=float(shape))
-    found = part(sample, Masks.from_dense(dense))
+    found = part(sample, Masks.from_array(dense))
     assert part.channels == channels
     assert found.shape == (3, channels)
-    both = ShapeFeatures(color=1.0, shape=1.0)(sample, Masks.from_dense(dense))
+    both = ShapeFeatures(color=1.0, shape=1.0)(sample, Masks.from_array(dense))
     expected = np.concatenate([color * both[:, :6], shape * both[:, 6:]], axis=1)
     np.testing.assert_allclose(found, expected[:, expected.any(axis=0)], rtol=1e-6)
     assert part(sample, Masks.empty((30, 30))).shape == (0, channels)

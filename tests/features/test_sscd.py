@@ -17,7 +17,7 @@ def sample():
 
 @pytest.fixture(scope="module")
 def masks():
-    return Masks.from_dense(np.random.default_rng(1).random((18, 80, 80)) < 0.5)
+    return Masks.from_array(np.random.default_rng(1).random((18, 80, 80)) < 0.5)
 
 
 def test_real_weights_know_what_looks_alike(sample):
@@ -29,7 +29,7 @@ def test_real_weights_know_what_looks_alike(sample):
     for disk in disks:
         image[disk] = (200, 60, 30)
     image[stripes] = np.where((x // 6 % 2 == 0)[..., None], 255, (0, 90, 0))[stripes]
-    masks = Masks.from_dense(np.stack([*disks, stripes]))
+    masks = Masks.from_array(np.stack([*disks, stripes]))
     rows = SscdFeatures()(Sample("x", image), masks)
     np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, rtol=1e-4)
     assert rows[0] @ rows[1] > 0.95

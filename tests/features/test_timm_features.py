@@ -28,7 +28,7 @@ def masks():
     for mask in dense:
         y, x = rng.integers(0, 70), rng.integers(0, 120)
         mask[y : y + rng.integers(4, 60), x : x + rng.integers(4, 90)] = True
-    return Masks.from_dense(dense & (rng.random(dense.shape) < 0.8))
+    return Masks.from_array(dense & (rng.random(dense.shape) < 0.8))
 
 
 def test_rows_are_the_means_of_the_lifted_feature_maps(sample, masks):
@@ -43,7 +43,7 @@ def test_rows_are_the_means_of_the_lifted_feature_maps(sample, masks):
     lifted = torch.cat(
         [F.interpolate(maps[i], (96, 160), mode="bilinear", align_corners=False)[0] for i in (0, 2)]
     )
-    expected = [lifted[:, torch.from_numpy(mask)].mean(1).numpy() for mask in masks.dense()]
+    expected = [lifted[:, torch.from_numpy(mask)].mean(1).numpy() for mask in masks.to_array()]
     assert features.channels == 24 + 112
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
 
@@ -71,7 +71,7 @@ def test_both_is_inside_beside_alone(sample, masks):
 def test_alone_a_mask_does_not_know_its_surroundings(sample, masks):
     features = TimmFeatures(pool="box", box_size=64)
     other = sample.image.copy()
-    other[~masks.dense()[3]] = 0
+    other[~masks.to_array()[3]] = 0
     mask = masks[np.array([3])]
     np.testing.assert_array_equal(features(Sample("y", other), mask), features(sample, mask))
 
@@ -100,7 +100,7 @@ def test_an_image_of_any_size_is_resized_to_the_nearest_that_fits(size, scale, e
     features = TimmFeatures(scale=scale)
     seen = []
     features.encoder.register_forward_pre_hook(lambda _, args: seen.append(args[0].shape[2:]))
-    masks = Masks.from_dense(np.ones((1, *size), bool))
+    masks = Masks.from_array(np.ones((1, *size), bool))
     assert np.isfinite(features(Sample("x", np.zeros((*size, 3), np.uint8)), masks)).all()
     assert seen == [expected]
 
@@ -109,11 +109,11 @@ def test_a_large_image_is_encoded_tile_by_tile():
     """On an image that repeats itself every tile looks the same, and so does a mask of them all."""
     tile = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
     features = TimmFeatures(tile_size=64, tile_overlap=0)
-    one = features(Sample("x", tile), Masks.from_dense(np.ones((1, 64, 64), bool)))
+    one = features(Sample("x", tile), Masks.from_array(np.ones((1, 64, 64), bool)))
     seen = []
     features.encoder.register_forward_pre_hook(lambda _, args: seen.append(args[0].shape[2:]))
     image = np.tile(tile, (2, 3, 1))
-    six = features(Sample("x", image), Masks.from_dense(np.ones((1, 128, 192), bool)))
+    six = features(Sample("x", image), Masks.from_array(np.ones((1, 128, 192), bool)))
     assert seen == [(64, 64)] * 6
     np.testing.assert_allclose(six, one, atol=1e-5)
 

@@ -14,7 +14,7 @@ from alps.labelling.engine.local import LocalEngine
 from alps.labelling.pipeline import label
 from alps.masks.auto import AutoMasks
 from alps.protocols import LabelledSet
-from alps.store.label_store import ImageStatus
+from alps.store.layout import ImageStatus
 from alps.store.manifest import write_manifest
 from alps.store.plan import prepare
 from alps.structures.palette import distinct_colors, index_png
@@ -50,9 +50,9 @@ def make_store(tmp_path, *, num_classes=3, ignore_index=255, finished=True):
             labels = np.full((8, 6), num_classes - 1, dtype)
             labels[0] = ignore_index
             store.write_annotation(record, index_png(labels, colors, ignore_index))
-        store.write_masks(shard, statuses, {})
+        store.shard(shard).write_masks(statuses, {})
         if finished or shard == 0:
-            store.write_labels(shard, np.zeros(0, np.int32), None)
+            store.shard(shard).write_labels(np.zeros(0, np.int32), None)
     if finished:
         write_manifest(store)
     return str(store.root)

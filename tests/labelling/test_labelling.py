@@ -116,18 +116,18 @@ def test_every_image_gets_a_map_of_its_size(undisturbed):
     assert seen == {0, 1, 2, 3}
     assert store.complete
     for shard in range(len(store.plan)):
-        n = sum(map(len, store.masks(shard).values()))
-        assert len(store.features(shard)) == len(store.labels(shard)[0]) == n
+        n = sum(map(len, store.shard(shard).masks().values()))
+        assert len(store.shard(shard).features()) == len(store.shard(shard).labels()[0]) == n
 
 
 def test_the_map_shows_what_the_tables_say(undisturbed):
     store = LabelStore(undisturbed)
-    ids, _ = store.labels(0)
-    (image_id, masks), *_ = store.masks(0).items()
+    ids, _ = store.shard(0).labels()
+    (image_id, masks), *_ = store.shard(0).masks().items()
     index_map = np.array(Image.open(undisturbed / f"ann/train/{image_id}.png"))
     smallest = int(masks.area.argmin())
-    assert (index_map[masks.dense()[smallest]] == ids[smallest]).all()
-    assert ((index_map == 255) == ~masks.dense().any(0)).all()
+    assert (index_map[masks.to_array()[smallest]] == ids[smallest]).all()
+    assert ((index_map == 255) == ~masks.to_array().any(0)).all()
 
 
 def test_a_second_run_changes_nothing(undisturbed):
@@ -191,7 +191,9 @@ def test_a_full_disk_loses_no_more_than_a_shard(tmp_path, undisturbed, monkeypat
         fsync(descriptor)
 
     monkeypatch.setattr("os.fsync", fill)
-    with pytest.raises(StoreError, match=r"No space left on device; free or permit the place"):
+    with pytest.raises(
+        StoreError, match=r"No space left on device; free space or grant permission"
+    ):
         run(tmp_path / "store", images())
     monkeypatch.undo()
     whole = files(undisturbed)
@@ -211,7 +213,10 @@ def test_an_image_that_takes_too_long_is_skipped(tmp_path, monkeypatch, caplog):
 
     monkeypatch.setattr("alps.labelling.shard.READ_SECONDS", 0.05)
     store = run(tmp_path / "store", Slow(arrays), k=2)
-    assert [s.status for i in range(len(store.plan)) for s in store.images(i)] == ["failed", "ok"]
+    assert [s.status for s in store.images()] == [
+        "failed",
+        "ok",
+    ]
     assert "site/0.png takes longer than 0.05 s to read" in caplog.text
 
 
@@ -251,11 +256,11 @@ def test_masks_that_are_rejected_are_unlabelled(tmp_path, undisturbed):
     shutil.copytree(undisturbed, tmp_path / "store")
     assign = Cluster(k=4, reject=0.4)
     store = run(tmp_path / "store", images(), assign=assign, overwrite="assign")
-    ids = np.concatenate([store.labels(i)[0] for i in range(len(store.plan))])
+    ids = np.concatenate([store.shard(i).labels()[0] for i in range(len(store.plan))])
     clusters = store.clusters()
     assert (ids == -1).sum() == sum(int(0.4 * n) for n in clusters.counts)
     usual = LabelStore(undisturbed)
-    before = np.concatenate([usual.labels(i)[0] for i in range(len(usual.plan))])
+    before = np.concatenate([usual.shard(i).labels()[0] for i in range(len(usual.plan))])
     assert (ids[ids >= 0] == before[ids >= 0]).all()
 
 
@@ -271,7 +276,7 @@ def test_classes_that_need_no_features_get_none(tmp_path, undisturbed, assign):
     assert list(store.info.stages) == ["masks", "assign"]
     run(tmp_path / "usual", images(), **options)
     assert files(tmp_path / "store/ann") == files(tmp_path / "usual/ann")
-    distance = np.concatenate([store.labels(i)[1] for i in range(len(store.plan))])
+    distance = np.concatenate([store.shard(i).labels()[1] for i in range(len(store.plan))])
     assert np.isnan(distance).all()
     assert pq.read_table(tmp_path / "store/labels/00000.parquet")["distance"].null_count
     assert assign.num_classes == store.info.num_classes == len(store.categories())
@@ -279,16 +284,16 @@ def test_classes_that_need_no_features_get_none(tmp_path, undisturbed, assign):
 
 def test_binary_maps_say_mask_or_ground(tmp_path):
     store = run(tmp_path / "store", images(), assign=Binary(), with_features=False)
-    (image_id, masks), *_ = store.masks(0).items()
+    (image_id, masks), *_ = store.shard(0).masks().items()
     index_map = np.array(Image.open(tmp_path / f"store/ann/train/{image_id}.png"))
-    assert ((index_map == 0) == masks.dense().any(axis=0)).all()
-    assert ((index_map == 1) == ~masks.dense().any(axis=0)).all()
+    assert ((index_map == 0) == masks.to_array().any(axis=0)).all()
+    assert ((index_map == 1) == ~masks.to_array().any(axis=0)).all()
 
 
 def test_broken_images_are_skipped_named_and_counted(tmp_path, caplog):
     arrays = {**images(3), "site/broken": "truncated after 12 bytes"}
     store = run(tmp_path / "store", arrays)
-    statuses = {s.image_id: s for shard in range(len(store.plan)) for s in store.images(shard)}
+    statuses = {s.image_id: s for s in store.images()}
     assert statuses["site/broken"].status == "failed"
     assert "truncated after 12 bytes" in statuses["site/broken"].error
     assert [s.status for s in statuses.values()].count("ok") == 3
@@ -305,7 +310,7 @@ def test_only_broken_images_is_an_error(tmp_path):
 def test_an_image_without_masks_is_all_unlabelled(tmp_path):
     arrays = {**images(3), "flat": np.full((64, 64, 3), 7, np.uint8)}
     store = run(tmp_path / "store", arrays, max_area=0.99)
-    statuses = [s for shard in range(len(store.plan)) for s in store.images(shard)]
+    statuses = store.images()
     assert {s.image_id: s.status for s in statuses}["flat"] == "empty"
     assert (np.array(Image.open(tmp_path / "store/ann/train/flat.png")) == 255).all()
 
@@ -345,7 +350,7 @@ def test_what_other_runs_write_is_not_deleted(tmp_path, undisturbed, monkeypatch
     shutil.copytree(undisturbed, root)
     with Claims(root) as other:
         other.take("labels-00002")
-        with pytest.raises(StoreError, match=r"another run is at .*labels-00002.*redo features"):
+        with pytest.raises(StoreError, match=r"another run uses .*labels-00002.*redo features"):
             run(root, images(), overwrite="features")
     assert files(root) == files(undisturbed)
     monkeypatch.setenv("SLURM_PROCID", "0")

@@ -24,7 +24,8 @@ from alps.masks.box import BoxMasks
 from alps.masks.stored import StoredMasks
 from alps.store.counts import count
 from alps.store.faults import find_faults
-from alps.store.label_store import ImageStatus, LabelStore
+from alps.store.label_store import LabelStore
+from alps.store.layout import ImageStatus
 from alps.store.plan import prepare
 from alps.structures.boxes import Annotation, check_boxes
 from alps.structures.masks import Masks
@@ -98,7 +99,7 @@ def make(root, images, *, masks, assign, features=None):
 
 
 def statuses(store):
-    return {s.image_id: s for i in range(len(store.plan)) for s in store.images(i)}
+    return {s.image_id: s for s in store.images()}
 
 
 def maps(store):
@@ -128,7 +129,9 @@ def test_labels_of_the_data_depend_on_nothing_else(tmp_path):
         for name, index_map in maps(store).items():
             np.testing.assert_array_equal(index_map, first[name])
         for shard in range(len(store.plan)):
-            np.testing.assert_array_equal(store.features(shard), stores[0].features(shard))
+            np.testing.assert_array_equal(
+                store.shard(shard).features(), stores[0].shard(shard).features()
+            )
 
 
 BORDERS = {
@@ -203,8 +206,8 @@ def test_an_index_map_with_a_class_on_no_data_is_a_fault(tmp_path):
 
 def test_valid_pixels_that_are_no_code_are_a_fault(tmp_path):
     store = make(tmp_path / "s", scenes(n=1), masks=auto()["masks"], assign=Binary())
-    (status,) = store.images(0)
-    store.write_masks(0, [replace(status, valid=b"1")], store.masks(0))
+    (status,) = store.shard(0).images()
+    store.shard(0).write_masks([replace(status, valid=b"1")], store.shard(0).masks())
     (fault,) = faults(store, Binary())
     assert fault.file == "images/00000.parquet"
     assert fault.problem.startswith("valid pixels of 0: its counts hold 1 pixels")
@@ -266,11 +269,13 @@ def test_masks_of_a_store_that_knew_no_no_data_are_cut(tmp_path):
     old = make(tmp_path / "old", before, masks=masks, assign=Binary())
     stored = StoredMasks(store=str(old.root), ground=8)
     new = make(tmp_path / "new", images, masks=stored, assign=Binary())
-    assert any((m.dense() & ~slanted(0)).any() for i, m in old.masks(0).items() if i == "0")
+    assert any(
+        (m.to_array() & ~slanted(0)).any() for i, m in old.shard(0).masks().items() if i == "0"
+    )
     for shard in range(len(new.plan)):
-        for image_id, found in new.masks(shard).items():
+        for image_id, found in new.shard(shard).masks().items():
             if image_id != "1":
-                assert not (found.dense() & ~slanted(int(image_id))).any()
+                assert not (found.to_array() & ~slanted(int(image_id))).any()
             assert statuses(new)[image_id].coverage > 0.95
 
 
@@ -286,13 +291,13 @@ def test_a_shard_without_no_data_has_the_columns_that_it_had(tmp_path):
     assert [name for name in columns(store) if name != "valid"] == columns(full)
     assert "valid" in columns(store)
     assert "valid" not in columns(full)
-    assert LabelStore(full.root).images(0)[0].valid is None
+    assert LabelStore(full.root).shard(0).images()[0].valid is None
 
 
 def test_a_status_counts_the_pixels_that_are_data():
     whole = ImageStatus("a", "ok", None, 8, 10, 1, 20)
     assert (whole.pixels, whole.nodata, whole.coverage, whole.read_valid()) == (80, 0, 0.25, None)
-    code = Masks.from_dense(slanted(0)[None, :8, 20:30]).counts[0]
+    code = Masks.from_array(slanted(0)[None, :8, 20:30]).counts[0]
     part = replace(whole, valid=code)
     assert part.pixels == slanted(0)[:8, 20:30].sum() == 80 - part.nodata
     failed = ImageStatus("a", "failed", "zero bytes", 0, 0, 0, 0)

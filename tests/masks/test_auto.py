@@ -11,7 +11,7 @@ from tests.fakes import ColorSegmenter, flat_colors
 
 
 def as_set(masks):
-    return {m.tobytes() for m in masks.dense()}
+    return {m.tobytes() for m in masks.to_array()}
 
 
 def flat_regions(image):
@@ -33,10 +33,10 @@ def test_masks_follow_the_pixels_of_images_of_any_shape(size):
         tile_overlap=32,
     )(Sample("x", image))
     assert masks.size == size
-    for mask in masks.dense():
+    for mask in masks.to_array():
         iou = max((mask & region).sum() / (mask | region).sum() for region in flat_regions(image))
         assert iou > 0.8  # the fake sees pixels of the small input
-    assert masks.dense().any(0).mean() > 0.95
+    assert masks.to_array().any(0).mean() > 0.95
 
 
 def test_the_grid_is_segment_anythings():
@@ -71,7 +71,7 @@ def test_superpixels_cover_what_masks_do_not():
     options = {"segmenter": ColorSegmenter(), "points_per_side": 4, "max_area": 0.3}
     some, all_of_it = (AutoMasks(**options, ground=side)(sample) for side in (0, 8))
     assert all_of_it.counts[: len(some)] == some.counts
-    assert some.dense().any(0).mean() < 0.9 < 0.99 < all_of_it.dense().any(0).mean()
+    assert some.to_array().any(0).mean() < 0.9 < 0.99 < all_of_it.to_array().any(0).mean()
 
 
 def test_prompts_are_in_image_coordinates():
@@ -79,7 +79,7 @@ def test_prompts_are_in_image_coordinates():
     options = {"points_per_side": 8, "tile_size": 96, "tile_overlap": 32, "ground": 0}
     find = AutoMasks(segmenter=ColorSegmenter(), **options)
     masks = find(Sample("x", image))
-    dense = masks.dense()
+    dense = masks.to_array()
     inside = [dense[i][int(y), int(x)] for i, (x, y) in enumerate(masks.point_coords)]
     assert np.mean(inside) > 0.9
     assert masks.point_coords[:, 0].max() > 76  # beyond the first tile

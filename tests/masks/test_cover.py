@@ -20,7 +20,7 @@ def test_further_passes_cover_what_the_first_rejects():
     strict = {**OPTIONS, "pred_iou_thresh": 0.96}
     assert len(AutoMasks(segmenter=ColorSegmenter(), **strict)(sample)) == 0
     find = AutoMasks(segmenter=ColorSegmenter(), **strict, passes=((0.96, 0.9), (0.9, 0.5)))
-    assert find(sample).dense().any(0).mean() > 0.9
+    assert find(sample).to_array().any(0).mean() > 0.9
 
 
 def test_further_passes_keep_the_masks_of_the_first():
@@ -29,7 +29,7 @@ def test_further_passes_keep_the_masks_of_the_first():
     first = AutoMasks(segmenter=ColorSegmenter(), **loose)(sample)
     cover = AutoMasks(segmenter=ColorSegmenter(), **loose, passes=PASSES)(sample)
     assert set(first.counts) <= set(cover.counts)
-    assert cover.dense().any(0).mean() >= first.dense().any(0).mean()
+    assert cover.to_array().any(0).mean() >= first.to_array().any(0).mean()
 
 
 def test_only_uncovered_points_are_prompted_again():

@@ -26,7 +26,7 @@ def scene(height=70, width=90):
 
 def partitions(masks):
     """No pixel in two masks, hardly one in none: that of a sliver."""
-    times = masks.dense().sum(axis=0)
+    times = masks.to_array().sum(axis=0)
     return times.max() == 1 and (times == 0).mean() < 0.005
 
 
@@ -41,7 +41,7 @@ def test_an_image_without_masks_is_partitioned():
 
 def test_superpixels_follow_edges_where_squares_do_not():
     sample, right = scene()
-    masks = cover_ground(Masks.empty(sample.size), sample, 16).dense()
+    masks = cover_ground(Masks.empty(sample.size), sample, 16).to_array()
 
     def impure(regions):
         return sum(min((right & r).sum(), (~right & r).sum()) for r in regions)
@@ -57,16 +57,16 @@ def test_superpixels_follow_edges_where_squares_do_not():
 
 def test_each_superpixel_is_in_one_piece():
     sample, _ = scene()
-    for mask in cover_ground(Masks.empty(sample.size), sample, 8).dense():
+    for mask in cover_ground(Masks.empty(sample.size), sample, 8).to_array():
         assert cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)[0] == 2
 
 
 def test_the_sources_masks_come_first_and_stay_as_they_are():
     sample, right = scene()
-    given = Masks.from_dense(np.stack([right, ~right & (np.arange(90) < 10)]))
+    given = Masks.from_array(np.stack([right, ~right & (np.arange(90) < 10)]))
     masks = cover_ground(given, sample, 16)
     assert masks.counts[:2] == given.counts
-    dense = masks.dense()
+    dense = masks.to_array()
     assert not (dense[2:].any(axis=0) & dense[:2].any(axis=0)).any()
     assert dense.any(axis=0).mean() > 0.98
 
@@ -76,15 +76,15 @@ def test_slivers_stay_bare():
     bare = np.zeros(sample.size, bool)
     bare[20, :30] = True  # 30 pixels: less than an eighth of 16 × 16
     bare[40:46, 40:46] = True  # 36: more, though no seed of the grid lies in it
-    masks = cover_ground(Masks.from_dense(~bare[None]), sample, 16)
+    masks = cover_ground(Masks.from_array(~bare[None]), sample, 16)
     assert masks.area.tolist() == [(~bare).sum(), 36]
 
 
 def test_what_is_covered_gains_nothing_and_neither_does_what_stays_bare():
     sample, right = scene()
-    everything = Masks.from_dense(np.ones((1, *sample.size), bool))
+    everything = Masks.from_array(np.ones((1, *sample.size), bool))
     assert cover_ground(everything, sample, 16).counts == everything.counts
-    half = Masks.from_dense(right[None])
+    half = Masks.from_array(right[None])
     assert cover_ground(half, sample, 0) is half
 
 

@@ -13,6 +13,7 @@ from alps.labelling.engine.local import LocalEngine
 from alps.labelling.pipeline import label
 from alps.masks.auto import AutoMasks
 from alps.masks.stored import StoredMasks
+from alps.store.files import read_table
 from alps.store.label_store import LabelStore
 from alps.structures.records import Sample
 from tests.fakes import ArrayImages, ColorSegmenter, flat_colors
@@ -51,11 +52,12 @@ def test_masks_and_features_are_those_of_the_store(source, tmp_path):
     root = str(source.root)
     store = run(tmp_path / "again", images(), StoredMasks(store=root), StoredFeatures(store=root))
     for shard in range(len(store.plan)):
-        assert store._read_table(f"masks/{shard:05d}.parquet").equals(
-            source._read_table(f"masks/{shard:05d}.parquet")
+        name = f"masks/{shard:05d}.parquet"
+        assert read_table(store.root / name).equals(read_table(source.root / name))
+        np.testing.assert_array_equal(store.shard(shard).features(), source.shard(shard).features())
+        np.testing.assert_array_equal(
+            store.shard(shard).labels()[0], source.shard(shard).labels()[0]
         )
-        np.testing.assert_array_equal(store.features(shard), source.features(shard))
-        np.testing.assert_array_equal(store.labels(shard)[0], source.labels(shard)[0])
 
 
 def test_another_k_and_fewer_images(source, tmp_path):
@@ -63,8 +65,10 @@ def test_another_k_and_fewer_images(source, tmp_path):
     some = {name: image for name, image in images().items() if name != "site/1"}
     store = run(tmp_path / "few", some, StoredMasks(store=root), StoredFeatures(store=root), k=2)
     assert store.info.num_classes == 2
-    whole = {i: m for shard in range(3) for i, m in source.masks(shard).items()}
-    found = {i: m for shard in range(len(store.plan)) for i, m in store.masks(shard).items()}
+    whole = {i: m for shard in range(3) for i, m in source.shard(shard).masks().items()}
+    found = {
+        i: m for shard in range(len(store.plan)) for i, m in store.shard(shard).masks().items()
+    }
     assert found.keys() == some.keys()
     assert all(found[i].counts == whole[i].counts for i in found)
 
@@ -84,10 +88,10 @@ def test_superpixels_cover_what_masks_do_not(tmp_path):
     root, sample = str(tmp_path / "gaps"), Sample("site/0", images()["site/0"])
     run(tmp_path / "gaps", images(3), small, features, k=1)
     as_they_are, covering = StoredMasks(store=root), StoredMasks(store=root, ground=4)
-    uncovered = ~as_they_are(sample).dense().any(0)
+    uncovered = ~as_they_are(sample).to_array().any(0)
     assert uncovered.any()
     assert covering(sample).counts[: len(as_they_are(sample))] == as_they_are(sample).counts
-    assert (~covering(sample).dense().any(0)).sum() < 0.2 * uncovered.sum()
+    assert (~covering(sample).to_array().any(0)).sum() < 0.2 * uncovered.sum()
     assert as_they_are.identity != covering.identity
 
 

@@ -27,7 +27,7 @@ def bars(*spans, size=SIZE):
     dense = np.zeros((len(spans), *size), bool)
     for mask, (x0, x1) in zip(dense, spans, strict=True):
         mask[10:20, x0:x1] = True
-    return Masks.from_dense(dense)
+    return Masks.from_array(dense)
 
 
 def test_masks_are_cut_and_those_of_mostly_no_data_dropped():
@@ -37,7 +37,7 @@ def test_masks_are_cut_and_those_of_mostly_no_data_dropped():
     assert kept.xyxy[:, [0, 2]].tolist() == [[50, 70], [50, 61], [50, 60], [0, 0]]
     assert kept.area.tolist() == [200, 110, 100, 0]
     assert kept.counts[0] is masks.counts[0]
-    assert not (kept.dense() & ~right_of(50)).any()
+    assert not (kept.to_array() & ~right_of(50)).any()
     again = keep_data(kept, right_of(50))
     assert again.counts == kept.counts
     assert keep_data(masks, None) is masks
@@ -46,11 +46,11 @@ def test_masks_are_cut_and_those_of_mostly_no_data_dropped():
 def test_a_window_goes_by_the_same_rule():
     for span in ((41, 61), (40, 60), (39, 59)):
         mask = bars(span)
-        part = cut_window(mask.dense()[0], right_of(50))
+        part = cut_window(mask.to_array()[0], right_of(50))
         kept = keep_data(mask, right_of(50))
         assert (part is None) == (len(kept) == 0)
         if part is not None:
-            np.testing.assert_array_equal(part, kept.dense()[0])
+            np.testing.assert_array_equal(part, kept.to_array()[0])
 
 
 def automatic(segmenter=None, **options):
@@ -72,7 +72,7 @@ def test_masks_lie_on_data_whatever_lies_under_the_rest(passes, options):
     for under in (0, 255, rng.integers(0, 256, (64, 40, 3))):
         image[:, :40] = under
         found.append(automatic(passes=passes, **options)(Sample("a", image, valid=valid)))
-    dense = found[0].dense()
+    dense = found[0].to_array()
     assert not (dense & ~valid).any()
     assert dense.any(0)[valid].mean() > 0.9
     assert found[0].counts == found[1].counts == found[2].counts
@@ -123,7 +123,7 @@ def test_tiles_without_data_are_neither_embedded_nor_decoded():
 
 def test_superpixels_leave_no_data_uncovered():
     sample = Sample("a", flat_colors(*SIZE, seed=6), valid=right_of(30))
-    covered = cover_ground(bars((60, 80)), sample, 8).dense().any(0)
+    covered = cover_ground(bars((60, 80)), sample, 8).to_array().any(0)
     assert not covered[:, :30].any()
     assert covered[:, 30:].mean() > 0.98
 
@@ -148,7 +148,7 @@ def test_boxes_on_no_data_have_no_mask():
     masks = BoxMasks(segmenter=Recording())(sample)
     assert masks.boxes.object_id.tolist() == [0, 1]
     assert masks.xyxy[:, 0].tolist() == [60, 40]
-    assert not (masks.dense() & ~sample.valid).any()
+    assert not (masks.to_array() & ~sample.valid).any()
     assert len(asked) == 3
 
 

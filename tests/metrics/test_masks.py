@@ -40,7 +40,9 @@ def shaken(regions: Masks, seed: int = 0) -> Masks:
     """Two copies of each region, shifted by up to 3 pixels, with random scores."""
     rng = np.random.default_rng(seed)
     dense = [
-        np.roll(mask, rng.integers(-3, 4, 2), (0, 1)) for mask in regions.dense() for _ in range(2)
+        np.roll(mask, rng.integers(-3, 4, 2), (0, 1))
+        for mask in regions.to_array()
+        for _ in range(2)
     ]
     return Masks.from_counts(
         rle.encode(np.stack(dense)), SIZE, predicted_iou=rng.random(len(dense)).astype(np.float32)
@@ -61,7 +63,7 @@ def test_regions_are_the_connected_parts_of_each_class() -> None:
     assert parts.tolist() == [[0, 0, 1, -1], [0, 1, 0, -1], [3, 3, 0, 2]]
     masks = region_masks(parts, min_area=2)
     assert masks.area.tolist() == [5, 2, 2]
-    assert (masks.dense() == np.stack([parts == i for i in (0, 1, 3)])).all()
+    assert (masks.to_array() == np.stack([parts == i for i in (0, 1, 3)])).all()
 
 
 @pytest.mark.parametrize("limit", [1, 5, 100])
@@ -104,13 +106,13 @@ def test_masks_without_scores_count_in_their_order() -> None:
 def test_the_oracle_is_the_majority_inside_each_mask() -> None:
     target = index_map()
     masks = shaken(perfect(target))
-    for found, mask in zip(oracle(masks, target, K, IGNORE), masks.dense(), strict=True):
+    for found, mask in zip(oracle(masks, target, K, IGNORE), masks.to_array(), strict=True):
         inside = target[mask]
         assert (inside == found).sum() == max((inside == c).sum() for c in range(K))
 
     margin = np.zeros((1, *SIZE), bool)
     margin[0, -2:] = True
-    assert oracle(Masks.from_dense(margin), target, K, IGNORE).tolist() == [-1]
+    assert oracle(Masks.from_array(margin), target, K, IGNORE).tolist() == [-1]
 
 
 def test_no_other_classes_do_better_than_the_oracle() -> None:
@@ -118,7 +120,7 @@ def test_no_other_classes_do_better_than_the_oracle() -> None:
     quarters = np.zeros((4, *SIZE), bool)
     for i, (rows, columns) in enumerate(itertools.product(*[(slice(20), slice(30, None))] * 2)):
         quarters[i, rows, columns] = True
-    masks = Masks.from_dense(quarters)
+    masks = Masks.from_array(quarters)
     known = target != IGNORE
     hits = [
         int((paint(masks, np.array(ids), 255)[known] == target[known]).sum())

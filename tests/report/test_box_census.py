@@ -52,7 +52,7 @@ def dense_box(xyxy, size):
 
 
 def dense_iou(masks, filled):
-    pairs = zip(masks.dense(), filled, strict=True)
+    pairs = zip(masks.to_array(), filled, strict=True)
     return np.array([(a & b).sum() / max((a | b).sum(), 1) for a, b in pairs])
 
 

@@ -19,7 +19,7 @@ def test_the_census_is_what_a_plain_count_gives(tmp_path):
     area = np.concatenate([m.area for m in masks])
     category, distance = (
         np.concatenate(x)
-        for x in zip(*(store.labels(s) for s in range(len(store.plan))), strict=True)
+        for x in zip(*(store.shard(s).labels() for s in range(len(store.plan))), strict=True)
     )
     assert census.images == {"ok": 8, "empty": 1, "failed": 1}
     assert census.masks == len(area) == census.areas.sum()
@@ -52,7 +52,7 @@ def test_a_mask_is_spread_over_its_box(tmp_path, monkeypatch):
     masks[0, :10, :20] = True
     masks[1] = True
     store, _ = make_store(
-        tmp_path / "s", {"a": (np.zeros((20, 40, 3), np.uint8), Masks.from_dense(masks))}
+        tmp_path / "s", {"a": (np.zeros((20, 40, 3), np.uint8), Masks.from_array(masks))}
     )
     write_labels(store, 0, np.array([2, -1], np.int32))
     census = take_census(store)

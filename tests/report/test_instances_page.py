@@ -72,7 +72,7 @@ class Rectangles:
         for mask, i in zip(dense, boxes.object_id, strict=True):
             x0, y0, x1, y1 = self.objects[record.image_id][i]
             mask[y0:y1, x0:x1] = True
-        return Masks.from_counts(Masks.from_dense(dense).counts, size, boxes=boxes)
+        return Masks.from_counts(Masks.from_array(dense).counts, size, boxes=boxes)
 
 
 class Fill:
@@ -87,7 +87,7 @@ class Fill:
         dense = np.zeros((len(sample.boxes), *sample.size), bool)
         for mask, (x0, y0, x1, y1) in zip(dense[:-1], sample.boxes.xyxy.astype(int), strict=False):
             mask[y0:y1, x0:x1] = True
-        counts = Masks.from_dense(dense).counts
+        counts = Masks.from_array(dense).counts
         n = len(counts)
         return Masks.from_counts(
             counts, sample.size, predicted_iou=np.linspace(1, 0.5, n), boxes=sample.boxes
@@ -222,9 +222,9 @@ def test_a_picture_shows_both_outlines_and_the_box(tmp_path):
     record = images.records()[0]
     boxes = images.read(record).boxes[np.array([0])]
     true = images.read_instances(record, boxes, SIZE)
-    dense = true.dense().copy()
+    dense = true.to_array().copy()
     dense[0, :, : int(true.xyxy[0, 0]) + 3] = False  # its left part was not found
-    found = Masks.from_counts(Masks.from_dense(dense).counts, SIZE, boxes=boxes)
+    found = Masks.from_counts(Masks.from_array(dense).counts, SIZE, boxes=boxes)
     picture = objects.draw_object(image, found, true)
     assert max(picture.shape) == objects.SIDE
     colors = {tuple(c) for c in picture.reshape(-1, 3).tolist()}
@@ -233,7 +233,7 @@ def test_a_picture_shows_both_outlines_and_the_box(tmp_path):
         np.flatnonzero((picture == color).all(2).any(0)) for color in (objects.TRUE, objects.FOUND)
     ]
     assert columns[0].min() < columns[1].min()
-    empty = Masks.from_counts(Masks.from_dense(~dense & dense).counts, SIZE, boxes=boxes)
+    empty = Masks.from_counts(Masks.from_array(~dense & dense).counts, SIZE, boxes=boxes)
     nothing = objects.draw_object(image, empty, empty)
     assert {tuple(c) for c in nothing.reshape(-1, 3).tolist()} == {objects.BOX, (90, 90, 90)}
 

@@ -39,7 +39,11 @@ def test_the_census_counts_no_data_apart(made):
     assert (census.nodata_images, census.blank) == (2, 1)
     assert np.flatnonzero(census.nodata_shares).tolist() == [6, 19]  # a third, all
     assert census.coverages.sum() == 4  # of the other nothing could be covered
-    (status,) = [s for s in store.images(0) + store.images(1) if s.image_id == "part0/scene_00"]
+    (status,) = [
+        s
+        for s in store.shard(0).images() + store.shard(1).images()
+        if s.image_id == "part0/scene_00"
+    ]
     assert status.coverage == status.covered / 400
     assert status.coverage in [s.coverage for s in census.lowest]
 

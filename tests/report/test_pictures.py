@@ -18,7 +18,7 @@ def random_masks(size, n=6):
     for mask in masks:
         y, x = RNG.integers(0, size[0]), RNG.integers(0, size[1])
         mask[y : y + RNG.integers(1, 30), x : x + RNG.integers(1, 30)] = True
-    return Masks.from_dense(masks)
+    return Masks.from_array(masks)
 
 
 @pytest.mark.parametrize("size", [(40, 60), (61, 37), (1, 1)])

@@ -67,7 +67,7 @@ def test_the_figures_are_those_of_the_store(tmp_path):
     assert f"coverage {100 * share:.1f}% of all pixels" in page.words
     assert "image size 30 \N{MULTIPLICATION SIGN} 20 0.0048 megapixels" in page.words
     assert "classes 5 of 5 hold masks" in page.words
-    labels = np.concatenate([store.labels(s)[0] for s in range(len(store.plan))])
+    labels = np.concatenate([store.shard(s).labels()[0] for s in range(len(store.plan))])
     for c in range(5):
         of_class = int((labels == c).sum())
         assert f"thing_{c} id {c} masks {of_class} ({100 * of_class / n:.1f}".rstrip("0") in re.sub(
@@ -143,7 +143,7 @@ CASES = {
     "no masks": {"scenes": {"a": (np.zeros((9, 9, 3), np.uint8), Masks.empty((9, 9)))}},
     "no images": {"scenes": {}, "failed": {f"x{i:03d}": "broken" for i in range(70)}},
     "one pixel": {
-        "scenes": {"a": (np.zeros((1, 1, 3), np.uint8), Masks.from_dense(np.ones((1, 1, 1), bool)))}
+        "scenes": {"a": (np.zeros((1, 1, 3), np.uint8), Masks.from_array(np.ones((1, 1, 1), bool)))}
     },
     "a strip": {"scenes": some_scenes(2, size=(9, 900))},
     "a column": {"scenes": some_scenes(2, size=(900, 9))},
@@ -212,7 +212,8 @@ def test_the_size_is_bounded_even_for_noise(tmp_path):
 def test_strips_run_from_near_to_far(tmp_path):
     store, images = make_store(tmp_path / "s", some_scenes(12), k=2)
     drawn = album.make_album(store, images, take_census(store), distinct_colors(2))
-    category, distance = (np.concatenate(x) for x in zip(*map(store.labels, range(4)), strict=True))
+    labels = (store.shard(number).labels() for number in range(4))
+    category, distance = (np.concatenate(x) for x in zip(*labels, strict=True))
     for c, strip in drawn.strips.items():
         far = [cut.distance for cut in strip]
         assert far == sorted(far)

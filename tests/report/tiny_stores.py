@@ -4,7 +4,7 @@ import numpy as np
 
 from alps.errors import ImageError
 from alps.masks.valid import keep_data
-from alps.store.label_store import ImageStatus
+from alps.store.layout import ImageStatus
 from alps.store.plan import prepare
 from alps.structures import rle
 from alps.structures.boxes import Annotation, check_boxes
@@ -42,7 +42,7 @@ def draw(rng, size, n):
     for mask in masks:
         y, x = rng.integers(0, size[0] - 8), rng.integers(0, size[1] - 8)
         mask[y : y + rng.integers(2, 16), x : x + rng.integers(2, 20)] = True
-    return image, Masks.from_dense(masks)
+    return image, Masks.from_array(masks)
 
 
 def make_store(
@@ -86,9 +86,9 @@ def make_store(
                 ImageStatus(record.image_id, status, None, *m.size, len(m), covered(m), valid=code)
             )
         n = sum(len(m) for m in masks.values())
-        store.write_masks(shard, statuses, masks)
+        store.shard(shard).write_masks(statuses, masks)
         if assign == "cluster":
-            store.write_features(shard, rng.random((n, 3), dtype=np.float32))
+            store.shard(shard).write_features(rng.random((n, 3), dtype=np.float32))
         if assign:
             far = rng.random(n, dtype=np.float32) if assign == "cluster" else None
             category_id = rng.integers(0, k, n, dtype=np.int32)
@@ -104,7 +104,7 @@ def make_store(
 def write_labels(store, shard, category_id, distance=None):
     """The labels of a shard, index maps first."""
     start, ignore_index = 0, store.info.ignore_index
-    masks = store.masks(shard)
+    masks = store.shard(shard).masks()
     for record in store.plan[shard]:
         if (found := masks.get(record.image_id)) is not None:
             stop = start + len(found)
@@ -112,7 +112,7 @@ def write_labels(store, shard, category_id, distance=None):
             colors = distinct_colors(store.info.num_classes)
             store.write_annotation(record, index_png(index_map, colors, ignore_index))
             start = stop
-    store.write_labels(shard, category_id, distance)
+    store.shard(shard).write_labels(category_id, distance)
 
 
 def some_scenes(n=7, size=(20, 30), masks=4):
@@ -175,7 +175,7 @@ def make_boxed_store(
             status = "ok" if len(m) else "empty"
             n = dropped.get(i, 0)
             statuses.append(ImageStatus(i, status, None, *m.size, len(m), covered(m), n))
-        store.write_masks(shard, statuses, masks)
+        store.shard(shard).write_masks(statuses, masks)
         if labelled:
             write_labels(store, shard, np.concatenate([*ids, []]).astype(np.int32))
     if labelled:

@@ -117,10 +117,10 @@ def contents(store):
     """Masks, features and labels of all shards, as values."""
     found = []
     for shard in range(len(store.plan)):
-        for image_id, masks in store.masks(shard).items():
+        for image_id, masks in store.shard(shard).masks().items():
             found.append((image_id, masks.counts))
-        ids, distance = store.labels(shard)
-        found += [store.features(shard).tolist(), ids.tolist(), distance.tolist()]
+        ids, distance = store.shard(shard).labels()
+        found += [store.shard(shard).features().tolist(), ids.tolist(), distance.tolist()]
     return found
 
 
@@ -130,7 +130,7 @@ def test_it_opens_verifies_exports_and_is_learnt_from(name, tmp_path):
     store = LabelStore(f"{name}_pl")
     assert store.complete
     findings = check(name)
-    assert findings.faults == findings.strangers == ()
+    assert findings.faults == findings.unknown_files == ()
     before = store.root.joinpath("manifest.json").read_bytes()
     assert run(name, verified=True).root.joinpath("manifest.json").read_bytes() == before
     images = StoredLabels(root=f"{name}_pl")
@@ -174,9 +174,9 @@ def test_a_half_done_one_is_finished_as_it_would_have_been():
 @pytest.mark.parametrize(
     ("name", "change", "reason"),
     [
-        ("tiff", None, r"read TIFF files otherwise \(first: 0.tif\)"),
-        ("dior", None, "took annotations otherwise"),
-        ("images", "alpha", r"labelled pixels without data, too \(first: 2.png has alpha\)"),
+        ("tiff", None, r"read TIFF files differently \(first: 0.tif\)"),
+        ("dior", None, "read annotations differently"),
+        ("images", "alpha", r"also labelled pixels without data \(first: 2.png has alpha\)"),
     ],
 )
 @pytest.mark.usefixtures("old")
@@ -188,8 +188,12 @@ def test_one_whose_masks_would_be_others_is_refused_in_one_line(name, change, re
         path.write_bytes(path.read_bytes().ljust(size, b"\0"))
     if half:
         halve(name)
-    message = rf"{name}_pl was made by an older ALPS, which {reason}; overwrite=masks labels anew, "
-    with pytest.raises(StoreMismatch, match=message + "store=DIR labels beside it, and overwrite="):
+    message = (
+        rf"{name}_pl was made by an older ALPS, which {reason}; overwrite=masks labels again, "
+    )
+    with pytest.raises(
+        StoreMismatch, match=message + "store=DIR labels into another folder, and overwrite="
+    ):
         run(name)
 
 

@@ -83,7 +83,7 @@ def test_a_run_that_has_claimed_no_shard_yet_is_seen(tmp_path, monkeypatch):
 
     def prepare_and_be_disturbed(root, **settings):
         store = prepare(root, **settings)
-        with pytest.raises(StoreError, match=r"another run is at .*\(run-.*redo masks once") as e:
+        with pytest.raises(StoreError, match=r"another run uses .*\(run-.*redo masks once") as e:
             prepare(root, **{**settings, "claims": None, "overwrite": "masks"})
         refused.append(e)
         return store
@@ -102,7 +102,7 @@ def test_failed_images_are_tried_again_and_nothing_else(tmp_path):
     broken["2"] = "x" * broken["2"].nbytes  # of as many bytes, so it is the same list of images
     run(tmp_path / "store", ArrayImages(broken))
     before = times(tmp_path / "store")
-    assert LabelStore(tmp_path / "store").images(2)[0].status == "failed"
+    assert LabelStore(tmp_path / "store").shard(2).images()[0].status == "failed"
     run(tmp_path / "store", overwrite="failed")
     after = times(tmp_path / "store")
     assert [name for name in before if before[name] != after[name]] == ["00002.parquet"]
@@ -125,7 +125,7 @@ def test_what_cannot_be_removed_is_one_line(tmp_path, monkeypatch):
         raise PermissionError(errno.EACCES, "Permission denied", str(path / "x"))
 
     monkeypatch.setattr("shutil.rmtree", refuse)
-    with pytest.raises(StoreError, match=r"cannot remove .*/x, which is to be made anew: Permiss"):
+    with pytest.raises(StoreError, match=r"cannot delete .*/x to make it again: Permiss"):
         run(tmp_path / "store", overwrite="features")
 
 
@@ -147,7 +147,7 @@ def test_images_that_vanish_with_their_folder_are_not_lost(tmp_path):
     away.rename(tmp_path / "images")
     images.read = read
     store = run(tmp_path / "store", images)
-    assert {image.status for shard in range(4) for image in store.images(shard)} == {"ok"}
+    assert {image.status for shard in range(4) for image in store.shard(shard).images()} == {"ok"}
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,9 @@ def test_a_disk_that_fails_is_not_the_fault_of_a_file(tmp_path, number, stops):
             run(tmp_path / "store", images)
         images.read = read
     store = run(tmp_path / "store", images)
-    failed = [image.image_id for shard in range(4) for image in store.images(shard) if image.error]
+    failed = [
+        image.image_id for shard in range(4) for image in store.shard(shard).images() if image.error
+    ]
     assert failed == ([] if stops else ["1"])
 
 

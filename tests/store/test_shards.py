@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from alps.errors import StoreError
-from alps.store.shards import Opened, Plan
+from alps.store.shards import Plan, ShardSequence
 from alps.store.tables import PLAN
 from alps.structures.records import ImageRecord
 
@@ -55,7 +55,7 @@ def test_a_broken_plan_is_told_with_the_remedy(tmp_path: Path) -> None:
 
 
 def test_only_so_many_shards_are_kept_and_another_process_keeps_its_own() -> None:
-    opened = Opened(str, 5, 2)
+    opened = ShardSequence(str, 5, 2)
     assert list(opened) == ["0", "1", "2", "3", "4"]
     assert opened[3] is opened[3]
     again = pickle.loads(pickle.dumps(opened))

@@ -13,7 +13,8 @@ import pytest
 
 from alps.assign.rows import Rows
 from alps.errors import ConfigError, StoreError, StoreMismatch
-from alps.store.label_store import ImageStatus, LabelStore
+from alps.store.label_store import LabelStore
+from alps.store.layout import ImageStatus
 from alps.store.manifest import write_manifest
 from alps.store.plan import prepare
 from alps.store.processes import HOST, started
@@ -46,11 +47,11 @@ def fill(store, shard=0, seed=0):
     masks = {}
     statuses = []
     for i, record in enumerate(store.plan[shard]):
-        masks[record.image_id] = Masks.from_dense(rng.random((i + 1, 8, 6)) < 0.5)
+        masks[record.image_id] = Masks.from_array(rng.random((i + 1, 8, 6)) < 0.5)
         statuses.append(ImageStatus(record.image_id, "ok", None, 8, 6, i + 1, 10))
     n = sum(map(len, masks.values()))
-    store.write_features(shard, rng.random((n, 4)).astype(np.float32))
-    store.write_masks(shard, statuses, masks)
+    store.shard(shard).write_features(rng.random((n, 4)).astype(np.float32))
+    store.shard(shard).write_masks(statuses, masks)
     return masks
 
 
@@ -58,17 +59,17 @@ def test_masks_features_and_labels_come_back(tmp_path):
     store = open_store(tmp_path)
     masks = fill(store)
     back = LabelStore(tmp_path)
-    assert list(back.masks(0)) == ["d/0", "d/1"]
+    assert list(back.shard(0).masks()) == ["d/0", "d/1"]
     for image_id, expected in masks.items():
-        found = back.masks(0)[image_id]
+        found = back.shard(0).masks()[image_id]
         assert found.counts == expected.counts
         assert found.size == expected.size
         for name in ("xyxy", "area", "predicted_iou", "stability_score", "point_coords"):
             np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
-    assert back.features(0).shape == (3, 4)
-    assert back.features(0).dtype == np.float16
-    store.write_labels(0, np.array([2, 0, -1], np.int32), np.array([0.5, 1, 2], np.float32))
-    ids, distance = back.labels(0)
+    assert back.shard(0).features().shape == (3, 4)
+    assert back.shard(0).features().dtype == np.float16
+    store.shard(0).write_labels(np.array([2, 0, -1], np.int32), np.array([0.5, 1, 2], np.float32))
+    ids, distance = back.shard(0).labels()
     assert ids.tolist() == [2, 0, -1]
     assert distance.tolist() == [0.5, 1, 2]
     table = pq.read_table(tmp_path / "labels/00000.parquet")
@@ -78,7 +79,7 @@ def test_masks_features_and_labels_come_back(tmp_path):
 
 def test_features_of_more_shards_than_files_may_be_open(tmp_path, monkeypatch):
     """A memory map holds its file open; SAMRS has 1,600 shards, a process 1,024 files."""
-    monkeypatch.setattr("alps.store.label_store.OPEN", 4)
+    monkeypatch.setattr("alps.store.label_store.MAX_OPEN", 4)
     store = open_store(tmp_path, n=60, shard_size=1)
     for shard in range(60):
         fill(store, shard, seed=shard)
@@ -90,13 +91,15 @@ def test_features_of_more_shards_than_files_may_be_open(tmp_path, monkeypatch):
         rows = Rows(blocks).take(np.arange(60))
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    np.testing.assert_array_equal(rows, np.concatenate([store.features(i) for i in range(60)]))
+    np.testing.assert_array_equal(
+        rows, np.concatenate([store.shard(i).features() for i in range(60)])
+    )
 
 
 def test_a_recipe_without_distances_writes_nulls(tmp_path):
     store = open_store(tmp_path)
     fill(store)
-    store.write_labels(0, np.array([0, 1, 2], np.int32), None)
+    store.shard(0).write_labels(np.array([0, 1, 2], np.int32), None)
     assert pq.read_table(tmp_path / "labels/00000.parquet")["distance"].null_count == 3
 
 
@@ -106,11 +109,11 @@ def test_failed_and_empty_images(tmp_path):
         ImageStatus("d/0", "failed", "zero bytes", 0, 0, 0, 0),
         ImageStatus("d/1", "empty", None, 8, 6, 0, 0),
     ]
-    store.write_features(0, np.zeros((0, 4), np.float32))
-    store.write_masks(0, statuses, {"d/1": Masks.empty((8, 6))})
-    assert store.images(0) == statuses
-    assert list(store.masks(0)) == ["d/1"]
-    assert store.features(0).shape == (0, 4)
+    store.shard(0).write_features(np.zeros((0, 4), np.float32))
+    store.shard(0).write_masks(statuses, {"d/1": Masks.empty((8, 6))})
+    assert store.shard(0).images() == statuses
+    assert list(store.shard(0).masks()) == ["d/1"]
+    assert store.shard(0).features().shape == (0, 4)
 
 
 def test_missing_shards_follow_the_commit_mark(tmp_path):
@@ -190,7 +193,7 @@ def test_only_what_dead_processes_left_is_removed(tmp_path):
 def test_other_settings_are_refused_by_name(tmp_path, change, message):
     store = open_store(tmp_path)
     fill(store)
-    store.write_labels(0, np.zeros(3, np.int32), None)
+    store.shard(0).write_labels(np.zeros(3, np.int32), None)
     with pytest.raises(StoreMismatch, match=message):
         open_store(tmp_path, identities={**IDENTITIES, **change})
 
@@ -204,7 +207,7 @@ def test_other_images_are_refused_by_count_and_name(tmp_path):
 def test_overwrite_redoes_a_stage_and_those_after_it(tmp_path):
     store = open_store(tmp_path)
     fill(store)
-    store.write_labels(0, np.zeros(3, np.int32), None)
+    store.shard(0).write_labels(np.zeros(3, np.int32), None)
     write_bytes = (tmp_path / "masks/00000.parquet").read_bytes()
     with pytest.raises(StoreMismatch, match=r"features\.features"):
         open_store(tmp_path, identities={**IDENTITIES, "features": {"x": 1}}, overwrite="assign")
@@ -272,10 +275,10 @@ def test_damaged_arrays_name_the_file(tmp_path):
     path = tmp_path / "features/00000.npy"
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(StoreError, match=r"cannot read .*00000\.npy.*delete the file"):
-        store.features(0)
+        store.shard(0).features()
     path.unlink()
     with pytest.raises(StoreError, match=r"cannot read .*00000\.npy"):
-        store.features(0)
+        store.shard(0).features()
     (tmp_path / "clusters").mkdir()
     (tmp_path / "clusters/centroids.npy").write_bytes(b"\x93NUMPY")
     with pytest.raises(StoreError, match=r"cannot read .*centroids\.npy"):
@@ -287,7 +290,7 @@ def test_a_broken_table_names_the_file(tmp_path):
     fill(store)
     (tmp_path / "masks/00000.parquet").write_bytes(b"PAR1 no")
     with pytest.raises(StoreError, match=r"masks/00000.parquet.*delete the file"):
-        store.masks(0)
+        store.shard(0).masks()
 
 
 def test_tables_carry_the_fingerprint(tmp_path):

@@ -20,7 +20,7 @@ from alps.store.faults import Fault
 from alps.store.label_store import LabelStore
 from alps.store.manifest import sha256
 from alps.store.plan import draft
-from alps.store.verify import Findings, verify
+from alps.store.verify import Verification, verify
 from tests.fakes import ArrayImages, ColorSegmenter, flat_colors
 
 
@@ -100,7 +100,7 @@ KINDS = (
 def test_a_sound_store_is_left_alone(root):
     before = files(root)
     findings = check(root)
-    assert findings.faults == findings.strangers == ()
+    assert findings.faults == findings.unknown_files == ()
     assert findings.files == len(before)
     assert findings.counts["images"] == 5
     assert findings.counts["failed"] == 1
@@ -244,7 +244,7 @@ def test_files_of_others_are_told_and_kept(root):
     (root / "masks/00099.parquet").write_bytes(b"?")
     findings = check(root)
     assert findings.faults == ()
-    assert findings.strangers == ("masks/00099.parquet", "notes.txt")
+    assert findings.unknown_files == ("masks/00099.parquet", "notes.txt")
     assert (root / "notes.txt").read_text() == "years of work"
 
 
@@ -269,7 +269,7 @@ def test_a_manifest_that_names_places_outside_reads_nothing_there(root, monkeypa
 def test_labels_of_others_are_kept_when_clusters_are_made_anew(root, sound):
     (root / "labels/notes.txt").write_text("years of work")
     (root / "clusters/centroids.npy").write_bytes(b"")
-    assert check(root).strangers == ("labels/notes.txt",)
+    assert check(root).unknown_files == ("labels/notes.txt",)
     assert [path.name for path in (root / "labels").iterdir()] == ["notes.txt"]
     run(root)
     (root / "labels/notes.txt").unlink()
@@ -291,7 +291,7 @@ def test_any_bit_of_the_description_may_flip(root, sound, bit):
 
 def test_names_with_brackets_are_told_as_they_are(capsys):
     faults = tuple(Fault(f"ann/{name}.png", "broken") for name in ("scene[final]", "a[/b]", "a["))
-    print_findings(Findings(faults, (), 3, {"images": 3, "masks": 0}, {}, {}))
+    print_findings(Verification(faults, (), 3, {"images": 3, "masks": 0}, {}, {}))
     told = capsys.readouterr().out
     assert all(fault.file in told for fault in faults)
 
@@ -312,11 +312,11 @@ def test_another_recipe_deletes_nothing(root):
     with pytest.raises(StoreMismatch, match=r"assign\.k is 3 there and 4 in this run"):
         check(root, assign=Cluster(k=4, pca=2))
     (root / "store.json").write_text("{")
-    with pytest.raises(StoreMismatch, match=r"store.json is broken .* by the command that made"):
+    with pytest.raises(StoreMismatch, match=r"store.json is damaged .* by the command that made"):
         check(root, assign=Cluster(k=4, pca=2))
     shutil.copy(root / "config.yaml", root / "plan.parquet")
     (root / "store.json").write_bytes(before["store.json"])
-    with pytest.raises(StoreError, match=r"plan.parquet is broken .* give the shard_size"):
+    with pytest.raises(StoreError, match=r"plan.parquet is damaged .* give the shard_size"):
         check(root, shard_size=3)
     (root / "plan.parquet").write_bytes(before["plan.parquet"])
     assert check(root, shard_size=3).faults == ()  # a plan is fixed once
@@ -335,14 +335,16 @@ def test_a_file_that_cannot_be_removed(root, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("pathlib.Path.unlink", refuse)
-    with pytest.raises(StoreError, match=r"cannot remove .*report.html.*: Permission denied"):
+    with pytest.raises(
+        StoreError, match=r"cannot delete the damaged file .*report.html.*: Permission denied"
+    ):
         check(root)
     assert LabelStore(root).complete
 
 
 def test_a_store_that_another_run_writes_is_left_alone(root):
     before = files(root)
-    message = r"another run is at .* \(masks-00001\); verify it once"
+    message = r"another run uses .* \(masks-00001\); verify it once"
     with (
         Claims(root) as other,
         other.alone("masks-00001"),

@@ -102,9 +102,9 @@ def redraw(path):
 
 def test_the_hash_of_each_file_is_kept_also_of_one_that_cannot_be_used(made):
     store = LabelStore(made / "store")
-    kept = {i.image_id: i.sha256 for shard in range(2) for i in store.images(shard)}
+    kept = {i.image_id: i.sha256 for shard in range(2) for i in store.shard(shard).images()}
     assert kept == {f"{i}": sha256(made / f"images/{i}.bmp") for i in range(4)}
-    assert [i.status for i in store.images(1)] == ["ok", "failed"]
+    assert [i.status for i in store.shard(1).images()] == ["ok", "failed"]
 
 
 def test_images_that_are_the_same_are_no_fault(folder, capsys):

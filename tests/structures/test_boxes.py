@@ -113,6 +113,6 @@ def test_boxes_travel_with_their_masks():
             np.testing.assert_array_equal(ours, theirs)
     assert table["bbox"].to_pylist() == [[10, 20, 20, 30], [40, 20, 20, 20]]
     assert sorted(table["rbox"][0].as_py()[::2]) == pytest.approx([10, 10, 30, 30], abs=1e-4)
-    bare = masks_to_table("x", Masks.from_dense(dense))
+    bare = masks_to_table("x", Masks.from_array(dense))
     assert bare["prompt_box"].null_count == bare["track_id"].null_count == 2
     assert table_to_masks(bare, (100, 200)).boxes is None

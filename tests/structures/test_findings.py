@@ -2,7 +2,7 @@ import pytest
 
 from alps.errors import ConfigError
 from alps.structures.findings import (
-    SHOWN,
+    MAX_LOGGED,
     Finding,
     findings_to_json,
     json_to_findings,
@@ -16,14 +16,14 @@ FINDINGS = [
 
 def test_the_most_important_findings_are_logged_and_the_others_counted(caplog):
     report_findings(FINDINGS, name="coco")
-    assert len(caplog.messages) == SHOWN + 1
+    assert len(caplog.messages) == MAX_LOGGED + 1
     assert caplog.messages[0] == "coco: 0 of 9 images are été 0; mend them by 0"
     assert caplog.messages[-1] == "coco: 2 more findings are in findings.json"
 
 
 def test_few_findings_are_all_logged(caplog):
-    report_findings(FINDINGS[:SHOWN], name="coco")
-    assert len(caplog.messages) == SHOWN
+    report_findings(FINDINGS[:MAX_LOGGED], name="coco")
+    assert len(caplog.messages) == MAX_LOGGED
     caplog.clear()
     report_findings([], name="coco", strict=True)
     assert not caplog.messages

@@ -14,7 +14,7 @@ def masks_at(*boxes, size=(20, 30)):
     dense = np.zeros((len(boxes), *size), bool)
     for mask, (x0, y0, x1, y1) in zip(dense, boxes, strict=True):
         mask[y0:y1, x0:x1] = True
-    return Masks.from_dense(dense)
+    return Masks.from_array(dense)
 
 
 def test_small_lies_over_large_in_any_order():
@@ -50,7 +50,7 @@ def test_unlabelled_masks_are_not_drawn():
 def test_equals_painting_pixel_by_pixel(seed):
     rng = np.random.default_rng(seed)
     dense = rng.random((6, 17, 23)) < rng.random((6, 1, 1))
-    masks, ids = Masks.from_dense(dense), rng.integers(0, 5, 6)
+    masks, ids = Masks.from_array(dense), rng.integers(0, 5, 6)
     reference = np.full((17, 23), 255, np.uint8)
     for i in sorted(range(6), key=lambda i: (-masks.area[i], i)):
         for y, x in zip(*np.nonzero(dense[i]), strict=True):
@@ -68,7 +68,7 @@ def test_bare_ground_takes_the_value_of_the_nearest_covered_pixel(monkeypatch, w
     for mask in dense:
         y, x = rng.integers(0, 17), rng.integers(0, 20)
         mask[y : y + 3, x : x + 3] = True
-    masks, ids = Masks.from_dense(dense), np.array([0, 1, 2, 3, -1])
+    masks, ids = Masks.from_array(dense), np.array([0, 1, 2, 3, -1])
     index_map = paint(masks, ids, 255)
     before = index_map.copy()
     filled = fill_uncovered(index_map, masks, within)

@@ -29,14 +29,89 @@ def test_names_as_long_as_they_may_be_are_taken(name):
 
 def test_masks_index_and_cat():
     dense = np.random.default_rng(0).random((5, 9, 7)) < 0.4
-    masks = Masks.from_dense(dense)
-    np.testing.assert_array_equal(masks.dense(), dense)
-    np.testing.assert_array_equal(masks[np.array([3, 1])].dense(), dense[[3, 1]])
+    masks = Masks.from_array(dense)
+    np.testing.assert_array_equal(masks.to_array(), dense)
+    np.testing.assert_array_equal(masks[np.array([3, 1])].to_array(), dense[[3, 1]])
     keep = np.array([True, False, True, False, True])
-    np.testing.assert_array_equal(masks[keep].dense(), dense[keep])
+    np.testing.assert_array_equal(masks[keep].to_array(), dense[keep])
     both = Masks.cat([masks[np.arange(2)], masks[np.arange(2, 5)]])
-    np.testing.assert_array_equal(both.dense(), dense)
+    np.testing.assert_array_equal(both.to_array(), dense)
     assert len(masks[np.zeros(5, bool)]) == 0
+
+
+def five_masks():
+    array = np.random.default_rng(0).random((5, 9, 7)) < 0.4
+    return array, Masks.from_array(array)
+
+
+@pytest.mark.parametrize(
+    ("index", "rows"),
+    [
+        (0, [0]),
+        (-1, [4]),
+        (np.int64(3), [3]),
+        (slice(1, 4), [1, 2, 3]),
+        ([4, 0], [4, 0]),
+        (np.array([], int), []),
+        (np.array([True, False, True, False, False]), [0, 2]),
+    ],
+)
+def test_an_index_selects_masks(index, rows):
+    array, masks = five_masks()
+    np.testing.assert_array_equal(masks[index].to_array(), array[rows])
+    np.testing.assert_array_equal(masks[index].area, masks.area[rows])
+
+
+def test_iteration_yields_single_masks():
+    array, masks = five_masks()
+    for mask, expected in zip(masks, array, strict=True):
+        np.testing.assert_array_equal(mask.to_array(), expected[None])
+    large = masks[masks.area > masks.area.mean()]
+    assert 0 < len(large) < 5
+    assert large.area.min() > masks.area.mean()
+
+
+@pytest.mark.parametrize("index", [5, -6, [0, 5]])
+def test_an_index_out_of_range_is_an_error(index):
+    with pytest.raises(IndexError, match=r"cannot select from 5 masks: index -?[56] is out of"):
+        five_masks()[1][index]
+
+
+def test_a_boolean_array_of_another_length_is_an_error():
+    with pytest.raises(
+        IndexError,
+        match=r"boolean array of shape \(3,\) selects from 5 masks, expected one value for each, "
+        r"shape \(5,\)",
+    ):
+        five_masks()[1][np.ones(3, bool)]
+
+
+def test_boxes_are_selected_like_masks():
+    boxes, _ = check_boxes(
+        [Annotation(f"line {i}", "a", (i, 1, i + 2, 5), ignore=i == 1) for i in range(3)],
+        {"a": 0},
+        (9, 9),
+    )
+    assert [box.xyxy[0, 0] for box in boxes] == [0, 1, 2]
+    assert boxes[~boxes.ignore].object_id.tolist() == [0, 2]
+    assert boxes[-1].object_id.tolist() == [2]
+    with pytest.raises(IndexError, match="cannot select from 3 boxes: index 3 is out of bounds"):
+        boxes[3]
+
+
+def test_containers_say_what_they_hold():
+    track = Annotation("line 1", "a", (1, 1, 4, 5), track_id=3)
+    boxes, _ = check_boxes([track], {"a": 0}, (9, 7))
+    assert repr(boxes) == "Boxes(n=1, categories=1, ignored=0, tracks=1)"
+    one = Masks.from_array(np.ones((1, 9, 7), bool))
+    assert repr(remake(one, boxes=boxes)) == (
+        "Masks(n=1, size=(9, 7), area=63, boxes=Boxes(n=1, categories=1, ignored=0, tracks=1))"
+    )
+    assert repr(Masks.empty((9, 7))) == "Masks(n=0, size=(9, 7))"
+    sample = Sample("a", np.zeros((9, 7, 3), np.uint8), boxes=boxes, dropped=("x",))
+    assert repr(sample) == (
+        "Sample('a', size=(9, 7), boxes=Boxes(n=1, categories=1, ignored=0, tracks=1), dropped=1)"
+    )
 
 
 def test_masks_of_two_sizes_do_not_join():
@@ -112,7 +187,7 @@ def test_samples_of_another_type_or_shape_are_refused(changes, message):
 @pytest.mark.usefixtures("types_are_the_users")
 def test_masks_that_contradict_themselves_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
-        remake(Masks.from_dense(np.ones((2, 3, 3), bool)), **changes)
+        remake(Masks.from_array(np.ones((2, 3, 3), bool)), **changes)
 
 
 @pytest.mark.parametrize(

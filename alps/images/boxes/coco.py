@@ -35,7 +35,7 @@ from alps.structures.digest import digest
 from alps.structures.findings import Finding
 from alps.structures.masks import Masks
 from alps.structures.palette import color_classes
-from alps.structures.records import UNFIT, Category, ImageRecord, Sample
+from alps.structures.records import INVALID_PATH, Category, ImageRecord, Sample
 
 logger = logging.getLogger(__name__)
 
@@ -255,7 +255,7 @@ class Coco:
         """
         below = name.removeprefix(f"{self.images}/")
         for path in (name, below):
-            if UNFIT.search(path) or _is_file(Path(self.root, self.images, path)):
+            if INVALID_PATH.search(path) or _is_file(Path(self.root, self.images, path)):
                 return path
         return self._composed.get(normal(name), self._composed.get(normal(below), name))
 

@@ -30,7 +30,7 @@ from alps.images.files.listing import contents
 from alps.images.files.read import read_pixels
 from alps.images.files.words import check_classes
 from alps.images.plain.folder import Folder
-from alps.structures.boxes import Boxes, Marks
+from alps.structures.boxes import Boxes, FrameAnnotations
 from alps.structures.digest import digest
 from alps.structures.findings import Finding
 from alps.structures.masks import Masks
@@ -103,7 +103,7 @@ class Table:
         audit = Audit(self._classes, OWN_CLASSES)
         for record in records:
             marks = self._marks(record)
-            audit.add(record.file_name, self.annotations, marks.annotations, marks.unclear)
+            audit.add(record.file_name, self.annotations, marks.annotations, marks.problems)
         lost = sorted(self._rows.keys() - {self._key(record) for record in records})
         missing = Finding(
             "missing_images",
@@ -120,7 +120,7 @@ class Table:
         pixels = read_pixels(Path(self.root, record.file_name))
         marks = self._marks(record)
         return make_sample(
-            record, pixels, marks.annotations, self._classes, self._path, marks.unclear
+            record, pixels, marks.annotations, self._classes, self._path, marks.problems
         )
 
     def categories(self) -> list[Category]:
@@ -148,14 +148,14 @@ class Table:
         return Path(self.root, self.annotations)
 
     @cached_property
-    def _rows(self) -> dict[str, Marks]:
+    def _rows(self) -> dict[str, FrameAnnotations]:
         """Annotations of each image, by its name in the table, with / and in NFC."""
         if not self._path.is_file():
             raise DatasetNotFound(
                 f"no {self.annotations} under {Path(self.root).absolute()}: found "
                 f"{contents(Path(self.root))}; give the CSV or Parquet file as dataset.annotations"
             )
-        found: defaultdict[str, Marks] = defaultdict(Marks)
+        found: defaultdict[str, FrameAnnotations] = defaultdict(FrameAnnotations)
         for i, row in enumerate(read_rows(self._path, ["image"]), 1):
             image = normal(row["image"].replace("\\", "/")).removeprefix("./")
             found[image].add(row_to_annotation(row, f"row {i}", OBJECT))
@@ -172,6 +172,6 @@ class Table:
         path = normal(record.file_name.removeprefix(f"{self.images}/"))
         return path if path in self._rows else normal(record.image_id)
 
-    def _marks(self, record: ImageRecord) -> Marks:
+    def _marks(self, record: ImageRecord) -> FrameAnnotations:
         """Return the annotations of an image."""
-        return self._rows.get(self._key(record), Marks())
+        return self._rows.get(self._key(record), FrameAnnotations())

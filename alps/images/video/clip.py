@@ -7,19 +7,19 @@ from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
-from alps.structures.boxes import Marks
+from alps.structures.boxes import FrameAnnotations
 
 #: Class name for formats without classes.
 TEXT = "text"
 
 
 #: Annotations by frame index, counted from 0; frames not in it are not annotated.
-Clip = Mapping[int, Marks]
+Clip = Mapping[int, FrameAnnotations]
 
 
-def new_clip() -> defaultdict[int, Marks]:
+def new_clip() -> defaultdict[int, FrameAnnotations]:
     """Return an empty clip to add frames to."""
-    return defaultdict(Marks)
+    return defaultdict(FrameAnnotations)
 
 
 def video_name(path: Path) -> str:

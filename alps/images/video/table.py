@@ -20,12 +20,12 @@ from pathlib import Path
 from alps.images.files.box_rows import read_rows, row_to_annotation
 from alps.images.files.text import whole
 from alps.images.video.clip import TEXT, Clip, new_clip
-from alps.structures.boxes import Marks
+from alps.structures.boxes import FrameAnnotations
 
 
 def parse(path: Path) -> dict[str, Clip]:
     """Read the clips in a table, by video name; raise `LabelError` if it cannot be used."""
-    clips: defaultdict[str, defaultdict[int, Marks]] = defaultdict(new_clip)
+    clips: defaultdict[str, defaultdict[int, FrameAnnotations]] = defaultdict(new_clip)
     for i, row in enumerate(read_rows(path, ["video", "frame"]), 1):
         number = whole(row["frame"])
         clip = clips[row["video"]]

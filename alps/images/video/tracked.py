@@ -21,7 +21,7 @@ from alps.images.files.words import check_classes
 from alps.images.video import bovtext, icdar_video
 from alps.images.video import table as video_table
 from alps.images.video.clip import TEXT, Clip, video_name
-from alps.structures.boxes import Boxes, Marks
+from alps.structures.boxes import Boxes, FrameAnnotations
 from alps.structures.digest import digest
 from alps.structures.findings import Finding
 from alps.structures.masks import Masks
@@ -43,7 +43,7 @@ class Listed:
     """Summary of a clip, kept because the boxes of a large dataset would take gigabytes."""
 
     file: Path
-    digests: Mapping[int, str]  # of `Marks`, by frame index
+    digests: Mapping[int, str]  # of `FrameAnnotations`, by frame index
     categories: frozenset[str]
     masks: bool  # whether any object has a ground-truth mask
 
@@ -127,7 +127,7 @@ class VideoBoxes:
         """
         file, marks = self._marks(record)
         pixels = read_frame(self.root, record)
-        return make_sample(record, pixels, marks.annotations, self._classes, file, marks.unclear)
+        return make_sample(record, pixels, marks.annotations, self._classes, file, marks.problems)
 
     def findings(self) -> list[Finding]:
         """Return inconsistencies between videos and annotations; all annotations are read."""
@@ -142,7 +142,7 @@ class VideoBoxes:
                 continue
             for index, marks in clip.items():
                 where = f"{video_id}/{index:06d}"
-                audit.add(where, file.name, marks.annotations, marks.unclear)
+                audit.add(where, file.name, marks.annotations, marks.problems)
         lost = sorted(self._listed.keys() - self._videos.keys())
         n = len(self._listed)
         relations = [
@@ -169,11 +169,11 @@ class VideoBoxes:
         """Return the classes; the id is the pixel value."""
         return color_classes(self._classes)
 
-    def _marks(self, record: ImageRecord) -> tuple[Path, Marks]:
+    def _marks(self, record: ImageRecord) -> tuple[Path, FrameAnnotations]:
         """Return the annotation file of a frame and the annotations in it."""
         name = next(name for name, (i, _) in self._videos.items() if i == record.video_id)
         file = self._listed[name].file
-        return file, self._parse(file)[name].get(record.frame_index or 0, Marks())
+        return file, self._parse(file)[name].get(record.frame_index or 0, FrameAnnotations())
 
     @cached_property
     def _listed(self) -> dict[str, Listed]:
@@ -192,7 +192,7 @@ class VideoBoxes:
             try:
                 clips = self._parse(file)
             except ImageError:  # reported with the first frame
-                clips = {video_name(file): {0: Marks()}}
+                clips = {video_name(file): {0: FrameAnnotations()}}
             for name, clip in clips.items():
                 digests = {i: marks.digest for i, marks in clip.items()}
                 classes = {a.category for marks in clip.values() for a in marks.annotations}

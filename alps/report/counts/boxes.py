@@ -16,7 +16,8 @@ from jaxtyping import Bool, Float32, Float64, Int, Int64
 
 from alps.evaluation.objects import SIZES
 from alps.report.counts.tracks import TrackCensus, clip_steps
-from alps.store.label_store import ImageStatus, LabelStore
+from alps.store.label_store import LabelStore
+from alps.store.layout import ImageStatus
 from alps.structures import rle
 from alps.structures.boxes import Boxes
 from alps.structures.masks import Masks

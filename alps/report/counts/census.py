@@ -11,8 +11,9 @@ from jaxtyping import Float32, Float64, Int, Int64
 
 from alps.images.files.labels import read_labels
 from alps.report.counts.boxes import BoxCensus
-from alps.store.label_store import ImageStatus, LabelStore
+from alps.store.label_store import LabelStore
 from alps.store.labelled import LabelledImage, is_labelled, labelled_images
+from alps.store.layout import ImageStatus
 from alps.structures.records import ImageRecord
 
 #: Edges of the bins of a mask's share of its image: four per decade; smaller is in the first.
@@ -96,7 +97,7 @@ def take_census(store: LabelStore) -> Census:
     boxes = BoxCensus.of(store)
     place, stride = 0, 1
     for shard in range(len(store.plan)):
-        for record, status in zip(store.plan[shard], store.images(shard), strict=True):
+        for record, status in zip(store.plan[shard], store.shard(shard).images(), strict=True):
             _count_status(census, status)
             boxes.count_dropped(record, status)
         for image in labelled_images(store, shard):

@@ -72,7 +72,7 @@ def write_choose_k(store: LabelStore, cluster: Cluster, ks: Sequence[int]) -> li
     shards = range(len(store.plan))
     # The largest K first, so that too few masks raise an error at once.
     order = sorted(set(ks), reverse=True)
-    blocks, areas = store.all_features(), [store.areas(i) for i in shards]
+    blocks, areas = store.all_features(), [store.shard(i).areas() for i in shards]
     found = compare_k(partial(with_classes, cluster), blocks, areas, ks=order, seeds=SEEDS)
     bar = tqdm(found, total=len(order), desc="numbers of classes", unit="K")
     choices = sorted(bar, key=lambda choice: choice.k)

@@ -19,8 +19,9 @@ from alps.report.counts.census import SKIPPED, Census, take_census
 from alps.report.pages.rendering import render
 from alps.report.pictures.album import make_album
 from alps.report.pictures.drawing import data_uri
-from alps.store.label_store import ImageStatus, LabelStore
+from alps.store.label_store import LabelStore
 from alps.store.labelled import is_labelled
+from alps.store.layout import ImageStatus
 from alps.structures.records import Category
 
 BAND = 256  # the most classes in the band of colours, the largest first

@@ -23,8 +23,9 @@ from alps.report.pictures.drawing import (
     top_masks,
 )
 from alps.report.pictures.outlines import draw_boxes
-from alps.store.label_store import ImageStatus, LabelStore
+from alps.store.label_store import LabelStore
 from alps.store.labelled import LabelledImage, labelled_images
+from alps.store.layout import ImageStatus
 
 SHOWN = 6  # number of images to show whole
 READ = 48  # the most images to read

@@ -97,7 +97,7 @@ def _show(
         if not ((wanted >= place) & (wanted < place + len(records))).any():
             place += len(records)
             continue
-        masks = store.masks(shard)
+        masks = store.shard(shard).masks()
         for record in records:
             own = rows[wanted == place]
             place += 1

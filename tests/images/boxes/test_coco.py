@@ -39,7 +39,7 @@ def test_images_boxes_and_masks(published):
         sample, truth = samples[record.image_id], published[1][record.image_id]
         check_objects(sample, truth, ["ship", "tree"])
         masks = images.read_instances(record, sample.boxes, sample.size)
-        np.testing.assert_array_equal(masks.dense(), [o.mask for o in truth])
+        np.testing.assert_array_equal(masks.to_array(), [o.mask for o in truth])
         np.testing.assert_array_equal(masks.boxes.object_id, sample.boxes.object_id)
     assert images.has_instances
 
@@ -57,7 +57,7 @@ def test_masks_may_be_polygons_or_plain_counts_and_follow_the_boxes(root):
     sample = images.read(record)
     assert sample.boxes.object_id.tolist() == [1, 2, 3]
     assert sample.dropped[0].startswith("instances.json annotation 100: 500 1 520 21 lies outside")
-    polygon, column, _ = images.read_instances(record, sample.boxes, sample.size).dense()
+    polygon, column, _ = images.read_instances(record, sample.boxes, sample.size).to_array()
     assert polygon.sum() == polygon[10:20, 10:30].sum() == 200
     assert column.sum() == column[:, 10].sum() == 96
 
@@ -69,8 +69,8 @@ def test_masks_may_be_polygons_or_plain_counts_and_follow_the_boxes(root):
         ([[10, 10, 30, 10, 1e9, 20]], "a corner of a polygon is no number, or lies far outside"),
         ([[10, 10, 30, 10, "a", 20]], "a polygon is no list of numbers"),
         ({"counts": [96, 96]}, "its counts hold 192 pixels, not 96 x 128"),
-        ({"counts": "7 7"}, "its counts are no run-length code, or are cut short"),
-        ({"counts": "1o"}, "its counts are no run-length code, or are cut short"),
+        ({"counts": "7 7"}, "its counts are not a run-length code, or are truncated"),
+        ({"counts": "1o"}, "its counts are not a run-length code, or are truncated"),
         ({"counts": "PPPPPPPPPPP0"}, "a run in its counts is longer than any image"),
         ({"counts": "05"}, "its counts hold 5 pixels, the image has 96 x 128 = 12288"),
         ({"size": [128, 96], "counts": [128 * 96]}, "it is 128 x 96 pixels, the image 96 x 128"),

@@ -173,10 +173,10 @@ def test_true_masks_of_some_rows(root, caplog):
     assert sample.boxes.object_id.tolist() == [0, 1, 3, 4]
     masks = images.read_instances(record, sample.boxes[np.array([3, 1, 0, 2])], sample.size)
     assert masks.boxes.object_id.tolist() == [1]
-    np.testing.assert_array_equal(masks.dense(), dense)
+    np.testing.assert_array_equal(masks.to_array(), dense)
     assert caplog.messages == [
-        "left out a true mask: boxes.csv row 5: its counts are no run-length code, or are cut "
-        "short",
+        "left out a true mask: boxes.csv row 5: its counts are not a run-length code, or are "
+        "truncated",
         "left out a true mask: boxes.csv row 4: its counts hold 5760 pixels, the image has 64 x 96 "
         "= 6144",
     ]

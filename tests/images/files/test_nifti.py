@@ -250,7 +250,7 @@ def test_a_bad_volume_is_one_line_and_one_image(root, tmp_path, caplog, spoil, r
     lines = [r.getMessage() for r in caplog.records if "skipped" in r.getMessage()]
     assert len(lines) == 1
     assert lines[0].startswith("skipped a.nii.gz: ")
-    failed = [s for i in range(len(store.plan)) for s in store.images(i) if s.status == "failed"]
+    failed = [s for s in store.images() if s.status == "failed"]
     assert len(failed) == 1
     assert re.search(reason, failed[0].error), failed[0].error
 

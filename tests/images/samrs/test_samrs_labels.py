@@ -79,7 +79,7 @@ def test_objects_as_published(tmp_path, subset):
         assert sample.dropped == ()
         assert sample.boxes.category_id.tolist() == [i, N_CLASSES[subset] - 1, 0]
         true = images.read_instances(record, sample.boxes[np.array([2, 0])], sample.size)
-        np.testing.assert_array_equal(true.dense(), [masks[2], masks[0]])
+        np.testing.assert_array_equal(true.to_array(), [masks[2], masks[0]])
         np.testing.assert_array_equal(true.boxes.xyxy, true.xyxy)
         np.testing.assert_array_equal(sample.boxes.quad[:, :2], sample.boxes.xyxy[:, :2])
 
@@ -110,7 +110,7 @@ def test_what_is_exported_in_this_layout_reads_the_same(tmp_path, prompt):
     for name, record in theirs.items():
         assert record.split == ours[name].split
         np.testing.assert_array_equal(maps.read_target(record), stored.read_target(ours[name]))
-    own = {i: m for s in range(len(store.plan)) for i, m in store.masks(s).items()}
+    own = {i: m for s in range(len(store.plan)) for i, m in store.shard(s).masks().items()}
     images = boxes(tmp_path)
     for record in images.records():
         masks = own[ours[record.image_id.rpartition("/")[2]].image_id]

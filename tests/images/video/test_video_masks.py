@@ -46,7 +46,7 @@ def test_true_masks_of_frames(root):
         boxes = images.read(record).boxes
         masks = images.read_instances(record, boxes, (120, 160))
         assert masks.boxes.track_id.tolist() == [1, 2, 3]
-        np.testing.assert_array_equal(masks.dense(), drawn.masks[record.frame_index])
+        np.testing.assert_array_equal(masks.to_array(), drawn.masks[record.frame_index])
 
 
 def test_masks_of_some_objects(root, caplog):
@@ -91,7 +91,9 @@ def test_the_masks_of_a_store_of_frames_are_scored(root):
     )
     scores = score_instances(store, images)
     found = {
-        i: m.dense() for shard in range(len(store.plan)) for i, m in store.masks(shard).items()
+        i: m.to_array()
+        for shard in range(len(store.plan))
+        for i, m in store.shard(shard).masks().items()
     }
     expected = []
     for t in range(N):

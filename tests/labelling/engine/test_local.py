@@ -157,7 +157,7 @@ def test_only_when_all_workers_are_dead_the_run_ends(tmp_path, caplog):
 def test_a_piece_that_ends_its_workers_is_named(caplog):
     with (
         LocalEngine(processes=3, threads=1).workers() as run_all,
-        pytest.raises(PieceLost, match=r"piece 5 .*\(SIGKILL") as raised,
+        pytest.raises(PieceLost, match=r"item 5 .*\(SIGKILL") as raised,
     ):
         list(run_all(die_at_five, range(8)))
     assert raised.value.place == 5
