@@ -26,7 +26,8 @@ def refuse_other_settings(cfg: DictConfig, root: Path) -> None:
     """
     if not (root / "store.json").exists():
         return
-    from alps.store.layout import STAGES, LabelStore
+    from alps.store.label_store import LabelStore
+    from alps.store.layout import STAGES
     from alps.store.plan import compare_settings, mismatch
 
     store = LabelStore(root)
