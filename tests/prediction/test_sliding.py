@@ -266,5 +266,5 @@ def test_scales_agree_on_a_plain_image():
     ],
 )
 def test_settings_out_of_range(options, message):
-    with pytest.raises(ConfigError, match=rf"window\..*{message}"):
+    with pytest.raises(ConfigError, match=message):
         SlidingWindow(**{"crop": 32, **options})
