@@ -25,8 +25,8 @@ from typing import Any
 from tqdm import tqdm
 
 from alps.images.plain.folder import Folder
-from alps.labelling.engine.crew import Crew
-from alps.labelling.engine.local import LocalEngine, Processes
+from alps.labelling.engine.local import LocalEngine, LocalProcesses
+from alps.labelling.engine.pool import WorkerPool
 from alps.labelling.engine.ray import RayEngine
 from alps.labelling.shard import label_shard
 from alps.protocols import ImageSet, Run
@@ -42,8 +42,8 @@ NOTHING = 500  # pieces that do nothing
 @contextmanager
 def one_process() -> Iterator[Run]:
     """A single worker in another process: what the pipe costs."""
-    with Crew(Processes(1, 1, [])) as crew:
-        yield crew.run
+    with WorkerPool(LocalProcesses(1, 1, [])) as pool:
+        yield pool.run
 
 
 def begin(images: ImageSet, root: Path) -> LabelStore:

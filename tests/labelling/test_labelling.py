@@ -349,7 +349,7 @@ def test_what_other_runs_write_is_not_deleted(tmp_path, undisturbed, monkeypatch
     assert files(root) == files(undisturbed)
     monkeypatch.setenv("SLURM_PROCID", "0")
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "8")
-    with pytest.raises(ConfigError, match="overwrite=masks deletes what all 8 runs write"):
+    with pytest.raises(ConfigError, match="overwrite=masks deletes files that all 8 runs"):
         run(root, images(), overwrite="masks")
     assert files(root) == files(undisturbed)
 
@@ -387,5 +387,5 @@ def test_a_shard_that_ends_workers_when_all_its_images_are_done_names_the_last(
         yield 2, 1
         raise PieceLost(2, "was killed")
 
-    with pytest.raises(WorkersLost, match=r"shard 2 .*it was at site/2\.png or one of the"):
-        labelling._do_together(share, store, Timings(), "masks", lambda _: Timings(), ("masks",))
+    with pytest.raises(WorkersLost, match=r"shard 2 .*, at site/2\.png or one of the"):
+        labelling._run_stages(share, store, Timings(), "masks", lambda _: Timings(), ("masks",))
