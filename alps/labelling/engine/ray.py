@@ -59,10 +59,7 @@ class RayEngine:
 
     @contextmanager
     def workers(self) -> Iterator[Run]:
-        """Provide a function that runs tasks while the context is open.
-
-        It connects to the cluster with the first item.
-        """
+        """Provide a function that runs tasks; it connects to the cluster with the first item."""
         with WorkerPool(RayActors(self.actors, self.address, self.threads)) as pool:
             yield pool.run
 
