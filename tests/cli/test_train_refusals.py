@@ -121,7 +121,7 @@ def break_label(folder, change):
             [],
             r"holds the label 77, but no file holds 4; .*dataset.ignore_index=77",
         ),
-        (lambda p: None, ["dataset.classes=road"], "classes=road: expected a list of different"),
+        (lambda p: None, ["dataset.classes=road"], "classes=road: expected a list of distinct"),
         (lambda p: None, ["dataset.classes=[a,a]"], r"classes=\['a', 'a'\]: expected a list"),
         (lambda p: None, ["trainer.val_check_interval=3"], "3 does not divide .*try 1, 2"),
         (lambda p: None, ["trainer.max_steps=0"], "max_steps=0: expected"),
