@@ -49,7 +49,7 @@ def test_shares_fill_the_batch_and_differ_from_the_proportion_by_less_than_one()
 
 
 def test_too_small_a_batch_is_refused():
-    with pytest.raises(ConfigError, match=r"batch of 2 .* 3 datasets; raise data.batch_size"):
+    with pytest.raises(ConfigError, match=r"batch of 2 .* 3 datasets; increase data.batch_size"):
         shares((5, 5, 5), 2)
 
 

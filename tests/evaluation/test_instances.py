@@ -155,7 +155,7 @@ def test_objects_without_true_mask_are_counted_and_not_compared():
 
 
 def test_a_dataset_without_usable_true_masks_is_an_error():
-    message = "none of the 3 objects of memory has a true mask that can be used, .*; add their"
+    message = "none of the 3 objects of memory has a usable true mask, .*; add their"
     with pytest.raises(LabelError, match=message):
         score_instances(Store(), Truth({(i, k) for i in TRUE for k in range(3)}))
 

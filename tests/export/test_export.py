@@ -106,7 +106,7 @@ def test_the_command_counts_videos_and_reads_moved_images(tmp_path, capsys):
     words = [str(store.root), "--out", str(tmp_path / "drawn"), "--to", "overlay"]
     with pytest.raises(SystemExit):
         main(words)
-    assert "give the folder they are in as --images" in capsys.readouterr().err
+    assert "pass their folder as --images" in capsys.readouterr().err
     main([*words, "--images", str(tmp_path / "moved")])
     assert capsys.readouterr().out == f"6 images, 9 masks, 2 videos in {tmp_path}/drawn\n"
 
@@ -116,7 +116,10 @@ def test_the_command_counts_videos_and_reads_moved_images(tmp_path, capsys):
     [
         (["--to", "voc", "--out", "new"], "there is no layout 'voc'; choose one of coco, sa1b, s"),
         (["--to", "coco", "--out", "full"], "full is not empty; export into a new folder, or del"),
-        (["--to", "coco", "--out", "full/x"], "full/x: Not a directory; free or permit the place"),
+        (
+            ["--to", "coco", "--out", "full/x"],
+            "full/x: Not a directory; free space or grant permission",
+        ),
     ],
 )
 def test_errors_are_one_line(words, message, store, tmp_path, monkeypatch, capsys):
@@ -137,7 +140,7 @@ def test_an_unfinished_store_is_refused(tmp_path, capsys):
     boxed_store(tmp_path / "store", finished=False)
     with pytest.raises(SystemExit):
         main([str(tmp_path / "store"), "--to", "coco", "--out", str(tmp_path / "out")])
-    assert "is not finished (manifest.json is missing); run the label.py command" in (
+    assert "is not finished (manifest.json is missing); run the same label.py command" in (
         capsys.readouterr().err
     )
     with pytest.raises(SystemExit):

@@ -97,7 +97,7 @@ def test_missing_and_changed_frames_are_logged_and_counted(tmp_path, caplog):
     (frames / "a/2.png").unlink()
     Image.new("RGB", (10, 10)).save(frames / "a/3.png")
     tally = export_store(store, "overlay", tmp_path / "out")
-    assert tally.skipped == {"images that are not as they were labelled": 2}
+    assert tally.skipped == {"missing or changed images": 2}
     assert tally.images == 4
     assert "skipped a/000001: " in caplog.text
     assert "a/000002: it was 60 by 40 px when it was labelled, and is 10 by 10 px" in caplog.text
@@ -107,7 +107,7 @@ def test_missing_and_changed_frames_are_logged_and_counted(tmp_path, caplog):
 def test_moved_images_are_read_from_the_given_folder(tmp_path):
     store = video_store(tmp_path / "store")
     (tmp_path / "store_frames").rename(tmp_path / "moved")
-    with pytest.raises(DatasetNotFound, match=r"are not in .*/store_frames .*no a/1.png\); give "):
+    with pytest.raises(DatasetNotFound, match=r"are not in .*/store_frames .*no a/1.png\); pass "):
         export_store(store, "overlay", tmp_path / "out")
     tally = export_store(store, "overlay", tmp_path / "out", images=str(tmp_path / "moved"))
     assert tally.images == 6

@@ -282,7 +282,7 @@ def test_assigners_without_features_need_no_feature_stage(tmp_path, reference, a
     assert not (tmp_path / "store/clusters").exists()
     assert list(store.info.stages) == ["masks", "assign"]
     run(tmp_path / "with_features", images(), **options)
-    assert files(tmp_path / "store/ann") == files(tmp_path / "usual/ann")
+    assert files(tmp_path / "store/ann") == files(tmp_path / "with_features/ann")
     distance = np.concatenate([store.labels(i)[1] for i in range(len(store.plan))])
     assert np.isnan(distance).all()
     assert pq.read_table(tmp_path / "store/labels/00000.parquet")["distance"].null_count
