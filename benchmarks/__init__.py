@@ -1,1 +1,1 @@
-"""Speed and quality, each against a peer in the same run; the results are in README.md."""
+"""Benchmarks of speed and quality against peers in the same run; README.md has the results."""

@@ -1,9 +1,9 @@
-"""Are the masks those of segment_anything?
+"""Compare masks with those of segment_anything.
 
 python -m benchmarks.agreement
 
-Everything mode with 8 × 8 points on thirty real images against segment_anything's generator at
-batch 4, about 15 s an image.
+Everything mode with 8 × 8 points on thirty real images, compared with segment_anything's generator
+at batch size 4; about 15 s per image.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from benchmarks.measure import (
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """Masks of one image against the stock's."""
+    """Agreement of the masks of one image with those of the stock generator."""
 
     stock: int
     ours: int
@@ -45,7 +45,7 @@ class Agreement:
 
     @classmethod
     def of(cls, stock: Sequence[dict[str, Any]], ours: Masks) -> Agreement:
-        """Pair the masks one to one so that the sum of their IoUs is greatest."""
+        """Pair the masks one to one so that the sum of their IoUs is maximal."""
         theirs = [mask["segmentation"]["counts"].encode() for mask in stock]
         iou = rle.iou(ours.counts, theirs, ours.size)
         pairs = iou[linear_sum_assignment(-iou)]
@@ -58,12 +58,12 @@ class Agreement:
 
     @property
     def least(self) -> float:
-        """The worst matched pair's IoU."""
+        """Lowest IoU of a matched pair."""
         return min(self.ious, default=1.0)
 
 
 def real_images(data: Path) -> dict[str, UInt8[np.ndarray, "H W 3"]]:
-    """2 images of DOTA, 16 of VHR-10, 12 of Potsdam, cut to one tile; or the sample's four."""
+    """Return 2 images of DOTA, 16 of VHR-10, 12 of Potsdam as tiles, or the four samples."""
     if not (data / "vhr10").is_dir() or not (data / "potsdam224").is_dir():
         console.print(f"{data} lacks vhr10 or potsdam224: the sample images are taken instead")
         return sample_images()

@@ -1,4 +1,4 @@
-"""Box prompts, encoder excluded: masks a second of ours and of SamPredictor.
+"""Compare masks per second from box prompts with SamPredictor, without the encoder.
 
 python -m benchmarks.boxes
 """
@@ -35,7 +35,7 @@ Window = tuple[tuple[int, int, int, int], Bool[Tensor, "h w"]] | None
 
 
 def load_boxes(data: Path, image: UInt8[np.ndarray, "H W 3"]) -> Float32[np.ndarray, "N 4"]:
-    """500 boats of P0706, all inside the crop; without DOTA 500 random boxes of 20 to 120 px."""
+    """Return 500 boats of P0706 inside the crop, or random boxes of 20 to 120 px without DOTA."""
     file = data / "dota/labelTxt/P0706.txt"
     if not file.is_file():
         rng = np.random.default_rng(0)
@@ -52,7 +52,7 @@ def load_boxes(data: Path, image: UInt8[np.ndarray, "H W 3"]) -> Float32[np.ndar
 def predict_ours(
     segmenter: SamSegmenter, embedding: Embedding, boxes: Float32[np.ndarray, "N 4"], fast: bool
 ) -> list[Window]:
-    """Each mask inside its own bounding box."""
+    """Return each mask inside its bounding box."""
     rows, cols = (
         Axis(embedding.low_res, max(embedding.input_size), used, pixels)
         for used, pixels in zip(embedding.input_size, embedding.size, strict=True)
@@ -72,7 +72,7 @@ def predict_ours(
 def predict_stock(
     predictor: EmbeddedPredictor, boxes: Float32[np.ndarray, "N 4"], batch: int
 ) -> Bool[Tensor, "N H W"]:
-    """SamPredictor's masks, each of the size of the image."""
+    """Return the masks of SamPredictor, each at the size of the image."""
     xyxy = predictor.transform.apply_boxes_torch(torch.from_numpy(boxes), predictor.embedding.size)
     masks = [
         predictor.predict_torch(None, None, boxes=part, multimask_output=False)[0][:, 0]
@@ -82,7 +82,7 @@ def predict_stock(
 
 
 def window_iou(window: Window, mask: Bool[Tensor, "H W"]) -> float:
-    """IoU of a mask in its box and one of the image's size; 1 where both are empty."""
+    """Return the IoU of a mask inside its box and one at image size; 1 if both are empty."""
     whole = torch.zeros_like(mask)
     if window is not None:
         (x0, y0, x1, y1), inside = window
@@ -95,7 +95,7 @@ def window_iou(window: Window, mask: Bool[Tensor, "H W"]) -> float:
 def compare(
     segmenter: SamSegmenter, data: Path, image: UInt8[np.ndarray, "H W 3"], rounds: int, each: int
 ) -> None:
-    """Print the table: every round takes other boxes."""
+    """Print the table; every round uses other boxes."""
     embedding = segmenter.embed(image)
     predictor = EmbeddedPredictor(segmenter.model, embedding)
     boxes = load_boxes(data, image)

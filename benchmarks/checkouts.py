@@ -1,11 +1,11 @@
-"""Labelling drawn images with this checkout and with another one: CPU seconds, interleaved.
+"""Compare labelling of drawn images by this checkout and another one: CPU seconds, interleaved.
 
 python -m benchmarks.checkouts OTHER [--images 1000] [--rounds 5]
 
 OTHER is the root of another checkout, such as a git worktree of an earlier commit. Each round
-labels the same images with a fake SAM (benchmarks.growth of each checkout) in two whole processes
-of one thread, in turns which of them is first. Prints seconds, their ratio, and how many files of
-the last two stores differ.
+labels the same images with a fake SAM (benchmarks.growth of each checkout) in two single-threaded
+processes, which take turns to be first. Prints the seconds, their ratio, and the number of files in
+which the last two stores differ.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from benchmarks.process import ROOT, run
 
 
 def label(checkout: Path, store: Path, images: int) -> float:
-    """CPU seconds of a process that labels."""
+    """Return the CPU seconds of a process that labels."""
     program = ("-m", "benchmarks.growth", store, "--drawn", str(images))
     return run(*program, folder=checkout).cpu
 
 
 def differing(one: Path, other: Path) -> list[str]:
-    """Names of the files that two stores do not share, or whose bytes differ."""
+    """Return the names of files that only one store has or whose bytes differ."""
     names = {str(p.relative_to(s)) for s in (one, other) for p in s.rglob("*") if p.is_file()}
     both = ([s / name for s in (one, other)] for name in sorted(names))
     return [

@@ -1,8 +1,8 @@
-"""What do further passes over uncovered points bring, and cost? `masks=cover` against one pass.
+"""Measure the benefit and the cost of further passes over uncovered pixels (`masks=cover`).
 
 python -m benchmarks.cover
 
-16 × 16 points on the two DOTA images and eight patches of Potsdam (or the sample's plots).
+16 × 16 points on the two DOTA images and eight patches of Potsdam, or on the sample's plots.
 """
 
 from __future__ import annotations

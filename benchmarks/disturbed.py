@@ -1,6 +1,7 @@
-"""label.py in a process that is disturbed: forked from one that has imported all, which takes long.
+"""Run label.py in a forked process that can be disturbed.
 
-Only the workers of engine.processes=2 are new processes of Python, as ever.
+The parent has imported all libraries, which takes long. Only the workers of engine.processes=2 are
+new Python processes, as usual.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ SLOW = (
 
 
 def preload() -> None:
-    """Import what label.py does, as far as a fork can keep it."""
+    """Import what label.py imports, as far as a fork can inherit it."""
     for library in ("OMP", "OPENBLAS", "MKL"):
         os.environ[f"{library}_NUM_THREADS"] = "1"
     os.environ["PYTHONPATH"] = str(ROOT)  # of the workers
@@ -52,9 +53,9 @@ def preload() -> None:
 
 
 def obey_modes() -> None:
-    """Have root obey the modes of files, as everybody else does.
+    """Make root subject to file permissions, like any other user.
 
-    It gives up CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH, see capabilities(7).
+    It drops CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH, see capabilities(7).
     """
     if os.getuid() != 0:
         return
@@ -70,20 +71,20 @@ def obey_modes() -> None:
 
 
 class Program:
-    """One run of label.py; what it prints goes to a file (the disk of the store may be full).
+    """One run of label.py, whose output goes to a file (the disk of the store may be full).
 
     Args:
-        store: folder that it writes.
-        words: settings besides `SETTINGS`.
-        first: called in the new process before all else.
+        store: folder of the store.
+        overrides: overrides in addition to `SETTINGS`.
+        first: function that the new process calls first.
     """
 
     started: list[Program] = []  # noqa: RUF012 - of all, to be ended with the script
 
-    def __init__(self, store: Path, *words: str, first: Callable[[], object] = int) -> None:
+    def __init__(self, store: Path, *overrides: str, first: Callable[[], object] = int) -> None:
         self.store, self._first = store, first
         self._log = store.parents[1] / f"{len(self.started)}.log"
-        self._words = ("label.py", f"store={store}", *SETTINGS, *words)
+        self._arguments = ("label.py", f"store={store}", *SETTINGS, *overrides)
         self.status: int | None = None
         sys.stdout.flush()
         sys.stderr.flush()
@@ -93,7 +94,7 @@ class Program:
         self.started.append(self)
 
     def _become(self) -> None:
-        """Be label.py; never returns."""
+        """Run label.py in this process; never returns."""
         status = 1
         try:
             with self._log.open("wb") as file:
@@ -105,7 +106,7 @@ class Program:
             from tqdm import tqdm
 
             tqdm.set_lock(threading.RLock())  # that of the parent is shared with all its children
-            sys.argv = list(self._words)
+            sys.argv = list(self._arguments)
             runpy.run_path(str(ROOT / "label.py"), run_name="__main__")
             status = 0
         except SystemExit as end:
@@ -118,7 +119,7 @@ class Program:
             os._exit(status)
 
     def ended(self) -> bool:
-        """Whether it is over; `status` is -9 after a SIGKILL, as in `subprocess`."""
+        """Return whether it has ended; `status` is -9 after a SIGKILL, as in `subprocess`."""
         if self.status is None:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:
@@ -126,7 +127,7 @@ class Program:
         return self.status is not None
 
     def wait(self) -> int:
-        """Its status; killed when it hangs."""
+        """Return the exit status; kill the process if it hangs."""
         if not until(self.ended):
             self.kill()
             return 124
@@ -134,18 +135,18 @@ class Program:
         return self.status
 
     def kill(self, number: int = signal.SIGKILL) -> bool:
-        """Send a signal; False where it is over already."""
+        """Send a signal; return False if the process has already ended."""
         if self.ended():
             return False
         os.kill(self.pid, number)
         return True
 
     def output(self) -> str:
-        """What it has printed."""
+        """Return what it has printed."""
         return self._log.read_text(errors="replace")
 
     def workers(self) -> list[int]:
-        """Its live worker processes."""
+        """Return its live worker processes."""
         found = []
         for path in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):  # it has ended
@@ -156,14 +157,14 @@ class Program:
         return sorted(found)
 
     def at_work(self) -> bool:
-        """Wait until it has committed a shard; False where it ends before."""
+        """Wait until it has committed a shard; return False if it ends before."""
         before = marks(self.store)
         until(lambda: self.ended() or marks(self.store).keys() - before.keys())
         return not self.ended()
 
 
 def until(condition: Callable[[], object]) -> bool:
-    """Wait for something; False where it does not come to pass."""
+    """Wait for a condition; return False if it does not become true in time."""
     end = time.monotonic() + SECONDS
     while time.monotonic() < end:
         if condition():
@@ -173,7 +174,7 @@ def until(condition: Callable[[], object]) -> bool:
 
 
 def marks(store: Path) -> Marks:
-    """The files that commit shards, and when they were written."""
+    """Return the files that commit shards, with their modification times."""
     found = {}
     for folder in ("masks", "labels"):
         for path in (store / folder).glob("*.parquet"):
@@ -183,7 +184,7 @@ def marks(store: Path) -> Marks:
 
 
 def contents(store: Path) -> dict[str, bytes]:
-    """Name → bytes of all files."""
+    """Return the content of all files by name."""
     return dict(_contents(store))
 
 

@@ -1,8 +1,8 @@
-"""Every encoding of a TIFF, read three times and compared with tifffile and imagecodecs.
+"""Read every TIFF encoding three times and compare with tifffile and imagecodecs.
 
 python -m benchmarks.encodings
 
-Exits with 1 where one was read wrongly, and says which.
+Exits with status 1 and names the encodings that were read incorrectly.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""Throughput of several processes against one, and what Ray adds to a shard.
+"""Measure the throughput of several processes against one, and the overhead of Ray per shard.
 
 python -m benchmarks.engines [--patches 8] [--rounds 5] [--data DIR] [--markdown FILE]
 
-Wall time, for once: run it while the machine has nothing else to do. All workers are begun, and
-their networks loaded, before the clock starts; all engines do the same shards in a round, in turn,
-and others in the next, since a segmenter remembers the last images.
+Measures wall time, so run it on an idle machine. All workers are started and their networks loaded
+before the clock starts. In a round, all engines process the same shards in turn; the next round
+uses others, because a segmenter caches the last images.
 
-1. drawn images with a fake SAM, and shards of nothing: this process, another, a Ray actor
-2. masks (16 x 16 points) and features of patches of Potsdam, one a shard: one process against two
+1. drawn images with a fake SAM, and empty shards: this process, another process, a Ray actor
+2. masks (16 x 16 points) and features of patches of Potsdam, one per shard: one process against two
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from typing import Any
 from tqdm import tqdm
 
 from alps.images.plain.folder import Folder
-from alps.labelling.engine.crew import Crew
-from alps.labelling.engine.local import LocalEngine, Processes
+from alps.labelling.engine.local import LocalEngine, LocalProcesses
+from alps.labelling.engine.pool import WorkerPool
 from alps.labelling.engine.ray import RayEngine
 from alps.labelling.shard import label_shard
 from alps.protocols import ImageSet, Run
@@ -41,13 +41,13 @@ NOTHING = 500  # pieces that do nothing
 
 @contextmanager
 def one_process() -> Iterator[Run]:
-    """A single worker in another process: what the pipe costs."""
-    with Crew(Processes(1, 1, [])) as crew:
-        yield crew.run
+    """Provide a single worker in another process, to measure the cost of the pipe."""
+    with WorkerPool(LocalProcesses(1, 1, [])) as pool:
+        yield pool.run
 
 
 def begin(images: ImageSet, root: Path) -> LabelStore:
-    """A store with a shard for each image."""
+    """Create a store with one shard per image."""
     return prepare(
         root,
         name="engines",
@@ -62,7 +62,7 @@ def begin(images: ImageSet, root: Path) -> LabelStore:
 
 
 def label_part(work: Callable[[int], Any], store: LabelStore, n: int, run: Run, part: int) -> None:
-    """Some shards, anew."""
+    """Label some shards again."""
     for folder in ("masks", "features", "images"):
         shutil.rmtree(store.root / folder, ignore_errors=True)
     for _ in run(work, range(part * n, part * n + n)):
@@ -70,7 +70,7 @@ def label_part(work: Callable[[int], Any], store: LabelStore, n: int, run: Run, 
 
 
 def do_nothing(run: Run, _part: int) -> None:
-    """Many pieces of no work."""
+    """Process many empty items."""
     for _ in run(abs, range(NOTHING)):
         pass
 
@@ -78,7 +78,7 @@ def do_nothing(run: Run, _part: int) -> None:
 def wall(
     engines: dict[str, AbstractContextManager[Run]], work: Callable[[Run, int], None], rounds: int
 ) -> dict[str, list[float]]:
-    """Seconds of each round, every round begun by another engine; the first, warm-up, left out."""
+    """Return the seconds of each round after a warm-up; each round starts with another engine."""
     seconds: dict[str, list[float]] = {name: [] for name in engines}
     with ExitStack() as stack:
         runs = {name: stack.enter_context(engine) for name, engine in engines.items()}
@@ -96,7 +96,7 @@ def wall(
 def tabulate(
     title: str, seconds: dict[str, list[float]], pieces: int
 ) -> tuple[str, list[str], list[list[str]]]:
-    """Seconds, milliseconds a piece, and how many times as fast as the first."""
+    """Return seconds, milliseconds per item, and the speed relative to the first engine."""
     base = next(iter(seconds.values()))
     rows = [
         [
@@ -111,7 +111,7 @@ def tabulate(
 
 
 def throughput(patches: Path, n: int, rounds: int, folder: Path) -> dict[str, list[float]]:
-    """MobileSAM on patches: one process against two."""
+    """Compare one process with two: MobileSAM on patches."""
     chosen = folder / "patches"
     chosen.mkdir()
     for path in sorted(patches.glob("*.png"))[: n * (rounds + 1)]:
@@ -134,7 +134,7 @@ def throughput(patches: Path, n: int, rounds: int, folder: Path) -> dict[str, li
 
 
 def overhead(rounds: int, folder: Path) -> Sequence[dict[str, list[float]]]:
-    """A fake SAM, and nothing at all, in each engine with one worker."""
+    """Compare the engines with one worker each: a fake SAM, and empty items."""
     parts = fake_parts(SHARDS * (rounds + 1))
     images = parts["image_set"]
     store = begin(images, folder / "fake")

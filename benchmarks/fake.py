@@ -1,4 +1,4 @@
-"""Images and a SAM that cost next to nothing, so that what lies around them can be measured."""
+"""Images and a SAM that cost almost nothing, so that the remaining costs can be measured."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ GROUND = np.random.default_rng(0).integers(0, 16, (60, 3), np.uint8) * 16
 
 @dataclass(frozen=True, slots=True)
 class DrawnImages:
-    """Rectangles of noisy colours, drawn when they are read; the same for the same number.
+    """Rectangles of noisy colours, drawn when they are read; they depend only on their number.
 
     Args:
-        n: how many images.
+        n: number of images.
     """
 
     n: int
@@ -33,11 +33,11 @@ class DrawnImages:
     root: str = "drawn"
 
     def records(self) -> list[ImageRecord]:
-        """Named by their numbers."""
+        """Return the images, named by their numbers."""
         return [ImageRecord(f"{i:07d}", f"{i:07d}.png") for i in range(self.n)]
 
     def read(self, record: ImageRecord) -> Sample:
-        """Draw one."""
+        """Draw one image."""
         rng = np.random.default_rng(int(record.image_id))
         image = np.tile(rng.choice(GROUND), (SIDE, SIDE, 1))
         for _ in range(12):
@@ -47,23 +47,24 @@ class DrawnImages:
 
 
 class FakeSegmenter:
-    """The mask of a point is what has the colour of the point; see `alps.sam.protocol.Segmenter`.
+    """A segmenter whose mask for a point are the pixels with the colour of the point.
 
-    The embedding is the image at the resolution of the logits.
+    It implements `alps.sam.protocol.Segmenter`. The embedding is the image at the resolution of the
+    logits.
     """
 
     points_per_batch = 16
     identity: Mapping[str, Any] = {"sam.architecture": "fake"}
 
     def embed(self, image: UInt8[np.ndarray, "H W 3"]) -> Embedding:
-        """Every fourth pixel's colour."""
+        """Return the colour of every fourth pixel."""
         colors = torch.from_numpy(image[STRIDE // 2 :: STRIDE, STRIDE // 2 :: STRIDE] // 16)
         features = F.pixel_unshuffle(colors.permute(2, 0, 1).float(), 4)
         size = (image.shape[0], image.shape[1])
         return Embedding(features, size, size)
 
     def prefetch(self, images: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> None:
-        """Nothing to gain."""
+        """Do nothing."""
 
     def predict(
         self,
@@ -72,7 +73,7 @@ class FakeSegmenter:
         points: Float32[np.ndarray, "N 2"],
         **_: object,
     ) -> Prediction:
-        """One mask per point, all of them equally good."""
+        """Return one mask per point, all with the same score."""
         colors = F.pixel_shuffle(embedding.features, 4)
         x, y = torch.from_numpy(points).div(STRIDE).long().T
         same = (colors[:, None] == colors[:, y, x, None, None]).all(dim=0)

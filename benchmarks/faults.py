@@ -1,12 +1,12 @@
-"""Faults while labelling: is anything lost?
+"""Inject faults while labelling and check that nothing is lost.
 
 python -m benchmarks.faults [--only worker driver …] [--seed 0]
 
-label.py labels drawn images with a fake SAM, is disturbed at moments drawn from the seed, and is
-started again until it ends. A trial is lost where a byte of the store differs from an undisturbed
-run's, a run ends otherwise than it should, a finished shard is made again, or a traceback is shown.
-Exits with 1 where one was lost. Linux; as root it fills a file system of its own, else it limits
-the size of files.
+label.py labels drawn images with a fake SAM, is disturbed at random moments (from the seed), and is
+restarted until it finishes. A trial counts as lost if a byte of the store differs from that of an
+undisturbed run, a run ends in an unexpected way, a finished shard is computed again, or a traceback
+is printed. Exits with status 1 if a trial was lost. Linux only; as root it fills a small file
+system, otherwise it limits the file size.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ KINDS = (
 
 @dataclass(slots=True)
 class Tally:
-    """What became of the trials of one fault."""
+    """Results of the trials of one fault."""
 
     tried: int = 0
     runs: int = 0  # of label.py
@@ -63,9 +63,9 @@ class Trials:
     """Stores that are disturbed, one after the other.
 
     Args:
-        folder: for the stores.
-        expected: name → bytes of an undisturbed one.
-        seed: of the moments.
+        folder: folder for the stores.
+        expected: content of an undisturbed store by file name.
+        seed: seed of the moments.
     """
 
     def __init__(self, folder: Path, expected: dict[str, bytes], seed: str) -> None:
@@ -74,7 +74,7 @@ class Trials:
         self.kept: Marks = {}
 
     def new(self, place: Path | None = None) -> Path:
-        """A folder for a store; they are all called the same, since a report names its own."""
+        """Return a folder for a store; all have the same name, because reports contain it."""
         self.kept = {}
         path = place or self.folder / str(self.tally.stores)
         path.mkdir(exist_ok=True)
@@ -82,22 +82,22 @@ class Trials:
         return path / "store"
 
     def start(self, store: Path, *words: str, first: Callable[[], object] = int) -> Program:
-        """Label, or go on."""
+        """Start or resume labelling."""
         self.kept = marks(store)
         self.tally.runs += 1
         return Program(store, *words, first=first)
 
     def moment(self, program: Program) -> None:
-        """Wait until it works, and a while that is drawn."""
+        """Wait until the run is at work, and then for a random time."""
         if program.at_work():
             time.sleep(self.rng.uniform(0, MOMENT))
 
     def lose(self, what: str) -> None:
-        """Something is not as it should be."""
+        """Record a failed check."""
         self.tally.lost.append(what)
 
     def ends(self, program: Program, status: int, *words: str) -> None:
-        """Check how a run ended, and what it said."""
+        """Check how a run ended and what it printed."""
         found, output = program.wait(), program.output()
         if found != status:
             self.lose(f"status {found}, expected {status}: {output[-2000:]}")
@@ -108,12 +108,12 @@ class Trials:
             self.lose(f"made again: {again}")
 
     def finish(self, store: Path) -> None:
-        """Resume to the end, and compare."""
+        """Resume until the store is finished, and compare it."""
         self.ends(self.start(store), 0)
         self.compare(store)
 
     def compare(self, store: Path) -> None:
-        """With an undisturbed store; it is removed."""
+        """Compare the store with an undisturbed one, and delete it."""
         found = contents(store)
         names = sorted(found.keys() | self.expected.keys())
         if other := [n for n in names if found.get(n) != self.expected.get(n)]:
@@ -122,7 +122,7 @@ class Trials:
 
 
 def kill_workers(trials: Trials, n: int) -> Iterator[None]:
-    """SIGKILL for one worker, then for the last; the next run on the store begins two new ones."""
+    """Kill (SIGKILL) one worker, then the last one; the next run starts two new ones."""
     store = trials.new()
     while trials.tally.tried < n:
         program = trials.start(store, TWO)
@@ -147,7 +147,7 @@ def kill_workers(trials: Trials, n: int) -> Iterator[None]:
 
 
 def kill_driver(trials: Trials, n: int) -> Iterator[None]:
-    """SIGKILL for the process that was started; its workers must end, too."""
+    """Kill the main process; its workers must end as well."""
     store = trials.new()
     while trials.tally.tried < n:
         program = trials.start(store, TWO)
@@ -169,7 +169,7 @@ def kill_driver(trials: Trials, n: int) -> Iterator[None]:
 
 
 def kill_both(trials: Trials, n: int) -> Iterator[None]:
-    """SIGKILL for two runs on one store."""
+    """Kill two runs on one store."""
     while trials.tally.tried < n:
         store = trials.new()
         programs = [trials.start(store) for _ in range(2)]
@@ -183,7 +183,7 @@ def kill_both(trials: Trials, n: int) -> Iterator[None]:
 
 
 def two_drivers(trials: Trials, n: int) -> Iterator[None]:
-    """Two runs on one store, left alone."""
+    """Start two runs on one store without disturbing them."""
     for _ in range(n):
         store = trials.new()
         one = trials.start(store)
@@ -198,7 +198,7 @@ def two_drivers(trials: Trials, n: int) -> Iterator[None]:
 
 
 def interrupt(trials: Trials, n: int, *, number: int, word: str) -> Iterator[None]:
-    """A signal that asks a run to end; every third one has workers."""
+    """Send a signal that requests a run to end; every third run has workers."""
     while trials.tally.tried < n:
         store = trials.new()
         program = trials.start(store, *([TWO] if trials.tally.tried % 3 == 2 else []))
@@ -213,7 +213,7 @@ def interrupt(trials: Trials, n: int, *, number: int, word: str) -> Iterator[Non
 
 
 def fill_disk(trials: Trials, n: int) -> Iterator[None]:
-    """No space left: a small tmpfs, or a limit on the size of a file."""
+    """Run out of space: a small tmpfs, or a limit on the file size."""
     place = trials.folder / "disk"
     place.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=400k", "none", str(place)]
@@ -245,7 +245,7 @@ def _resize(place: Path, size: str) -> None:
 
 
 def lose_permission(trials: Trials, n: int) -> Iterator[None]:
-    """A folder of the store may not be written any more."""
+    """Remove write permission from a folder of the store."""
     trials.tally.note = "chmod"
     for i in range(n):
         store = trials.new()
@@ -262,7 +262,7 @@ def lose_permission(trials: Trials, n: int) -> Iterator[None]:
 
 
 def damage(trials: Trials, n: int, *, how: str) -> Iterator[None]:
-    """A file of a finished store is cut short, or a bit of it is flipped; then verify=true."""
+    """Truncate a file of a finished store or flip one of its bits, then run with verify=true."""
     for kind in KINDS[:n]:
         store = trials.new()
         for name, content in trials.expected.items():
@@ -300,7 +300,7 @@ FAULTS: dict[str, tuple[str, int, Callable[[Trials, int], Iterator[None]]]] = {
 
 
 def table(tallies: dict[str, Tally]) -> Iterator[str]:
-    """A row per fault, as Markdown."""
+    """Return one row per fault, as Markdown."""
     yield "| fault | tried | lost | runs of label.py | stores compared |"
     yield "|---|---|---|---|---|"
     for name, tally in tallies.items():

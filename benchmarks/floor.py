@@ -1,4 +1,4 @@
-"""What the arithmetic alone costs: multiply-adds of a network, and the machine's rate for them."""
+"""Measure the cost of the arithmetic alone: multiply-adds and the machine's rate for them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ COUNTS: dict[Any, Callable[..., int]] = {
 
 
 class Operations(TorchDispatchMode):
-    """Operations of all matrix products, convolutions and attentions inside, by number type."""
+    """Count operations of matrix products, convolutions and attentions by number type."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -45,14 +45,14 @@ class Operations(TorchDispatchMode):
 
 
 def operations(work: Callable[[], object]) -> Counter[torch.dtype]:
-    """Count a call; a multiply-add is two."""
+    """Count the operations of a call; a multiply-add is two."""
     with torch.no_grad(), Operations() as counted:
         work()
     return counted.count
 
 
 def matrix_rate(dtype: torch.dtype, side: int = 1024, rounds: int = 30) -> float:
-    """Operations a CPU second of a product of two square matrices, the fastest of some."""
+    """Return the operations per CPU second of a product of two square matrices, best of several."""
     a, b = torch.randn(side, side).to(dtype), torch.randn(side, side).to(dtype)
     seconds = []
     for _ in range(rounds):
@@ -65,7 +65,7 @@ def matrix_rate(dtype: torch.dtype, side: int = 1024, rounds: int = 30) -> float
 def show_floor(
     segmenter: SamSegmenter, image: UInt8[np.ndarray, "H W 3"], result: Race
 ) -> dict[str, float]:
-    """What the matrix products alone would take, and what was measured; returns floors of ours."""
+    """Print times of the matrix products alone and measured times; return the former for ALPS."""
     rates = {dtype: matrix_rate(dtype) for dtype in (torch.float32, torch.bfloat16)}
     embedding = segmenter.embed(image)
     height, width = embedding.size

@@ -1,10 +1,10 @@
-"""Hostile files through the real readers: does one crash, hang, blow up or confuse them?
+"""Feed damaged files to the readers and check for crashes, hangs and memory exhaustion.
 
 python -m benchmarks.fuzz [--files 2400] [--seed 0] [--processes 2]
 
-Every file must give a sample, or one `AlpsError` of one line. Files are made and read in child
-processes, which are watched: a crash, a hang or a full memory costs one file, and is counted as
-lost. Exits with 1 where a file was lost, and says how to see it again.
+Every file must result in a sample or in a single `AlpsError` of one line. Files are made and read
+in child processes, which are monitored: a crash, a hang or full memory affects one file, which is
+counted as lost. Exits with status 1 if a file was lost, and prints how to reproduce it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ GROWTH = 512  # MiB
 
 @dataclass(slots=True)
 class Tally:
-    """What became of the files of one format."""
+    """Results for the files of one format."""
 
     outcomes: Counter[str] = field(default_factory=Counter)
     slowest: float = 0.0
@@ -68,7 +68,7 @@ def main() -> None:
 
 
 def fuzz(files: int, seed: int, processes: int) -> dict[str, Tally]:
-    """Read ``files`` mutants, as many of each format."""
+    """Read ``files`` mutants, equally many of each format."""
     from tests.mutants import FORMATS
 
     names = [*FORMATS]
@@ -88,7 +88,7 @@ def fuzz(files: int, seed: int, processes: int) -> dict[str, Tally]:
 
 
 def table(tallies: dict[str, Tally]) -> Iterator[str]:
-    """A row per format, as Markdown."""
+    """Return one row per format, as Markdown."""
     yield "| format | files | read | refused in a line | lost | slowest, s | memory, MiB |"
     yield "|---|---|---|---|---|---|---|"
     for name, tally in tallies.items():
@@ -100,7 +100,7 @@ def table(tallies: dict[str, Tally]) -> Iterator[str]:
 
 
 def read(jobs: Sequence[str]) -> Iterator[tuple[str, dict[str, object]]]:
-    """What becomes of each job, in a child that is replaced when it is lost."""
+    """Yield the result of each job, from a child process that is replaced if it is lost."""
     done = 0
     while done < len(jobs):
         command = [sys.executable, "-m", "benchmarks.fuzz", "--child", *jobs[done : done + 400]]
@@ -136,7 +136,7 @@ def _count(tally: Tally, job: str, outcome: dict[str, object]) -> None:
 
 
 def _read_here(jobs: Sequence[str]) -> None:
-    """Read mutants in this process and print a line of JSON for each."""
+    """Read mutants in this process and print one line of JSON for each."""
     from alps.errors import AlpsError
     from tests.mutants import FORMATS, Mutants
 

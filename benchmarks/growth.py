@@ -1,10 +1,10 @@
-"""What each stage of labelling takes; benchmarks.pipeline starts this for each number of images.
+"""Measure each stage of labelling; benchmarks.pipeline starts this for each number of images.
 
 python -m benchmarks.growth STORE --drawn 100
 python -m benchmarks.growth STORE [SETTING...] --images DIR
 
-The default recipe of label.py on a folder of images, or a fake SAM on drawn ones with real features
-(colours), k-means, store, index maps and report. Prints JSON.
+The default recipe of label.py on a folder of images; or a fake SAM on drawn images with real
+features (colours), k-means, store, index maps and report. Prints JSON.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ Table = tuple[list[str], list[list[str]]]
 
 @dataclass(slots=True)
 class StageCosts(Timings):
-    """CPU seconds in place of wall time, and the peak of memory when a stage was last left."""
+    """CPU seconds instead of wall time, and the peak memory at the end of each stage."""
 
     peaks: dict[str, float] = field(default_factory=dict)
 
@@ -56,20 +56,20 @@ class StageCosts(Timings):
         self.peaks[stage] = peak_memory()
 
     def add(self, other: Timings) -> None:
-        """What a shard took."""
+        """Add the costs of a shard."""
         Timings.add(self, other)
         if isinstance(other, StageCosts):
             self.peaks.update(other.peaks)
 
 
 def grow(*arguments: str | Path) -> Mapping[str, Any]:
-    """Label in a process of its own; what it printed."""
+    """Label in a separate process and return what it printed."""
     found: Mapping[str, Any] = json.loads(run("-m", "benchmarks.growth", *arguments).output)
     return found
 
 
 def tabulate(runs: Sequence[Mapping[str, Any]]) -> dict[str, Table]:
-    """Columns and rows by title: CPU time and memory, a row for each number of images."""
+    """Return columns and rows by title: CPU time and memory, one row per number of images."""
     costs, peaks = [], []
     for found in runs:
         n, seconds = found["images"], found["seconds"]
@@ -84,7 +84,7 @@ def tabulate(runs: Sequence[Mapping[str, Any]]) -> dict[str, Table]:
 
 
 def real_parts(images: Path, settings: Sequence[str]) -> dict[str, Any]:
-    """What label.py builds, its SAM loaded."""
+    """Return what label.py builds, with SAM loaded."""
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         cfg = compose("label", ["engine.threads=1", *settings])
     _ = instantiate(cfg.sam).decoders
@@ -93,7 +93,7 @@ def real_parts(images: Path, settings: Sequence[str]) -> dict[str, Any]:
 
 
 def fake_parts(n: int) -> dict[str, Any]:
-    """The same around a fake SAM."""
+    """Return the same parts with a fake SAM."""
     return {
         "image_set": DrawnImages(n),
         "masks": AutoMasks(segmenter=FakeSegmenter(), points_per_side=4, ground=0),

@@ -1,4 +1,4 @@
-"""Online k-means against scikit-learn's MiniBatchKMeans at the same batch size.
+"""Compare online k-means with scikit-learn's MiniBatchKMeans at the same batch size.
 
 python -m benchmarks.kmeans
 """
@@ -20,7 +20,7 @@ BATCH = 4096
 
 
 def features(n: int) -> Float16[np.ndarray, "n C"]:
-    """2000 overlapping groups of very different sizes, as masks' features are."""
+    """Return 2000 overlapping groups of very different sizes, similar to mask features."""
     rng = np.random.default_rng(0)
     centres = rng.normal(0, 1, (2000, CHANNELS)).astype(np.float32)
     share = 1 / np.arange(1, len(centres) + 1)
@@ -35,7 +35,7 @@ def features(n: int) -> Float16[np.ndarray, "n C"]:
 
 
 def inertia(rows: Float16[np.ndarray, "n C"], centroids: Float32[np.ndarray, "K C"]) -> float:
-    """Sum of squared distances to the nearest centroid, over all rows."""
+    """Return the sum of squared distances to the nearest centroid over all rows."""
     return lloyd_sums(Rows([rows]), centroids, 1 << 14).inertia
 
 

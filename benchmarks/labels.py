@@ -1,10 +1,10 @@
-"""How good are pseudo-labels? Features and numbers of clusters against the original's method.
+"""Measure the quality of pseudo-labels by features and number of clusters, against the original.
 
 python -m benchmarks.labels --masks STORE... [--keep DIR] [--markdown FILE]
 
-The stores hold masks of potsdam224's train and val patches (`label.py +dataset=folder_pair`); what
-is not finished is left out. Clusters, and the class that each cluster stands for, are learnt on
-train and scored on val. Means over the seeds, with the least and the greatest.
+The stores hold masks of potsdam224's train and val patches (`label.py +dataset=folder_pair`);
+unfinished shards are skipped. Clusters, and the class assigned to each, are fitted on train and
+scored on val. Prints means over the seeds with minimum and maximum.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ Table = tuple[list[str], list[list[str]]]
 
 
 def count(method: Method, k: int, seed: int) -> dict[str, Contingency]:
-    """The table of each split."""
+    """Return the contingency table of each split."""
     tables: dict[str, Contingency] = {}
     for patch, table in zip(method.patches, method.tables(k, seed), strict=True):
         tables[patch.split] = table + tables[patch.split] if patch.split in tables else table
@@ -49,7 +49,7 @@ def count(method: Method, k: int, seed: int) -> dict[str, Contingency]:
 
 
 def score(train: Contingency, val: Contingency) -> dict[str, float]:
-    """What stands in the columns, of one seed, in per cent."""
+    """Return the values of the columns for one seed, in per cent."""
     mapping = majority(train)
     everywhere, covered = scores(val, mapping), scores(val.covered(), mapping)
     train_3, val_3 = train.group(POTSDAM_3), val.group(POTSDAM_3)
@@ -68,13 +68,13 @@ def score(train: Contingency, val: Contingency) -> dict[str, float]:
 
 
 def spread(values: Sequence[float]) -> str:
-    """The mean (least-greatest)."""
+    """Return the mean (minimum-maximum)."""
     low, high = min(values), max(values)
     return f"{np.mean(values):.1f}" + (f" ({low:.1f}-{high:.1f})" if high > low else "")
 
 
 def tabulate(found: Found, seconds: Mapping[str, str], ks: Sequence[int]) -> dict[str, Table]:
-    """Columns and rows by title: one table per k, and one of clusters that are classes."""
+    """Return columns and rows by title: one table per k, and one with a cluster per class."""
     tables: dict[str, Table] = {}
     for k in ks:
         rows = [
@@ -92,7 +92,7 @@ def tabulate(found: Found, seconds: Mapping[str, str], ks: Sequence[int]) -> dic
 
 
 def about(stores: Sequence[Path], patches: Sequence[Patch]) -> str:
-    """What the tables were made of, in a line."""
+    """Describe in one line what the tables were computed from."""
     parts = []
     for split in ("train", "val"):
         n = [len(patch.masks) for patch in patches if patch.split == split]

@@ -1,9 +1,9 @@
-"""How good are the masks, and what do they cost? Thresholds, the area gate, superpixels, screening.
+"""Measure quality and cost of masks: thresholds, area limit, superpixels, screening.
 
 python -m benchmarks.masks [--patches 30] [--markdown FILE]
 
-Patches of Potsdam with a class per pixel, 16 × 16 points unless the row says otherwise, encoder
-excluded. Oracle: every mask gets its best class.
+Patches of Potsdam with a class per pixel, 16 × 16 points unless the row states otherwise, without
+the encoder. Oracle: every mask has its best class.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ SAME = 0.9  # IoU
 
 
 def quality(total: Tally) -> list[str]:
-    """A row's cells: masks an image, then per cent."""
+    """Return the cells of a row: masks per image, then per cent."""
     oracle = total.oracle
     right = oracle.counts.diagonal().sum() / (oracle.counts.sum() + oracle.unlabelled.sum())
     shares = [
@@ -53,7 +53,7 @@ def quality(total: Tally) -> list[str]:
 
 
 def same(of: Masks, among: Masks) -> tuple[int, int]:
-    """How many masks have nearly the same among others, and how many there are."""
+    """Return how many masks have a nearly equal one among others, and how many there are."""
     if not len(of) or not len(among):
         return 0, len(of)
     iou = rle.iou(of.counts, among.counts, of.size)

@@ -1,4 +1,4 @@
-"""What the benchmarks share: images, CPU seconds of interleaved rounds, spreads, tables."""
+"""Shared by the benchmarks: images, CPU seconds of interleaved rounds, spreads, tables."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ console = Console(width=120)
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Median, least and greatest of a few rounds."""
+    """Median, minimum and maximum over the rounds."""
 
     median: float
     low: float
@@ -36,7 +36,7 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float] | Float[np.ndarray, " n"]) -> Spread:
-        """Of one number a round."""
+        """Summarise one number per round."""
         return cls(float(np.median(values)), float(np.min(values)), float(np.max(values)))
 
     def __str__(self) -> str:
@@ -45,12 +45,12 @@ class Spread:
 
 
 def ratio(peer: Sequence[float], ours: Sequence[float]) -> Spread:
-    """How many times as long the peer takes, of each round."""
+    """Return how many times as long the peer takes, for each round."""
     return Spread.of(np.array(peer) / np.array(ours))
 
 
 def cpu_seconds(work: Callable[[], Any]) -> tuple[Any, float]:
-    """The result, and the CPU seconds of all threads: on a shared machine wall time says little."""
+    """Return the result and the CPU seconds of all threads, as wall time depends on other load."""
     start = time.process_time()
     result = work()
     return result, time.process_time() - start
@@ -59,9 +59,9 @@ def cpu_seconds(work: Callable[[], Any]) -> tuple[Any, float]:
 def interleave(
     peers: Mapping[str, Callable[[], Any]], rounds: int
 ) -> tuple[dict[str, Any], dict[str, list[float]]]:
-    """One peer after the other, so many rounds: the last results, the seconds of each round.
+    """Run the peers in turn for several rounds; return the last results and the seconds per round.
 
-    Every round starts with another peer, so that none always runs on a warm cache.
+    Every round starts with another peer, so that none always has a warm cache.
     """
     names = list(peers)
     results: dict[str, Any] = {}
@@ -74,7 +74,7 @@ def interleave(
 
 
 def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print a table, the first column to the left and the others to the right."""
+    """Print a table with the first column left-aligned and the others right-aligned."""
     table = Table(title=title, title_justify="left", title_style="bold")
     for i, column in enumerate(columns):
         table.add_column(column, justify="right" if i else "left")
@@ -84,13 +84,13 @@ def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -
 
 
 def markdown(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """The same as Markdown, for benchmarks/README.md."""
+    """Return the table as Markdown, for benchmarks/README.md."""
     lines = [columns, ["---"] * len(columns), *rows]
     return "".join(f"| {' | '.join(str(cell) for cell in line)} |\n" for line in lines)
 
 
 def arguments(description: str) -> argparse.ArgumentParser:
-    """The options that every benchmark has."""
+    """Return a parser with the options of all benchmarks."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument(
         "--data", type=Path, default=Path("../shared/data"), help="holds dota/, vhr10/, potsdam224/"
@@ -102,13 +102,13 @@ def arguments(description: str) -> argparse.ArgumentParser:
 
 
 def one_thread() -> None:
-    """Of PyTorch and of faiss: ratios of one thread are what a shared machine can measure."""
+    """Limit PyTorch and faiss to one thread, for stable ratios on a busy machine."""
     torch.set_num_threads(1)
     faiss.omp_set_num_threads(1)
 
 
 def load_images(data: Path) -> dict[str, UInt8[np.ndarray, "H W 3"]]:
-    """Two DOTA images, a marina and a car park; without them two of the sample's plots."""
+    """Return two DOTA images, a marina and a car park, or two of the sample's plots."""
     dota = data / "dota/images"
     if not dota.is_dir():
         console.print(f"{dota} is not there: the sample images are taken instead")
@@ -119,7 +119,7 @@ def load_images(data: Path) -> dict[str, UInt8[np.ndarray, "H W 3"]]:
 
 
 def sample_images() -> dict[str, UInt8[np.ndarray, "H W 3"]]:
-    """The plots of `alps.images.plain.sample`, cut to one tile."""
+    """Return the plots of `alps.images.plain.sample`, cut to one tile."""
     images = SampleImages("data/sample")
     return {
         record.image_id: np.ascontiguousarray(images.read(record).image[:1024, :1024])
@@ -130,7 +130,7 @@ def sample_images() -> dict[str, UInt8[np.ndarray, "H W 3"]]:
 def stock_generator(
     sam: Sam, points: Float[np.ndarray, "P 2"], batch: int
 ) -> SamAutomaticMaskGenerator:
-    """segment_anything's generator, prompted with points in units of the image."""
+    """Return segment_anything's generator, prompted with points in units of the image."""
     return SamAutomaticMaskGenerator(
         sam,
         points_per_side=None,

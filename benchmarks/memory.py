@@ -1,7 +1,7 @@
-"""Peak memory above the model's; benchmarks.sam starts this once for each peer.
+"""Measure peak memory above that of the model; benchmarks.sam starts this once per peer.
 
-The kernel's high-water mark of resident memory is set back when the model is loaded, so the figure
-is what encoding and decoding add. (``ru_maxrss`` will not do: a child inherits its parent's.)
+The kernel's high-water mark of resident memory is reset when the model is loaded, so the result is
+what encoding and decoding add. (``ru_maxrss`` cannot be used: a child inherits its parent's value.)
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PEERS = ("64", "1", "exact")  # the stock at a batch, or ours
 
 
 def peak_memory(data: Path, image: str, peer: str) -> float:
-    """MiB above the loaded model, measured in a process of its own."""
+    """Return the MiB above the loaded model, measured in a separate process."""
     command = [sys.executable, "-m", "benchmarks.memory", str(data), image, peer]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return float(done.stdout.splitlines()[-1])

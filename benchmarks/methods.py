@@ -1,4 +1,4 @@
-"""Ways to give masks their classes: the original's, ours with several features, controls."""
+"""Methods that assign classes to masks: the original, ALPS with several features, controls."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ Paint = Callable[[Masks, Int[np.ndarray, " N"]], Integer[np.ndarray, "H W"]]
 
 
 def paint_reference(masks: Masks, category_id: Int[np.ndarray, " N"]) -> Integer[np.ndarray, "H W"]:
-    """The original's index map, but bare ground is not labelled: the same rule for everybody."""
+    """Paint the original's index map, but leave uncovered pixels unlabelled, as for all methods."""
     labels = reference.paint_files(masks, category_id)
     labels[~masks.to_array().any(axis=0)] = IGNORE_INDEX
     return labels
@@ -53,14 +53,14 @@ def paint_reference(masks: Masks, category_id: Int[np.ndarray, " N"]) -> Integer
 
 @dataclass(frozen=True)
 class Method:
-    """A way from masks to index maps.
+    """A method from masks to index maps.
 
     Args:
         patches: images and masks.
-        classes: from k and a seed to a class per mask of each patch.
-        paint: from the masks of a patch and their classes to its index map; None: small masks over
-            large ones.
-        seconds: of CPU that the features of a patch take.
+        classes: function from k and a seed to a class per mask of each patch.
+        paint: function from the masks of a patch and their classes to its index map; None: small
+            masks over large ones.
+        seconds: CPU seconds for the features of a patch.
     """
 
     patches: Sequence[Patch]
@@ -69,7 +69,7 @@ class Method:
     seconds: float | None = None
 
     def tables(self, k: int, seed: int) -> Iterator[Contingency]:
-        """Clusters against classes, of each patch; bare ground is not labelled."""
+        """Return the contingency table of each patch; uncovered pixels are unlabelled."""
         n = max(k, NUM_CLASSES)
         for patch, ids, shown in zip(self.patches, self.classes(k, seed), self._shown, strict=True):
             if self.paint is None:
@@ -85,7 +85,7 @@ class Method:
 
     @cached_property
     def _shown(self) -> list[Contingency]:
-        """The pixels of each class that a mask shows once smaller ones lie on it."""
+        """The visible pixels of each class per mask, with smaller masks on top."""
         tables = []
         for patch in self.patches:
             masks, nothing = patch.masks, ignore_index_for(len(patch.masks))
@@ -103,15 +103,15 @@ class Method:
 def our_classes(
     rows: Rows, patches: Sequence[Patch], k: int, seed: int, *, finer: int = 1, **options: Any
 ) -> Classes:
-    """Clusters of the patches of train; features as a store keeps them.
+    """Cluster the train patches with ALPS, from features as a store keeps them.
 
     Args:
         rows: the features of each patch.
-        patches: those of train first.
+        patches: the patches, those of train first.
         k: number of classes.
-        seed: of the clusters.
-        finer: so many clusters are merged into each class, on average.
-        options: of `Cluster`, beside those of ``recipe=alps``.
+        seed: seed of the clusters.
+        finer: number of clusters merged into each class, on average.
+        options: options of `Cluster` that differ from ``recipe=alps``.
     """
     train = train_of(patches)
     blocks = [of_image.astype(np.float16) for of_image in rows]
@@ -122,7 +122,7 @@ def our_classes(
 
 
 def lloyd_classes(rows: Rows, patches: Sequence[Patch], k: int, seed: int) -> Classes:
-    """The same by scikit-learn's full-batch k-means: all masks in memory, until nothing moves."""
+    """Cluster with scikit-learn's full-batch k-means: all masks in memory, until convergence."""
     train = train_of(patches)
     blocks = [of_image.astype(np.float16).astype(np.float32) for of_image in rows]
     kmeans = KMeans(k, n_init=1, max_iter=1000, tol=0, random_state=seed)
@@ -133,32 +133,32 @@ def lloyd_classes(rows: Rows, patches: Sequence[Patch], k: int, seed: int) -> Cl
 
 
 def reference_classes(rows: Rows, patches: Sequence[Patch], k: int, seed: int) -> Classes:
-    """The same of the original."""
+    """Cluster as the original does."""
     train = train_of(patches)
     return reference.assign(rows, reference.fit(rows[:train], k, seed))
 
 
 def random_classes(patches: Sequence[Patch], k: int, seed: int) -> Classes:
-    """Any of k."""
+    """Return a random one of k classes per mask."""
     rng = np.random.default_rng(seed)
     return [rng.integers(k, size=len(patch.masks)) for patch in patches]
 
 
 def best_classes(patches: Sequence[Patch], *_: int) -> Classes:
-    """The class most frequent in each mask, whatever k and seed."""
+    """Return the most frequent class in each mask, whatever k and seed."""
     return [oracle(p.masks, p.target, NUM_CLASSES, IGNORE_INDEX) for p in patches]
 
 
 def train_of(patches: Sequence[Patch]) -> int:
-    """How many of the patches are of train; they come first."""
+    """Return the number of train patches, which come first."""
     return sum(patch.split == "train" for patch in patches)
 
 
 def methods(patches: Sequence[Patch], keep: Path | None) -> Iterator[tuple[str, Method]]:
-    """All rows of the tables; features are made when their turn comes.
+    """Yield all rows of the tables; features are computed when needed.
 
     Args:
-        patches: those of train first.
+        patches: the patches, those of train first.
         keep: folder for features, see `mask_features`.
     """
     segmenter = load_segmenter("mobile", device="cpu")

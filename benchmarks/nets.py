@@ -1,4 +1,4 @@
-"""What a step of learning costs: our nets and segmentation_models_pytorch's, by size and layout."""
+"""Compare a training step of ALPS and segmentation_models_pytorch, by size and layout."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Net = Callable[[UInt8[Tensor, "B 3 H W"]], Float[Tensor, "B K H W"]]
 
 
 def configuration(*overrides: str) -> DictConfig:
-    """What train.py composes, without what belongs to validation and to loggers."""
+    """Compose the configuration of train.py without validation and loggers."""
     callbacks = (f"~callbacks.{name}" for name in ("checkpoint", "score_lines", "pictures"))
     plain = ("stage=finetune", "init=null", "logger=none", "+trainer.limit_val_batches=0")
     with initialize_config_dir(str(CONF), version_base="1.3"):
@@ -55,7 +55,7 @@ def loop(
     device: str | torch.device = "cpu",
     bf16: bool = False,
 ) -> Iterator[Tensor]:
-    """What everybody writes; gives the loss after every step."""
+    """Run a plain training loop; yield the loss after every step."""
     device = torch.device(device)
     for batch in batches:
         image = batch.image.to(device, non_blocking=True)
@@ -70,7 +70,7 @@ def loop(
 
 
 def learner(model: nn.Module, net: Net, crop: int, batch: int) -> Callable[[], Tensor]:
-    """One step of the loop at each call, on noise that is there already."""
+    """Return a function that runs one step of the loop on noise that is already in memory."""
     optimizer = AdamW(model.train().parameters(), lr=1e-4)
     schedule = LambdaLR(optimizer, lambda _: 1.0)
     image = torch.randint(0, 256, (batch, 3, crop, crop), dtype=torch.uint8)
@@ -92,18 +92,18 @@ def of_ours(model: SegmentationModel, crop: int, batch: int) -> Callable[[], Ten
 def of_smp(
     model: nn.Module, like: SegmentationModel, crop: int, batch: int
 ) -> Callable[[], Tensor]:
-    """Its nets want normalised images."""
+    """Wrap a network of smp, which expects normalised images."""
     return learner(model, lambda image: model((image - like.mean) / like.std), crop, batch)
 
 
 def warm(peers: dict[str, Callable[[], Tensor]], rounds: int) -> dict[str, list[float]]:
-    """CPU seconds of a step of each in every round, after one that does not count."""
+    """Return the CPU seconds per step and round, after a warm-up round."""
     interleave(peers, 1)
     return interleave(peers, rounds)[1]
 
 
 def against_smp(crop: int, batch: int, rounds: int) -> None:
-    """Equal encoders, and heads as equal as the options allow; smp's in both memory layouts."""
+    """Compare equal encoders and similar heads; those of smp in both memory layouts."""
     rows = []
     for head, (build, overrides) in PEERS.items():
         model = our_net("model=resnet18", f"head={head}", *overrides)
@@ -124,7 +124,7 @@ def against_smp(crop: int, batch: int, rounds: int) -> None:
 
 
 def by_size(batch: int, rounds: int) -> None:
-    """Squares of several sizes, in both memory layouts."""
+    """Compare squares of several sizes in both memory layouts."""
     rows = []
     for name, overrides in NETS.items():
         first = 0.0

@@ -2,10 +2,10 @@
 
 python -m benchmarks.original IMAGES OUT [--batch 64] [--k 46]
 
-segment_anything's generator with its own settings but for the grid, then the steps of
-`benchmarks.reference`: the encoder runs once more for the features. Kinder to the original than
-its own code: masks and features stay in memory, where it writes a PNG and a .npy of each, and two
-matrix products give the features, where it multiplies the whole embedding with each mask.
+segment_anything's generator with its default settings except for the grid, then the steps of
+`benchmarks.reference`; the encoder runs once more for the features. This favours the original over
+its own code: masks and features stay in memory instead of one PNG and one .npy per mask, and two
+matrix products compute the features instead of a product of the whole embedding with each mask.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SIDE = 16  # points per side of the grid
 
 
 def find_masks(generator: SamAutomaticMaskGenerator, sample: Sample) -> Masks:
-    """All masks of an image, in the order in which they come."""
+    """Return all masks of an image in the order of the generator."""
     found = [mask["segmentation"] for mask in generator.generate(sample.image)]
     return Masks.from_array(np.stack(found)) if found else Masks.empty(sample.size)
 

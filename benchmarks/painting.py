@@ -1,9 +1,9 @@
-"""Masks to run lengths to an index map.
+"""Compare the conversion of masks to run lengths and to an index map.
 
 python -m benchmarks.painting
 
-The loop over pixels in Python visits a few masks' windows and is scaled by the pixels of all
-masks' images, which is what such a loop visits.
+The loop over pixels in Python visits the windows of a few masks and is scaled to the pixels of all
+masks at image size, which such a loop would visit.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Peer = Callable[[], tuple[UInt8[np.ndarray, "H W"], float, float]]
 
 
 def blobs(n: int) -> list[Window]:
-    """Ellipses with ragged edges, of 8 to 400 pixels across: many small ones and a few large."""
+    """Return ragged ellipses, 8 to 400 pixels across: many small ones and a few large."""
     rng = np.random.default_rng(0)
     windows = []
     for h, w in np.exp(rng.uniform(np.log(8), np.log(400), (n, 2))).astype(int):
@@ -39,7 +39,7 @@ def blobs(n: int) -> list[Window]:
 def ours(
     windows: list[Window], category_id: Int64[np.ndarray, " N"]
 ) -> tuple[UInt8[np.ndarray, "H W"], float, float]:
-    """Windows to run lengths, run lengths to columns of the map; seconds of both."""
+    """Convert windows to run lengths and to the index map; return the seconds of both steps."""
     start = time.process_time()
     counts = [rle.encode_window(window, x, y, SIZE) for window, x, y in windows]
     middle = time.process_time()
@@ -50,7 +50,7 @@ def ours(
 def dense(
     windows: list[Window], category_id: Int64[np.ndarray, " N"]
 ) -> tuple[UInt8[np.ndarray, "H W"], float, float]:
-    """Pycocotools on masks of the image's size, and NumPy's boolean painting."""
+    """Use pycocotools on masks at image size, and NumPy's boolean painting."""
     whole = [_whole(*window) for window in windows]
     start = time.process_time()
     encoded = [coco.encode(np.asfortranarray(mask)) for mask in whole]
@@ -65,7 +65,7 @@ def dense(
 def loop(
     windows: list[Window], category_id: Int64[np.ndarray, " N"], some: int
 ) -> tuple[UInt8[np.ndarray, "H W"], float, float]:
-    """Pixel by pixel: only the middle quarter of ``some`` masks' images, scaled to all."""
+    """Paint pixel by pixel: the middle quarter of ``some`` masks' images, scaled to all."""
     index_map = np.full(SIZE, 255, np.uint8)
     height, width = SIZE[0] // 2, SIZE[1] // 2
     spent = 0.0

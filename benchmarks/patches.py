@@ -1,4 +1,4 @@
-"""Patches of Potsdam with a class per pixel, under the masks of label stores or plain squares."""
+"""Patches of Potsdam with a class per pixel, with the masks of label stores or plain squares."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ class Patch:
 
 
 def load_patches(stores: Sequence[Path], root: Path) -> list[Patch]:
-    """All patches whose masks are finished, in the order of their files.
+    """Return all patches whose masks are finished, in the order of their files.
 
     Args:
-        stores: label stores of ``dataset=folder_pair``, be they finished or not.
-        root: holds img_dir and ann_dir.
+        stores: label stores of ``dataset=folder_pair``, finished or not.
+        root: folder that holds img_dir and ann_dir.
     """
     truth = FolderPair(root=str(root))
     records = {record.image_id: record for record in truth.records()}
@@ -62,7 +62,7 @@ def load_patches(stores: Sequence[Path], root: Path) -> list[Patch]:
 
 
 def squares(size: tuple[int, int], side: int) -> Masks:
-    """The image cut into squares, a mask each: what there is to beat without SAM."""
+    """Cut the image into squares with one mask each, as a baseline without SAM."""
     height, width = size
     return Masks.from_counts(
         [
@@ -79,12 +79,12 @@ def squares(size: tuple[int, int], side: int) -> Masks:
 def mask_features(
     patches: Sequence[Patch], features: Featurizer, keep: Path | None
 ) -> tuple[list[Float32[np.ndarray, "_ C"]], float]:
-    """The features of each patch, and the CPU seconds of the median patch.
+    """Return the features of each patch, and the CPU seconds of the median patch.
 
     Args:
         patches: images and masks.
-        features: what is measured; of SAM its encoder, too.
-        keep: folder for a file per patch, found again by settings and masks but not by code.
+        features: the featurizer; for SAM including its encoder.
+        keep: folder for a file per patch, identified by settings and masks but not by code.
     """
     identity = repr(sorted(features.identity.items())).encode()
     rows, seconds = [], []

@@ -1,4 +1,4 @@
-"""The stages as bars, an SVG that follows the reader's light or dark theme."""
+"""Draw the stages as bars, as an SVG that follows the reader's light or dark theme."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def draw(
     best: str,
     floors: Mapping[str, float],
 ) -> str:
-    """Two panels: the stock at its default and best batch and ours; ours again beside the floor.
+    """Draw two panels: the stock at its default and best batch size and ALPS; ALPS and the floor.
 
     Args:
-        name: of the image.
+        name: name of the image.
         stages: seconds of each stage of each peer.
-        best: the peer that is the stock at its best batch.
+        best: the stock at its best batch size.
         floors: seconds of the matrix products alone.
     """
     ours = {"ours, exact": stages["ours, exact"], "ours, fast": stages["ours, fast"]}
@@ -61,7 +61,7 @@ def draw(
 def _panel(
     bars: Mapping[str, Mapping[str, float]], floors: Mapping[str, float], y: int
 ) -> tuple[list[str], int]:
-    """Stacked bars and outlines of one scale, and where they end."""
+    """Draw stacked bars and outlines of one scale; return where they end."""
     longest = max([sum(bar.values()) for bar in bars.values()] + list(floors.values()))
     scale = (WIDTH - LEFT - RIGHT) / longest
     parts = []

@@ -1,12 +1,11 @@
-"""The whole of label.py against the original's pipeline: same images, weights and grid.
+"""Compare the whole of label.py with the original's pipeline: same images, weights and grid.
 
 python -m benchmarks.pipeline [--images 6] [--rounds 3] [--markdown FILE]
 python -m benchmarks.pipeline --growth 10 100 600 --drawn 100 1000 10000
 
-Processes from their start to their end, imports and loading included, one thread each; all run on
-the first image alone, too, so that what each further image costs can be told from starting up.
-label.py syncs all to disk, counts it and writes a report; `benchmarks.original` writes index maps
-only.
+Measures processes from start to end, including imports and loading, with one thread each. All also
+run on the first image alone, to separate the cost per image from the start-up. label.py syncs all
+files to disk, counts them and writes a report; `benchmarks.original` only writes index maps.
 """
 
 from __future__ import annotations
@@ -39,12 +38,12 @@ OURS = {
 
 
 def clusters(n: int) -> int:
-    """The paper's 46, or as many as so few images have masks for."""
+    """Return the paper's 46, or as many clusters as few images allow."""
     return min(46, 4 * n)
 
 
 def copy_patches(data: Path, n: int, folder: Path) -> Path:
-    """The first ``n`` of Potsdam's patches in a random order that is always the same."""
+    """Copy the first ``n`` patches of Potsdam in a fixed random order."""
     found = sorted((data / "potsdam224/img_dir").glob("*/*.png"))
     if len(found) < n:
         raise SystemExit(f"{data}/potsdam224/img_dir holds {len(found)} patches, expected {n}")
@@ -55,14 +54,14 @@ def copy_patches(data: Path, n: int, folder: Path) -> Path:
 
 
 def run_original(batch: int, images: Path, n: int, out: Path) -> tuple[Run, int]:
-    """The original on ``n`` images, and how many masks it found."""
+    """Run the original on ``n`` images and return its number of masks."""
     options = ("--batch", str(batch), "--k", str(clusters(n)))
     done = run("-m", "benchmarks.original", images, out, *options)
     return done, int(done.output)
 
 
 def run_ours(settings: Sequence[str], images: Path, n: int, out: Path) -> tuple[Run, int]:
-    """label.py on ``n`` images, and how many masks it found."""
+    """Run label.py on ``n`` images and return its number of masks."""
     done = run(
         "label.py",
         *("+dataset=folder", f"dataset.root={images}", "dataset.name=patches", f"store={out}"),
@@ -79,7 +78,7 @@ PEERS: dict[str, Callable[[Path, int, Path], tuple[Run, int]]] = {
 
 
 def race(data: Path, n: int, rounds: int, folder: Path) -> dict[str, Table]:
-    """All peers in turn on one image and on ``n``; columns and rows by title."""
+    """Run all peers in turn on one image and on ``n``; return columns and rows by title."""
     names = list(PEERS)
     folders = {few: copy_patches(data, few, folder / f"images_{few}") for few in (1, n)}
     cpu: dict[tuple[str, int], list[float]] = {(name, few): [] for name in names for few in folders}
@@ -114,7 +113,7 @@ def race(data: Path, n: int, rounds: int, folder: Path) -> dict[str, Table]:
 def growth(
     data: Path, numbers: Sequence[int], drawn: Sequence[int], folder: Path
 ) -> dict[str, Table]:
-    """Ours at several numbers of images; columns and rows by title."""
+    """Run ALPS on several numbers of images; return columns and rows by title."""
     tables = {}
     if numbers:
         runs = [

@@ -1,9 +1,10 @@
-"""Features of a hundred masks of one tile.
+"""Compare the computation of features for a hundred masks of one tile.
 
 python -m benchmarks.pooling
 
-The reference way lifts the 256 × 64 × 64 features to the size of the masks, multiplies, sums and
-divides. It handles a gigabyte and takes seconds a mask, so it runs on a few and is scaled to 100.
+The reference method upsamples the 256 × 64 × 64 features to the size of the masks, multiplies, sums
+and divides. It handles a gigabyte and takes seconds per mask, so it runs on a few masks and is
+scaled to 100.
 """
 
 from __future__ import annotations
@@ -36,20 +37,20 @@ MASKS = 100
 
 
 def lift(features: Float[Tensor, "C h w"], size: tuple[int, int]) -> Float[Tensor, "C H W"]:
-    """Features at every pixel; they see exactly the image. A gigabyte at 1024 x 1024 pixels."""
+    """Upsample the features to every pixel; a gigabyte at 1024 x 1024 px."""
     return F.interpolate(features[None], size, mode="bilinear", align_corners=False)[0]
 
 
 def mean_inside(
     lifted: Float[Tensor, "C H W"], masks: Sequence[Bool[np.ndarray, "H W"]]
 ) -> Float32[np.ndarray, "n C"]:
-    """The reference way: multiply with each mask, sum, divide by its area."""
+    """Compute the reference: multiply with each mask, sum, divide by its area."""
     inside = [torch.from_numpy(mask).to(lifted.dtype) for mask in masks]
     return torch.stack([(lifted * mask).sum((1, 2)) / mask.sum() for mask in inside]).numpy()
 
 
 def pool_small(embedding: Embedding, masks: Masks) -> Float32[np.ndarray, "N C"]:
-    """A short cut that is not equal: the masks averaged down to the features' cells."""
+    """Compute an approximation: the masks averaged down to the cells of the features."""
     dense = torch.from_numpy(masks.to_array()).float()[:, None]
     cells = F.interpolate(dense, embedding.features.shape[-2:], mode="area").flatten(1)
     sums = cells @ embedding.features.flatten(1).T
@@ -57,7 +58,7 @@ def pool_small(embedding: Embedding, masks: Masks) -> Float32[np.ndarray, "N C"]
 
 
 def cosine(a: Float[np.ndarray, "N C"], b: Float[np.ndarray, "N C"]) -> Float[np.ndarray, " N"]:
-    """Of each pair of rows."""
+    """Return the cosine of each pair of rows."""
     a, b = a.astype(np.float64), b.astype(np.float64)
     norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     return np.asarray((a * b).sum(axis=1) / norms)

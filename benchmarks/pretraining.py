@@ -1,12 +1,12 @@
-"""Does it help to learn pseudo-labels first? Fine-tuning from nothing and from each store.
+"""Measure the benefit of pre-training on pseudo-labels: fine-tune from scratch and from each store.
 
 python -m benchmarks.pretraining --stores ours=DIR random=DIR binary=DIR --keep DIR [--jobs 2]
 
-From random weights a net learns the train patches of a store, then those of potsdam224 or a share
-of them, and is scored on the val patches; "none" learns the latter alone. All runs are train.py's,
-with one thread each. A seed gives all starts the same patches, crops and colours in the same order,
-so that only the weights they begin with differ. Runs are kept: a grid that Ctrl-C ended goes on
-where it was when the same command is given again.
+From random weights a network learns the train patches of a store, then those of potsdam224 or a
+share of them, and is scored on the val patches; "none" learns only the latter. All runs are
+train.py's, with one thread each. With the same seed, all starts see the same patches, crops and
+colours in the same order, so that only their initial weights differ. Results are kept: the same
+command resumes an interrupted grid.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ PRETRAIN = "pretrain"
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Of one run: scores of its last weights by name, CPU seconds from its start to its end."""
+    """Result of one run: scores of its last weights by name, and its CPU seconds."""
 
     scores: Mapping[str, float]
     seconds: float
@@ -58,28 +58,28 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run of train.py, done once.
+    """One run of train.py, whose result is kept.
 
     Args:
-        folder: of its own; holds all that the run writes, and its result.
-        init: the checkpoint it starts from; None: random weights.
-        words: the other words of the command; a kept result belongs to these.
+        folder: folder of this run; holds its files and its result.
+        init: the checkpoint to start from; None: random weights.
+        overrides: the other arguments of the command, to which a kept result belongs.
     """
 
     folder: Path
     init: Path | None
-    words: tuple[str, ...]
+    overrides: tuple[str, ...]
 
     def __call__(self) -> Result:
-        """The kept result, or that of a run from its beginning: what was interrupted is dropped.
+        """Return the kept result, or run from the beginning; an interrupted run is discarded.
 
         Raises:
-            RuntimeError: the folder holds another run's result, or the run failed.
+            RuntimeError: the folder holds the result of another run, or the run failed.
         """
         kept = self.folder / "result.json"
         if kept.is_file():
             record = json.loads(kept.read_text())
-            if other := set(record["words"]) ^ set(self.words):
+            if other := set(record["words"]) ^ set(self.overrides):
                 raise RuntimeError(
                     f"{kept} is of another run, which differs in {', '.join(sorted(other))}; "
                     "give another folder as --keep"
@@ -89,16 +89,16 @@ class Run:
         self.folder.mkdir(parents=True)
         seconds = self._learn()
         result = Result(seconds=seconds, scores=self._scores())
-        record = {"words": self.words, "seconds": result.seconds, "scores": result.scores}
+        record = {"words": self.overrides, "seconds": result.seconds, "scores": result.scores}
         kept.write_text(json.dumps(record, indent=1))
         line = f"{self.folder}: mIoU {result.scores['mIoU']:.4f}, {result.seconds:.0f} CPU s"
         console.print(line, highlight=False, soft_wrap=True)
         return result
 
     def _learn(self) -> float:
-        """The CPU seconds of the process."""
+        """Run train.py and return its CPU seconds."""
         places = (f"run={self.folder}", f"init={self.init or 'null'}")
-        command = [sys.executable, str(TRAIN), *self.words, *places]
+        command = [sys.executable, str(TRAIN), *self.overrides, *places]
         log = self.folder / "log.txt"
         with log.open("w") as file:
             process = subprocess.Popen(
@@ -115,7 +115,7 @@ class Run:
         return usage.ru_utime + usage.ru_stime
 
     def _scores(self) -> dict[str, float]:
-        """What the only validation, after the last step, found: mIoU, mF1, OA, IoU/<class>."""
+        """Return the scores of the validation after the last step: mIoU, mF1, OA, IoU/<class>."""
         with (self.folder / "csv/version_0/metrics.csv").open() as file:
             row = next(row for row in csv.DictReader(file) if row["val/mIoU"])
         return {
@@ -130,7 +130,7 @@ Found = dict[tuple[str, int], dict[str, Result]]
 
 
 def learn(args: argparse.Namespace, start: tuple[str, int]) -> dict[str, Result]:
-    """Pre-train where there is a store to learn, then fine-tune on each share of the patches."""
+    """Pre-train on a store if there is one, then fine-tune on each share of the patches."""
     name, seed = start
     folder = args.keep / f"{name}_seed{seed}"
     store = args.stores.get(name)
@@ -139,26 +139,26 @@ def learn(args: argparse.Namespace, start: tuple[str, int]) -> dict[str, Result]
     common = (*COMMON, *args.overrides, f"seed={seed}", f"name={title}")
     init, results = None, {}
     if store is not None:
-        words = ("stage=pretrain", "dataset=store", f"dataset.root={store}")
+        overrides = ("stage=pretrain", "dataset=store", f"dataset.root={store}")
         steps = schedule(args.pretrain_steps)
-        run = Run(folder / PRETRAIN, None, (*words, *common, *steps))
+        run = Run(folder / PRETRAIN, None, (*overrides, *common, *steps))
         results[PRETRAIN] = run()
         init = run.folder / "last.ckpt"
     truth = f"dataset.root={args.data / 'potsdam224'}"
-    words = ("stage=finetune", "dataset=folder_pair", truth, CLASSES, *common)
+    overrides = ("stage=finetune", "dataset=folder_pair", truth, CLASSES, *common)
     for fraction in args.fractions:
         share = (f"data.fraction={fraction}", *schedule(args.steps))
-        results[per_cent(fraction)] = Run(folder / f"{fraction}", init, (*words, *share))()
+        results[per_cent(fraction)] = Run(folder / f"{fraction}", init, (*overrides, *share))()
     return results
 
 
 def fingerprint(store: Path) -> str:
-    """Of the labels."""
+    """Return the fingerprint of the labels."""
     return str(LabelStore(store).info.stages["assign"]["fingerprint"])
 
 
 def schedule(steps: int) -> tuple[str, str]:
-    """So many steps, then the only validation."""
+    """Return the overrides for a number of steps with one validation at the end."""
     return f"trainer.max_steps={steps}", f"trainer.val_check_interval={steps}"
 
 
@@ -167,18 +167,18 @@ def per_cent(fraction: float) -> str:
 
 
 def values(found: Found, start: str, share: str, score: str) -> list[float]:
-    """In per cent, one of each seed."""
+    """Return the values in per cent, one per seed."""
     return [100 * of[share].scores[score] for (name, _), of in found.items() if name == start]
 
 
 def cost(found: Found, start: str, phases: Sequence[str]) -> str:
-    """CPU seconds of the mean run."""
+    """Return the mean CPU seconds of a run."""
     runs = [of[phase] for (name, _), of in found.items() if name == start for phase in phases]
     return f"{np.mean([run.seconds for run in runs]):.0f}"
 
 
 def tabulate(found: Found, shares: Sequence[str]) -> Table:
-    """Columns, and a row per start: means over the seeds with the least and the greatest."""
+    """Return columns and one row per start: means over the seeds with minimum and maximum."""
     cells = [(share, score) for share in shares for score in ("mIoU", "OA")]
     phases = ("pre-training, CPU s", "fine-tuning, CPU s")
     rows = []
@@ -190,7 +190,7 @@ def tabulate(found: Found, shares: Sequence[str]) -> Table:
 
 
 def compare(found: Found, shares: Sequence[str]) -> Table:
-    """By how many points of mIoU each start is better than none with the same seed."""
+    """Return by how many points of mIoU each start is better than none with the same seed."""
     seeds = [f"seed {seed}" for name, seed in found if name == NONE]
     cells = [(share, of) for share in shares for of in (*seeds, "mean")]
     rows = []
@@ -205,7 +205,7 @@ def compare(found: Found, shares: Sequence[str]) -> Table:
 
 
 def named_store(word: str) -> tuple[str, Path]:
-    """Of ``NAME=DIR``."""
+    """Parse ``NAME=DIR``."""
     name, _, folder = word.partition("=")
     if not folder or name == NONE:
         raise argparse.ArgumentTypeError(f"{word}: expected NAME=DIR, NAME other than {NONE}")
@@ -220,7 +220,9 @@ def main() -> None:
     parser.add_argument("--fractions", type=float, nargs="+", default=[0.05, 1.0])
     parser.add_argument("--pretrain-steps", type=int, default=200)
     parser.add_argument("--steps", type=int, default=200, help="of fine-tuning")
-    parser.add_argument("--overrides", nargs="+", default=[], help="words for all runs of train.py")
+    parser.add_argument(
+        "--overrides", nargs="+", default=[], help="overrides for all runs of train.py"
+    )
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
     parser.add_argument("--markdown", type=Path, help="write the tables as Markdown, too")
     args = parser.parse_args()

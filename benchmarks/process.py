@@ -1,4 +1,4 @@
-"""A program in a process of its own: its CPU seconds and its peak memory."""
+"""Run a program in a separate process and measure its CPU seconds and peak memory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SECONDS = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What one run of a program took."""
+    """The cost of one run of a program."""
 
     cpu: float  # seconds of all threads, user's and system's
     peak: float  # resident memory, MiB
@@ -27,7 +27,7 @@ def run(*arguments: str | Path, folder: Path = ROOT) -> Run:
     """Run Python with these arguments in a checkout, on one thread and without a GPU.
 
     Raises:
-        CalledProcessError: the program failed; it has written to our standard error why.
+        CalledProcessError: the program failed; its error output was passed to standard error.
     """
     command = [sys.executable, *map(str, arguments)]
     env = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
@@ -44,9 +44,9 @@ def run(*arguments: str | Path, folder: Path = ROOT) -> Run:
 
 
 def peak_memory(pid: int | str = "self") -> float:
-    """Most resident memory of a process so far, in MiB; 0 when it has ended.
+    """Return the peak resident memory of a process so far, in MiB; 0 if it has ended.
 
-    ``ru_maxrss`` will not do: a child inherits its parent's.
+    ``ru_maxrss`` cannot be used: a child inherits its parent's value.
     """
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmHWM"):

@@ -1,11 +1,11 @@
-"""Which prompt makes the best masks from boxes? NWPU VHR-10, whose objects have true masks.
+"""Compare prompts for masks from boxes on NWPU VHR-10, whose objects have true masks.
 
 python -m benchmarks.prompts [--images 220] [--markdown FILE]
 
 Every prompt of masks=box and segment_anything's SamPredictor on the same images, weights and
-encoder. Horizontal boxes and their centres are the annotated ones; rotated boxes are drawn around
-the true masks here, so that prompts that use them (*) know more than an annotator tells. Three
-disjoint thirds of the images say whether a difference is one.
+encoder. Horizontal boxes and their centres are the annotated ones. Rotated boxes are fitted to the
+true masks, so prompts that use them (*) contain more information than annotations. The differences
+on three disjoint thirds of the images show whether they are consistent.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ WHOLE = 1 << 14  # px; no image is cut, as SamPredictor cuts none
 
 
 def predict_stock(segmenter: SamSegmenter, sample: Sample) -> Masks:
-    """SamPredictor with horizontal boxes, all of an image at once, its encoder run before."""
+    """Run SamPredictor with all horizontal boxes of an image, after its encoder."""
     assert sample.boxes is not None, "the caller saw to it"
     predictor = SamPredictor(segmenter.model)
     embedding = segmenter.embed(sample.image)
@@ -52,7 +52,7 @@ def predict_stock(segmenter: SamSegmenter, sample: Sample) -> Masks:
 
 
 def compare(found: Masks, true: Masks) -> Float[np.ndarray, " N"]:
-    """IoU of each mask with the true one."""
+    """Return the IoU of each mask with the true one."""
     pairs = zip(found.counts, true.counts, strict=True)
     return np.array([rle.iou([a], [b], true.size)[0, 0] for a, b in pairs])
 
@@ -99,7 +99,7 @@ def report(
     encoder: list[float],
     args: Any,
 ) -> None:
-    """The table."""
+    """Print the table."""
     n = len(encoder)
     thirds = [range(i * n // 3, (i + 1) * n // 3) for i in range(3)]
     rows = []

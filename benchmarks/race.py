@@ -1,7 +1,8 @@
-"""Everything mode, ours and segment_anything's generator in turn on parts of the grid.
+"""Compare everything mode with segment_anything's generator in turn on parts of the grid.
 
-A whole run of the stock takes minutes, so all are measured on 64 of the 32 × 32 points at a time,
-others in every round, and the whole image is composed: encoder + 16 × the 64 points.
+A whole run of the stock takes minutes, so all peers are measured on the same 64 of the 32 × 32
+points, different ones in every round, and the whole image is composed: encoder + 16 × the 64
+points.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ THRESHOLDS = Thresholds(
 
 @dataclass(frozen=True, slots=True)
 class Race:
-    """Everything mode on one image, composed of encoder and parts; seconds of each round."""
+    """Everything mode on one image, composed of encoder and parts; seconds per round."""
 
     seconds: dict[str, list[float]]
     stages: dict[str, dict[str, float]]
@@ -49,14 +50,14 @@ class Race:
 
     @property
     def stock(self) -> str:
-        """The stock's default batch."""
+        """The stock at its default batch size."""
         return f"stock, batch {BATCHES[-1]}"
 
 
 def everything_ours(
     segmenter: SamSegmenter, embedding: Embedding, points: Float[np.ndarray, "P 2"], fast: bool
 ) -> list[bytes]:
-    """Masks of some points of the grid, as `AutoMasks` makes them for an image of one tile."""
+    """Return masks of some points of the grid, as `AutoMasks` makes them for a single tile."""
     height, width = embedding.size
     propose = Proposer(
         segmenter,
@@ -77,7 +78,7 @@ def race(
     rounds: int,
     batches: tuple[int, ...] = BATCHES,
 ) -> Race:
-    """All batches of the stock in the first round, then its default, its best, and ours."""
+    """Run all batch sizes of the stock in the first round, then its default, its best, and ALPS."""
     predictor = SamPredictor(segmenter.model)
     embedding = segmenter.embed(image)
     with torch.no_grad():
@@ -127,7 +128,7 @@ def race(
 
 
 def show_race(name: str, result: Race) -> None:
-    """Ratios to the stock, of each round."""
+    """Print the ratios to the stock, by round."""
     seconds = result.seconds
     stock = seconds[result.stock]
     rows = []

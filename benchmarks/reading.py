@@ -1,10 +1,10 @@
-"""Reading tiles: this checkout against another one, in turn.
+"""Compare the reading of tiles by this checkout and another one, in turn.
 
 python -m benchmarks.reading OTHER [--tiles 200] [--side 512] [--rounds 5]
 
-OTHER is the root of another checkout. Each has a process of its own, with one thread, that reads
-all tiles of a kind when it is told to; the CPU seconds of that count. imagecodecs, which is only
-there for tests, is hidden from both.
+OTHER is the root of another checkout. Each has a process with one thread that reads all tiles of a
+kind on request; the CPU seconds of reading are measured. imagecodecs, a test dependency, is hidden
+from both.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def main() -> None:
 
 
 def kinds() -> dict[str, Save]:
-    """How a tile is written, by the name of the kind."""
+    """Return functions that write a tile, by the name of the kind."""
     from tests.factories import create_raster
 
     def pillow(suffix: str, **options: object) -> Save:
@@ -121,7 +121,7 @@ def start(root: Path) -> subprocess.Popen[str]:
 def measure(
     children: list[subprocess.Popen[str]], folder: Path, rounds: int
 ) -> list[tuple[float, float]]:
-    """Seconds of both in each round; the first, which warms the disk's cache, does not count."""
+    """Return the seconds of both in each round after the first, which warms the disk cache."""
     times = []
     for _ in range(rounds + 1):
         seconds = []

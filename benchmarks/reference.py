@@ -1,14 +1,14 @@
-"""The original's features, clusters and index maps (ALPS, arXiv 2406.10855), as its code does it.
+"""The original's features, clusters and index maps (ALPS, arXiv 2406.10855), as in its code.
 
 python -m benchmarks.reference --masks STORE... [--patches 20]
 
-What features and index maps cost, ours and the original's, on the same masks; of k-means see
-`benchmarks.kmeans`, of how good the labels are `benchmarks.labels`.
+Measures the cost of features and index maps of both on the same masks; see `benchmarks.kmeans` for
+k-means and `benchmarks.labels` for the quality of the labels.
 
-Where paper and published code differ, this follows the code, and it is kinder to it in three
-things: masks come from memory instead of a PNG file each, two matrix products take the place of a
-product with the embedding and a count for each mask, and NumPy paints instead of a loop over
-pixels. The original takes masks as the file system lists their files; here the names' order counts.
+Where paper and published code differ, this follows the code. It favours the original in three ways:
+masks are in memory instead of one PNG file each, two matrix products replace a product with the
+embedding and a count for each mask, and NumPy paints instead of a loop over pixels. The original
+takes masks in the order of the file system; here they are sorted by name.
 """
 
 from __future__ import annotations
@@ -44,20 +44,21 @@ INPUT = 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReferenceFeatures:
-    """Sums of the embedding inside a mask, each divided by its number of values that are not zero.
+    """Sums of the embedding inside a mask, divided by the number of its non-zero values.
 
-    The encoder gets blue, green and red in [0, 1], without SAM's mean and standard deviation. Masks
-    have soft edges, whose pixels add a part of themselves to the sum and 1 to the number.
+    The encoder receives blue, green and red in [0, 1], without SAM's mean and standard deviation.
+    Masks have soft edges, whose pixels add a fraction of their values to the sum and 1 to the
+    number.
 
     Args:
-        segmenter: the SAM whose encoder is taken.
+        segmenter: the SAM whose encoder is used.
     """
 
     segmenter: SamSegmenter
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """The segmenter's."""
+        """The identity of the segmenter."""
         return {"features": "reference", **self.segmenter.identity}
 
     @property
@@ -67,7 +68,7 @@ class ReferenceFeatures:
 
     @torch.inference_mode()
     def __call__(self, sample: Sample, masks: Masks) -> Float32[np.ndarray, "N C"]:
-        """One row per mask of a square image; zeros for a mask that is lost on the way down."""
+        """Return a row per mask of a square image; zeros if it vanishes when downsampled."""
         resize = transforms.Compose(
             [transforms.ToPILImage(), transforms.Resize(INPUT), transforms.ToTensor()]
         )
@@ -82,17 +83,17 @@ class ReferenceFeatures:
 
 
 def file_order(n: int) -> list[int]:
-    """The masks of an image by the names of their files: 0.png, 1.png, 10.png, 11.png, 2.png."""
+    """Return the masks of an image in the order of file names: 0.png, 1.png, 10.png, 2.png."""
     return sorted(range(n), key=str)
 
 
 def fit(rows: Sequence[Float[np.ndarray, "_ C"]], k: int, seed: int) -> MiniBatchKMeans:
-    """A step of mini-batch k-means for every 512 masks, one pass.
+    """Run one pass of mini-batch k-means with a step for every 512 masks.
 
     Args:
         rows: the features of each image.
         k: number of clusters, at most that of the first 512 masks.
-        seed: 0 in the original.
+        seed: seed; 0 in the original.
     """
     kmeans = MiniBatchKMeans(k, batch_size=BATCH, n_init="auto", random_state=seed)
     stream = np.concatenate([of_image[file_order(len(of_image))] for of_image in rows])
@@ -104,15 +105,15 @@ def fit(rows: Sequence[Float[np.ndarray, "_ C"]], k: int, seed: int) -> MiniBatc
 def assign(
     rows: Sequence[Float[np.ndarray, "_ C"]], kmeans: MiniBatchKMeans
 ) -> list[Int32[np.ndarray, " _"]]:
-    """The nearest cluster of each mask of each image."""
+    """Return the nearest cluster of each mask of each image."""
     stops = np.cumsum([len(of_image) for of_image in rows])
     return np.split(kmeans.predict(np.concatenate(rows)), stops[:-1])
 
 
 def paint_files(masks: Masks, category_id: Int32[np.ndarray, " N"]) -> UInt8[np.ndarray, "H W"]:
-    """Draw the masks in the order of their files, the last on top.
+    """Paint the masks in the order of their files, the last one on top.
 
-    Bare ground is 0, and so is cluster 0: its masks leave no trace, not even on others.
+    Uncovered pixels are 0, as is cluster 0: its masks are not visible, even on top of others.
     """
     template = np.zeros(masks.size, np.uint8)
     dense = masks.to_array()

@@ -1,8 +1,8 @@
-"""SAM at speed, against segment_anything: all masks of an image, their memory, the floor, boxes.
+"""Compare SAM with segment_anything: all masks of an image, memory, the floor, boxes.
 
 python -m benchmarks.sam [--full] [--keep DIR] [--picture FILE]
 
-One thread of one process, CPU seconds, peers interleaved; see `benchmarks.race` for what is
+One thread of one process, CPU seconds, interleaved peers; `benchmarks.race` describes what is
 composed.
 """
 

@@ -1,10 +1,10 @@
-"""Labelling 100,000 images with a fake SAM: memory, time, files, and what a kill half-way costs.
+"""Label 100,000 images with a fake SAM: memory, time, files, and the cost of a kill half-way.
 
 python -m benchmarks.scale STORE [--images 100000] [--picture benchmarks/scale.svg]
 
-The real pipeline, store, k-means, index maps and report around masks that cost next to nothing, in
-a process of its own that is watched from outside. It is killed (SIGKILL) when half of the masks
-are there, and started again. Prints a table, and draws memory and progress over time.
+The real pipeline, store, k-means, index maps and report with masks that cost almost nothing, in a
+separate process that is monitored from outside. It is killed (SIGKILL) when half of the masks
+exist, and restarted. Prints a table, and draws memory and progress over time.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ DONE = ("masks", "labels")
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What was seen from outside."""
+    """One observation of the process."""
 
     seconds: float  # since the first start
     masks: int  # shards done
@@ -41,7 +41,7 @@ class Look:
 
 
 def resident(pid: int) -> float:
-    """Memory of a process, MiB; 0 when it has ended."""
+    """Return the memory of a process in MiB; 0 if it has ended."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:
@@ -50,7 +50,7 @@ def resident(pid: int) -> float:
 
 
 def watch(store: Path, images: int, start: float, stop_at: int | None) -> Iterator[Look]:
-    """Label, and look on; kill the process when the masks of ``stop_at`` shards are there."""
+    """Label and observe; kill the process when the masks of ``stop_at`` shards exist."""
     command = [sys.executable, "-m", "benchmarks.growth", str(store), "--drawn", str(images)]
     with subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -66,7 +66,7 @@ def watch(store: Path, images: int, start: float, stop_at: int | None) -> Iterat
 
 
 def speed(looks: Sequence[Look], stage: str, per_shard: float) -> list[float]:
-    """Seconds per 1,000 images of a stage, of each quarter of the shards it was seen to do."""
+    """Return the seconds per 1,000 images of a stage, for each quarter of its observed shards."""
     seconds = np.array([look.seconds for look in looks])
     done = np.array([getattr(look, stage) for look in looks], float)
     moving = np.flatnonzero(np.diff(done)) + 1
@@ -128,7 +128,7 @@ def main() -> None:
 
 
 def draw(looks: Sequence[Look], killed: float, shards: int, images: int, path: Path) -> None:
-    """Memory above, progress below."""
+    """Draw memory above and progress below."""
     figure = Figure((8, 4.5), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True)
     minutes = [look.seconds / 60 for look in looks]

@@ -1,4 +1,4 @@
-"""Drawn images that take a while to read, so that a run can be disturbed."""
+"""Drawn images that take time to read, so that a run can be disturbed."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from benchmarks.fake import DrawnImages, FakeSegmenter
 
 @dataclass(frozen=True)
 class SlowImages(DrawnImages):
-    """See `DrawnImages`.
+    """`DrawnImages` with slow reading.
 
     Args:
-        pause: seconds that reading takes besides.
+        pause: additional seconds per image.
     """
 
     pause: float = 0.0
 
     def read(self, record: ImageRecord) -> Sample:
-        """Wait, and draw one."""
+        """Wait, then draw one image."""
         time.sleep(self.pause)
         return DrawnImages.read(self, record)
 
 
 def load_fake(**_: object) -> FakeSegmenter:
-    """Take what SAM takes."""
+    """Accept the arguments of SAM."""
     return FakeSegmenter()

@@ -1,4 +1,4 @@
-"""Where the seconds go: methods of running objects, timed in place."""
+"""Measure where the time goes: methods of existing objects, timed in place."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Stopwatch:
         setattr(owner, method, timed)
 
     def lap(self, total: float) -> dict[str, float]:
-        """The stages of a run that took ``total`` seconds; starts anew."""
+        """Return the stages of a run that took ``total`` seconds, and reset."""
         transformer, upscaling = self.seconds["transformer"], self.seconds["upscaling"]
         if "decoder" in self.seconds:  # of which the transformer is a part
             upscaling = self.seconds["decoder"] - transformer
@@ -47,7 +47,7 @@ class Stopwatch:
 
 
 def watch_stock(sam: Sam) -> Stopwatch:
-    """segment_anything's mask decoder; its own upscaling includes the products with the masks."""
+    """Watch segment_anything's mask decoder; its upscaling includes the products with the masks."""
     stopwatch = Stopwatch()
     stopwatch.watch(sam.mask_decoder, "predict_masks", "decoder")
     stopwatch.watch(sam.mask_decoder.transformer, "forward", "transformer")
@@ -55,7 +55,7 @@ def watch_stock(sam: Sam) -> Stopwatch:
 
 
 def watch_ours(decoder: FoldedDecoder) -> Stopwatch:
-    """The folded decoder."""
+    """Watch the folded decoder."""
     stopwatch = Stopwatch()
     stopwatch.watch(decoder, "decode", "transformer")
     stopwatch.watch(decoder, "upscale", "upscaling")
@@ -63,7 +63,7 @@ def watch_ours(decoder: FoldedDecoder) -> Stopwatch:
 
 
 class EmbeddedPredictor(SamPredictor):
-    """segment_anything's predictor with the image encoded already: the encoder is timed apart."""
+    """segment_anything's predictor with an encoded image, as the encoder is timed separately."""
 
     def __init__(self, sam: Sam, embedding: Embedding) -> None:
         super().__init__(sam)
@@ -71,7 +71,7 @@ class EmbeddedPredictor(SamPredictor):
         self.set_image()
 
     def set_image(self, *_: Any) -> None:
-        """Take the embedding, whatever image is given."""
+        """Use the embedding, whatever image is passed."""
         self.features: Float[Any, "1 C h w"] = self.embedding.features[None].contiguous()
         self.original_size = self.embedding.size
         self.input_size = self.embedding.input_size
@@ -81,6 +81,6 @@ class EmbeddedPredictor(SamPredictor):
 def without_encoder(
     generator: SamAutomaticMaskGenerator, embedding: Embedding
 ) -> SamAutomaticMaskGenerator:
-    """The generator, but for the encoder."""
+    """Return the generator without the encoder."""
     generator.predictor = EmbeddedPredictor(generator.predictor.model, embedding)
     return generator

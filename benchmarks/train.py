@@ -1,4 +1,4 @@
-"""Learning: our task against a bare loop, our nets against smp's, the loader, the cost of a step.
+"""Measure training: the task against a bare loop, networks against smp, the loader, a step.
 
 python -m benchmarks.train
 """
@@ -40,7 +40,7 @@ Steps = Float64[np.ndarray, "n 2"]
 
 
 class Alternate(Callback):
-    """Takes a step of the bare loop after each of Lightning's, and the time of both."""
+    """Run a step of the bare loop after each of Lightning's, and measure both."""
 
     def __init__(self, bare: Iterator[Tensor]) -> None:
         self.bare = bare
@@ -48,19 +48,19 @@ class Alternate(Callback):
         self.loss = torch.tensor(torch.nan)
 
     def on_train_batch_end(self, *_: Any) -> None:
-        """What Lightning does from here to its next batch counts for ours."""
+        """Count the time from here to Lightning's next batch for ALPS."""
         start = now()
         self.loss = next(self.bare)
         self.times.append((start, now()))
 
     def seconds(self) -> tuple[Steps, Steps]:
-        """(wall, CPU) of all steps but the first: ours, bare."""
+        """Return (wall, CPU) of all steps except the first, of ALPS and of the bare loop."""
         before, after = (np.array(times) for times in zip(*self.times, strict=True))
         return before[1:] - after[:-1], (after - before)[1:]
 
 
 class GpuClock(Callback):
-    """Measures ``steps`` steps after the first ``skip``."""
+    """Measure ``steps`` steps after the first ``skip``."""
 
     def __init__(self, steps: int, skip: int) -> None:
         self.steps, self.skip, self.step = steps, skip, 0
@@ -68,7 +68,7 @@ class GpuClock(Callback):
         self.profile = profile(activities=[ProfilerActivity.CUDA])
 
     def on_train_batch_end(self, *_: Any) -> None:
-        """Start and stop; no waiting in between."""
+        """Start and stop the clock, without synchronising in between."""
         self.step += 1
         if self.step in (self.skip, self.skip + self.steps):
             torch.cuda.synchronize()
@@ -80,7 +80,7 @@ class GpuClock(Callback):
 
     @property
     def busy(self) -> float:
-        """Share of the wall time in which the GPU had work."""
+        """Return the share of the wall time in which the GPU was busy."""
         spent = sum(event.self_device_time_total for event in self.profile.key_averages())
         return float(spent) / 1e6 / self.wall
 
@@ -90,7 +90,7 @@ def now() -> Seconds:
 
 
 def build(cfg: DictConfig, images: FolderPair) -> tuple[SegmentationTask, SegmentationData]:
-    """As train.py does; two calls give equal weights."""
+    """Build the task as train.py does; two calls give equal weights."""
     seed_everything(cfg.seed, verbose=False)
     data = SegmentationData(images, **cfg.data, seed=cfg.seed)
     task = SegmentationTask(
@@ -103,7 +103,7 @@ def build(cfg: DictConfig, images: FolderPair) -> tuple[SegmentationTask, Segmen
 
 
 def ours(cfg: DictConfig, images: FolderPair, callback: Callback) -> float:
-    """Our task under Lightning's Trainer; the last loss."""
+    """Train under Lightning's Trainer and return the last loss."""
     task, data = build(cfg, images)
     trainer = train.build_trainer(cfg)
     trainer.callbacks.append(callback)
@@ -112,7 +112,7 @@ def ours(cfg: DictConfig, images: FolderPair, callback: Callback) -> float:
 
 
 def bare(cfg: DictConfig, images: FolderPair) -> Iterator[Tensor]:
-    """The same net, loader, loss, optimiser and schedule in a loop."""
+    """Train the same network, loader, loss, optimiser and schedule in a plain loop."""
     task, data = build(cfg, images)
     data.trainer = train.build_trainer(cfg)  # the loader asks it how many steps there are
     device = data.trainer.strategy.root_device
@@ -129,7 +129,7 @@ def bare(cfg: DictConfig, images: FolderPair) -> Iterator[Tensor]:
 
 
 def against_bare(images: FolderPair, crop: int, batch: int, steps: int) -> None:
-    """Step by step in turn, for the machine is not ours alone; both must learn the same."""
+    """Alternate the two step by step, as other load varies; both must learn the same."""
     sizes = (f"data.crop={crop}", f"data.batch_size={batch}", f"trainer.max_steps={steps + 1}")
     cfg = configuration(*SMALL, "trainer=cpu", "head.dropout=0", *sizes)
     turns = Alternate(bare(cfg, images))
@@ -151,13 +151,13 @@ def against_bare(images: FolderPair, crop: int, batch: int, steps: int) -> None:
 
 
 def quartiles(peer: Float64[np.ndarray, " n"], ours: Float64[np.ndarray, " n"]) -> str:
-    """How many times as long the peer takes: median (quartiles)."""
+    """Return how many times as long the peer takes: median (quartiles)."""
     low, median, high = np.quantile(peer / ours, (0.25, 0.5, 0.75))
     return f"{median:.3f} ({low:.3f}-{high:.3f})"
 
 
 def loading(sets: dict[tuple[str, int], FolderPair], rounds: int) -> None:
-    """The loader alone, after its workers have started."""
+    """Measure the loader alone, after its workers have started."""
     batch, skip, batches = 4, 3, 8
     rows = []
     for (name, crop), images in sets.items():
@@ -176,7 +176,7 @@ def loading(sets: dict[tuple[str, int], FolderPair], rounds: int) -> None:
 
 
 def on_gpu(images: FolderPair, steps: int = 30) -> None:
-    """train.py's default net and sizes, float32 and bf16, compiled or not."""
+    """Measure the default network and sizes of train.py: float32 and bf16, compiled or not."""
     if not torch.cuda.is_available():
         console.print("no GPU: bf16, compile and utilisation are not measured")
         return
@@ -201,7 +201,7 @@ def on_gpu(images: FolderPair, steps: int = 30) -> None:
 
 
 def write_pairs(root: Path, picture: UInt8[np.ndarray, "H W 3"]) -> FolderPair:
-    """The picture in four turns, its brightness the label."""
+    """Write the picture in four rotations, with its brightness as label."""
     label = cv2.medianBlur(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), 15) // 43
     for folder, array in (("img_dir", picture), ("ann_dir", label)):
         (root / folder / "train").mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Whole runs of everything mode, nothing composed: seconds, and whether the masks are the same."""
+"""Measure whole, uncomposed runs of everything mode: seconds and agreement of the masks."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Image = UInt8[np.ndarray, "H W 3"]
 
 
 def run_whole(image: Image, *, fast: bool, threads: int) -> tuple[Masks, float, float]:
-    """Masks of all points from scratch, CPU and wall seconds; the weights are loaded before."""
+    """Return the masks of all points, with CPU and wall seconds, after loading the weights."""
     segmenter = SamSegmenter("mobile", device="cpu")
     _ = segmenter.decoders
     torch.set_num_threads(threads)  # of the encoder
@@ -40,7 +40,7 @@ def run_whole(image: Image, *, fast: bool, threads: int) -> tuple[Masks, float, 
 def run_stock(
     segmenter: SamSegmenter, name: str, image: Image, batch: int, args: argparse.Namespace
 ) -> dict[str, Any] | None:
-    """The stock's whole run: a kept one, or a new one when all is asked for, else None."""
+    """Return the stock's whole run: a cached one, or a new one if requested, else None."""
     kept = args.keep / f"{name}_batch{batch}.json" if args.keep else None
     if kept is not None and kept.is_file():
         return {"kept": True, **json.loads(kept.read_text())}
@@ -58,7 +58,7 @@ def run_stock(
 def show_whole(
     segmenter: SamSegmenter, name: str, image: Image, best: int, two: bool, args: argparse.Namespace
 ) -> None:
-    """Nothing composed: ours from the image to the masks, against the stock's masks."""
+    """Print whole runs of ALPS, compared with the masks of the stock."""
     stocks = {b: run_stock(segmenter, name, image, b, args) for b in {best, BATCHES[-1]}}
     rows = [
         [

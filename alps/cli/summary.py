@@ -74,7 +74,7 @@ def print_evaluation(evaluation: Evaluation, store: LabelStore) -> None:
         )
         table.add_row(name, *(f"{value:.1%}" for value in values))
     console.print(table)
-    k, found = len(evaluation.categories), evaluation.ratings["labels"].everywhere.counted
+    k, found = len(evaluation.categories), evaluation.ratings["labels"].everywhere.num_scored
     if found < k:
         console.print(f"mIoU is a mean over {found} of {k} classes: the other classes do not occur")
     console.print(

@@ -34,30 +34,37 @@ def shares(sizes: Sequence[int], batch_size: int) -> list[int]:
     Shares are rounded down, and the remaining images go to the largest remainders (Hamilton's
     method).
 
+    Args:
+        sizes: number of images of each dataset.
+        batch_size: images per batch of all processes.
+
+    Returns:
+        The number of images of each dataset in a batch.
+
     Raises:
         ConfigError: a batch has fewer images than there are datasets.
     """
     if batch_size < len(sizes):
         raise ConfigError(
             f"a batch of {batch_size} images cannot hold one of each of {len(sizes)} datasets; "
-            f"raise data.batch_size (per process), here to {len(sizes)} or more in all"
+            f"increase data.batch_size (per process) to {len(sizes)} or more in total"
         )
     small: set[int] = set()
     while True:
-        rest = [i for i in range(len(sizes)) if i not in small]
-        left, total = batch_size - len(small), sum(sizes[i] for i in rest)
-        below = {i for i in rest if sizes[i] * left < total}
-        if not below:
+        others = [i for i in range(len(sizes)) if i not in small]
+        remaining, total = batch_size - len(small), sum(sizes[i] for i in others)
+        too_small = {i for i in others if sizes[i] * remaining < total}
+        if not too_small:
             break
-        small |= below
-    found = [1] * len(sizes)
-    for i in rest:
-        found[i] = sizes[i] * left // total
+        small |= too_small
+    counts = [1] * len(sizes)
+    for i in others:
+        counts[i] = sizes[i] * remaining // total
     # Integer arithmetic avoids rounding errors; ties go to the first dataset.
-    order = sorted(rest, key=lambda i: -(sizes[i] * left % total))
-    for i in order[: batch_size - sum(found)]:
-        found[i] += 1
-    return found
+    order = sorted(others, key=lambda i: -(sizes[i] * remaining % total))
+    for i in order[: batch_size - sum(counts)]:
+        counts[i] += 1
+    return counts
 
 
 class JointSampler(Sampler[list[JointDraw]]):

@@ -1,4 +1,4 @@
-"""A check, before training, of which classes occur in the labels of a split."""
+"""Check, before training, which classes occur in the labels of a split."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from alps.protocols import LabelledSet
 from alps.structures.findings import Finding
 from alps.structures.records import ImageRecord
 
-#: Number of labels of a split to read in search of all classes. A class that is not found is
-#: reported as missing in these labels only.
-ENOUGH = 500
-#: Number of classes named in a message.
-NAMED = 5
-#: Consequence and remedy of classes missing in the training or another split.
-LEARNT = "they cannot be learnt: check the labels, and the classes of the dataset"
-SCORED = "the scores are means without them: score on more images, or on others"
+#: Maximum number of labels of a split to read in search of all classes. Classes that are not found
+#: are reported as missing in these labels.
+MAX_LABELS = 500
+#: Maximum number of classes that a message names.
+MAX_NAMED = 5
+#: Consequence and remedy of classes that are missing in the training split or another one.
+TRAIN_REMEDY = "they cannot be learnt: check the labels, and the classes of the dataset"
+SCORE_REMEDY = "the mean scores exclude them: score on more or on other images"
 
 
 @dataclass(frozen=True, slots=True)
 class SplitLabels:
-    """Classes found in the labels of a split.
+    """Classes that occur in the labels of a split.
 
     Args:
         split: name of the split.
-        numbers: values found, without the ignored one.
+        numbers: the values that occur, except the ignored one.
         read: number of labels that were read.
         images: number of images of the split.
     """
@@ -46,83 +46,87 @@ class SplitLabels:
 
 
 def read_split(
-    images: LabelledSet, records: Sequence[ImageRecord], split: str, *, enough: int | None = ENOUGH
+    images: LabelledSet,
+    records: Sequence[ImageRecord],
+    split: str,
+    *,
+    max_labels: int | None = MAX_LABELS,
 ) -> SplitLabels:
     """Read labels until every class is found, ``enough`` are read, or none remain.
 
-    If all classes are common, this reads a handful of files. It continues beyond ``enough`` as
-    long as no labelled pixel is found, to be certain about a split without any.
+    If all classes are common, this reads a handful of files. It continues beyond
+    ``max_labels`` as long as no labelled pixel is found, so that a split without any is detected
+    with certainty.
 
     Args:
         images: the labelled set.
         records: the images of the split.
         split: name of the split.
-        enough: number of labels to read at most; None: all.
+        max_labels: maximum number of labels to read. None: all.
+
+    Returns:
+        The classes that occur.
 
     Raises:
         LabelError: a label cannot be read, or no pixel of the split is labelled.
     """
     classes = _names(images).keys()
-    enough = len(records) if enough is None else enough
+    max_labels = len(records) if max_labels is None else max_labels
     numbers: set[int] = set()
     read = 0
-    order = np.random.default_rng(0).permutation(len(records)).tolist()  # files are sorted by class
+    order = (
+        np.random.default_rng(0).permutation(len(records)).tolist()
+    )  # files may be sorted by class
     for i in tqdm(order, f"classes in {split}", unit="label", delay=1, leave=False):
-        if classes <= numbers or (numbers and read >= enough):
+        if classes <= numbers or (numbers and read >= max_labels):
             break
         numbers |= {*np.unique(images.read_target(records[i])).tolist()} - {images.ignore_index}
         read += 1
     if records and not numbers:
-        raise no_labelled_pixel(images, split, len(records))
+        raise LabelError(_describe_unlabelled(images, split, len(records)))
     return SplitLabels(split, frozenset(numbers), read, len(records))
 
 
-def no_labelled_pixel(images: LabelledSet, split: str, n: int) -> LabelError:
-    """Return the error of a split in which every pixel is ignored.
-
-    Args:
-        images: the labelled set.
-        split: name of the split.
-        n: number of labels of the split.
-    """
-    return LabelError(
-        f"{images.name}: no pixel of {split} is labelled, each label ({n} in all) holds nothing "
-        f"but {images.ignore_index}, which is ignored; check how they were made (255 as a class, "
-        "objects marked as crowds) and give others, or another dataset.ignore_index"
+def _describe_unlabelled(images: LabelledSet, split: str, n: int) -> str:
+    """Return the message for a split of ``n`` labels in which every pixel is ignored."""
+    return (
+        f"{images.name}: no pixel of {split} is labelled: all {n} labels hold only "
+        f"{images.ignore_index}, which is ignored; check how they were made (255 as a class, "
+        "objects marked as crowds), or set another dataset.ignore_index"
     )
 
 
 def missing_classes(images: LabelledSet, splits: Sequence[SplitLabels]) -> list[Finding]:
     """Return findings on classes that never occur in a split, and on labels that start at 1."""
     names = _names(images)
-    found = frozenset[int]().union(*(split.numbers for split in splits))
+    values = frozenset[int]().union(*(split.numbers for split in splits))
     findings = []
-    if getattr(images, "reduce_zero_label", None) is False and found and 0 not in found:
-        where = " or of ".join(map(str, splits))
+    if getattr(images, "reduce_zero_label", None) is False and values and 0 not in values:
+        labels = " or of ".join(map(str, splits))
         findings.append(
             Finding(
                 "labels_from_1",
                 1,
-                f"no pixel of {where} is 0, the lowest number is {min(found)}",
-                "where the labels 1..n are the classes 0..n-1, give dataset.reduce_zero_label=true",
+                f"no pixel of {labels} is 0, the lowest value is {min(values)}",
+                "if the labels 1..n are the classes 0..n-1, set dataset.reduce_zero_label=true",
             )
         )
     for split in splits:
         missing = [name for i, name in names.items() if i not in split.numbers]
         if missing and split.images:
-            some = ", ".join(missing[:NAMED]) + (", ..." if len(missing) > NAMED else "")
+            listed = ", ".join(missing[:MAX_NAMED]) + (", ..." if len(missing) > MAX_NAMED else "")
             findings.append(
                 Finding(
                     f"class_not_in_{split.split}",
                     len(missing),
-                    f"{len(missing)} of {len(names)} classes do not occur in {split}: {some}",
-                    LEARNT if split.split == "train" else SCORED,
+                    f"{len(missing)} of {len(names)} classes do not occur in {split}: {listed}",
+                    TRAIN_REMEDY if split.split == "train" else SCORE_REMEDY,
                 )
             )
     return findings
 
 
 def _names(images: LabelledSet) -> dict[int, str]:
-    """Return the names of the classes by id, without an ignored one."""
+    """Return the names of the classes by id, except an ignored class."""
     categories = images.categories()
     return {c.id: c.name for c in categories if c.id != images.ignore_index}

@@ -27,7 +27,7 @@ class StreamSampler(Sampler[list[Draw]]):
     An image and its seed depend only on the position in the stream. Step s takes the next
     ``batch_size`` × ``world_size`` positions, and rank r every ``world_size``-th of these starting
     at r. Two ranks together therefore see the same images as one rank with twice the batch, and a
-    run that resumes at step s sees the same images as an unbroken one. Batches may span two
+    run that resumes at step s sees the same images as an uninterrupted one. Batches may span two
     epochs. One permutation is held in memory, 8 bytes per image.
 
     Args:

@@ -62,7 +62,7 @@ class SegmentationDataset(Dataset[Example]):
     ``dataset[draw]`` is for training: all random choices depend on the draw's seed, and torch's
     global generator is left unchanged. An image that cannot be read is logged once and replaced by
     the next readable one. ``dataset[index]`` is for evaluation, where a replacement would falsify
-    the scores, so it raises `ImageError` instead.
+    the scores, so an unreadable image raises `ImageError` instead.
 
     Args:
         images: the labelled set.
@@ -91,7 +91,7 @@ class SegmentationDataset(Dataset[Example]):
         """Return an example.
 
         Raises:
-            ImageError: the image cannot be read, and for a draw neither can those after it.
+            ImageError: the image cannot be read; for a draw, neither can the next ones.
             LabelError: the label contradicts its image or the classes.
         """
         if not isinstance(draw, Draw):
@@ -108,8 +108,8 @@ class SegmentationDataset(Dataset[Example]):
 
     def _read_from(self, index: int) -> Example:
         """Return the first readable image at or after ``index``."""
-        tries = min(MAX_UNREADABLE, len(self))
-        for i in range(index, index + tries):
+        attempts = min(MAX_UNREADABLE, len(self))
+        for i in range(index, index + attempts):
             record = self.records[i % len(self)]
             try:
                 return self._read(record)
@@ -118,13 +118,13 @@ class SegmentationDataset(Dataset[Example]):
                 if record.file_name not in self.unreadable:
                     self.unreadable.add(record.file_name)
                     logger.warning(
-                        "%s; the next image takes its place (%d unreadable so far)",
+                        "%s; replaced by the next image (%d unreadable so far)",
                         error,
                         len(self.unreadable),
                     )
         raise ImageError(
-            f"{tries} images of {self.images.name} in a row cannot be read; check "
-            f"{self.images.root}; the last: {last}"
+            f"{attempts} consecutive images of {self.images.name} cannot be read; check "
+            f"{self.images.root}; the last error: {last}"
         ) from last
 
     def _read(self, record: ImageRecord) -> Example:
@@ -133,8 +133,8 @@ class SegmentationDataset(Dataset[Example]):
         label = f"the label of {record.file_name} in {self.images.root}"
         if target.shape != sample.size:
             raise LabelError(
-                f"{label} has (height, width) = {target.shape}, its image {sample.size}; expected "
-                "one size: cut or export them again together"
+                f"{label} has (height, width) = {target.shape} and its image {sample.size}; "
+                "expected equal sizes: cut or export both again"
             )
         target = ignore_nodata(target, sample.valid, self.images.ignore_index)
         self._check_values(target, label)
@@ -146,14 +146,14 @@ class SegmentationDataset(Dataset[Example]):
 
     def _check_values(self, target: Integer[np.ndarray, "H W"], label: str) -> None:
         classes, ignore_index = self._num_classes, self.images.ignore_index
-        wrong = target[(target >= classes) & (target != ignore_index)]
-        if wrong.size:
-            values = ", ".join(map(str, np.unique(wrong)[:5]))
+        invalid = target[(target >= classes) & (target != ignore_index)]
+        if invalid.size:
+            values = ", ".join(map(str, np.unique(invalid)[:5]))
             from_one = getattr(self.images, "reduce_zero_label", None) is False
-            remedy = "correct the label, or dataset.classes"
-            if from_one and not (target == 0).any() and wrong.max() == classes:
-                remedy += "; labels from 1 on are read with dataset.reduce_zero_label=true"
+            remedy = "correct the label or dataset.classes"
+            if from_one and not (target == 0).any() and invalid.max() == classes:
+                remedy += "; for labels that start at 1, set dataset.reduce_zero_label=true"
             raise LabelError(
-                f"{label} holds the value {values} at {wrong.size} pixels; expected 0 to "
+                f"{label} holds the value {values} at {invalid.size} pixels; expected 0 to "
                 f"{classes - 1} ({classes} classes) or {ignore_index} (ignored); {remedy}"
             )

@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 def fraction(
     images: LabelledSet, records: Sequence[ImageRecord], fraction: float, seed: int
 ) -> list[ImageRecord]:
-    """Return a share of the images that covers all classes if possible.
+    """Return a share of the images that contains all classes if possible.
 
     The images are shuffled, those that add a new class move to the front, and the share is taken
     from the beginning of this list, so that smaller shares lie within larger ones. Labels are read
@@ -46,33 +46,33 @@ def fraction(
     names = {category.id: category.name for category in images.categories()}
     order = np.random.default_rng(seed).permutation(len(records)).tolist()
 
-    first: list[int] = []
+    leading: list[int] = []
     missing = set(names)
     for i in tqdm(order, desc="classes of the subset", unit="image", delay=1, leave=False):
-        if not missing or len(first) == n:
+        if not missing or len(leading) == n:
             break
-        found = missing.intersection(np.unique(images.read_target(records[i])).tolist())
-        if found:
-            first.append(i)
-            missing -= found
+        new_classes = missing.intersection(np.unique(images.read_target(records[i])).tolist())
+        if new_classes:
+            leading.append(i)
+            missing -= new_classes
     if missing:
-        some = ", ".join(names[i] for i in sorted(missing)[:5])
+        names_of_missing = ", ".join(names[i] for i in sorted(missing)[:5])
         logger.warning(
-            "the %d of %d images of data.fraction=%g hold %d of %d classes, not %s%s",
+            "the %d of %d images of data.fraction=%g hold %d of %d classes; missing: %s%s",
             n,
             len(records),
             fraction,
             len(names) - len(missing),
             len(names),
-            some,
+            names_of_missing,
             ", …" if len(missing) > 5 else "",
         )
-    chosen = [*dict.fromkeys([*first, *order])][:n]
+    chosen = [*dict.fromkeys([*leading, *order])][:n]
     return [records[i] for i in sorted(chosen)]
 
 
 def hold_out(
-    records: Sequence[ImageRecord], fraction: float, seed: int, at_most: int = 500
+    records: Sequence[ImageRecord], fraction: float, seed: int, max_images: int = 500
 ) -> tuple[list[ImageRecord], list[ImageRecord]]:
     """Split off images for validation, for a dataset without a validation split.
 
@@ -80,8 +80,8 @@ def hold_out(
         records: all images.
         fraction: share for validation in (0, 1); each of the two parts has at least one image.
         seed: seed of the choice.
-        at_most: largest number of validation images; more make validation slow and scores hardly
-            more precise.
+        max_images: maximum number of validation images; more would slow validation down and make
+            the scores hardly more precise.
 
     Returns:
         The training and the validation images, both in their original order.
@@ -92,10 +92,10 @@ def hold_out(
     check_settings(DATA, {"hold_out": fraction})
     if len(records) < 2:
         raise ConfigError(
-            f"cannot hold out images for validation: there are {len(records)}, expected two at "
-            "least; label more images"
+            f"cannot hold out images for validation: there are {len(records)}, expected at "
+            "least two; label more images"
         )
-    n = min(max(1, round(fraction * len(records))), at_most, len(records) - 1)
-    aside = set(np.random.default_rng(seed).permutation(len(records))[:n].tolist())
-    train = [record for i, record in enumerate(records) if i not in aside]
-    return train, [records[i] for i in sorted(aside)]
+    n = min(max(1, round(fraction * len(records))), max_images, len(records) - 1)
+    held_out = set(np.random.default_rng(seed).permutation(len(records))[:n].tolist())
+    train = [record for i, record in enumerate(records) if i not in held_out]
+    return train, [records[i] for i in sorted(held_out)]

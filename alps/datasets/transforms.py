@@ -12,10 +12,10 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
-#: Largest changes of brightness, contrast and saturation (factors 1 ± this), and of hue (turns).
+#: Maximum changes: brightness, contrast and saturation (factors 1 ± this), and hue (turns).
 JITTER = (0.3, 0.3, 0.3, 0.05)
-#: Number of windows tried in search of one that no class dominates.
-TRIES = 10
+#: Maximum number of windows to draw in search of one that no class dominates.
+MAX_WINDOWS = 10
 #: RGB to luma and two chroma axes (NTSC's YIQ). Gray has no chroma, so hue does not change it.
 YIQ = np.array([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
 
@@ -30,13 +30,13 @@ class TrainTransform:
 
     Args:
         crop: side of the result, in pixels.
-        scale: least and greatest scale factor, drawn uniformly.
+        scale: minimum and maximum of the scale factor, which is drawn uniformly.
         scale_p: probability of scaling.
         flip_p: probability of each of the two flips.
         rot90: whether to rotate by a random multiple of 90°, as overhead images have no top.
         photometric_p: probability of changing the colours, within `JITTER`.
-        cat_max_ratio: a window is drawn again, up to `TRIES` times, if one class has more than
-            this share of its labelled pixels (mmsegmentation's ``RandomCrop``); 1: never.
+        cat_max_ratio: another window is drawn, up to `MAX_WINDOWS` times, if one class has more
+            than this share of its labelled pixels (mmsegmentation's ``RandomCrop``); 1: never.
         fill: RGB value of the padding; ImageNet's mean, which the normalisation turns into 0.
         ignore_index: target value of the padding.
     """
@@ -87,7 +87,7 @@ class TrainTransform:
         ratio = _uniform(*self.scale) if _chance(self.scale_p) else 1.0
         side = max(1, round(self.crop / ratio))  # of the window, in source pixels
         height, width = (min(side, length) for length in target.shape)
-        for _ in range(TRIES):
+        for _ in range(MAX_WINDOWS):
             top = _randint(target.shape[0] - height + 1)
             left = _randint(target.shape[1] - width + 1)
             window = (..., slice(top, top + height), slice(left, left + width))
@@ -105,8 +105,8 @@ class TrainTransform:
     def _is_mixed(self, target: Integer[Tensor, "h w"]) -> bool:
         if self.cat_max_ratio >= 1:
             return True
-        some = target[::4, ::4]  # every fourth pixel is a sufficient estimate
-        counts = torch.bincount(some[some != self.ignore_index])
+        sample = target[::4, ::4]  # every fourth pixel is a sufficient estimate
+        counts = torch.bincount(sample[sample != self.ignore_index])
         return bool((counts <= self.cat_max_ratio * counts.sum()).all()) and counts.numel() > 0
 
     def _pad(
@@ -150,6 +150,9 @@ def color_matrix(
         contrast: factor on the distance to the mean luma.
         saturation: factor on the chroma.
         hue: rotation of the chroma, in turns.
+
+    Returns:
+        The matrix of the affine map, with the offset in the last column.
     """
     angle = 2 * np.pi * hue
     turn = np.eye(3)

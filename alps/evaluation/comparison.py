@@ -28,11 +28,11 @@ log = logging.getLogger(__name__)
 
 #: Regions of ground truth smaller than this share of their image are not scored for recall.
 MIN_REGION = 1e-4
-#: The most masks that an index map of 16 bits can hold besides "no mask".
-MOST_MASKS = 65535
+#: Maximum number of masks that a 16-bit index map can hold besides "no mask".
+MAX_MASKS = 65535
 
 #: The masks of an image, their clusters and the status of the image.
-Stored = tuple[Masks, Int[np.ndarray, " _"], ImageStatus]
+StoredImage = tuple[Masks, Int[np.ndarray, " _"], ImageStatus]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,7 +48,7 @@ class Pair:
 
 
 class Comparison:
-    """Compare a store with the ground truth of its images, and record which could be compared.
+    """Compare a store with the ground truth of its images, and record which images were compared.
 
     Args:
         store: a label store in which all stages have run.
@@ -59,8 +59,8 @@ class Comparison:
         self.store, self.image_set = store, image_set
         self.categories = image_set.categories()
         self.images: dict[str, int] = {}  # number of compared images, by split
-        self.skipped: dict[str, str] = {}  # image → why it could not be compared
-        self._truth: dict[str, str] = {}  # image → digest of its ground truth
+        self.skipped: dict[str, str] = {}  # image id → reason why it could not be compared
+        self._truth: dict[str, str] = {}  # image id → digest of its ground truth
         k = store.info.num_classes
         fill = store.info.stages["assign"]["identity"].get("fill", 0)
         self._controls: dict[str, Random | Binary] = {
@@ -77,6 +77,9 @@ class Comparison:
             splits: the splits to compare.
             purpose: the title of the progress bar.
 
+        Yields:
+            The labels and the ground truth of each usable image.
+
         Raises:
             LabelError: no image can be compared.
             StoreError: a part of the store cannot be read.
@@ -86,10 +89,10 @@ class Comparison:
         self.images |= dict.fromkeys(splits, 0)
         with logging_redirect_tqdm(), tqdm(total=n, desc=purpose, unit="image") as bar:
             for shard, records in enumerate(plan):
-                found = self._masks(shard) if records else {}
+                stored_images = self._masks(shard) if records else {}
                 for record in records:
                     try:
-                        pair = self._read(record, found)
+                        pair = self._read(record, stored_images)
                     except LabelError as error:
                         if record.image_id not in self.skipped:
                             log.warning("skipped %s: %s", record.file_name, error)
@@ -124,17 +127,23 @@ class Comparison:
         }
 
     def count(self, pair: Pair) -> dict[str, Contingency]:
-        """Count pixels by cluster and class, for the labels and for controls from the same masks.
+        """Count pixels by cluster and class, for the labels and for two controls.
 
-        The controls are "random", with as many clusters as the labels, and "binary", inside a mask
-        or not. Masks that the store leaves unlabelled stay unlabelled in "random", so that only the
-        clusters differ.
+        The controls are painted from the same masks: "random", with as many clusters as the labels,
+        and "binary", inside a mask or not. Masks that the store leaves unlabelled stay unlabelled
+        in "random", so that only the clusters differ.
+
+        Args:
+            pair: the labels and the ground truth of an image.
+
+        Returns:
+            The counts by name: labels, random and binary.
         """
         unlabelled = self.store.info.ignore_index
         maps = {"labels": pair.labels}
         for name, control in self._controls.items():
-            nothing = np.zeros((len(pair.masks), 0), np.float32)
-            ids, _ = control.assign(nothing, None, pair.record.image_id)
+            no_features = np.zeros((len(pair.masks), 0), np.float32)
+            ids, _ = control.assign(no_features, None, pair.record.image_id)
             if name == "random":
                 ids[pair.category_id < 0] = -1
             maps[name] = control.paint(pair.masks, ids, unlabelled)
@@ -174,36 +183,36 @@ class Comparison:
             ignore_index=self.image_set.ignore_index,
         )
 
-    def _masks(self, shard: int) -> dict[str, Stored]:
+    def _masks(self, shard: int) -> dict[str, StoredImage]:
         """Return the masks, their clusters and the status of each image of a shard, by image id."""
         masks = self.store.shard(shard).masks()
-        stops = np.cumsum([len(m) for m in masks.values()])
-        parts = np.split(self.store.shard(shard).labels()[0], stops)
+        ends = np.cumsum([len(m) for m in masks.values()])
+        parts = np.split(self.store.shard(shard).labels()[0], ends)
         statuses = {status.image_id: status for status in self.store.shard(shard).images()}
         return {i: (masks[i], part, statuses[i]) for i, part in zip(masks, parts, strict=False)}
 
-    def _read(self, record: ImageRecord, found: dict[str, Stored]) -> Pair:
-        if record.image_id not in found:
-            raise LabelError(f"{record.file_name} could not be read when it was to be labelled")
-        masks, category_id, status = found[record.image_id]
-        if len(masks) > MOST_MASKS:
+    def _read(self, record: ImageRecord, stored_images: dict[str, StoredImage]) -> Pair:
+        if record.image_id not in stored_images:
+            raise LabelError(f"{record.file_name} could not be read when the store was labelled")
+        masks, category_id, status = stored_images[record.image_id]
+        if len(masks) > MAX_MASKS:
             raise LabelError(
-                f"{record.file_name} has {len(masks)} masks, at most {MOST_MASKS} can be compared; "
-                "cut the image into smaller ones"
+                f"{record.file_name} has {len(masks)} masks, at most {MAX_MASKS} can be compared; "
+                "cut the image into tiles"
             )
         target = self.image_set.read_target(record)
         if target.shape != masks.size:
             (h, w), (height, width) = target.shape, masks.size
             raise LabelError(
-                f"the ground truth of {record.file_name} is {w} x {h} pixels, expected "
-                f"{width} x {height} as the image had when it was labelled; give the two one size"
+                f"the ground truth of {record.file_name} is {w} x {h} pixels, expected {width} x "
+                f"{height}, the size of the image when it was labelled; give both the same size"
             )
         n, ignore_index = len(self.categories), self.image_set.ignore_index
         target = ignore_nodata(target, status.read_valid(), ignore_index)
-        if (top := target.max(initial=0, where=target != ignore_index)) >= n:
+        if (highest := target.max(initial=0, where=target != ignore_index)) >= n:
             raise LabelError(
-                f"the ground truth of {record.file_name} holds the class {top}, expected 0 to "
-                f"{n - 1} or {ignore_index} (ignored); mend the file, or name all classes by "
+                f"the ground truth of {record.file_name} holds the class {highest}, expected 0 to "
+                f"{n - 1} or {ignore_index} (ignored); correct the file, or name all classes in "
                 "dataset.classes"
             )
         if record.image_id not in self._truth:

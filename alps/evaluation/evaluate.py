@@ -1,4 +1,4 @@
-"""How good the labels of a store are, in one call."""
+"""The function `alps.evaluate`: compare a store with the ground truth of its images."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def evaluate(
 
     Args:
         store: the store, or its folder.
-        truth: the image set that the store was made from, with a class per pixel or a mask per
-            box; or the folder of an `alps.images.FolderPair`.
+        truth: the image set that the store was made from, with a class per pixel or a true mask
+            per box; or the folder of an `alps.images.FolderPair`.
 
     Returns:
-        Scores of the classes with their controls, or, where masks belong to boxes, of the masks.
+        Scores of the classes with their controls, or, if ``truth`` has true masks, of the masks.
 
     Raises:
         LabelError: no image can be compared.

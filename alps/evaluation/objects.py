@@ -1,4 +1,4 @@
-"""Compare the masks of a store with true masks, object by object, to score a prompt.
+"""Compare the masks of a store with true masks, object by object, to score box prompts.
 
 The scores are those of SAMRS (arXiv 2305.02034, section 3.2): the mean IoU of masks and true masks,
 and COCO's average precision of the masks, ranked by the IoU that SAM predicts.
@@ -32,10 +32,10 @@ SIZES: Mapping[str, tuple[float, float]] = {
     "medium": (32**2, 96**2),
     "large": (96**2, float("inf")),
 }
-#: The least IoU of a fair, a good and a very good mask.
+#: IoU levels at which the share of objects is reported.
 LEVELS = (0.5, 0.75, 0.9)
 DIGITS = 6  # decimals of the numbers in evaluation.json
-#: The record kept for each object.
+#: The values recorded for each object.
 ROW = np.dtype(
     [
         ("iou", np.float64),
@@ -105,18 +105,18 @@ class InstanceScores:
         """Return the scores by which prompts are compared; unknown scores are None."""
         return {
             "objects": len(self.iou),
-            "IoU": _known(self.mean),
-            **{f"IoU {size}": _known(_mean(self.of_size(size))) for size in SIZES},
-            "AP": _known(self.ap),
-            "AP50": _known(self.ap50),
-            "AP75": _known(self.ap75),
+            "IoU": _round(self.mean),
+            **{f"IoU {size}": _round(_mean(self.of_size(size))) for size in SIZES},
+            "AP": _round(self.ap),
+            "AP50": _round(self.ap50),
+            "AP75": _round(self.ap75),
         }
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of evaluation.json: all scores, rounded; unknown scores are None."""
         return {
             **self.summary(),
-            **{f"IoU >= {level}": _known(self.share(level)) for level in LEVELS},
+            **{f"IoU >= {level}": _round(self.share(level)) for level in LEVELS},
             "empty": self.empty,
             "ignored": self.ignored,
             "unknown": self.unknown,
@@ -125,9 +125,9 @@ class InstanceScores:
             "objects by size": {size: len(self.of_size(size)) for size in SIZES},
             "by class": {
                 category.name: {
-                    "objects": len(own := self.of_category(category.id)),
-                    "IoU": _known(_mean(own)),
-                    "AP": _known(_mean(self.precision[category.id])),
+                    "objects": len(of_class := self.of_category(category.id)),
+                    "IoU": _round(_mean(of_class)),
+                    "AP": _round(_mean(self.precision[category.id])),
                 }
                 for category in self.categories
             },
@@ -140,6 +140,13 @@ def score_instances(store: LabelStore, image_set: InstanceSet) -> InstanceScores
     No-data pixels count in neither mask; an object that is mostly no data is not compared. Memory
     grows by one `ROW`, some 40 bytes, per object.
 
+    Args:
+        store: a store whose masks were prompted with boxes.
+        image_set: the image set that the store was made from.
+
+    Returns:
+        The scores of all objects that are not ignored and have a true mask.
+
     Raises:
         LabelError: there are objects, but none has a usable true mask.
     """
@@ -148,36 +155,38 @@ def score_instances(store: LabelStore, image_set: InstanceSet) -> InstanceScores
     truth: list[tuple[str, str]] = []
     ignored = unknown = 0
     with logging_redirect_tqdm():
-        for place, record, masks, valid in _masks(store):
-            assert masks.boxes is not None, "only such are given"
-            rows = np.flatnonzero(~masks.boxes.ignore)
-            true = image_set.read_instances(record, masks.boxes[rows], masks.size)
+        for index, record, masks, valid in _masks(store):
+            assert masks.boxes is not None, "_masks yields only images with boxes"
+            scored = np.flatnonzero(~masks.boxes.ignore)
+            true = image_set.read_instances(record, masks.boxes[scored], masks.size)
             true = keep_data(true, valid)
-            assert true.boxes is not None, "they say which objects have a true mask"
+            assert true.boxes is not None, "true masks are read with their boxes"
             counts = [c.decode() for c in true.counts]
             truth.append((record.image_id, digest(true.boxes.object_id.tolist(), counts)))
-            known = rows[np.isin(masks.boxes.object_id[rows], true.boxes.object_id)]
-            ignored += len(masks) - len(rows)
-            unknown += len(rows) - len(known)
-            part = _compare(masks[known], true)
-            part["image"], part["mask_id"] = place, known
+            with_truth = scored[np.isin(masks.boxes.object_id[scored], true.boxes.object_id)]
+            ignored += len(masks) - len(scored)
+            unknown += len(scored) - len(with_truth)
+            part = _compare(masks[with_truth], true)
+            part["image"], part["mask_id"] = index, with_truth
             parts.append(part)
-    found = np.concatenate(parts)
-    if unknown and not len(found):
+    objects = np.concatenate(parts)
+    if unknown and not len(objects):
         raise LabelError(
-            f"none of the {unknown} objects of {image_set.root} has a true mask that can be used, "
-            "so there is nothing to compare with; add their masks, or label without evaluate"
+            f"none of the {unknown} objects of {image_set.root} has a usable true mask, so "
+            "there is nothing to compare with; add their masks, or label without evaluate"
         )
     precision = np.zeros((len(categories), len(THRESHOLDS)))
     for category in categories:
-        own = found[found["category_id"] == category.id]
-        precision[category.id] = average_precision(own["score"], own["matched"], len(own))
+        of_class = objects[objects["category_id"] == category.id]
+        precision[category.id] = average_precision(
+            of_class["score"], of_class["matched"], len(of_class)
+        )
     return InstanceScores(
         categories=categories,
-        **{name: found[name] for name in ("iou", "area", "category_id", "image", "mask_id")},
+        **{name: objects[name] for name in ("iou", "area", "category_id", "image", "mask_id")},
         precision=precision,
-        images=len(np.unique(found["image"])),
-        empty=int(found["empty"].sum()),
+        images=len(np.unique(objects["image"])),
+        empty=int(objects["empty"].sum()),
         ignored=ignored,
         unknown=unknown,
         truth=digest(truth),
@@ -188,37 +197,37 @@ def _masks(
     store: LabelStore,
 ) -> Iterator[tuple[int, ImageRecord, Masks, Bool[np.ndarray, "H W"] | None]]:
     """Yield (position in the plan, record, masks, valid pixels) of each image with boxes."""
-    place = 0
+    index = 0
     for shard in tqdm(range(len(store.plan)), "true masks", unit="shard"):
         masks = store.shard(shard).masks()
         statuses = {status.image_id: status for status in store.shard(shard).images()}
         for record in store.plan[shard]:
-            own = masks.get(record.image_id)
-            if own is not None and own.boxes is not None:
-                yield place, record, own, statuses[record.image_id].read_valid()
-            place += 1
+            image_masks = masks.get(record.image_id)
+            if image_masks is not None and image_masks.boxes is not None:
+                yield index, record, image_masks, statuses[record.image_id].read_valid()
+            index += 1
 
 
-def _compare(found: Masks, true: Masks) -> np.ndarray:
+def _compare(masks: Masks, true: Masks) -> np.ndarray:
     """Return a `ROW` for each mask, compared with the true mask at the same position."""
-    rows = np.zeros(len(found), ROW)
-    if true.boxes is None or not len(found):
+    rows = np.zeros(len(masks), ROW)
+    if true.boxes is None or not len(masks):
         return rows
-    rows["area"], rows["empty"] = true.area, found.area == 0
-    rows["category_id"], rows["score"] = true.boxes.category_id, found.predicted_iou
+    rows["area"], rows["empty"] = true.area, masks.area == 0
+    rows["category_id"], rows["score"] = true.boxes.category_id, masks.predicted_iou
     for category in np.unique(rows["category_id"]):
-        own = np.flatnonzero(rows["category_id"] == category)
-        pairs = rle.iou(found[own].counts, true[own].counts, found.size)
-        rows["iou"][own] = np.diagonal(pairs)
-        rows["matched"][own] = match(pairs, found.predicted_iou[own])
+        positions = np.flatnonzero(rows["category_id"] == category)
+        pairs = rle.iou(masks[positions].counts, true[positions].counts, masks.size)
+        rows["iou"][positions] = np.diagonal(pairs)
+        rows["matched"][positions] = match(pairs, masks.predicted_iou[positions])
     return rows
 
 
 def _mean(values: np.ndarray) -> float:
     """Return the mean of the values that are not NaN; NaN if there are none."""
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if known.size else math.nan
+    defined = values[~np.isnan(values)]
+    return float(defined.mean()) if defined.size else math.nan
 
 
-def _known(value: float) -> float | None:
+def _round(value: float) -> float | None:
     return None if math.isnan(value) else round(value, DIGITS)

@@ -27,10 +27,10 @@ from alps.protocols import LabelledSet
 from alps.store.label_store import LabelStore
 from alps.structures.records import Category, ImageRecord
 
-#: The split on which clusters are mapped to classes, if there are other splits to score.
-LEARN = "train"
-RANKED = 4  # number of best and of worst images to keep
-FEW = 10  # with fewer images, the scores say little about other images
+#: The split on which clusters are mapped to classes if there are other splits to score.
+LEARN_SPLIT = "train"
+MAX_RANKED = 4  # number of best and of worst images to keep
+FEW_IMAGES = 10  # with fewer images, the scores say little about other images
 DIGITS = 6  # decimals of the numbers in evaluation.json
 #: The scores of a `Tally` that are written.
 MASK_SCORES = (
@@ -70,7 +70,7 @@ class Evaluation:
     learnt_on: Sequence[str]  # splits; equal to scored_on if there are no others
     scored_on: Sequence[str]
     images: Mapping[str, int]  # number of compared images, by split
-    skipped: Mapping[str, str]  # image → why it could not be compared
+    skipped: Mapping[str, str]  # image id → reason why it could not be compared
     mapping: Int64[np.ndarray, " K"]  # the class of each cluster
     clusters: Contingency  # counts of pixels
     mask_clusters: Contingency  # counts of masks, by their most frequent class
@@ -98,8 +98,9 @@ class Evaluation:
 def evaluate(store: LabelStore, image_set: LabelledSet) -> Evaluation:
     """Compare a finished store with the ground truth of its images, shard by shard.
 
-    Each cluster is mapped to its most frequent class. The mapping is learnt on the split `LEARN`
-    and scored on the other splits; without that split, or without others, both use all images.
+    Each cluster is mapped to its most frequent class. The mapping is learnt on the split
+    `LEARN_SPLIT` and scored on the other splits; without that split, or without others, both use
+    all images.
     Three controls are painted from the same masks: "random", with as many clusters as the labels;
     "binary", inside a mask or not; and "oracle", with the best class of each mask. Masks that the
     store leaves unlabelled stay unlabelled in "random".
@@ -110,17 +111,22 @@ def evaluate(store: LabelStore, image_set: LabelledSet) -> Evaluation:
         store: a label store in which all stages have run.
         image_set: the image set that the store was made from.
 
+    Returns:
+        The scores of the labels and of the controls.
+
     Raises:
         LabelError: no image can be compared.
         StoreError: a part of the store cannot be read.
     """
     splits = sorted({record.split for shard in store.plan for record in shard})
-    others = [split for split in splits if split != LEARN]
-    learnt_on, scored_on = ([LEARN], others) if LEARN in splits and others else (splits, splits)
+    others = [split for split in splits if split != LEARN_SPLIT]
+    learnt_on, scored_on = (
+        ([LEARN_SPLIT], others) if LEARN_SPLIT in splits and others else (splits, splits)
+    )
     comparison = Comparison(store, image_set)
 
     learnt = comparison.zeros()
-    for pair in comparison.pairs(learnt_on, "what clusters stand for"):
+    for pair in comparison.pairs(learnt_on, "mapping clusters to classes"):
         learnt = _add(learnt, comparison.count(pair))
     mapping = majority(learnt["labels"])
 
@@ -131,23 +137,25 @@ def evaluate(store: LabelStore, image_set: LabelledSet) -> Evaluation:
     best: list[ImageScore] = []
     worst: list[ImageScore] = []
     for pair in comparison.pairs(scored_on, "scores"):
-        found = comparison.count(pair)
-        scored = _add(scored, found)
-        counts, in_clusters = comparison.count_masks(pair)
-        masks = counts if masks is None else masks + counts
-        mask_clusters = mask_clusters + in_clusters
-        score = ImageScore(pair.record, scores(found["labels"], mapping).OA)
+        pixel_counts = comparison.count(pair)
+        scored = _add(scored, pixel_counts)
+        mask_scores, mask_counts = comparison.count_masks(pair)
+        masks = mask_scores if masks is None else masks + mask_scores
+        mask_clusters = mask_clusters + mask_counts
+        score = ImageScore(pair.record, scores(pixel_counts["labels"], mapping).OA)
         if not math.isnan(score.accuracy):
-            best = heapq.nlargest(RANKED, [*best, score], key=_accuracy)
-            worst = heapq.nsmallest(RANKED, [score, *worst], key=_accuracy)  # of equals, the last
+            best = heapq.nlargest(MAX_RANKED, [*best, score], key=_accuracy)
+            worst = heapq.nsmallest(
+                MAX_RANKED, [score, *worst], key=_accuracy
+            )  # the last of equal ones
             n += 1
-    assert masks is not None, "there is a pair, or pairs has raised"
+    assert masks is not None, "pairs() yields at least one image or raises"
 
     ratings = {
         name: _rate(table, majority(learnt[name]), hungarian(learnt[name]))
         for name, table in scored.items()
     }
-    itself = np.arange(len(comparison.categories))
+    identity = np.arange(len(comparison.categories))
     return Evaluation(
         protocol=image_set.protocol,
         truth=comparison.truth,
@@ -160,31 +168,35 @@ def evaluate(store: LabelStore, image_set: LabelledSet) -> Evaluation:
         clusters=scored["labels"],
         mask_clusters=mask_clusters,
         masks=masks,
-        ratings={**ratings, "oracle": _rate(masks.oracle, itself, itself)},
-        best=best[: (n + 1) // 2],  # no image is among both
+        ratings={**ratings, "oracle": _rate(masks.oracle, identity, identity)},
+        best=best[: (n + 1) // 2],  # no image is in both lists
         worst=worst[: n // 2],
     )
 
 
 def caveats(evaluation: Evaluation) -> list[str]:
-    """Return a sentence for each reason not to rely on the scores; usually there is none."""
+    """Return a sentence for each reason not to rely on the scores; usually none."""
     labels, random = evaluation.ratings["labels"], evaluation.ratings["random"]
     figures = (
         ("accuracy", labels.everywhere.OA, random.everywhere.OA),
         ("mIoU", labels.everywhere.mIoU, random.everywhere.mIoU),
     )
-    lost = [f"{name} {own:.1%} against {lot:.1%}" for name, own, lot in figures if own <= lot]
-    found = []
-    if lost:
-        found.append(
+    worse = [
+        f"{name} {score:.1%} against {control:.1%}"
+        for name, score, control in figures
+        if score <= control
+    ]
+    sentences = []
+    if worse:
+        sentences.append(
             "These labels are no better than random clusters of the same masks "
-            f"({', '.join(lost)}): do not use them for these classes."
+            f"({', '.join(worse)}): do not use them for these classes."
         )
     n = sum(evaluation.images[split] for split in evaluation.scored_on)
-    if n < FEW:
+    if n < FEW_IMAGES:
         images = "1 image was" if n == 1 else f"{n} images were"
-        found.append(f"Only {images} compared: the figures say little about others.")
-    return found
+        sentences.append(f"Only {images} compared: the scores say little about other images.")
+    return sentences
 
 
 def evaluation_to_json(evaluation: Evaluation) -> str:
@@ -220,12 +232,12 @@ def _rate(
 ) -> Rating:
     covered = table.covered()
     labelled = int(covered.counts.sum())
-    known = labelled + int(table.unlabelled.sum())
+    total = labelled + int(table.unlabelled.sum())
     return Rating(
         everywhere=scores(table, mapping),
         covered=scores(covered, mapping),
         one_to_one=scores(table, one_to_one).OA,
-        coverage=labelled / known if known else math.nan,
+        coverage=labelled / total if total else math.nan,
         agreement=agreement(table),
     )
 
@@ -239,7 +251,7 @@ def _accuracy(score: ImageScore) -> float:
 
 
 def _rounded(value: Any) -> Any:
-    """Round floats at any depth to `DIGITS` decimals; non-finite ones become None."""
+    """Round floats at any nesting depth to `DIGITS` decimals; non-finite ones become None."""
     if isinstance(value, dict):
         return {key: _rounded(part) for key, part in value.items()}
     if isinstance(value, list | tuple):

@@ -28,7 +28,7 @@ SECONDS, ERROR = "s/image", "error"
 def add_trial(
     folder: Path,
     number: int,
-    words: Sequence[str],
+    overrides: Sequence[str],
     scores: Mapping[str, float | int | None],
     seconds: float | None,
     error: str = "",
@@ -38,16 +38,16 @@ def add_trial(
     Args:
         folder: the folder of the sweep.
         number: the number of the trial, from 0.
-        words: the overrides of the trial, ``key=value``.
+        overrides: the overrides of the trial, ``key=value``.
         scores: the scores by name; None if unknown.
-        seconds: the time to make the masks, in seconds per image. None keeps the time of an
-            earlier run, for masks that existed already.
-        error: why the trial failed; "" if it did not.
+        seconds: the time to make the masks, in seconds per image. None keeps the time that an
+            earlier run measured, if the masks already existed.
+        error: error message of a failed trial; "" if it succeeded.
     """
     name = f"{FOLDER}/{number:03d}.json"
     if seconds is None and (folder / name).exists():
         seconds = json.loads((folder / name).read_text())["scores"].get(SECONDS)
-    trial = {"words": [*words], "scores": {**scores, SECONDS: seconds}, ERROR: error}
+    trial = {"overrides": [*overrides], "scores": {**scores, SECONDS: seconds}, ERROR: error}
     with atomic(folder, name) as file:
         file.write(json.dumps(trial).encode())
     rows = tabulate_trials(folder)
@@ -60,22 +60,25 @@ def add_trial(
 def tabulate_trials(folder: Path) -> list[list[str]]:
     """Return a header and one row per trial: the overrides that vary, then the scores.
 
-    If a trial failed, the last column holds the errors.
+    If a trial failed, the last column holds the error messages.
     """
     trials = [json.loads(path.read_text()) for path in sorted((folder / FOLDER).glob("*.json"))]
-    settings = [_settings(trial["words"]) for trial in trials]
-    keys = list(dict.fromkeys(key for own in settings for key in own))
-    varied = [key for key in keys if len({own.get(key) for own in settings}) > 1]
+    # Earlier versions of ALPS wrote "words".
+    settings = [_parse_overrides(trial.get("overrides") or trial["words"]) for trial in trials]
+    keys = list(dict.fromkeys(key for values in settings for key in values))
+    varying = [key for key in keys if len({values.get(key) for values in settings}) > 1]
     names = list(dict.fromkeys(name for trial in trials for name in trial["scores"]))
-    names.sort(key=SECONDS.__eq__)  # last, even if the first trial has no other score
+    names.sort(
+        key=SECONDS.__eq__
+    )  # the time is the last column, even if the first trial has no scores
     errors = [ERROR] if any(trial[ERROR] for trial in trials) else []
     rows = [
-        [own.get(key, "") for key in varied]
-        + [_show(trial["scores"].get(name)) for name in names]
+        [values.get(key, "") for key in varying]
+        + [_format(trial["scores"].get(name)) for name in names]
         + [trial[name] for name in errors]
-        for own, trial in zip(settings, trials, strict=True)
+        for values, trial in zip(settings, trials, strict=True)
     ]
-    return [[*varied, *names, *errors], *rows]
+    return [[*varying, *names, *errors], *rows]
 
 
 def print_trials(folder: Path) -> None:
@@ -102,14 +105,14 @@ def print_trials(folder: Path) -> None:
     console.print(f"table   {folder / TABLE}", soft_wrap=True)
 
 
-def _settings(words: Sequence[str]) -> dict[str, str]:
+def _parse_overrides(overrides: Sequence[str]) -> dict[str, str]:
     """Return the values of overrides by key; an override like ``~key`` has the value ""."""
-    return {key: value for key, _, value in (word.partition("=") for word in words)}
+    return {key: value for key, _, value in (override.partition("=") for override in overrides)}
 
 
-def _is_number(word: str) -> bool:
-    return not word or word.replace(".", "", 1).isdigit()
+def _is_number(text: str) -> bool:
+    return not text or text.replace(".", "", 1).isdigit()
 
 
-def _show(value: Any) -> str:
+def _format(value: Any) -> str:
     return f"{value:.3f}" if isinstance(value, float) else str(value if value is not None else "")

@@ -18,13 +18,13 @@ layouts:
   sa1b   <image>.json as in SA-1B: a mask, its scores, its point; no classes
   samrs  gray/, color/ and ins/ in hbox_segs_init/ or rhbox_segs_init/, and
          train.txt and valid.txt, for SAMRS's own loaders; ins/ is pickled, as
-         these want it
+         they expect
   youtube_vis
          instances_<split>.json as in YouTube-VIS: a mask per frame for each track,
-         its class, its text; stores of videos only
+         its class, its text; only for stores of videos
   overlay
-         <video>.mp4 with masks, boxes, tracks and texts drawn over it; of stills
-         <image>.jpg
+         <video>.mp4 with masks, boxes, tracks and texts drawn over it;
+         <image>.jpg for still images
 
 example:
   python -m alps.export data/dota_seg --to coco --out data/dota_coco
@@ -42,23 +42,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("store", metavar="STORE", help="folder of the store, from label.py")
     parser.add_argument("--to", metavar="LAYOUT", required=True, help=", ".join(LAYOUTS))
     parser.add_argument(
-        "--out", metavar="DIR", required=True, help="folder to make; it may be there, but empty"
+        "--out",
+        metavar="DIR",
+        required=True,
+        help="folder to create; if it exists, it must be empty",
     )
     parser.add_argument(
-        "--images", metavar="DIR", help="folder of the images, where they have moved (overlay)"
+        "--images", metavar="DIR", help="folder of the images, if they have moved (overlay)"
     )
-    words = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     with one_line_errors(interrupted="nothing was written"):
-        tally = export_store(LabelStore(words.store), words.to, words.out, images=words.images)
+        tally = export_store(
+            LabelStore(options.store), options.to, options.out, images=options.images
+        )
         console = Console(highlight=False)
-        made = [f"{tally.images} images, {tally.masks} masks", *_count(tally.groups)]
-        console.print(f"{', '.join(made)} in {words.out}", soft_wrap=True)
-        if left_out := _count(tally.left_out):
-            console.print(f"left out: {', '.join(left_out)}", soft_wrap=True)
+        counts = [f"{tally.images} images, {tally.masks} masks", *_count(tally.groups)]
+        console.print(f"{', '.join(counts)} in {options.out}", soft_wrap=True)
+        if skipped := _count(tally.skipped):
+            console.print(f"skipped: {', '.join(skipped)}", soft_wrap=True)
 
 
-def _count(things: Mapping[str, int]) -> list[str]:
-    return [f"{n} {what}" for what, n in things.items() if n]
+def _count(counts: Mapping[str, int]) -> list[str]:
+    return [f"{n} {noun}" for noun, n in counts.items() if n]
 
 
 if __name__ == "__main__":

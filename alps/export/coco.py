@@ -23,8 +23,11 @@ def write_coco(store: LabelStore, folder: Path) -> Tally:
     Ignored boxes are written as crowds, which COCO's metrics do not score. In addition to COCO's
     keys, an annotation has "rbox", the four corners of the smallest rectangle around its mask in
     pixels, and, if its prompt was a box, "prompt_box" (XYWH). "score" is the detector's score if
-    there is one, else the IoU that SAM predicts. A store made from a COCO file keeps the ids of
-    that file where it can, see `SourceIds`.
+    there is one, else the IoU that SAM predicts. The ids of a COCO file that the store was made
+    from are kept if possible (`SourceIds`).
+
+    Returns:
+        The counts of exported images and masks, and of skipped masks.
     """
     tally, ids = Tally(), SourceIds.of(store)
     categories = [{**asdict(c), "id": ids.category(c.id)} for c in store.categories()]
@@ -41,9 +44,9 @@ def _rows(
     store: LabelStore, split: str, images: list[dict[str, Any]], tally: Tally, ids: SourceIds
 ) -> Iterator[dict[str, Any]]:
     """Yield the annotations of a split and append its images to ``images``."""
-    for every in read_instances(store, split):
-        image = tally.take(
-            every, {"empty": every.masks.area == 0, "unlabelled": every.category_id < 0}
+    for stored in read_instances(store, split):
+        image = tally.select(
+            stored, {"empty": stored.masks.area == 0, "unlabelled": stored.category_id < 0}
         )
         images.append(_image(image, ids))
         yield from _annotations(image, ids)

@@ -30,24 +30,27 @@ class Instances:
 
 @dataclass(slots=True)
 class Tally:
-    """Counts of exported images and masks, and of skipped masks."""
+    """Counts of what was exported and what was skipped."""
 
     images: int = 0
     masks: int = 0
-    left_out: Counter[str] = field(default_factory=Counter)  # skipped masks by reason
+    skipped: Counter[str] = field(default_factory=Counter)  # masks or images, by reason
     groups: Counter[str] = field(default_factory=Counter)  # exported videos, tracks
 
-    def take(self, image: Instances, reasons: Mapping[str, Bool[np.ndarray, " N"]]) -> Instances:
+    def select(self, image: Instances, reasons: Mapping[str, Bool[np.ndarray, " N"]]) -> Instances:
         """Return the image without the masks to skip, and update the counts.
 
         Args:
             image: an image with all its masks.
             reasons: the masks to skip, by reason. A mask with several reasons is counted under
                 the first.
+
+        Returns:
+            The image with the remaining masks.
         """
         keep = np.ones(len(image.masks), bool)
         for reason, rows in reasons.items():
-            self.left_out[reason] += int((keep & rows).sum())
+            self.skipped[reason] += int((keep & rows).sum())
             keep &= ~rows
         self.images += 1
         self.masks += int(keep.sum())
@@ -68,7 +71,10 @@ def read_instances(store: LabelStore, split: str | None = None) -> Iterator[Inst
 
     Args:
         store: a finished label store.
-        split: the split to read; None reads all splits.
+        split: the split to read. None: all splits.
+
+    Yields:
+        The images with their masks, in the order of the plan.
     """
     by_box = store.info.stages["assign"]["identity"].get("assigner") == "category"
     numbers = {r.image_id: n for n, r in enumerate(chain.from_iterable(store.plan), 1)}
@@ -89,8 +95,13 @@ def read_instances(store: LabelStore, split: str | None = None) -> Iterator[Inst
 def read_clips(
     store: LabelStore, split: str | None = None
 ) -> Iterator[tuple[str | None, Iterator[Instances]]]:
-    """Yield (video name, frames) for each video; the name is None for still images.
+    """Group the images of a store by video; the plan keeps the frames of a video together.
 
-    The plan keeps the frames of a video together, so each video is yielded once.
+    Args:
+        store: a finished label store.
+        split: the split to read. None: all splits.
+
+    Returns:
+        (video name, frames) of each video; the name is None for still images.
     """
     return groupby(read_instances(store, split), key=lambda image: image.record.video_id)

@@ -56,7 +56,7 @@ def export_store(
     if not store.complete:
         raise StoreError(
             f"the label store {store.root} is not finished (manifest.json is missing); run the "
-            "label.py command that made it again, it goes on where it stopped"
+            "same label.py command again, which resumes it"
         )
     if images is not None:
         store = LabelStore(store.root)
@@ -79,8 +79,8 @@ def _new_folder(out: Path) -> Iterator[Path]:
         unfinished.replace(out)
     except OSError as error:
         raise StoreError(
-            f"cannot write {out}: {error.strerror or error}; free or permit the place, or export "
-            "into another folder"
+            f"cannot write {out}: {error.strerror or error}; free space or grant permission, or "
+            "export into another folder"
         ) from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)

@@ -41,7 +41,7 @@ def writing_mp4(
         import av
     except ImportError as error:
         raise MissingPackage(
-            f"{path.name} is a video, which PyAV writes, and that is not installed: pip install av"
+            f"writing the video {path.name} needs PyAV, which is not installed: pip install av"
         ) from error
     path.parent.mkdir(parents=True, exist_ok=True)
     height, width = size
@@ -51,8 +51,8 @@ def writing_mp4(
             stream = container.add_stream("libx264", rate, {"crf": CRF, "preset": PRESET})
         except ValueError as error:
             raise MissingPackage(
-                "this PyAV cannot write H.264; that of the package index can: pip install "
-                "--force-reinstall av"
+                "the installed PyAV has no H.264 encoder; install the wheel of the package index: "
+                "pip install --force-reinstall av"
             ) from error
         stream.height, stream.width = height + height % 2, width + width % 2
         stream.pix_fmt = "yuv420p"

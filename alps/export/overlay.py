@@ -34,9 +34,9 @@ TRACK_COLORS = distinct_colors(64)
 #: Colour of ignored masks, and of masks with neither track nor class.
 GRAY = (170, 170, 170)
 #: Value of the pixels outside all masks in an index map of masks.
-NOWHERE = 65535
-#: Image rows per line of text, and the least height of such a line in pixels.
-LINES, LEAST = 45, 10
+NO_MASK = 65535
+#: Image rows per line of text, and the minimum height of a line in pixels.
+ROWS_PER_LINE, MIN_LINE = 45, 10
 QUALITY = 90  # JPEG quality
 
 
@@ -45,8 +45,11 @@ def write_overlay(store: LabelStore, folder: Path) -> Tally:
 
     A mask has the colour of its track, else of its class; ignored masks are gray. Thin lines show
     the annotated boxes, with track id and text above them; a text in a script that the font lacks
-    is omitted. A video plays at the speed of its source: a frame without labels shows the last
-    labelled one.
+    is omitted. A video plays at the speed of its source; it shows the last labelled frame
+    during frames without labels.
+
+    Returns:
+        The counts of exported images, masks and videos, and of skipped images.
 
     Raises:
         DatasetNotFound: the images are not in the folder that the store names.
@@ -56,11 +59,11 @@ def write_overlay(store: LabelStore, folder: Path) -> Tally:
     colors = {category.id: category.color for category in store.categories()}
     tally = Tally()
     for video, images in read_clips(store):
-        drawn = _drawn(root, images, colors, tally)
+        pictures = _draw_images(root, images, colors, tally)
         if video is not None:
-            tally.groups["videos"] += _write_video(folder / f"{video}.mp4", root, drawn)
+            tally.groups["videos"] += _write_video(folder / f"{video}.mp4", root, pictures)
             continue
-        for image, picture in drawn:
+        for image, picture in pictures:
             path = folder / f"{image.record.image_id}.jpg"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(picture).save(path, quality=QUALITY)
@@ -81,24 +84,24 @@ def draw(
         An RGB picture of the size of the image.
     """
     masks = instances.masks
-    own = _colors(instances, colors)
-    top = paint(masks, np.arange(len(masks)), NOWHERE).astype(np.uint16)
-    inside = top != NOWHERE
-    place = np.where(inside, top, len(masks))
-    flat = np.array([*own, GRAY], np.uint8)[place]
+    colors_of_masks = _colors(instances, colors)
+    top = paint(masks, np.arange(len(masks)), NO_MASK).astype(np.uint16)
+    inside = top != NO_MASK
+    color_index = np.where(inside, top, len(masks))
+    mask_colors = np.array([*colors_of_masks, GRAY], np.uint8)[color_index]
     picture = image.copy()
-    gray = np.append(instances.ignore, False)[place]
+    gray = np.append(instances.ignore, False)[color_index]
     picture[gray] = image[gray].mean(axis=1, keepdims=True)
-    picture[inside] = cv2.addWeighted(picture, 0.55, flat, 0.45, 0)[inside]
-    edges = cv2.morphologyEx(top, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)) > 0
-    picture[edges & inside] = flat[edges & inside]
+    picture[inside] = cv2.addWeighted(picture, 0.55, mask_colors, 0.45, 0)[inside]
+    outline = cv2.morphologyEx(top, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)) > 0
+    picture[outline & inside] = mask_colors[outline & inside]
     if masks.boxes is None:
         return picture
-    for quad, color in zip(masks.boxes.quad.reshape(-1, 4, 2), own, strict=True):
+    for quad, color in zip(masks.boxes.quad.reshape(-1, 4, 2), colors_of_masks, strict=True):
         # In sixteenths of a pixel. The centre of the first pixel is 0 in OpenCV, 0.5 in a store.
         corners = np.round((quad - 0.5) * 16).astype(np.int32)
         cv2.polylines(picture, [corners], True, color, 1, cv2.LINE_AA, shift=4)
-    return _write_texts(picture, instances, own)
+    return _write_texts(picture, instances, colors_of_masks)
 
 
 def _find_images(store: LabelStore) -> Path:
@@ -107,35 +110,38 @@ def _find_images(store: LabelStore) -> Path:
     if not (root / first.file_name).exists():
         raise DatasetNotFound(
             f"the images of the label store {store.root} are not in {root.absolute()} "
-            f"({contents(root)}, no {first.file_name}); give the folder they are in as --images"
+            f"({contents(root)}, no {first.file_name}); pass their folder as --images"
         )
     return root
 
 
-def _drawn(
+def _draw_images(
     root: Path, images: Iterable[Instances], colors: Mapping[int, Color], tally: Tally
 ) -> Iterator[tuple[Instances, UInt8[np.ndarray, "H W 3"]]]:
-    """Yield images with their drawings; missing or changed images are logged and counted."""
+    """Yield images with their drawings; log, count and skip missing or changed images."""
     for image in images:
         try:
             pixels = read_frame(root, image.record).image
             if pixels.shape[:2] != image.masks.size:
-                was, now = (f"{w} by {h}" for h, w in (image.masks.size, pixels.shape[:2]))
-                raise ImageError(f"it was {was} px when it was labelled, and is {now} px")
+                expected, actual = (f"{w} by {h}" for h, w in (image.masks.size, pixels.shape[:2]))
+                raise ImageError(
+                    f"it is {actual} px and was {expected} px when it was labelled; restore it, "
+                    "or label it again"
+                )
         except ImageError as error:
-            logger.warning("left out %s: %s", image.record.image_id, error)
-            tally.left_out["images that are not as they were labelled"] += 1
+            logger.warning("skipped %s: %s", image.record.image_id, error)
+            tally.skipped["missing or changed images"] += 1
             continue
-        yield tally.take(image, {}), draw(pixels, image, colors)
+        yield tally.select(image, {}), draw(pixels, image, colors)
 
 
 def _write_video(
-    path: Path, root: Path, drawn: Iterator[tuple[Instances, UInt8[np.ndarray, "H W 3"]]]
+    path: Path, root: Path, pictures: Iterator[tuple[Instances, UInt8[np.ndarray, "H W 3"]]]
 ) -> int:
     """Write a video and return 1, or return 0 if no frame could be read."""
     with ExitStack() as stack:
         add, start = None, 0
-        for image, picture in drawn:
+        for image, picture in pictures:
             number = image.record.frame_index or 0
             if add is None:
                 rate = frame_rate(root, image.record) or RATE
@@ -166,18 +172,20 @@ def _colors(instances: Instances, colors: Mapping[int, Color]) -> list[Color]:
 
 
 def _write_texts(
-    picture: UInt8[np.ndarray, "H W 3"], instances: Instances, own: list[Color]
+    picture: UInt8[np.ndarray, "H W 3"], instances: Instances, colors_of_masks: list[Color]
 ) -> UInt8[np.ndarray, "H W 3"]:
     """Write track id and text above each box."""
     boxes = instances.masks.boxes
     assert boxes is not None
     canvas = Image.fromarray(picture)
     pen = ImageDraw.Draw(canvas)
-    size = max(picture.shape[0] // LINES, LEAST)
+    size = max(picture.shape[0] // ROWS_PER_LINE, MIN_LINE)
     font = _font(size)
     tracks = [str(track) if track >= 0 else "" for track in boxes.track_id]
-    for box, track, text, color in zip(boxes.xyxy, tracks, boxes.text, own, strict=True):
-        label = f"{track} {_drawable(text or '', font)}".strip()
+    for box, track, text, color in zip(
+        boxes.xyxy, tracks, boxes.text, colors_of_masks, strict=True
+    ):
+        label = f"{track} {_text_in_font(text or '', font)}".strip()
         if label:
             left, upper, right, lower = pen.textbbox((0, 0), label, font, stroke_width=1)
             x = max(min(box[0], picture.shape[1] - (right - left)), 0)
@@ -198,7 +206,7 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(path, size, layout_engine=ImageFont.Layout.BASIC)
 
 
-def _drawable(text: str, font: ImageFont.FreeTypeFont) -> str:
+def _text_in_font(text: str, font: ImageFont.FreeTypeFont) -> str:
     """Return the text, or "" if the font lacks a letter: missing glyphs all look the same."""
     unknown = bytes(font.getmask("\uffff"))
     return "" if any(bytes(font.getmask(c)) == unknown for c in text) else text

@@ -29,10 +29,13 @@ def segmentation(masks: Masks, i: int) -> dict[str, Any]:
 
 
 def floats(values: Float32[np.ndarray, " n"]) -> list[float | None]:
-    """Convert float32 values to the shortest equal decimals, and NaN to None (null in JSON).
+    """Convert float32 values to their shortest decimals, and NaN to None (null in JSON).
 
     >>> floats(np.array([0.1, 20, np.nan], np.float32))
     [0.1, 20.0, None]
+
+    Returns:
+        The values as Python floats.
     """
     return [None if np.isnan(value) else float(str(value)) for value in values]
 
@@ -63,7 +66,7 @@ def write_annotations(
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="ascii") as file:
         file.write('{"annotations":[')
-        # From 1: COCO's evaluation takes the id 0 for an object without a match.
+        # From 1, since COCO's evaluation treats the id 0 as an unmatched object.
         for n, row in enumerate(rows, 1):
             file.write(",\n" if n > 1 else "\n")
             file.write(to_json({"id": n, **row}))

@@ -20,10 +20,13 @@ def write_sa1b(store: LabelStore, folder: Path) -> Tally:
     Values missing from the store are null, and "point_coords" is empty for a mask that was not
     prompted with a point. A store does not record the tiles of large images, so "crop_box" is
     always the whole image.
+
+    Returns:
+        The counts of exported images and masks, and of skipped masks.
     """
     tally, first = Tally(), 1
-    for every in read_instances(store):
-        image = tally.take(every, {"empty": every.masks.area == 0})
+    for stored in read_instances(store):
+        image = tally.select(stored, {"empty": stored.masks.area == 0})
         path = folder / f"{image.record.image_id}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(to_json(_file(image, first)), encoding="ascii")

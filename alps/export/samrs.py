@@ -21,13 +21,14 @@ from alps.images.samrs.labels import COLORS
 from alps.store.label_store import LabelStore
 from alps.structures.records import Category
 
-#: The default of Python 3.8, which SAMRS was made with; fixed, so that exports are reproducible.
+#: The default of Python 3.8, with which SAMRS was made; fixed, so that exports are reproducible.
 PROTOCOL = 4
 #: Prompts made from the corners of rotated boxes.
 ROTATED = ("rhbox", "rhbox_mask", "rbox_mask")
 #: Infix of the folder names that SAMRS uses, by the class that reads the images.
 INFIXES = {"Dior": "trainvaltest_"}
-#: Names of splits in SAMRS; others keep theirs. Both lists are always written, as it opens both.
+#: Names of splits in SAMRS; other names are kept.
+#: Both lists are always written, because its loaders open both.
 LISTS = {"train": "train", "val": "valid"}
 
 
@@ -40,6 +41,9 @@ def write_samrs(store: LabelStore, folder: Path) -> Tally:
 
     Instances of ignored boxes are skipped, as SAMRS has no ignored objects; their pixels are 255 in
     gray/. An image without objects has an empty list of instances and a map of 255.
+
+    Returns:
+        The counts of exported images and masks, and of skipped masks.
 
     Raises:
         ConfigError: there are more classes than an 8-bit map can hold.
@@ -57,13 +61,13 @@ def write_samrs(store: LabelStore, folder: Path) -> Tally:
     table = _color_table(categories)
     ids: dict[str, list[str]] = {name: [] for name in LISTS.values()}
     tally = Tally()
-    for every in read_instances(store):
-        image = tally.take(
-            every,
+    for stored in read_instances(store):
+        image = tally.select(
+            stored,
             {
-                "empty": every.masks.area == 0,
-                "ignored": every.ignore,
-                "unlabelled": every.category_id < 0,
+                "empty": stored.masks.area == 0,
+                "ignored": stored.ignore,
+                "unlabelled": stored.category_id < 0,
             },
         )
         record = image.record
@@ -87,7 +91,7 @@ def write_samrs(store: LabelStore, folder: Path) -> Tally:
 
 
 def _color_table(categories: list[Category]) -> np.ndarray:
-    """Return the RGB colour of each pixel value: SAMRS's if it has enough, else the store's."""
+    """Return the RGB colour of each pixel value: SAMRS's if there are enough, else the store's."""
     enough = len(categories) <= len(COLORS)
     table = np.full((256, 3), 255, np.uint8)
     for category in categories:
@@ -104,8 +108,8 @@ def _instances(image: Instances, categories: list[Category], rotated: bool) -> l
         category = categories[image.category_id[i]]
         if rotated and masks.boxes is not None:
             corners = masks.boxes.quad[i].reshape(4, 2)
-            around = np.concatenate([corners.min(0), corners.max(0)])
-            box = {"rbox": corners.tolist(), "rhbox": around.tolist()}
+            bounds = np.concatenate([corners.min(0), corners.max(0)])
+            box = {"rbox": corners.tolist(), "rhbox": bounds.tolist()}
         else:
             box = {"bbox": xyxy[i].tolist()}
         rows.append(

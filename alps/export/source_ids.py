@@ -17,8 +17,8 @@ class SourceIds:
     """The ids of images, annotations and classes in an exported file.
 
     The ids of the source are kept if all items of a kind have one and the ids are unique. Otherwise
-    images and annotations are numbered from 1, because COCO's evaluation takes the id 0 for an
-    object without a match.
+    images and annotations are numbered from 1, because COCO's evaluation treats the id 0 as an
+    unmatched object.
     """
 
     images: bool  # whether the ids of the source are kept
@@ -33,15 +33,15 @@ class SourceIds:
         prompted = "prompt" in stages["masks"]["identity"]
         images: list[Id] = []
         annotations: list[Id] = []
-        known = True
+        complete = True
         for record in chain.from_iterable(store.plan):
             source = json.loads(record.source_ids or "{}")
-            known = known and "image" in source
+            complete = complete and "image" in source
             images.append(source.get("image", -1))
             annotations += source.get("annotations", ())
         return cls(
-            images=known and len({*images}) == len(images),
-            annotations=known and prompted and len({*annotations}) == len(annotations),
+            images=complete and len({*images}) == len(images),
+            annotations=complete and prompted and len({*annotations}) == len(annotations),
             categories=store.info.images.get("category_ids") if by_box else None,
         )
 

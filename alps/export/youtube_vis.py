@@ -27,19 +27,22 @@ T = TypeVar("T")
 def write_youtube_vis(store: LabelStore, folder: Path) -> Tally:
     """Write instances_<split>.json, one annotation per line, with one clip in memory at a time.
 
-    An annotation is a track of a video, with the most frequent class of its masks; a mask without
-    a track is an annotation of its own. A track whose masks are all ignored is a crowd. In
+    An annotation is a track of a video, with the most frequent class of its masks; each mask
+    without a track forms a separate annotation. A track whose masks are all ignored is a crowd. In
     addition to the published keys, a video has "name", and an annotation has "ignores" (0 or 1
     for each mask) and, where known, "track_id" and "text". A frame of a video file is named
     ``<video>/<frame>.png``, with six digits from 0.
+
+    Returns:
+        The counts of exported images, masks and tracks, and of skipped masks.
 
     Raises:
         ConfigError: an image is not a frame of a video.
     """
     if any(record.video_id is None for records in store.plan for record in records):
         raise ConfigError(
-            f"{store.root} has images that are no frames of a video, and a YouTube-VIS file holds "
-            "nothing else; choose the layout coco"
+            f"{store.root} has images that are not frames of a video, as YouTube-VIS requires; "
+            "choose the layout coco"
         )
     tally = Tally()
     for split in dict.fromkeys(record.split for records in store.plan for record in records):
@@ -65,8 +68,8 @@ def _rows(
 def _read_clip(
     name: str, frames: Iterable[Instances], tally: Tally
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Return a video and its annotations."""
-    clip = _take(frames, tally)
+    """Return the entry of a video and its annotations."""
+    clip = _read_frames(frames, tally)
     height, width = clip[0].masks.size
     video = {
         "name": name,
@@ -78,18 +81,18 @@ def _read_clip(
     return video, _annotations(clip, tally)
 
 
-def _take(frames: Iterable[Instances], tally: Tally) -> list[Instances]:
-    """Return a clip without masks that are empty, unlabelled or of another frame size."""
+def _read_frames(frames: Iterable[Instances], tally: Tally) -> list[Instances]:
+    """Return the frames of a clip without masks that are empty, unlabelled or of another size."""
     clip: list[Instances] = []
-    for every in frames:
-        size = clip[0].masks.size if clip else every.masks.size
-        other = np.full(len(every.masks), every.masks.size != size)
+    for stored in frames:
+        size = clip[0].masks.size if clip else stored.masks.size
+        other = np.full(len(stored.masks), stored.masks.size != size)
         clip.append(
-            tally.take(
-                every,
+            tally.select(
+                stored,
                 {
-                    "empty": every.masks.area == 0,
-                    "unlabelled": every.category_id < 0,
+                    "empty": stored.masks.area == 0,
+                    "unlabelled": stored.category_id < 0,
                     "in frames of another size than the first": other,
                 },
             )
@@ -100,49 +103,49 @@ def _take(frames: Iterable[Instances], tally: Tally) -> list[Instances]:
 def _annotations(clip: Sequence[Instances], tally: Tally) -> list[dict[str, Any]]:
     """Return the tracks in the order of their ids, then the masks without a track."""
     tracks: dict[int, Track] = defaultdict(list)
-    alone: list[Track] = []
+    untracked: list[Track] = []
     for t, frame in enumerate(clip):
         boxes = frame.masks.boxes
         for row in range(len(frame.masks)):
             track_id = -1 if boxes is None else int(boxes.track_id[row])
             if track_id < 0:
-                alone.append([(t, row)])
+                untracked.append([(t, row)])
             else:
                 tracks[track_id].append((t, row))
     tally.groups["tracks"] += len(tracks)
-    tally.groups["masks without a track"] += len(alone)
+    tally.groups["masks without a track"] += len(untracked)
     return [
         *(_annotation(clip, tracks[i], {"track_id": i}) for i in sorted(tracks)),
-        *(_annotation(clip, track, {}) for track in alone),
+        *(_annotation(clip, track, {}) for track in untracked),
     ]
 
 
-def _annotation(clip: Sequence[Instances], track: Track, more: dict[str, Any]) -> dict[str, Any]:
+def _annotation(clip: Sequence[Instances], track: Track, extra: dict[str, Any]) -> dict[str, Any]:
     """Return an annotation; its lists have an item per frame, None where it has no mask."""
     height, width = clip[0].masks.size
     columns: dict[str, list[Any]] = {
         name: [None] * len(clip) for name in ("segmentations", "bboxes", "areas", "ignores")
     }
-    words = []
+    texts = []
     for t, row in track:
         frame, masks = clip[t], clip[t].masks
         columns["segmentations"][t] = segmentation(masks, row)
         columns["bboxes"][t] = floats(box_xyxy_to_xywh(masks.xyxy[row : row + 1])[0])
         columns["areas"][t] = int(masks.area[row])
         columns["ignores"][t] = int(frame.ignore[row])
-        words.append(None if masks.boxes is None else masks.boxes.text[row])
-    if read := [word for word in words if word is not None]:
-        more = {**more, "text": _most_frequent(read)}
+        texts.append(None if masks.boxes is None else masks.boxes.text[row])
+    if known_texts := [text for text in texts if text is not None]:
+        extra = {**extra, "text": _most_frequent(known_texts)}
     return {
         "category_id": _most_frequent([int(clip[t].category_id[row]) for t, row in track]),
         "iscrowd": int(all(clip[t].ignore[row] for t, row in track)),
         "height": height,
         "width": width,
         **columns,
-        **more,
+        **extra,
     }
 
 
 def _most_frequent(values: Sequence[T]) -> T:
-    """Return the most frequent value; of several, the one that came first."""
+    """Return the most frequent value; the first one of equally frequent values."""
     return Counter(values).most_common(1)[0][0]

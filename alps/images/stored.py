@@ -19,8 +19,8 @@ logger = logging.getLogger(__name__)
 class StoredLabels:
     """A label store written by label.py, as a training set.
 
-    The store holds the labels and the folder of the images, which are read from there. Images that
-    could not be read and images without any mask have no labels and are skipped.
+    The store holds the labels and the path of the image folder, from which the images are read.
+    Images that could not be read and images without any mask have no labels and are skipped.
 
     Args:
         root: folder of the store.
@@ -60,7 +60,7 @@ class StoredLabels:
             DatasetNotFound: there is no store, or its images are not in their folder.
             StoreError: the store is not finished.
         """
-        store = self._finished
+        store = self._finished_store
         records = []
         for shard, plan in enumerate(store.plan):
             ok = {
@@ -73,8 +73,8 @@ class StoredLabels:
         if records and not (self._images / records[0].file_name).is_file():
             raise DatasetNotFound(
                 f"the images of the label store {self.root} are not in {self._images.absolute()} "
-                f"({contents(self._images)}, no {records[0].file_name}); give the folder they are "
-                "in as dataset.images"
+                f"({contents(self._images)}, no {records[0].file_name}); set dataset.images to "
+                "their folder"
             )
         return records
 
@@ -91,42 +91,46 @@ class StoredLabels:
             StoreError: the store is not finished, or is damaged.
         """
         try:
-            if categories := self._finished.categories():
-                return categories
-            raise ValueError("it names no class")
+            categories = self._finished_store.categories()
         except (OSError, ValueError, KeyError, TypeError) as error:  # a damaged or missing file
-            raise StoreError(
-                f"cannot read {Path(self.root, 'categories.json')}: {error}; repair the store with "
-                "the same label.py command and verify=true"
-            ) from error
+            raise StoreError(self._describe_damage(str(error))) from error
+        if not categories:
+            raise StoreError(self._describe_damage("it lists no class"))
+        return categories
 
     def read_target(self, record: ImageRecord) -> Labels:
         """Read the index map of one image; raise `LabelError` if it cannot be used."""
         return read_labels(Path(self.root, "ann", record.split, f"{record.image_id}.png"))
+
+    def _describe_damage(self, reason: str) -> str:
+        return (
+            f"cannot read {Path(self.root, 'categories.json')}: {reason}; repair the store with "
+            "the same label.py command and verify=true"
+        )
 
     @cached_property
     def _store(self) -> LabelStore:
         """The label store; raises `DatasetNotFound` if it is missing."""
         root = Path(self.root)
         if not (root / "store.json").is_file():
-            make = f"make it with `{self.made_by}`" if self.made_by else "make one with label.py"
+            remedy = f"make it with `{self.made_by}`" if self.made_by else "make one with label.py"
             raise DatasetNotFound(
                 f"no label store at {root.absolute()} (store.json is missing; found "
-                f"{contents(root)}); {make}, or give the folder of one as dataset.root"
+                f"{contents(root)}); {remedy}, or set dataset.root to the folder of one"
             )
         return LabelStore(root)
 
     @property
-    def _finished(self) -> LabelStore:
+    def _finished_store(self) -> LabelStore:
         """The label store; raises `StoreError` if it is not finished."""
         store = self._store
         if not store.complete:
-            planned = (store.root / "plan.parquet").is_file()
-            shards = len(store.plan) if planned else 0
-            done = shards - len(store.missing("assign")) if planned else 0
+            has_plan = (store.root / "plan.parquet").is_file()
+            shards = len(store.plan) if has_plan else 0
+            done = shards - len(store.missing("assign")) if has_plan else 0
             raise StoreError(
                 f"the label store {self.root} is not finished ({done} of {shards} shards have "
-                "labels); run the same label.py command again, it resumes where it stopped"
+                "labels); run the same label.py command again, which resumes it"
             )
         return store
 

@@ -1,10 +1,10 @@
-"""Labels for a folder of images or an image set, in one call."""
+"""The function `alps.label`: label a folder of images or an image set."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import faiss  # noqa: F401 - before torch, as in label.py: which is first decides how BLAS rounds
+import faiss  # noqa: F401 - before torch, as in label.py: the first one determines BLAS rounding
 import yaml
 
 from alps.images.plain.folder import Folder
@@ -33,31 +33,35 @@ def label(
 ) -> LabelStore:
     """Label images as `python label.py` does, with the same defaults.
 
-    A call that was stopped resumes when it is made again.
+    If a call is interrupted, the same call resumes it.
 
     Args:
         images: a folder of images, or an image set such as ``alps.images.Dota(root=...)``.
-        recipe: ``alps``, ``alps_paper``, ``samrs``, ``samtext``, ``random`` or ``binary``; or the
-            masks, features and assigner of your own as a `Recipe`, which has no use for ``k``,
-            ``points_per_side``, ``sam``, ``device`` and ``seed``.
-        k: number of classes where they are clusters or random.
-        store: the folder to write; None: ``data/NAME_pl``, for boxes ``data/NAME_seg``.
-        points_per_side: side of the grid of prompts per tile, of recipes without boxes.
+        recipe: ``alps``, ``alps_paper``, ``samrs``, ``samtext``, ``random`` or ``binary``; or your
+            own `Recipe`, for which ``k``, ``points_per_side``, ``sam``, ``device`` and ``seed`` are
+            not used.
+        k: number of classes of ``alps``, ``alps_paper`` and ``random``.
+        store: the folder to write. None: ``data/NAME_pl``, or ``data/NAME_seg`` for recipes that
+            use boxes.
+        points_per_side: side of the grid of point prompts per tile, for recipes without boxes.
         sam: ``mobile``, ``vit_b``, ``vit_l`` or ``vit_h``.
         device: ``cpu``, ``cuda`` or ``auto``.
-        seed: of clusters and random classes.
-        overwrite: a stage to redo with those after it; ``failed``: images that could not be read.
-        strict: whether anything that does not fit together in the images is an error.
-        engine: where the work runs; None: this process, with two threads.
+        seed: seed of the clusters or random classes.
+        overwrite: stage to redo together with the following ones; ``failed`` redoes the shards
+            with images that could not be read.
+        strict: whether inconsistencies in the dataset are an error.
+        engine: runs the work in one or several processes. None: this process with two threads.
 
     Returns:
         The finished store.
 
     Raises:
-        ConfigError: a setting is out of its range, or contradicts another.
+        ConfigError: a setting is out of range or contradicts another one, or, with ``strict``, the
+            dataset is inconsistent.
         DatasetNotFound: there are no images.
-        ImageError: there are images, and none of them can be read.
+        ImageError: none of the images can be read.
         StoreError: the store cannot be written, or was made with other settings.
+        TooFewMasks: there are fewer masks than classes.
     """
     if isinstance(images, str | Path):
         root = Path(images)

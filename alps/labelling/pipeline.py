@@ -19,7 +19,7 @@ from alps import __version__
 from alps.assign.cluster import Cluster
 from alps.assign.limits import NO_FEATURES
 from alps.errors import ConfigError, ImageError, PieceLost, WorkersLost
-from alps.labelling.shard import AHEAD, assign_shard, label_shard
+from alps.labelling.shard import READ_AHEAD, assign_shard, label_shard
 from alps.labelling.sharing import map_together, share
 from alps.labelling.timings import Timings
 from alps.protocols import Assigner, Engine, Featurizer, ImageSet, MaskSource
@@ -43,12 +43,12 @@ LIBRARIES = (
 
 
 @runtime_checkable
-class Numbered(Protocol):
-    """An image set whose annotation file numbers its classes, such as COCO."""
+class NumberedClasses(Protocol):
+    """An image set whose annotation file assigns ids to its classes, such as COCO."""
 
     @property
     def category_ids(self) -> Sequence[int | str]:
-        """Ids of the classes in the file, in the order of the classes."""
+        """Ids in the annotation file, in the order of the classes."""
 
 
 def label(
@@ -66,7 +66,7 @@ def label(
     verified: bool = False,
     strict: bool = False,
 ) -> tuple[LabelStore, Timings]:
-    """Label an image set into the store at ``root``; a run that was stopped resumes.
+    """Label an image set into the store at ``root``; an interrupted run is resumed.
 
     Several runs may work on one store at the same time, on machines that share its file system.
     They process different shards, wait for each other between stages, and end together.
@@ -83,15 +83,15 @@ def label(
         shard_size: images per shard; None: the default of `alps.store.plan.prepare`.
         overwrite: stage to redo together with the following ones; ``failed`` redoes the shards
             with images that could not be read.
-        verified: whether the store has just been verified, so that a complete store is kept as is.
-        strict: whether contradictions within the dataset are an error.
+        verified: whether the store has just been verified; a complete store is then left unchanged.
+        strict: whether inconsistencies in the dataset are an error.
 
     Returns:
         The store, and the times of this run.
 
     Raises:
         ConfigError: a stage is to be redone by several runs of a launcher, clusters are requested
-            without features, or, with ``strict``, the dataset contains contradictions.
+            without features, or, with ``strict``, the dataset is inconsistent.
         DatasetNotFound: there are no images.
         ImageError: none of the images can be read.
         StoreError: the store cannot be written or was made with other settings.
@@ -101,26 +101,26 @@ def label(
     place = engine.place
     if overwrite is not None and place.world > 1:
         raise ConfigError(
-            f"overwrite={overwrite} deletes what all {place.world} runs write; redo it with a "
-            "single run first"
+            f"overwrite={overwrite} deletes files that all {place.world} runs of the launcher "
+            "write; redo the stage with a single run first"
         )
     settings = settings_of(image_set, masks, features, assign, name=name, shard_size=shard_size)
     with ExitStack() as stack:
         claims = stack.enter_context(Claims(Path(root)))
         store = prepare(root, claims=claims, overwrite=overwrite, verified=verified, **settings)
         del settings  # free the memory of all records
-        _audit(store, image_set, strict=strict, quiet=store.complete or place.rank > 0)
+        _report_findings(store, image_set, strict=strict, quiet=store.complete or place.rank > 0)
         if store.complete:
             return store, timings
         store.write_text("config.yaml", config)
         run = stack.enter_context(engine.workers())
         runs = partial(share, claims=claims, run=run, rank=place.rank, world=place.world)
-        together = partial(_do_together, runs, store, timings)
+        run_stages = partial(_run_stages, runs, store, timings)
         label_one = partial(
             label_shard, store=store, image_set=image_set, masks=masks, features=features
         )
         stages: tuple[Stage, ...] = ("masks", "features") if features else ("masks",)
-        together("masks and features", label_one, stages)
+        run_stages("masks and features", label_one, stages)
         counts = count(store)
         if counts.ok + counts.empty == 0:
             first = store.shard(0).images()[0]
@@ -140,7 +140,7 @@ def label(
                     store.write_clusters(clusters)
         store.write_categories(assign.categories())
         assign_one = partial(assign_shard, store=store, assign=assign, clusters=clusters)
-        together("labels", assign_one, ("assign",))
+        run_stages("labels", assign_one, ("assign",))
         with claims.alone("finish"):
             shutil.rmtree(store.root / PARTS, ignore_errors=True)
             if not store.complete:  # another run may have finished it already
@@ -155,11 +155,11 @@ def label(
     return store, timings
 
 
-def _audit(store: LabelStore, image_set: ImageSet, *, strict: bool, quiet: bool) -> None:
-    """Report contradictions within a dataset; they are counted anew until masks are made.
+def _report_findings(store: LabelStore, image_set: ImageSet, *, strict: bool, quiet: bool) -> None:
+    """Report inconsistencies of the dataset; they are counted again until masks exist.
 
     Raises:
-        ConfigError: ``strict`` is set and there are contradictions.
+        ConfigError: ``strict`` is set and there are inconsistencies.
     """
     findings = store.findings()
     stale = findings is None or not store.has_begun("masks")
@@ -180,7 +180,7 @@ def settings_of(
     name: str,
     shard_size: int | None,
 ) -> Settings:
-    """Return the settings of a store that is made with these parts.
+    """Return the settings of a store for an image set and the parts of a recipe.
 
     Args:
         image_set: the images.
@@ -190,19 +190,24 @@ def settings_of(
         name: name of the store.
         shard_size: images per shard; None: the default.
 
+    Returns:
+        The arguments of `alps.store.plan.prepare`.
+
     Raises:
         ConfigError: clusters are requested without features.
     """
     if not features and isinstance(assign, Cluster):
         raise ConfigError(NO_FEATURES)
-    numbers = {"category_ids": image_set.category_ids} if isinstance(image_set, Numbered) else {}
+    category_ids = (
+        {"category_ids": image_set.category_ids} if isinstance(image_set, NumberedClasses) else {}
+    )
     return {
         "name": name,
         "images": {
             "target": _public_name(type(image_set)),
             "name": image_set.name,
             "root": str(image_set.root),
-            **numbers,
+            **category_ids,
         },
         "records": image_set.records(),
         "identities": {
@@ -218,76 +223,77 @@ def settings_of(
 
 
 def _public_name(target: type) -> str:
-    """Return the public name of a class in ALPS, or else its full qualified name."""
-    room = ".".join(target.__module__.split(".")[:2])
-    if getattr(import_module(room), target.__qualname__, None) is target:
-        return f"{room}.{target.__qualname__}"
+    """Return the public name of a class of ALPS, or the full name of any other class."""
+    package = ".".join(target.__module__.split(".")[:2])
+    if getattr(import_module(package), target.__qualname__, None) is target:
+        return f"{package}.{target.__qualname__}"
     return f"{target.__module__}.{target.__qualname__}"
 
 
-def _do_together(
+def _run_stages(
     share: Callable[..., Iterator[tuple[int, int | Timings]]],
     store: LabelStore,
     timings: Timings,
-    what: str,
+    title: str,
     work: Callable[[int], Iterator[int | Timings] | Timings],
     stages: Sequence[Stage],
 ) -> None:
-    """Run stages on all shards, shared with the other runs, and show the progress.
+    """Run stages on all shards, together with the other runs, with a progress bar.
 
     Args:
         share: `alps.labelling.sharing.share` with the arguments of this run bound.
         store: the store.
         timings: times of this run, to which those of the shards are added.
-        what: description of the progress bar.
+        title: title of the progress bar.
         work: processes one shard.
         stages: the stages that ``work`` runs.
 
     Raises:
-        WorkersLost: a shard has ended each worker that processed it.
+        WorkersLost: all workers have died, or each one that processed the same shard.
     """
-    todo = sorted({shard for stage in stages for shard in store.missing(stage)})
-    shown = dict.fromkeys(todo, 0)  # a shard whose worker died is counted once
+    pending = sorted({shard for stage in stages for shard in store.missing(stage)})
+    counted = dict.fromkeys(pending, 0)  # a shard whose worker died is counted once
 
     def is_done(shard: int) -> bool:
         return all(store.has(stage, shard) for stage in stages)
 
-    with _progress(what, store, todo) as bar, logging_redirect_tqdm():
+    with _progress(title, store, pending) as bar, logging_redirect_tqdm():
         try:
-            for shard, value in share(work, todo, stage=stages[0], is_done=is_done):
+            for shard, value in share(work, pending, stage=stages[0], is_done=is_done):
                 if isinstance(value, Timings):
                     timings.add(value)
                     done = int(store.plan.sizes[shard])
                 else:
                     done = value
-                bar.update(max(done - shown[shard], 0))
-                shown[shard] = max(done, shown[shard])
+                bar.update(max(done - counted[shard], 0))
+                counted[shard] = max(done, counted[shard])
         except PieceLost as error:
             images = store.plan[error.place]
-            first = images[min(shown[error.place], len(images) - 1)].file_name
+            first = images[min(counted[error.place], len(images) - 1)].file_name
             raise WorkersLost(
-                f"shard {error.place} ends each worker that does it, the last one {error.why}; it "
-                f"was at {first} or one of the {AHEAD} images after it: move that image away, or "
-                "give a worker more memory; what is finished is kept and the same command resumes"
+                f"shard {error.place} ended each worker that processed it, the last one "
+                f"{error.why}, at {first} or one of the {READ_AHEAD} images after it; move that "
+                "image away, or give each worker more memory; finished shards are kept and the "
+                "same command resumes"
             ) from error
 
 
 def _versions() -> dict[str, str]:
-    """Return the versions of ALPS, which a clone may use uninstalled, and installed libraries."""
-    found = {"alps": __version__}
+    """Return the versions of ALPS, which may run uninstalled from a clone, and of its libraries."""
+    versions = {"alps": __version__}
     for library in LIBRARIES:
         with suppress(PackageNotFoundError):
-            found[library] = version(library)
-    return found
+            versions[library] = version(library)
+    return versions
 
 
-def _progress(what: str, store: LabelStore, shards: Sequence[int]) -> Any:
+def _progress(title: str, store: LabelStore, shards: Sequence[int]) -> Any:
     images = int(store.plan.sizes[[*shards]].sum())
     done = int(store.plan.sizes.sum()) - images
     return tqdm(
         total=images + done,
         initial=done,
-        desc=what,
+        desc=title,
         unit="image",
         disable=not images,
         smoothing=0.1,

@@ -1,4 +1,4 @@
-"""The recipes of label.py in Python: which masks, features and classes go together."""
+"""The recipes of label.py as Python objects: masks, features and assigner."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from alps.masks.box import BoxMasks
 from alps.protocols import Assigner, Featurizer, ImageSet, MaskSource
 from alps.sam.segmenter import load_segmenter
 
-#: Those that label.py has.
+#: Names of the recipes, as in ``conf/recipe``.
 RECIPES = ("alps", "alps_paper", "samrs", "samtext", "random", "binary")
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What labels are made of.
+    """The three parts of labelling.
 
     Args:
-        masks: where the masks of an image come from.
-        assign: what gives a mask its class.
-        features: what a mask looks like; None where its class does not depend on that.
+        masks: source of the masks of an image.
+        assign: assigns classes to masks.
+        features: computes features of masks; None if the classes do not depend on them.
     """
 
     masks: MaskSource
@@ -49,21 +49,24 @@ def build_recipe(
     seed: int = 0,
     threads: int = 2,
 ) -> Recipe:
-    """Return a recipe with the settings that label.py gives it.
+    """Return a recipe with the default settings of label.py.
 
     Args:
         name: one of `RECIPES`.
         images: the image set; ``samrs`` and ``samtext`` take their classes from its boxes.
         k: number of classes of ``alps``, ``alps_paper`` and ``random``.
-        points_per_side: side of the grid of prompts per tile, of recipes without boxes.
+        points_per_side: side of the grid of point prompts per tile, for recipes without boxes.
         sam: ``mobile``, ``vit_b``, ``vit_l`` or ``vit_h``.
-        checkpoint: path of other weights of that network; None: the official ones.
+        checkpoint: path of custom weights for that network. None: the official ones.
         device: ``cpu``, ``cuda`` or ``auto``.
-        seed: of clusters and random classes.
+        seed: seed of the clusters or random classes.
         threads: CPU threads per image; their number does not change the result.
 
+    Returns:
+        The recipe, with the SAM network loaded.
+
     Raises:
-        ConfigError: there is no such recipe, or a setting is out of its range.
+        ConfigError: there is no such recipe, or a setting is out of range.
     """
     if name not in RECIPES:
         raise ConfigError(f"there is no recipe {name!r}; choose one of {', '.join(RECIPES)}")

@@ -26,8 +26,8 @@ from alps.structures.records import Clusters, Sample
 
 log = logging.getLogger(__name__)
 
-#: Largest group of images, and of their pixels, read ahead so that a GPU encodes several at once.
-AHEAD, AHEAD_PIXELS = 8, 1 << 24
+#: Maximum images, and pixels, of a group that is read ahead so that a GPU encodes it as a batch.
+READ_AHEAD, READ_AHEAD_PIXELS = 8, 1 << 24
 #: Seconds after which an image is skipped; the largest images take half a minute to read.
 READ_SECONDS = 300.0
 #: Errors caused by the disk, the network or the limit of open files, not by a file itself.
@@ -36,8 +36,8 @@ UNAVAILABLE = frozenset(
     for name in ("EIO", "EMFILE", "ENFILE", "ESTALE", "ETIMEDOUT", "ENOTCONN", "EREMOTEIO")
     if hasattr(errno, name)
 )
-#: Number of unusable annotations of an image that are logged; the others are counted.
-NAMED = 5
+#: Maximum number of log lines about dropped annotations per image; the rest are counted.
+MAX_LOGGED = 5
 
 
 def label_shard(
@@ -64,21 +64,21 @@ def label_shard(
         times.
 
     Raises:
-        Unavailable: the disk or the network fails.
-        ImageError: an image with stored masks cannot be read any more.
+        Unavailable: the disk or the network failed.
+        ImageError: an image with stored masks can no longer be read.
     """
-    timings, seen = Timings(), 0
+    timings, n_done = Timings(), 0
     stored = store.shard(shard).masks() if store.has("masks", shard) else None
     statuses: dict[str, ImageStatus] = {}
     hashes: dict[str, str | None] = {}
-    found: dict[str, Masks] = {}
+    masks_of: dict[str, Masks] = {}
     rows = [np.zeros((0, features.channels), np.float32)] if features else []
 
     def read() -> Iterator[Sample]:
-        nonlocal seen
+        nonlocal n_done
         for record in store.plan[shard]:
             if stored is not None and record.image_id not in stored:
-                seen += 1  # failed when its masks were made
+                n_done += 1  # failed when its masks were made
                 continue
             try:
                 with deadline(READ_SECONDS, record.file_name):
@@ -94,34 +94,37 @@ def label_shard(
                 statuses[record.image_id] = ImageStatus(
                     record.image_id, "failed", str(error), 0, 0, 0, 0
                 )
-                seen += 1
+                n_done += 1
 
-    for samples in _read_ahead(read()):
+    for samples in _group_samples(read()):
         if stored is None:
             with timings.measure("masks"):
                 masks.prefetch(samples)
         for sample in samples:
             if stored is None:
                 with timings.measure("masks", 1):
-                    found[sample.image_id] = masks(sample)
-                dropped = (*sample.dropped, *_without_data(sample, found[sample.image_id]))
+                    masks_of[sample.image_id] = masks(sample)
+                dropped = (
+                    *sample.dropped,
+                    *_describe_nodata_masks(sample, masks_of[sample.image_id]),
+                )
                 statuses[sample.image_id] = _status(
-                    sample, found[sample.image_id], n_dropped=len(dropped)
+                    sample, masks_of[sample.image_id], n_dropped=len(dropped)
                 )
                 _report_dropped(sample.image_id, dropped)
             else:
-                found[sample.image_id] = stored[sample.image_id]
+                masks_of[sample.image_id] = stored[sample.image_id]
             if features:
                 with timings.measure("features", 1):
-                    rows.append(features(sample, found[sample.image_id]))
-            seen += 1
-            yield seen
+                    rows.append(features(sample, masks_of[sample.image_id]))
+            n_done += 1
+            yield n_done
     if features:
         store.shard(shard).write_features(np.concatenate(rows))
     if stored is None:
         ids = [record.image_id for record in store.plan[shard]]
         rows_of_images = [replace(statuses[i], sha256=hashes.get(i)) for i in ids]
-        store.shard(shard).write_masks(rows_of_images, found)
+        store.shard(shard).write_masks(rows_of_images, masks_of)
     yield timings
 
 
@@ -129,27 +132,33 @@ def refuse_unavailable(error: ImageError, root: Path) -> None:
     """Raise `Unavailable` if an image could not be read because of the disk or the network.
 
     A shard is committed only once, so an image that is skipped during a short outage of the
-    network would stay unlabelled.
+    network would remain unlabelled.
+
+    Raises:
+        Unavailable: the disk or the network failed.
     """
-    reason: BaseException | None = error
-    while reason is not None:
-        gone = isinstance(reason, FileNotFoundError | NotADirectoryError) and not root.exists()
-        if gone or (isinstance(reason, OSError) and reason.errno in UNAVAILABLE):
-            why = f"{root} is gone" if gone else "that is the disk's or the network's fault"
+    exception: BaseException | None = error
+    while exception is not None:
+        root_missing = (
+            isinstance(exception, FileNotFoundError | NotADirectoryError) and not root.exists()
+        )
+        if root_missing or (isinstance(exception, OSError) and exception.errno in UNAVAILABLE):
+            cause = f"{root} no longer exists" if root_missing else "the disk or the network failed"
             raise Unavailable(
-                f"{error}; {why}, so no image is skipped: once it is there again the same command "
-                "resumes, what is finished is kept (where it is one file alone, move that away)"
+                f"{error}; {cause}, so the image is not skipped; once it is available again, the "
+                "same command resumes; finished shards are kept (if only this file is affected, "
+                "move it away)"
             ) from error
-        reason = reason.__cause__
+        exception = exception.__cause__
 
 
-def _read_ahead(samples: Iterator[Sample]) -> Iterator[list[Sample]]:
-    """Yield groups of at most `AHEAD` images and `AHEAD_PIXELS`; a larger image is alone."""
+def _group_samples(samples: Iterator[Sample]) -> Iterator[list[Sample]]:
+    """Yield groups of up to `READ_AHEAD` images and `READ_AHEAD_PIXELS`, or one larger image."""
     group: list[Sample] = []
     pixels = 0
     for sample in samples:
         size = sample.size[0] * sample.size[1]
-        if group and (len(group) == AHEAD or pixels + size > AHEAD_PIXELS):
+        if group and (len(group) == READ_AHEAD or pixels + size > READ_AHEAD_PIXELS):
             yield group
             group, pixels = [], 0
         group.append(sample)
@@ -161,13 +170,16 @@ def _read_ahead(samples: Iterator[Sample]) -> Iterator[list[Sample]]:
 def assign_shard(
     shard: int, *, store: LabelStore, assign: Assigner, clusters: Clusters | None
 ) -> Timings:
-    """Write the classes and index maps of one shard and return the time it took.
+    """Write the classes and index maps of one shard.
 
     Args:
         shard: number of the shard.
         store: the store, with masks and features.
         assign: assigns classes to masks.
         clusters: the fitted clusters; None if the assigner needs none.
+
+    Returns:
+        The time it took.
     """
     timings = Timings()
     with timings.measure("labels", int(store.plan.sizes[shard])):
@@ -179,14 +191,14 @@ def assign_shard(
         statuses = {status.image_id: status for status in store.shard(shard).images()}
         start = 0
         for record in store.plan[shard]:
-            if (found := masks.get(record.image_id)) is not None:
-                rows = slice(start, start + len(found))
+            if (image_masks := masks.get(record.image_id)) is not None:
+                rows = slice(start, start + len(image_masks))
                 start = rows.stop
                 ids, distance[rows] = assign.assign(
-                    features[rows], clusters, record.image_id, found
+                    features[rows], clusters, record.image_id, image_masks
                 )
                 category_id[rows] = ids
-                painted = assign.paint(found, ids, ignore_index)
+                painted = assign.paint(image_masks, ids, ignore_index)
                 valid = statuses[record.image_id].read_valid()
                 index_map = ignore_nodata(painted, valid, ignore_index)
                 store.write_annotation(record, index_png(index_map, colors, ignore_index))
@@ -195,21 +207,23 @@ def assign_shard(
 
 
 def _report_dropped(image_id: str, dropped: Sequence[str]) -> None:
-    lines = Counter(dropped).most_common()  # a reason that concerns the whole image repeats per box
-    for line, n in lines[:NAMED]:
-        what = "a box" if n == 1 else f"{n} boxes"
-        log.warning("dropped %s of %s: %s", what, image_id, line)
-    if rest := sum(n for _, n in lines[NAMED:]):
-        log.warning("dropped %d more of %s", rest, image_id)
+    reasons = Counter(
+        dropped
+    ).most_common()  # a reason that concerns the whole image repeats per box
+    for reason, n in reasons[:MAX_LOGGED]:
+        boxes = "a box" if n == 1 else f"{n} boxes"
+        log.warning("dropped %s of %s: %s", boxes, image_id, reason)
+    if n_more := sum(n for _, n in reasons[MAX_LOGGED:]):
+        log.warning("dropped %d more of %s", n_more, image_id)
 
 
-def _without_data(sample: Sample, masks: Masks) -> list[str]:
+def _describe_nodata_masks(sample: Sample, masks: Masks) -> list[str]:
     """Return a line for each box whose mask was dropped because most of it has no data."""
     if sample.valid is None or sample.boxes is None or masks.boxes is None:
         return []
-    kept = {*masks.boxes.object_id.tolist()}
-    lost = [i for i in sample.boxes.object_id.tolist() if i not in kept]
-    return [f"annotation {i} (from 0): most of its mask is no data" for i in lost]
+    kept_ids = {*masks.boxes.object_id.tolist()}
+    dropped_ids = [i for i in sample.boxes.object_id.tolist() if i not in kept_ids]
+    return [f"annotation {i} (from 0): most of its mask is no data" for i in dropped_ids]
 
 
 def _status(sample: Sample, masks: Masks, *, n_dropped: int) -> ImageStatus:

@@ -32,8 +32,8 @@ def share(
 ) -> Iterator[tuple[int, int | Timings]]:
     """Process the remaining shards of a stage until all are done, by this run or another.
 
-    Run r of n starts with shards r::n and then takes those that the other runs have left. It waits
-    for shards that another run has claimed, and takes them over when the claim expires.
+    Run r of n first processes shards r::n and then the unclaimed shards of the other runs. It waits
+    for claimed shards, and takes them over when the claim expires.
 
     Args:
         task: processes a shard and commits it. It may yield the number of images done so far, and
@@ -50,94 +50,101 @@ def share(
     Yields:
         (shard, value of the task), and (shard, empty `Timings`) for a shard of another run.
     """
-    turns = [(rank + i) % world for i in range(world)]
-    left = dict.fromkeys(shard for turn in turns for shard in shards if shard % world == turn)
+    ranks = [(rank + i) % world for i in range(world)]
+    remaining = dict.fromkeys(
+        shard for first in ranks for shard in shards if shard % world == first
+    )
 
-    def free() -> Iterator[int]:
-        for shard in list(left):
-            name = _claim(stage, shard)
+    def claim_shards() -> Iterator[int]:
+        for shard in list(remaining):
+            name = _claim_name(stage, shard)
             if not is_done(shard) and claims.take(name):
                 if is_done(shard):  # by the run that held the claim until just now
                     claims.release(name)
                 else:
-                    taken.append(shard)
+                    claimed.append(shard)
                     yield item(shard)
 
-    while left:
-        taken: list[int] = []
-        for place, value in _named(run(task, free()), taken):
-            shard = taken[place]
+    while remaining:
+        claimed: list[int] = []
+        for index, value in _name_lost_shard(run(task, claim_shards()), claimed):
+            shard = claimed[index]
             if isinstance(value, Timings):
-                claims.release(_claim(stage, shard))
-                if shard not in left:  # its worker died after reporting the shard as done
+                claims.release(_claim_name(stage, shard))
+                if shard not in remaining:  # its worker died after reporting the shard as done
                     continue
-                del left[shard]
+                del remaining[shard]
             yield shard, value
-        elsewhere = [shard for shard in left if is_done(shard)]
-        for shard in elsewhere:
-            del left[shard]
+        finished_by_others = [shard for shard in remaining if is_done(shard)]
+        for shard in finished_by_others:
+            del remaining[shard]
             yield shard, Timings()
-        if left and not taken and not elsewhere:
-            claims.wait(_claim(stage, next(iter(left))))
+        if remaining and not claimed and not finished_by_others:
+            claims.wait(_claim_name(stage, next(iter(remaining))))
 
 
-def _named(values: Iterator[tuple[int, Any]], taken: Sequence[int]) -> Iterator[tuple[int, Any]]:
-    """Yield the values unchanged, but report a lost item by the number of its shard."""
+def _name_lost_shard(
+    values: Iterator[tuple[int, Any]], claimed: Sequence[int]
+) -> Iterator[tuple[int, Any]]:
+    """Yield the values unchanged, but report a lost item under the number of its shard."""
     try:
         yield from values
     except PieceLost as error:
-        raise PieceLost(taken[error.place], error.why) from error
+        raise PieceLost(claimed[error.place], error.why) from error
 
 
 def map_together(runs: Callable[..., Iterator[Any]], folder: Path) -> Mapper:
     """Return a ``map`` whose items are shared by all runs on a store.
 
     Its tasks return tuples of arrays and numbers. Every run has to make the same calls in the same
-    order. Results are kept in files until the call after the next, so a run that was killed
-    resumes. The values come in the order of the items and do not depend on which run computed them.
+    order. Results are kept in files until the call after the next, so a killed run
+    resumes. The values are in the order of the items and do not depend on which run computed them.
 
     Args:
         runs: `share` with the arguments of this run bound.
         folder: folder of the result files, named after the fingerprint of the fitted stage.
+
+    Returns:
+        The function, with the interface of ``map``.
     """
     calls = count()
 
     def mapped(task: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
         number, items = next(calls), list(items)
-        here = folder / f"{number:05d}"
+        results = folder / f"{number:05d}"
         shutil.rmtree(folder / f"{number - 2:05d}", ignore_errors=True)
         for _ in runs(
-            partial(_do_part, task, here),
+            partial(_save_part, task, results),
             range(len(items)),
             stage=f"part-{number:05d}",
-            is_done=lambda part: _file(here, part).exists(),
+            is_done=lambda part: _part_path(results, part).exists(),
             item=lambda part: (part, items[part]),
         ):
             pass
         for part, item in enumerate(items):
             try:
-                yield _read_part(here, part)
-            except FileNotFoundError:  # deleted, because the other runs are two calls ahead
+                yield _read_part(results, part)
+            except FileNotFoundError:  # deleted by another run, which is two calls ahead
                 yield task(item)
 
     return mapped
 
 
-def _do_part(task: Callable[[Any], Any], folder: Path, item: tuple[int, Any]) -> Timings:
+def _save_part(task: Callable[[Any], Any], folder: Path, item: tuple[int, Any]) -> Timings:
     part, content = item
-    with atomic(folder, _file(folder, part).name) as file:
+    with atomic(folder, _part_path(folder, part).name) as file:
         np.savez(file, *task(content))
     return Timings()
 
 
 def _read_part(folder: Path, part: int) -> tuple[np.ndarray, ...]:
-    with np.load(_file(folder, part)) as file:
+    with np.load(_part_path(folder, part)) as file:
         return tuple(file[name] for name in file.files)
 
 
-def _file(folder: Path, part: int) -> Path:
+def _part_path(folder: Path, part: int) -> Path:
     return folder / f"{part:05d}.npz"
 
 
-def _claim(stage: str, shard: int) -> str:
+def _claim_name(stage: str, shard: int) -> str:
     return f"{stage}-{shard:05d}"

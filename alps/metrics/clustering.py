@@ -33,9 +33,12 @@ class Contingency:
         Args:
             groups: the new class of each class. Potsdam-3 (road and car, building and clutter,
                 vegetation and tree) is ``(0, 1, 2, 2, 0, 1)``.
+
+        Returns:
+            The table with as many clusters and fewer classes.
         """
-        member = np.eye(max(groups) + 1, dtype=np.int64)[list(groups)]
-        return Contingency(self.counts @ member, self.unlabelled @ member)
+        membership = np.eye(max(groups) + 1, dtype=np.int64)[list(groups)]
+        return Contingency(self.counts @ membership, self.unlabelled @ membership)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,21 +75,24 @@ def contingency(
         unlabelled: value of ``labels`` without a cluster.
         ignore_index: value of ``target`` without a class.
 
+    Returns:
+        The counts, and the number of pixels with a class but without a cluster.
+
     Raises:
         ValueError: a cluster is not in [0, K) or a class not in [0, G).
     """
     scored = target != ignore_index
     cluster, classes = labels[scored].astype(np.int64), target[scored].astype(np.int64)
-    bare = cluster == unlabelled
+    uncovered = cluster == unlabelled
     for name, values, bound in (
-        ("labels hold clusters", cluster[~bare], num_clusters),
+        ("labels hold clusters", cluster[~uncovered], num_clusters),
         ("target holds classes", classes, num_classes),
     ):
         if values.size and not 0 <= values.min() <= values.max() < bound:
             raise ValueError(
                 f"{name} from {values.min()} to {values.max()}, expected 0 to {bound - 1}"
             )
-    cluster[bare] = num_clusters  # counted in the last row
+    cluster[uncovered] = num_clusters  # counted in the last row
     cells = np.bincount(cluster * num_classes + classes, minlength=(num_clusters + 1) * num_classes)
     rows = cells.reshape(num_clusters + 1, num_classes)
     return Contingency(rows[:-1], rows[-1])
@@ -96,6 +102,9 @@ def majority(table: Contingency) -> Int64[np.ndarray, " K"]:
     """Map each cluster to its most frequent class (many to one).
 
     An empty cluster gets the most frequent class of all clusters.
+
+    Returns:
+        The class of each cluster.
     """
     mapping: np.ndarray = table.counts.argmax(axis=1)
     mapping[~table.counts.any(axis=1)] = table.counts.sum(axis=0).argmax()
@@ -119,16 +128,19 @@ def scores(table: Contingency, mapping: Int[np.ndarray, " K"]) -> Scores:
     Args:
         table: counts of K clusters and G classes.
         mapping: class in [0, G) of each cluster; with -1 all pixels of the cluster are wrong.
+
+    Returns:
+        The scores over the G classes.
     """
     counts = table.counts
-    mapped = mapping >= 0
+    is_mapped = mapping >= 0
     predicted = np.zeros((counts.shape[1], counts.shape[1]), dtype=np.int64)  # rows: prediction
-    np.add.at(predicted, mapping[mapped], counts[mapped])
-    hits, said = predicted.diagonal(), predicted.sum(axis=1)
+    np.add.at(predicted, mapping[is_mapped], counts[is_mapped])
+    hits, predicted_pixels = predicted.diagonal(), predicted.sum(axis=1)
     reference = counts.sum(axis=0) + table.unlabelled
     with np.errstate(invalid="ignore"):  # 0 / 0 is NaN
-        iou = hits / (reference + said - hits)
-        f1 = 2 * hits / (reference + said)
+        iou = hits / (reference + predicted_pixels - hits)
+        f1 = 2 * hits / (reference + predicted_pixels)
         accuracy = hits / reference
         overall = hits.sum() / reference.sum()
     return Scores(
@@ -142,11 +154,14 @@ def scores(table: Contingency, mapping: Int[np.ndarray, " K"]) -> Scores:
 
 
 def agreement(table: Contingency) -> Agreement:
-    """Compute measures that need no mapping, over the labelled pixels.
+    """Compute measures that need no mapping of clusters to classes, over the labelled pixels.
 
     Homogeneity, completeness and their harmonic mean, the V-measure, are from Rosenberg &
     Hirschberg (EMNLP 2007). NMI is normalised by the arithmetic mean of the entropies, which makes
     it equal to the V-measure. ARI is from Hubert & Arabie (Journal of Classification 1985).
+
+    Returns:
+        The measures; all are NaN if there are no labelled pixels.
     """
     counts = table.counts
     total = int(counts.sum())
@@ -176,15 +191,22 @@ def _pairs(counts: Int64[np.ndarray, "*n"]) -> int:
     return int((counts * (counts - 1) // 2).sum())
 
 
-def _adjusted_rand(both: int, clusters: int, classes: int, total: int) -> float:
-    """Return the ARI from the number of pairs that share both, the cluster, and the class.
+def _adjusted_rand(joint: int, clusters: int, classes: int, total: int) -> float:
+    """Return the ARI from the numbers of pixel pairs with equal labels.
 
-    ``total`` is the number of pixels.
+    Args:
+        joint: pairs in the same cluster and the same class.
+        clusters: pairs in the same cluster.
+        classes: pairs in the same class.
+        total: number of pixels.
+
+    Returns:
+        The adjusted Rand index.
     """
-    if both == clusters == classes:  # equal partitions, including the trivial ones
+    if joint == clusters == classes:  # equal partitions, including the trivial ones
         return 1.0
     expected = clusters * classes / (total * (total - 1) // 2)
-    return (both - expected) / ((clusters + classes) / 2 - expected)
+    return (joint - expected) / ((clusters + classes) / 2 - expected)
 
 
 def _nanmean(values: Float[np.ndarray, " n"]) -> float:

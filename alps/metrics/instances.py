@@ -1,6 +1,6 @@
 """COCO's average precision of masks (arXiv 1405.0312), computed image by image.
 
-pycocotools needs all masks in memory; here only a score and ten bits per detection are kept.
+pycocotools needs all masks in memory; this module keeps a score and ten bits per detection.
 """
 
 from __future__ import annotations
@@ -25,17 +25,19 @@ def match(
     Returns:
         Whether each detected mask is matched at each threshold.
     """
-    found = np.zeros((len(score), len(THRESHOLDS)), bool)
-    free = np.ones((len(THRESHOLDS), iou.shape[1]), bool)
-    places = np.arange(len(THRESHOLDS))
+    matched = np.zeros((len(score), len(THRESHOLDS)), bool)
+    unmatched = np.ones((len(THRESHOLDS), iou.shape[1]), bool)
+    levels = np.arange(len(THRESHOLDS))
     for d in np.argsort(-score, kind="stable"):
         if not iou.shape[1]:
             break
-        left = np.where(free, iou[d], -1.0)
-        best = iou.shape[1] - 1 - left[:, ::-1].argmax(axis=1)  # the last of equal ones, as COCO
-        found[d] = left[places, best] >= np.minimum(THRESHOLDS, 1 - 1e-10)
-        free[places[found[d]], best[found[d]]] = False
-    return found
+        available = np.where(unmatched, iou[d], -1.0)
+        best = (
+            iou.shape[1] - 1 - available[:, ::-1].argmax(axis=1)
+        )  # the last of equal ones, as in COCO
+        matched[d] = available[levels, best] >= np.minimum(THRESHOLDS, 1 - 1e-10)
+        unmatched[levels[matched[d]], best[matched[d]]] = False
+    return matched
 
 
 def average_precision(
@@ -47,17 +49,20 @@ def average_precision(
         score: score of each of D detected masks, in the order of the images.
         matched: results of `match` for these masks.
         n_true: number of true masks.
+
+    Returns:
+        The AP at each threshold.
     """
     if not n_true:
         return np.full(len(THRESHOLDS), np.nan)
-    right = matched[np.argsort(-score, kind="stable")]
-    hits = right.cumsum(axis=0)
-    precision = hits / np.arange(1, len(right) + 1)[:, None]
-    # The highest precision at this recall or above.
+    sorted_matches = matched[np.argsort(-score, kind="stable")]
+    hits = sorted_matches.cumsum(axis=0)
+    precision = hits / np.arange(1, len(sorted_matches) + 1)[:, None]
+    # The highest precision at this recall or a higher one.
     precision = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
-    found = np.zeros(len(THRESHOLDS))
+    ap = np.zeros(len(THRESHOLDS))
     for t, recall in enumerate((hits / n_true).T):
-        at = np.searchsorted(recall, RECALLS, side="left")
-        reached = at[at < len(right)]
-        found[t] = precision[reached, t].sum() / len(RECALLS)
-    return found
+        ranks = np.searchsorted(recall, RECALLS, side="left")
+        reached = ranks[ranks < len(sorted_matches)]
+        ap[t] = precision[reached, t].sum() / len(RECALLS)
+    return ap

@@ -1,4 +1,4 @@
-"""Scores of masks without classes against ground truth: the best result they allow."""
+"""Scores of masks without classes against ground truth: the best labels they allow."""
 
 from __future__ import annotations
 
@@ -84,9 +84,13 @@ class Tally:
     @property
     def boundary_f1(self) -> float:
         """Boundary F1, harmonic mean of precision and recall (`count_boundary_matches`)."""
-        (precise, said), (recalled, true) = self.boundary_matches.tolist()
-        both = precise * true + recalled * said
-        return 2 * precise * recalled / both if both else _ratio(0, said + true)
+        (matched_predicted, predicted), (matched_true, true) = self.boundary_matches.tolist()
+        denominator = matched_predicted * true + matched_true * predicted
+        return (
+            2 * matched_predicted * matched_true / denominator
+            if denominator
+            else _ratio(0, predicted + true)
+        )
 
 
 def tally(
@@ -107,6 +111,9 @@ def tally(
         ignore_index: value of pixels without a class.
         min_area: minimum area of regions that count for the recall, in pixels.
         pixels: number of valid pixels, the denominator of the coverage; None: all.
+
+    Returns:
+        The counts of this image.
     """
     parts = find_regions(target, ignore_index)
     regions = region_masks(parts, min_area)
@@ -140,10 +147,10 @@ def find_regions(target: Integer[np.ndarray, "H W"], ignore_index: int) -> Int32
     parts = np.full(target.shape, -1, dtype=np.int32)
     n = 0
     for c in np.unique(target[target != ignore_index]):
-        found, of_class = cv2.connectedComponents((target == c).astype(np.uint8))
+        n_components, of_class = cv2.connectedComponents((target == c).astype(np.uint8))
         inside = of_class > 0
         parts[inside] = of_class[inside] + (n - 1)
-        n += found - 1
+        n += n_components - 1
     return parts
 
 
@@ -169,6 +176,9 @@ def count_recalled(masks: Masks, regions: Masks, limit: int) -> Int64[np.ndarray
             or the first ones if it is unknown.
         regions: ground truth, from `region_masks` or instances.
         limit: maximum number of masks per image.
+
+    Returns:
+        The number of recalled regions at each threshold.
     """
     best = masks[np.argsort(-masks.predicted_iou, kind="stable")[:limit]]
     iou = rle.iou(best.counts, regions.counts, masks.size).max(axis=0, initial=0)
@@ -186,6 +196,9 @@ def oracle(
         target: classes in [0, num_classes), or ``ignore_index``.
         num_classes: number of classes.
         ignore_index: value of pixels without a class.
+
+    Returns:
+        The class of each mask.
     """
     by_column = np.where(target == ignore_index, np.int64(num_classes), target).T
     best = np.full(len(masks), -1, dtype=np.int64)
@@ -209,17 +222,17 @@ def count_overlaps(
     counts as wrong in both.
 
     Args:
-        segments: index of the topmost mask, as `paint` draws it if each mask is its own class.
+        segments: index of the topmost mask, as `paint` draws it with one class per mask.
         regions: index of the region, from `find_regions`.
         unlabelled: value of ``segments`` without a mask.
 
     Returns:
-        The number of pixels in the region with the largest share of their segment; and, summed over
-        all overlapping pairs, the number of pixels of the segment inside or outside the region,
-        whichever is smaller.
+        Two counts. The first is the number of pixels that lie in the region with the largest share
+        of their segment. The second is summed over all overlapping pairs of segment and region: the
+        pixels of the segment inside or outside the region, whichever are fewer.
     """
     scored = regions >= 0
-    bare = int((segments[scored] == unlabelled).sum())
+    uncovered = int((segments[scored] == unlabelled).sum())
     scored &= segments != unlabelled
     # Only pairs that occur are counted: a large image has 10⁴ masks and 10⁵ regions.
     pairs, shared = np.unique(
@@ -229,7 +242,7 @@ def count_overlaps(
     segment_area = np.add.reduceat(shared, starts)
     rest = np.repeat(segment_area, np.diff(starts, append=len(pairs))) - shared
     achieved = np.maximum.reduceat(shared, starts).sum()
-    return int(achieved), bare + int(np.minimum(shared, rest).sum())
+    return int(achieved), uncovered + int(np.minimum(shared, rest).sum())
 
 
 def count_boundary_overlap(
@@ -249,6 +262,9 @@ def count_boundary_overlap(
         target: classes in [0, num_classes), or ``ignore_index``.
         num_classes: number of classes, K.
         ignore_index: value of pixels without a class.
+
+    Returns:
+        The intersection (first row) and the union (second row) of each class.
     """
     width = max(1, round(0.02 * math.hypot(*target.shape)))
 
@@ -258,11 +274,11 @@ def count_boundary_overlap(
         ring: np.ndarray = inside & (depth <= width)
         return ring
 
-    known = target != ignore_index
+    labelled = target != ignore_index
     overlap = np.zeros((2, num_classes), dtype=np.int64)
     for c in range(num_classes):
-        said, true = margin((prediction == c) & known), margin((target == c) & known)
-        overlap[:, c] = (said & true).sum(), (said | true).sum()
+        predicted, true = margin((prediction == c) & labelled), margin((target == c) & labelled)
+        overlap[:, c] = (predicted & true).sum(), (predicted | true).sum()
     return overlap
 
 
@@ -287,23 +303,28 @@ def count_boundary_matches(
         The number of near and of all outline pixels, of the prediction (first row) and of the
         target (second row).
     """
-    reach = 0.0075 * math.hypot(*target.shape)
-    known = target != ignore_index
+    max_distance = 0.0075 * math.hypot(*target.shape)
+    labelled = target != ignore_index
 
     def outline(classes: Integer[np.ndarray, "H W"]) -> Bool[np.ndarray, "H W"]:
-        edge = np.zeros(classes.shape, dtype=bool)  # the upper or left of two pixels that differ
-        edge[:-1] |= (classes[:-1] != classes[1:]) & known[:-1] & known[1:]
-        edge[:, :-1] |= (classes[:, :-1] != classes[:, 1:]) & known[:, :-1] & known[:, 1:]
+        edge = np.zeros(
+            classes.shape, dtype=bool
+        )  # True at the upper or left one of two differing pixels
+        edge[:-1] |= (classes[:-1] != classes[1:]) & labelled[:-1] & labelled[1:]
+        edge[:, :-1] |= (classes[:, :-1] != classes[:, 1:]) & labelled[:, :-1] & labelled[:, 1:]
         return edge
 
     def distance(edge: Bool[np.ndarray, "H W"]) -> Float32[np.ndarray, "H W"]:
-        off = (~edge).astype(np.uint8)
-        pixels: np.ndarray = cv2.distanceTransform(off, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+        background = (~edge).astype(np.uint8)
+        pixels: np.ndarray = cv2.distanceTransform(background, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
         return pixels
 
-    said, true = outline(prediction), outline(target)
-    precise, recalled = said & (distance(true) <= reach), true & (distance(said) <= reach)
-    return np.array([[precise.sum(), said.sum()], [recalled.sum(), true.sum()]])
+    predicted, true = outline(prediction), outline(target)
+    near_true, near_predicted = (
+        predicted & (distance(true) <= max_distance),
+        true & (distance(predicted) <= max_distance),
+    )
+    return np.array([[near_true.sum(), predicted.sum()], [near_predicted.sum(), true.sum()]])
 
 
 def _ratio(part: int | float, whole: int) -> float:

@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float, Int64, Integer
 from torch import Tensor
 
-#: Number of pixels counted at a time.
-AT_ONCE = 1 << 20
+#: Number of pixels that are counted at a time.
+CHUNK_PIXELS = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Scores:
     OA: float
 
     @property
-    def counted(self) -> int:
+    def num_scored(self) -> int:
         """Number of classes in the means."""
         return sum(not math.isnan(iou) for iou in self.iou)
 
@@ -58,13 +58,16 @@ def confusion_matrix(
         num_classes: number of classes, K.
         ignore_index: value of pixels without a class; it may lie inside [0, K).
 
+    Returns:
+        The confusion matrix.
+
     Raises:
-        ValueError: a class is not in [0, K); its pixels would be counted for another class.
+        ValueError: a class is not in [0, K), so that its pixels would be counted as another class.
     """
     total = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=target.device)
-    parts = (torch.split(classes.flatten(), AT_ONCE) for classes in (prediction, target))
-    for some_predicted, some_true in zip(*parts, strict=True):
-        total += _count(some_predicted, some_true, num_classes, ignore_index)
+    parts = (torch.split(classes.flatten(), CHUNK_PIXELS) for classes in (prediction, target))
+    for predicted_part, target_part in zip(*parts, strict=True):
+        total += _count(predicted_part, target_part, num_classes, ignore_index)
     return total
 
 

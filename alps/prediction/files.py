@@ -24,9 +24,9 @@ from alps.images.files.read import read_pixels
 from alps.images.plain.folder import Folder
 from alps.prediction.sliding import Net, SlidingWindow, most_probable
 from alps.rasters.gdal import RASTER_SUFFIXES
+from alps.rasters.georeference import Georeference
 from alps.rasters.index_map import create_index_map
 from alps.rasters.pixels import blank_invalid
-from alps.rasters.place import Place
 from alps.rasters.raster import Raster
 from alps.rasters.sidecars import find_sidecars
 from alps.structures.paint import ignore_index_for
@@ -148,7 +148,7 @@ class Predictor:
             labels[~pixels.valid] = self.ignore_index
         result.write_bytes(index_png(labels, self.colors, self.ignore_index))
 
-    def _geotiff(self, path: Path, result: Path, place: Place) -> None:
+    def _geotiff(self, path: Path, result: Path, place: Georeference) -> None:
         with (
             Raster(path) as raster,
             create_index_map(result, raster.size, place, self.colors, self.ignore_index) as write,
@@ -223,13 +223,13 @@ def _read_json(path: Path) -> Any:
         return None
 
 
-def _place(path: Path) -> Place | None:
+def _place(path: Path) -> Georeference | None:
     """Read the georeference of a raster or its world file; return None if it has none."""
     if path.suffix.lower() not in RASTER_SUFFIXES:
         return None
     try:
         with Raster(path) as raster:
-            return raster.place
+            return raster.georeference
     except ImageError:  # reported when it is read as an image
         return None
 
@@ -255,7 +255,7 @@ def _list(source: Path, target: Path) -> dict[str, Path]:
     if not source.is_dir():
         return {source.stem: source}
     records = Folder(str(source), source.name).records()
-    # World files are not ignored, but read with their raster (`alps.rasters.place`).
+    # World files are not ignored, but read with their raster (`alps.rasters.georeference`).
     beside = (path for path, _ in walk(source) if not path.endswith(".tfw"))
     for finding in find_sidecars(beside):
         log.warning("%s", finding)

@@ -40,12 +40,12 @@ DRIVERS = {
 #: Suffixes of rasters, in lower case; compared without regard to case.
 RASTER_SUFFIXES = (".tif", ".tiff", ".jp2", ".j2k")
 #: Maximum length of a quoted GDAL message.
-REASON = 400
+MAX_REASON = 400
 _QUIET = ("ignore", None, NotGeoreferencedWarning, None, 0)
 
 
 def find_driver(head: bytes) -> str | None:
-    """Return the driver for a file that begins with ``head``, or None if it is no raster."""
+    """Return the driver for a file that begins with ``head``, or None if it is not a raster."""
     return next((name for magic, name in DRIVERS.items() if head.startswith(magic)), None)
 
 
@@ -66,7 +66,7 @@ def gdal_session(path: Path) -> Iterator[None]:
     except ImageError:
         raise
     except Exception as error:  # GDAL raises many types on damaged files
-        raise ImageError(f"cannot read {path}: {_reason(error)}") from error
+        raise ImageError(f"cannot read {path}: {_describe_error(error)}") from error
 
 
 def open_raster(path: Path) -> Any:
@@ -100,17 +100,17 @@ def _silence() -> None:
         logger.setLevel(logging.CRITICAL)
 
 
-def _reason(error: BaseException) -> str:
+def _describe_error(error: BaseException) -> str:
     """Return the first cause of a GDAL error as one line, with a remedy if there is one."""
     while isinstance(error, rasterio.errors.RasterioError | rasterio._err.CPLE_BaseError):
         if error.__cause__ is None:
             break
         error = error.__cause__
-    text = " ".join((str(error) or type(error).__name__).split())[:REASON]
+    text = " ".join((str(error) or type(error).__name__).split())[:MAX_REASON]
     if "missing codec" in text:
         name = "JPEG XL" if "JXL" in text or "50002" in text else "a codec"
         return (
-            f"it is compressed with {name}, which the installed GDAL lacks ({text}); write it anew "
-            "where it can be read: gdal_translate -co COMPRESS=DEFLATE in.tif out.tif"
+            f"it is compressed with {name}, which the installed GDAL lacks ({text}); "
+            "recompress it elsewhere: gdal_translate -co COMPRESS=DEFLATE in.tif out.tif"
         )
     return text

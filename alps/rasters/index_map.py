@@ -11,7 +11,7 @@ import rasterio
 from jaxtyping import Integer
 
 from alps.rasters.gdal import OPTIONS
-from alps.rasters.place import Place
+from alps.rasters.georeference import Georeference
 from alps.structures.palette import IGNORE_COLOR
 from alps.structures.tiles import Tile
 
@@ -23,18 +23,21 @@ Write = Callable[[Tile, Integer[np.ndarray, "H W"]], None]
 def create_index_map(
     path: Path,
     size: tuple[int, int],
-    place: Place,
+    georeference: Georeference,
     colors: Sequence[tuple[int, int, int]],
     ignore_index: int,
 ) -> Iterator[Write]:
-    """Create a GeoTIFF of class indices and yield a function that writes one window.
+    """Create a GeoTIFF of class indices that is written window by window.
 
     Args:
         path: the file to write.
         size: (H, W) of the raster, px.
-        place: georeference of the raster.
+        georeference: georeference of the raster.
         colors: RGB of each class.
         ignore_index: value of unlabelled and no-data pixels; above 255 the file is uint16.
+
+    Yields:
+        A function that writes the labels of one window.
     """
     with rasterio.Env(**OPTIONS):
         file = rasterio.open(
@@ -51,7 +54,7 @@ def create_index_map(
             blockysize=512,
             compress="deflate",
             BIGTIFF="IF_SAFER",
-            **place.to_profile(),
+            **georeference.to_profile(),
         )
     with file:
         file.write_colormap(1, {**dict(enumerate(colors)), ignore_index: IGNORE_COLOR})

@@ -38,8 +38,8 @@ def check_size(path: Path, height: int, width: int, pixel: int) -> None:
     size = path.stat().st_size
     if height * width * pixel > max(LARGE, size * PER_BYTE):
         raise ValueError(
-            f"{height} x {width} pixels of {pixel} bytes in {size} bytes: damaged, or made to fill "
-            "the memory; get it again, or write it without compression"
+            f"{height} x {width} pixels of {pixel} bytes in {size} bytes: damaged, or made to "
+            "exhaust the memory; get it again, or write it without compression"
         )
 
 
@@ -59,5 +59,5 @@ def check_block(path: Path, height: int, width: int, pixel: int) -> None:
     if height * width * pixel > max(LARGE, size * PER_BYTE):
         raise ValueError(
             f"blocks of {height} x {width} pixels of {pixel} bytes in {size} bytes: damaged, or "
-            "made to fill the memory; get it again"
+            "made to exhaust the memory; get it again"
         )

@@ -11,24 +11,28 @@ from jaxtyping import Shaped
 #: The tag, in TIFF and EXIF.
 ORIENTATION = 0x0112
 #: Maximum number of directory entries to read; a usual TIFF has about 20.
-MOST_ENTRIES = 4096
+MAX_ENTRIES = 4096
 
 
 def tiff_orientation(path: Path) -> int:
     """Return the orientation of the first image of a TIFF, 1 to 8; 1 if it is not declared."""
     with path.open("rb") as file:
         head = file.read(16)
-        order = "<" if head[:2] == b"II" else ">"
-        big = head[2:4] in (b"+\0", b"\0+")
-        (place,) = struct.unpack_from(f"{order}{'Q' if big else 'I'}", head, 8 if big else 4)
-        file.seek(place)
-        count_form, entry = (f"{order}Q", 20) if big else (f"{order}H", 12)
+        byte_order = "<" if head[:2] == b"II" else ">"
+        is_bigtiff = head[2:4] in (b"+\0", b"\0+")
+        (directory,) = struct.unpack_from(
+            f"{byte_order}{'Q' if is_bigtiff else 'I'}", head, 8 if is_bigtiff else 4
+        )
+        file.seek(directory)
+        count_form, entry = (f"{byte_order}Q", 20) if is_bigtiff else (f"{byte_order}H", 12)
         (n,) = struct.unpack(count_form, file.read(struct.calcsize(count_form)))
-        entries = file.read(entry * min(n, MOST_ENTRIES))
-    for at in range(0, len(entries) - entry + 1, entry):
-        tag, kind = struct.unpack_from(f"{order}HH", entries, at)
+        entries = file.read(entry * min(n, MAX_ENTRIES))
+    for offset in range(0, len(entries) - entry + 1, entry):
+        tag, kind = struct.unpack_from(f"{byte_order}HH", entries, offset)
         if (tag, kind) == (ORIENTATION, 3):
-            (value,) = struct.unpack_from(f"{order}H", entries, at + (12 if big else 8))
+            (value,) = struct.unpack_from(
+                f"{byte_order}H", entries, offset + (12 if is_bigtiff else 8)
+            )
             return int(value) if 1 <= value <= 8 else 1
     return 1
 

@@ -12,17 +12,17 @@ from jaxtyping import Bool, Shaped, UInt8
 from rasterio.enums import ColorInterp, MaskFlags
 
 from alps.rasters.gdal import gdal_session, open_raster, page_size
+from alps.rasters.georeference import Georeference, read_georeference
 from alps.rasters.limits import check_block, check_size
 from alps.rasters.pixels import Pixels, none_if_all
-from alps.rasters.place import Place, find_place
-from alps.rasters.stretch import counted, finite, stretch_between, stretch_limits
+from alps.rasters.stretch import finite_pixels, stretch_between, stretch_limits, stretch_values
 from alps.structures.palette import IGNORE_COLOR
 from alps.structures.tiles import Tile
 
 #: Number of pixels sampled for the percentiles that become 0 and 255: every n-th row and column.
 SAMPLE_PIXELS = 1 << 21
 #: Number of pixels decoded at a time for the sample, and of rows stretched at a time.
-PART, STRIP = 1 << 22, 256
+PART_PIXELS, STRIP_ROWS = 1 << 22, 256
 #: Command that extracts three bands of a file with more.
 TO_RGB = "gdal_translate -b 1 -b 2 -b 3 in.tif out.tif"
 
@@ -33,7 +33,7 @@ class Raster:
     """An open TIFF or JPEG 2000 file.
 
     One or two bands are read as gray. Of three or four bands the first three are red, green and
-    blue, unless the file declares others. An additional alpha band is no colour. Palettes are
+    blue, unless the file declares others. An additional alpha band is not a colour. Palettes are
     converted to colours. 8-bit values are kept. Other values are stretched linearly between two
     percentiles of the whole raster, which are equal for all windows (`alps.rasters.stretch`) and
     come from a regular sample if there are more than `SAMPLE_PIXELS` pixels.
@@ -67,7 +67,7 @@ class Raster:
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
-        trace: TracebackType | None,
+        traceback: TracebackType | None,
     ) -> None:
         with gdal_session(self.path):
             self._file.close()
@@ -88,15 +88,21 @@ class Raster:
         return bool(self._file.driver == "GTiff")
 
     @cached_property
-    def place(self) -> Place | None:
+    def georeference(self) -> Georeference | None:
         """Georeference of the raster; None: unknown."""
         with gdal_session(self.path):
-            return find_place(self.path, self._file)
+            return read_georeference(self.path, self._file)
 
     def read(self, tile: Tile | None = None) -> Pixels:
-        """Read a window, or with None the whole raster if it is within the size limits.
+        """Read a window, or the whole raster if it is within the size limits.
 
         Invalid pixels keep their colours in 8-bit rasters and are black in deeper ones.
+
+        Args:
+            tile: the window. None: the whole raster.
+
+        Returns:
+            The image and its valid mask.
         """
         with gdal_session(self.path):
             if tile is None:
@@ -109,26 +115,26 @@ class Raster:
             bands = self._file.read(self._bands, window=window)
             valid = self._valid(bands, window)
             if self._deep:
-                if tile is None:  # saves reading the raster again for the sample
+                if tile is None:  # avoids reading the raster again for the sample
                     self._limits = self._limits_of(bands, valid)
                 return Pixels(self._stretch(bands, valid), valid)
-            return Pixels(self._show(bands[0]), valid)
+            return Pixels(self._to_rgb(bands[0]), valid)
 
     def valid(self, tile: Tile) -> Bool[np.ndarray, "H W"]:
         """Read the valid mask of a window."""
         with gdal_session(self.path):
             window = _window(tile)
-            needed = self._nodata is not None or self._file.dtypes[0].startswith("float")
-            bands = self._file.read(self._bands if needed else self._bands[:1], window=window)
+            all_bands = self._nodata is not None or self._file.dtypes[0].startswith("float")
+            bands = self._file.read(self._bands if all_bands else self._bands[:1], window=window)
             valid = self._valid(bands, window)
             return np.ones(_shape(window), bool) if valid is None else valid
 
-    def numbers(self) -> Shaped[np.ndarray, "H W"]:
+    def read_first_band(self) -> Shaped[np.ndarray, "H W"]:
         """Read the first band as stored."""
         with gdal_session(self.path):
             check_size(self.path, *self.size, max(self._pixel_bytes, 3))
-            found: np.ndarray = self._file.read(1)
-            return found
+            values: np.ndarray = self._file.read(1)
+            return values
 
     def _inspect(self) -> None:
         """Determine the meaning of the bands; raise `ValueError` if they cannot become RGB."""
@@ -136,26 +142,28 @@ class Raster:
         dtype = file.dtypes[0]
         if dtype.startswith("complex"):
             raise ValueError(
-                f"it holds complex numbers ({dtype}), expected real ones; write their magnitude: "
+                f"it holds complex numbers ({dtype}), expected real ones; compute their magnitude: "
                 'gdal_calc.py -A in.tif --calc="abs(A)" --type=Float32 --outfile=out.tif'
             )
-        meaning = dict(enumerate(file.colorinterp, 1))
-        alpha = [i for i, kind in meaning.items() if kind == ColorInterp.alpha]
-        colors = [i for i in meaning if i not in alpha]
+        interpretation = dict(enumerate(file.colorinterp, 1))
+        alpha = [i for i, kind in interpretation.items() if kind == ColorInterp.alpha]
+        colors = [i for i in interpretation if i not in alpha]
         if not 1 <= len(colors) <= 4 or len(alpha) > 1:
             raise ValueError(
                 f"it has {file.count} bands, expected 1 to 4; write red, green and blue into a "
-                f"file of their own: {TO_RGB}"
+                f"separate file: {TO_RGB}"
             )
-        named = [
+        declared_rgb = [
             i
             for kind in (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
             for i in colors
-            if meaning[i] == kind
+            if interpretation[i] == kind
         ]
         self._alpha = alpha[0] if alpha else None
         self._colors = colors
-        self._bands = named if len(named) == 3 else colors[: 3 if len(colors) >= 3 else 1]
+        self._bands = (
+            declared_rgb if len(declared_rgb) == 3 else colors[: 3 if len(colors) >= 3 else 1]
+        )
         self._deep = dtype != "uint8"
         self._nodata = _as_dtype(file.nodata, dtype)
         self._mask = file.mask_flag_enums[0] == [MaskFlags.per_dataset]
@@ -164,7 +172,7 @@ class Raster:
         self._white_is_zero = tags.get("MINISWHITE") == "YES"
         self._bits = int(file.tags(1, ns="IMAGE_STRUCTURE").get("NBITS", 8))
         self._palette = None
-        if meaning[colors[0]] == ColorInterp.palette and dtype in ("uint8", "uint16"):
+        if interpretation[colors[0]] == ColorInterp.palette and dtype in ("uint8", "uint16"):
             self._palette = _table(file.colormap(colors[0]), 1 << (16 if self._deep else 8))
             self._deep = False
         self._check_pages()
@@ -182,8 +190,8 @@ class Raster:
         pages = self._file.subdatasets
         if len(pages) > 1 and page_size(pages[1]) == self.size:
             raise ValueError(
-                f"it has {len(pages)} pages of one size, expected 1 to 4 bands in one page; make "
-                "bands of them: gdal_merge.py -separate -o out.tif GTIFF_DIR:1:in.tif "
+                f"it has {len(pages)} pages of one size, expected 1 to 4 bands in one page; "
+                "convert them to bands: gdal_merge.py -separate -o out.tif GTIFF_DIR:1:in.tif "
                 "GTIFF_DIR:2:in.tif GTIFF_DIR:3:in.tif"
             )
 
@@ -203,30 +211,30 @@ class Raster:
             if self._alpha is not None:
                 valid &= self._file.read(self._alpha, window=window) != 0
             if self._nodata is not None:
-                found = np.zeros_like(valid)
-                for band in self._with_others(bands, window):
-                    found |= band != self._nodata
-                valid &= found
+                has_value = np.zeros_like(valid)
+                for band in self._all_colors(bands, window):
+                    has_value |= band != self._nodata
+                valid &= has_value
         if bands.dtype.kind == "f":
-            for band in self._with_others(bands, window):
+            for band in self._all_colors(bands, window):
                 valid &= np.isfinite(band)
         return none_if_all(valid)
 
-    def _with_others(
+    def _all_colors(
         self, bands: Shaped[np.ndarray, "C H W"], window: Window
     ) -> list[Shaped[np.ndarray, "H W"]]:
         """Return the bands, and the colour bands of the window that are not part of RGB."""
         others = [i for i in self._colors if i not in self._bands]
         return [*bands, *(self._file.read(i, window=window) for i in others)]
 
-    def _show(self, band: Shaped[np.ndarray, "H W"]) -> UInt8[np.ndarray, "H W 3"]:
+    def _to_rgb(self, band: Shaped[np.ndarray, "H W"]) -> UInt8[np.ndarray, "H W 3"]:
         """Convert palette indices or gray of up to 8 bits to RGB."""
         if self._palette is not None:
             image: np.ndarray = self._palette[band]
             return image
         if self._bits < 8:
-            most = (1 << self._bits) - 1
-            table = np.rint(np.arange(256).clip(max=most) * (255 / most)).astype(np.uint8)
+            highest = (1 << self._bits) - 1
+            table = np.rint(np.arange(256).clip(max=highest) * (255 / highest)).astype(np.uint8)
             band = table[band]
         if self._white_is_zero:
             band = ~band
@@ -237,13 +245,13 @@ class Raster:
     ) -> UInt8[np.ndarray, "H W 3"]:
         image = np.empty((*bands.shape[1:], 3), np.uint8)
         number = np.promote_types(bands.dtype, np.float32)
-        for top in range(0, len(image), STRIP):
-            rows = np.s_[top : top + STRIP]
+        for top in range(0, len(image), STRIP_ROWS):
+            rows = np.s_[top : top + STRIP_ROWS]
             part = np.array(bands[:, rows], number, order="C")
-            here = finite(part) if valid is None else valid[rows]
-            gray = stretch_between(part, here, *self._limits)
+            valid_part = finite_pixels(part) if valid is None else valid[rows]
+            gray = stretch_between(part, valid_part, *self._limits)
             if self._white_is_zero:
-                gray = np.where(here, ~gray, 0)
+                gray = np.where(valid_part, ~gray, 0)
             image[rows] = gray.transpose(1, 2, 0)
         return image
 
@@ -253,23 +261,23 @@ class Raster:
         height, width = self.size
         rows, columns = self._file.block_shapes[0]
         columns *= max(1, 2048 // columns)
-        rows *= max(1, PART // (rows * columns))
+        rows *= max(1, PART_PIXELS // (rows * columns))
         step, values = self._step, []
         for y in range(0, height, rows):
             for x in range(0, width, columns):
                 window = ((y, min(y + rows, height)), (x, min(x + columns, width)))
                 bands = self._file.read(self._bands, window=window)
                 valid = self._valid(bands, window)
-                values.append(self._counted(bands, valid, (-y % step, -x % step)).ravel())
+                values.append(self._sample_values(bands, valid, (-y % step, -x % step)).ravel())
         return stretch_limits(np.concatenate(values))
 
     def _limits_of(
         self, bands: Shaped[np.ndarray, "C H W"], valid: Bool[np.ndarray, "H W"] | None
     ) -> tuple[float, float]:
         """Return the values that become 0 and 255, from the decoded bands of the whole raster."""
-        return stretch_limits(self._counted(bands, valid, (0, 0)))
+        return stretch_limits(self._sample_values(bands, valid, (0, 0)))
 
-    def _counted(
+    def _sample_values(
         self,
         bands: Shaped[np.ndarray, "C H W"],
         valid: Bool[np.ndarray, "H W"] | None,
@@ -284,8 +292,8 @@ class Raster:
         """
         rows, columns = (slice(first, None, self._step) for first in start)
         bands = bands[:, rows, columns]
-        valid = finite(bands) if valid is None else valid[rows, columns]
-        return counted(bands, valid, zero_counts=self._nodata is not None)
+        valid = finite_pixels(bands) if valid is None else valid[rows, columns]
+        return stretch_values(bands, valid, zero_counts=self._nodata is not None)
 
     @property
     def _step(self) -> int:

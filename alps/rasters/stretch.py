@@ -14,40 +14,43 @@ def stretch(
 ) -> UInt8[np.ndarray, "H W C"]:
     """Map an image of any depth to 8 bits, linearly between two percentiles of its own values.
 
-    The range of the type is no guide: sensors deliver 11 or 12 bits in 16, reflectances end near
-    10,000, and floats have any unit. Neither is the maximum, because of glint in a few pixels. The
-    percentiles `STRETCH` are taken over all bands together, which keeps the ratios between bands
-    and so the colours. The result depends on the image only.
+    The range of the data type cannot be used: sensors deliver 11 or 12 bits in 16, reflectances end
+    near 10,000, and floats have any unit. The maximum cannot be used because of glint in a few
+    pixels. The percentiles `STRETCH` are taken over all bands together, which keeps the ratios
+    between bands and so the colours. The result depends on the image only.
 
     Args:
         image: the bands, (H, W, C).
         valid: True for pixels that are data; others become 0 and are excluded from the percentiles.
             None: all pixels that are finite in every band.
+
+    Returns:
+        The 8-bit image.
     """
     bands = image.transpose(2, 0, 1)
     if valid is None:
-        valid = finite(bands)
-    low, high = stretch_limits(counted(bands, valid))
+        valid = finite_pixels(bands)
+    low, high = stretch_limits(stretch_values(bands, valid))
     # Contiguous bands are ten times faster than H W C.
     numbers = np.array(bands, np.promote_types(image.dtype, np.float32), order="C")
     return stretch_between(numbers, valid, low, high).transpose(1, 2, 0)
 
 
-def finite(bands: Shaped[np.ndarray, "C H W"]) -> Bool[np.ndarray, "H W"]:
+def finite_pixels(bands: Shaped[np.ndarray, "C H W"]) -> Bool[np.ndarray, "H W"]:
     """Return a mask of the pixels that are finite in every band."""
     if bands.dtype.kind != "f":
         return np.ones(bands.shape[1:], bool)
-    found: Bool[np.ndarray, "H W"] = np.isfinite(bands).all(axis=0)
-    return found
+    mask: Bool[np.ndarray, "H W"] = np.isfinite(bands).all(axis=0)
+    return mask
 
 
-def counted(
+def stretch_values(
     bands: Shaped[np.ndarray, "C H W"],
     valid: Bool[np.ndarray, "H W"],
     *,
     zero_counts: bool = False,
 ) -> Shaped[np.ndarray, "C N"]:
-    """Return the values that `stretch_limits` takes percentiles of.
+    """Return the values from which `stretch_limits` computes percentiles.
 
     A border of zeros without a no-data value is common in deep images and must not change the
     stretch. So pixels of 0 in all bands are excluded here, although they remain valid.
@@ -56,16 +59,19 @@ def counted(
         bands: the values, (C, H, W).
         valid: True for pixels that are data.
         zero_counts: include pixels of 0, because a no-data value is declared.
+
+    Returns:
+        The values of the included pixels, by band.
     """
     if not zero_counts:
-        some = bands[0] != 0
+        not_zero = bands[0] != 0
         for band in bands[1:]:
-            some |= band != 0
-        valid = valid & some
+            not_zero |= band != 0
+        valid = valid & not_zero
     if valid.all():  # much faster
         return bands.reshape(len(bands), -1)
-    found: Shaped[np.ndarray, "C N"] = bands[:, valid]
-    return found
+    values: Shaped[np.ndarray, "C N"] = bands[:, valid]
+    return values
 
 
 def stretch_limits(values: Shaped[np.ndarray, ...]) -> tuple[float, float]:
@@ -79,7 +85,7 @@ def stretch_limits(values: Shaped[np.ndarray, ...]) -> tuple[float, float]:
         return 0.0, 0.0
     values = values.astype(np.promote_types(values.dtype, np.float32), copy=False)
     low, high = np.percentile(values, STRETCH)
-    if low == high:  # nearly all values are equal: a few ships on dark water
+    if low == high:  # nearly all values are equal, such as dark water with a few ships
         low, high = values.min(), values.max()
     return float(low), float(high)
 
@@ -94,6 +100,9 @@ def stretch_between(
         valid: True for pixels that are data; others become 0.
         low: value that becomes 0.
         high: value that becomes 255.
+
+    Returns:
+        The 8-bit bands.
     """
     if low == high:
         return np.zeros(bands.shape, np.uint8)

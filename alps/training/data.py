@@ -14,7 +14,7 @@ from typing import Any
 from lightning.pytorch import LightningDataModule, Trainer
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from alps.datasets.label_census import ENOUGH, missing_classes, read_split
+from alps.datasets.label_census import MAX_LABELS, missing_classes, read_split
 from alps.datasets.limits import DATA
 from alps.datasets.sampler import ShardSampler, StreamSampler
 from alps.datasets.segmentation import Batch, Example, SegmentationDataset, collate
@@ -178,9 +178,9 @@ class SegmentationData(LightningDataModule):
         Raises:
             LabelError: a label cannot be read, or no pixel of a split is labelled.
         """
-        enough = None if strict else ENOUGH
+        max_labels = None if strict else MAX_LABELS
         splits = [
-            read_split(self.images, records, split, enough=enough)
+            read_split(self.images, records, split, max_labels=max_labels)
             for split, records in (("train", self.train), ("val", self.val))
         ]
         own = self.images.findings() if isinstance(self.images, AuditedSet) else []

@@ -116,10 +116,10 @@ class Subject:
     def coverage(self) -> str:
         """Return ``over 4 of 5 classes`` if the last means exclude a class, else an empty text."""
         k = len(self.categories)
-        if self.scores is None or self.scores.counted == k:
+        if self.scores is None or self.scores.num_scored == k:
             return ""
         of = f" of {self.name}" if self.name else ""
-        return f"over {self.scores.counted} of {k} classes{of}"
+        return f"over {self.scores.num_scored} of {k} classes{of}"
 
     def forget(self, device: torch.device | str = "cpu") -> None:
         """Reset the confusion matrix and the pictures."""
@@ -170,7 +170,7 @@ class Subject:
             for category, iou in zip(self.categories, self.scores.iou, strict=True)
         }
         means = {m: getattr(self.scores, m) for m in MEANS}
-        means[CLASSES] = float(self.scores.counted)
+        means[CLASSES] = float(self.scores.num_scored)
         if self.background is not None:
             means[FOREGROUND] = self.scores.foreground(self.background)
         return {self.named(split, m): value for m, value in means.items()} | per_class

@@ -164,7 +164,7 @@ def test_a_table_with_bad_rows(tmp_path, caplog):
         "dropped a box of image_1: boxes.csv row 3: coordinates 0 10 nan 40 are not all numbers"
     )
     assert told[-1] == "dropped 3 more of image_1"
-    assert any("left out 1 of 12 rows of" in m for m in caplog.messages)
+    assert any("skipped 1 of 12 rows of" in m for m in caplog.messages)
 
 
 def test_videos_with_bad_annotations(tmp_path, caplog):

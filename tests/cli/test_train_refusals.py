@@ -108,7 +108,7 @@ def break_label(folder, change):
         (
             lambda p: break_label(p, lambda label: label[:-8]),
             [],
-            r"= \(56, 96\), its image \(64, 96\); expected one size",
+            r"= \(56, 96\) and its image \(64, 96\); expected equal sizes",
         ),
         (lambda p: [f.unlink() for f in p.glob("*/train/*")], [], r"in train \(train 0, val 3"),
         (
@@ -121,7 +121,7 @@ def break_label(folder, change):
             [],
             r"holds the label 77, but no file holds 4; .*dataset.ignore_index=77",
         ),
-        (lambda p: None, ["dataset.classes=road"], "classes=road: expected a list of different"),
+        (lambda p: None, ["dataset.classes=road"], "classes=road: expected a list of distinct"),
         (lambda p: None, ["dataset.classes=[a,a]"], r"classes=\['a', 'a'\]: expected a list"),
         (lambda p: None, ["trainer.val_check_interval=3"], "3 does not divide .*try 1, 2"),
         (lambda p: None, ["trainer.max_steps=0"], "max_steps=0: expected"),
@@ -277,8 +277,8 @@ def test_a_class_that_does_not_occur_is_told_with_its_score(train, pair, tmp_pat
     status, out, err = train(*words)
     assert status == 0, err
     line = (
-        "folder_pair: 1 of 4 classes do not occur in the 3 labels of val: 3; the scores are means "
-        "without them: score on more images, or on others"
+        "folder_pair: 1 of 4 classes do not occur in the 3 labels of val: 3; the mean scores "
+        "exclude them: score on more or on other images"
     )
     assert line in err.splitlines()
     assert "do not occur in the 3 labels of train" not in err
@@ -302,6 +302,8 @@ def test_a_split_without_a_labelled_pixel_is_refused(train, pair, tmp_path, spli
     words = finetune(pair, "init=null", "trainer.max_steps=1", "run=x", "logger=none")
     status, out, err = train(*words, "dataset.classes=[a,b,c,d]")
     assert (status, out) == (1, "")
-    expected = rf"error: folder_pair: no pixel of {split} is labelled, each label \(3 in all\) .*\n"
+    expected = (
+        rf"error: folder_pair: no pixel of {split} is labelled: all 3 labels hold only 255.*\n"
+    )
     assert re.fullmatch(expected, err), err
     assert not (tmp_path / "x").exists()

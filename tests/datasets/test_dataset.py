@@ -24,7 +24,7 @@ def noise(image: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     return torch.randint(0, 256, image.shape, dtype=torch.uint8), target
 
 
-def test_an_example_is_what_the_image_set_holds() -> None:
+def test_an_example_equals_the_image_and_target_of_the_set() -> None:
     images = random_pairs(3)
     assert isinstance(images, LabelledSet)
     data = dataset(images)
@@ -37,7 +37,7 @@ def test_an_example_is_what_the_image_set_holds() -> None:
         assert example.target.dtype == torch.uint8
 
 
-def test_arrays_that_cannot_be_written_are_copied() -> None:
+def test_read_only_arrays_are_copied() -> None:
     images = random_pairs(1)
     for array in images.pairs["image_0"]:
         array.setflags(write=False)
@@ -45,7 +45,7 @@ def test_arrays_that_cannot_be_written_are_copied() -> None:
     assert images.pairs["image_0"][0].any()
 
 
-def test_over_255_classes() -> None:
+def test_more_than_255_classes_are_supported() -> None:
     target = np.array([[0, 299], [65535, 256]], np.uint16)
     image = np.zeros((2, 2, 3), np.uint8)
     images = LabelledArrays({"a": (image, target)}, num_classes=300, ignore_index=65535)
@@ -59,7 +59,7 @@ def test_over_255_classes() -> None:
         dataset(images)[0]
 
 
-def test_what_is_no_data_is_not_learnt() -> None:
+def test_nodata_pixels_are_ignored() -> None:
     """Neither its class nor a value that is no class: nobody looks at the label there."""
     images = random_pairs(2)
     valid = np.ones((12, 16), bool)
@@ -81,14 +81,14 @@ def test_what_is_no_data_is_not_learnt() -> None:
 
 
 @pytest.mark.parametrize("ignore_index", [300, 65535, -100])
-def test_an_ignore_index_beyond_the_type_of_the_files(ignore_index: int) -> None:
+def test_an_ignore_index_outside_the_type_of_the_files_is_supported(ignore_index: int) -> None:
     images = random_pairs(1, ignore_index=ignore_index)
     transform = TrainTransform(crop=40, ignore_index=ignore_index)
     target = dataset(images, transform=transform)[Draw(0, 1)].target
     assert set(target.unique().tolist()) == {0, 1, 2, 3, ignore_index}
 
 
-def test_collate_stacks() -> None:
+def test_collate_stacks_examples() -> None:
     images = random_pairs(3)
     data = dataset(images)
     batch = collate([data[i] for i in range(3)])
@@ -99,7 +99,7 @@ def test_collate_stacks() -> None:
     assert batch.target[2].tolist() == images.pairs["image_2"][1].tolist()
 
 
-def test_a_draw_decides_on_everything_random_and_on_nothing_else() -> None:
+def test_a_draw_determines_all_random_choices_and_keeps_the_global_state() -> None:
     data = dataset(random_pairs(3), transform=noise)
     torch.manual_seed(7)
     expected = torch.rand(3)
@@ -111,7 +111,7 @@ def test_a_draw_decides_on_everything_random_and_on_nothing_else() -> None:
 
 
 @pytest.mark.parametrize("num_workers", [1, 2])
-def test_workers_cannot_be_seen(num_workers: int) -> None:
+def test_the_number_of_workers_does_not_affect_batches(num_workers: int) -> None:
     transform = TrainTransform(crop=8, ignore_index=255)
     data = dataset(random_pairs(5), transform=transform)
 
@@ -125,7 +125,7 @@ def test_workers_cannot_be_seen(num_workers: int) -> None:
         assert here.target.equal(there.target)
 
 
-def test_the_next_image_takes_the_place_of_one_that_cannot_be_read(caplog) -> None:
+def test_an_unreadable_image_is_replaced_by_the_next(caplog) -> None:
     images = random_pairs(4)
     for broken in ("image_1", "image_3"):
         images.pairs[broken] = ("truncated", images.pairs[broken][1])
@@ -135,13 +135,12 @@ def test_the_next_image_takes_the_place_of_one_that_cannot_be_read(caplog) -> No
     assert drawn == ["image_0", "image_2", "image_2", "image_0"]
     assert data.unreadable == {"image_1.png", "image_3.png"}
     assert [record.getMessage() for record in caplog.records] == [
-        f"cannot read image_{i}.png: truncated; the next image takes its place ({n} unreadable so "
-        "far)"
+        f"cannot read image_{i}.png: truncated; replaced by the next image ({n} unreadable so far)"
         for i, n in ((1, 1), (3, 2))
     ]
 
 
-def test_an_image_that_cannot_be_read_cannot_be_scored() -> None:
+def test_an_unreadable_image_is_an_error_in_evaluation() -> None:
     images = random_pairs(2)
     images.pairs["image_1"] = ("truncated", images.pairs["image_1"][1])
     loader = DataLoader(dataset(images), sampler=ShardSampler(2), collate_fn=list, batch_size=1)
@@ -150,38 +149,38 @@ def test_an_image_that_cannot_be_read_cannot_be_scored() -> None:
 
 
 @pytest.mark.parametrize(("n", "tries"), [(3, 3), (30, 20)])
-def test_where_nothing_can_be_read_the_run_stops(n: int, tries: int) -> None:
+def test_many_consecutive_unreadable_images_are_an_error(n: int, tries: int) -> None:
     images = random_pairs(n)
     images.pairs = {key: ("stale handle", target) for key, (_, target) in images.pairs.items()}
     with pytest.raises(
         ImageError,
-        match=f"^{tries} images of arrays in a row .* check memory; the "
-        r"last: cannot read image_\d+\.png: stale handle",
+        match=f"^{tries} consecutive images of arrays .* check memory; the "
+        r"last error: cannot read image_\d+\.png: stale handle",
     ):
         dataset(images)[Draw(1, 0)]
 
 
 @pytest.mark.parametrize("draw", [0, Draw(0, 0)])
-def test_a_label_of_another_size(draw: Draw | int) -> None:
+def test_a_label_of_another_size_is_refused(draw: Draw | int) -> None:
     images = random_pairs(1)
     images.pairs["image_0"] = (images.pairs["image_0"][0], np.zeros((16, 12), np.uint8))
     with pytest.raises(LabelError) as error:
         dataset(images)[draw]
     assert str(error.value) == (
-        "the label of image_0.png in memory has (height, width) = (16, 12), its image (12, 16); "
-        "expected one size: cut or export them again together"
+        "the label of image_0.png in memory has (height, width) = (16, 12) and its image (12, 16); "
+        "expected equal sizes: cut or export both again"
     )
 
 
 @pytest.mark.parametrize("draw", [0, Draw(0, 0)])
-def test_a_label_value_outside_the_classes(draw: Draw | int) -> None:
+def test_a_label_value_outside_the_classes_is_refused(draw: Draw | int) -> None:
     images = random_pairs(1)
     images.pairs["image_0"][1][2, 3:6] = [4, 254, 255]
     with pytest.raises(LabelError) as error:
         dataset(images)[draw]
     assert str(error.value) == (
         "the label of image_0.png in memory holds the value 4, 254 at 2 pixels; expected 0 to 3 "
-        "(4 classes) or 255 (ignored); correct the label, or dataset.classes"
+        "(4 classes) or 255 (ignored); correct the label or dataset.classes"
     )
 
 

@@ -31,11 +31,11 @@ def stream(**options: int) -> list[list[JointDraw]]:
         ((5, 5, 5), 3, [1, 1, 1]),
     ],
 )
-def test_a_batch_is_split_in_proportion(sizes, batch_size, expected):
+def test_a_batch_is_split_in_proportion_to_the_datasets(sizes, batch_size, expected):
     assert shares(sizes, batch_size) == expected
 
 
-def test_shares_are_whole_fill_the_batch_and_miss_the_proportion_by_less_than_one():
+def test_shares_fill_the_batch_and_differ_from_the_proportion_by_less_than_one():
     rng = np.random.default_rng(0)
     for _ in range(200):
         sizes = rng.integers(1, 1000, rng.integers(1, 7)).tolist()
@@ -49,7 +49,7 @@ def test_shares_are_whole_fill_the_batch_and_miss_the_proportion_by_less_than_on
 
 
 def test_too_small_a_batch_is_refused():
-    with pytest.raises(ConfigError, match=r"batch of 2 .* 3 datasets; raise data.batch_size"):
+    with pytest.raises(ConfigError, match=r"batch of 2 .* 3 datasets; increase data.batch_size"):
         shares((5, 5, 5), 2)
 
 
@@ -60,14 +60,14 @@ def test_every_batch_holds_each_dataset_in_its_share():
         assert [joint.dataset for joint in batch] == sorted(joint.dataset for joint in batch)
 
 
-def test_each_dataset_is_seen_whole_before_any_image_comes_again():
+def test_each_dataset_is_drawn_completely_before_an_image_repeats():
     draws = [*chain.from_iterable(stream(total_batches=30))]
     for dataset, n in enumerate(SIZES):
         indices = [joint.draw.index for joint in draws if joint.dataset == dataset]
         assert sorted(indices[:n]) == [*range(n)]
 
 
-def test_datasets_are_not_drawn_alike():
+def test_datasets_have_independent_streams():
     (batch,) = JointSampler((50, 50), batch_size=20, total_batches=1, seed=0)
     first, second = ([j.draw for j in batch if j.dataset == i] for i in (0, 1))
     assert [draw.index for draw in first] != [draw.index for draw in second]
@@ -75,7 +75,7 @@ def test_datasets_are_not_drawn_alike():
 
 
 @pytest.mark.parametrize("world_size", [2, 3])
-def test_ranks_see_together_what_one_sees_with_the_larger_batch(world_size):
+def test_several_ranks_draw_the_same_images_as_one_with_a_larger_batch(world_size):
     whole = stream(batch_size=2 * world_size)
     ranks = [stream(batch_size=2, rank=r, world_size=world_size) for r in range(world_size)]
     for step, parts in zip(whole, zip(*ranks, strict=True), strict=True):
@@ -84,13 +84,13 @@ def test_ranks_see_together_what_one_sees_with_the_larger_batch(world_size):
 
 
 @pytest.mark.parametrize("start", [0, 4, 9])
-def test_a_stream_goes_on_where_it_was_left(start):
+def test_a_stream_resumes_at_a_step(start):
     assert stream(start=start) == stream()[start:]
     assert stream() == stream()
     assert stream(seed=1) != stream()
 
 
-def test_a_batch_says_how_many_images_are_of_each_dataset():
+def test_a_batch_counts_the_images_of_each_dataset():
     datasets = []
     for n, num_classes in ((3, 4), (2, 5), (2, 6)):
         images = random_pairs(n, num_classes=num_classes)

@@ -36,43 +36,43 @@ def read(images, split="train", **options):
     return read_split(images, images.records(), split, **options)
 
 
-def test_it_stops_when_each_class_was_found():
+def test_reading_stops_when_all_classes_are_found():
     images = Numbers([0, 1, 2] * 400)
     found = read(images)
     assert found.numbers == {0, 1, 2}
     assert images.reads == found.read < 20
 
 
-def test_it_reads_enough_or_with_none_all():
+def test_reading_is_limited_unless_the_limit_is_none():
     images = Numbers([0, 1] * 30)
-    found = read(images, enough=20)
+    found = read(images, max_labels=20)
     assert (found.numbers, found.read, found.images, images.reads) == ({0, 1}, 20, 60, 20)
     assert str(found) == "20 of the 60 labels of train"
-    found = read(images, enough=None)
+    found = read(images, max_labels=None)
     assert (found.read, images.reads) == (60, 80)
     assert str(found) == "the 60 labels of train"
 
 
-def test_a_split_without_a_labelled_pixel_is_known_for_certain():
+def test_all_labels_are_read_before_a_split_counts_as_unlabelled():
     images = Numbers([255] * 40)
     expected = (
-        r"numbers: no pixel of val is labelled, each label \(40 in all\) holds nothing but 255, "
-        r"which is ignored; check how .* give others, or another dataset.ignore_index"
+        r"numbers: no pixel of val is labelled: all 40 labels hold only 255, "
+        r"which is ignored; check how .* crowds\), or set another dataset.ignore_index"
     )
     with pytest.raises(LabelError, match=expected):
-        read(images, "val", enough=5)
+        read(images, "val", max_labels=5)
     assert images.reads == 40
     images.numbers[7] = 1  # one labelled pixel among all
-    assert read(images, enough=5).numbers == {1}
+    assert read(images, max_labels=5).numbers == {1}
 
 
-def test_a_split_without_images_is_refused_elsewhere():
+def test_a_split_without_images_has_no_finding():
     found = read_split(Numbers([0]), [], "val")
     assert (found.numbers, found.read) == (set(), 0)
     assert missing_classes(Numbers([0]), [found]) == []
 
 
-def test_classes_that_do_not_occur_are_named():
+def test_missing_classes_are_named():
     images = Numbers([0, 1], classes=8, ignore_index=6)
     splits = [
         SplitLabels("train", frozenset({0, 1}), 2, 2),
@@ -88,8 +88,8 @@ def test_classes_that_do_not_occur_are_named():
         (
             "class_not_in_val",
             1,
-            "1 of 7 classes do not occur in 500 of the 900 labels of val: f; the scores are means "
-            "without them: score on more images, or on others",
+            "1 of 7 classes do not occur in 500 of the 900 labels of val: f; the mean scores "
+            "exclude them: score on more or on other images",
         ),
     ]
     images.ignore_index = 255
@@ -97,7 +97,7 @@ def test_classes_that_do_not_occur_are_named():
     assert "of train: b, c, d, e, f, ...;" in str(missing_classes(images, splits)[0])
 
 
-def test_labels_from_1_on_are_told_where_they_can_be_reduced():
+def test_labels_that_start_at_1_are_reported_if_they_can_be_reduced():
     splits = [
         SplitLabels("train", frozenset({1, 2, 3}), 4, 4),
         SplitLabels("val", frozenset({2}), 2, 2),
@@ -106,8 +106,8 @@ def test_labels_from_1_on_are_told_where_they_can_be_reduced():
     assert kinds == ["class_not_in_train", "class_not_in_val"]
     first = missing_classes(Numbers([1], reduce_zero_label=False), splits)[0]
     assert str(first) == (
-        "no pixel of the 4 labels of train or of the 2 labels of val is 0, the lowest number is 1; "
-        "where the labels 1..n are the classes 0..n-1, give dataset.reduce_zero_label=true"
+        "no pixel of the 4 labels of train or of the 2 labels of val is 0, the lowest value is 1; "
+        "if the labels 1..n are the classes 0..n-1, set dataset.reduce_zero_label=true"
     )
     reduced = missing_classes(Numbers([1], reduce_zero_label=True), splits)
     assert [f.kind for f in reduced] == kinds

@@ -32,7 +32,7 @@ def test_a_batch_may_be_larger_than_an_epoch() -> None:
     assert len(set(flat(batches))) == 24
 
 
-def test_the_seed_decides_and_each_draw_has_its_own() -> None:
+def test_the_stream_depends_on_the_seed_and_each_draw_has_a_seed() -> None:
     assert stream() == stream()
     assert [d.index for d in flat(stream())] != [d.index for d in flat(stream(seed=1))]
     seeds = {draw.seed for seed in range(3) for draw in flat(stream(seed=seed))}
@@ -41,7 +41,7 @@ def test_the_seed_decides_and_each_draw_has_its_own() -> None:
 
 
 @pytest.mark.parametrize("world_size", [2, 3])
-def test_ranks_see_together_what_one_sees_with_the_larger_batch(world_size: int) -> None:
+def test_several_ranks_draw_the_same_images_as_one_with_a_larger_batch(world_size: int) -> None:
     whole = stream(batch_size=4 * world_size)
     ranks = [stream(rank=rank, world_size=world_size) for rank in range(world_size)]
     for step, parts in zip(whole, zip(*ranks, strict=True), strict=True):
@@ -49,21 +49,21 @@ def test_ranks_see_together_what_one_sees_with_the_larger_batch(world_size: int)
 
 
 @pytest.mark.parametrize("start", [0, 1, 5, 11, 12])
-def test_a_stream_goes_on_where_it_was_left(start: int) -> None:
+def test_a_stream_resumes_at_a_step(start: int) -> None:
     for rank in range(2):
         options = {"rank": rank, "world_size": 2}
         assert stream(start=start, **options) == stream(**options)[start:]
     assert len(StreamSampler(10, batch_size=4, total_batches=12, seed=0, start=start)) == 12
 
 
-def test_a_sampler_can_be_iterated_again_and_sent_to_a_process() -> None:
+def test_a_sampler_can_be_iterated_again_and_pickled() -> None:
     sampler = StreamSampler(10, batch_size=4, total_batches=12, seed=0)
     assert list(sampler) == list(sampler) == list(pickle.loads(pickle.dumps(sampler)))
     draw = Draw(3, 2**64 - 1)
     assert pickle.loads(pickle.dumps(draw)) == draw
 
 
-def test_memory_is_one_permutation() -> None:
+def test_memory_holds_a_single_permutation() -> None:
     tracemalloc.start()
     for _ in StreamSampler(100_000, batch_size=10, total_batches=20_005, seed=0, start=19_995):
         pass
@@ -72,7 +72,7 @@ def test_memory_is_one_permutation() -> None:
     assert most < 3 * 8 * 100_000
 
 
-def test_a_stream_of_nothing_is_refused() -> None:
+def test_a_stream_without_images_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one image, got n = 0"):
         stream(0)
 

@@ -38,7 +38,7 @@ def test_subsets_are_nested_in_order_and_hold_all_classes(seed: int) -> None:
         assert {k for i in ids for k in np.unique(images.pairs[i][1])} == {0, 1, 2, 3}
 
 
-def test_the_seed_decides() -> None:
+def test_the_subset_depends_on_the_seed() -> None:
     assert subset(rare(), 0.1) == subset(rare(), 0.1)
     assert subset(rare(), 0.1) != subset(rare(), 0.1, seed=1)
 
@@ -51,7 +51,7 @@ def test_labels_are_read_only_until_all_classes_are_seen() -> None:
     assert len(images.labels_read) == 1
 
 
-def test_a_subset_too_small_for_the_classes_says_so(caplog) -> None:
+def test_a_subset_without_all_classes_is_logged(caplog) -> None:
     images = label_sets({0, 1}, {0, 1}, *[{0, 2}] * 50, {3})
     with caplog.at_level(logging.WARNING):
         [first, second] = subset(images, 2 / 53)
@@ -59,21 +59,22 @@ def test_a_subset_too_small_for_the_classes_says_so(caplog) -> None:
     assert found in ({0, 1, 2}, {0, 1, 3}, {0, 2, 3})
     [missing] = {0, 1, 2, 3} - found
     assert [record.getMessage() for record in caplog.records] == [
-        f"the 2 of 53 images of data.fraction=0.0377358 hold 3 of 4 classes, not class {missing}"
+        "the 2 of 53 images of data.fraction=0.0377358 hold 3 of 4 classes; missing: class "
+        f"{missing}"
     ]
 
 
-def test_a_class_that_occurs_nowhere_is_named(caplog) -> None:
+def test_missing_classes_are_named(caplog) -> None:
     with caplog.at_level(logging.WARNING):
         assert len(subset(label_sets(*[{0, 1, 255}] * 20, num_classes=9), 0.2)) == 4
     assert [record.getMessage() for record in caplog.records] == [
-        "the 4 of 20 images of data.fraction=0.2 hold 2 of 9 classes, not class 2, class 3, "
+        "the 4 of 20 images of data.fraction=0.2 hold 2 of 9 classes; missing: class 2, class 3, "
         "class 4, class 5, class 6, …"
     ]
 
 
 @pytest.mark.parametrize("share", [0.0, -0.1, 1.5, float("nan")])
-def test_a_share_that_is_none_is_refused(share: float) -> None:
+def test_an_invalid_share_is_refused(share: float) -> None:
     with pytest.raises(ConfigError, match=rf"data\.fraction={share}: .* in \(0, 1\]"):
         subset(rare(), share)
     with pytest.raises(ConfigError, match=rf"data\.hold_out={share}: .* in \(0, 1\)"):
@@ -87,7 +88,9 @@ def records(n: int) -> list[ImageRecord]:
 @pytest.mark.parametrize(
     ("n", "share", "aside"), [(100, 0.1, 10), (2, 0.9, 1), (3, 0.01, 1), (600, 0.9, 500)]
 )
-def test_held_out_images_are_apart_from_the_others(n: int, share: float, aside: int) -> None:
+def test_held_out_images_are_disjoint_from_training_images(
+    n: int, share: float, aside: int
+) -> None:
     train, val = hold_out(records(n), share, 0)
     assert len(val) == aside
     assert sorted([*train, *val], key=lambda r: r.image_id) == records(n)
@@ -95,12 +98,12 @@ def test_held_out_images_are_apart_from_the_others(n: int, share: float, aside: 
     assert hold_out(records(n), share, 0) == (train, val)
 
 
-def test_what_is_held_out_depends_on_the_seed() -> None:
+def test_held_out_images_depend_on_the_seed() -> None:
     assert hold_out(records(100), 0.1, 0) != hold_out(records(100), 0.1, 1)
-    assert len(hold_out(records(100), 0.5, 0, at_most=7)[1]) == 7
+    assert len(hold_out(records(100), 0.5, 0, max_images=7)[1]) == 7
 
 
 @pytest.mark.parametrize("n", [0, 1])
-def test_there_must_be_something_to_hold_out(n: int) -> None:
-    with pytest.raises(ConfigError, match=f"there are {n}, expected two at least"):
+def test_holding_out_needs_two_images(n: int) -> None:
+    with pytest.raises(ConfigError, match=f"there are {n}, expected at least two"):
         hold_out(records(n), 0.1, 0)

@@ -47,7 +47,7 @@ def inside(target: Tensor, margin: int = 2) -> Tensor:
 
 @pytest.mark.parametrize("size", [(96, 96), (30, 100), (100, 30), (20, 20), (48, 48)])
 @pytest.mark.parametrize("seed", range(8))
-def test_image_and_target_stay_together(size: tuple[int, int], seed: int) -> None:
+def test_image_and_target_are_transformed_alike(size: tuple[int, int], seed: int) -> None:
     torch.manual_seed(seed)
     image, target = geometric()(*painted(size, seed))
     assert image.shape == (3, 48, 48)
@@ -70,7 +70,7 @@ def test_the_target_lies_on_the_grid_of_the_image(seed: int) -> None:
 
 
 @pytest.mark.parametrize("ratio", [0.5, 1.0, 1.6, 2.0])
-def test_each_pixel_of_the_target_is_the_one_below_the_image(ratio: float) -> None:
+def test_target_pixels_match_image_pixels(ratio: float) -> None:
     torch.manual_seed(0)
     source = coordinates((100, 120))
     for _ in range(10):
@@ -83,7 +83,7 @@ def test_each_pixel_of_the_target_is_the_one_below_the_image(ratio: float) -> No
         assert spread.item() == pytest.approx(known.sum().item() / ratio**2, rel=0.1)
 
 
-def test_every_place_and_every_pose_comes() -> None:
+def test_all_positions_and_orientations_occur() -> None:
     torch.manual_seed(0)
     transform = geometric(crop=2, scale_p=0.0)
     views = [transform(*coordinates((3, 3)))[1] for _ in range(600)]
@@ -92,7 +92,7 @@ def test_every_place_and_every_pose_comes() -> None:
     assert sum(abs(view[0, 0] - view[0, 1]) == 1 for view in views) == pytest.approx(300, abs=50)
 
 
-def test_an_image_smaller_than_the_crop_lies_anywhere() -> None:
+def test_a_small_image_is_placed_anywhere_in_the_crop() -> None:
     torch.manual_seed(0)
     transform = geometric(crop=4, scale_p=0.0)
     found = set()
@@ -105,7 +105,7 @@ def test_an_image_smaller_than_the_crop_lies_anywhere() -> None:
     assert len(found) == 3 * 2 * 2
 
 
-def test_nothing_random_asked_for_changes_nothing() -> None:
+def test_without_augmentation_image_and_target_are_unchanged() -> None:
     image, target = painted((48, 48))
     still = geometric(scale_p=0.0, flip_p=0.0, rot90=False)(image, target)
     assert still[0].equal(image)
@@ -121,7 +121,7 @@ def test_the_scale_is_uniform_in_its_range() -> None:
     assert np.histogram(sides, 5, (50, 100))[0] == pytest.approx([60] * 5, abs=25)
 
 
-def test_torchs_seed_decides() -> None:
+def test_the_view_depends_on_the_seed_of_torch() -> None:
     transform = TrainTransform(crop=32, photometric_p=1.0, ignore_index=IGNORE)
     views = []
     for seed in (1, 2, 1):
@@ -150,7 +150,7 @@ def test_windows_of_one_class_are_avoided() -> None:
     assert (empty == IGNORE).all()
 
 
-def test_colours_change_and_the_ground_does_not() -> None:
+def test_colours_of_the_padding_do_not_change() -> None:
     torch.manual_seed(0)
     image, target = painted((20, 20))
     options = {"photometric_p": 1.0, "scale_p": 0.0, "flip_p": 0.0, "rot90": False}
@@ -169,14 +169,14 @@ def applied(image: Tensor, **changes: float) -> Tensor:
 
 @pytest.mark.parametrize("factor", [0.0, 0.7, 1.0, 1.4])
 @pytest.mark.parametrize("change", ["brightness", "contrast", "saturation"])
-def test_colours_are_those_of_torchvision(change: str, factor: float) -> None:
+def test_colour_changes_equal_those_of_torchvision(change: str, factor: float) -> None:
     rng = np.random.default_rng(0)
     image = torch.tensor(rng.integers(0, 256, (3, 20, 30), dtype=np.uint8))
     theirs = getattr(F, f"adjust_{change}")(image, factor)
     assert (applied(image, **{change: factor}) - theirs.int()).abs().max() <= 1
 
 
-def test_all_changes_at_once_are_one_after_the_other() -> None:
+def test_combined_colour_changes_equal_successive_ones() -> None:
     rng = np.random.default_rng(0)
     image = torch.tensor(rng.integers(80, 150, (3, 20, 30), dtype=np.uint8))  # nothing is clipped
     theirs = F.adjust_saturation(F.adjust_contrast(F.adjust_brightness(image, 1.3), 0.6), 1.4)
@@ -186,7 +186,7 @@ def test_all_changes_at_once_are_one_after_the_other() -> None:
     assert (turned - applied(at_once.byte(), hue=0.05)).abs().max() <= 1
 
 
-def test_hue_turns_colours_and_leaves_gray_and_luma() -> None:
+def test_hue_rotates_colours_and_preserves_gray_and_luma() -> None:
     rng = np.random.default_rng(0)
     gray = torch.tensor(rng.integers(0, 256, (1, 8, 8), dtype=np.uint8)).expand(3, -1, -1)
     for hue in (-0.4, 0.1, 0.5):

@@ -144,7 +144,7 @@ def test_perfect_labels_score_one(tmp_path):
     assert [score.accuracy for score in (*found.best, *found.worst)] == [1] * 3
 
 
-def test_what_clusters_are_called_changes_nothing(tmp_path):
+def test_renumbered_clusters_get_the_same_scores(tmp_path):
     truth, new = Truth(), np.random.default_rng(3).permutation(9)
     first, second = by_lot(9), by_lot(9)
     a = evaluate(make(tmp_path / "a", truth, first, 9), truth)
@@ -157,7 +157,7 @@ def test_what_clusters_are_called_changes_nothing(tmp_path):
     assert a.mask_accuracy == b.mask_accuracy
 
 
-def test_what_clusters_stand_for_is_learnt_on_train_alone(tmp_path):
+def test_clusters_are_mapped_to_classes_on_train_only(tmp_path):
     truth = Truth(("test", "train", "val"), n=2)
 
     def turned(c, image_id, i):
@@ -174,7 +174,7 @@ def test_what_clusters_stand_for_is_learnt_on_train_alone(tmp_path):
 
 
 @pytest.mark.parametrize("splits", [("train",), ("val",), ("test", "val")])
-def test_without_a_split_to_learn_on_all_images_are_both(tmp_path, splits):
+def test_without_other_splits_all_images_are_learnt_on_and_scored(tmp_path, splits):
     truth = Truth(splits, n=1)
     found = evaluate(make(tmp_path / "s", truth, lambda c, *_: (int(c) + 1) % G), truth)
     assert not found.held_out
@@ -193,7 +193,7 @@ def test_no_image_is_listed_twice(tmp_path, n, best, worst):
     assert len({*names}) == best + worst
 
 
-def test_a_single_image_is_neither_best_nor_worst(tmp_path):
+def test_a_single_image_is_not_listed_as_best_or_worst(tmp_path):
     truth = Truth(("val",), n=1)
     store = make(tmp_path / "s", truth, by_lot(4), 4)
     html = write_evaluation(store, truth, evaluate(store, truth)).read_text()
@@ -205,7 +205,7 @@ def test_a_single_image_is_neither_best_nor_worst(tmp_path):
     ("n", "good", "expected"),
     [
         (10, True, []),
-        (1, True, ["Only 1 image was compared: the figures say little about others."]),
+        (1, True, ["Only 1 image was compared: the scores say little about other images."]),
         (
             2,
             False,
@@ -213,12 +213,12 @@ def test_a_single_image_is_neither_best_nor_worst(tmp_path):
                 r"These labels are no better than random clusters of the same masks \(accuracy "
                 r"0.0% against [\d.]+%, mIoU 0.0% against [\d.]+%\): do not use them for these "
                 r"classes.",
-                "Only 2 images were compared: the figures say little about others.",
+                "Only 2 images were compared: the scores say little about other images.",
             ],
         ),
     ],
 )
-def test_page_json_and_terminal_say_what_not_to_rely_on(tmp_path, capsys, n, good, expected):
+def test_caveats_are_in_page_json_and_terminal(tmp_path, capsys, n, good, expected):
     truth = Truth(n=n)
 
     def turned(c, image_id, i):
@@ -237,7 +237,7 @@ def test_page_json_and_terminal_say_what_not_to_rely_on(tmp_path, capsys, n, goo
         assert sentence in printed
 
 
-def test_a_mean_says_over_how_many_classes_it_is(tmp_path, capsys):
+def test_a_mean_over_some_classes_states_their_number(tmp_path, capsys):
     store = make(tmp_path / "s", truth := Truth(), by_lot(4), 4)
     found = evaluate(store, truth)
     print_evaluation(found, store)
@@ -256,7 +256,7 @@ def test_no_classes_do_better_than_the_oracle(tmp_path):
     assert accuracy["oracle"] > max(accuracy["labels"], accuracy["random"], accuracy["binary"])
 
 
-def test_controls_leave_unlabelled_what_the_labels_do(tmp_path):
+def test_the_random_control_keeps_the_unlabelled_masks_of_the_labels(tmp_path):
     truth = Truth()
     found = evaluate(make(tmp_path / "s", truth, lambda c, *_: -1 if c == 2 else int(c)), truth)
     assert found.ratings["labels"].coverage < 1
@@ -287,7 +287,7 @@ class Holes(Truth):
         return target
 
 
-def test_pixels_that_are_no_data_do_not_count(tmp_path):
+def test_nodata_pixels_are_not_scored(tmp_path):
     truth = Holes()
     store = make(tmp_path / "s", truth, lambda c, *_: c)
     found = evaluate(store, truth)
@@ -302,7 +302,7 @@ def test_pixels_that_are_no_data_do_not_count(tmp_path):
     assert html.count("no data, which is not compared") == 1
 
 
-def test_the_same_store_gives_the_same_bytes(tmp_path):
+def test_evaluating_twice_writes_the_same_bytes(tmp_path):
     truth = Truth()
     store = make(tmp_path / "s", truth, by_lot(6), 6)
     first = [write_evaluation(store, truth, evaluate(store, truth)).read_bytes()]
@@ -314,7 +314,7 @@ def test_the_same_store_gives_the_same_bytes(tmp_path):
     assert all(Truth.root.encode() not in text for text in first)
 
 
-def test_bad_ground_truth_is_reported_counted_and_skipped(tmp_path, caplog):
+def test_unusable_ground_truth_is_reported_counted_and_skipped(tmp_path, caplog):
     truth = Truth(n=4)
     store = make(tmp_path / "s", truth, lambda c, *_: c)
     truth.targets["val/0"] = "truncated"
@@ -328,7 +328,8 @@ def test_bad_ground_truth_is_reported_counted_and_skipped(tmp_path, caplog):
         found.skipped.values(),
         (
             "cannot read /data/of/someone/val/0.png: truncated",
-            "val/1.png is 48 x 30 pixels, expected 48 x 40 as the image had when it was labelled; ",
+            "val/1.png is 48 x 30 pixels, expected 48 x 40, the size of the image when it was "
+            "labelled; ",
             "val/2.png holds the class 8, expected 0 to 3 or 255 (ignored); ",
         ),
         strict=True,
@@ -341,7 +342,7 @@ def test_bad_ground_truth_is_reported_counted_and_skipped(tmp_path, caplog):
     assert "3 skipped" in html
 
 
-def test_nothing_to_compare_is_an_error(tmp_path):
+def test_an_evaluation_without_usable_ground_truth_is_an_error(tmp_path):
     truth = Truth(n=2)
     store = make(tmp_path / "s", truth, lambda c, *_: c)
     truth.targets |= {"val/0": "gone", "val/1": "gone"}
@@ -350,7 +351,7 @@ def test_nothing_to_compare_is_an_error(tmp_path):
         evaluate(store, truth)
 
 
-def test_the_page_holds_the_numbers_of_the_json(tmp_path):
+def test_page_and_json_have_the_same_numbers(tmp_path):
     truth = Truth()
     store = make(tmp_path / "s", truth, by_lot(7), 7)
     found = evaluate(store, truth)
@@ -388,7 +389,7 @@ def test_the_page_holds_the_numbers_of_the_json(tmp_path):
     assert anchors <= set(re.findall(r'id="(\w+)"', html))
 
 
-def test_names_are_escaped_and_many_clusters_are_cut(tmp_path, monkeypatch):
+def test_names_are_escaped_and_long_cluster_lists_are_truncated(tmp_path, monkeypatch):
     monkeypatch.setattr("alps.report.pages.confusion.CLUSTERS", 5)
     truth = Truth()
     truth.categories = lambda: [Category(i, f"<b>{i}", (i, 0, 0)) for i in range(G)]
@@ -401,7 +402,7 @@ def test_names_are_escaped_and_many_clusters_are_cut(tmp_path, monkeypatch):
     assert html.split('class="heat"')[1].split("</table>")[0].count("cluster_") == 5
 
 
-def test_the_report_links_to_the_page_and_a_redo_removes_it(tmp_path):
+def test_the_report_links_to_the_page_and_a_redo_removes_the_page(tmp_path):
     truth = Truth(n=1)
     store = make(tmp_path / "s", truth, lambda c, *_: c)
     write_evaluation(store, truth, evaluate(store, truth))
@@ -415,7 +416,7 @@ def test_the_report_links_to_the_page_and_a_redo_removes_it(tmp_path):
     assert not (store.root / "evaluation.json").exists()
 
 
-def test_pictures_show_what_is_wrong():
+def test_pictures_mark_wrong_and_unlabelled_pixels():
     maps = np.array([[0, 1, -1, 1], [0, 2, 1, -1]], np.int32)  # labels, truth
     labels, target = (
         shrink_classes(np.repeat(np.repeat([row] * 4, 5, 0), 5, 1), (8, 8)) for row in maps
@@ -440,14 +441,16 @@ def test_pictures_show_what_is_wrong():
         (["+dataset=potsdam", "evaluate=val"], "evaluate=val: expected true or false"),
     ],
 )
-def test_a_set_without_ground_truth_is_refused_at_once(arguments, message, tmp_path, label):
+def test_evaluation_without_ground_truth_is_refused_before_labelling(
+    arguments, message, tmp_path, label
+):
     done = label(*arguments)
     assert done.returncode == 1
     assert re.fullmatch(f"error: {message}\n", done.stderr)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_label_py_evaluates_a_store_that_is_there(tmp_path, label):
+def test_label_py_evaluates_an_existing_store(tmp_path, label):
     create_folder_pair(tmp_path / "pair", n=2, size=(40, 48))
     make(tmp_path / "masks", Truth(n=2), by_lot(G))
     command = [
@@ -492,7 +495,7 @@ def test_label_py_evaluates_a_store_that_is_there(tmp_path, label):
     assert {p: p.read_bytes() for p in store.rglob("*.*")} == whole
 
 
-def test_a_run_that_evaluates_is_seen_by_others(tmp_path, label, monkeypatch):
+def test_an_evaluating_run_holds_a_claim(tmp_path, label, monkeypatch):
     """overwrite= or verify= beside it would delete what it reads."""
     create_folder_pair(tmp_path / "pair", n=2, size=(40, 48))
     make(tmp_path / "masks", Truth(n=2), by_lot(G))

@@ -1,9 +1,13 @@
+"""Masks of a store against true masks, object by object."""
+
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from alps.cli.summary import print_instances
 from alps.errors import LabelError
 from alps.evaluation.objects import LEVELS, SIZES, InstanceScores, score_instances
 from alps.masks.valid import keep_data
@@ -97,9 +101,9 @@ def boxed(found, image_id):
     return Masks.from_counts(rectangles(*found), SIZE, predicted_iou=iou, boxes=boxes)
 
 
-def test_every_mask_is_compared_with_the_true_one_of_its_box():
+def test_every_mask_is_compared_with_the_true_mask_of_its_box():
     scores = score_instances(Store(), Truth())
-    np.testing.assert_allclose(scores.iou, [0.5, 1.0, 0.5])  # the ignored one is left out
+    np.testing.assert_allclose(scores.iou, [0.5, 1.0, 0.5])  # without the ignored one
     assert scores.area.tolist() == [400, 2500, 14400]
     assert scores.mean == pytest.approx(2 / 3)
     assert [scores.of_size(size).tolist() for size in SIZES] == [[0.5], [1.0], [0.5]]
@@ -117,7 +121,7 @@ def test_every_mask_is_compared_with_the_true_one_of_its_box():
 
 
 @pytest.mark.parametrize(("first", "iou"), [(10, [0.5, 1.0, 0.5]), (14, [1.0, 0.5])])
-def test_pixels_that_are_no_data_count_in_neither_mask(first, iou):
+def test_nodata_pixels_count_in_neither_mask(first, iou):
     """Of the 20 columns of the first object 10 hold data, then 6: too few to compare it."""
     valid = np.zeros(SIZE, bool)
     valid[:, first:] = True
@@ -141,30 +145,34 @@ def test_pixels_that_are_no_data_count_in_neither_mask(first, iou):
         assert scores.area.tolist() == [200, 2500, 14400]
 
 
-def test_nothing_to_compare_is_no_score():
+def test_without_objects_no_score_is_computed(capsys):
     class Empty(Store):
-        plan = (Store.plan[1],)
+        plan, root = (Store.plan[1],), Path("store")
 
     scores = score_instances(Empty(), Truth())
     assert isinstance(scores, InstanceScores)
     assert len(scores.iou) == 0
     assert np.isnan([scores.mean, scores.ap, scores.share(0.5)]).all()
     assert json.loads(json.dumps(scores.to_json(), allow_nan=False))["IoU"] is None
+    print_instances(scores, Empty())
+    message, page = capsys.readouterr().out.splitlines()
+    assert message.startswith("no object was compared: ")
+    assert page.endswith("store/evaluation.html")
 
 
-def test_an_object_without_a_true_mask_is_counted_and_the_others_are_compared():
+def test_objects_without_true_mask_are_counted_and_not_compared():
     scores = score_instances(Store(), Truth({("a", 0)}))
     np.testing.assert_allclose(scores.iou, [1.0, 0.5])
     assert (scores.mask_id.tolist(), scores.unknown, scores.ignored) == ([1, 0], 1, 1)
 
 
-def test_no_true_mask_at_all_is_said():
-    message = "none of the 3 objects of memory has a true mask that can be used, .*; add their"
+def test_a_dataset_without_usable_true_masks_is_an_error():
+    message = "none of the 3 objects of memory has a usable true mask, .*; add their"
     with pytest.raises(LabelError, match=message):
         score_instances(Store(), Truth({(i, k) for i in TRUE for k in range(3)}))
 
 
-def test_missing_ground_truth_masks_are_reported_before_anything_is_labelled(tmp_path, label):
+def test_evaluation_without_true_masks_is_refused_before_labelling(tmp_path, label):
     create_images(tmp_path / "boxes/images", 1)
     (tmp_path / "boxes/boxes.csv").write_text("image,x0,y0,x1,y1\nimage_0,10,10,40,40\n")
     done = label(

@@ -1,3 +1,5 @@
+"""The table of the trials of a sweep."""
+
 import csv
 
 from alps.evaluation.study import add_trial, print_trials, tabulate_trials
@@ -6,7 +8,7 @@ from tests.box_formats import create_coco
 COMMON = ("recipe=samrs", "evaluate=true")
 
 
-def test_trials_side_by_side_by_what_differs(tmp_path, capsys):
+def test_the_table_shows_the_overrides_that_differ(tmp_path, capsys):
     add_trial(tmp_path, 1, (*COMMON, "masks.prompt=center"), {"objects": 3, "mean IoU": 0.5}, 2.0)
     add_trial(tmp_path, 0, (*COMMON, "masks.prompt=hbox"), {"objects": 3, "mean IoU": 0.75}, 1.5)
     head = ["masks.prompt", "objects", "mean IoU", "s/image"]
@@ -19,13 +21,13 @@ def test_trials_side_by_side_by_what_differs(tmp_path, capsys):
     assert "study.csv" in shown
 
 
-def test_a_trial_that_is_done_again_replaces_itself(tmp_path):
+def test_a_repeated_trial_replaces_its_row(tmp_path):
     add_trial(tmp_path, 0, COMMON, {"mean IoU": 0.5}, 2.0)
     add_trial(tmp_path, 0, COMMON, {"mean IoU": 0.6}, 1.0)
     assert tabulate_trials(tmp_path) == [["mean IoU", "s/image"], ["0.600", "1.000"]]
 
 
-def test_a_trial_that_failed_has_a_row_and_says_why(tmp_path, capsys):
+def test_a_failed_trial_has_a_row_with_its_error(tmp_path, capsys):
     add_trial(tmp_path, 0, (*COMMON, "masks.prompt=no"), {}, None, "masks.prompt=no: choose [hbox]")
     add_trial(tmp_path, 1, (*COMMON, "masks.prompt=hbox"), {"AP": 0.75, "AP50": None}, 1.5)
     add_trial(tmp_path, 2, (*COMMON, "~masks.best"), {"AP": 0.5, "AP50": 1.0}, 2.5)
@@ -41,11 +43,22 @@ def test_a_trial_that_failed_has_a_row_and_says_why(tmp_path, capsys):
     assert "error" not in shown
 
 
-def test_a_trial_that_was_there_already_keeps_its_seconds(tmp_path):
+def test_a_trial_with_existing_masks_keeps_its_seconds(tmp_path):
     add_trial(tmp_path, 0, COMMON, {"AP": 0.5}, 2.0)
     add_trial(tmp_path, 0, COMMON, {"AP": 0.6}, None)
     add_trial(tmp_path, 1, COMMON, {"AP": 0.7}, None)
     assert tabulate_trials(tmp_path)[1:] == [["0.600", "2.000"], ["0.700", ""]]
+
+
+def test_trials_of_earlier_versions_are_read(tmp_path):
+    add_trial(tmp_path, 0, (*COMMON, "masks.prompt=hbox"), {"AP": 0.5}, 2.0)
+    path = tmp_path / "trials/000.json"
+    path.write_text(path.read_text().replace('"overrides"', '"words"'))
+    add_trial(tmp_path, 1, (*COMMON, "masks.prompt=center"), {"AP": 0.6}, 1.0)
+    assert tabulate_trials(tmp_path)[1:] == [
+        ["hbox", "0.500", "2.000"],
+        ["center", "0.600", "1.000"],
+    ]
 
 
 def test_the_table_of_a_study_fits_a_terminal(tmp_path, capsys, monkeypatch):
@@ -63,7 +76,7 @@ def test_the_table_of_a_study_fits_a_terminal(tmp_path, capsys, monkeypatch):
     assert "\N{HORIZONTAL ELLIPSIS}" not in shown
 
 
-def test_trials_of_real_weights_one_of_which_fails(tmp_path, label):
+def test_a_sweep_with_real_weights_reports_a_failed_trial(tmp_path, label):
     """The others are done and compared, and the failure is the exit status."""
     create_coco(tmp_path / "coco", n=1)
     done = label(

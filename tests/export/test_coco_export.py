@@ -46,7 +46,7 @@ def load(path):
         return COCO(path)
 
 
-def test_a_file_for_each_split_with_the_images_that_could_be_read(out, coco):
+def test_each_split_has_a_file_with_its_readable_images(out, coco):
     assert {path.name for path in out.iterdir()} == {"instances_train.json", "instances_val.json"}
     for split, side in coco.items():
         ids = {image["file_name"][len("images/") : -len(".png")] for image in side.imgs.values()}
@@ -56,7 +56,7 @@ def test_a_file_for_each_split_with_the_images_that_could_be_read(out, coco):
     assert not coco["train"].imgs.keys() & coco["val"].imgs.keys()
 
 
-def test_every_mask_comes_back_with_its_class_and_boxes(store, coco):
+def test_every_mask_is_read_back_with_its_class_and_boxes(store, coco):
     masks = all_masks(store)
     seen = 0
     for side in coco.values():
@@ -97,7 +97,7 @@ def test_a_store_against_itself_scores_1(coco):
                 assert evaluation.stats[0] == pytest.approx(1, abs=1e-9)
 
 
-def test_our_own_reader_takes_it(store, out, tmp_path):
+def test_the_coco_reader_of_alps_reads_the_export(store, out, tmp_path):
     for image_id in SPLITS:
         path = tmp_path / "images" / f"{image_id}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -118,11 +118,11 @@ def test_our_own_reader_takes_it(store, out, tmp_path):
         np.testing.assert_array_equal(true.to_array(), own.to_array())
 
 
-def test_pseudo_masks_without_a_class_are_left_out_and_counted(tmp_path):
+def test_pseudo_masks_without_a_class_are_skipped_and_counted(tmp_path):
     store = pseudo_store(tmp_path / "store")
     tally = export_store(store, "coco", tmp_path / "out")
     raw = json.loads((tmp_path / "out/instances_train.json").read_text())
-    assert tally.left_out == {"empty": 0, "unlabelled": 10}
+    assert tally.skipped == {"empty": 0, "unlabelled": 10}
     assert tally.images == len(raw["images"]) == 5
     assert tally.masks == len(raw["annotations"]) == 20
     assert [row["id"] for row in raw["annotations"]] == list(range(1, 21))
@@ -135,7 +135,7 @@ def test_pseudo_masks_without_a_class_are_left_out_and_counted(tmp_path):
     assert {row["iscrowd"] for row in raw["annotations"]} == {0}
 
 
-def test_a_split_without_any_mask_is_a_file_too(tmp_path):
+def test_a_split_without_masks_has_a_file(tmp_path):
     store = pseudo_store(tmp_path / "store", n=2)
     for shard in range(len(store.plan)):
         store.shard(shard).write_labels(np.full(len(store.shard(shard).areas()), -1), None)
@@ -186,7 +186,7 @@ def test_ids_of_the_source_are_kept(tmp_path):
 
 
 @pytest.mark.usefixtures("no_pictures")
-def test_ids_that_occur_twice_are_counted_instead(tmp_path):
+def test_duplicate_ids_of_the_source_are_replaced(tmp_path):
     create_coco(tmp_path / "coco")
     path = tmp_path / "coco/instances.json"
     path.write_text(path.read_text().replace('"id": 101', '"id": 100'))
@@ -197,7 +197,7 @@ def test_ids_that_occur_twice_are_counted_instead(tmp_path):
 
 
 @pytest.mark.usefixtures("no_pictures")
-def test_clusters_and_their_masks_have_no_ids_of_the_source(tmp_path):
+def test_clusters_and_their_masks_get_new_ids(tmp_path):
     create_coco(tmp_path / "coco")
     masks = AutoMasks(
         segmenter=ColorSegmenter(), points_per_side=4, stability_score_thresh=0.5, ground=0

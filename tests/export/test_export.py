@@ -31,7 +31,7 @@ def make_store(layout):
 
 
 @pytest.mark.parametrize("layout", EXACT)
-def test_twice_is_the_same_bytes_whatever_the_shards(layout, tmp_path):
+def test_exports_do_not_depend_on_shards(layout, tmp_path):
     store = make_store(layout)(tmp_path / "store")
     shards = make_store(layout)(tmp_path / "shards", shard_size=1)
     for out, source in (("once", store), ("twice", store), ("shards", shards)):
@@ -44,7 +44,7 @@ def test_twice_is_the_same_bytes_whatever_the_shards(layout, tmp_path):
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_the_store_is_left_as_it_was(layout, tmp_path):
+def test_an_export_does_not_change_the_store(layout, tmp_path):
     store = make_store(layout)(tmp_path / "store")
     before = files(store.root)
     export_store(store, layout, tmp_path / "out")
@@ -73,12 +73,14 @@ def test_a_failed_export_leaves_nothing(store, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("alps.export.layouts.LAYOUTS", {"coco": full})
-    with pytest.raises(StoreError, match=r"cannot write .*/out: No space left on device; free or"):
+    with pytest.raises(
+        StoreError, match=r"cannot write .*/out: No space left on device; free space or"
+    ):
         export_store(store, "coco", tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_a_kill_left_is_cleared_away(store, tmp_path):
+def test_files_of_a_killed_export_are_removed(store, tmp_path):
     (tmp_path / ".out.unfinished").mkdir()
     (tmp_path / ".out.unfinished/half.json").write_text("{")
     export_store(store, "coco", tmp_path / "out")
@@ -86,25 +88,25 @@ def test_what_a_kill_left_is_cleared_away(store, tmp_path):
     assert "half.json" not in files(tmp_path / "out")
 
 
-def test_the_command_says_what_it_did(store, tmp_path, capsys):
+def test_the_command_prints_what_was_written_and_skipped(store, tmp_path, capsys):
     main([str(store.root), "--to", "samrs", "--out", str(tmp_path / "new/out")])
     out, err = capsys.readouterr()
-    assert out == f"4 images, 5 masks in {tmp_path}/new/out\nleft out: 1 empty, 1 ignored\n"
+    assert out == f"4 images, 5 masks in {tmp_path}/new/out\nskipped: 1 empty, 1 ignored\n"
     assert "5/5" in err
     assert "image/s" in err
 
 
-def test_the_command_counts_videos_and_finds_images_that_moved(tmp_path, capsys):
+def test_the_command_counts_videos_and_reads_moved_images(tmp_path, capsys):
     store = video_store(tmp_path / "store")
     (tmp_path / "store_frames").rename(tmp_path / "moved")
     words = [str(store.root), "--out", str(tmp_path / "tracks"), "--to", "youtube_vis"]
     main(words)
     counted = "6 images, 7 masks, 3 tracks, 1 masks without a track, 2 videos"
-    assert capsys.readouterr().out == f"{counted} in {tmp_path}/tracks\nleft out: 2 empty\n"
+    assert capsys.readouterr().out == f"{counted} in {tmp_path}/tracks\nskipped: 2 empty\n"
     words = [str(store.root), "--out", str(tmp_path / "drawn"), "--to", "overlay"]
     with pytest.raises(SystemExit):
         main(words)
-    assert "give the folder they are in as --images" in capsys.readouterr().err
+    assert "pass their folder as --images" in capsys.readouterr().err
     main([*words, "--images", str(tmp_path / "moved")])
     assert capsys.readouterr().out == f"6 images, 9 masks, 2 videos in {tmp_path}/drawn\n"
 
@@ -114,7 +116,10 @@ def test_the_command_counts_videos_and_finds_images_that_moved(tmp_path, capsys)
     [
         (["--to", "voc", "--out", "new"], "there is no layout 'voc'; choose one of coco, sa1b, s"),
         (["--to", "coco", "--out", "full"], "full is not empty; export into a new folder, or del"),
-        (["--to", "coco", "--out", "full/x"], "full/x: Not a directory; free or permit the place"),
+        (
+            ["--to", "coco", "--out", "full/x"],
+            "full/x: Not a directory; free space or grant permission",
+        ),
     ],
 )
 def test_errors_are_one_line(words, message, store, tmp_path, monkeypatch, capsys):
@@ -135,7 +140,7 @@ def test_an_unfinished_store_is_refused(tmp_path, capsys):
     boxed_store(tmp_path / "store", finished=False)
     with pytest.raises(SystemExit):
         main([str(tmp_path / "store"), "--to", "coco", "--out", str(tmp_path / "out")])
-    assert "is not finished (manifest.json is missing); run the label.py command" in (
+    assert "is not finished (manifest.json is missing); run the same label.py command" in (
         capsys.readouterr().err
     )
     with pytest.raises(SystemExit):
@@ -144,7 +149,7 @@ def test_an_unfinished_store_is_refused(tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
-def test_it_runs_as_a_module():
+def test_the_package_runs_as_a_module():
     result = subprocess.run(
         [sys.executable, "-m", "alps.export", "--help"],
         cwd=Path(__file__).parents[2],

@@ -31,7 +31,7 @@ def store(tmp_path_factory):
     return video_store(tmp_path_factory.mktemp("video") / "store")
 
 
-def test_a_browser_plays_it(store, tmp_path):
+def test_videos_are_encoded_for_browsers(store, tmp_path):
     """H.264, 4:2:0 and the index in front: what HTML's video element takes everywhere."""
     tally = export_store(store, "overlay", tmp_path / "out")
     assert (tally.images, tally.groups) == (6, {"videos": 2})
@@ -46,7 +46,7 @@ def test_a_browser_plays_it(store, tmp_path):
     assert {frame.shape for frame in frames} == {(*SIZE, 3)}
 
 
-def test_a_track_keeps_its_colour_and_what_is_ignored_is_gray(store):
+def test_a_track_keeps_its_colour_and_ignored_masks_are_gray(store):
     ground = (30, 60, 180)
     pixels = np.full((*SIZE, 3), ground, np.uint8)
     first, second, third, *_ = (draw(pixels, i, {}) for i in read_instances(store))
@@ -58,7 +58,7 @@ def test_a_track_keeps_its_colour_and_what_is_ignored_is_gray(store):
     assert (first[32:, :20] == ground).all()  # nothing is drawn where nothing lies
 
 
-def test_twice_is_the_same_pictures_whatever_the_shards(store, tmp_path):
+def test_overlays_do_not_depend_on_shards(store, tmp_path):
     shards = video_store(tmp_path / "store", shard_size=1)
     export_store(store, "overlay", tmp_path / "once")
     export_store(shards, "overlay", tmp_path / "twice")
@@ -68,7 +68,7 @@ def test_twice_is_the_same_pictures_whatever_the_shards(store, tmp_path):
         assert np.abs(np.stack(once).astype(int) - np.stack(twice)).mean() < 1
 
 
-def test_gaps_keep_the_time(tmp_path):
+def test_gaps_between_frames_keep_their_duration(tmp_path):
     with writing_mp4(tmp_path / "x.mp4", (17, 33), Fraction(10)) as add:
         for number in (0, 1, 5):
             add(np.full((17, 33, 3), 40 * number, np.uint8), number)
@@ -79,7 +79,7 @@ def test_gaps_keep_the_time(tmp_path):
         assert np.abs(frame.astype(int) - 40 * number).max() <= 4
 
 
-def test_the_rate_is_that_of_the_video(tmp_path):
+def test_the_frame_rate_is_that_of_the_video(tmp_path):
     frames = draw_video(25).frames
     record = ImageRecord("x/000000", "x.mp4", video_id="x", frame_index=0)
     write_video(tmp_path / "x.mp4", frames, times=[80 * i for i in range(25)])
@@ -91,29 +91,29 @@ def test_the_rate_is_that_of_the_video(tmp_path):
         assert frame_rate(tmp_path, ImageRecord("x/000000", name, frame_index=0)) is None
 
 
-def test_frames_that_are_gone_or_changed_are_told_and_counted(tmp_path, caplog):
+def test_missing_and_changed_frames_are_logged_and_counted(tmp_path, caplog):
     store = video_store(tmp_path / "store")
     frames = tmp_path / "store_frames"
     (frames / "a/2.png").unlink()
     Image.new("RGB", (10, 10)).save(frames / "a/3.png")
     tally = export_store(store, "overlay", tmp_path / "out")
-    assert tally.left_out == {"images that are not as they were labelled": 2}
+    assert tally.skipped == {"missing or changed images": 2}
     assert tally.images == 4
-    assert "left out a/000001: " in caplog.text
+    assert "skipped a/000001: " in caplog.text
     assert "a/000002: it was 60 by 40 px when it was labelled, and is 10 by 10 px" in caplog.text
     assert len(decode(tmp_path / "out/a.mp4")[0]) == 1
 
 
-def test_images_that_moved_are_found_where_one_says(tmp_path):
+def test_moved_images_are_read_from_the_given_folder(tmp_path):
     store = video_store(tmp_path / "store")
     (tmp_path / "store_frames").rename(tmp_path / "moved")
-    with pytest.raises(DatasetNotFound, match=r"are not in .*/store_frames .*no a/1.png\); give "):
+    with pytest.raises(DatasetNotFound, match=r"are not in .*/store_frames .*no a/1.png\); pass "):
         export_store(store, "overlay", tmp_path / "out")
     tally = export_store(store, "overlay", tmp_path / "out", images=str(tmp_path / "moved"))
     assert tally.images == 6
 
 
-def test_stills_become_pictures_in_the_colours_of_their_classes(tmp_path):
+def test_still_images_are_drawn_in_the_colours_of_their_classes(tmp_path):
     store = boxed_store(tmp_path / "store")
     for image_id in ("a", "b", "sub/c", "sea"):
         path = tmp_path / f"moved/images/{image_id}.png"

@@ -14,7 +14,7 @@ KEYS = {
 }
 
 
-def test_every_mask_comes_back_with_its_scores(tmp_path):
+def test_every_mask_is_read_back_with_its_scores(tmp_path):
     store = pseudo_store(tmp_path / "store")
     tally = export_store(store, "sa1b", tmp_path / "out")
     ids, numbers = [], []
@@ -41,7 +41,7 @@ def test_every_mask_comes_back_with_its_scores(tmp_path):
     assert (tally.images, tally.masks) == (5, 30)
 
 
-def test_what_the_store_does_not_have_is_null(tmp_path):
+def test_values_missing_from_the_store_are_null(tmp_path):
     store = boxed_store(tmp_path / "store")
     tally = export_store(store, "sa1b", tmp_path / "out")
     raw = json.loads((tmp_path / "out/sub/c.json").read_text())
@@ -49,5 +49,5 @@ def test_what_the_store_does_not_have_is_null(tmp_path):
     assert raw["annotations"][0]["point_coords"] == []
     assert json.loads((tmp_path / "out/sea.json").read_text())["annotations"] == []
     assert not (tmp_path / "out/gone.json").exists()
-    assert tally.left_out == {"empty": 1}
+    assert tally.skipped == {"empty": 1}
     assert tally.masks == 6  # the ignored one is a mask as well

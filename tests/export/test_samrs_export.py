@@ -41,12 +41,12 @@ def store(tmp_path_factory):
 def out(store, tmp_path_factory):
     out = tmp_path_factory.mktemp("samrs")
     tally = export_store(store, "samrs", out)
-    assert tally.left_out == {"empty": 1, "ignored": 1, "unlabelled": 0}
+    assert tally.skipped == {"empty": 1, "ignored": 1, "unlabelled": 0}
     assert (tally.images, tally.masks) == (4, 5)
     return out
 
 
-def test_its_dataset_finds_images_and_maps(store, out):
+def test_the_dataset_of_samrs_finds_images_and_maps(store, out):
     """SegmentationDataset: lists beside the maps, a path from each line."""
     found = {}
     for name, split in (("train", "train"), ("valid", "val")):
@@ -60,7 +60,7 @@ def test_its_dataset_finds_images_and_maps(store, out):
     assert found == {i: s for i, s in SPLITS.items() if i != "gone"}
 
 
-def test_gray_is_gray_and_color_has_its_colours(out):
+def test_gray_holds_class_ids_and_color_the_colours_of_samrs(out):
     for image_id in WANTED:
         with Image.open(out / f"hbox_segs_init/gray/{image_id}.png") as image:
             assert image.mode == "L"
@@ -73,7 +73,7 @@ def test_gray_is_gray_and_color_has_its_colours(out):
     assert (np.array(Image.open(out / "hbox_segs_init/gray/sea.png")) == 255).all()
 
 
-def test_instances_as_its_statistics_and_its_converter_read_them(store, out):
+def test_instances_are_read_by_the_programs_of_samrs(store, out):
     """statistic.py: pixels and instances by label; MTP's converter: area and box by the mask."""
     masks = all_masks(store)
     pixels, instances = dict.fromkeys(range(3), 0), dict.fromkeys(range(3), 0)
@@ -95,7 +95,7 @@ def test_instances_as_its_statistics_and_its_converter_read_them(store, out):
     assert all(pixels.values())
 
 
-def test_rotated_prompts_have_both_boxes_and_their_own_folder(tmp_path):
+def test_rotated_prompts_have_both_boxes_and_a_separate_folder(tmp_path):
     store = boxed_store(tmp_path / "store", prompt="rhbox")
     export_store(store, "samrs", tmp_path / "out")
     row = unpickle(tmp_path / "out/rhbox_segs_init/ins/a.pkl")[1]
@@ -114,7 +114,7 @@ def test_rotated_prompts_have_both_boxes_and_their_own_folder(tmp_path):
         (Fair1m, "rhbox", "rhbox_segs_init"),
     ],
 )
-def test_each_subset_lies_where_its_pretraining_looks(target, prompt, folder, tmp_path):
+def test_each_subset_is_in_the_folder_that_pretraining_reads(target, prompt, folder, tmp_path):
     """main_pretrain.py and statistic.py, which also says which box is in ins/."""
     name = f"{target.__module__}.{target.__qualname__}"  # as label.py notes it
     store = boxed_store(tmp_path / "store", prompt=prompt, target=name)
@@ -130,11 +130,11 @@ def test_pseudo_masks_have_their_extent_as_a_box(tmp_path):
     own = all_masks(store)["0"]
     found = unpickle(tmp_path / "out/hbox_segs_init/ins/0.pkl")
     assert [row["bbox"] for row in found] == own.xyxy[[1, 2, 4, 5]].tolist()
-    assert tally.left_out["unlabelled"] == 2
+    assert tally.skipped["unlabelled"] == 2
     assert (tmp_path / "out/valid.txt").read_text() == ""
 
 
-def test_more_classes_than_it_has_colours_keep_those_of_the_store(tmp_path):
+def test_more_classes_than_colours_of_samrs_keep_the_colours_of_the_store(tmp_path):
     assert len(set(COLORS)) == 37
     store = pseudo_store(tmp_path / "store", k=38)
     export_store(store, "samrs", tmp_path / "out")
@@ -147,7 +147,7 @@ def test_more_classes_than_it_has_colours_keep_those_of_the_store(tmp_path):
         assert (color[gray == value] == colors[value]).all()
 
 
-def test_more_classes_than_8_bits_hold_are_refused(tmp_path):
+def test_more_than_255_classes_are_refused(tmp_path):
     store = pseudo_store(tmp_path / "store", k=256, n=1)
     with pytest.raises(ConfigError, match=r"has 256 classes, and SAMRS's 8-bit maps hold 255"):
         export_store(store, "samrs", tmp_path / "out")

@@ -12,7 +12,7 @@ from pycocotools import mask as coco
 from alps.errors import ConfigError
 from alps.export import export_store
 from alps.export.instances import Instances, Tally
-from alps.export.youtube_vis import _annotations, _take
+from alps.export.youtube_vis import _annotations, _read_frames
 from alps.store.label_store import LabelStore
 from alps.structures.masks import Masks
 from alps.structures.records import ImageRecord
@@ -88,7 +88,7 @@ def test_the_keys_are_the_published_ones(exported):
     assert [c["name"] for c in reader.categories.values()] == list(NAMES)
 
 
-def test_every_mask_comes_back_at_its_frame_and_track(store, exported):
+def test_every_mask_is_read_back_at_its_frame_and_track(store, exported):
     reader, tally = exported
     stored = {
         (image_id, int(track)): masks.to_array()[i]
@@ -116,11 +116,11 @@ def test_every_mask_comes_back_at_its_frame_and_track(store, exported):
         np.testing.assert_array_equal(found[key], mask)
     assert tally.masks == len(stored) == 7
     assert tally.images == 6
-    assert tally.left_out["empty"] == 2
+    assert tally.skipped["empty"] == 2
     assert tally.groups == {"videos": 2, "tracks": 3, "masks without a track": 1}
 
 
-def test_a_track_has_one_class_and_one_text_and_is_a_crowd_where_all_of_it_is_ignored(exported):
+def test_a_track_has_one_class_and_text_and_is_a_crowd_if_fully_ignored(exported):
     reader, _ = exported
     word, gray = reader.find("a", 9), reader.find("a", 4)
     assert (word["iscrowd"], word["ignores"], word["text"]) == (0, [0, 1, 0], "ALPS")
@@ -139,17 +139,17 @@ def frame(t, classes, boxes=None, size=(4, 4)):
     return Instances(t + 1, record, masks, np.array(classes), np.zeros(len(classes), bool))
 
 
-def test_the_class_of_a_track_is_the_one_most_of_its_masks_have(store):
+def test_a_track_has_the_most_frequent_class_of_its_masks(store):
     boxes = all_masks(store)["a/000000"].boxes
     clip = [frame(t, [c, 2], boxes) for t, c in enumerate((1, 0, 1, 0, 1))]
     rows = _annotations(clip, Tally())
     assert {row["track_id"]: row["category_id"] for row in rows} == {9: 1, 4: 2}
 
 
-def test_masks_without_a_class_or_of_another_size_are_left_out_and_counted():
+def test_masks_without_a_class_or_of_another_size_are_skipped_and_counted():
     tally = Tally()
-    clip = _take([frame(0, [0, -1]), frame(1, [1], size=(5, 4)), frame(2, [1])], tally)
-    assert +tally.left_out == {"unlabelled": 1, "in frames of another size than the first": 1}
+    clip = _read_frames([frame(0, [0, -1]), frame(1, [1], size=(5, 4)), frame(2, [1])], tally)
+    assert +tally.skipped == {"unlabelled": 1, "in frames of another size than the first": 1}
     rows = _annotations(clip, tally)
     assert [[a is not None for a in row["areas"]] for row in rows] == [
         [True, False, False],
@@ -158,30 +158,30 @@ def test_masks_without_a_class_or_of_another_size_are_left_out_and_counted():
     assert tally.groups["masks without a track"] == 2
 
 
-def test_frames_of_a_video_file_are_called_as_they_will_be_when_it_is_cut(tmp_path):
+def test_frames_of_a_video_file_are_named_as_if_extracted(tmp_path):
     store = video_store(tmp_path / "store", video_files=True)
     export_store(store, "youtube_vis", tmp_path / "out")
     reader = Reader(tmp_path / "out/instances_train.json")
     assert reader.videos[2]["file_names"] == [f"city/b/{t:06d}.png" for t in range(3)]
 
 
-def test_a_clip_is_held_at_a_time(store, tmp_path, monkeypatch):
+def test_one_clip_is_in_memory_at_a_time(store, tmp_path, monkeypatch):
     """When the second clip comes, the first is gone, whatever the shards."""
     alive = []
 
     def take(frames, tally):
         assert all(reference() is None for reference in alive)
-        clip = _take(frames, tally)
+        clip = _read_frames(frames, tally)
         alive.extend(weakref.ref(frame.masks.area) for frame in clip)
         return clip
 
-    monkeypatch.setattr("alps.export.youtube_vis._take", take)
+    monkeypatch.setattr("alps.export.youtube_vis._read_frames", take)
     export_store(LabelStore(store.root), "youtube_vis", tmp_path / "out")
     assert len(alive) == 6
 
 
-def test_stills_are_refused(tmp_path):
+def test_still_images_are_refused(tmp_path):
     store = boxed_store(tmp_path / "store")
-    with pytest.raises(ConfigError, match=r"images that are no frames of a video, .* layout coco"):
+    with pytest.raises(ConfigError, match=r"images that are not frames of a video, .* layout coco"):
         export_store(store, "youtube_vis", tmp_path / "out")
     assert Counter(path.name for path in tmp_path.iterdir()) == {"store": 1}

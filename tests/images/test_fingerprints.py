@@ -231,13 +231,13 @@ def made(tmp_path_factory):
     return make
 
 
-def test_every_dataset_is_here():
+def test_every_dataset_is_tested_here():
     assert {*BOXES, *LABELS, *OTHERS} == {*DATASETS}
     assert READINGS.keys() <= BOXES.keys()
 
 
 @pytest.mark.parametrize("choice", DATASETS)
-def test_files_that_are_touched_or_written_again_change_nothing(choice, made):
+def test_touching_or_rewriting_files_does_not_change_the_fingerprint(choice, made):
     root = made(choice)
     before = fingerprint(open_set(choice, root))
     for path in root.rglob("*"):
@@ -250,7 +250,7 @@ def test_files_that_are_touched_or_written_again_change_nothing(choice, made):
 @pytest.mark.parametrize(
     ("choice", "what"), [(choice, i) for choice, edits in BOXES.items() for i in range(len(edits))]
 )
-def test_a_change_of_an_annotation_is_seen(choice, what, made):
+def test_a_changed_annotation_changes_the_fingerprint(choice, what, made):
     root = made(choice)
     _, name, edit = BOXES[choice][what]
     path = root / name
@@ -266,7 +266,7 @@ def test_a_change_of_an_annotation_is_seen(choice, what, made):
 
 
 @pytest.mark.parametrize("choice", READINGS)
-def test_another_reading_of_the_annotations_is_seen(choice, made):
+def test_other_settings_of_the_reader_change_the_fingerprint(choice, made):
     """Masks keep the number of a box's class, and drop boxes of no class."""
     root = made(choice)
     before = fingerprint(open_set(choice, root))
@@ -274,7 +274,7 @@ def test_another_reading_of_the_annotations_is_seen(choice, made):
 
 
 @pytest.mark.parametrize("choice", LABELS)
-def test_a_pixel_of_ground_truth_changes_the_evaluation_and_no_mask(choice, made, tmp_path):
+def test_a_changed_pixel_of_ground_truth_changes_only_the_evaluation(choice, made, tmp_path):
     root = made(choice)
     images = open_set(choice, root)
     before, data = (fingerprint(images), truth(images)), (root / LABELS[choice]).read_bytes()
@@ -289,7 +289,7 @@ def test_a_pixel_of_ground_truth_changes_the_evaluation_and_no_mask(choice, made
 
 
 @pytest.mark.parametrize("choice", ["folder", "nifti", "samrs"])
-def test_an_image_of_another_length_is_seen(choice, made):
+def test_another_file_size_changes_the_fingerprint(choice, made):
     root = made(choice)
     before = fingerprint(open_set(choice, root))
     path = next(p for p in sorted(root.rglob("*")) if p.suffix in (".png", ".gz", ".jpg"))
@@ -301,7 +301,7 @@ def test_an_image_of_another_length_is_seen(choice, made):
         path.write_bytes(data)
 
 
-def test_lists_of_samrs_decide_on_splits(made):
+def test_lists_of_samrs_determine_the_splits(made):
     root = made("samrs")
     before = fingerprint(open_set("samrs", root))
     path = root / "dior/valid.txt"
@@ -322,6 +322,6 @@ def dota(tmp_path):
     return tmp_path
 
 
-def test_the_classes_of_a_version_are_seen(dota):
+def test_the_classes_of_a_version_change_the_fingerprint(dota):
     versions = [f"dataset.version={version}" for version in ("1.0", "1.5", "2.0")]
     assert len({fingerprint(open_set("dota", dota, version)) for version in versions}) == 3

@@ -77,7 +77,7 @@ def test_a_store_is_a_labelled_set(tmp_path, num_classes, ignore_index):
 
 
 @pytest.mark.parametrize("dataset", ["folder_pair", "potsdam", "isaid"])
-def test_labelled_sets_are_labelled_and_learnt_from(tmp_path, dataset):
+def test_labelled_sets_can_be_labelled_and_trained_on(tmp_path, dataset):
     """What label.py reads, and what train.py then gets."""
     create = {"folder_pair": create_folder_pair, "potsdam": create_potsdam, "isaid": create_isaid}
     create[dataset](tmp_path / "data")
@@ -110,26 +110,26 @@ def test_labelled_sets_are_labelled_and_learnt_from(tmp_path, dataset):
         assert set(np.unique(target)) <= {0, 1, 255}
 
 
-def test_images_that_moved(tmp_path):
+def test_moved_images_are_read(tmp_path):
     root = make_store(tmp_path)
     (tmp_path / "images").rename(tmp_path / "elsewhere")
     with pytest.raises(
         DatasetNotFound,
         match=rf"the images of the label store {root} are not in {tmp_path}/images \(no such "
-        r"folder, no image_0.png\); give .*dataset.images",
+        r"folder, no image_0.png\); set dataset.images to",
     ):
         StoredLabels(root=root).records()
     stored = StoredLabels(root=root, images=str(tmp_path / "elsewhere"))
     assert stored.read(stored.records()[0]).size == (8, 6)
 
 
-def test_a_store_that_is_not_there_names_the_command(tmp_path):
+def test_the_error_of_a_missing_store_names_the_command(tmp_path):
     command = "python label.py +dataset=samrs"
     stored = StoredLabels(root=str(tmp_path / "samrs_pl"), made_by=command)
     with pytest.raises(
         DatasetNotFound,
         match=rf"no label store at {tmp_path}/samrs_pl \(store.json is missing; found no such "
-        rf"folder\); make it with `{command.replace('+', '[+]')}`, or give .* dataset.root",
+        rf"folder\); make it with `{command.replace('+', '[+]')}`, or set dataset.root to",
     ):
         stored.records()
     with pytest.raises(DatasetNotFound, match=r"an empty folder\); make one with label\.py"):
@@ -150,7 +150,7 @@ def test_an_unfinished_store_is_refused(tmp_path, use, missing, done):
 
 
 @pytest.mark.parametrize("text", [None, "", "{}", '[{"id": 0}]', "[1]"])
-def test_a_damaged_list_of_classes_is_told(tmp_path, text):
+def test_a_damaged_list_of_classes_is_an_error(tmp_path, text):
     root = make_store(tmp_path)
     path = tmp_path / "mine_pl/categories.json"
     path.unlink()

@@ -42,7 +42,7 @@ def images(n=6):
     return {f"site/{i}": flat_colors(*sizes[i % 3], seed=i) for i in range(n)}
 
 
-def test_samrs_as_published_is_labelled(tmp_path):
+def test_samrs_in_its_published_layout_is_labelled(tmp_path):
     create_samrs(tmp_path / "samrs")
     images = Samrs(str(tmp_path / "samrs"))
     store = run(tmp_path / "store", images)
@@ -98,51 +98,51 @@ def files(root):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-    root = tmp_path_factory.mktemp("undisturbed") / "store"
+def reference(tmp_path_factory):
+    root = tmp_path_factory.mktemp("reference") / "store"
     run(root, images())
     return root
 
 
-def test_every_image_gets_a_map_of_its_size(undisturbed):
-    store = LabelStore(undisturbed)
-    seen = set()
+def test_every_image_has_an_index_map_of_its_size(reference):
+    store = LabelStore(reference)
+    all_classes = set()
     for image_id, array in images().items():
-        index_map = np.array(Image.open(undisturbed / f"ann/train/{image_id}.png"))
+        index_map = np.array(Image.open(reference / f"ann/train/{image_id}.png"))
         assert index_map.shape == array.shape[:2]
         classes = set(np.unique(index_map)) - {255}
         assert classes <= set(range(4))
-        seen |= classes
-    assert seen == {0, 1, 2, 3}
+        all_classes |= classes
+    assert all_classes == {0, 1, 2, 3}
     assert store.complete
     for shard in range(len(store.plan)):
         n = sum(map(len, store.shard(shard).masks().values()))
         assert len(store.shard(shard).features()) == len(store.shard(shard).labels()[0]) == n
 
 
-def test_the_map_shows_what_the_tables_say(undisturbed):
-    store = LabelStore(undisturbed)
+def test_the_index_map_agrees_with_the_tables(reference):
+    store = LabelStore(reference)
     ids, _ = store.shard(0).labels()
     (image_id, masks), *_ = store.shard(0).masks().items()
-    index_map = np.array(Image.open(undisturbed / f"ann/train/{image_id}.png"))
+    index_map = np.array(Image.open(reference / f"ann/train/{image_id}.png"))
     smallest = int(masks.area.argmin())
     assert (index_map[masks.to_array()[smallest]] == ids[smallest]).all()
     assert ((index_map == 255) == ~masks.to_array().any(0)).all()
 
 
-def test_a_second_run_changes_nothing(undisturbed):
-    before = {p: p.stat().st_mtime_ns for p in undisturbed.rglob("*") if p.is_file()}
-    run(undisturbed, images())
-    after = {p: p.stat().st_mtime_ns for p in undisturbed.rglob("*") if p.is_file()}
+def test_a_second_run_changes_no_file(reference):
+    before = {p: p.stat().st_mtime_ns for p in reference.rglob("*") if p.is_file()}
+    run(reference, images())
+    after = {p: p.stat().st_mtime_ns for p in reference.rglob("*") if p.is_file()}
     assert before == after
 
 
 class Killed(BaseException):
-    """Nothing in the pipeline may catch it."""
+    """Not an `Exception`, so that nothing in the pipeline catches it."""
 
 
 @pytest.mark.parametrize("tiles", [1, 3, 6, 8, 10])
-def test_a_killed_run_resumes_with_the_same_bytes(tmp_path, undisturbed, tiles):
+def test_a_killed_run_resumes_with_the_same_bytes(tmp_path, reference, tiles):
     segmenter = ColorSegmenter()
     embed = segmenter.embed
 
@@ -157,32 +157,32 @@ def test_a_killed_run_resumes_with_the_same_bytes(tmp_path, undisturbed, tiles):
         run(tmp_path / "store", images(), segmenter=segmenter)
     done = {p: p.stat().st_mtime_ns for p in (tmp_path / "store/masks").glob("*")}
     run(tmp_path / "store", images())
-    assert files(tmp_path / "store") == files(undisturbed)
+    assert files(tmp_path / "store") == files(reference)
     assert all(path.stat().st_mtime_ns == time for path, time in done.items())
 
 
-@pytest.mark.parametrize("gone", ["labels", "clusters", "manifest.json", "ann", "report.html"])
-def test_a_run_killed_late_resumes_with_the_same_bytes(tmp_path, undisturbed, gone):
-    """As if the kill had come just before: what comes later is missing too."""
+@pytest.mark.parametrize("missing", ["labels", "clusters", "manifest.json", "ann", "report.html"])
+def test_a_run_killed_late_resumes_with_the_same_bytes(tmp_path, reference, missing):
+    """The files that are written after the missing one are missing as well."""
     root = tmp_path / "store"
-    shutil.copytree(undisturbed, root)
+    shutil.copytree(reference, root)
     later = {
         "clusters": ["clusters", "labels", "ann", "categories.json", "report.html"],
         "ann": ["labels", "ann", "report.html"],
         "labels": ["labels/00005.parquet", "report.html"],
         "report.html": ["report.html"],
         "manifest.json": [],
-    }[gone]
+    }[missing]
     for name in [*later, "manifest.json"]:
         path = root / name
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     run(root, images())
-    assert files(root) == files(undisturbed)
+    assert files(root) == files(reference)
 
 
 @pytest.mark.parametrize("writes", [1, 2, 6, 15])
-def test_a_full_disk_loses_no_more_than_a_shard(tmp_path, undisturbed, monkeypatch, writes):
-    """As it is found out: when what was written is to reach the disk."""
+def test_a_full_disk_costs_at_most_one_shard(tmp_path, reference, monkeypatch, writes):
+    """The error occurs in fsync, as on a real full disk."""
     count, fsync = iter(range(1, 1000)), os.fsync
 
     def fill(descriptor):
@@ -196,10 +196,17 @@ def test_a_full_disk_loses_no_more_than_a_shard(tmp_path, undisturbed, monkeypat
     ):
         run(tmp_path / "store", images())
     monkeypatch.undo()
-    whole = files(undisturbed)
-    assert all(whole[n] == b for n, b in files(tmp_path / "store").items() if n[0] != ".")
+    expected = files(reference)
+    assert all(expected[n] == b for n, b in files(tmp_path / "store").items() if n[0] != ".")
     run(tmp_path / "store", images())
-    assert files(tmp_path / "store") == whole
+    assert files(tmp_path / "store") == expected
+
+
+def test_clusters_without_features_are_refused(tmp_path):
+    with pytest.raises(
+        ConfigError, match=r"assign=cluster .* but features is null; choose .*random"
+    ):
+        run(tmp_path / "store", images(1), with_features=False)
 
 
 def test_an_image_that_takes_too_long_is_skipped(tmp_path, monkeypatch, caplog):
@@ -234,55 +241,61 @@ EVERY_OPTION = Cluster(
 
 
 @pytest.mark.parametrize("assign", [EVERY_OPTION, Random(k=4, fill=2), Binary()])
-@pytest.mark.parametrize("gone", ["labels", "clusters"])
-def test_whatever_assigns_resumes_with_the_same_bytes(tmp_path, undisturbed, assign, gone):
-    unbroken, root = tmp_path / "unbroken/store", tmp_path / "store"
-    shutil.copytree(undisturbed, unbroken)
-    run(unbroken, images(), assign=assign, overwrite="assign")
-    shutil.copytree(unbroken, root)
+@pytest.mark.parametrize("missing", ["labels", "clusters"])
+def test_labelling_with_any_assigner_resumes_with_the_same_bytes(
+    tmp_path, reference, assign, missing
+):
+    uninterrupted, root = tmp_path / "uninterrupted/store", tmp_path / "store"
+    shutil.copytree(reference, uninterrupted)
+    run(uninterrupted, images(), assign=assign, overwrite="assign")
+    shutil.copytree(uninterrupted, root)
     for path in (root / "manifest.json", root / "report.html", root / "categories.json"):
         path.unlink()
-    if gone == "clusters":
-        (root / "clusters/centroids.npy").unlink(missing_ok=True)  # the commit of the others
+    if missing == "clusters":
+        (root / "clusters/centroids.npy").unlink(
+            missing_ok=True
+        )  # written last, so it marks the clusters as complete
         shutil.rmtree(root / "labels")
         shutil.rmtree(root / "ann")
     else:
         (root / "labels/00005.parquet").unlink()
     run(root, images(), assign=assign)
-    assert files(root) == files(unbroken)
+    assert files(root) == files(uninterrupted)
 
 
-def test_masks_that_are_rejected_are_unlabelled(tmp_path, undisturbed):
-    shutil.copytree(undisturbed, tmp_path / "store")
+def test_rejected_masks_are_unlabelled(tmp_path, reference):
+    shutil.copytree(reference, tmp_path / "store")
     assign = Cluster(k=4, reject=0.4)
     store = run(tmp_path / "store", images(), assign=assign, overwrite="assign")
     ids = np.concatenate([store.shard(i).labels()[0] for i in range(len(store.plan))])
     clusters = store.clusters()
     assert (ids == -1).sum() == sum(int(0.4 * n) for n in clusters.counts)
-    usual = LabelStore(undisturbed)
-    before = np.concatenate([usual.shard(i).labels()[0] for i in range(len(usual.plan))])
-    assert (ids[ids >= 0] == before[ids >= 0]).all()
+    reference_store = LabelStore(reference)
+    reference_ids = np.concatenate(
+        [reference_store.labels(i)[0] for i in range(len(reference_store.plan))]
+    )
+    assert (ids[ids >= 0] == reference_ids[ids >= 0]).all()
 
 
 @pytest.mark.parametrize("assign", [Random(k=4), Binary()])
-def test_classes_that_need_no_features_get_none(tmp_path, undisturbed, assign):
-    shutil.copytree(undisturbed, tmp_path / "store")
-    shutil.copytree(undisturbed, tmp_path / "usual")
+def test_assigners_without_features_need_no_feature_stage(tmp_path, reference, assign):
+    shutil.copytree(reference, tmp_path / "store")
+    shutil.copytree(reference, tmp_path / "with_features")
     options = {"assign": assign, "overwrite": "features"}
     store = run(tmp_path / "store", images(), with_features=False, **options)
     assert store.complete
     assert not (tmp_path / "store/features").exists()
     assert not (tmp_path / "store/clusters").exists()
     assert list(store.info.stages) == ["masks", "assign"]
-    run(tmp_path / "usual", images(), **options)
-    assert files(tmp_path / "store/ann") == files(tmp_path / "usual/ann")
-    distance = np.concatenate([store.shard(i).labels()[1] for i in range(len(store.plan))])
+    run(tmp_path / "with_features", images(), **options)
+    assert files(tmp_path / "store/ann") == files(tmp_path / "with_features/ann")
+    distance = np.concatenate([store.labels(i)[1] for i in range(len(store.plan))])
     assert np.isnan(distance).all()
     assert pq.read_table(tmp_path / "store/labels/00000.parquet")["distance"].null_count
     assert assign.num_classes == store.info.num_classes == len(store.categories())
 
 
-def test_binary_maps_say_mask_or_ground(tmp_path):
+def test_binary_maps_are_0_inside_and_1_outside_masks(tmp_path):
     store = run(tmp_path / "store", images(), assign=Binary(), with_features=False)
     (image_id, masks), *_ = store.shard(0).masks().items()
     index_map = np.array(Image.open(tmp_path / f"store/ann/train/{image_id}.png"))
@@ -290,7 +303,7 @@ def test_binary_maps_say_mask_or_ground(tmp_path):
     assert ((index_map == 1) == ~masks.to_array().any(axis=0)).all()
 
 
-def test_broken_images_are_skipped_named_and_counted(tmp_path, caplog):
+def test_unreadable_images_are_skipped_logged_and_counted(tmp_path, caplog):
     arrays = {**images(3), "site/broken": "truncated after 12 bytes"}
     store = run(tmp_path / "store", arrays)
     statuses = {s.image_id: s for s in store.images()}
@@ -302,7 +315,7 @@ def test_broken_images_are_skipped_named_and_counted(tmp_path, caplog):
     assert store.complete
 
 
-def test_only_broken_images_is_an_error(tmp_path):
+def test_a_dataset_without_readable_image_is_an_error(tmp_path):
     with pytest.raises(ImageError, match=r"none of the 2 images of memory can be used; the first"):
         run(tmp_path / "store", {"a": "zero bytes", "b": "zero bytes"})
 
@@ -315,7 +328,7 @@ def test_an_image_without_masks_is_all_unlabelled(tmp_path):
     assert (np.array(Image.open(tmp_path / "store/ann/train/flat.png")) == 255).all()
 
 
-def test_more_classes_than_masks_names_both_and_loses_nothing(tmp_path):
+def test_more_classes_than_masks_is_an_error_that_keeps_the_masks(tmp_path):
     with pytest.raises(TooFewMasks, match="500"):
         run(tmp_path / "store", images(2), k=500)
     masks = files(tmp_path / "store/masks")
@@ -326,7 +339,7 @@ def test_more_classes_than_masks_names_both_and_loses_nothing(tmp_path):
 def test_300_classes_are_written_in_16_bits(tmp_path):
     rng = np.random.default_rng(0)
     arrays = {}
-    for i in range(8):  # 64 squares of their own colour each
+    for i in range(8):  # 64 squares of different colours each
         squares = rng.integers(0, 255, (8, 8, 3), np.uint8)
         arrays[str(i)] = squares.repeat(8, 0).repeat(8, 1)
     store = run(tmp_path / "store", arrays, k=300, points_per_side=8)
@@ -336,56 +349,54 @@ def test_300_classes_are_written_in_16_bits(tmp_path):
     assert values[values < 65535].max() > 255
 
 
-def test_overwrite_features_keeps_the_masks_and_gives_the_same_bytes(tmp_path, undisturbed):
+def test_overwrite_features_keeps_the_masks_and_writes_the_same_bytes(tmp_path, reference):
     root = tmp_path / "store"
-    shutil.copytree(undisturbed, root)
+    shutil.copytree(reference, root)
     before = {p: p.stat().st_mtime_ns for p in (root / "masks").glob("*")}
     run(root, images(), overwrite="features")
     assert {p: p.stat().st_mtime_ns for p in (root / "masks").glob("*")} == before
-    assert files(root) == files(undisturbed)
+    assert files(root) == files(reference)
 
 
-def test_what_other_runs_write_is_not_deleted(tmp_path, undisturbed, monkeypatch):
+def test_overwrite_is_refused_while_other_runs_write(tmp_path, reference, monkeypatch):
     root = tmp_path / "store"
-    shutil.copytree(undisturbed, root)
+    shutil.copytree(reference, root)
     with Claims(root) as other:
         other.take("labels-00002")
         with pytest.raises(StoreError, match=r"another run uses .*labels-00002.*redo features"):
             run(root, images(), overwrite="features")
-    assert files(root) == files(undisturbed)
+    assert files(root) == files(reference)
     monkeypatch.setenv("SLURM_PROCID", "0")
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "8")
-    with pytest.raises(ConfigError, match="overwrite=masks deletes what all 8 runs write"):
+    with pytest.raises(ConfigError, match="overwrite=masks deletes files that all 8 runs"):
         run(root, images(), overwrite="masks")
-    assert files(root) == files(undisturbed)
+    assert files(root) == files(reference)
 
 
-def test_other_settings_are_refused(tmp_path, undisturbed):
+def test_differing_settings_are_refused(tmp_path, reference):
     root = tmp_path / "store"
-    shutil.copytree(undisturbed, root)
+    shutil.copytree(reference, root)
     with pytest.raises(StoreMismatch, match=r"masks\.points_per_side is 5 there and 6 in this run"):
         run(root, images(), points_per_side=6)
     with pytest.raises(StoreMismatch, match=r"assign\.seed is 0 there and 1 in this run"):
         run(root, images(), seed=1)
 
 
-def test_the_order_of_listing_changes_nothing(tmp_path, undisturbed):
+def test_the_order_of_records_does_not_affect_the_store(tmp_path, reference):
     run(tmp_path / "store", dict(reversed(images().items())))
-    assert files(tmp_path / "store") == files(undisturbed)
+    assert files(tmp_path / "store") == files(reference)
 
 
-def test_shard_size_changes_neither_masks_nor_maps(tmp_path, undisturbed):
-    """One mini-batch holds this many masks, so even the clusters agree."""
+def test_the_shard_size_affects_neither_masks_nor_maps(tmp_path, reference):
+    """All masks fit into one mini-batch, so even the clusters agree."""
     run(tmp_path / "store", images(), shard_size=6)
-    for path in (undisturbed / "ann").rglob("*.png"):
-        other = tmp_path / "store" / path.relative_to(undisturbed)
+    for path in (reference / "ann").rglob("*.png"):
+        other = tmp_path / "store" / path.relative_to(reference)
         assert other.read_bytes() == path.read_bytes()
 
 
-def test_a_shard_that_ends_workers_when_all_its_images_are_done_names_the_last(
-    tmp_path, undisturbed
-):
-    shutil.copytree(undisturbed, tmp_path / "store")
+def test_the_error_of_a_lost_shard_names_its_last_image_if_all_were_counted(tmp_path, reference):
+    shutil.copytree(reference, tmp_path / "store")
     store = LabelStore(tmp_path / "store")
     (store.root / "masks/00002.parquet").unlink()
 
@@ -393,5 +404,5 @@ def test_a_shard_that_ends_workers_when_all_its_images_are_done_names_the_last(
         yield 2, 1
         raise PieceLost(2, "was killed")
 
-    with pytest.raises(WorkersLost, match=r"shard 2 .*it was at site/2\.png or one of the"):
-        labelling._do_together(share, store, Timings(), "masks", lambda _: Timings(), ("masks",))
+    with pytest.raises(WorkersLost, match=r"shard 2 .*, at site/2\.png or one of the"):
+        labelling._run_stages(share, store, Timings(), "masks", lambda _: Timings(), ("masks",))

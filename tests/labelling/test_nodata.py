@@ -1,4 +1,4 @@
-"""Images that hold no-data, from masks to index maps: it gets no class, and no other one for it."""
+"""No-data pixels, from masks to index maps: they get no class and do not affect other pixels."""
 
 import logging
 from dataclasses import replace
@@ -37,24 +37,24 @@ SIZE = (64, 96)
 TILES = {"tile_size": 64, "tile_overlap": 16}
 
 
-def slanted(i):
-    """Data right of a slanted line, further right in each image."""
+def valid_mask(i):
+    """Return a valid mask: True right of a slanted line, whose offset grows with ``i``."""
     y, x = np.mgrid[: SIZE[0], : SIZE[1]]
     return x > 20 + 5 * i + y / 3
 
 
-def scenes(under=lambda size: 0, n=4):
-    """``n`` images; all but the second have a border, in which lies what ``under`` makes."""
+def create_images(border=lambda size: 0, n=4):
+    """Return ``n`` images, all but the second with a no-data border of the values ``border``."""
     images = ArrayImages({})
     for i in range(n):
         images.arrays[str(i)] = image = flat_colors(*SIZE, seed=i)
         if i != 1:
-            images.valid[str(i)] = valid = slanted(i)
-            image[~valid] = under((np.count_nonzero(~valid), 3))
+            images.valid[str(i)] = valid = valid_mask(i)
+            image[~valid] = border((np.count_nonzero(~valid), 3))
     return images
 
 
-def auto():
+def create_parts():
     segmenter = ColorSegmenter()
     features = {
         "sam": SamFeatures(segmenter=segmenter, normalize=True, **TILES),
@@ -70,8 +70,8 @@ def auto():
     return {"masks": masks, "features": JoinedFeatures(parts=features)}
 
 
-def make(root, images, *, masks, assign, features=None):
-    """A store with labels, without its report, which has tests of its own."""
+def make_store(root, images, *, masks, assign, features=None):
+    """Make a store with labels, without the report, which is tested elsewhere."""
     identities = {"masks": masks.identity, "assign": assign.identity}
     if features:
         identities["features"] = features.identity
@@ -110,8 +110,8 @@ def faults(store, assign):
     return [f for i in range(len(store.plan)) for f in find_faults(store, i, assign.paint, ())]
 
 
-def test_labels_of_the_data_depend_on_nothing_else(tmp_path):
-    """Zeros, white or noise: not one pixel of the labels changes, nor a byte of the features."""
+def test_labels_do_not_depend_on_the_values_of_nodata_pixels(tmp_path):
+    """With zeros, white or noise there, all labels and features are identical."""
     rng = np.random.default_rng(0)
     borders = {
         "black": lambda size: 0,
@@ -119,8 +119,13 @@ def test_labels_of_the_data_depend_on_nothing_else(tmp_path):
         "noise": lambda size: rng.integers(0, 256, size),
     }
     stores = [
-        make(tmp_path / name, scenes(under), **auto(), assign=Cluster(k=4, weight="area", fill=4))
-        for name, under in borders.items()
+        make_store(
+            tmp_path / name,
+            create_images(border),
+            **create_parts(),
+            assign=Cluster(k=4, weight="area", fill=4),
+        )
+        for name, border in borders.items()
     ]
     first = maps(stores[0])
     assert {255} < set(np.unique(first["0"]).tolist())
@@ -144,10 +149,10 @@ BORDERS = {
 
 
 def write_border(path, border):
-    """A GeoTIFF of floats, whose border is no data by its internal mask, NaN or GDAL's tag."""
+    """Write a GeoTIFF of floats with a no-data border: internal mask, NaN or GDAL's tag."""
     rng = np.random.default_rng(0)
     bands = flat_colors(*SIZE, seed=2).transpose(2, 0, 1) / np.float32(7)
-    hole = ~slanted(0)
+    hole = ~valid_mask(0)
     bands[:, hole] = BORDERS[border]((3, np.count_nonzero(hole)), rng)
     create_raster(path, bands, nodata=-9999 if border == "nodata" else None)
     if border not in ("NaN", "nodata"):
@@ -159,41 +164,43 @@ def write_border(path, border):
 
 
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
-def test_labels_of_files_that_differ_in_the_border_alone_are_the_same(tmp_path):
-    """From the file to the index map: of the data less than 0.1 % of the pixels may change."""
+def test_files_that_differ_only_in_their_nodata_border_get_the_same_labels(tmp_path):
+    """Less than 0.1 % of the pixels may differ, since the stretch is computed in floats."""
     found = {}
     for border in BORDERS:
         write_border(tmp_path / border / "a.tif", border)
-        parts = {**auto(), "assign": Cluster(k=3, fill=9)}
-        store = make(tmp_path / f"{border}_pl", Folder(str(tmp_path / border), "x"), **parts)
+        parts = {**create_parts(), "assign": Cluster(k=3, fill=9)}
+        store = make_store(tmp_path / f"{border}_pl", Folder(str(tmp_path / border), "x"), **parts)
         found[border] = maps(store)["a"]
     expected = found["0"]
-    assert (expected[~slanted(0)] == 255).all()
-    assert (expected[slanted(0)] != 255).mean() > 0.99
+    assert (expected[~valid_mask(0)] == 255).all()
+    assert (expected[valid_mask(0)] != 255).mean() > 0.99
     assert len(np.unique(expected)) == 4
     for index_map in found.values():
         assert (index_map != expected).mean() < 0.001
 
 
 @pytest.mark.parametrize("assign", [Cluster(k=3, fill=30), Random(k=3, fill=30), Binary()])
-def test_no_assigner_gives_no_data_a_class(tmp_path, assign):
-    parts = auto()
-    store = make(tmp_path / "s", scenes(), **parts, assign=assign)
+def test_no_assigner_labels_nodata_pixels(tmp_path, assign):
+    parts = create_parts()
+    store = make_store(tmp_path / "s", create_images(), **parts, assign=assign)
     for image_id, index_map in maps(store).items():
-        valid = slanted(int(image_id)) if image_id != "1" else np.ones(SIZE, bool)
+        valid = valid_mask(int(image_id)) if image_id != "1" else np.ones(SIZE, bool)
         assert (index_map[~valid] == 255).all()
         assert (index_map[valid] != 255).mean() > 0.99
     assert faults(store, assign) == []
     for status in statuses(store).values():
         assert 0.95 < status.coverage <= 1
         if status.image_id != "1":
-            np.testing.assert_array_equal(status.read_valid(), slanted(int(status.image_id)))
-            assert status.nodata == (~slanted(int(status.image_id))).sum()
+            np.testing.assert_array_equal(status.read_valid(), valid_mask(int(status.image_id)))
+            assert status.nodata == (~valid_mask(int(status.image_id))).sum()
 
 
-def test_an_index_map_with_a_class_on_no_data_is_a_fault(tmp_path):
+def test_a_class_on_nodata_pixels_is_a_fault(tmp_path):
     assign = Binary()
-    store = make(tmp_path / "s", scenes(), masks=auto()["masks"], assign=assign)
+    store = make_store(
+        tmp_path / "s", create_images(), masks=create_parts()["masks"], assign=assign
+    )
     path = store.root / "ann/train/0.png"
     with Image.open(path) as image:
         pixels = np.array(image)
@@ -204,50 +211,52 @@ def test_an_index_map_with_a_class_on_no_data_is_a_fault(tmp_path):
     assert fault.problem == "not what the masks and their classes paint"
 
 
-def test_valid_pixels_that_are_no_code_are_a_fault(tmp_path):
-    store = make(tmp_path / "s", scenes(n=1), masks=auto()["masks"], assign=Binary())
+def test_a_malformed_valid_mask_is_a_fault(tmp_path):
+    store = make_store(
+        tmp_path / "s", create_images(n=1), masks=create_parts()["masks"], assign=Binary()
+    )
     (status,) = store.shard(0).images()
-    store.shard(0).write_masks([replace(status, valid=b"1")], store.shard(0).masks())
+    store.write_masks(0, [replace(status, valid=b"1")], store.shard(0).masks())
     (fault,) = faults(store, Binary())
     assert fault.file == "images/00000.parquet"
     assert fault.problem.startswith("valid pixels of 0: its counts hold 1 pixels")
 
 
 def test_an_image_without_data_is_empty_and_counted(tmp_path, capsys):
-    images = scenes(n=2)
-    images.arrays["nothing"] = flat_colors(*SIZE, seed=9)
-    images.valid["nothing"] = np.zeros(SIZE, bool)
-    parts = auto()
-    store = make(tmp_path / "s", images, **parts, assign=Cluster(k=2))
-    found = statuses(store)["nothing"]
+    images = create_images(n=2)
+    images.arrays["blank"] = flat_colors(*SIZE, seed=9)
+    images.valid["blank"] = np.zeros(SIZE, bool)
+    parts = create_parts()
+    store = make_store(tmp_path / "s", images, **parts, assign=Cluster(k=2))
+    found = statuses(store)["blank"]
     assert (found.status, found.n_masks, found.pixels, found.coverage) == ("empty", 0, 0, 0)
-    assert (maps(store)["nothing"] == 255).all()
+    assert (maps(store)["blank"] == 255).all()
     assert parts["masks"].segmenter.embedded == 4  # two tiles of each of the others
     counts = count(store)
-    nodata = (~slanted(0)).sum() + 64 * 96
+    nodata = (~valid_mask(0)).sum() + 64 * 96
     assert (counts.empty, counts.blank, counts.nodata_images) == (1, 1, 2)
     assert (counts.nodata, counts.pixels) == (nodata, 3 * 64 * 96 - nodata)
     print_summary(store, Timings())
-    said = capsys.readouterr().out
-    assert "1 of them without any mask (1 without data)" in said
+    output = capsys.readouterr().out
+    assert "1 of them without any mask (1 without data)" in output
     share = nodata / (3 * 64 * 96)
-    assert f"{share:.1%} of all pixels, in 2 images: they get no label" in said
-    assert "of the pixels with data are covered by masks" in said
+    assert f"{share:.1%} of all pixels, in 2 images: they get no label" in output
+    assert "of the pixels with data lie inside a mask" in output
 
 
-class Boxed(ArrayImages):
+class BoxedImages(ArrayImages):
     def categories(self):
         return [Category(0, "ship", (1, 2, 3))]
 
 
-def test_a_box_on_no_data_is_reported_and_counted(tmp_path, caplog):
+def test_a_box_on_nodata_pixels_is_reported_and_counted(tmp_path, caplog):
     boxes = ((60, 8, 80, 24), (4, 8, 30, 24), (0, 30, 20, 60))
     rows = [Annotation(str(i), "ship", box) for i, box in enumerate(boxes)]
     checked, _ = check_boxes(rows, {"ship": 0}, SIZE)
     image = flat_colors(*SIZE, seed=0)
-    images = Boxed({"0": image}, valid={"0": slanted(0)}, boxes={"0": checked})
+    images = BoxedImages({"0": image}, valid={"0": valid_mask(0)}, boxes={"0": checked})
     with caplog.at_level(logging.WARNING):
-        store = make(
+        store = make_store(
             *(tmp_path / "s", images),
             masks=BoxMasks(segmenter=BoxSegmenter()),
             assign=ByCategory(images),
@@ -262,28 +271,28 @@ def test_a_box_on_no_data_is_reported_and_counted(tmp_path, caplog):
     assert (index_map[8:24, 60:80] == 0).all()
 
 
-def test_masks_of_a_store_that_knew_no_no_data_are_cut(tmp_path):
-    images = scenes()
-    before = ArrayImages(images.arrays)  # nothing says what is no data
-    masks = replace(auto()["masks"], ground=0)
-    old = make(tmp_path / "old", before, masks=masks, assign=Binary())
+def test_stored_masks_are_reduced_to_valid_pixels(tmp_path):
+    images = create_images()
+    before = ArrayImages(images.arrays)  # without valid masks
+    masks = replace(create_parts()["masks"], ground=0)
+    old = make_store(tmp_path / "old", before, masks=masks, assign=Binary())
     stored = StoredMasks(store=str(old.root), ground=8)
-    new = make(tmp_path / "new", images, masks=stored, assign=Binary())
-    assert any(
-        (m.to_array() & ~slanted(0)).any() for i, m in old.shard(0).masks().items() if i == "0"
-    )
+    new = make_store(tmp_path / "new", images, masks=stored, assign=Binary())
+    assert any((m.to_array() & ~valid_mask(0)).any() for i, m in old.masks(0).items() if i == "0")
     for shard in range(len(new.plan)):
         for image_id, found in new.shard(shard).masks().items():
             if image_id != "1":
-                assert not (found.to_array() & ~slanted(int(image_id))).any()
+                assert not (found.to_array() & ~valid_mask(int(image_id))).any()
             assert statuses(new)[image_id].coverage > 0.95
 
 
-def test_a_shard_without_no_data_has_the_columns_that_it_had(tmp_path):
-    """A store of an earlier version has none of them, and reads as full of data."""
-    store = make(tmp_path / "s", scenes(), masks=auto()["masks"], assign=Binary())
-    plain = ArrayImages(scenes().arrays)
-    full = make(tmp_path / "full", plain, masks=auto()["masks"], assign=Binary())
+def test_a_shard_without_nodata_has_no_column_valid(tmp_path):
+    """Stores of earlier versions lack the column too, and are read as valid everywhere."""
+    store = make_store(
+        tmp_path / "s", create_images(), masks=create_parts()["masks"], assign=Binary()
+    )
+    plain = ArrayImages(create_images().arrays)
+    full = make_store(tmp_path / "full", plain, masks=create_parts()["masks"], assign=Binary())
 
     def columns(store):
         return pq.read_schema(store.root / "images/00000.parquet").names
@@ -294,11 +303,11 @@ def test_a_shard_without_no_data_has_the_columns_that_it_had(tmp_path):
     assert LabelStore(full.root).shard(0).images()[0].valid is None
 
 
-def test_a_status_counts_the_pixels_that_are_data():
-    whole = ImageStatus("a", "ok", None, 8, 10, 1, 20)
-    assert (whole.pixels, whole.nodata, whole.coverage, whole.read_valid()) == (80, 0, 0.25, None)
-    code = Masks.from_array(slanted(0)[None, :8, 20:30]).counts[0]
-    part = replace(whole, valid=code)
-    assert part.pixels == slanted(0)[:8, 20:30].sum() == 80 - part.nodata
+def test_a_status_counts_its_valid_pixels():
+    full = ImageStatus("a", "ok", None, 8, 10, 1, 20)
+    assert (full.pixels, full.nodata, full.coverage, full.read_valid()) == (80, 0, 0.25, None)
+    code = Masks.from_array(valid_mask(0)[None, :8, 20:30]).counts[0]
+    partial = replace(full, valid=code)
+    assert partial.pixels == valid_mask(0)[:8, 20:30].sum() == 80 - partial.nodata
     failed = ImageStatus("a", "failed", "zero bytes", 0, 0, 0, 0)
     assert (failed.pixels, failed.nodata, failed.coverage) == (0, 0, 0)

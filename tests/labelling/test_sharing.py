@@ -1,4 +1,4 @@
-"""What all runs on a store work out together is what one of them would."""
+"""A map that several runs share returns the same values as a single run."""
 
 import threading
 from functools import partial
@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from alps.labelling.engine.local import run_here
+from alps.labelling.engine.local import run_in_process
 from alps.labelling.sharing import map_together, share
 from alps.labelling.timings import Timings
 from alps.store.claims import Claims
@@ -14,8 +14,8 @@ from alps.store.claims import Claims
 ITEMS = [np.full(3, i, np.float64) for i in range(12)]
 
 
-class Worker:
-    """Knows what it was asked to do."""
+class RecordingTask:
+    """A task that records the items it was called with."""
 
     def __init__(self):
         self.done = []
@@ -26,90 +26,94 @@ class Worker:
 
 
 def mapper(root, claims):
-    return map_together(partial(share, claims=claims, run=run_here, rank=0, world=1), root / "x")
+    return map_together(
+        partial(share, claims=claims, run=run_in_process, rank=0, world=1), root / "x"
+    )
 
 
-def values(found):
-    return [(a.tolist(), float(b)) for a, b in found]
+def values(results):
+    return [(a.tolist(), float(b)) for a, b in results]
 
 
-EXPECTED = values(map(Worker(), ITEMS))
+EXPECTED = values(map(RecordingTask(), ITEMS))
 
 
-def test_the_values_and_their_order_are_those_of_map(tmp_path):
+def test_values_and_order_equal_those_of_map(tmp_path):
     with Claims(tmp_path) as claims:
-        assert values(mapper(tmp_path, claims)(Worker(), iter(ITEMS))) == EXPECTED
+        assert values(mapper(tmp_path, claims)(RecordingTask(), iter(ITEMS))) == EXPECTED
 
 
-def test_runs_share_the_parts_and_all_get_all_values(tmp_path):
-    workers, found = [Worker(), Worker()], {}
+def test_runs_share_the_parts_and_each_receives_all_values(tmp_path):
+    tasks, results = [RecordingTask(), RecordingTask()], {}
     start = threading.Barrier(2)
 
-    def act(i):
+    def run(i):
         with Claims(tmp_path) as claims:
             mapped = mapper(tmp_path, claims)
             for call in range(3):
                 start.wait()
-                found[i, call] = values(mapped(workers[i], ITEMS))
+                results[i, call] = values(mapped(tasks[i], ITEMS))
 
-    threads = [threading.Thread(target=act, args=(i,)) for i in range(2)]
+    threads = [threading.Thread(target=run, args=(i,)) for i in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert [found[i, call] for i in range(2) for call in range(3)] == 6 * [EXPECTED]
-    done = sorted(workers[0].done + workers[1].done)
-    assert done == sorted([*range(12)] * 3)  # each part of each call once, by either
+    assert [results[i, call] for i in range(2) for call in range(3)] == 6 * [EXPECTED]
+    done = sorted(tasks[0].done + tasks[1].done)
+    assert done == sorted(
+        [*range(12)] * 3
+    )  # each part of each call is computed once, by either run
 
 
-def test_a_run_that_was_killed_goes_on_with_the_parts_that_are_there(tmp_path):
-    class Killed(Worker):
+def test_a_killed_run_resumes_with_the_stored_parts(tmp_path):
+    class KilledWorker(RecordingTask):
         def __call__(self, item):
             if len(self.done) == 5:
                 raise KeyboardInterrupt
             return super().__call__(item)
 
     with Claims(tmp_path) as claims, pytest.raises(KeyboardInterrupt):
-        list(mapper(tmp_path, claims)(Killed(), ITEMS))
-    worker = Worker()
+        list(mapper(tmp_path, claims)(KilledWorker(), ITEMS))
+    task = RecordingTask()
     with Claims(tmp_path) as claims:
-        assert values(mapper(tmp_path, claims)(worker, ITEMS)) == EXPECTED
-    assert worker.done == [*range(5, 12)]
+        assert values(mapper(tmp_path, claims)(task, ITEMS)) == EXPECTED
+    assert task.done == [*range(5, 12)]
 
 
-def test_files_of_calls_that_are_over_are_removed(tmp_path):
+def test_result_files_are_removed_after_two_more_calls(tmp_path):
     with Claims(tmp_path) as claims:
         mapped = mapper(tmp_path, claims)
         for _ in range(4):
-            list(mapped(Worker(), ITEMS))
+            list(mapped(RecordingTask(), ITEMS))
     assert sorted(path.name for path in (tmp_path / "x").iterdir()) == ["00002", "00003"]
 
 
-def test_a_part_that_the_others_have_removed_is_done_again(tmp_path):
+def test_a_part_that_another_run_has_removed_is_computed_again(tmp_path):
     with Claims(tmp_path) as claims:
-        found = mapper(tmp_path, claims)(Worker(), ITEMS)
-        first = next(found)
+        results = mapper(tmp_path, claims)(RecordingTask(), ITEMS)
+        first = next(results)
         (tmp_path / "x/00000/00007.npz").unlink()
-        assert values([first, *found]) == EXPECTED
+        assert values([first, *results]) == EXPECTED
 
 
-def test_a_worker_that_dies_after_its_last_word_is_no_loss(tmp_path):
-    """The shard is done twice, and told twice."""
+def test_a_shard_that_is_reported_twice_is_yielded_once(tmp_path):
+    """As if the worker had died after it reported the shard."""
 
-    def told_twice(task, items):
+    def run_twice(task, items):
         for place, item in enumerate(items):
             yield place, task(item)
             yield place, task(item)
 
     with Claims(tmp_path) as claims:
-        found = share(
+        results = share(
             lambda _: Timings(),
             [4, 7],
             stage="masks",
             is_done=lambda _: False,
             claims=claims,
-            run=told_twice,
+            run=run_twice,
             rank=0,
             world=1,
         )
-        assert [shard for shard, _ in found] == [4, 7]
+        assert [shard for shard, _ in results] == [4, 7]

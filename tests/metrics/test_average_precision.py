@@ -84,7 +84,7 @@ def test_average_precision_is_that_of_pycocotools(seed):
     assert np.isnan(average_precision(np.zeros(0), np.zeros((0, 10), bool), 0)).all()
 
 
-def test_a_true_mask_is_found_once():
+def test_a_true_mask_is_matched_once():
     iou = np.array([[0.8, 0.6], [0.9, 0.0]])
     first, second = match(iou, np.array([0.5, 0.9]))  # the second chooses first
     assert second.tolist() == [True] * 9 + [False]

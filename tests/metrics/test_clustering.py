@@ -40,7 +40,7 @@ def labelled(labels: np.ndarray, target: np.ndarray) -> tuple:
     return target[both], labels[both]
 
 
-def test_the_table_by_hand() -> None:
+def test_the_contingency_table_equals_one_computed_by_hand() -> None:
     labels = np.array([[0, 0, 1], [1, 255, 255]], np.uint8)
     target = np.array([[2, 2, 0], [9, 0, 9]], np.uint8)
     table = contingency(labels, target, 3, 3, unlabelled=255, ignore_index=9)
@@ -51,7 +51,7 @@ def test_the_table_by_hand() -> None:
 
 @pytest.mark.parametrize("k", [3, 9, 46])
 @pytest.mark.parametrize("share", [0.0, 0.7, 1.0])
-def test_agreement_is_scikit_learns(k: int, share: float) -> None:
+def test_agreement_equals_that_of_scikit_learn(k: int, share: float) -> None:
     labels, target = draw(1, k, share)
     table = table_of(labels, target, k)
     true, found = labelled(labels, target)
@@ -77,7 +77,9 @@ def test_agreement_is_scikit_learns(k: int, share: float) -> None:
         ([0], [0]),
     ],
 )
-def test_agreement_at_the_edges_is_scikit_learns(labels: list[int], target: list[int]) -> None:
+def test_agreement_of_degenerate_partitions_equals_that_of_scikit_learn(
+    labels: list[int], target: list[int]
+) -> None:
     ours = agreement(table_of(np.array(labels), np.array(target)))
     assert ours.nmi == pytest.approx(sk.v_measure_score(target, labels))
     assert ours.ari == pytest.approx(sk.adjusted_rand_score(target, labels))
@@ -92,7 +94,7 @@ def test_agreement_on_a_whole_dataset_does_not_overflow() -> None:
     assert large.ari == pytest.approx(agreement(table).ari, abs=1e-3)
 
 
-def test_random_clusters_agree_with_nothing() -> None:
+def test_random_clusters_have_no_agreement() -> None:
     rng = np.random.default_rng(0)
     table = table_of(rng.integers(9, size=50_000), draw(n=50_000)[1])
     assert abs(agreement(table).ari) < 1e-3
@@ -100,7 +102,7 @@ def test_random_clusters_agree_with_nothing() -> None:
     assert pytest.approx(0.4, abs=0.01) == scores(table, majority(table)).OA  # the largest class
 
 
-def test_the_names_of_clusters_do_not_matter() -> None:
+def test_scores_do_not_depend_on_the_order_of_clusters() -> None:
     table = table_of(*draw())
     renamed = Contingency(table.counts[np.random.default_rng(0).permutation(9)], table.unlabelled)
     assert astuple(agreement(renamed)) == pytest.approx(astuple(agreement(table)))
@@ -108,7 +110,7 @@ def test_the_names_of_clusters_do_not_matter() -> None:
         assert scores(renamed, find(renamed)) == scores(table, find(table))
 
 
-def test_tables_of_images_add_up() -> None:
+def test_tables_of_images_can_be_added() -> None:
     labels, target = draw()
     parts = sum(
         (table_of(*part) for part in zip(np.split(labels, 4), np.split(target, 4), strict=True)),
@@ -149,7 +151,7 @@ def test_an_unseen_cluster_becomes_the_most_frequent_class() -> None:
     assert majority(Contingency(counts, np.zeros(3, np.int64))).tolist() == [1, 1, 0]
 
 
-def test_hungarian_gives_each_class_to_one_cluster_at_most() -> None:
+def test_hungarian_maps_at_most_one_cluster_to_a_class() -> None:
     counts = np.array([[5, 4], [6, 1], [1, 1]])
     table = Contingency(counts, np.array([2, 0]))
     assert majority(table).tolist() == [0, 0, 0]
@@ -159,7 +161,7 @@ def test_hungarian_gives_each_class_to_one_cluster_at_most() -> None:
     assert pytest.approx(10 / 18) == scores(table.covered(), mapping).OA
 
 
-def test_many_clusters_gain_nothing_on_other_images() -> None:
+def test_many_clusters_have_no_advantage_on_other_images() -> None:
     rng = np.random.default_rng(0)
     train, val = (
         table_of(rng.integers(1000, 1800, 4000) - 1000, draw(seed)[1], 800) for seed in (1, 2)
@@ -169,7 +171,7 @@ def test_many_clusters_gain_nothing_on_other_images() -> None:
     assert flattered > 0.5 > 0.42 > honest
 
 
-def test_grouped_classes_score_as_if_they_had_been_one() -> None:
+def test_grouped_classes_score_like_merged_ground_truth() -> None:
     labels, target = draw()
     groups = (0, 1, 2, 2, 0, 1)
     merged = np.append(groups, [IGNORE])[np.where(target == IGNORE, G, target)]
@@ -180,7 +182,7 @@ def test_grouped_classes_score_as_if_they_had_been_one() -> None:
     assert scores(grouped, majority(grouped)).OA > 0.5
 
 
-def test_nothing_to_say() -> None:
+def test_scores_without_pixels_are_nan() -> None:
     nothing = table_of(*(np.full(4, value) for value in (UNLABELLED, IGNORE)))
     assert all(math.isnan(value) for value in astuple(agreement(nothing)))
     found = scores(nothing, majority(nothing))
@@ -189,7 +191,7 @@ def test_nothing_to_say() -> None:
     assert scores(bare, majority(bare)).OA == 0
 
 
-def test_what_is_no_cluster_and_no_class_is_refused() -> None:
+def test_invalid_clusters_and_classes_are_refused() -> None:
     labels, target = draw()
     with pytest.raises(ValueError, match="labels hold clusters from 0 to 8, expected 0 to 6"):
         table_of(labels, target, 7)

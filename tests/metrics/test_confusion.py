@@ -58,7 +58,7 @@ def test_scores_are_those_of_torchmetrics(seed: int, absent: tuple[int, ...]) ->
     assert np.nan_to_num(found.accuracy) == pytest.approx(each.numpy())
 
 
-def test_by_hand() -> None:
+def test_scores_equal_those_computed_by_hand() -> None:
     target = torch.tensor([0, 0, 0, 1, 1, 9])
     prediction = torch.tensor([0, 0, 1, 1, 2, 0])
     confusion = confusion_matrix(prediction, target, 4, 9)
@@ -71,7 +71,7 @@ def test_by_hand() -> None:
     assert [found.foreground(k) for k in (0, 1, 2)] == pytest.approx([1 / 6, 1 / 3, 1 / 2])
 
 
-def test_parts_add_up_to_the_whole() -> None:
+def test_matrices_of_parts_can_be_added() -> None:
     prediction, target = index_maps()
     whole = matrix(prediction, target)
     parts = sum(matrix(p, t) for p, t in zip(prediction, target, strict=True))
@@ -81,7 +81,7 @@ def test_parts_add_up_to_the_whole() -> None:
     assert whole.equal(matrix(prediction.flatten()[shuffled], target.flatten()[shuffled]))
 
 
-def test_other_names_for_the_classes_move_the_scores_along() -> None:
+def test_scores_follow_a_permutation_of_the_classes() -> None:
     prediction, target = index_maps()
     renamed = torch.tensor([3, 0, 6, 1, 5, 2, 4])
     moved_target = torch.where(target == IGNORE, IGNORE, renamed[target % IGNORE])
@@ -107,7 +107,7 @@ def test_an_ignored_class_among_the_classes_is_not_counted() -> None:
     assert confusion[1:].equal(matrix(prediction, target)[1:])
 
 
-def test_the_extremes() -> None:
+def test_scores_of_perfect_wrong_and_empty_predictions() -> None:
     prediction, target = index_maps()
     target = target.where(target != IGNORE, 0)
     perfect = scores(matrix(target, target))
@@ -118,7 +118,7 @@ def test_the_extremes() -> None:
     assert all(math.isnan(value) for value in (*nothing.iou, nothing.mIoU, nothing.mF1, nothing.OA))
 
 
-def test_a_class_beyond_the_matrix_is_refused() -> None:
+def test_an_invalid_class_is_refused() -> None:
     prediction, target = index_maps()
     with pytest.raises(
         ValueError, match=r"prediction holds classes from 40 to 46, expected 0 to 6"
@@ -128,10 +128,10 @@ def test_a_class_beyond_the_matrix_is_refused() -> None:
         matrix(prediction, target.where(target != 0, -1))
 
 
-def test_memory_does_not_grow_with_the_pixels(monkeypatch) -> None:
+def test_memory_does_not_grow_with_the_number_of_pixels(monkeypatch) -> None:
     prediction, target = (maps.flatten().byte() for maps in index_maps())
     whole = matrix(prediction, target)
-    monkeypatch.setattr(segmentation, "AT_ONCE", 100)  # does not divide them
+    monkeypatch.setattr(segmentation, "CHUNK_PIXELS", 100)  # does not divide them
     with Largest() as largest:
         assert torch.equal(matrix(prediction, target), whole)
     assert 0 < largest.bytes <= 8 * 100

@@ -67,7 +67,7 @@ def test_regions_are_the_connected_parts_of_each_class() -> None:
 
 
 @pytest.mark.parametrize("limit", [1, 5, 100])
-def test_average_recall_is_cocos(limit: int) -> None:
+def test_average_recall_equals_that_of_coco(limit: int) -> None:
     images, truth, found, recalled, regions = [], [], [], 0, 0
     for seed in range(4):
         true = region_masks(find_regions(index_map(seed), IGNORE), 20)
@@ -97,7 +97,7 @@ def test_average_recall_is_cocos(limit: int) -> None:
     assert recalled / regions == pytest.approx(theirs)
 
 
-def test_masks_without_scores_count_in_their_order() -> None:
+def test_masks_without_scores_are_used_in_their_order() -> None:
     true = perfect(index_map())
     first = true[np.arange(3)]
     assert count_recalled(true, true, 3).tolist() == count_recalled(first, true, 100).tolist()
@@ -115,7 +115,7 @@ def test_the_oracle_is_the_majority_inside_each_mask() -> None:
     assert oracle(Masks.from_array(margin), target, K, IGNORE).tolist() == [-1]
 
 
-def test_no_other_classes_do_better_than_the_oracle() -> None:
+def test_no_classes_are_better_than_the_oracle() -> None:
     target = index_map()
     quarters = np.zeros((4, *SIZE), bool)
     for i, (rows, columns) in enumerate(itertools.product(*[(slice(20), slice(30, None))] * 2)):
@@ -131,7 +131,7 @@ def test_no_other_classes_do_better_than_the_oracle() -> None:
     assert pytest.approx(max(hits) / known.sum()) == scores(table, np.arange(K)).OA
 
 
-def test_overlaps_by_hand() -> None:
+def test_overlaps_equal_those_computed_by_hand() -> None:
     segments = np.array([[0, 0, 0, 0], [1, 1, 1, 255], [2, 2, 2, 255]], np.uint8)
     regions = np.array([[0, 0, 0, 1], [1, 1, 1, 1], [1, -1, -1, 1]], np.int32)
     # Achieved 3 + 3 + 1 of ten; leaked 1 into each region from segment 0, and 2 bare pixels.
@@ -247,7 +247,7 @@ def test_an_ignored_class_among_the_classes_is_not_counted() -> None:
         np.testing.assert_array_equal(ours, theirs)
 
 
-def test_tallies_add_up() -> None:
+def test_tallies_can_be_added() -> None:
     targets = [index_map(seed)[: 40 + seed] for seed in range(3)]
     parts = [measure(perfect(target), target, 9) for target in targets]
     whole = reduce(add, parts)

@@ -67,7 +67,7 @@ def test_a_damaged_world_file_is_reported_and_not_used(tmp_path, caplog):
     (tmp_path / "a.tfw").write_text("0.5 0 0")
     predict(tmp_path / "a.tif", tmp_path / "out")
     assert (tmp_path / "out/a.png").exists()
-    assert "a.tfw is no world file" in caplog.text
+    assert "a.tfw is not a valid world file" in caplog.text
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.tif"])
@@ -90,7 +90,7 @@ def test_masks_beside_rasters_are_reported(tmp_path, caplog):
     for name in ("a.tif.msk", "a.tfw"):
         (tmp_path / "in" / name).write_text("anything")
     predict(tmp_path / "in", tmp_path / "out")
-    assert "1 raster has files beside it that are not read (1 .msk, the first a.tif" in caplog.text
+    assert "1 raster has sidecar files that are not read (1 .msk, the first a.tif" in caplog.text
 
 
 # --- predicting ---------------------------------------------------------------------------------

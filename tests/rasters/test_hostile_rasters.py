@@ -69,7 +69,7 @@ def test_files_beside_a_raster_are_not_followed(tmp_path, secret, suffix):
     assert pixels.valid is None
     (finding,) = Folder(str(tmp_path / "in"), "x").findings()
     assert (finding.kind, finding.count) == ("raster_sidecars", 1)
-    assert f"(1 {suffix}, the first a.tif{suffix}): masks, no-data" in finding.message
+    assert f"(1 {suffix}, the first a.tif{suffix}): their masks, no-data" in finding.message
     assert finding.remedy == "write them into the raster: gdal_translate a.tif out.tif"
 
 
@@ -78,7 +78,7 @@ def test_sidecars_are_counted():
     (finding,) = find_sidecars(paths)
     assert finding.count == 2
     assert (
-        "2 rasters have files beside them that are not read (1 .msk, 2 .tfw, the first a.tif.msk"
+        "2 rasters have sidecar files that are not read (1 .msk, 2 .tfw, the first a.tif.msk"
         in str(finding)
     )
     assert find_sidecars(["a.tif", "b.tif.msk", "c.tfw"]) == []
@@ -87,13 +87,13 @@ def test_sidecars_are_counted():
 @pytest.mark.parametrize(
     "name", ["a#b.tif", "a?b.tif", "a:b.tif", "zip:a.tif", "GTIFF_DIR:2:a.tif", "a!b.tif", "é.tif"]
 )
-def test_a_name_is_nothing_but_a_name(tmp_path, name):
+def test_a_file_name_is_not_interpreted_by_gdal(tmp_path, name):
     create_raster(tmp_path / "a.tif", BANDS, photometric="RGB")
     (tmp_path / "a.tif").rename(tmp_path / name)
     np.testing.assert_array_equal(read_image(tmp_path / name), BANDS.transpose(1, 2, 0))
 
 
-def test_threads_have_the_settings_of_gdal_while_they_read(tmp_path):
+def test_gdal_settings_apply_in_threads(tmp_path):
     def settings(_):
         with gdal_session(tmp_path):
             return {name: get_gdal_config(name) for name in OPTIONS}
@@ -105,7 +105,7 @@ def test_threads_have_the_settings_of_gdal_while_they_read(tmp_path):
             }
 
 
-def test_settings_of_gdal_in_the_environment_change_nothing(tmp_path, monkeypatch):
+def test_gdal_settings_in_the_environment_are_ignored(tmp_path, monkeypatch):
     create_raster(tmp_path / "a.tif", BANDS, photometric="RGB")
     data = (tmp_path / "a.tif").read_bytes()
     (tmp_path / "a.tif").write_bytes(data[: len(data) // 2])
@@ -127,7 +127,7 @@ def test_a_huge_tile_is_not_decoded(tmp_path):
         read_image(tmp_path / "a.tif")
 
 
-def test_a_jpeg_2000_of_many_pixels_is_not_decoded(tmp_path):
+def test_a_huge_jpeg_2000_is_not_decoded(tmp_path):
     create_raster(tmp_path / "a.j2k", BANDS[:1])
     data = bytearray((tmp_path / "a.j2k").read_bytes())
     start = data.index(b"\xffO\xffQ") + 8
@@ -142,7 +142,7 @@ def _sum(path: Path) -> int:
     return int(read_image(path).sum())
 
 
-def test_threads_and_spawned_processes_read_alike(tmp_path, capfd):
+def test_threads_and_processes_read_the_same_pixels(tmp_path, capfd):
     create_image(tmp_path / "a.tif")
     write_vrt(tmp_path / "a.tif.msk", tmp_path / "nothing.tif")
     (tmp_path / "b.tif").write_bytes((tmp_path / "a.tif").read_bytes()[:5000])
@@ -158,7 +158,7 @@ def test_threads_and_spawned_processes_read_alike(tmp_path, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_jpeg_2000_that_gdal_would_describe_without_end(tmp_path):
+def test_a_jpeg_2000_with_endless_metadata_is_read(tmp_path):
     """The mutant that made it look for COMPRESSION_REVERSIBILITY in the same few bytes for ever."""
     root = Mutants(tmp_path).make("JPEG 2000", 7_000_326)
     assert read_image(root / "a.jp2").shape == (*SIZE, 3)

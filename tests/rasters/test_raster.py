@@ -49,7 +49,7 @@ def read(path):
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32, np.float64, np.int16])
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
-def test_windows_are_parts_of_the_whole(tmp_path, channels, dtype):
+def test_windows_equal_parts_of_the_whole(tmp_path, channels, dtype):
     array = bands(dtype=dtype, channels=channels)
     array = (array * 1000).astype(dtype) if dtype == np.int16 else array
     kind = {"photometric": "RGB", "alpha": "NO"} if channels > 2 else {"photometric": "MINISBLACK"}
@@ -64,17 +64,17 @@ def test_windows_are_parts_of_the_whole(tmp_path, channels, dtype):
 
 
 @pytest.mark.parametrize("tiled", [True, False])
-def test_one_stretch_for_all_windows_from_a_sample(tmp_path, monkeypatch, tiled):
+def test_all_windows_share_one_stretch(tmp_path, monkeypatch, tiled):
     array = bands((200, 300), dtype=np.uint16)
     create_raster(tmp_path / "a.tif", array, tiled=tiled, blockxsize=64, blockysize=16)
     monkeypatch.setattr(module, "SAMPLE_PIXELS", 5000)
-    monkeypatch.setattr(module, "PART", 1000)
+    monkeypatch.setattr(module, "PART_PIXELS", 1000)
     image = read(tmp_path / "a.tif").image
     exact = stretch(array.transpose(1, 2, 0)).astype(int)
     assert np.abs(image - exact).max() <= 4
 
 
-def test_bands_that_say_which_colour_they_are(tmp_path):
+def test_declared_colours_of_bands_are_used(tmp_path):
     array = bands(channels=4)
     path = tmp_path / "a.tif"
     create_raster(path, array, photometric="MINISBLACK", alpha="NO")
@@ -83,13 +83,13 @@ def test_bands_that_say_which_colour_they_are(tmp_path):
     np.testing.assert_array_equal(read(path).image, array[[2, 1, 0]].transpose(1, 2, 0))
 
 
-def test_three_bands_are_colours_whatever_the_file_calls_them(tmp_path):
+def test_three_bands_are_rgb_whatever_is_declared(tmp_path):
     create_raster(tmp_path / "a.tif", bands(), photometric="MINISBLACK", interleave="pixel")
     np.testing.assert_array_equal(read(tmp_path / "a.tif").image, bands().transpose(1, 2, 0))
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4, 8, 16])
-def test_white_is_zero(tmp_path, bits):
+def test_inverted_gray_is_read(tmp_path, bits):
     gray = (np.arange(64 * 96) % (1 << min(bits, 8))).reshape(1, 64, 96)
     gray = (gray * 256).astype(np.uint16) if bits > 8 else gray.astype(np.uint8)
     options = {"nbits": bits} if bits < 8 else {}
@@ -100,7 +100,7 @@ def test_white_is_zero(tmp_path, bits):
     np.testing.assert_array_equal(read(tmp_path / "white.tif").image, 255 - black)
 
 
-def test_a_palette(tmp_path):
+def test_palettes_are_converted_to_colours(tmp_path):
     array = bands(channels=1)
     create_raster(tmp_path / "a.tif", array, nodata=int(array[0, 0, 0]))
     with rasterio.open(tmp_path / "a.tif", "r+") as file:
@@ -122,7 +122,7 @@ def test_a_palette(tmp_path):
         ("nan", np.float64),
     ],
 )
-def test_what_is_no_data(tmp_path, kind, dtype):
+def test_nodata_pixels_are_invalid(tmp_path, kind, dtype):
     array = bands(dtype=dtype, channels=4 if kind == "alpha" else 3)
     invalid = np.zeros((64, 96), bool)
     invalid[:10] = True
@@ -158,7 +158,7 @@ def test_what_is_no_data(tmp_path, kind, dtype):
         np.testing.assert_array_equal(pixels.image[~invalid], plain[~invalid])
 
 
-def test_what_lies_under_a_mask_does_not_matter(tmp_path):
+def test_masked_values_do_not_affect_the_image(tmp_path):
     images = []
     for value in (1, 65535, "noise"):
         array = bands(dtype=np.uint16, channels=4)
@@ -172,7 +172,7 @@ def test_what_lies_under_a_mask_does_not_matter(tmp_path):
     np.testing.assert_array_equal(images[0], images[2])
 
 
-def test_gray_with_alpha_of_16_bits(tmp_path):
+def test_gray_with_16_bit_alpha_is_read(tmp_path):
     """Alpha of 65535 would make the rest nearly black."""
     gray = bands(dtype=np.uint16, channels=1)
     array = np.concatenate([gray, np.full_like(gray, 65535)])
@@ -182,7 +182,7 @@ def test_gray_with_alpha_of_16_bits(tmp_path):
     np.testing.assert_array_equal(pixels.image[..., :1], stretch(gray.transpose(1, 2, 0)))
 
 
-def test_zeros_are_data_unless_it_is_declared(tmp_path):
+def test_zeros_are_valid_unless_declared_as_nodata(tmp_path):
     """They do not count in the stretch, as a border mostly consists of them."""
     array = bands(dtype=np.uint16)
     array[:, :10] = 0
@@ -193,7 +193,7 @@ def test_zeros_are_data_unless_it_is_declared(tmp_path):
 
 
 @pytest.mark.parametrize("nodata", [None, 0])
-def test_nothing_but_zeros(tmp_path, nodata):
+def test_a_raster_of_zeros_is_read(tmp_path, nodata):
     create_raster(tmp_path / "a.tif", np.zeros((3, 64, 96), np.uint16), nodata=nodata)
     pixels = read(tmp_path / "a.tif")
     assert not pixels.image.any()
@@ -201,12 +201,12 @@ def test_nothing_but_zeros(tmp_path, nodata):
 
 
 @pytest.mark.parametrize(("nodata", "dtype"), [(-9999, np.float32), (1e40, np.float64)])
-def test_a_no_data_value_that_no_pixel_has(tmp_path, nodata, dtype):
+def test_an_unused_nodata_value_is_ignored(tmp_path, nodata, dtype):
     create_raster(tmp_path / "a.tif", bands(dtype=dtype), nodata=nodata)
     assert read(tmp_path / "a.tif").valid is None
 
 
-def test_an_infrared_band_tells_a_dark_pixel_from_no_data(tmp_path):
+def test_a_pixel_is_invalid_only_if_all_bands_are_nodata(tmp_path):
     array = bands(channels=4)
     array[:3, :10] = array[:, 10:20] = 0
     create_raster(tmp_path / "a.tif", array, photometric="RGB", alpha="NO", nodata=0)
@@ -225,26 +225,26 @@ def test_an_infrared_band_tells_a_dark_pixel_from_no_data(tmp_path):
         (np.zeros((1, 8, 9), np.complex64), r"complex numbers \(complex64\).*gdal_calc\.py -A"),
     ],
 )
-def test_what_cannot_be_shown(tmp_path, array, message):
+def test_unsupported_rasters_are_refused(tmp_path, array, message):
     create_raster(tmp_path / "a.tif", array, photometric="MINISBLACK", alpha="NO")
     with pytest.raises(ImageError, match=rf"cannot read .*a\.tif: .*{message}"):
         Raster(tmp_path / "a.tif")
 
 
-def test_pages_that_may_be_bands(tmp_path):
+def test_pages_of_equal_size_are_refused(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", bands(), photometric="minisblack")
     with pytest.raises(ImageError, match=r"3 pages of one size.*gdal_merge\.py -separate"):
         Raster(tmp_path / "a.tif")
 
 
-def test_pages_of_other_sizes_are_not_looked_at(tmp_path):
+def test_pages_of_other_sizes_are_ignored(tmp_path):
     with tifffile.TiffWriter(tmp_path / "a.tif") as file:
         file.write(bands().transpose(1, 2, 0), photometric="rgb")
         file.write(bands((8, 9)).transpose(1, 2, 0), photometric="rgb")
     np.testing.assert_array_equal(read(tmp_path / "a.tif").image, bands().transpose(1, 2, 0))
 
 
-def test_a_codec_that_gdal_lacks(tmp_path):
+def test_a_missing_codec_is_reported_with_a_remedy(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", bands()[0], compression="jpegxl")
     with pytest.raises(ImageError) as error:
         Raster(tmp_path / "a.tif")
@@ -252,7 +252,7 @@ def test_a_codec_that_gdal_lacks(tmp_path):
     assert "gdal_translate -co COMPRESS=DEFLATE in.tif out.tif" in str(error.value)
 
 
-def test_other_files(tmp_path):
+def test_other_files_are_refused(tmp_path):
     (tmp_path / "a.tif").write_bytes(b"\x89PNG and so on")
     with pytest.raises(ImageError, match=r"a\.tif: it is neither a TIFF nor a JPEG 2000 file"):
         Raster(tmp_path / "a.tif")

@@ -24,7 +24,7 @@ def test_an_address_where_nobody_listens_is_named():
     with (
         RayEngine(address="127.0.0.1:1").workers() as run_all,
         pytest.raises(
-            AlpsError, match=r"no Ray cluster answers at 127\.0\.0\.1:1: .*refused; start"
+            AlpsError, match=r"no Ray cluster responds at 127\.0\.0\.1:1: .*refused; start"
         ),
     ):
         list(run_all(act, [1]))

@@ -12,9 +12,9 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from alps.errors import DatasetNotFound, ImageError, LabelError
-from alps.images.files.audit import Audit, Tally, share
+from alps.images.files.audit import Audit, Occurrences, count_of
 from alps.images.files.header import compare_sizes
-from alps.images.files.ids import normal
+from alps.images.files.ids import to_nfc
 from alps.images.files.labels import refuse_unlabelled
 from alps.images.files.limits import digest_files
 from alps.images.files.listing import walk
@@ -40,13 +40,13 @@ Parse = Callable[[Path], Annotations]
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Folders of images and of their annotations, at any depth below the root."""
+class AnnotatedFolder:
+    """A folder of images and the folder of their annotations, relative to the root."""
 
-    split: str  # "": images missing from `BoxedFolders.splits` are skipped
+    split: str  # "": images that are not in `BoxedFolders.splits` are skipped
     images: str
     annotations: str
-    prefix: str = ""  # of image ids, if names recur in other places
+    prefix: str = ""  # of image ids, if names recur in several folders
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,18 +54,18 @@ class BoxedFolders:
     """Images and annotations in folders, paired by file name without the suffix.
 
     Args:
-        root: folder that `places` are relative to.
-        places: folders of images and annotations, at least one pair.
+        root: folder that `folders` are relative to.
+        folders: folders of images and annotations, at least one pair.
         suffix: suffix of annotation files, in lower case.
         parse: function that reads one annotation file.
         classes: class names in the order of their ids.
-        splits: split by image name, overriding the split of its place.
+        splits: split by image name, overriding the split of its folder.
         unknown_remedy: remedy for objects of an unknown class.
         beside: folder of additional annotation files with the same names, which `parse` reads too.
     """
 
     root: str
-    places: Sequence[Place]
+    folders: Sequence[AnnotatedFolder]
     suffix: str
     parse: Parse
     classes: Sequence[str]
@@ -83,17 +83,20 @@ class BoxedFolders:
         records, keys = self._list(name)
         if not records:
             stems = {stem for _, stem in keys}
-            lost = sorted(self.splits.keys() - stems)
+            missing = sorted(self.splits.keys() - stems)
             raise DatasetNotFound(
-                f"none of the {len(stems)} images under {Path(self.root).absolute()} is one of the "
-                f"{len(lost)} in its lists (first: {lost[0]}); get images and lists of one release"
+                f"none of the {len(stems)} images under {Path(self.root).absolute()} is among the "
+                f"{len(missing)} in the split lists (first: {missing[0]}); get images and lists "
+                "of the same release"
             )
         files = self._annotations
-        folders = dict.fromkeys(str(Path(self.root, place.annotations)) for place in self.places)
+        searched = dict.fromkeys(
+            str(Path(self.root, folder.annotations)) for folder in self.folders
+        )
         refuse_unlabelled(
             [r.file_name for r in records if self._key(r) not in files],
             len(records),
-            f"a {self.suffix} file of the same name under {' or '.join(folders)}",
+            f"a {self.suffix} file of the same name under {' or '.join(searched)}",
         )
         return [replace(r, annotations=self._digest(files[self._key(r)])) for r in records]
 
@@ -101,55 +104,61 @@ class BoxedFolders:
         """Return inconsistencies; all annotations and image headers are read."""
         records, keys = self._list("")
         audit = Audit(self.classes, self.unknown_remedy)
-        unreadable, files = Tally(), self._annotations
+        unreadable, files = Occurrences(), self._annotations
         for record in tqdm(records, "checking annotations", unit="file", delay=1):
             path = files[self._key(record)]
             file = path.relative_to(self.root).as_posix()
             try:
-                found = self.parse(path)
+                annotations = self.parse(path)
             except ImageError as error:
                 unreadable.add(str(error).replace(f"{Path(self.root)}/", ""))
                 continue
-            audit.add(record.file_name, file, found.objects, found.unclear)
-            audit.add_size(Path(self.root, record.file_name), record.file_name, found.size)
-        lost = sorted(self.splits.keys() - {stem for _, stem in keys})
-        paths = {*files.values()}  # two places may share a folder of annotations
+            audit.add(record.file_name, file, annotations.objects, annotations.unclear)
+            audit.add_size(Path(self.root, record.file_name), record.file_name, annotations.size)
+        missing = sorted(self.splits.keys() - {stem for _, stem in keys})
+        paths = {*files.values()}  # two image folders may share their annotation files
         orphans = sorted(paths - {files[key] for key in keys if key in files})
         first = orphans[0].relative_to(self.root).as_posix() if orphans else ""
         relations = [
             Finding(
                 "unreadable_annotations",
                 unreadable.count,
-                f"{share(unreadable.count, len(records), 'annotation file')} cannot be read "
+                f"{count_of(unreadable.count, len(records), 'annotation file')} cannot be read "
                 f"{unreadable}",
-                "mend or remove them; until then their images are skipped",
+                "repair or remove them; until then their images are skipped",
             ),
             Finding(
                 "orphan_annotations",
                 len(orphans),
-                f"{share(len(orphans), len(paths), 'annotation file')} belong to no image "
+                f"{count_of(len(orphans), len(paths), 'annotation file')} belong to no image "
                 f"(first: {first})",
-                "get the images, or give both the same name",
+                "get the images, or give images and annotations the same names",
             ),
             Finding(
                 "missing_images",
-                len(lost),
-                f"{share(len(lost), len(self.splits), 'image')} in the lists of splits are not "
-                f"there (first: {', '.join(lost[:1])})",
-                "get them, or take them from the lists; the others are used",
+                len(missing),
+                f"{count_of(len(missing), len(self.splits), 'image')} in the split lists are "
+                f"missing (first: {', '.join(missing[:1])})",
+                "get them, or remove them from the lists; the others are used",
             ),
         ]
-        for place in self.places:
-            relations += Folder(str(Path(self.root, place.images)), place.images).findings()
+        for folder in self.folders:
+            relations += Folder(str(Path(self.root, folder.images)), folder.images).findings()
         return [finding for finding in relations if finding.count] + audit.findings()
 
     def read(self, record: ImageRecord) -> Sample:
         """Read image and boxes; raise `ImageError` if one of the files cannot be used."""
         pixels = read_pixels(Path(self.root, record.file_name))
         path = self._annotations[self._key(record)]
-        found = self.parse(path)
+        annotations = self.parse(path)
         return make_sample(
-            record, pixels, found.objects, self.classes, path, found.unclear, found.size
+            record,
+            pixels,
+            annotations.objects,
+            self.classes,
+            path,
+            annotations.unclear,
+            annotations.size,
         )
 
     def categories(self) -> list[Category]:
@@ -166,36 +175,39 @@ class BoxedFolders:
     def _list(self, name: str) -> tuple[list[ImageRecord], set[tuple[str, str]]]:
         """Return the images that are in a split, and the keys of all images."""
         records, keys = [], set()
-        for place in self.places:
-            for record in Folder(str(Path(self.root, place.images)), name).records():
-                stem = normal(PurePosixPath(record.file_name).stem)
-                keys.add((place.images, stem))
-                if split := self.splits.get(stem, place.split):
-                    image_id = place.prefix + record.image_id
-                    path = f"{place.images}/{record.file_name}"
+        for folder in self.folders:
+            for record in Folder(str(Path(self.root, folder.images)), name).records():
+                stem = to_nfc(PurePosixPath(record.file_name).stem)
+                keys.add((folder.images, stem))
+                if split := self.splits.get(stem, folder.split):
+                    image_id = folder.prefix + record.image_id
+                    path = f"{folder.images}/{record.file_name}"
                     records.append(ImageRecord(image_id, path, split, record.bytes))
         return records, keys
 
     @cached_property
     def _annotations(self) -> dict[tuple[str, str], Path]:
         """Annotation files by image folder and image name (in NFC)."""
-        found: dict[tuple[str, str], Path] = {}
-        for place in self.places:
-            folder = Path(self.root, place.annotations)
-            for path in sorted(PurePosixPath(path) for path, _ in walk(folder)):
+        annotations: dict[tuple[str, str], Path] = {}
+        for folder in self.folders:
+            annotation_folder = Path(self.root, folder.annotations)
+            for path in sorted(PurePosixPath(path) for path, _ in walk(annotation_folder)):
                 if path.suffix.lower() == self.suffix:
-                    other = found.setdefault((place.images, normal(path.stem)), folder / path)
-                    if other != folder / path:
+                    other = annotations.setdefault(
+                        (folder.images, to_nfc(path.stem)), annotation_folder / path
+                    )
+                    if other != annotation_folder / path:
                         raise LabelError(
-                            f"{other} and {folder / path} annotate one image; remove one of them"
+                            f"{other} and {annotation_folder / path} annotate the same image; "
+                            "remove one of them"
                         )
-        return found
+        return annotations
 
     def _key(self, record: ImageRecord) -> tuple[str, str]:
         """Return the key of a record in `_annotations`."""
         path = PurePosixPath(record.file_name)
-        folder = next(p.images for p in self.places if path.is_relative_to(p.images))
-        return folder, normal(path.stem)
+        images = next(f.images for f in self.folders if path.is_relative_to(f.images))
+        return images, to_nfc(path.stem)
 
 
 class BoxedImages(ABC):
@@ -246,7 +258,7 @@ def make_sample(
     unclear: Sequence[str] = (),
     stated: tuple[int, int] | None = None,
 ) -> Sample:
-    """Return an image with its usable annotations and one line for each dropped one.
+    """Return an image with its usable boxes, and one line for each dropped annotation.
 
     Args:
         record: record of the image.
@@ -257,6 +269,9 @@ def make_sample(
         unclear: one line for each annotation that could not be parsed.
         stated: (H, W) of the image according to the file, px, or None. If it differs from the size
             of the image, all boxes are dropped.
+
+    Returns:
+        The image with its boxes and the lines.
     """
     ids = {name: i for i, name in enumerate(classes)}
     boxes, dropped = check_boxes(annotations, ids, pixels.size)

@@ -22,10 +22,10 @@ from alps.images.boxes.coco_file import (
     to_annotation,
     to_id,
 )
-from alps.images.files.audit import Audit, Tally, share
+from alps.images.files.audit import Audit, Occurrences, count_of
 from alps.images.files.coco_masks import read_masks
 from alps.images.files.header import compare_sizes
-from alps.images.files.ids import image_ids, normal
+from alps.images.files.ids import image_ids, to_nfc
 from alps.images.files.listing import contents, walk
 from alps.images.files.read import read_pixels
 from alps.rasters.gdal import RASTER_SUFFIXES
@@ -92,8 +92,8 @@ class Coco:
         ids = image_ids([PurePosixPath(name) for name in images])
         classes = digest([*self._file.names.items()])  # the ids and what they mean
         records, refused = [], []
-        for image_id, (below, entries) in zip(ids, images.items(), strict=True):
-            name = f"{self.images}/{below}"
+        for image_id, (relative, entries) in zip(ids, images.items(), strict=True):
+            name = f"{self.images}/{relative}"
             objects = [o for entry in entries for o in self._objects(entry)]
             try:
                 records.append(
@@ -122,51 +122,51 @@ class Coco:
         pixels = read_pixels(Path(self.root, record.file_name))
         size = pixels.size
         name = PurePosixPath(record.file_name).name
-        kept, annotations, lines = [], list[Annotation](), list[str]()
+        kept_ids, annotations, problems = [], list[Annotation](), list[str]()
         n = 0  # number of objects of earlier entries
         for entry in self._entries(record):
             objects = self._objects(entry)
             if problem := compare_sizes(name, size, stated_size(entry)):
-                lines += [problem] * len(objects)
+                problems += [problem] * len(objects)
             else:
                 for i, o in enumerate(objects, n):
-                    found = to_annotation(o, self._file.names)
-                    if isinstance(found, str):
-                        lines.append(found)
+                    annotation = to_annotation(o, self._file.names)
+                    if isinstance(annotation, str):
+                        problems.append(annotation)
                     else:
-                        kept.append(i)
-                        annotations.append(found)
+                        kept_ids.append(i)
+                        annotations.append(annotation)
             n += len(objects)
         ids = {name: i for i, name in enumerate(self._file.names.values())}
         boxes, dropped = check_boxes(annotations, ids, size)
-        boxes = replace(boxes, object_id=np.array(kept, np.int32)[boxes.object_id])
+        boxes = replace(boxes, object_id=np.array(kept_ids, np.int32)[boxes.object_id])
         file = self._path.name
-        dropped = [f"{file} {line}" for line in (*lines, *dropped)]
+        dropped = [f"{file} {line}" for line in (*problems, *dropped)]
         return Sample(record.image_id, pixels.image, boxes, tuple(dropped), pixels.valid)
 
     def findings(self) -> list[Finding]:
         """Return inconsistencies; the headers of images that state a size are read."""
         audit = Audit(
             [*self._file.names.values()],
-            ignored_remedy="where they are no crowds, as tools mark every run-length mask, label "
+            ignored_remedy="if they are not crowds (some tools mark every run-length mask), label "
             "with dataset.ignore_crowd=false",
         )
-        file, missing, composed = self._path.name, Tally(), Tally()
-        for below, entries in self._images.items():
-            name = f"{self.images}/{below}"
+        file, missing, composed = self._path.name, Occurrences(), Occurrences()
+        for relative, entries in self._images.items():
+            name = f"{self.images}/{relative}"
             objects = [o for entry in entries for o in self._objects(entry)]
-            found = [to_annotation(o, self._file.names) for o in objects]
+            converted = [to_annotation(o, self._file.names) for o in objects]
             audit.add(
                 name,
                 file,
-                [a for a in found if isinstance(a, Annotation)],
-                [line for line in found if isinstance(line, str)],
+                [a for a in converted if isinstance(a, Annotation)],
+                [line for line in converted if isinstance(line, str)],
             )
             path = Path(self.root, name)
             if not _is_file(path):
                 missing.add(name)
-            elif all(below not in entry["file_name"] for entry in entries):
-                composed.add(below)
+            elif all(relative not in entry["file_name"] for entry in entries):
+                composed.add(relative)
             for entry in entries:
                 audit.add_size(path, name, stated_size(entry))
         n = len(self._images)
@@ -174,16 +174,16 @@ class Coco:
             Finding(
                 "missing_images",
                 missing.count,
-                f"{share(missing.count, n, 'image')} of {file} are not there {missing}",
-                "get them, or give their folder as dataset.images; they are skipped",
+                f"{count_of(missing.count, n, 'image')} of {file} are missing {missing}",
+                "get them, or set dataset.images to their folder; they are skipped",
             ),
             *self._file.findings,
             Finding(
                 "normalisation",
                 composed.count,
-                f"{share(composed.count, n, 'file name')} in {file} have other Unicode accents "
+                f"{count_of(composed.count, n, 'file name')} in {file} have other Unicode accents "
                 f"(NFC or NFD) than the files {composed}",
-                "spell them alike for other tools; here they are read as one",
+                "use one spelling for other tools; ALPS treats both as equal",
             ),
         ]
         if any(name.lower().endswith(RASTER_SUFFIXES) for name in self._images):
@@ -195,7 +195,7 @@ class Coco:
         if not self._file.names:
             raise LabelError(
                 f"{self._path} lists no categories, so its boxes have no classes; add the list "
-                "categories with an id and a name each"
+                "categories, with an id and a name for each"
             )
         return color_classes([*self._file.names.values()])
 
@@ -217,11 +217,14 @@ class Coco:
             record: the image.
             boxes: boxes returned by `read`, possibly a subset.
             size: (H, W) of the image, px.
+
+        Returns:
+            The masks with their boxes.
         """
         objects = [o for entry in self._entries(record) for o in self._objects(entry)]
-        own = [objects[i] for i in boxes.object_id]
+        selected = [objects[i] for i in boxes.object_id]
         file = self._path.name
-        shapes = [(f"{file} {o['where']}", o.get("segmentation") or None) for o in own]
+        shapes = [(f"{file} {o['where']}", o.get("segmentation") or None) for o in selected]
         return read_masks(shapes, boxes, size)
 
     @property
@@ -236,16 +239,16 @@ class Coco:
         except FileNotFoundError:
             raise DatasetNotFound(
                 f"no {self.annotations} under {Path(self.root).absolute()}: found "
-                f"{contents(Path(self.root))}; give the COCO file as dataset.annotations"
+                f"{contents(Path(self.root))}; set dataset.annotations to the COCO file"
             ) from None
 
     @cached_property
     def _images(self) -> dict[str, list[Entry]]:
         """Entries of each image (usually one), by its path relative to the image folder."""
-        found = defaultdict[str, list[Entry]](list)
+        entries = defaultdict[str, list[Entry]](list)
         for entry in self._file.images:
-            found[self._locate(entry["file_name"])].append(entry)
-        return found
+            entries[self._locate(entry["file_name"])].append(entry)
+        return entries
 
     def _locate(self, name: str) -> str:
         """Return the path of a file: as named, without the image folder, or with other accents.
@@ -253,17 +256,17 @@ class Coco:
         Some tools write paths relative to the image folder, others relative to its parent. If no
         file is found, the name is returned unchanged.
         """
-        below = name.removeprefix(f"{self.images}/")
-        for path in (name, below):
+        relative = name.removeprefix(f"{self.images}/")
+        for path in (name, relative):
             if INVALID_PATH.search(path) or _is_file(Path(self.root, self.images, path)):
                 return path
-        return self._composed.get(normal(name), self._composed.get(normal(below), name))
+        return self._composed.get(to_nfc(name), self._composed.get(to_nfc(relative), name))
 
     @cached_property
     def _composed(self) -> dict[str, str]:
         """Files below the image folder, by their name in NFC."""
         folder = Path(self.root, self.images)
-        return {normal(path): path for path, _ in walk(folder)} if folder.is_dir() else {}
+        return {to_nfc(path): path for path, _ in walk(folder)} if folder.is_dir() else {}
 
     def _entries(self, record: ImageRecord) -> list[Entry]:
         """Return the entries of an image."""
@@ -279,7 +282,7 @@ def _source_ids(entries: Sequence[Entry], objects: Sequence[Entry]) -> str:
     """Return the ids of an image and its objects as JSON, without missing or ambiguous ids."""
     ids: dict[str, Any] = {"image": entries[0]["id"]} if len(entries) == 1 else {}
     annotations = [to_id(o.get("id")) for o in objects]
-    if all(own is not None for own in annotations):
+    if all(object_id is not None for object_id in annotations):
         ids["annotations"] = annotations
     return json.dumps(ids)
 

@@ -1,7 +1,7 @@
 """Read an untrusted COCO file (arXiv 1405.0312): images, objects and categories by id.
 
 An id may be a number or text; "7", 7 and 7.0 are the same id. An entry that cannot be used is
-counted and skipped; the file is refused if it leaves open which image or class is meant.
+counted and skipped; the file is refused if two images or two classes have the same id.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from alps.errors import LabelError
-from alps.images.files.audit import Tally, share
-from alps.images.files.ids import normal
-from alps.images.files.limits import LARGEST_OF_ALL, decode_text, read_bytes
+from alps.images.files.audit import Occurrences, count_of
+from alps.images.files.ids import to_nfc
+from alps.images.files.limits import MAX_DATASET_BYTES, decode_text, read_bytes
 from alps.images.files.text import parse_json
 from alps.structures.boxes import Annotation
 from alps.structures.findings import Finding
@@ -27,7 +27,7 @@ Entry = dict[str, Any]
 #: Required lists of a file.
 LISTS = ("images", "annotations", "categories")
 #: Maximum number of characters of a name.
-LONGEST = 500
+MAX_NAME = 500
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,13 +43,19 @@ class CocoFile:
 def read_coco(path: Path) -> CocoFile:
     """Read a COCO file.
 
+    Args:
+        path: the JSON file.
+
+    Returns:
+        Its usable entries and its inconsistencies.
+
     Raises:
         FileNotFoundError: there is no such file.
         LabelError: the file is not a COCO file, has no usable image, has two images or two
             categories with one id, or has a category that cannot be used.
     """
     try:
-        raw = parse_json(decode_text(read_bytes(path, LARGEST_OF_ALL)))
+        raw = parse_json(decode_text(read_bytes(path, MAX_DATASET_BYTES)))
     except FileNotFoundError:
         raise
     except (OSError, ValueError) as error:
@@ -57,11 +63,11 @@ def read_coco(path: Path) -> CocoFile:
     lists = raw if isinstance(raw, dict) else {}
     if missing := [key for key in LISTS if not isinstance(lists.get(key), list)]:
         raise LabelError(
-            f"{path} is no COCO file: it has no {' and no '.join(missing)}; expected the lists "
+            f"{path} is not a COCO file: it has no {' and no '.join(missing)}; expected the lists "
             "images, annotations and categories"
         )
-    names, of_names = _read_categories(path, lists["categories"])
-    images, of_images = _read_images(path, lists["images"])
+    names, category_findings = _read_categories(path, lists["categories"])
+    images, image_findings = _read_images(path, lists["images"])
     ids = {
         to_id(entry["id"]): isinstance(entry["id"], str)
         for key in ("images", "categories")
@@ -69,12 +75,12 @@ def read_coco(path: Path) -> CocoFile:
         if isinstance(entry, dict) and to_id(entry.get("id")) is not None
     }
     objects: defaultdict[Id, list[Entry]] = defaultdict(list)
-    orphans, text = Tally(), Tally()
-    known = {image["id"] for image in images}
+    orphans, text_ids = Occurrences(), Occurrences()
+    image_ids = {image["id"] for image in images}
     for i, entry in enumerate(lists["annotations"]):
         where = _where(entry, i)
         image_id = to_id(entry.get("image_id")) if isinstance(entry, dict) else None
-        if image_id not in known or image_id is None:
+        if image_id not in image_ids or image_id is None:
             value = json.dumps(entry.get("image_id") if isinstance(entry, dict) else entry)[:60]
             orphans.add(f"{where} has image_id {value}")
             continue
@@ -82,24 +88,24 @@ def read_coco(path: Path) -> CocoFile:
         for key in ("image_id", "category_id"):
             value = entry.get(key)
             if isinstance(value, str) != ids.get(to_id(value), isinstance(value, str)):
-                text.add(f"{key} of {where} is {json.dumps(value)[:60]}")
+                text_ids.add(f"{key} of {where} is {json.dumps(value)[:60]}")
                 break
     n = len(lists["annotations"])
     findings = [
         Finding(
             "orphan_annotations",
             orphans.count,
-            f"{share(orphans.count, n, 'annotation')} belong to no image {orphans}",
-            "correct their image_id or add the images; they are not used",
+            f"{count_of(orphans.count, n, 'annotation')} belong to no image {orphans}",
+            "correct their image_id or add the images; they are skipped",
         ),
-        *of_names,
-        *of_images,
+        *category_findings,
+        *image_findings,
         Finding(
             "ids_as_text",
-            text.count,
-            f"{share(text.count, n, 'annotation')} write an id as text that is a number elsewhere, "
-            f"or the other way round {text}",
-            "write ids as numbers for other tools; here they are read as one",
+            text_ids.count,
+            f"{count_of(text_ids.count, n, 'annotation')} write an id as text that is a number "
+            f"elsewhere, or the other way round {text_ids}",
+            "write ids as numbers for other tools; ALPS treats both as equal",
         ),
     ]
     return CocoFile(images, objects, names, [finding for finding in findings if finding.count])
@@ -128,19 +134,22 @@ def stated_size(image: Entry) -> tuple[int, int] | None:
 
 
 def to_annotation(entry: Entry, names: Mapping[Id, str]) -> Annotation | str:
-    """Convert an object to an annotation, or return a message that says why it cannot be used.
+    """Convert an object to an annotation, or return a message if it cannot be used.
 
     Args:
         entry: an entry of `CocoFile.objects`.
         names: category names by id.
+
+    Returns:
+        The annotation, or an error message.
     """
     key = to_id(entry.get("category_id"))
     if key is None or key not in names:
-        known = ", ".join([*names.values()][:8]) + ", …" * (len(names) > 8)
-        own = f"category {str(key)[:60]!r}"
+        expected = ", ".join([*names.values()][:8]) + ", …" * (len(names) > 8)
+        problem = f"category {str(key)[:60]!r}"
         if key is None:
-            own = f"category_id {json.dumps(entry.get('category_id'))[:60]}"
-        return f"{entry['where']}: {own} is none of the {len(names)}: {known}"
+            problem = f"category_id {json.dumps(entry.get('category_id'))[:60]}"
+        return f"{entry['where']}: {problem} is none of the {len(names)}: {expected}"
     return Annotation(
         entry["where"],
         names[key],
@@ -152,23 +161,24 @@ def to_annotation(entry: Entry, names: Mapping[Id, str]) -> Annotation | str:
 
 def _where(entry: Any, i: int) -> str:
     """Return the location of an annotation: its id, or its index if the id is missing."""
-    own = to_id(entry.get("id")) if isinstance(entry, dict) else None
-    return f"annotations[{i}]" if own is None else f"annotation {str(own)[:60]}"
+    entry_id = to_id(entry.get("id")) if isinstance(entry, dict) else None
+    return f"annotations[{i}]" if entry_id is None else f"annotation {str(entry_id)[:60]}"
 
 
 def _find_problem(entry: Any, where: str, name: str) -> str:
-    """Return why an entry of images or categories cannot be used; "" if it can."""
+    """Return why an entry of images or categories cannot be used, or "" if it is usable."""
     if not isinstance(entry, dict):
-        return f"{where} is no object, expected id, {name}"
+        return f"{where} is not an object, expected id, {name}"
     if missing := [key for key in ("id", name) if key not in entry]:
         return f"{where} has no {' and no '.join(missing)}"
     if to_id(entry["id"]) is None:
         return f"id of {where} is {str(entry['id'])[:60]!r}, expected a whole number"
     value = entry[name]
-    plain = isinstance(value, str) and value.isprintable() and len(value) <= LONGEST
-    if not plain or not PurePosixPath(value).name:
+    is_text = isinstance(value, str) and value.isprintable() and len(value) <= MAX_NAME
+    if not is_text or not PurePosixPath(value).name:
         return (
-            f"{name} of {where} is {str(value)[:60]!r}, expected text of {LONGEST} letters at most"
+            f"{name} of {where} is {str(value)[:60]!r}, expected text of at most {MAX_NAME} "
+            "characters"
         )
     return ""
 
@@ -176,7 +186,7 @@ def _find_problem(entry: Any, where: str, name: str) -> str:
 def _read_images(path: Path, entries: Sequence[Any]) -> tuple[list[Entry], list[Finding]]:
     """Return the usable entries, one per id, and the findings."""
     images: dict[Id, Entry] = {}
-    unusable, windows, twice = Tally(), Tally(), Tally()
+    unusable, backslashes, repeated = Occurrences(), Occurrences(), Occurrences()
     names = set[str]()
     for i, entry in enumerate(entries):
         key = to_id(entry.get("id")) if isinstance(entry, dict) else None
@@ -185,16 +195,16 @@ def _read_images(path: Path, entries: Sequence[Any]) -> tuple[list[Entry], list[
             continue
         name = entry["file_name"]
         if "\\" in name:
-            windows.add(repr(name))
+            backslashes.add(repr(name))
             name = name.replace("\\", "/")
-        if normal(name) in names:
-            twice.add(f"{name} as images[{i}]")
-        names.add(normal(name))
+        if to_nfc(name) in names:
+            repeated.add(f"{name} as images[{i}]")
+        names.add(to_nfc(name))
         other = images.setdefault(key, {**entry, "id": key, "file_name": name})
         if other["file_name"] != name:
             raise LabelError(
-                f"{path}: two images have the id {key}, {other['file_name']!r} and {name!r}, so it "
-                "is open which of them an annotation belongs to; give each an id of its own"
+                f"{path}: two images have the id {key}, {other['file_name']!r} and {name!r}, so "
+                "annotations are ambiguous; give each a unique id"
             )
     if unusable.count and not images:
         raise LabelError(f"{path}: {unusable.first}")
@@ -203,21 +213,22 @@ def _read_images(path: Path, entries: Sequence[Any]) -> tuple[list[Entry], list[
         Finding(
             "unusable_images",
             unusable.count,
-            f"{share(unusable.count, n, 'entry', 'entries')} in images cannot be used {unusable}",
+            f"{count_of(unusable.count, n, 'entry', 'entries')} in images cannot be used "
+            f"{unusable}",
             "correct or remove them; they are skipped",
         ),
         Finding(
             "listed_twice",
-            twice.count,
-            f"{share(twice.count, n, 'image')} are listed twice or more {twice}",
-            "list each once; here the annotations of all its entries are taken together",
+            repeated.count,
+            f"{count_of(repeated.count, n, 'image')} are listed twice or more {repeated}",
+            "list each once; ALPS merges the annotations of all its entries",
         ),
         Finding(
             "backslashes",
-            windows.count,
-            f"{share(windows.count, n, 'file name')} have backslashes, as written on Windows "
-            f"{windows}",
-            "write / for other tools; here they are read as /",
+            backslashes.count,
+            f"{count_of(backslashes.count, n, 'file name')} have backslashes, as written on "
+            f"Windows {backslashes}",
+            "use / for other tools; ALPS reads them as /",
         ),
     ]
 
@@ -233,38 +244,37 @@ def _read_categories(path: Path, entries: Sequence[Any]) -> tuple[dict[Id, str],
         if other["name"] != entry["name"]:
             raise LabelError(
                 f"{path}: two categories have the id {key}, {other['name']!r} and "
-                f"{entry['name']!r}, so it is open which of them is meant; give each an id of its "
-                "own"
+                f"{entry['name']!r}, so annotations are ambiguous; give each a unique id"
             )
-    listed = sorted(found.items(), key=lambda item: _order(item[0]))
-    often = Counter(entry["name"] for _, entry in listed)
+    ordered = sorted(found.items(), key=lambda item: _order(item[0]))
+    occurrences = Counter(entry["name"] for _, entry in ordered)
     names: dict[Id, str] = {}
-    twice = Tally()
-    taken = {name for name, n in often.items() if n == 1}
-    for key, entry in listed:
+    repeated = Occurrences()
+    used = {name for name, n in occurrences.items() if n == 1}
+    for key, entry in ordered:
         name = entry["name"]
-        if often[name] > 1:
+        if occurrences[name] > 1:
             group = entry.get("supercategory")
             spellings = [f"{name} ({group})"] * (isinstance(group, str) and group.isprintable())
             spellings += [f"{name} (id {key})", f"{name} (id {key!r} of categories)"]
-            name = next((s for s in spellings if s not in taken), f"{spellings[-1]} {len(taken)}")
-            taken.add(name)
-            twice.add(f"{entry['name']!r}, now {name!r}")
+            name = next((s for s in spellings if s not in used), f"{spellings[-1]} {len(used)}")
+            used.add(name)
+            repeated.add(f"{entry['name']!r}, now {name!r}")
         names[key] = name
-    same = Finding(
+    finding = Finding(
         "same_class_name",
-        twice.count,
-        f"{share(twice.count, len(names), 'category', 'categories')} share a name {twice}",
-        "give each a name of its own, or merge them; until then they are different classes",
+        repeated.count,
+        f"{count_of(repeated.count, len(names), 'category', 'categories')} share a name {repeated}",
+        "give each a unique name, or merge them; until then they are different classes",
     )
-    return names, [same]
+    return names, [finding]
 
 
 def _order(key: Id) -> tuple[bool, int, str]:
     """Return a sort key: numbers (also those stored as text) in order, then other strings."""
-    word = str(key)
-    number = re.fullmatch(r"-?\d{1,18}", word)
-    return number is None, int(word) if number else 0, word
+    text = str(key)
+    number = re.fullmatch(r"-?\d{1,18}", text)
+    return number is None, int(text) if number else 0, text
 
 
 def _score(value: Any) -> float | None:

@@ -26,10 +26,10 @@ from functools import partial
 from pathlib import Path
 
 from alps.errors import ConfigError, DatasetNotFound
-from alps.images.boxes.boxed import Annotations, BoxedFolders, BoxedImages, Place
+from alps.images.boxes.boxed import AnnotatedFolder, Annotations, BoxedFolders, BoxedImages
 from alps.images.boxes.voc import EDGES, SIZE
+from alps.images.files.fields import read_splits
 from alps.images.files.listing import contents
-from alps.images.files.words import read_splits
 from alps.images.files.xml_file import (
     is_difficult,
     plain,
@@ -88,28 +88,30 @@ class Dior(BoxedImages):
         self.name = name
 
     @property
-    def _folders(self) -> list[Path]:
+    def _annotation_folders(self) -> list[Path]:
         """Folders of the annotations that are used, the horizontal ones first."""
-        wanted = [Path(self.root, BOXES[kind]) for kind in BOXES if self.boxes in (None, kind)]
-        return [folder for folder in wanted if folder.is_dir()]
+        folders = [Path(self.root, BOXES[kind]) for kind in BOXES if self.boxes in (None, kind)]
+        return [folder for folder in folders if folder.is_dir()]
 
     def find(self) -> BoxedFolders:
         """Return the folders that exist; raise `DatasetNotFound` if there are none."""
-        root, folders = Path(self.root), self._folders
+        root, sources = Path(self.root), self._annotation_folders
         images = [folder for folder in IMAGES if (root / folder).is_dir()]
-        if not images or not folders:
+        if not images or not sources:
             expected = [BOXES[kind] for kind in BOXES if self.boxes in (None, kind)]
             raise DatasetNotFound(
                 f"no DIOR under {root.absolute()}: found {contents(root)}, looked for "
-                f"{'/ or '.join(IMAGES)}/ and {'/ or '.join(expected)}/; get it at {URL}, or give "
-                "its folder as dataset.root"
+                f"{'/ or '.join(IMAGES)}/ and {'/ or '.join(expected)}/; get it at {URL}, or set "
+                "dataset.root to its folder"
             )
-        first, *other = folders
-        places = [Place(IMAGES[i], i, first.relative_to(root).as_posix()) for i in images]
-        beside = other[0] if other else None
+        first, *others = sources
+        folders = [
+            AnnotatedFolder(IMAGES[i], i, first.relative_to(root).as_posix()) for i in images
+        ]
+        beside = others[0] if others else None
         read = partial(parse_both, oriented=beside) if beside else parse
         splits = read_splits(root / "ImageSets" / "Main")
-        return BoxedFolders(self.root, places, ".xml", read, CLASSES, splits, beside=beside)
+        return BoxedFolders(self.root, folders, ".xml", read, CLASSES, splits, beside=beside)
 
 
 def parse(path: Path) -> Annotations:
@@ -140,29 +142,35 @@ def parse(path: Path) -> Annotations:
 def parse_both(path: Path, *, oriented: Path) -> Annotations:
     """Return the objects of a file of horizontal boxes, with corners from the oriented boxes.
 
-    Objects are matched by their order if each pair has one class and the centre of the oriented box
-    lies in the horizontal one; otherwise only the oriented boxes are returned. If the oriented file
-    is missing, the horizontal boxes are returned.
+    Objects are matched by their order if each pair has the same class and the centre of the
+    oriented box lies in the horizontal one; otherwise only the oriented boxes are returned. If the
+    oriented file is missing, the horizontal boxes are returned.
 
     Args:
         path: file of horizontal boxes.
         oriented: folder of the oriented file, which has the same name.
+
+    Returns:
+        The objects, and one line for each invalid one.
     """
     horizontal = parse(path)
     if not (oriented / path.name).is_file():
         return horizontal
-    turned = parse(oriented / path.name)
-    boxes, others = horizontal.objects, turned.objects
-    if len(boxes) == len(others) and all(map(_is_one, boxes, others)):
-        pairs = zip(boxes, others, strict=True)
-        both = [replace(b, quad=t.points, ignore=t.ignore) for b, t in pairs]
-        return horizontal._replace(objects=both)
-    return turned
+    rotated = parse(oriented / path.name)
+    boxes, rotated_boxes = horizontal.objects, rotated.objects
+    if len(boxes) == len(rotated_boxes) and all(map(_is_same_object, boxes, rotated_boxes)):
+        pairs = zip(boxes, rotated_boxes, strict=True)
+        merged = [replace(b, quad=t.points, ignore=t.ignore) for b, t in pairs]
+        return horizontal._replace(objects=merged)
+    return rotated
 
 
-def _is_one(box: Annotation, turned: Annotation) -> bool:
-    """Return whether two boxes may be one object: same class, second centre inside the first."""
-    xs, ys = turned.points[::2], turned.points[1::2]
+def _is_same_object(box: Annotation, rotated: Annotation) -> bool:
+    """Return whether two boxes may be the same object.
+
+    They need the same class, and the centre of the rotated box must lie inside the horizontal one.
+    """
+    xs, ys = rotated.points[::2], rotated.points[1::2]
     x0, y0, x1, y1 = box.points[:4]
     inside = x0 <= sum(xs) / len(xs) <= x1 and y0 <= sum(ys) / len(ys) <= y1
-    return box.category == turned.category and inside
+    return box.category == rotated.category and inside

@@ -14,10 +14,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from alps.errors import ConfigError, DatasetNotFound
-from alps.images.boxes.boxed import Annotations, BoxedFolders, BoxedImages, Place
-from alps.images.files.audit import OWN_CLASSES
+from alps.images.boxes.boxed import AnnotatedFolder, Annotations, BoxedFolders, BoxedImages
+from alps.images.files.audit import SET_CLASSES
+from alps.images.files.fields import check_classes, parse_flag, parse_numbers, read_text
 from alps.images.files.listing import contents
-from alps.images.files.words import check_classes, numbers, parse_switch, read_text
 from alps.structures.boxes import Annotation
 
 URL = "https://captain-whu.github.io/DOTA/dataset.html"
@@ -65,39 +65,43 @@ class Dota(BoxedImages):
 
     def find(self) -> BoxedFolders:
         """Return the folders that exist; raise `DatasetNotFound` if there are none."""
-        places = []
+        folders = []
         for split in (*SPLITS, ""):
             folder = Path(self.root, split)
             for labels in (f"labelTxt-v{self.version}", "labelTxt"):
                 if (folder / "images").is_dir() and (folder / labels).is_dir():
                     prefix = split and f"{split}/"
-                    places.append(Place(split or "train", f"{prefix}images", f"{prefix}{labels}"))
+                    folders.append(
+                        AnnotatedFolder(split or "train", f"{prefix}images", f"{prefix}{labels}")
+                    )
                     break
-        if not places:
+        if not folders:
             root = Path(self.root)
             raise DatasetNotFound(
                 f"no DOTA-v{self.version} under {root.absolute()}: found {contents(root)}, looked "
                 f"for images/ and labelTxt/ (or labelTxt-v{self.version}/) there and in train/ and "
-                f"val/; get it at {URL}, or give its folder as dataset.root"
+                f"val/; get it at {URL}, or set dataset.root to its folder"
             )
         classes = self.classes or CLASSES[: VERSIONS[self.version]]
-        return BoxedFolders(self.root, places, ".txt", parse, classes, unknown_remedy=OWN_CLASSES)
+        return BoxedFolders(self.root, folders, ".txt", parse, classes, unknown_remedy=SET_CLASSES)
 
 
 def parse(path: Path) -> Annotations:
     """Return the objects of a label file, and one line for each that cannot be parsed."""
     annotations, unclear = [], []
     for i, line in enumerate(read_text(path).splitlines(), 1):
-        words = line.split()
-        if not words or words[0].startswith(("imagesource:", "gsd:")):
+        fields = line.split()
+        if not fields or fields[0].startswith(("imagesource:", "gsd:")):
             continue
-        if len(words) not in (9, 10):
+        if len(fields) not in (9, 10):
             expected = "x1 y1 … x4 y4 category difficult"
-            unclear.append(f"line {i}: {len(words)} words, expected {expected}")
+            unclear.append(f"line {i}: {len(fields)} fields, expected {expected}")
             continue
-        ignore = parse_switch(words[9] if len(words) == 10 else "")
+        ignore = parse_flag(fields[9] if len(fields) == 10 else "")
         if ignore is None:
-            unclear.append(f"line {i}: difficult is {words[9][:60]!r}, expected 0, 1 or 2")
+            unclear.append(f"line {i}: difficult is {fields[9][:60]!r}, expected 0, 1 or 2")
             continue
-        annotations.append(Annotation(f"line {i}", words[8], numbers(words[:8]), ignore=ignore))
+        annotations.append(
+            Annotation(f"line {i}", fields[8], parse_numbers(fields[:8]), ignore=ignore)
+        )
     return Annotations(annotations, unclear)

@@ -18,10 +18,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from alps.errors import DatasetNotFound
-from alps.images.boxes.boxed import Annotations, BoxedFolders, BoxedImages, Place
+from alps.images.boxes.boxed import AnnotatedFolder, Annotations, BoxedFolders, BoxedImages
 from alps.images.boxes.voc import SIZE
+from alps.images.files.fields import parse_numbers
 from alps.images.files.listing import contents
-from alps.images.files.words import numbers
 from alps.images.files.xml_file import plain, read_xml, stated_size, text
 from alps.structures.boxes import Annotation
 
@@ -68,21 +68,23 @@ class Fair1m(BoxedImages):
     def find(self) -> BoxedFolders:
         """Return the folders that exist; raise `DatasetNotFound` if there are none."""
         root = Path(self.root)
-        places = []
+        folders = []
         for part, split in PARTS.items():
             prefix = part and f"{part}/"
             labels = [folder for folder in LABELS if (root / part / folder).is_dir()]
             for images in IMAGES:
                 if labels and (root / part / images).is_dir():
-                    folders = f"{prefix}{images}", f"{prefix}{labels[0]}"
-                    places.append(Place(split, *folders, prefix))
-        if not places:
+                    folder = AnnotatedFolder(
+                        split, f"{prefix}{images}", f"{prefix}{labels[0]}", prefix
+                    )
+                    folders.append(folder)
+        if not folders:
             raise DatasetNotFound(
                 f"no FAIR1M under {root.absolute()}: found {contents(root)}, looked for images/ "
                 "and labelXml/ there and in train/part1/, train/part2/ and validation/; get it at "
-                f"{URL}, or give its folder as dataset.root"
+                f"{URL}, or set dataset.root to its folder"
             )
-        return BoxedFolders(self.root, places, ".xml", parse, CLASSES)
+        return BoxedFolders(self.root, folders, ".xml", parse, CLASSES)
 
 
 def parse(path: Path) -> Annotations:
@@ -98,6 +100,6 @@ def parse(path: Path) -> Annotations:
         if len(points) == 5 and points[0] == points[-1]:
             points.pop()
         name = text(item, "possibleresult/name")
-        coordinates = numbers([word for point in points for word in point])
+        coordinates = parse_numbers([word for point in points for word in point])
         annotations.append(Annotation(f"object {i}", _NAMES.get(plain(name), name), coordinates))
     return Annotations(annotations, unclear, stated_size(root, *SIZE))

@@ -21,9 +21,9 @@ from functools import partial
 from pathlib import Path
 
 from alps.errors import ConfigError, DatasetNotFound
-from alps.images.boxes.boxed import Annotations, BoxedFolders, BoxedImages, Place
+from alps.images.boxes.boxed import AnnotatedFolder, Annotations, BoxedFolders, BoxedImages
+from alps.images.files.fields import read_splits
 from alps.images.files.listing import contents
-from alps.images.files.words import read_splits
 from alps.images.files.xml_file import (
     is_difficult,
     read_xml,
@@ -84,20 +84,20 @@ class Hrsc2016(BoxedImages):
         parts = {**PARTS} if any((root / part).is_dir() for part in PARTS) else {}
         if not parts and splits:
             parts["FullDataSet"] = ""
-        places = [
-            Place(split, f"{part}/{images}", f"{part}/Annotations")
+        folders = [
+            AnnotatedFolder(split, f"{part}/{images}", f"{part}/Annotations")
             for part, split in parts.items()
             for images in IMAGES
             if (root / part / images).is_dir() and (root / part / "Annotations").is_dir()
         ]
-        if not places:
+        if not folders:
             raise DatasetNotFound(
                 f"no HRSC2016 under {root.absolute()}: found {contents(root)}, looked for "
                 "AllImages/ and Annotations/ in Train/ and Test/, or in FullDataSet/ with the "
-                f"lists in ImageSets/; get it at {URL}, or give its folder as dataset.root"
+                f"lists in ImageSets/; get it at {URL}, or set dataset.root to its folder"
             )
         read = partial(parse, level=self.level)
-        return BoxedFolders(self.root, places, ".xml", read, LEVELS[self.level], splits)
+        return BoxedFolders(self.root, folders, ".xml", read, LEVELS[self.level], splits)
 
 
 def parse(path: Path, *, level: str = "ship") -> Annotations:

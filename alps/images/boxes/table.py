@@ -23,12 +23,12 @@ from pathlib import Path
 
 from alps.errors import DatasetNotFound, LabelError
 from alps.images.boxes.boxed import make_sample
-from alps.images.files.audit import OWN_CLASSES, Audit, share
+from alps.images.files.audit import SET_CLASSES, Audit, count_of
 from alps.images.files.box_rows import read_counts, read_rows, row_to_annotation
-from alps.images.files.ids import normal
+from alps.images.files.fields import check_classes
+from alps.images.files.ids import to_nfc
 from alps.images.files.listing import contents
 from alps.images.files.read import read_pixels
-from alps.images.files.words import check_classes
 from alps.images.plain.folder import Folder
 from alps.structures.boxes import Boxes, FrameAnnotations
 from alps.structures.digest import digest
@@ -81,39 +81,39 @@ class Table:
             DatasetNotFound: there is no table, or no image.
             LabelError: the table cannot be used, or names none of the images.
         """
-        records, named, classes = [], set(), digest([*self._classes])
+        records, keys, classes = [], set(), digest([*self._classes])
         for record in Folder(str(Path(self.root, self.images)), self.name, self.split).records():
             path = f"{self.images}/{record.file_name}"
             record = replace(record, file_name=path)
-            named.add(self._key(record))
+            keys.add(self._key(record))
             content = digest(classes, self._marks(record).digest)
             records.append(replace(record, annotations=content))
-        lost = sorted(self._rows.keys() - named)
-        if lost and len(lost) == len(self._rows):
+        unmatched = sorted(self._rows.keys() - keys)
+        if unmatched and len(unmatched) == len(self._rows):
             raise LabelError(
                 f"{self._path} names none of the {len(records)} images under "
-                f"{Path(self.root, self.images)}: the first is {lost[0]!r} there and "
-                f"{records[0].image_id!r} here; write the paths below that folder"
+                f"{Path(self.root, self.images)}: the first is {unmatched[0]!r} there and "
+                f"{records[0].image_id!r} here; write paths relative to that folder"
             )
         return records
 
     def findings(self) -> list[Finding]:
         """Return inconsistencies between the images and the rows."""
         records = self.records()
-        audit = Audit(self._classes, OWN_CLASSES)
+        audit = Audit(self._classes, SET_CLASSES)
         for record in records:
             marks = self._marks(record)
             audit.add(record.file_name, self.annotations, marks.annotations, marks.problems)
-        lost = sorted(self._rows.keys() - {self._key(record) for record in records})
+        unmatched = sorted(self._rows.keys() - {self._key(record) for record in records})
         missing = Finding(
             "missing_images",
-            len(lost),
-            f"{share(len(lost), len(self._rows), 'image')} in {self.annotations} are not under "
-            f"{self.images}/ (first: {', '.join(lost[:1])})",
-            "get them, or write their paths as they are there; the others are used",
+            len(unmatched),
+            f"{count_of(len(unmatched), len(self._rows), 'image')} in {self.annotations} are not "
+            f"under {self.images}/ (first: {', '.join(unmatched[:1])})",
+            "get them, or correct their paths in the table; the others are used",
         )
-        beside = Folder(str(Path(self.root, self.images)), self.name).findings()
-        return [missing] * bool(lost) + beside + audit.findings()
+        sidecars = Folder(str(Path(self.root, self.images)), self.name).findings()
+        return [missing] * bool(unmatched) + sidecars + audit.findings()
 
     def read(self, record: ImageRecord) -> Sample:
         """Read image and boxes; raise `ImageError` if the image cannot be used."""
@@ -140,6 +140,9 @@ class Table:
             record: the image.
             boxes: boxes returned by `read`, possibly a subset.
             size: (H, W) of the image, px.
+
+        Returns:
+            The masks with their boxes.
         """
         return read_counts(self._marks(record).annotations, boxes, size, self._path)
 
@@ -153,24 +156,24 @@ class Table:
         if not self._path.is_file():
             raise DatasetNotFound(
                 f"no {self.annotations} under {Path(self.root).absolute()}: found "
-                f"{contents(Path(self.root))}; give the CSV or Parquet file as dataset.annotations"
+                f"{contents(Path(self.root))}; set dataset.annotations to the CSV or Parquet file"
             )
-        found: defaultdict[str, FrameAnnotations] = defaultdict(FrameAnnotations)
+        by_image: defaultdict[str, FrameAnnotations] = defaultdict(FrameAnnotations)
         for i, row in enumerate(read_rows(self._path, ["image"]), 1):
-            image = normal(row["image"].replace("\\", "/")).removeprefix("./")
-            found[image].add(row_to_annotation(row, f"row {i}", OBJECT))
-        return dict(found)
+            image = to_nfc(row["image"].replace("\\", "/")).removeprefix("./")
+            by_image[image].add(row_to_annotation(row, f"row {i}", OBJECT))
+        return dict(by_image)
 
     @cached_property
     def _classes(self) -> Sequence[str]:
         """Class names: the requested ones, those in the table, or `OBJECT` alone."""
-        found = {a.category for marks in self._rows.values() for a in marks.annotations}
-        return self.classes or sorted(found) or [OBJECT]
+        names = {a.category for marks in self._rows.values() for a in marks.annotations}
+        return self.classes or sorted(names) or [OBJECT]
 
     def _key(self, record: ImageRecord) -> str:
         """Return the name of an image in the table: its path with or without the suffix."""
-        path = normal(record.file_name.removeprefix(f"{self.images}/"))
-        return path if path in self._rows else normal(record.image_id)
+        path = to_nfc(record.file_name.removeprefix(f"{self.images}/"))
+        return path if path in self._rows else to_nfc(record.image_id)
 
     def _marks(self, record: ImageRecord) -> FrameAnnotations:
         """Return the annotations of an image."""

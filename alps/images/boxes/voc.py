@@ -18,10 +18,10 @@ from pathlib import Path
 from tqdm import tqdm
 
 from alps.errors import DatasetNotFound, ImageError, LabelError
-from alps.images.boxes.boxed import Annotations, BoxedFolders, BoxedImages, Place
-from alps.images.files.audit import OWN_CLASSES
+from alps.images.boxes.boxed import AnnotatedFolder, Annotations, BoxedFolders, BoxedImages
+from alps.images.files.audit import SET_CLASSES
+from alps.images.files.fields import check_classes, read_splits
 from alps.images.files.listing import contents, walk
-from alps.images.files.words import check_classes, read_splits
 from alps.images.files.xml_file import (
     is_difficult,
     read_xml,
@@ -75,13 +75,13 @@ class Voc(BoxedImages):
         if not ((root / "JPEGImages").is_dir() and (root / "Annotations").is_dir()):
             raise DatasetNotFound(
                 f"no Pascal VOC under {root.absolute()}: found {contents(root)}, looked for "
-                f"JPEGImages/ and Annotations/; get one at {URL}, or give the folder that holds "
-                "these two as dataset.root"
+                f"JPEGImages/ and Annotations/; get one at {URL}, or set dataset.root to the "
+                "folder that holds these two"
             )
         splits = read_splits(root / "ImageSets" / "Main")
-        places = [Place("" if splits else "train", "JPEGImages", "Annotations")]
+        folders = [AnnotatedFolder("" if splits else "train", "JPEGImages", "Annotations")]
         classes = self.classes or _find_classes(root / "Annotations")
-        return BoxedFolders(self.root, places, ".xml", parse, classes, splits, OWN_CLASSES)
+        return BoxedFolders(self.root, folders, ".xml", parse, classes, splits, SET_CLASSES)
 
 
 def parse(path: Path) -> Annotations:
@@ -104,28 +104,29 @@ def parse(path: Path) -> Annotations:
 
 
 def _find_classes(folder: Path) -> list[str]:
-    """Return all names of objects; unreadable files are reported with their image."""
+    """Return the class names that occur; unreadable files are reported with their image."""
     paths = [folder / path for path, _ in walk(folder) if path.lower().endswith(".xml")]
-    names, problem = set[str](), ""
+    names, first_error = set[str](), ""
     for path in tqdm(paths, "counting classes", unit="file", delay=1):
         try:
             names |= {annotation.category for annotation in parse(path).objects}
         except ImageError as error:
-            problem = problem or str(error)
-    if problem and not names:
+            first_error = first_error or str(error)
+    if first_error and not names:
         raise LabelError(
             f"no object can be read from the {len(paths)} .xml files under {folder.absolute()}; "
-            f"the first that cannot be read: {problem}"
+            f"the first that cannot be read: {first_error}"
         )
     if not names:
         raise LabelError(
             f"the {len(paths)} .xml files under {folder.absolute()} hold no object, so there are "
-            "no classes; name them by dataset.classes=[...], or look whether these are the files"
+            "no classes; set dataset.classes=[...], or check that these are the right files"
         )
     logger.info(
-        "%s has %d classes: %s; dataset.classes=[...] names them and saves the counting",
+        "%s has %d class%s: %s; set dataset.classes=[...] to name them and skip the counting",
         folder.parent,
         len(names),
+        "es" * (len(names) > 1),
         ", ".join(sorted(names)),
     )
     return sorted(names)

@@ -10,15 +10,15 @@ from alps.images.files.header import compare_sizes, read_size
 from alps.structures.boxes import Annotation
 from alps.structures.findings import Finding
 
-#: Maximum number of characters of a first instance in a message.
-LONGEST = 300
+#: Maximum length of a first instance in a message, in characters.
+MAX_LENGTH = 300
 #: Remedy for unknown classes in datasets that accept ``dataset.classes``.
-OWN_CLASSES = "name the classes by dataset.classes=[...], or correct them in the annotations"
+SET_CLASSES = "set dataset.classes=[...], or correct them in the annotations"
 
 
 @dataclass(slots=True)
-class Tally:
-    """Number of occurrences of a problem, and its first instance."""
+class Occurrences:
+    """Number of occurrences of an inconsistency, and its first instance."""
 
     count: int = 0
     first: str = ""
@@ -26,14 +26,14 @@ class Tally:
     def add(self, instance: str, n: int = 1) -> None:
         """Count ``n`` occurrences of ``instance``."""
         if n and not self.count:
-            self.first = " ".join(instance.split())[:LONGEST]
+            self.first = " ".join(instance.split())[:MAX_LENGTH]
         self.count += n
 
     def __str__(self) -> str:
         return f"(first: {self.first})"
 
 
-def share(n: int, total: int, noun: str, plural: str = "") -> str:
+def count_of(n: int, total: int, noun: str, plural: str = "") -> str:
     """Return "``n`` of ``total``" followed by the noun in the right number.
 
     Args:
@@ -44,6 +44,9 @@ def share(n: int, total: int, noun: str, plural: str = "") -> str:
 
     >>> share(1, 2, "image"), share(2, 2, "class", "classes")
     ('1 of 2 images', '2 of 2 classes')
+
+    Returns:
+        The phrase.
     """
     return f"{n} of {total} {noun if total == 1 else plural or noun + 's'}"
 
@@ -60,17 +63,17 @@ class Audit:
 
     classes: Sequence[str]
     unknown_remedy: str = "correct the names in the annotations"
-    ignored_remedy: str = "clear the mark in the annotations where it is not meant"
+    ignored_remedy: str = "clear the flag in the annotations if it is not intended"
     images: int = 0
     objects: int = 0
     ignored: int = 0
     sized: int = 0
     used: set[str] = field(default_factory=set)
-    other_size: Tally = field(default_factory=Tally)
-    unknown: Tally = field(default_factory=Tally)
-    unclear: Tally = field(default_factory=Tally)
-    bare: Tally = field(default_factory=Tally)
-    twice: Tally = field(default_factory=Tally)
+    other_size: Occurrences = field(default_factory=Occurrences)
+    unknown: Occurrences = field(default_factory=Occurrences)
+    unclear: Occurrences = field(default_factory=Occurrences)
+    unannotated: Occurrences = field(default_factory=Occurrences)
+    duplicates: Occurrences = field(default_factory=Occurrences)
 
     def add(
         self,
@@ -87,7 +90,7 @@ class Audit:
             annotations: annotations as read from the file.
             unclear: one line for each annotation that could not be parsed.
         """
-        seen = set[tuple[str, tuple[float, ...], int | None]]()
+        keys = set[tuple[str, tuple[float, ...], int | None]]()
         n = len(unclear)
         for line in unclear:
             self.unclear.add(f"{file} {line}")
@@ -98,13 +101,13 @@ class Audit:
             if a.category not in self.classes:
                 self.unknown.add(f"{a.category[:60]!r} in {file} {a.where}")
             key = a.category, tuple(map(float, a.points)), a.track_id
-            if key in seen:
-                self.twice.add(f"{file} {a.where}")
-            seen.add(key)
+            if key in keys:
+                self.duplicates.add(f"{file} {a.where}")
+            keys.add(key)
         self.images += 1
         self.objects += n
         if not n:
-            self.bare.add(image)
+            self.unannotated.add(image)
 
     def add_size(self, path: Path, image: str, stated: tuple[int, int] | None) -> None:
         """Compare the size stated by annotations with the header of the image.
@@ -125,14 +128,14 @@ class Audit:
     def findings(self) -> list[Finding]:
         """Return the findings that occur at least once, the most important first."""
         unused = [name for name in self.classes if name not in self.used]
-        found = [
+        findings = [
             Finding(
                 "other_size",
                 self.other_size.count,
-                f"{share(self.other_size.count, self.sized, 'image')} have another size than their "
-                f"annotations state {self.other_size}",
-                "label the images that were annotated, or correct the size in the annotations "
-                "where the boxes fit; until then these boxes are dropped",
+                f"{count_of(self.other_size.count, self.sized, 'image')} differ in size from "
+                f"what their annotations state {self.other_size}",
+                "use the images that were annotated, or correct the stated size if the boxes fit; "
+                "until then these boxes are dropped",
             ),
             Finding(
                 "all_ignored",
@@ -143,36 +146,37 @@ class Audit:
             Finding(
                 "unknown_classes",
                 self.unknown.count,
-                f"{share(self.unknown.count, self.objects, 'object')} are of no known class "
+                f"{count_of(self.unknown.count, self.objects, 'object')} have an unknown class "
                 f"{self.unknown}",
                 self.unknown_remedy,
             ),
             Finding(
                 "unclear_annotations",
                 self.unclear.count,
-                f"{share(self.unclear.count, self.objects, 'annotation')} cannot be understood "
+                f"{count_of(self.unclear.count, self.objects, 'annotation')} cannot be parsed "
                 f"{self.unclear}",
                 "correct or remove them; they are dropped",
             ),
             Finding(
                 "duplicate_annotations",
-                self.twice.count,
-                f"{share(self.twice.count, self.objects, 'annotation')} repeat another one of "
-                f"the same image {self.twice}",
-                "remove them; each gets a mask of its own",
+                self.duplicates.count,
+                f"{count_of(self.duplicates.count, self.objects, 'annotation')} repeat another "
+                f"one of the same image {self.duplicates}",
+                "remove them; each one gets a separate mask",
             ),
             Finding(
                 "images_without_annotations",
-                self.bare.count,
-                f"{share(self.bare.count, self.images, 'image')} have no annotation {self.bare}",
-                "annotate them or remove them, unless there is nothing in them",
+                self.unannotated.count,
+                f"{count_of(self.unannotated.count, self.images, 'image')} have no annotation "
+                f"{self.unannotated}",
+                "annotate or remove them, unless they contain no objects",
             ),
             Finding(
                 "unused_classes",
                 len(unused),
-                f"{share(len(unused), len(self.classes), 'class', 'classes')} have no object "
+                f"{count_of(len(unused), len(self.classes), 'class', 'classes')} have no object "
                 f"({', '.join(unused[:3])}{', …' * (len(unused) > 3)})",
-                "no net learns them: remove them from the classes, or get their annotations",
+                "no network can learn them: remove them from the classes, or add annotations",
             ),
         ]
-        return [finding for finding in found if finding.count]
+        return [finding for finding in findings if finding.count]

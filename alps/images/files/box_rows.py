@@ -12,9 +12,9 @@ from pyarrow import compute, csv, parquet
 
 from alps.errors import LabelError
 from alps.images.files.coco_masks import read_masks
-from alps.images.files.limits import LARGEST_OF_ALL, check_bytes
-from alps.images.files.text import whole
-from alps.images.files.words import numbers, parse_switch
+from alps.images.files.fields import parse_flag, parse_numbers
+from alps.images.files.limits import MAX_DATASET_BYTES, check_bytes
+from alps.images.files.text import parse_whole_number
 from alps.structures.boxes import Annotation, Boxes
 from alps.structures.masks import Masks
 
@@ -27,13 +27,13 @@ COLUMNS = (
     *("category", "ignore", "score", "text", "counts"),
 )
 #: Maximum number of rows; Open Images, the largest published table, has 15 million boxes.
-ROWS = 20_000_000
-#: A Parquet file with more rows than this must have at least one byte per row, since boxes differ.
-FEW = 100_000
+MAX_ROWS = 20_000_000
+#: A Parquet file with more rows than this must have at least one byte per row, as rows differ.
+SMALL_TABLE_ROWS = 100_000
 Row = Mapping[str, str]
 
 
-def read_rows(path: Path, names: Sequence[str]) -> list[Row]:
+def read_rows(path: Path, required: Sequence[str]) -> list[Row]:
     """Read a table as rows of strings.
 
     CSV rows with a wrong number of columns are logged and skipped.
@@ -41,7 +41,7 @@ def read_rows(path: Path, names: Sequence[str]) -> list[Row]:
     Args:
         path: a UTF-8 CSV file with a header, or a Parquet file. Whitespace around column names and
             values is stripped.
-        names: required columns in addition to the first four corners.
+        required: required columns in addition to the first four corners.
 
     Returns:
         One mapping from column name to value per row, restricted to `COLUMNS`.
@@ -50,35 +50,37 @@ def read_rows(path: Path, names: Sequence[str]) -> list[Row]:
         LabelError: the file cannot be read, is too large, or lacks or repeats a column.
     """
     try:
-        check_bytes(path, LARGEST_OF_ALL)
+        check_bytes(path, MAX_DATASET_BYTES)
         table = _read_parquet(path) if path.suffix.lower() == ".parquet" else _read_csv(path)
         table = table.rename_columns([name.strip() for name in table.column_names])
-        found = table.column_names
+        names = table.column_names
     except (pa.ArrowException, OSError, UnicodeError) as error:
         reason = " ".join(str(error).split())[:500]
         if isinstance(error, UnicodeError) or "invalid UTF8" in reason:
             reason = f"it is not in UTF-8 ({reason}); save it as UTF-8 (spreadsheets: CSV UTF-8)"
         raise LabelError(f"cannot read {path}: {reason}") from error
-    if twice := sorted({n for n in COLUMNS if found.count(n) > 1}):
-        raise LabelError(f"{path} has several columns called {' and '.join(twice)}, expected one")
-    needed = [*names, *CORNERS[:4]]
-    if missing := [name for name in needed if name not in found]:
+    if repeated := sorted({n for n in COLUMNS if names.count(n) > 1}):
+        raise LabelError(
+            f"{path} has several columns called {' and '.join(repeated)}, expected one"
+        )
+    expected = [*required, *CORNERS[:4]]
+    if missing := [name for name in expected if name not in names]:
         raise LabelError(
             f"{path} has no {' and no '.join(missing)}: its columns are "
-            f"{' '.join(map(repr, found))[:500]}, "
-            f"expected {' '.join(needed)}, for rotated boxes "
-            f"{' '.join(CORNERS[4:])}, too; name the columns so"
+            f"{' '.join(map(repr, names))[:500]}, "
+            f"expected {' '.join(expected)}, for rotated boxes "
+            f"also {' '.join(CORNERS[4:])}; rename the columns"
         )
-    known = [name for name in COLUMNS if name in found]
+    columns_used = [name for name in COLUMNS if name in names]
     columns = [
         [value.strip() for value in table[name].cast(pa.string()).fill_null("").to_pylist()]
-        for name in known
+        for name in columns_used
     ]
-    return [dict(zip(known, row, strict=True)) for row in zip(*columns, strict=True)]
+    return [dict(zip(columns_used, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def row_to_annotation(row: Row, where: str, category: str) -> Annotation | str:
-    """Convert a row to an annotation, or return a message that says what is wrong with it.
+    """Convert a row to an annotation, or return a message if it is invalid.
 
     Args:
         row: a row from `read_rows`.
@@ -88,20 +90,20 @@ def row_to_annotation(row: Row, where: str, category: str) -> Annotation | str:
     Returns:
         The annotation, or an error message.
     """
-    track, switch = row.get("track", ""), row.get("ignore", "")
-    if track and whole(track) is None:
+    track, flag = row.get("track", ""), row.get("ignore", "")
+    if track and parse_whole_number(track) is None:
         return f"{where}: track {track!r}, expected a whole number"
-    if (ignore := parse_switch(switch)) is None:
-        return f"{where}: ignore {switch!r}, expected 0 or 1"
+    if (ignore := parse_flag(flag)) is None:
+        return f"{where}: ignore {flag!r}, expected 0 or 1"
     rotated = any(row.get(name) for name in CORNERS[4:])
-    [score] = numbers([row.get("score", "")])
+    [score] = parse_numbers([row.get("score", "")])
     return Annotation(
         where,
         row.get("category", category),
-        numbers([row.get(name, "") for name in CORNERS[: 8 if rotated else 4]]),
+        parse_numbers([row.get(name, "") for name in CORNERS[: 8 if rotated else 4]]),
         ignore=ignore,
         score=score if row.get("score") else None,
-        track_id=whole(track),
+        track_id=parse_whole_number(track),
         text=row.get("text") or None,
         counts=row.get("counts") or None,
     )
@@ -123,8 +125,8 @@ def read_counts(
     Returns:
         Masks with their boxes.
     """
-    own = [annotations[i] for i in boxes.object_id]
-    shapes = [(f"{path.name} {a.where}", a.counts and {"counts": a.counts}) for a in own]
+    selected = [annotations[i] for i in boxes.object_id]
+    shapes = [(f"{path.name} {a.where}", a.counts and {"counts": a.counts}) for a in selected]
     return read_masks(shapes, boxes, size)
 
 
@@ -132,20 +134,28 @@ def _read_parquet(path: Path) -> pa.Table:
     """Read a Parquet table, checking rows and text sizes before memory is allocated for them.
 
     Text columns are read as dictionaries, so a value repeated a million times is stored once.
+
+    Returns:
+        The table.
+
+    Raises:
+        OSError: the table has too many rows or bytes.
     """
     texts = [field.name for field in parquet.read_schema(path) if _is_text(field.type)]
     with parquet.ParquetFile(path, read_dictionary=texts) as file:
-        said = file.metadata
-        parts = [said.row_group(i).total_byte_size for i in range(said.num_row_groups)]
-        _check_extent(said.num_rows, sum(parts), min(ROWS, max(FEW, path.stat().st_size)))
+        metadata = file.metadata
+        parts = [metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups)]
+        _check_extent(
+            metadata.num_rows, sum(parts), min(MAX_ROWS, max(SMALL_TABLE_ROWS, path.stat().st_size))
+        )
         table = file.read()
-    words = [
+    text_sizes = [
         compute.sum(compute.take(compute.binary_length(chunk.dictionary), chunk.indices)).as_py()
         for column in table.columns
         if pa.types.is_dictionary(column.type)
         for chunk in column.chunks
     ]
-    _check_extent(len(table), sum(n or 0 for n in words), ROWS)
+    _check_extent(len(table), sum(n or 0 for n in text_sizes), MAX_ROWS)
     return table
 
 
@@ -156,41 +166,41 @@ def _is_text(kind: pa.DataType) -> bool:
 
 def _check_extent(rows: int, size: int, limit: int) -> None:
     """Raise `OSError` if a table has more rows than ``limit``, or too many bytes."""
-    if rows > limit or size > LARGEST_OF_ALL:
+    if rows > limit or size > MAX_DATASET_BYTES:
         raise OSError(
             errno.EFBIG,
             f"it unpacks to {rows} rows and {size} bytes, the limits here are {limit} and "
-            f"{LARGEST_OF_ALL}; look whether it is what it should be, or split it",
+            f"{MAX_DATASET_BYTES}; check that it is the right file, or split it",
         )
 
 
 def _read_csv(path: Path) -> pa.Table:
     """Read the known columns of a CSV file as text; malformed rows are logged and skipped."""
-    bad: list[csv.InvalidRow] = []
+    malformed: list[csv.InvalidRow] = []
 
-    def note(row: csv.InvalidRow) -> str:
-        bad.append(row)
+    def skip_row(row: csv.InvalidRow) -> str:
+        malformed.append(row)
         return "skip"
 
     # The parser reports line numbers only when it is single-threaded.
     options = csv.ReadOptions(use_threads=False)
     skip = csv.ParseOptions(invalid_row_handler=lambda _: "skip")
     with csv.open_csv(path, options, skip) as file:
-        names = [name for name in file.schema.names if name.strip() in COLUMNS]
+        known_names = [name for name in file.schema.names if name.strip() in COLUMNS]
     table = csv.read_csv(
         path,
         read_options=options,
-        parse_options=csv.ParseOptions(invalid_row_handler=note),
+        parse_options=csv.ParseOptions(invalid_row_handler=skip_row),
         # Do not infer types from the first rows, and do not read "NA" as a missing value.
-        convert_options=csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string())),
+        convert_options=csv.ConvertOptions(column_types=dict.fromkeys(known_names, pa.string())),
     )
-    _check_extent(len(table), table.nbytes, ROWS)
-    if bad:
-        first = bad[0]
+    _check_extent(len(table), table.nbytes, MAX_ROWS)
+    if malformed:
+        first = malformed[0]
         logger.warning(
-            "left out %d of %d rows of %s: they do not have %d columns (first: line %d has %d)",
-            len(bad),
-            len(bad) + len(table),
+            "skipped %d of %d rows of %s: expected %d columns (first: line %d has %d)",
+            len(malformed),
+            len(malformed) + len(table),
             path,
             first.expected_columns,
             first.number,

@@ -1,7 +1,7 @@
 """Convert COCO's "segmentation", in any of its formats, to run-length encoding.
 
 pycocotools does not validate its input: a corner at 1e9 allocates gigabytes, and invalid counts are
-read past their end. Everything is therefore validated first.
+read past their end. All input is therefore validated first.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from alps.structures.masks import Masks
 
 logger = logging.getLogger(__name__)
 
-#: Corner coordinates may be up to this many times the longer side of the image.
-BEYOND = 4
-#: Maximum number of invalid masks of an image that are logged one by one; the rest are counted.
-NAMED = 5
+#: Maximum corner coordinate, as a multiple of the longer side of the image.
+MAX_OUTSIDE = 4
+#: Maximum number of log lines about invalid masks per image; the rest are counted.
+MAX_LOGGED = 5
 
 
 def read_masks(shapes: Sequence[tuple[str, Any]], boxes: Boxes, size: tuple[int, int]) -> Masks:
@@ -37,20 +37,20 @@ def read_masks(shapes: Sequence[tuple[str, Any]], boxes: Boxes, size: tuple[int,
     Returns:
         Masks with their boxes.
     """
-    kept, counts, problems = [], [], []
+    rows, counts, problems = [], [], []
     for i, (where, shape) in enumerate(shapes):
         if shape is None:
             continue
         try:
             counts.append(encode_segmentation(shape, size))
-            kept.append(i)
+            rows.append(i)
         except ValueError as error:
             problems.append(f"{where}: {error}")
-    for line in problems[:NAMED]:
-        logger.warning("left out a true mask: %s", line)
-    if len(problems) > NAMED:
-        logger.warning("left out %d more true masks of this image", len(problems) - NAMED)
-    return Masks.from_counts(counts, size, boxes=boxes[np.array(kept, np.int64)])
+    for problem in problems[:MAX_LOGGED]:
+        logger.warning("skipped a true mask: %s", problem)
+    if len(problems) > MAX_LOGGED:
+        logger.warning("skipped %d more true masks of this image", len(problems) - MAX_LOGGED)
+    return Masks.from_counts(counts, size, boxes=boxes[np.array(rows, np.int64)])
 
 
 def encode_segmentation(shape: Any, size: tuple[int, int]) -> bytes:
@@ -58,8 +58,11 @@ def encode_segmentation(shape: Any, size: tuple[int, int]) -> bytes:
 
     Args:
         shape: a list of polygons x1 y1 x2 y2 … (px), or a dict with ``size`` and ``counts``,
-            compressed or not. If ``size`` is missing, it is taken to be that of the image.
+            compressed or not. If ``size`` is missing, the size of the image is assumed.
         size: (H, W) of the image, px.
+
+    Returns:
+        The counts in COCO's compressed encoding.
 
     Raises:
         ValueError: the segmentation is malformed, or its size differs from that of the image.
@@ -74,28 +77,31 @@ def encode_segmentation(shape: Any, size: tuple[int, int]) -> bytes:
     counts = shape.get("counts")
     if isinstance(counts, list):
         if not all(type(n) is int and 0 <= n <= height * width for n in counts):
-            raise ValueError("its counts are not all pixels of the image")
+            raise ValueError("its counts are not whole numbers within the image")
         if sum(counts) != height * width:
             raise ValueError(f"its counts hold {sum(counts)} pixels, not {height} x {width}")
         runs = {"size": [height, width], "counts": counts}
         return bytes(coco.frPyObjects(runs, height, width)["counts"])
     if isinstance(counts, str):
-        code = counts.encode()
-        if problem := rle.find_problem(code, size):
+        compressed = counts.encode()
+        if problem := rle.find_problem(compressed, size):
             raise ValueError(problem)
-        return code
+        return compressed
     raise ValueError("expected polygons, or size and counts")
 
 
-def _check_size(own: Any, size: tuple[int, int]) -> None:
-    """Raise `ValueError` unless the untrusted ``own`` equals ``size``.
+def _check_size(declared: Any, size: tuple[int, int]) -> None:
+    """Raise `ValueError` unless the untrusted ``declared`` equals ``size``.
 
     A different size with the same number of pixels would shear the mask.
+
+    Raises:
+        ValueError: the sizes differ, or ``declared`` is malformed.
     """
     try:
-        height, width = (int(side) for side in own)
+        height, width = (int(side) for side in declared)
     except (TypeError, ValueError, OverflowError):
-        raise ValueError("its size is no height and width") from None
+        raise ValueError("its size is not a height and a width") from None
     if (height, width) != size:
         raise ValueError(f"it is {height} x {width} pixels, the image {size[0]} x {size[1]}")
 
@@ -103,10 +109,10 @@ def _check_size(own: Any, size: tuple[int, int]) -> None:
 def _check_polygon(polygon: Any, size: tuple[int, int]) -> list[float]:
     """Return the coordinates of a polygon, or raise `ValueError` if it is malformed."""
     if not isinstance(polygon, list) or not all(type(value) in (int, float) for value in polygon):
-        raise ValueError("a polygon is no list of numbers")
+        raise ValueError("a polygon is not a list of numbers")
     if len(polygon) < 6 or len(polygon) % 2:
         raise ValueError(f"a polygon of {len(polygon)} numbers, expected three corners or more")
     points = np.array([float(min(max(value, -1e300), 1e300)) for value in polygon])
-    if not (np.abs(points) <= BEYOND * max(size)).all():  # NaN, too
-        raise ValueError("a corner of a polygon is no number, or lies far outside the image")
+    if not (np.abs(points) <= MAX_OUTSIDE * max(size)).all():  # NaN, too
+        raise ValueError("a corner of a polygon is not a number, or lies far outside the image")
     return [float(value) for value in points]

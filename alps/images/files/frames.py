@@ -24,13 +24,16 @@ from alps.structures.records import ImageRecord
 #: Suffixes of video files, compared case-insensitively.
 VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv")
 #: Number of decoders kept open; each takes about 30 MB at 1280 × 720 px.
-OPEN = 4
+MAX_OPEN = 4
 
 
 def read_frame(root: str | Path, record: ImageRecord) -> Pixels:
     """Read the image of a record; for a video or volume, the frame or slice with its index.
 
-    Sequential access is fastest, since the decoder of a video stays open and resumes from there.
+    Sequential access is fastest, since the decoder of a video stays open at the current frame.
+
+    Returns:
+        The image and its valid mask.
 
     Raises:
         ImageError: the file cannot be read, or has no such frame.
@@ -54,7 +57,8 @@ def read_frame(root: str | Path, record: ImageRecord) -> Pixels:
 def frame_rate(root: str | Path, record: ImageRecord) -> Fraction | None:
     """Return the average frame rate of a record's video file in frames per second.
 
-    None if the record does not belong to a video file, or the container does not state the rate.
+    Returns:
+        The rate. None if the record does not belong to a video file, or the file does not state it.
 
     Raises:
         ImageError: the file cannot be read.
@@ -74,21 +78,21 @@ def list_frames(folder: Path) -> dict[int, Path]:
     Raises:
         ImageError: a name has no number, or two names have the same number.
     """
-    found: dict[int, Path] = {}
+    by_number: dict[int, Path] = {}
     for file in sorted(folder.iterdir()):
         if file.suffix.lower() not in SUFFIXES or file.name.startswith("."):
             continue
-        words = re.findall(r"\d+", file.stem)
-        other = found.setdefault(int(words[-1]), file) if words else None
+        digits = re.findall(r"\d+", file.stem)
+        other = by_number.setdefault(int(digits[-1]), file) if digits else None
         if other != file:
             raise ImageError(
                 f"{file} {f'has the number of {other.name}' if other else 'has no number'}; the "
                 "images of a folder of frames are named by their numbers, as 1.jpg or 000001.png"
             )
-    return {number - min(found): file for number, file in found.items()}
+    return {number - min(by_number): file for number, file in by_number.items()}
 
 
-@lru_cache(maxsize=OPEN)
+@lru_cache(maxsize=MAX_OPEN)
 def _open(path: Path, process: int) -> VideoFile:  # noqa: ARG001 - part of the cache key
     """Return a cached decoder of a video."""
     return VideoFile(path)
@@ -117,8 +121,8 @@ class VideoFile:
             import av
         except ImportError as error:
             raise MissingPackage(
-                f"{path} is a video, which PyAV reads, and that is not installed: "
-                "pip install av, or cut it into a folder of frames"
+                f"{path} is a video; reading it needs PyAV, which is not installed: "
+                "pip install av, or extract its frames into a folder"
             ) from error
         self._av = av
         self.path = path
@@ -155,12 +159,16 @@ class VideoFile:
             self._restart()  # the decoder skipped frames after the seek
             frame = self._advance_to(index)
         if frame is None:
-            n, promised = len(self._times), self._stream.frames
-            short = promised > n or self._end
+            n, declared = len(self._times), self._stream.frames
+            is_truncated = declared > n or self._end
             raise ImageError(
-                f"{self.path} has {n}{f' of {promised}' * (promised > n)} frames{self._end}, there "
+                f"{self.path} has {n}{f' of {declared}' * (declared > n)} frames{self._end}, there "
                 f"is no frame {index} (counted from 0); "
-                + ("it is cut short, get it again" if short else "its annotations go further")
+                + (
+                    "it is truncated, get it again"
+                    if is_truncated
+                    else "its annotations refer to later frames"
+                )
             )
         if frame.is_corrupt:
             raise ImageError(f"frame {index} of {self.path} (counted from 0) is damaged")
@@ -183,13 +191,13 @@ class VideoFile:
             frame = next(self._frames, None)
         except self._av.FFmpegError as error:
             # Frames after the damage may be decodable, but their numbers are unknown.
-            damage = f", then comes damage ({error.strerror})"
-        new = self._next == len(self._times)
+            damage = f", followed by damaged data ({error.strerror})"
+        is_new = self._next == len(self._times)
         if frame is None:
-            if new and self._end is None:
+            if is_new and self._end is None:
                 self._end = damage
             return None
-        if new:
+        if is_new:
             self._times.append(frame.pts)
             # Seeking needs a timestamp that exists and is unique.
             if frame.pts is not None and frame.pts not in self._numbers:
@@ -220,10 +228,10 @@ class VideoFile:
             self._container = self._av.open(str(self.path))
         except self._av.FFmpegError as error:
             raise ImageError(
-                f"cannot read {self.path}: {error.strerror}; it is no video, or it is cut short"
+                f"cannot read {self.path}: {error.strerror}; it is not a video, or it is truncated"
             ) from error
         if not self._container.streams.video:
-            raise ImageError(f"cannot read {self.path}: it has no pictures, expected a video")
+            raise ImageError(f"cannot read {self.path}: it has no video stream")
         self._stream = self._container.streams.video[0]
         # With threads, a forked process would block when it frees the decoder.
         self._stream.codec_context.thread_count = 1

@@ -12,32 +12,34 @@ from alps.rasters.gdal import find_driver
 from alps.rasters.orientation import tiff_orientation
 from alps.rasters.raster import Raster
 
-#: EXIF orientations from this one on rotate an image by 90 degrees.
-TURNED = 5
+#: EXIF orientations of at least this value swap height and width.
+FIRST_ROTATED = 5
 
 
 def read_size(path: Path) -> tuple[int, int] | None:
     """Return the (H, W) of an image after its orientation is applied, px.
 
-    None if the header cannot be parsed; reading the pixels then reports the problem. Takes 0.1 to 1
-    ms on a local disk.
+    It takes 0.1 to 1 ms on a local disk.
+
+    Returns:
+        The size. None if the header cannot be parsed; reading the pixels then reports the problem.
     """
     try:
         with path.open("rb") as file:
             is_raster = find_driver(file.read(32)) is not None
-        height, width, orientation = _of_raster(path) if is_raster else _of_picture(path)
+        height, width, orientation = _read_raster(path) if is_raster else _read_picture(path)
     except Exception:  # parsers may raise anything for damaged files
         return None
-    return (width, height) if orientation >= TURNED else (height, width)
+    return (width, height) if orientation >= FIRST_ROTATED else (height, width)
 
 
-def _of_raster(path: Path) -> tuple[int, int, int]:
+def _read_raster(path: Path) -> tuple[int, int, int]:
     """Return height, width and orientation of a file that GDAL reads."""
     with Raster(path) as raster:
         return (*raster.size, tiff_orientation(path) if raster.is_tiff else 1)
 
 
-def _of_picture(path: Path) -> tuple[int, int, int]:
+def _read_picture(path: Path) -> tuple[int, int, int]:
     """Return height, width and EXIF orientation of a file that Pillow reads."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # Pillow warns about many pixels and malformed tags
@@ -55,11 +57,14 @@ def compare_sizes(image: str, size: tuple[int, int], stated: tuple[int, int] | N
         image: name of the image.
         size: (H, W) of the image, px.
         stated: (H, W) in the annotations, px; None if they do not state it.
+
+    Returns:
+        The message, or "".
     """
     if stated is None or stated == size:
         return ""
-    turned = " (turned, as by an EXIF orientation)" if stated == size[::-1] else ""
+    note = " (rotated, as by an EXIF orientation)" if stated == size[::-1] else ""
     return (
-        f"{image} is {size[1]} x {size[0]} px and its annotations are of an image of "
-        f"{stated[1]} x {stated[0]} px{turned}, so its boxes are in other pixels"
+        f"{image} is {size[1]} x {size[0]} px and its annotations are for an image of "
+        f"{stated[1]} x {stated[0]} px{note}, so its boxes do not fit"
     )

@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 from alps.errors import ConfigError
 
 
-def normal(name: str) -> str:
+def to_nfc(name: str) -> str:
     """Return a name in Unicode NFC, since some file systems decompose accents.
 
     >>> len("e\N{COMBINING ACUTE ACCENT}"), len(normal("e\N{COMBINING ACUTE ACCENT}"))
@@ -33,27 +33,27 @@ def image_ids(files: Sequence[PurePosixPath]) -> list[str]:
     """
     ids = [str(file.with_suffix("")) for file in files]
     while True:
-        sharing: dict[str, list[int]] = defaultdict(list)
+        by_id: dict[str, list[int]] = defaultdict(list)
         for i, image_id in enumerate(ids):
-            sharing[normal(image_id).casefold()].append(i)
-        groups = [group for group in sharing.values() if len(group) > 1]
+            by_id[to_nfc(image_id).casefold()].append(i)
+        groups = [group for group in by_id.values() if len(group) > 1]
         if not groups:
             return ids
         # A kept suffix may collide with another file's id (a.png, a.tif, a.png.jpg): repeat.
-        full = [(i, str(files[i])) for group in groups for i in group]
-        if all(ids[i] == path for i, path in full):
+        with_suffix = [(i, str(files[i])) for group in groups for i in group]
+        if all(ids[i] == path for i, path in with_suffix):
             first, second = min(sorted(str(files[i]) for i in group)[:2] for group in groups)
-            only = _difference(first, second)
+            difference = _difference(first, second)
             raise ConfigError(
-                f"the images {first!r} and {second!r} differ in nothing but {only}, "
+                f"the images {first!r} and {second!r} differ only in {difference}, "
                 "so their labels would overwrite each other on some disks; rename one"
             )
-        for i, path in full:
+        for i, path in with_suffix:
             ids[i] = path
 
 
 def _difference(first: str, second: str) -> str:
-    """Describe how two equivalent file names differ."""
-    if normal(first) == normal(second):
+    """Describe how two file names with the same id differ."""
+    if to_nfc(first) == to_nfc(second):
         return "how their accents are encoded (Unicode NFC and NFD)"
     return "upper and lower case"

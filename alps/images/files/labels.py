@@ -20,7 +20,7 @@ LABEL_SUFFIXES = (".png", ".tif", ".tiff")
 #: Pillow modes with one band of unsigned integers, 1 to 16 bits.
 _MODES = ("1", "L", "P", "I;16", "I;16B")
 #: Highest class number.
-HIGHEST = 65535
+MAX_CLASS = 65535
 
 Labels = UInt8[np.ndarray, "H W"] | UInt16[np.ndarray, "H W"]
 
@@ -32,8 +32,11 @@ def read_labels(path: str | Path) -> Labels:
     of a TIFF (white or black is zero) are ignored. A TIFF may have any data type, including signed
     and floating-point ones, as long as its values are whole numbers from 0 to 65535.
 
+    Returns:
+        The index map, (H, W).
+
     Raises:
-        LabelError: the file cannot be read, or holds something else.
+        LabelError: the file cannot be read, or is not an index map.
     """
     path = Path(path)
     try:
@@ -43,8 +46,8 @@ def read_labels(path: str | Path) -> Labels:
             return _whole_numbers(path)
         with open_image(path) as image:
             kind = f"{image.format} in mode {image.mode}"
-            known = image.mode in _MODES and image.format == "PNG"
-            values = _numbers(image) if known else None
+            is_index_map = image.mode in _MODES and image.format == "PNG"
+            values = _numbers(image) if is_index_map else None
     except AlpsError as error:
         raise LabelError(str(error)) from error
     except Exception as error:  # decoders may raise anything for damaged files
@@ -52,7 +55,7 @@ def read_labels(path: str | Path) -> Labels:
     if values is None:
         raise LabelError(
             f"{path} is a {kind}, expected an index map: a PNG or TIFF with one band of class "
-            "numbers of 8 or 16 bits; turn colours into numbers first"
+            "numbers of 8 or 16 bits; convert colours to numbers first"
         )
     return values
 
@@ -63,17 +66,17 @@ def _whole_numbers(path: Path) -> Labels:
         if raster.count > 1:
             raise LabelError(
                 f"{path} is a TIFF with {raster.count} bands, expected an index map: a PNG or TIFF "
-                "with one band of class numbers; turn colours into numbers first"
+                "with one band of class numbers; convert colours to numbers first"
             )
-        values = raster.numbers()
+        values = raster.read_first_band()
     if values.dtype in (np.uint8, np.uint16):
         return values
-    wrong = ~((values >= 0) & (values <= HIGHEST) & (values == np.floor(values)))
+    wrong = ~((values >= 0) & (values <= MAX_CLASS) & (values == np.floor(values)))
     if wrong.any():
         row, column = (int(i) for i in np.unravel_index(wrong.argmax(), wrong.shape))
         raise LabelError(
             f"{path} holds {values[row, column]} in row {row}, column {column} ({values.dtype}), "
-            f"expected class numbers from 0 to {HIGHEST}; write what is not labelled as 255"
+            f"expected class numbers from 0 to {MAX_CLASS}; write unlabelled pixels as 255"
         )
     return values.astype(np.uint8 if values.max() <= 255 else np.uint16)
 
@@ -96,7 +99,7 @@ def _numbers(image: Image.Image) -> Labels:
 def read_colors(path: str | Path) -> UInt8[np.ndarray, "H W 3"]:
     """Read an RGB label image for `colors_to_index`; raise `LabelError` if it cannot be read."""
     try:
-        return decode(path).image  # pixels declared nodata keep their colour
+        return decode(path).image  # colours are kept even where they are declared as no data
     except ImageError as error:
         raise LabelError(str(error)) from error
 
@@ -131,7 +134,7 @@ def colors_to_index(
     if wrong.any():
         row, column = (int(i) for i in np.unravel_index(wrong.argmax(), wrong.shape))
         raise LabelError(
-            f"{path} has {np.count_nonzero(wrong)} pixels of colours that are no class, the first "
+            f"{path} has {np.count_nonzero(wrong)} pixels of unknown colours, the first "
             f"{tuple(rgb[row, column].tolist())} in row {row}, column {column}; expected "
             f"{', '.join(map(str, colors))}; get the file as it was published"
         )
@@ -145,9 +148,12 @@ def refuse_unlabelled(images: Sequence[str], n: int, expected: str) -> None:
         images: images without a label.
         n: number of all images.
         expected: description of the expected labels, for the message.
+
+    Raises:
+        LabelError: ``images`` is not empty.
     """
     if images:
         raise LabelError(
             f"{len(images)} of {n} images have no label (first: {', '.join(images[:3])}); expected "
-            f"{expected}; add the labels or take the images away"
+            f"{expected}; add the labels or remove the images"
         )

@@ -12,10 +12,10 @@ from typing import Literal
 from alps.structures.digest import digest
 
 #: Maximum bytes of a file about one image or video; the largest published ones have about 10 MB.
-LARGEST = 2**26
+MAX_IMAGE_BYTES = 2**26
 #: Maximum bytes of a file about a whole dataset; instances_train2017.json of COCO has 448 MB,
 #: that of LVIS 1.1 GB.
-LARGEST_OF_ALL = 2**31
+MAX_DATASET_BYTES = 2**31
 #: Byte order marks and their encodings; UTF-32 first, since its mark starts with that of UTF-16.
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -26,7 +26,7 @@ _MARKS = (
 )
 
 
-def check_bytes(path: Path, limit: int = LARGEST) -> None:
+def check_bytes(path: Path, limit: int = MAX_IMAGE_BYTES) -> None:
     """Check the size of a file before it is read.
 
     Raises:
@@ -36,12 +36,12 @@ def check_bytes(path: Path, limit: int = LARGEST) -> None:
     if size > limit:
         raise OSError(
             errno.EFBIG,
-            f"it has {size} bytes, the limit of such a file is {limit}; look whether it is what it "
-            "should be, or split it",
+            f"it has {size} bytes, the limit of such a file is {limit}; check that it is the "
+            "right file, or split it",
         )
 
 
-def read_bytes(path: Path, limit: int = LARGEST) -> bytes:
+def read_bytes(path: Path, limit: int = MAX_IMAGE_BYTES) -> bytes:
     """Read a whole file; raise `OSError` if it is missing or has more than ``limit`` bytes."""
     check_bytes(path, limit)
     return path.read_bytes()
@@ -67,9 +67,12 @@ def _digest_file(path: Path) -> str:
 
 
 def decode_text(data: bytes, errors: Literal["strict", "replace"] = "strict") -> str:
-    """Decode text as UTF-8, or as its byte order mark says; the mark is dropped.
+    """Decode text as UTF-8, or in the encoding of its byte order mark.
 
     Editors and spreadsheets on Windows write such marks; PowerShell writes UTF-16.
+
+    Returns:
+        The text without its byte order mark.
 
     Raises:
         ValueError: ``errors`` is "strict" and the text is in another encoding.

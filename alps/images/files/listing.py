@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 #: Device and inode, which identify a file or folder independently of its names.
-Place = tuple[int, int]
+Inode = tuple[int, int]
 
 
 def contents(folder: Path) -> str:
@@ -30,20 +30,20 @@ def walk(folder: str | Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
         OSError: a folder cannot be listed.
     """
     # For each folder: its path, relative prefix, the link that led to it, and its parent folders.
-    pending: list[tuple[str, str, Place | None, tuple[Place, ...]]] = []
-    pending.append((os.fspath(folder), "", None, ()))
-    followed: set[Place] = set()
-    while pending:
-        path, prefix, link, above = pending.pop()
-        place = _place(os.stat(path))  # noqa: PTH116 - the entries are os.scandir's
-        if place in above or link in followed:
+    stack: list[tuple[str, str, Inode | None, tuple[Inode, ...]]] = []
+    stack.append((os.fspath(folder), "", None, ()))
+    followed: set[Inode] = set()
+    while stack:
+        path, prefix, link, parents = stack.pop()
+        inode = _inode(os.stat(path))  # noqa: PTH116 - the entries are os.scandir's
+        if inode in parents or link in followed:
             continue
         if link:
             followed.add(link)
         with os.scandir(path) as entries:
-            listed = sorted(entries, key=lambda entry: entry.name)
+            sorted_entries = sorted(entries, key=lambda entry: entry.name)
         folders = []
-        for entry in listed:
+        for entry in sorted_entries:
             if entry.name.startswith("."):
                 continue
             try:
@@ -51,13 +51,17 @@ def walk(folder: str | Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
             except OSError:  # a link to itself
                 continue
             if is_dir:
-                by = _place(entry.stat(follow_symlinks=False)) if entry.is_symlink() else None
-                folders.append((entry.path, f"{prefix}{entry.name}/", by, (*above, place)))
+                link_inode = (
+                    _inode(entry.stat(follow_symlinks=False)) if entry.is_symlink() else None
+                )
+                folders.append(
+                    (entry.path, f"{prefix}{entry.name}/", link_inode, (*parents, inode))
+                )
             elif is_file:
                 yield f"{prefix}{entry.name}", entry
-        pending += reversed(folders)
+        stack += reversed(folders)
 
 
-def _place(status: os.stat_result) -> Place:
+def _inode(status: os.stat_result) -> Inode:
     """Return device and inode."""
     return status.st_dev, status.st_ino

@@ -1,6 +1,6 @@
 """Read slices of NIfTI volumes (CT, MRI) as images, through nibabel.
 
-The affine reorients volumes so that the axes point to the patient's right, front and head
+Volumes are reoriented by their affine so that the axes point to the patient's right, front and head
 (nibabel's "closest canonical", RAS); slices are taken along the last axis. A slice is shown in the
 radiological convention: front at the top, the patient's right on the left.
 """
@@ -27,9 +27,9 @@ from alps.rasters.stretch import stretch_between, stretch_limits
 #: Suffixes of volumes, compared case-insensitively.
 SUFFIXES = (".nii", ".nii.gz")
 #: Number of volumes kept open: an image and its labels. Compressed ones are held in memory.
-OPEN = 2
+MAX_OPEN = 2
 #: Maximum number of evenly spaced voxels that determine the window; 64 MB as float32.
-SAMPLE = 2**24
+MAX_SAMPLE = 2**24
 
 
 def is_volume(path: str | Path) -> bool:
@@ -55,6 +55,9 @@ def read_slice(path: Path, index: int) -> Pixels:
     The values between the percentiles `alps.rasters.stretch.STRETCH` of the whole volume map to 0
     to 255, so that all slices share one window. Non-finite voxels become 0 and are not valid.
 
+    Returns:
+        The slice and its valid mask.
+
     Raises:
         ImageError: the file cannot be used, or has no such slice.
         MissingPackage: nibabel is not installed.
@@ -70,7 +73,7 @@ def read_slice(path: Path, index: int) -> Pixels:
         ValueError,
         zlib.error,
     ) as error:  # decoders raise these
-        raise _unreadable(path, error) from error
+        raise ImageError(_describe_error(path, error)) from error
     return Pixels(np.repeat(gray[..., None], 3, axis=2), none_if_all(valid))
 
 
@@ -101,12 +104,12 @@ def read_label_slice(path: Path, index: int, image: Path) -> Labels:
     except ImageError as error:
         raise LabelError(str(error)) from error
     except (OSError, EOFError, MemoryError, ValueError, zlib.error) as error:  # raised by decoders
-        raise LabelError(str(_unreadable(path, error))) from error
+        raise LabelError(_describe_error(path, error)) from error
     numbers = np.rint(np.nan_to_num(plane, nan=-1)).clip(-1, 256)
     if (numbers != plane).any() or numbers.min() < 0 or numbers.max() > 255:
-        wrong = plane[(numbers != plane) | (numbers < 0) | (numbers > 255)][0]
+        invalid = plane[(numbers != plane) | (numbers < 0) | (numbers > 255)][0]
         raise LabelError(
-            f"{path} holds {wrong:g} in slice {index}, expected class numbers from 0 to 255; get "
+            f"{path} holds {invalid:g} in slice {index}, expected class numbers from 0 to 255; get "
             "the file as it was published"
         )
     labels: UInt8[np.ndarray, "H W"] = numbers.astype(np.uint8)
@@ -114,7 +117,7 @@ def read_label_slice(path: Path, index: int, image: Path) -> Labels:
 
 
 class Volume:
-    """One open NIfTI file; the header is read at once, the voxels on demand.
+    """An open NIfTI file; the header is read immediately, the voxels on demand.
 
     Raises:
         ImageError: the file is not a volume that can be sliced.
@@ -126,46 +129,46 @@ class Volume:
             import nibabel
         except ImportError as error:
             raise MissingPackage(
-                f"{path} is a NIfTI volume, which nibabel reads, and that is not installed: "
+                f"{path} is a NIfTI volume; reading it needs nibabel, which is not installed: "
                 "pip install nibabel"
             ) from error
         self.path = path
         try:
             image: Any = nibabel.load(path)
             # The orientation has a NaN if the affine maps no voxel axis to one of its axes.
-            turn = np.array(_orientations().io_orientation(image.affine))
+            orientation = np.array(_orientations().io_orientation(image.affine))
         except Exception as error:  # nibabel may raise anything for a damaged header
-            raise _unreadable(path, error) from error
+            raise ImageError(_describe_error(path, error)) from error
         self._image = image
         self._dtype = np.dtype(image.get_data_dtype())
         shape = image.shape
         while len(shape) > 3 and shape[-1] == 1:
             shape = shape[:-1]
-        self._stored = shape
+        self._stored_shape = shape
         if len(shape) != 3 or min(shape) < 1:
             raise ImageError(
                 f"{path} has the shape {image.shape}, expected one volume with three axes; "
-                "write each time or channel into a file of its own (fslsplit does)"
+                "write each time step or channel into a separate file (as fslsplit does)"
             )
         if self._dtype.kind not in "iuf":
             raise ImageError(f"{path} holds {self._dtype}, expected whole or floating numbers")
-        if np.isnan(turn).any():
-            raise ImageError(f"{path} has an affine that leaves the axes open; set it anew")
-        self._turn = turn
+        if np.isnan(orientation).any():
+            raise ImageError(f"{path} has an affine that does not determine all axes; correct it")
+        self._orientation = orientation
         self.shape: tuple[int, int, int] = self._canonical(np.broadcast_to(0, shape)).shape
         if self.shape[0] * self.shape[1] > MAX_PIXELS:
             raise ImageError(f"{path} has slices of {self.shape[:2]}, the limit is {MAX_PIXELS} px")
         self._zipped = path.name.lower().endswith(".gz")
         self._length: int = image.dataobj.offset + math.prod(shape) * self._dtype.itemsize  # bytes
         if image.dataobj.offset < 0:
-            raise ImageError(f"{path} has voxels before its first byte; get it again")
-        if not self._is_whole():
+            raise ImageError(f"{path} declares a negative voxel offset; get it again")
+        if not self._is_complete():
             raise ImageError(
-                f"cannot read {path}: it is cut short, its header promises {math.prod(shape)} "
+                f"cannot read {path}: it is truncated: its header declares {math.prod(shape)} "
                 f"voxels of {self._dtype}; get it again"
             )
 
-    def _is_whole(self) -> bool:
+    def _is_complete(self) -> bool:
         """Return whether the file holds all voxels, which a broken download does not."""
         size = self.path.stat().st_size
         if not self._zipped:
@@ -203,7 +206,7 @@ class Volume:
         """Stored, unscaled voxels: a view into the file, or an array if the file is compressed."""
         proxy = self._image.dataobj
         if not self._zipped:
-            return self._canonical(proxy.get_unscaled().reshape(self._stored, order="F"))
+            return self._canonical(proxy.get_unscaled().reshape(self._stored_shape, order="F"))
         with gzip.open(self.path) as file:
             data = file.read(self._length)
             while file.read(1 << 20):  # read to the end, where gzip verifies the checksum
@@ -211,13 +214,13 @@ class Volume:
         if len(data) < self._length:
             raise EOFError("it is cut short")
         stored: np.ndarray = np.ndarray(
-            self._stored, self._dtype, buffer=data, offset=proxy.offset, order="F"
+            self._stored_shape, self._dtype, buffer=data, offset=proxy.offset, order="F"
         )
         return self._canonical(stored)
 
     def _canonical(self, array: np.ndarray) -> np.ndarray:
         """Return an array reoriented to the canonical axes."""
-        turned: np.ndarray = _orientations().apply_orientation(array, self._turn)
+        turned: np.ndarray = _orientations().apply_orientation(array, self._orientation)
         return turned
 
 
@@ -227,7 +230,7 @@ def _orientations() -> Any:
     return orientations
 
 
-@lru_cache(maxsize=OPEN)
+@lru_cache(maxsize=MAX_OPEN)
 def _open(path: Path, process: int) -> Volume:  # noqa: ARG001 - part of the cache key
     """Return a cached volume."""
     return Volume(path)
@@ -237,13 +240,13 @@ def _open(path: Path, process: int) -> Volume:  # noqa: ARG001 - part of the cac
 def _window(path: Path) -> tuple[float, float]:
     """Return the values of a volume that map to 0 and 255."""
     volume = _open(path, os.getpid())
-    step = -(-math.prod(volume.shape) // SAMPLE)
+    step = -(-math.prod(volume.shape) // MAX_SAMPLE)
     planes = (volume.plane(i).ravel()[::step] for i in range(volume.shape[2]))
     values = np.concatenate([plane[np.isfinite(plane)] for plane in planes])
     return stretch_limits(values)
 
 
-def _unreadable(path: Path, error: Exception) -> ImageError:
-    """Return the error for a file that cannot be decoded."""
+def _describe_error(path: Path, error: Exception) -> str:
+    """Return the message for a file that cannot be decoded."""
     reason = " ".join(str(error).split()) or type(error).__name__
-    return ImageError(f"cannot read {path}: {reason}; expected a NIfTI volume, get it again")
+    return f"cannot read {path}: {reason}; expected a NIfTI volume; get it again"

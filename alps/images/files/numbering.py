@@ -15,13 +15,16 @@ from alps.images.files.labels import Labels, read_labels
 #: Foreground value of binary masks in many programs.
 FOREGROUND = 255
 #: Number of files that are read ahead.
-CHUNK = 64
+FILES_AHEAD = 64
 
 
 def label_values(paths: Sequence[Path]) -> Iterator[set[int] | LabelError]:
-    """Yield, for each label file in order, its set of values or the error that made it unreadable.
+    """Read the values of label files, in parallel but in order.
 
-    The first file is read on its own, since it often decides.
+    The first file is read separately, since its values often suffice for a decision.
+
+    Yields:
+        For each file its set of values, or the error if it cannot be read.
     """
 
     def values(path: Path) -> set[int] | LabelError:
@@ -31,22 +34,28 @@ def label_values(paths: Sequence[Path]) -> Iterator[set[int] | LabelError]:
             return error
 
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for start in (-CHUNK + 1, *range(1, len(paths), CHUNK)):
-            yield from pool.map(values, paths[max(0, start) : start + CHUNK])
+        for start in (-FILES_AHEAD + 1, *range(1, len(paths), FILES_AHEAD)):
+            yield from pool.map(values, paths[max(0, start) : start + FILES_AHEAD])
 
 
-def is_binary(numbers: Iterable[set[int] | LabelError]) -> bool:
-    """Return whether label files hold 0 and 255 and nothing else; stop at the first other number.
+def is_binary(value_sets: Iterable[set[int] | LabelError]) -> bool:
+    """Return whether label files hold exactly the values 0 and 255; stop at the first other value.
 
-    Unreadable files are skipped here; they are reported where the label is used.
+    Unreadable files are skipped here and reported when the label is used.
+
+    Args:
+        value_sets: results of `label_values`.
+
+    Returns:
+        True if both values occur and no others.
     """
-    found: set[int] = set()
-    for values in numbers:
+    all_values: set[int] = set()
+    for values in value_sets:
         if not isinstance(values, LabelError):
-            found |= values
-        if not found <= {0, FOREGROUND}:
+            all_values |= values
+        if not all_values <= {0, FOREGROUND}:
             return False
-    return found == {0, FOREGROUND}
+    return all_values == {0, FOREGROUND}
 
 
 def binary_to_index(labels: Labels) -> Labels:
@@ -54,6 +63,9 @@ def binary_to_index(labels: Labels) -> Labels:
 
     >>> binary_to_index(np.array([[0, 255]], np.uint8))
     array([[0, 1]], dtype=uint8)
+
+    Returns:
+        The index map with the classes 0 and 1.
     """
     return np.where(labels == FOREGROUND, labels.dtype.type(1), labels)
 
@@ -69,13 +81,16 @@ def reduce_zero_label(labels: Labels, ignore_index: int, path: Path) -> Labels:
         ignore_index: label of ignored pixels; they stay ignored.
         path: source file, for messages.
 
+    Returns:
+        The converted index map.
+
     Raises:
         LabelError: a label would become ``ignore_index``.
     """
     if (labels == ignore_index + 1).any():
         raise LabelError(
             f"{path} holds the label {ignore_index + 1}, which dataset.reduce_zero_label=true "
-            f"would make the ignored {ignore_index}; give another number as dataset.ignore_index"
+            f"would make the ignored {ignore_index}; set another dataset.ignore_index"
         )
     ignored = (labels == 0) | (labels == ignore_index)
     dtype = np.result_type(labels.dtype, np.min_scalar_type(ignore_index))

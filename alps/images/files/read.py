@@ -30,9 +30,9 @@ FORMATS = ("BMP", "JPEG", "PNG", "WEBP")  # names used by Pillow
 #: Formats whose alpha marks nodata; the alpha of a BMP is often 0 everywhere.
 WITH_ALPHA = ("PNG", "WEBP")
 #: Number of rows converted to RGB at once.
-STRIP = 512
+STRIP_ROWS = 512
 #: Maximum number of characters of a decoder's message.
-REASON = 400
+MAX_REASON = 400
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -43,6 +43,9 @@ def read_pixels(path: str | Path) -> Pixels:
     three or four as RGB (and infrared, which is not used); alpha does not count as a band.
     Orientation is applied. 8-bit values are kept; all others go through `stretch`. Invalid pixels
     (alpha 0 in a PNG or WebP; for TIFF and JPEG 2000 see `alps.rasters.raster.Raster`) become 0.
+
+    Returns:
+        The image and its valid mask.
 
     Raises:
         ImageError: the file is missing, empty, truncated, or not an image; has an unsupported
@@ -78,7 +81,7 @@ def decode(path: str | Path) -> Pixels:
     except ImageError:
         raise
     except Exception as error:  # decoders may raise anything for damaged files
-        reason = " ".join((str(error) or type(error).__name__).split())[:REASON]
+        reason = " ".join((str(error) or type(error).__name__).split())[:MAX_REASON]
         raise ImageError(f"cannot read {path}: {reason}") from error
 
 
@@ -87,11 +90,11 @@ def _decode_raster(path: Path) -> Pixels:
     with Raster(path) as raster:
         pixels = raster.read()
         orientation = tiff_orientation(path) if raster.is_tiff else 1
-    return _turn(pixels, orientation)
+    return _upright(pixels, orientation)
 
 
-def _turn(pixels: Pixels, orientation: int) -> Pixels:
-    """Return upright pixels as a contiguous copy."""
+def _upright(pixels: Pixels, orientation: int) -> Pixels:
+    """Apply an EXIF orientation; the result is contiguous."""
     image, valid = pixels.image, pixels.valid
     if valid is not None:
         valid = np.ascontiguousarray(upright(valid, orientation))
@@ -101,22 +104,22 @@ def _turn(pixels: Pixels, orientation: int) -> Pixels:
 def _decode_pillow(path: Path) -> Pixels:
     """Decode a file that Pillow reads."""
     with open_image(path) as image:
-        with suppress(Exception):  # the pixels are usable despite a damaged EXIF block
+        with suppress(Exception):  # a damaged EXIF block does not affect the pixels
             ImageOps.exif_transpose(image, in_place=True)
         size = image.height, image.width
         transparent = image.format in WITH_ALPHA and image.has_transparency_data
         rgb = np.empty((*size, 3), np.uint8)
         valid = np.empty(size, bool) if transparent else None
-        # In strips: Pillow's RGB takes 4 bytes a pixel. A crop, and RGB converted to RGB, copies.
-        for top in range(0, image.height, STRIP):
-            rows, box = np.s_[top : top + STRIP], (0, top, image.width, top + STRIP)
-            strip = image if image.height <= STRIP else image.crop(box)
+        # In strips, because Pillow needs 4 bytes per RGB pixel and copies it in crop and convert.
+        for top in range(0, image.height, STRIP_ROWS):
+            rows, box = np.s_[top : top + STRIP_ROWS], (0, top, image.width, top + STRIP_ROWS)
+            strip = image if image.height <= STRIP_ROWS else image.crop(box)
             if valid is not None:
                 rgba = np.asarray(strip.convert("RGBA"))[: size[0] - top]
                 rgb[rows], valid[rows] = rgba[..., :3], rgba[..., 3] > 0
             else:
-                plain = strip if strip.mode == "RGB" else strip.convert("RGB")
-                rgb[rows] = np.asarray(plain)[: size[0] - top]
+                rgb_strip = strip if strip.mode == "RGB" else strip.convert("RGB")
+                rgb[rows] = np.asarray(rgb_strip)[: size[0] - top]
         return Pixels(rgb, none_if_all(valid))
 
 
@@ -125,10 +128,10 @@ def _decode_deep_png(path: Path) -> Pixels:
     with open_image(path) as image:
         check_size(path, image.height, image.width, 2 * max(len(image.getbands()), 3))
         orientation = 1
-        with suppress(Exception):  # damaged EXIF; without EXIF, getexif would decode the image
+        with suppress(Exception):  # damaged EXIF; if there is none, getexif would decode the image
             if "exif" in image.info:
                 orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-        nothing = image.info.get("transparency")  # the transparent gray value or colour
+        transparent_value = image.info.get("transparency")  # the transparent gray value or colour
         image.verify()  # cv2 may ignore damage
     cv2.utils.logging.setLogLevel(
         cv2.utils.logging.LOG_LEVEL_SILENT
@@ -139,25 +142,27 @@ def _decode_deep_png(path: Path) -> Pixels:
     valid = None
     if values.ndim == 2:
         values = values[..., None]
-        if isinstance(nothing, int):
-            valid = values[..., 0] != nothing
+        if isinstance(transparent_value, int):
+            valid = values[..., 0] != transparent_value
     elif values.shape[2] == 4:
         valid = values[..., 3] > 0
         values = values[..., :3]
     rgb = stretch(values, valid)[..., ::-1]
-    return _turn(Pixels(np.broadcast_to(rgb, (*rgb.shape[:2], 3)), none_if_all(valid)), orientation)
+    return _upright(
+        Pixels(np.broadcast_to(rgb, (*rgb.shape[:2], 3)), none_if_all(valid)), orientation
+    )
 
 
 def _critical_chunks(data: bytes) -> UInt8[np.ndarray, " N"]:
-    """Return a PNG without profiles and texts, about which libpng would print warnings."""
-    kept, at = [_PNG], len(_PNG)
-    while at + 12 <= len(data):
-        (length,) = struct.unpack_from(">I", data, at)
-        kind = data[at + 4 : at + 8]
+    """Return a PNG without profiles and texts, which can make libpng print warnings."""
+    chunks, offset = [_PNG], len(_PNG)
+    while offset + 12 <= len(data):
+        (length,) = struct.unpack_from(">I", data, offset)
+        kind = data[offset + 4 : offset + 8]
         if kind[:1].isupper() or kind == b"tRNS":
-            kept.append(data[at : at + 12 + length])
-        at += 12 + length
-    return np.frombuffer(b"".join(kept), np.uint8)
+            chunks.append(data[offset : offset + 12 + length])
+        offset += 12 + length
+    return np.frombuffer(b"".join(chunks), np.uint8)
 
 
 _pillow_limit = threading.Lock()

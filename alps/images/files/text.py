@@ -7,26 +7,32 @@ import re
 from typing import Any
 
 #: Largest id or frame index; both are stored in 31 bits.
-LARGEST = 2**31 - 1
+MAX_ID = 2**31 - 1
 
 
-def whole(word: object) -> int | None:
-    """Return the number that a value is or ends with (7 for "7", "7.0", "frame_7"), else None."""
-    digits = re.search(r"(?<![\d.-])0*(\d{1,10})(\.0*)?$", str(word).strip())
-    number = int(digits[1]) if digits else LARGEST + 1
-    return number if number <= LARGEST else None
+def parse_whole_number(value: object) -> int | None:
+    """Return the whole number that a value ends with (7 for "7", "7.0", "frame_7"), else None."""
+    digits = re.search(r"(?<![\d.-])0*(\d{1,10})(\.0*)?$", str(value).strip())
+    number = int(digits[1]) if digits else MAX_ID + 1
+    return number if number <= MAX_ID else None
 
 
 def parse_json(text: str) -> Any:
-    """Parse JSON; raise `ValueError`, and nothing else, if it is malformed.
+    """Parse JSON; malformed text raises `ValueError` and no other exception.
 
-    As in Python's `json`, NaN, Infinity and numbers of any size are accepted: callers check
+    As in Python's `json`, NaN, Infinity and numbers of any size are accepted; callers check
     numbers.
+
+    Returns:
+        The parsed value.
+
+    Raises:
+        ValueError: the text is malformed.
     """
     try:
         return json.loads(text)
     except RecursionError:
-        raise ValueError("it is nested too deep") from None
+        raise ValueError("it is nested too deeply") from None
 
 
 def is_id(value: object) -> bool:

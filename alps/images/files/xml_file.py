@@ -10,8 +10,8 @@ from xml.etree.ElementTree import Element
 from xml.parsers import expat
 
 from alps.errors import ImageError
+from alps.images.files.fields import parse_flag, parse_numbers
 from alps.images.files.limits import decode_text, read_bytes
-from alps.images.files.words import numbers, parse_switch
 
 #: Multi-byte encodings that expat does not support, with Python's codecs for them; GB 18030
 #: includes GB 2312 and GBK. In all of them the markup is ASCII.
@@ -124,12 +124,12 @@ def text(element: Element, path: str) -> str:
 
 def values(element: Element, tags: Sequence[str]) -> list[float]:
     """Return the numbers in the elements with these tags; NaN where there is none."""
-    return numbers([text(element, tag) for tag in tags])
+    return parse_numbers([text(element, tag) for tag in tags])
 
 
 def is_difficult(element: Element) -> bool | None:
     """Return whether an object is marked as difficult; None if the flag is not in `SWITCH`."""
-    return parse_switch(text(element, "difficult"))
+    return parse_flag(text(element, "difficult"))
 
 
 def unclear_mark(element: Element) -> str:
@@ -145,7 +145,7 @@ def stated_size(root: Element, height: str, width: str) -> tuple[int, int] | Non
         height: path of the element with the height.
         width: path of the element with the width.
     """
-    sides = numbers([text(root, height), text(root, width)])
+    sides = parse_numbers([text(root, height), text(root, width)])
     if not all(side >= 1 and side.is_integer() for side in sides):
         return None
     return int(sides[0]), int(sides[1])

@@ -55,7 +55,7 @@ class Atlas2023:
         self.name = name
 
     def records(self) -> list[ImageRecord]:
-        """Return all slices; an unusable volume yields its first slice, which fails to be read.
+        """Return all slices; of an unusable volume only the first, which fails when it is read.
 
         Raises:
             DatasetNotFound: there is no volume.
@@ -68,8 +68,8 @@ class Atlas2023:
             raise DatasetNotFound(
                 f"no volume of ATLAS 2023 under {root.absolute()}: found {contents(root)}, looked "
                 f"at any depth for {LAYOUT}; register at {URL}, get "
-                "atlas-train-dataset-1.0.1.zip and unzip it there, or give its folder as "
-                "dataset.root"
+                "atlas-train-dataset-1.0.1.zip and unzip it there, or set "
+                "dataset.root to its folder"
             )
         refuse_unlabelled(
             [path for number, path in sorted(images.items()) if ("lb", number) not in self._files],
@@ -86,6 +86,9 @@ class Atlas2023:
 
     def read(self, record: ImageRecord) -> Sample:
         """Read one slice.
+
+        Returns:
+            The slice with its valid mask.
 
         Raises:
             ImageError: the volume cannot be used.
@@ -116,5 +119,5 @@ class Atlas2023:
         """Paths by kind and number; of a volume stored twice, the faster uncompressed file."""
         root = Path(self.root)
         paths = sorted((path for path, _ in walk(root)), reverse=True) if root.is_dir() else []
-        found = ((FILE.fullmatch(PurePosixPath(path).name), path) for path in paths)
-        return {(match[1].lower(), int(match[2])): path for match, path in found if match}
+        matches = ((FILE.fullmatch(PurePosixPath(path).name), path) for path in paths)
+        return {(match[1].lower(), int(match[2])): path for match, path in matches if match}

@@ -1,4 +1,4 @@
-"""Cut large labelled images once into tiles, which are stored beside them."""
+"""Cut large labelled images into tiles, which are stored once beside the images."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ IGNORE_INDEX = 255
 
 
 @dataclass(frozen=True, slots=True)
-class Raster:
+class LabelledRaster:
     """A large image and its label file."""
 
     name: str  # unique in the dataset; prefix of its tiles' names
@@ -44,20 +44,20 @@ class Raster:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
-    """State of a file that tiles were cut from."""
+class SourceFile:
+    """State of a file when tiles were cut from it."""
 
     bytes: int
     mtime_ns: int
     sha256: str
 
     @classmethod
-    def of(cls, path: Path) -> Source:
+    def read(cls, path: Path) -> SourceFile:
         """Return the current state of a file."""
         status = path.stat()
         return cls(status.st_size, status.st_mtime_ns, sha256(path))
 
-    def is_of(self, path: Path) -> bool:
+    def matches(self, path: Path) -> bool:
         """Return whether a file is unchanged; it is hashed only if its timestamp differs."""
         status = path.stat()
         if (status.st_size, status.st_mtime_ns) == (self.bytes, self.mtime_ns):
@@ -90,7 +90,7 @@ class Tiles:
         label_suffix: suffix of the names of index maps.
 
     Raises:
-        ConfigError: the stride leaves gaps.
+        ConfigError: the stride would leave gaps between tiles.
     """
 
     root: Path
@@ -115,7 +115,7 @@ class Tiles:
         """Folder of the tiles."""
         return self.root / self.folder
 
-    def cut(self, rasters: Sequence[Raster]) -> None:
+    def cut(self, rasters: Sequence[LabelledRaster]) -> None:
         """Cut new and changed rasters; safe to call from several processes at once.
 
         Raises:
@@ -123,29 +123,29 @@ class Tiles:
             ImageError: an image cannot be read.
             LabelError: a label cannot be read or contradicts its image.
         """
-        if not self._missing(rasters):
+        if not self._outdated(rasters):
             return
         try:
             (self.path / "cut").mkdir(parents=True, exist_ok=True)
             with FileLock(self.path / "cut/.lock"):
-                if missing := self._missing(rasters):  # empty if another process has cut them
-                    self._cut_all(missing)
+                if outdated := self._outdated(rasters):  # empty if another process has cut them
+                    self._cut_all(outdated)
         except OSError as error:
             raise DatasetNotFound(
-                f"cannot write tiles to {self.path.absolute()}: {error.strerror or error}; free or "
-                "permit the place, or link the dataset's files into another folder and give that "
-                "as dataset.root; what is cut is kept"
+                f"cannot write tiles to {self.path.absolute()}: {error.strerror or error}; free "
+                "space or grant permission, or link the dataset's files into another folder and "
+                "set dataset.root to it; finished tiles are kept"
             ) from error
 
     def records(self) -> list[ImageRecord]:
         """Return the tiles of all rasters that were cut."""
         records = []
         for mark in sorted((self.path / "cut").glob("*.json")):
-            done = json.loads(mark.read_text())
-            folder = f"{self.folder}/img_dir/{done['split']}"
+            content = json.loads(mark.read_text())
+            folder = f"{self.folder}/img_dir/{content['split']}"
             records += [
-                ImageRecord(tile, f"{folder}/{tile}.png", done["split"], size)
-                for tile, size in done["tiles"].items()
+                ImageRecord(tile, f"{folder}/{tile}.png", content["split"], size)
+                for tile, size in content["tiles"].items()
             ]
         return records
 
@@ -161,30 +161,32 @@ class Tiles:
         """Return the index map file of a tile."""
         return self.path / "ann_dir" / split / f"{tile}{self.label_suffix}.png"
 
-    def _missing(self, rasters: Sequence[Raster]) -> list[Raster]:
+    def _outdated(self, rasters: Sequence[LabelledRaster]) -> list[LabelledRaster]:
         """Return the rasters whose tiles are missing or outdated."""
         return [raster for raster in rasters if not self._is_cut(raster)]
 
-    def _mark(self, raster: Raster) -> Path:
+    def _mark_path(self, raster: LabelledRaster) -> Path:
         """Return the file that marks a raster as cut."""
         return self.path / "cut" / f"{raster.name}.json"
 
-    def _is_cut(self, raster: Raster) -> bool:
+    def _is_cut(self, raster: LabelledRaster) -> bool:
         """Return whether the tiles match the current raster and label."""
-        if not self._mark(raster).is_file():
+        if not self._mark_path(raster).is_file():
             return False
-        done = json.loads(self._mark(raster).read_text())
-        if "sources" not in done:  # from an older ALPS, which read TIFF and padded differently
+        content = json.loads(self._mark_path(raster).read_text())
+        if (
+            "sources" not in content
+        ):  # cut by an earlier version, which read TIFF and padded differently
             size = read_size(raster.image)
             padded = size is not None and min(size) < self.tile_size
             return raster.image.suffix.lower() not in (".tif", ".tiff") and not padded
-        sources = [Source(**source) for source in done["sources"]]
+        sources = [SourceFile(**source) for source in content["sources"]]
         return all(
-            source.is_of(path)
+            source.matches(path)
             for source, path in zip(sources, (raster.image, raster.label), strict=True)
         )
 
-    def _cut_all(self, rasters: Sequence[Raster]) -> None:
+    def _cut_all(self, rasters: Sequence[LabelledRaster]) -> None:
         """Cut rasters in parallel, with a progress bar in bytes."""
         for split in {raster.split for raster in rasters}:
             for kind in ("img_dir", "ann_dir"):
@@ -196,18 +198,18 @@ class Tiles:
             tqdm(desc=title, total=total, unit="B", unit_scale=True) as bar,
             ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool,
         ):
-            work = {pool.submit(self._cut_one, raster): size for raster, size in sizes.items()}
+            jobs = {pool.submit(self._cut_one, raster): size for raster, size in sizes.items()}
             try:
-                for done in as_completed(work):
-                    done.result()
-                    bar.update(work[done])
+                for job in as_completed(jobs):
+                    job.result()
+                    bar.update(jobs[job])
             finally:  # after an error or interrupt, start no other raster
                 pool.shutdown(cancel_futures=True)
 
-    def _cut_one(self, raster: Raster) -> None:
-        # Record the state before reading, so that a file changed meanwhile is cut again.
+    def _cut_one(self, raster: LabelledRaster) -> None:
         """Write the tiles of one raster, then its mark."""
-        sources = [Source.of(path) for path in (raster.image, raster.label)]
+        # The state is recorded before reading, so that a file that changes meanwhile is cut again.
+        sources = [SourceFile.read(path) for path in (raster.image, raster.label)]
         labels = self.read_label(raster.label)
         pixels = read_pixels(raster.image)
         image = pixels.image
@@ -219,11 +221,11 @@ class Tiles:
             )
         valid = np.ones(labels.shape, dtype=bool) if pixels.valid is None else pixels.valid
         labels = ignore_nodata(labels, pixels.valid, IGNORE_INDEX)
-        below, right = (max(0, self.tile_size - length) for length in labels.shape)
-        if below or right:
-            image = np.pad(image, ((0, below), (0, right), (0, 0)))
-            labels = np.pad(labels, ((0, below), (0, right)), constant_values=IGNORE_INDEX)
-            valid = np.pad(valid, ((0, below), (0, right)))
+        bottom, right = (max(0, self.tile_size - length) for length in labels.shape)
+        if bottom or right:
+            image = np.pad(image, ((0, bottom), (0, right), (0, 0)))
+            labels = np.pad(labels, ((0, bottom), (0, right)), constant_values=IGNORE_INDEX)
+            valid = np.pad(valid, ((0, bottom), (0, right)))
         sizes = {}
         for tile in tile_grid((labels.shape[0], labels.shape[1]), self.tile_size, self.stride):
             window = np.s_[tile.y0 : tile.y1, tile.x0 : tile.x1]
@@ -234,16 +236,14 @@ class Tiles:
             self._label_path(raster.split, name).write_bytes(index)
             sizes[name] = len(png)
         part = self.path / "cut" / f".{raster.name}.part"
-        done = {"split": raster.split, "tiles": sizes, "sources": [asdict(s) for s in sources]}
-        part.write_text(json.dumps(done))
-        part.replace(self._mark(raster))
+        content = {"split": raster.split, "tiles": sizes, "sources": [asdict(s) for s in sources]}
+        part.write_text(json.dumps(content))
+        part.replace(self._mark_path(raster))
 
 
 def _encode(image: UInt8[np.ndarray, "H W 3"], valid: Bool[np.ndarray, "H W"]) -> bytes:
-    """Encode a tile as PNG, with alpha 0 for nodata; without alpha if all pixels are valid.
-
-    Readers of three bands, such as mmsegmentation's, drop the alpha.
-    """
+    """Encode a tile as PNG, with alpha 0 for nodata; without alpha if all pixels are valid."""
+    # Readers of three bands, such as mmsegmentation's, ignore alpha.
     bands = image[..., ::-1]
     if not valid.all():
         bands = np.dstack([bands, valid * np.uint8(255)])
@@ -264,6 +264,9 @@ def tile_grid(size: tuple[int, int], tile_size: int, stride: int) -> list[Tile]:
         size: (H, W) of the image, px, each at least ``tile_size``.
         tile_size: height and width of a tile, px.
         stride: distance between tiles, px.
+
+    Returns:
+        The windows, row by row.
     """
     rows, columns = (
         sorted({min(start, length - tile_size) for start in range(0, length, stride)})

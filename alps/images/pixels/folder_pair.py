@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from tqdm import tqdm
 
 from alps.errors import ConfigError, DatasetNotFound, LabelError
-from alps.images.files.ids import normal
+from alps.images.files.ids import to_nfc
 from alps.images.files.labels import LABEL_SUFFIXES, Labels, read_labels, refuse_unlabelled
 from alps.images.files.listing import contents, walk
 from alps.images.files.numbering import (
@@ -48,8 +48,8 @@ class FolderPair:
     Args:
         root: the folder that holds img_dir and ann_dir.
         name: name of the image set.
-        classes: class names in the order of their ids. None: the classes are counted, which reads
-            every label once.
+        classes: class names in the order of their ids. None: the classes are counted; every label
+            is then read once.
         ignore_index: label that is excluded from training and scores.
         reduce_zero_label: ignore 0 as well, and map the labels 1..n to the classes 0..n-1.
 
@@ -69,8 +69,8 @@ class FolderPair:
     ) -> None:
         if isinstance(classes, str) or len({*(classes or ())}) < len(classes or ()):
             raise ConfigError(
-                f"dataset.classes={classes}: expected a list of different names, one per class, as "
-                "[road,tree,water]"
+                f"dataset.classes={classes}: expected a list of distinct names, one per class, "
+                "such as [road,tree,water]"
             )
         if reduce_zero_label not in (True, False):
             raise ConfigError(
@@ -79,7 +79,7 @@ class FolderPair:
         if reduce_zero_label and not 0 < ignore_index <= UINT16_MAX:
             raise ConfigError(
                 f"dataset.ignore_index={ignore_index}: with reduce_zero_label=true expected a "
-                f"number from 1 to {UINT16_MAX} that is no class"
+                f"number from 1 to {UINT16_MAX} that is not a class"
             )
         self.root = root
         self.name = name
@@ -116,8 +116,8 @@ class FolderPair:
         if not records:
             raise DatasetNotFound(
                 f"no image under {root.absolute()} in the layout {LAYOUT}: found {contents(root)}, "
-                f"in img_dir {contents(root / 'img_dir')}; arrange the files so, or give the "
-                "folder that holds img_dir and ann_dir as dataset.root"
+                f"in img_dir {contents(root / 'img_dir')}; arrange the files so, or set "
+                "dataset.root to the folder that holds img_dir and ann_dir"
             )
         refuse_unlabelled(
             [r.file_name for r in records if _stem(r) not in self._labels],
@@ -131,7 +131,7 @@ class FolderPair:
         return read_sample(self.root, record)
 
     def findings(self) -> list[Finding]:
-        """Return sidecar files beside the images, which are not read."""
+        """Return a finding if images have sidecar files, which are not read."""
         return find_sidecars(path for path, _ in walk(Path(self.root, "img_dir")))
 
     def categories(self) -> list[Category]:
@@ -153,10 +153,11 @@ class FolderPair:
         labels: dict[str, Path] = {}
         for path in sorted(PurePosixPath(path) for path, _ in walk(root)):
             if path.suffix.lower() in LABEL_SUFFIXES:
-                other = labels.setdefault(normal(str(path.with_suffix(""))), root / path)
+                other = labels.setdefault(to_nfc(str(path.with_suffix(""))), root / path)
                 if other != root / path:
                     raise LabelError(
-                        f"{other} and {root / path} are labels of one image; remove one of them"
+                        f"{other} and {root / path} are labels of the same image; remove one of "
+                        "them"
                     )
         return labels
 
@@ -167,11 +168,11 @@ class FolderPair:
 
     @cached_property
     def _binary(self) -> bool:
-        """Whether 255 is class 1; with two named classes, files are read until one rules it out."""
+        """Whether 255 is class 1; with two named classes, files are read until one excludes it."""
         if self.reduce_zero_label or self.ignore_index == 0:
             return False
         if self.classes is None:
-            binary = self._holders.keys() == {0, FOREGROUND}
+            binary = self._files_by_label.keys() == {0, FOREGROUND}
         else:
             binary = len(self.classes) == 2 and is_binary(label_values(self._paths))
         if binary:
@@ -184,15 +185,15 @@ class FolderPair:
         return binary
 
     @cached_property
-    def _holders(self) -> dict[int, Path]:
+    def _files_by_label(self) -> dict[int, Path]:
         """For each label, one file that holds it."""
-        paths, holders = self._paths, dict[int, Path]()
+        paths, files_by_label = self._paths, dict[int, Path]()
         bar = tqdm(label_values(paths), "counting classes", len(paths), unit="label", delay=1)
         for path, numbers in zip(paths, bar, strict=True):
             if isinstance(numbers, LabelError):
                 raise numbers
-            holders |= dict.fromkeys(numbers - holders.keys(), path)
-        return holders
+            files_by_label |= dict.fromkeys(numbers - files_by_label.keys(), path)
+        return files_by_label
 
     @cached_property
     def _num_classes(self) -> int:
@@ -200,39 +201,41 @@ class FolderPair:
         if self._binary:
             return 2
         first = 1 if self.reduce_zero_label else 0
-        labels = {label for label in self._holders if label not in (first - 1, self.ignore_index)}
-        where = Path(self.root, "ann_dir")
+        labels = {
+            label for label in self._files_by_label if label not in (first - 1, self.ignore_index)
+        }
+        folder = Path(self.root, "ann_dir")
         if len(labels) < 2:
             raise LabelError(
-                f"the labels under {where} hold no number but "
-                f"{' and '.join(map(str, sorted(self._holders)))}, expected two classes or more; "
-                "check that these are the labels"
+                f"the labels under {folder} hold only "
+                f"{' and '.join(map(str, sorted(self._files_by_label)))}, expected two classes or "
+                "more; check that these are the labels"
             )
-        top = max(labels)
-        from_one = {*range(1, top + 1)} - {self.ignore_index}
+        highest = max(labels)
+        from_one = {*range(1, highest + 1)} - {self.ignore_index}
         if labels == from_one and first == 0 and self.ignore_index != 0:
             raise LabelError(
-                f"the labels under {where} are 1 to {top}, and no file holds 0; "
-                f"dataset.reduce_zero_label=true makes them the classes 0 to {top - 1}; where 0 is "
-                "a class that happens to be absent, name the classes by dataset.classes=[...]"
+                f"the labels under {folder} are 1 to {highest}, and no file holds 0; "
+                f"dataset.reduce_zero_label=true makes them the classes 0 to {highest - 1}; if "
+                "0 is a class that does not occur, set dataset.classes=[...]"
             )
-        if gap := sorted(set(range(first, top)) - {self.ignore_index} - labels):
+        if absent := sorted(set(range(first, highest)) - {self.ignore_index} - labels):
             raise LabelError(
-                f"the classes cannot be counted: {self._holders[top]} holds the label {top}, but "
-                f"no file holds {gap[0]}; where {top} is no class, give "
-                f"dataset.ignore_index={top}, else name the classes by dataset.classes=[...]"
+                f"the classes cannot be counted: {self._files_by_label[highest]} holds the label "
+                f"{highest}, but no file holds {absent[0]}; if {highest} is not a class, set "
+                f"dataset.ignore_index={highest}, otherwise set dataset.classes=[...]"
             )
         logger.info(
-            "%s has %d classes: the highest label is %d, in %s; dataset.classes=[...] names them "
-            "and saves the counting",
+            "%s has %d classes: the highest label is %d, in %s; set "
+            "dataset.classes=[...] to name them and skip the counting",
             self.root,
-            top + 1 - first,
-            top,
-            self._holders[top],
+            highest + 1 - first,
+            highest,
+            self._files_by_label[highest],
         )
-        return top + 1 - first
+        return highest + 1 - first
 
 
 def _stem(record: ImageRecord) -> str:
     """Return the path relative to img_dir without the suffix, in NFC."""
-    return normal(str(PurePosixPath(record.file_name).relative_to("img_dir").with_suffix("")))
+    return to_nfc(str(PurePosixPath(record.file_name).relative_to("img_dir").with_suffix("")))

@@ -12,7 +12,7 @@ from jaxtyping import UInt8
 from alps.errors import DatasetNotFound
 from alps.images.files.labels import Labels, colors_to_index, read_colors, refuse_unlabelled
 from alps.images.files.listing import contents, walk
-from alps.images.pixels.cutting import IGNORE_INDEX, Raster, Tiles
+from alps.images.pixels.cutting import IGNORE_INDEX, LabelledRaster, Tiles
 from alps.structures.records import Category, ImageRecord, Sample, number_classes
 from alps.structures.tiles import Tile
 
@@ -96,8 +96,8 @@ class Isaid:
             raise DatasetNotFound(
                 f"no image of iSAID under {root.absolute()}: found {contents(root)}, in train "
                 f"{contents(root / 'train')}, looked for {LAYOUT}; get the masks from {URL} and "
-                "the images from DOTA-v1.0 (linked there) and unzip them there, or give their "
-                "folder as dataset.root"
+                "the images from DOTA-v1.0 (linked there) and unzip them there, or set "
+                "dataset.root to their folder"
             )
         return records
 
@@ -114,7 +114,7 @@ class Isaid:
         return self._tiles.read_target(record)
 
 
-def _rasters(root: Path, split: str) -> list[Raster]:
+def _rasters(root: Path, split: str) -> list[LabelledRaster]:
     """Return the images of a split with their masks."""
     images: dict[str, Path] = {}
     labels: dict[str, Path] = {}
@@ -126,15 +126,15 @@ def _rasters(root: Path, split: str) -> list[Raster]:
         len(images),
         f"{LAYOUT} (Semantic_masks at {URL})",
     )
-    if lost := sorted(labels.keys() - images.keys()):
+    if unmatched := sorted(labels.keys() - images.keys()):
         logger.warning(
             "%d of %d masks of iSAID's %s have no image (first: %s); get all parts of DOTA-v1.0",
-            len(lost),
+            len(unmatched),
             len(labels),
             split,
-            lost[0],
+            unmatched[0],
         )
-    return [Raster(name, split, images[name], labels[name]) for name in sorted(images)]
+    return [LabelledRaster(name, split, images[name], labels[name]) for name in sorted(images)]
 
 
 def _tile_name(image: str, tile: Tile) -> str:

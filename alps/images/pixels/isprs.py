@@ -16,7 +16,7 @@ from jaxtyping import UInt8
 from alps.errors import ConfigError, DatasetNotFound
 from alps.images.files.labels import Labels, colors_to_index, read_colors, refuse_unlabelled
 from alps.images.files.listing import contents, walk
-from alps.images.pixels.cutting import IGNORE_INDEX, Raster, Tiles
+from alps.images.pixels.cutting import IGNORE_INDEX, LabelledRaster, Tiles
 from alps.structures.records import Category, ImageRecord, Sample, number_classes
 from alps.structures.tiles import Tile
 
@@ -124,7 +124,7 @@ class ContestImages:
             for area in areas.split():
                 label = self._files.get((area, kinds[split]))
                 if area in images and label:
-                    rasters.append(Raster(area, split, images[area], label))
+                    rasters.append(LabelledRaster(area, split, images[area], label))
                 elif area in images:
                     unlabelled.append(images[area].name)
         scored = "_noBoundary" if self._eroded else ""
@@ -135,8 +135,8 @@ class ContestImages:
             root = Path(self.root)
             raise DatasetNotFound(
                 f"no image of {contest.title} under {root.absolute()}: found {contents(root)}, "
-                f"looked at any depth for {contest.where} and unzip them there, or give their "
-                "folder as dataset.root"
+                f"looked at any depth for {contest.where} and unzip them there, or set "
+                "dataset.root to their folder"
             )
         if 0 < len(images) < len(contest.areas):
             logger.warning(
@@ -168,8 +168,10 @@ class ContestImages:
         """Published files by area and kind; files that occur in two archives are identical."""
         root = Path(self.root)
         paths = [path for path, _ in walk(root)] if root.is_dir() else []
-        found = ((self.contest.identify(path), path) for path in sorted(paths))
-        return {key: root / path for key, path in found if key and key[0] in self.contest.areas}
+        identified = ((self.contest.identify(path), path) for path in sorted(paths))
+        return {
+            key: root / path for key, path in identified if key and key[0] in self.contest.areas
+        }
 
     @cached_property
     def _eroded(self) -> bool:
@@ -178,8 +180,8 @@ class ContestImages:
             return self.eroded
         val = self.contest.splits["val"].split()
         areas = [area for area in val if (area, IMAGE) in self._files]
-        there = all((area, ERODED) in self._files for area in areas)
-        return (bool(areas) and there) or Path(self.root, self._folder + "_eroded").is_dir()
+        all_eroded = all((area, ERODED) in self._files for area in areas)
+        return (bool(areas) and all_eroded) or Path(self.root, self._folder + "_eroded").is_dir()
 
     @property
     def _folder(self) -> str:

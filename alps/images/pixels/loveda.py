@@ -67,7 +67,7 @@ class LoveDA:
         for part, split in PARTS.items():
             for domain in DOMAINS:
                 folder = f"{part}/{domain}/{IMAGES}"
-                found = (
+                images = (
                     Folder(str(root / folder), self.name, split).records()
                     if (root / folder).is_dir()
                     else []
@@ -79,13 +79,13 @@ class LoveDA:
                         split,
                         record.bytes,
                     )
-                    for record in found
+                    for record in images
                 ]
         if not records:
             raise DatasetNotFound(
                 f"no image of LoveDA under {root.absolute()}: found {contents(root)}, looked for "
-                f"{LAYOUT}; get Train.zip and Val.zip through {URL} and unzip them there, or give "
-                "their folder as dataset.root"
+                f"{LAYOUT}; get Train.zip and Val.zip through {URL} and unzip them there, or set "
+                "dataset.root to their folder"
             )
         refuse_unlabelled(
             [r.file_name for r in records if not self._mask(r).is_file()],

@@ -45,7 +45,7 @@ class Folder:
         root = Path(self.root)
         if not root.is_dir():
             raise DatasetNotFound(
-                f"{root.absolute()} is not a folder; give the folder of your images as dataset.root"
+                f"{root.absolute()} is not a folder; set dataset.root to the folder of your images"
             )
         sizes: dict[str, int] = {}
         others: Counter[str] = Counter()
@@ -60,28 +60,28 @@ class Folder:
             raise DatasetNotFound(f"cannot list {root.absolute()}: {error}") from error
 
         files = sorted(sizes)
-        records, refused = [], []
+        records, unstorable = [], []
         for path, image_id in zip(files, image_ids([*map(PurePosixPath, files)]), strict=True):
             try:
                 path.encode()
                 records.append(ImageRecord(image_id, path, self.split, sizes[path]))
             except (ImageError, UnicodeEncodeError):
-                refused.append(path)
-        if refused:
+                unstorable.append(path)
+        if unstorable:
             logger.warning(
                 "%d of %d images under %s are skipped: their names have a backslash or a line "
                 "break, are not UTF-8, or leave no room for that of a label (first: %a); rename "
                 "them",
-                len(refused),
+                len(unstorable),
                 len(files),
                 root,
-                refused[0],
+                unstorable[0],
             )
         if not records:
             kinds = " ".join(suffix for suffix, _ in others.most_common(5))
             raise DatasetNotFound(
                 f"no images under {root.absolute()}: found {others.total()} other files"
-                f"{f' ({kinds})' if kinds else ''} and {len(refused)} images with names that "
+                f"{f' ({kinds})' if kinds else ''} and {len(unstorable)} images with names that "
                 f"cannot be stored, looked for {' '.join(SUFFIXES)}"
             )
         return records
@@ -91,5 +91,5 @@ class Folder:
         return read_sample(self.root, record)
 
     def findings(self) -> list[Finding]:
-        """Return sidecar files beside the images, which are not read."""
+        """Return a finding if images have sidecar files, which are not read."""
         return find_sidecars(path for path, _ in walk(self.root))

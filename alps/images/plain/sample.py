@@ -68,8 +68,8 @@ class SampleImages:
         except PackageError as error:
             raise DatasetNotFound(
                 f"{root.absolute()} lacks {len(missing)} of {len(members)} files of the sample, "
-                f"and they cannot be fetched: {error}. By hand: unzip the wheel of {DEEPFOREST} "
-                f"and copy {_DATA}* to {root.absolute()}"
+                f"and they cannot be downloaded: {error}. To install them manually, unzip the "
+                f"wheel of {DEEPFOREST} and copy {_DATA}* to {root.absolute()}"
             ) from error
         images = [PurePosixPath(f) for f in files if PurePosixPath(f).suffix in SUFFIXES]
         return [

@@ -33,7 +33,7 @@ class Volumes:
         self.split = split
 
     def records(self) -> list[ImageRecord]:
-        """Return all slices; an unusable volume yields its first slice, which fails to be read.
+        """Return all slices; of an unusable volume only the first, which fails when it is read.
 
         Raises:
             DatasetNotFound: there is no volume.
@@ -45,7 +45,7 @@ class Volumes:
         if not paths:
             raise DatasetNotFound(
                 f"no volume under {root.absolute()}: found {contents(root)}, looked at any depth "
-                f"for {' and '.join(SUFFIXES)}; give the folder of your volumes as dataset.root"
+                f"for {' and '.join(SUFFIXES)}; set dataset.root to the folder of your volumes"
             )
         # image_ids removes one suffix; if a volume exists with and without .gz, both keep theirs.
         plain = [re.sub(r"\.nii\.gz$", ".gz", path, flags=re.IGNORECASE) for path in paths]
@@ -59,6 +59,9 @@ class Volumes:
     def read(self, record: ImageRecord) -> Sample:
         """Read one slice.
 
+        Returns:
+            The slice with its valid mask.
+
         Raises:
             ImageError: the volume cannot be used.
             MissingPackage: nibabel is not installed.
@@ -68,6 +71,9 @@ class Volumes:
 
 def read_slice_sample(root: str, record: ImageRecord) -> Sample:
     """Read a slice listed by `slice_records`.
+
+    Returns:
+        The slice with its valid mask.
 
     Raises:
         ImageError: the volume cannot be used.
@@ -79,13 +85,16 @@ def read_slice_sample(root: str, record: ImageRecord) -> Sample:
 
 
 def slice_records(root: Path, path: str, volume: str, split: str) -> Iterator[ImageRecord]:
-    """Yield the slices of a volume; an unusable one yields its first, which fails when it is read.
+    """List the slices of a volume.
 
     Args:
         root: folder that ``path`` is relative to.
         path: volume file.
         volume: name of the volume.
         split: split of the volume.
+
+    Yields:
+        The slices; for an unusable volume only the first, which fails when it is read.
     """
     try:
         n = count_slices(root / path)

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from alps.errors import ImageError
 from alps.images.boxes.boxed import make_sample
-from alps.images.files.audit import Audit, Tally, share
+from alps.images.files.audit import Audit, Occurrences, count_of
 from alps.images.files.coco_masks import read_masks
 from alps.images.files.limits import digest_files
 from alps.images.files.read import read_pixels
@@ -82,7 +82,7 @@ class SamrsBoxes:
     def findings(self) -> list[Finding]:
         """Return inconsistencies between images and objects; all files are read."""
         records = self.records()
-        audit, unreadable = Audit(CLASSES[self.subset]), Tally()
+        audit, unreadable = Audit(CLASSES[self.subset]), Occurrences()
         for record in tqdm(records, "checking annotations", unit="file", delay=1):
             path = self._path(record)
             file = path.relative_to(self.root).as_posix()
@@ -98,9 +98,9 @@ class SamrsBoxes:
         finding = Finding(
             "unreadable_annotations",
             unreadable.count,
-            f"{share(unreadable.count, len(records), 'annotation file')} cannot be read "
+            f"{count_of(unreadable.count, len(records), 'annotation file')} cannot be read "
             f"{unreadable}",
-            "mend or remove them; until then their images are skipped",
+            "repair or remove them; until then their images are skipped",
         )
         return [finding] * bool(unreadable.count) + audit.findings()
 
@@ -114,12 +114,15 @@ class SamrsBoxes:
         return True
 
     def read_instances(self, record: ImageRecord, boxes: Boxes, size: tuple[int, int]) -> Masks:
-        """Read SAMRS's own mask of each box of an image; invalid masks are logged and skipped.
+        """Read the mask that SAMRS published for each box; invalid masks are logged and skipped.
 
         Args:
             record: the image.
             boxes: boxes returned by `read`, possibly a subset.
             size: (H, W) of the image, px.
+
+        Returns:
+            The masks with their boxes.
 
         Raises:
             ImageError: the file cannot be used.
@@ -170,7 +173,7 @@ def _size_of_masks(rows: Sequence[dict[str, Any]]) -> tuple[int, int] | None:
 
 
 def _mask(row: dict[str, Any]) -> Any:
-    """Return the mask of an object; a missing one becomes an invalid one, which is reported."""
+    """Return the mask of an object; a missing one becomes an invalid value, which is reported."""
     mask = row.get("mask")
     return "nothing" if mask is None else mask
 
@@ -178,7 +181,7 @@ def _mask(row: dict[str, Any]) -> Any:
 def _numbers(values: Any) -> list[float]:
     """Return the numbers of a box; NaN if they are malformed."""
     try:
-        found = np.asarray(values, np.float64).ravel().tolist()
+        numbers = np.asarray(values, np.float64).ravel().tolist()
     except (TypeError, ValueError, OverflowError):
-        found = [float("nan")] * 4
-    return list(found)
+        numbers = [float("nan")] * 4
+    return list(numbers)

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from alps.errors import ConfigError, DatasetNotFound
-from alps.images.files.ids import image_ids, normal
+from alps.images.files.fields import read_list
+from alps.images.files.ids import image_ids, to_nfc
 from alps.images.files.listing import contents
 from alps.images.files.read import read_sample
-from alps.images.files.words import read_list
 from alps.structures.records import ImageRecord, Sample
 
 logger = logging.getLogger(__name__)
@@ -78,7 +78,7 @@ class Samrs:
         """
         root = Path(self.root)
         records = []
-        absent = []
+        missing_subsets = []
         for name in self.subsets:
             subset = SUBSETS[name]
             for folder in subset.folders:
@@ -86,16 +86,18 @@ class Samrs:
                     records += _list_images(root, folder, name, subset)
                     break
             else:
-                absent.append(name)
+                missing_subsets.append(name)
         if not records:
             places = [f"{SUBSETS[s].folders[0]}/{SUBSETS[s].images}" for s in self.subsets]
             raise DatasetNotFound(
                 f"no images of SAMRS under {root.absolute()}: found {contents(root)}, looked for "
                 f"{', '.join(places)}; download SAMRS through the OneDrive or Baidu links at {URL} "
-                "and unpack it there, or give its folder as dataset.root"
+                "and unpack it there, or set dataset.root to its folder"
             )
-        if absent:
-            logger.warning("%s holds no %s; the other subsets are used", root, ", ".join(absent))
+        if missing_subsets:
+            logger.warning(
+                "%s holds no %s; the other subsets are used", root, ", ".join(missing_subsets)
+            )
         return records
 
     def read(self, record: ImageRecord) -> Sample:
@@ -115,17 +117,17 @@ def _list_images(root: Path, folder: str, name: str, subset: Subset) -> list[Ima
             and entry.is_file()
         }
     files = sorted(sizes)
-    stems = [normal(file[: -len(subset.suffix)]) for file in files]
+    stems = [to_nfc(file[: -len(subset.suffix)]) for file in files]
     ids = image_ids([PurePosixPath(name, file) for file in files])
 
-    if lost := sorted((train | val).difference(stems)):
+    if missing := sorted((train | val).difference(stems)):
         logger.warning(
             "%d of %d images in the lists of %s are not in %s (first: %s); the others are used",
-            len(lost),
+            len(missing),
             len(train | val),
             name,
             root / folder / subset.images,
-            lost[0],
+            missing[0],
         )
     return [
         ImageRecord(

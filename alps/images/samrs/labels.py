@@ -124,7 +124,7 @@ def list_labelled(root: str, subset: str, kind: str, suffix: str) -> list[ImageR
         raise DatasetNotFound(
             f"none of the {len(records)} images of SAMRS's {subset.upper()} has a label: found "
             f"{contents(base)} in {base.absolute()}, looked for {kind}/*{suffix} in "
-            f"{', '.join(FOLDERS)}; get the labels, too, at {URL}"
+            f"{', '.join(FOLDERS)}; download the labels, too, from {URL}"
         )
     if len(labelled) < len(records):
         logger.warning(

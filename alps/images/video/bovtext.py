@@ -17,13 +17,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from alps.errors import ImageError
-from alps.images.files.text import parse_json, whole
-from alps.images.files.words import numbers, read_text
+from alps.images.files.fields import parse_numbers, read_text
+from alps.images.files.text import parse_json, parse_whole_number
 from alps.images.video.clip import TEXT, Clip, new_clip, video_name
 from alps.structures.boxes import Annotation
 
 #: Placeholders of illegible words; the dataset's web page has the first two.
-UNREADABLE = ("###", "#1", "##DONT#CARE##")
+ILLEGIBLE = ("###", "#1", "##DONT#CARE##")
 
 
 def parse(path: Path) -> dict[str, Clip]:
@@ -32,13 +32,13 @@ def parse(path: Path) -> dict[str, Clip]:
         frames = parse_json(read_text(path))
     except ValueError as error:
         raise ImageError(
-            f"{path} is no whole JSON file: {error}; it may be cut short, get it again"
+            f"{path} is not a complete JSON file: {error}; it may be truncated, get it again"
         ) from error
     if not isinstance(frames, dict) or not all(isinstance(f, list) for f in frames.values()):
-        raise ImageError(f"{path} is of another format: expected a list of words for each frame")
+        raise ImageError(f"{path} has another format: expected a list of words for each frame")
     clip, index = new_clip(), 0
     for key, items in frames.items():
-        number = whole(key)
+        number = parse_whole_number(key)
         if not number:
             clip[index].add(f"frame {key!r}: no number from 1, its objects are skipped")
             continue
@@ -54,11 +54,11 @@ def _read(item: object, where: str) -> Annotation | str:
     if not isinstance(item, dict) or not isinstance(item.get("points"), list):
         return f"{where}: no points, expected a list of x1 y1 … x4 y4"
     name = item.get("ID", item.get("tracking ID"))
-    track_id = whole(name)
+    track_id = parse_whole_number(name)
     if track_id is None:
         return f"{where}: track ID {name!r}, expected a whole number"
-    word = item.get("transcription") or ""
-    unreadable = word in UNREADABLE
-    text = None if unreadable else str(word) or None
-    points = numbers([str(value) for value in item["points"]])
-    return Annotation(where, TEXT, points, ignore=unreadable, track_id=track_id, text=text)
+    transcription = item.get("transcription") or ""
+    illegible = transcription in ILLEGIBLE
+    text = None if illegible else str(transcription) or None
+    points = parse_numbers([str(value) for value in item["points"]])
+    return Annotation(where, TEXT, points, ignore=illegible, track_id=track_id, text=text)

@@ -23,21 +23,21 @@ from __future__ import annotations
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
-from alps.images.files.text import whole
-from alps.images.files.words import numbers
+from alps.images.files.fields import parse_numbers
+from alps.images.files.text import parse_whole_number
 from alps.images.files.xml_file import read_xml
 from alps.images.video.clip import TEXT, Clip, new_clip, video_name
 from alps.structures.boxes import Annotation
 
 #: Placeholders of illegible words.
-UNREADABLE = ("##DONT#CARE##", "###")
+ILLEGIBLE = ("##DONT#CARE##", "###")
 
 
 def parse(path: Path) -> dict[str, Clip]:
     """Read the clip in a file; raise `ImageError` if it is truncated or of another format."""
     clip, index = new_clip(), 0
     for item in read_xml(path, "frames").findall("frame"):
-        number = whole(_lower(item).get("id", ""))
+        number = parse_whole_number(_lower(item).get("id", ""))
         if not number:
             clip[index].add(
                 f"<frame> after frame {index + 1}: no ID from 1, its objects are skipped"
@@ -53,19 +53,19 @@ def parse(path: Path) -> dict[str, Clip]:
 def _read(element: Element, where: str) -> Annotation | str:
     """Convert an object to an annotation, or return an error message."""
     values = _lower(element)
-    track_id = whole(values.get("id", ""))
+    track_id = parse_whole_number(values.get("id", ""))
     if track_id is None:
         return f"{where}: track ID {values.get('id')!r}, expected a whole number"
     corners = [_lower(point) for point in element if point.tag.lower() == "point"]
-    word = values.get("transcription", "")
-    unreadable = word in UNREADABLE
+    transcription = values.get("transcription", "")
+    illegible = transcription in ILLEGIBLE
     return Annotation(
         where,
         TEXT,
-        numbers([corner.get(axis, "") for corner in corners for axis in "xy"]),
-        ignore=unreadable or values.get("quality", "").lower() == "low",
+        parse_numbers([corner.get(axis, "") for corner in corners for axis in "xy"]),
+        ignore=illegible or values.get("quality", "").lower() == "low",
         track_id=track_id,
-        text=None if unreadable else word or None,
+        text=None if illegible else transcription or None,
     )
 
 

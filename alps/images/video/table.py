@@ -18,7 +18,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from alps.images.files.box_rows import read_rows, row_to_annotation
-from alps.images.files.text import whole
+from alps.images.files.text import parse_whole_number
 from alps.images.video.clip import TEXT, Clip, new_clip
 from alps.structures.boxes import FrameAnnotations
 
@@ -27,7 +27,7 @@ def parse(path: Path) -> dict[str, Clip]:
     """Read the clips in a table, by video name; raise `LabelError` if it cannot be used."""
     clips: defaultdict[str, defaultdict[int, FrameAnnotations]] = defaultdict(new_clip)
     for i, row in enumerate(read_rows(path, ["video", "frame"]), 1):
-        number = whole(row["frame"])
+        number = parse_whole_number(row["frame"])
         clip = clips[row["video"]]
         if number is None:
             line = f"row {i}: frame {row['frame']!r}, expected a whole number from 0"

@@ -11,13 +11,13 @@ from tqdm import tqdm
 
 from alps.errors import DatasetNotFound, ImageError, LabelError
 from alps.images.boxes.boxed import make_sample
-from alps.images.files.audit import OWN_CLASSES, Audit, Tally, share
+from alps.images.files.audit import SET_CLASSES, Audit, Occurrences, count_of
 from alps.images.files.box_rows import read_counts
+from alps.images.files.fields import check_classes
 from alps.images.files.frames import VIDEO_SUFFIXES, list_frames, read_frame
-from alps.images.files.ids import normal
+from alps.images.files.ids import to_nfc
 from alps.images.files.listing import contents, walk
 from alps.images.files.read import SUFFIXES
-from alps.images.files.words import check_classes
 from alps.images.video import bovtext, icdar_video
 from alps.images.video import table as video_table
 from alps.images.video.clip import TEXT, Clip, video_name
@@ -39,7 +39,7 @@ PARSERS: Mapping[str, Callable[[Path], dict[str, Clip]]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class ClipSummary:
     """Summary of a clip, kept because the boxes of a large dataset would take gigabytes."""
 
     file: Path
@@ -87,7 +87,7 @@ class VideoBoxes:
         self.classes = check_classes(classes)
         self.url = url
         self.name = name
-        self._last: tuple[Path | None, dict[str, Clip]] = None, {}
+        self._cached: tuple[Path | None, dict[str, Clip]] = None, {}
 
     def records(self) -> list[ImageRecord]:
         """Return all annotated frames.
@@ -101,14 +101,14 @@ class VideoBoxes:
         """
         records, classes = [], digest([*self._classes])
         for name, (video_id, path) in self._videos.items():
-            place = Path(self.root, path)
-            frames = _frames(place)
-            for index, marks in self._listed[name].digests.items():
-                file = frames.get(index, place)
+            path_of_video = Path(self.root, path)
+            frames = _frames(path_of_video)
+            for index, marks in self._summaries[name].digests.items():
+                file = frames.get(index, path_of_video)
                 records.append(
                     ImageRecord(
                         f"{video_id}/{index:06d}",
-                        path if file == place else f"{path}/{file.name}",
+                        path if file == path_of_video else f"{path}/{file.name}",
                         self.split,
                         file.stat().st_size if file.is_file() else 0,
                         video_id,
@@ -121,6 +121,9 @@ class VideoBoxes:
     def read(self, record: ImageRecord) -> Sample:
         """Read frame and boxes.
 
+        Returns:
+            The frame with its boxes.
+
         Raises:
             ImageError: one of the files cannot be used, or the video has no such frame.
             MissingPackage: the video is a file and PyAV is not installed.
@@ -131,10 +134,10 @@ class VideoBoxes:
 
     def findings(self) -> list[Finding]:
         """Return inconsistencies between videos and annotations; all annotations are read."""
-        audit = Audit(self._classes, OWN_CLASSES)
-        unreadable, root = Tally(), Path(self.root)
+        audit = Audit(self._classes, SET_CLASSES)
+        unreadable, root = Occurrences(), Path(self.root)
         for name, (video_id, _) in self._videos.items():
-            file = self._listed[name].file
+            file = self._summaries[name].file
             try:
                 clip = self._parse(file)[name]
             except ImageError as error:
@@ -143,27 +146,27 @@ class VideoBoxes:
             for index, marks in clip.items():
                 where = f"{video_id}/{index:06d}"
                 audit.add(where, file.name, marks.annotations, marks.problems)
-        lost = sorted(self._listed.keys() - self._videos.keys())
-        n = len(self._listed)
+        missing = sorted(self._summaries.keys() - self._videos.keys())
+        n = len(self._summaries)
         relations = [
             Finding(
                 "unreadable_annotations",
                 unreadable.count,
-                f"the annotations of {share(unreadable.count, n, 'video')} cannot be read "
+                f"the annotations of {count_of(unreadable.count, n, 'video')} cannot be read "
                 f"{unreadable}",
-                "mend or remove them; until then these videos are skipped",
+                "repair or remove them; until then these videos are skipped",
             ),
             Finding(
                 "missing_images",
-                len(lost),
-                f"{share(len(lost), n, 'annotated video')} are not under {self.videos}/ (first: "
-                f"{', '.join(lost[:1])})",
-                "get them, or give their folder as dataset.videos; the others are used",
+                len(missing),
+                f"{count_of(len(missing), n, 'annotated video')} are not under {self.videos}/ "
+                f"(first: {', '.join(missing[:1])})",
+                "get them, or set dataset.videos to their folder; the others are used",
             ),
         ]
-        found = [finding for finding in relations if finding.count] + audit.findings()
+        findings = [finding for finding in relations if finding.count] + audit.findings()
         # A frame without boxes is explicitly annotated as empty.
-        return [finding for finding in found if finding.kind != "images_without_annotations"]
+        return [finding for finding in findings if finding.kind != "images_without_annotations"]
 
     def categories(self) -> list[Category]:
         """Return the classes; the id is the pixel value."""
@@ -172,22 +175,22 @@ class VideoBoxes:
     def _marks(self, record: ImageRecord) -> tuple[Path, FrameAnnotations]:
         """Return the annotation file of a frame and the annotations in it."""
         name = next(name for name, (i, _) in self._videos.items() if i == record.video_id)
-        file = self._listed[name].file
+        file = self._summaries[name].file
         return file, self._parse(file)[name].get(record.frame_index or 0, FrameAnnotations())
 
     @cached_property
-    def _listed(self) -> dict[str, Listed]:
+    def _summaries(self) -> dict[str, ClipSummary]:
         """Summaries of all annotated clips, by video name."""
         root = Path(self.root)
-        found = sorted(path for path, _ in walk(root)) if root.is_dir() else []
-        files = [root / path for path in found if PurePosixPath(path).match(self.annotations)]
+        paths = sorted(path for path, _ in walk(root)) if root.is_dir() else []
+        files = [root / path for path in paths if PurePosixPath(path).match(self.annotations)]
         if not files:
             raise DatasetNotFound(
                 f"no {self.annotations} under {root.absolute()}: found {contents(root)}; "
                 + (f"get the dataset at {self.url}, or " if self.url else "")
-                + "give its folder as dataset.root and the files as dataset.annotations"
+                + "set dataset.root to its folder and dataset.annotations to its files"
             )
-        listed: dict[str, Listed] = {}
+        summaries: dict[str, ClipSummary] = {}
         for file in tqdm(files, "listing frames", unit="file", delay=1):
             try:
                 clips = self._parse(file)
@@ -197,76 +200,83 @@ class VideoBoxes:
                 digests = {i: marks.digest for i, marks in clip.items()}
                 classes = {a.category for marks in clip.values() for a in marks.annotations}
                 masks = any(a.counts for marks in clip.values() for a in marks.annotations)
-                new = Listed(file, digests, frozenset(classes), masks)
-                other = listed.setdefault(name, new)
+                summary = ClipSummary(file, digests, frozenset(classes), masks)
+                other = summaries.setdefault(name, summary)
                 if other.file != file:
-                    raise LabelError(f"{other.file} and {file} annotate {name}; remove one of them")
-        return listed
+                    raise LabelError(
+                        f"{other.file} and {file} annotate the video {name}; remove one of them"
+                    )
+        return summaries
 
     @cached_property
     def _classes(self) -> Sequence[str]:
         """Class names: the requested ones, those in the annotations, or `TEXT` alone."""
-        found = frozenset[str]().union(*(clip.categories for clip in self._listed.values()))
-        return self.classes or sorted(found) or [TEXT]
+        names = frozenset[str]().union(*(clip.categories for clip in self._summaries.values()))
+        return self.classes or sorted(names) or [TEXT]
 
     @cached_property
     def _videos(self) -> dict[str, tuple[str, str]]:
         """Video id and path relative to the root of each existing clip, by its annotated name."""
         folder = Path(self.root, self.videos)
-        found = dict[str, str]()  # video id by path
+        ids_by_path = dict[str, str]()  # video id by path
         for file in (PurePosixPath(file) for file, _ in walk(folder)):
             if file.suffix.lower() in VIDEO_SUFFIXES:
-                found[str(file)] = str(file.with_suffix(""))
+                ids_by_path[str(file)] = str(file.with_suffix(""))
             elif file.suffix.lower() in SUFFIXES and file.parent.name:
-                found[str(file.parent)] = str(file.parent)
-        videos, lost = dict[str, tuple[str, str]](), []
-        for name in self._listed:
-            plain = normal(name.replace("\\", "/"))
-            fit = [path for path, i in found.items() if plain in (normal(path), normal(i))]
-            fit = fit or [p for p, i in found.items() if normal(i).rpartition("/")[2] == plain]
-            if len(fit) > 1:
+                ids_by_path[str(file.parent)] = str(file.parent)
+        videos, missing = dict[str, tuple[str, str]](), []
+        for name in self._summaries:
+            plain = to_nfc(name.replace("\\", "/"))
+            matches = [
+                path for path, i in ids_by_path.items() if plain in (to_nfc(path), to_nfc(i))
+            ]
+            matches = matches or [
+                p for p, i in ids_by_path.items() if to_nfc(i).rpartition("/")[2] == plain
+            ]
+            if len(matches) > 1:
                 raise LabelError(
-                    f"the annotations of {name} are of {' or of '.join(sorted(fit)[:3])} under "
-                    f"{folder}; give the folder of the right ones as dataset.videos"
+                    f"the annotations of {name} match {' and '.join(sorted(matches)[:3])} under "
+                    f"{folder}; set dataset.videos to the folder of the right ones"
                 )
-            if not fit:
-                lost.append(name)
+            if not matches:
+                missing.append(name)
                 continue
-            place = found[fit[0]], str(PurePosixPath(self.videos, fit[0]))
-            if other := next((other for other in videos if videos[other] == place), None):
+            video = ids_by_path[matches[0]], str(PurePosixPath(self.videos, matches[0]))
+            if other := next((other for other in videos if videos[other] == video), None):
                 raise LabelError(
-                    f"{other} and {name} in the annotations are both {place[1]}; call it one name"
+                    f"{other} and {name} in the annotations are both {video[1]}; use one name"
                 )
-            videos[name] = place
+            videos[name] = video
         if not videos:
             raise DatasetNotFound(
-                f"none of the {len(lost)} annotated videos (first: {lost[0]}) is among the "
-                f"{len(found)} under {folder.absolute()} ({', '.join(sorted(found)[:3])}); "
-                f"expected {lost[0]}.mp4 or a folder {lost[0]}/ of frames, at any depth"
+                f"none of the {len(missing)} annotated videos (first: {missing[0]}) is among the "
+                f"{len(ids_by_path)} under {folder.absolute()} "
+                f"({', '.join(sorted(ids_by_path)[:3])}); expected {missing[0]}.mp4 or a folder "
+                f"{missing[0]}/ of frames, at any depth"
             )
         return videos
 
     def _parse(self, file: Path) -> dict[str, Clip]:
         """Return the clips in a file; the last file is cached, since frames are read in order."""
-        if file != self._last[0]:
-            self._last = file, _parser(file)(file)
-        return self._last[1]
+        if file != self._cached[0]:
+            self._cached = file, _parser(file)(file)
+        return self._cached[1]
 
 
 def _parser(file: Path) -> Callable[[Path], dict[str, Clip]]:
     """Return the parser of a file; raise `LabelError` if its suffix is unknown."""
     if file.suffix.lower() not in PARSERS:
         raise LabelError(
-            f"{file} is of no known format: expected {' '.join(PARSERS)}; name the files of "
-            "annotations by dataset.annotations"
+            f"{file} has an unknown format: expected {' '.join(PARSERS)}; set "
+            "dataset.annotations to the annotation files"
         )
     return PARSERS[file.suffix.lower()]
 
 
-def _frames(place: Path) -> dict[int, Path]:
+def _frames(folder: Path) -> dict[int, Path]:
     """Return the frames of a folder; an invalid folder is reported with each frame."""
     try:
-        return list_frames(place) if place.is_dir() else {}
+        return list_frames(folder) if folder.is_dir() else {}
     except ImageError:
         return {}
 
@@ -277,7 +287,7 @@ class VideoMasks(VideoBoxes):
     @property
     def has_instances(self) -> bool:
         """Whether any object has a ground-truth mask."""
-        return any(clip.masks for clip in self._listed.values())
+        return any(clip.masks for clip in self._summaries.values())
 
     def read_instances(self, record: ImageRecord, boxes: Boxes, size: tuple[int, int]) -> Masks:
         """Read the ground-truth masks of the boxes that have one; log and skip invalid ones.
@@ -286,6 +296,9 @@ class VideoMasks(VideoBoxes):
             record: the frame.
             boxes: boxes returned by `read`, possibly a subset.
             size: (H, W) of the frame, px.
+
+        Returns:
+            The masks with their boxes.
         """
         file, marks = self._marks(record)
         return read_counts(marks.annotations, boxes, size, file)

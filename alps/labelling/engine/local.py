@@ -16,9 +16,9 @@ from typing import Any, Literal
 
 import torch
 
-from alps.labelling.engine.crew import Crew
-from alps.labelling.engine.place import Place, find_place
-from alps.labelling.engine.worker import Event, Task, Worker, set_threads, values
+from alps.labelling.engine.pool import WorkerPool
+from alps.labelling.engine.rank import LauncherRank, read_rank
+from alps.labelling.engine.worker import Event, Task, Worker, set_threads, task_values
 from alps.labelling.limits import LIMITS
 from alps.protocols import Run
 from alps.structures.settings import check_attributes
@@ -29,8 +29,9 @@ class LocalEngine:
     """Process shards in this process or in worker processes that it starts.
 
     Args:
-        processes: number of processes, where 1 is this process itself; "auto" is one per GPU, or 1
-            without a GPU or if a launcher has started several runs. Worker r uses GPU r.
+        processes: number of processes, where 1 is this process itself; "auto" is one per visible
+            GPU, or 1 if there is no GPU or if a launcher has started several runs. Worker r uses
+            GPU r.
         threads: CPU threads per process, used by mask sources and k-means. The number does not
             change the results, because each part of the work is computed by a single thread.
 
@@ -45,9 +46,9 @@ class LocalEngine:
         check_attributes(LIMITS["alps.labelling.LocalEngine"], self)
 
     @property
-    def place(self) -> Place:
+    def place(self) -> LauncherRank:
         """Rank of this run among those that a launcher has started."""
-        return find_place()
+        return read_rank()
 
     @contextmanager
     def workers(self) -> Iterator[Run]:
@@ -57,24 +58,26 @@ class LocalEngine:
             n = self.processes
         else:
             n = max(1, len(gpus)) if place.world == 1 else 1
-        own = [gpus[(place.local_rank * n + r) % len(gpus)] for r in range(n)] if gpus else []
-        if n == 1 and own == gpus[:1]:
+        worker_gpus = (
+            [gpus[(place.local_rank * n + r) % len(gpus)] for r in range(n)] if gpus else []
+        )
+        if n == 1 and worker_gpus == gpus[:1]:
             set_threads(self.threads)
-            yield run_here
+            yield run_in_process
         else:
-            with Crew(Processes(n, self.threads, own)) as crew:
-                yield crew.run
+            with WorkerPool(LocalProcesses(n, self.threads, worker_gpus)) as pool:
+                yield pool.run
 
 
-def run_here(task: Task, items: Iterable[Any]) -> Iterator[tuple[int, Any]]:
-    """Run ``task`` on every item in this process, with the interface of `Crew.run`."""
+def run_in_process(task: Task, items: Iterable[Any]) -> Iterator[tuple[int, Any]]:
+    """Run ``task`` on every item in this process, with the interface of `WorkerPool.run`."""
     for place, item in enumerate(items):
-        for value in values(task(item)):
+        for value in task_values(task(item)):
             yield place, value
 
 
-class Processes:
-    """Worker processes connected by pipes; implements `alps.labelling.engine.crew.Hands`.
+class LocalProcesses:
+    """Worker processes connected by pipes; implements `alps.labelling.engine.pool.WorkerBackend`.
 
     They are spawned rather than forked, because a fork of a process that has used PyTorch or faiss
     would inherit locked locks.
@@ -94,46 +97,46 @@ class Processes:
         """Start all processes at once, because each takes seconds to import its libraries."""
         context = multiprocessing.get_context("spawn")
         level = logging.getLogger("alps").getEffectiveLevel()
-        resource_tracker.ensure_running()  # started later, it would undo the mask
+        resource_tracker.ensure_running()  # if it started later, it would reset the signal mask
         # Only this process handles Ctrl-C and SIGTERM: it ends the workers, which inherit the mask.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+        previous_mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
         try:
             for worker in range(self._n):
-                ours, theirs = context.Pipe()
+                own_end, worker_end = context.Pipe()
                 gpu = self._gpus[worker] if self._gpus else None
                 process = context.Process(
-                    target=serve, args=(theirs, self._threads, level, gpu), daemon=True
+                    target=serve, args=(worker_end, self._threads, level, gpu), daemon=True
                 )
                 process.start()
-                theirs.close()  # so that the pipe ends with the process
+                worker_end.close()  # so that the pipe ends with the process
                 self._processes.append(process)
-                self._pipes[worker] = ours
+                self._pipes[worker] = own_end
         finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            signal.pthread_sigmask(signal.SIG_SETMASK, previous_mask)
         return self._n
 
-    def keep(self, worker: int, task: bytes) -> None:
+    def send_task(self, worker: int, task: bytes) -> None:
         """Send the pickled task to a worker."""
-        self._send(worker, ("keep", task))
+        self._send(worker, ("task", task))
 
-    def give(self, worker: int, item: Any) -> None:
+    def send_item(self, worker: int, item: Any) -> None:
         """Send an item to a worker."""
-        self._send(worker, ("do", item))
+        self._send(worker, ("item", item))
 
-    def listen(self) -> list[tuple[int, Event]]:
+    def receive(self) -> list[tuple[int, Event]]:
         """Wait for events and return at most one per worker."""
-        heard: list[tuple[int, Event]] = []
+        events: list[tuple[int, Event]] = []
         ready = connection.wait(self._pipes.values())
         for worker, pipe in list(self._pipes.items()):
             if pipe in ready:
                 try:
-                    heard.append((worker, pipe.recv()))
+                    events.append((worker, pipe.recv()))
                 except (EOFError, OSError):
-                    heard.append((worker, ("dead", self._end(worker))))
-        return heard
+                    events.append((worker, ("dead", self._end(worker))))
+        return events
 
     def stop(self) -> None:
-        """Kill all processes, which have nothing to clean up."""
+        """Kill all processes; they write files atomically and have nothing to clean up."""
         for process in self._processes:
             process.kill()
         for process in self._processes:
@@ -149,12 +152,12 @@ class Processes:
         process.join()
         code = process.exitcode or 0
         if code == -signal.SIGKILL:
-            how = "was killed (SIGKILL, often for want of memory)"
+            reason = "was killed (SIGKILL, often because memory ran out)"
         elif code < 0:
-            how = f"was ended by {signal.Signals(-code).name}"
+            reason = f"was ended by {signal.Signals(-code).name}"
         else:
-            how = f"ended with status {code}"
-        return f"(process {process.pid}) {how}"
+            reason = f"ended with status {code}"
+        return f"(process {process.pid}) {reason}"
 
 
 def serve(pipe: Connection, threads: int, level: int, gpu: str | None) -> None:
@@ -170,14 +173,14 @@ def serve(pipe: Connection, threads: int, level: int, gpu: str | None) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # before CUDA is first used
     threading.Thread(target=_end_with_parent, daemon=True).start()
     worker = Worker(threads, level)
-    do: dict[str, Callable[[Any], Iterator[Event] | None]]
-    do = {"keep": worker.keep, "do": worker.do}
+    handlers: dict[str, Callable[[Any], Iterator[Event] | None]]
+    handlers = {"task": worker.set_task, "item": worker.run}
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
-        for event in worker.greet():
+        for event in worker.report_ready():
             pipe.send(event)
         while True:
             kind, content = pipe.recv()
-            for event in do[kind](content) or ():
+            for event in handlers[kind](content) or ():
                 pipe.send(event)
 
 

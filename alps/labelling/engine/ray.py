@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from alps.errors import AlpsError, MissingPackage, WorkersLost
-from alps.labelling.engine.crew import Crew
-from alps.labelling.engine.place import Place, find_place
+from alps.labelling.engine.pool import WorkerPool
+from alps.labelling.engine.rank import LauncherRank, read_rank
 from alps.labelling.engine.worker import Event, Worker
 from alps.labelling.limits import LIMITS
 from alps.protocols import Run
@@ -26,8 +26,8 @@ from alps.structures.settings import check_attributes
 
 log = logging.getLogger(__name__)
 
-#: Seconds to wait for the first actor before a message is logged.
-SILENCE = 30.0
+#: Seconds without an actor after which a message is logged.
+FIRST_ACTOR_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +42,7 @@ class RayEngine:
 
     Raises:
         ConfigError: ``actors`` or ``threads`` is not a positive integer.
-        AlpsError: no cluster answers at the address.
+        AlpsError: no cluster responds at the address.
     """
 
     actors: int = 2
@@ -53,22 +53,19 @@ class RayEngine:
         check_attributes(LIMITS["alps.labelling.RayEngine"], self)
 
     @property
-    def place(self) -> Place:
+    def place(self) -> LauncherRank:
         """Rank of this run among those that a launcher has started."""
-        return find_place()
+        return read_rank()
 
     @contextmanager
     def workers(self) -> Iterator[Run]:
-        """Provide a function that runs tasks while the context is open.
-
-        It connects to the cluster with the first item.
-        """
-        with Crew(Actors(self.actors, self.address, self.threads)) as crew:
-            yield crew.run
+        """Provide a function that runs tasks; it connects to the cluster with the first item."""
+        with WorkerPool(RayActors(self.actors, self.address, self.threads)) as pool:
+            yield pool.run
 
 
-class Actors:
-    """Actors of a Ray cluster; implements `alps.labelling.engine.crew.Hands`.
+class RayActors:
+    """Actors of a Ray cluster; implements `alps.labelling.engine.pool.WorkerBackend`.
 
     Args:
         n: number of actors.
@@ -83,13 +80,13 @@ class Actors:
         self._sent: tuple[bytes, Any] = (b"", None)
         self._streams: dict[int, Any] = {}
         self._connected = False
-        self._patience: float | None = SILENCE  # None once the first actor has answered
+        self._timeout: float | None = FIRST_ACTOR_SECONDS  # None once the first actor has answered
 
     def start(self) -> int:
         """Connect and request all actors; each starts when the cluster has room for it."""
         ray = self._ray
         if not ray.is_initialized():
-            with _own_sigterm():
+            with _restore_sigterm():
                 self._connect()
             self._connected = True
         gpus = int(ray.cluster_resources().get("GPU", 0))
@@ -101,49 +98,49 @@ class Actors:
         level = logging.getLogger("alps").getEffectiveLevel()
         for worker in range(self._n):
             self._actors.append(actor.remote(self._threads, level, str(Path.cwd())))
-            self._streams[worker] = self._stream(worker, "greet")
+            self._streams[worker] = self._stream(worker, "report_ready")
         return self._n
 
-    def keep(self, worker: int, task: bytes) -> None:
+    def send_task(self, worker: int, task: bytes) -> None:
         """Send the pickled task to an actor; it is uploaded to the cluster only once."""
         if self._sent[0] is not task:
             self._sent = task, self._ray.put(task)
-        self._actors[worker].keep.remote(self._sent[1])
+        self._actors[worker].set_task.remote(self._sent[1])
 
-    def give(self, worker: int, item: Any) -> None:
+    def send_item(self, worker: int, item: Any) -> None:
         """Send an item to an actor."""
-        self._streams[worker] = self._stream(worker, "do", item)
+        self._streams[worker] = self._stream(worker, "run", item)
 
-    def listen(self) -> list[tuple[int, Event]]:
+    def receive(self) -> list[tuple[int, Event]]:
         """Wait for an event and return it with the index of its actor."""
         try:
             ready, _ = self._ray.wait(
-                list(self._streams.values()), num_returns=1, timeout=self._patience
+                list(self._streams.values()), num_returns=1, timeout=self._timeout
             )
             if not ready:
                 log.info(
-                    "waiting for the Ray cluster: no actor has begun after %d s; each of the %d "
-                    "takes a CPU (fewer: engine.actors)",
-                    *(SILENCE, self._n),
+                    "waiting for the Ray cluster: no actor has started after %d s; %d actors take "
+                    "one CPU each (request fewer with engine.actors)",
+                    *(FIRST_ACTOR_SECONDS, self._n),
                 )
-            self._patience = None
+            self._timeout = None
         except SystemExit as error:  # raised by Ray when the cluster ends during a run
             raise WorkersLost(
-                "the Ray cluster does not answer any more (its own logs say why); what is finished "
-                "is kept and the same command resumes"
+                "the Ray cluster no longer responds (see its logs for the cause); finished shards "
+                "are kept and the same command resumes"
             ) from error
-        heard: list[tuple[int, Event]] = []
+        events: list[tuple[int, Event]] = []
         for worker, stream in list(self._streams.items()):
             if stream in ready:
                 try:
-                    heard.append((worker, self._ray.get(next(stream))))
+                    events.append((worker, self._ray.get(next(stream))))
                 except StopIteration:
                     del self._streams[worker]
                 except self._ray.exceptions.RayActorError as error:
                     del self._streams[worker]
                     reason = " ".join(str(error).split())
-                    heard.append((worker, ("dead", f"(a Ray actor) has died: {reason[-300:]}")))
-        return heard
+                    events.append((worker, ("dead", f"(a Ray actor) has died: {reason[-300:]}")))
+        return events
 
     def stop(self) -> None:
         """End the actors, and the connection or cluster if this object opened it."""
@@ -164,13 +161,13 @@ class Actors:
         address = self._address or os.environ.get("RAY_ADDRESS")
         try:
             if address:
-                _knock(address)
+                _check_server(address)
             self._ray.init(address=address or "auto", **options)
         except (OSError, ValueError) as error:
             if address:
                 raise AlpsError(
-                    f"no Ray cluster answers at {address}: {error}; start one (ray start --head), "
-                    "or leave engine.address out for one on this machine"
+                    f"no Ray cluster responds at {address}: {error}; start one (ray start --head), "
+                    "or omit engine.address to start one on this machine"
                 ) from error
             cpus = max(self._n, os.cpu_count() or 1)
             self._ray.init(address="local", num_cpus=cpus, include_dashboard=False, **options)
@@ -193,7 +190,7 @@ class RayWorker(Worker):
 def _import_ray() -> Any:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no usage statistics are sent
     try:
-        with _own_sigterm():
+        with _restore_sigterm():
             import ray
     except ImportError as error:
         raise MissingPackage(
@@ -202,8 +199,8 @@ def _import_ray() -> Any:
     return ray
 
 
-def _knock(address: str) -> None:
-    """Raise `OSError` if no server listens at the address, where Ray would wait for minutes."""
+def _check_server(address: str) -> None:
+    """Raise `OSError` if no server listens at the address, as Ray would wait for minutes."""
     host, _, port = address.rpartition(":")
     if port.isdigit() and "//" not in address:
         socket.create_connection((host, int(port)), timeout=10).close()
@@ -215,12 +212,15 @@ def _environment() -> dict[str, str]:
     By default Ray gives each actor a single thread, and the rounding of matrix products depends
     on the number of threads.
     """
-    own = {name: value for name, value in os.environ.items() if name.startswith("ALPS_")}
-    return {**own, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(os.cpu_count() or 1))}
+    variables = {name: value for name, value in os.environ.items() if name.startswith("ALPS_")}
+    return {
+        **variables,
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(os.cpu_count() or 1)),
+    }
 
 
 @contextmanager
-def _own_sigterm() -> Iterator[None]:
+def _restore_sigterm() -> Iterator[None]:
     """Restore the handler of SIGTERM, which Ray replaces, at the end of the context."""
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -31,7 +31,7 @@ def set_threads(threads: int) -> None:
     faiss.omp_set_num_threads(threads)
 
 
-def values(result: Any) -> Iterator[Any]:
+def task_values(result: Any) -> Iterator[Any]:
     """Yield the values of a task's result: those of a generator, or the result itself."""
     if isinstance(result, Generator):
         yield from result
@@ -40,7 +40,7 @@ def values(result: Any) -> Iterator[Any]:
 
 
 class Worker:
-    """Run the items that a `alps.labelling.engine.crew.Crew` sends and report events.
+    """Run the items that an `alps.labelling.engine.pool.WorkerPool` sends and report events.
 
     Args:
         threads: CPU threads.
@@ -58,31 +58,31 @@ class Worker:
         logging.getLogger().addHandler(handler)
         logging.getLogger("alps").setLevel(level)
 
-    def greet(self) -> Iterator[Event]:
+    def report_ready(self) -> Iterator[Event]:
         """Report that the worker has started and is idle."""
         yield "ready", None
 
-    def keep(self, task: bytes) -> None:
-        """Store the pickled task for the items that follow."""
+    def set_task(self, task: bytes) -> None:
+        """Store the pickled task that processes the next items."""
         self._pickled, self._task = task, None
 
-    def do(self, item: Any) -> Iterator[Event]:
+    def run(self, item: Any) -> Iterator[Event]:
         """Run the task on one item and yield its events."""
         try:
             task = self._task
             if task is None:
-                task = pickle.loads(self._pickled)  # noqa: S301 - from the process that began us
+                task = pickle.loads(self._pickled)  # noqa: S301 - from the process that started this worker
                 self._task, self._pickled = task, b""
-            for value in values(task(item)):
-                yield from self._logged()
+            for value in task_values(task(item)):
+                yield from self._pending_logs()
                 yield "value", value
-            yield from self._logged()
+            yield from self._pending_logs()
             yield "done", None
         except Exception as error:  # raised again by the process that started the worker
-            yield from self._logged()
-            yield "error", _portable(error)
+            yield from self._pending_logs()
+            yield "error", _picklable(error)
 
-    def _logged(self) -> Iterator[Event]:
+    def _pending_logs(self) -> Iterator[Event]:
         while True:
             try:
                 yield "log", self._records.get_nowait()
@@ -90,7 +90,7 @@ class Worker:
                 return
 
 
-def _portable(error: Exception) -> Exception:
+def _picklable(error: Exception) -> Exception:
     """Return an exception that can be pickled, with the traceback of this process."""
     if not isinstance(error, AlpsError):
         error.add_note("in a worker:\n" + "".join(traceback.format_exception(error)))

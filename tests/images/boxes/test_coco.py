@@ -66,20 +66,20 @@ def test_masks_may_be_polygons_or_plain_counts_and_follow_the_boxes(root):
     ("shape", "line"),
     [
         ([[10, 10, 30, 10]], "a polygon of 4 numbers, expected three corners or more"),
-        ([[10, 10, 30, 10, 1e9, 20]], "a corner of a polygon is no number, or lies far outside"),
-        ([[10, 10, 30, 10, "a", 20]], "a polygon is no list of numbers"),
+        ([[10, 10, 30, 10, 1e9, 20]], "a corner of a polygon is not a number, or lies far outside"),
+        ([[10, 10, 30, 10, "a", 20]], "a polygon is not a list of numbers"),
         ({"counts": [96, 96]}, "its counts hold 192 pixels, not 96 x 128"),
         ({"counts": "7 7"}, "its counts are not a run-length code, or are truncated"),
         ({"counts": "1o"}, "its counts are not a run-length code, or are truncated"),
         ({"counts": "PPPPPPPPPPP0"}, "a run in its counts is longer than any image"),
         ({"counts": "05"}, "its counts hold 5 pixels, the image has 96 x 128 = 12288"),
         ({"size": [128, 96], "counts": [128 * 96]}, "it is 128 x 96 pixels, the image 96 x 128"),
-        ({"size": "", "counts": [128 * 96]}, "its size is no height and width"),
+        ({"size": "", "counts": [128 * 96]}, "its size is not a height and a width"),
         ({"size": [96, 128]}, "expected polygons, or size and counts"),
         (7, "expected polygons, or size and counts"),
     ],
 )
-def test_a_true_mask_that_cannot_be_used_is_told_and_the_others_stay(root, shape, line, caplog):
+def test_an_unusable_true_mask_is_logged_and_the_others_kept(root, shape, line, caplog):
     edit(root, lambda file: file["annotations"][1].update(segmentation=shape))
     edit(root, lambda file: file["annotations"][2].pop("segmentation"))
     images = Coco(root=str(root))
@@ -88,15 +88,15 @@ def test_a_true_mask_that_cannot_be_used_is_told_and_the_others_stay(root, shape
     masks = images.read_instances(record, sample.boxes, sample.size)
     assert (len(sample.boxes), masks.boxes.object_id.tolist()) == (4, [0, 3])
     [told] = caplog.messages
-    assert told.startswith(f"left out a true mask: instances.json annotation 101: {line}")
+    assert told.startswith(f"skipped a true mask: instances.json annotation 101: {line}")
 
 
-def test_a_file_without_masks_has_no_truth(root):
+def test_a_file_without_masks_has_no_instances(root):
     edit(root, lambda file: [a.pop("segmentation") for a in file["annotations"]])
     assert not Coco(root=str(root)).has_instances
 
 
-def test_objects_that_cannot_be_used_are_told_and_the_others_stay(root):
+def test_unusable_objects_are_reported_and_the_others_kept(root):
     def change(file):
         file["annotations"][0]["category_id"] = 8
         file["annotations"][1]["bbox"] = [10, 10, 30]
@@ -119,7 +119,7 @@ def test_an_image_without_objects_has_no_box(root):
     assert len(read_all(Coco(root=str(root)))["000000"].boxes) == 0
 
 
-def test_an_image_that_is_not_there_fails_alone(root):
+def test_a_missing_image_costs_only_itself(root):
     (root / "images/000000.jpg").unlink()
     images = Coco(root=str(root))
     lost, there = images.records()
@@ -128,24 +128,25 @@ def test_an_image_that_is_not_there_fails_alone(root):
     assert len(images.read(there).boxes) == 4
 
 
-def test_a_box_that_moved_is_seen_before_any_is_read(root):
+def test_a_moved_box_changes_the_record(root):
     before = Coco(root=str(root)).records()
     edit(root, lambda file: file["annotations"][-1].update(bbox=[10.25, 10, 20, 20]))
     after = Coco(root=str(root)).records()
     assert [b.image_id for b, a in zip(before, after, strict=True) if b != a] == ["000001"]
 
 
-def test_what_is_missing_is_told(root, tmp_path):
+def test_the_error_names_what_is_missing(root, tmp_path):
     with pytest.raises(
         DatasetNotFound,
-        match=rf"no instances.json under {tmp_path / 'no'}: found no such folder; give the COCO",
+        match=rf"no instances.json under {tmp_path / 'no'}: found no such folder; set "
+        r"dataset.annotations to the COCO file",
     ):
         Coco(root=str(tmp_path / "no")).records()
     edit(root, lambda file: file["images"].clear())
     with pytest.raises(DatasetNotFound, match=r"instances.json lists no images"):
         Coco(root=str(root)).records()
     edit(root, lambda file: [file.pop(key) for key in ("images", "categories")])
-    with pytest.raises(LabelError, match=r"is no COCO file: it has no images and no categories"):
+    with pytest.raises(LabelError, match=r"is not a COCO file: it has no images and no categories"):
         Coco(root=str(root)).records()
     (root / "instances.json").write_text('{"images": [')
     with pytest.raises(LabelError, match=r"cannot read .*instances.json: Expecting value"):

@@ -56,18 +56,18 @@ def kinds(images):
 SOUND = {"a": ["car"], "b": ["house"]}
 
 
-def test_a_sound_file_has_no_finding(coco):
+def test_an_intact_file_has_no_finding(coco):
     images = coco()
     assert classes(images) == SOUND
     assert images.findings() == []
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
-def test_a_byte_order_mark_is_no_content(coco, encoding):
+def test_a_byte_order_mark_is_ignored(coco, encoding):
     assert classes(coco(encoding)) == SOUND
 
 
-def test_another_encoding_is_named(coco, file, tmp_path):
+def test_another_encoding_is_reported(coco, file, tmp_path):
     coco()
     text = json.dumps(file).replace("house", "h\xf4tel").encode("latin-1")
     (tmp_path / "instances.json").write_bytes(text)
@@ -78,7 +78,7 @@ def test_another_encoding_is_named(coco, file, tmp_path):
 
 @pytest.mark.parametrize("key", ["image_id", "category_id"])
 @pytest.mark.parametrize("spell", [str, float], ids=["text", "float"])
-def test_ids_in_another_spelling_are_one(coco, file, key, spell):
+def test_ids_in_another_spelling_are_equal(coco, file, key, spell):
     for annotation in file["annotations"]:
         annotation[key] = spell(annotation[key])
     images = coco()
@@ -87,13 +87,13 @@ def test_ids_in_another_spelling_are_one(coco, file, key, spell):
         assert str(images.findings()[0]) == (
             "2 of 2 annotations write an id as text that is a number elsewhere, or the other way "
             f'round (first: {key} of annotation 1 is "1"); write ids as numbers for other tools; '
-            "here they are read as one"
+            "ALPS treats both as equal"
         )
     else:
         assert images.findings() == []
 
 
-def test_ids_that_are_all_text_are_no_finding(coco, file):
+def test_ids_stored_as_text_throughout_are_accepted(coco, file):
     for entry in (*file["images"], *file["annotations"], *file["categories"]):
         entry.update({key: str(value) for key, value in entry.items() if key.endswith("id")})
     images = coco()
@@ -102,7 +102,7 @@ def test_ids_that_are_all_text_are_no_finding(coco, file):
 
 
 @pytest.mark.parametrize("value", [None, 1.5, [], {}, True, 9, "car"])
-def test_an_annotation_without_a_category_costs_itself(coco, file, value):
+def test_an_annotation_without_category_is_dropped(coco, file, value):
     extra = {"id": 3, "image_id": 2, "category_id": value, "bbox": [], "segmentation": [[]]}
     file["annotations"].append(extra)
     images = coco()
@@ -111,24 +111,24 @@ def test_an_annotation_without_a_category_costs_itself(coco, file, value):
     own = f"category {str(value)!r}" if value in (9, "car") else f"category_id {json.dumps(value)}"
     assert line == f"instances.json annotation 3: {own} is none of the 2: car, house"
     assert kinds(images)["unclear_annotations"].message == (
-        f"1 of 3 annotations cannot be understood (first: {line})"
+        f"1 of 3 annotations cannot be parsed (first: {line})"
     )
 
 
-def test_a_missing_category_costs_its_annotation(coco, file):
+def test_an_annotation_of_a_missing_category_is_dropped(coco, file):
     del file["annotations"][0]["category_id"]
     images = coco()
     assert classes(images) == {"a": [], "b": ["house"]}
     assert "annotation 1: category_id null is none" in read_all(images)["a"].dropped[0]
 
 
-def test_an_id_that_is_the_name_of_another_category_is_not_that_one(coco, file):
+def test_category_ids_are_not_confused_with_names(coco, file):
     file["categories"][0]["name"] = "7"
     file["annotations"][1]["category_id"] = 7
     assert classes(coco()) == {"a": ["7"], "b": []}
 
 
-def test_annotations_without_ids_are_named_by_their_place(coco, file):
+def test_annotations_without_ids_are_identified_by_index(coco, file):
     for annotation in file["annotations"]:
         del annotation["id"]
     file["annotations"][1]["bbox"] = [1, 2, 3]
@@ -147,11 +147,11 @@ def test_annotations_of_no_image_are_counted(coco, file, value):
     assert (finding.kind, finding.count) == ("orphan_annotations", 2)
     assert str(finding) == (
         "2 of 3 annotations belong to no image (first: annotation 2 has image_id "
-        f"{json.dumps(value)}); correct their image_id or add the images; they are not used"
+        f"{json.dumps(value)}); correct their image_id or add the images; they are skipped"
     )
 
 
-def test_two_images_of_one_id_are_refused(coco, file):
+def test_two_images_with_one_id_are_refused(coco, file):
     for same in (1, "1", 1.0):
         file["images"][1]["id"] = same
         with pytest.raises(
@@ -182,7 +182,7 @@ def test_a_file_listed_twice_is_one_image_with_the_annotations_of_both(coco, fil
     assert masks.xyxy.round(-1).tolist() == [[60, 10, 100, 40]]
 
 
-def test_an_entry_that_occurs_twice_is_one(coco, file):
+def test_duplicate_entries_are_one_image(coco, file):
     file["images"].append(dict(file["images"][0]))
     images = coco()
     assert classes(images) == SOUND
@@ -197,7 +197,7 @@ def test_an_entry_that_occurs_twice_is_one(coco, file):
         (("a", "a"), ["other (a)", "other (id 2)"]),
     ],
 )
-def test_two_categories_of_one_name_are_two_classes(coco, file, groups, names):
+def test_two_categories_with_one_name_are_two_classes(coco, file, groups, names):
     for category, group in zip(file["categories"], groups, strict=True):
         category.update(name="other", supercategory=group)
     images = coco()
@@ -208,7 +208,7 @@ def test_two_categories_of_one_name_are_two_classes(coco, file, groups, names):
     )
 
 
-def test_a_new_name_is_none_of_the_others(coco, file):
+def test_a_generated_name_is_unique(coco, file):
     for category in file["categories"]:
         category["name"] = "other"
     file["categories"] += [{"id": 3, "name": "other (id 1)"}]
@@ -217,13 +217,16 @@ def test_a_new_name_is_none_of_the_others(coco, file):
     assert names[2] == "other (id 1)"
 
 
-def test_two_categories_of_one_id_are_refused(coco, file):
+def test_two_categories_with_one_id_are_refused(coco, file):
     file["categories"][1]["id"] = "1"
-    with pytest.raises(LabelError, match=r"two categories have the id 1, 'car' and 'house', so it"):
+    with pytest.raises(
+        LabelError,
+        match=r"two categories have the id 1, 'car' and 'house', so annotations are ambiguous",
+    ):
         coco().categories()
 
 
-def test_no_categories_are_refused_where_classes_are_needed(coco, file):
+def test_a_file_without_categories_has_no_classes(coco, file):
     file["categories"].clear()
     images = coco()
     assert len(images.records()) == 2
@@ -239,12 +242,12 @@ def test_backslashes_and_paths_from_the_root_are_read(coco, file):
     assert [*classes(images).values()] == [["car"], ["house"]]
     assert str(kinds(images)["backslashes"]) == (
         "2 of 2 file names have backslashes, as written on Windows (first: 'images\\\\a.png'); "
-        "write / for other tools; here they are read as /"
+        "use / for other tools; ALPS reads them as /"
     )
 
 
 @pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC")])
-def test_a_file_whose_accents_are_encoded_otherwise_is_found(coco, file, tmp_path, forms):
+def test_a_file_name_in_another_unicode_form_is_found(coco, file, tmp_path, forms):
     on_disk, in_file = (unicodedata.normalize(form, "été.png") for form in forms)
     file["images"][0]["file_name"] = in_file
     images = coco()
@@ -254,23 +257,23 @@ def test_a_file_whose_accents_are_encoded_otherwise_is_found(coco, file, tmp_pat
     assert kinds(images).keys() == {"normalisation"}
 
 
-def test_images_that_are_not_there_are_counted(coco, tmp_path):
+def test_missing_images_are_counted(coco, tmp_path):
     images = coco()
     (tmp_path / "images/b.png").unlink()
     assert str(images.findings()[0]) == (
-        "1 of 2 images of instances.json are not there (first: images/b.png); get them, or give "
-        "their folder as dataset.images; they are skipped"
+        "1 of 2 images of instances.json are missing (first: images/b.png); get them, or set "
+        "dataset.images to their folder; they are skipped"
     )
 
 
-def test_crowds_can_be_objects(coco, file):
+def test_crowds_can_be_treated_as_objects(coco, file):
     for annotation in file["annotations"]:
         annotation["iscrowd"] = 1
     images, objects = coco(), coco(ignore_crowd=False)
     assert [s.boxes.ignore.tolist() for s in read_all(images).values()] == [[True], [True]]
     assert str(images.findings()[0]) == (
-        "all 2 objects are marked as ignored, so no pixel gets a class; where they are no crowds, "
-        "as tools mark every run-length mask, label with dataset.ignore_crowd=false"
+        "all 2 objects are marked as ignored, so no pixel gets a class; if they are not crowds "
+        "(some tools mark every run-length mask), label with dataset.ignore_crowd=false"
     )
     assert [s.boxes.ignore.tolist() for s in read_all(objects).values()] == [[False], [False]]
     assert objects.findings() == []
@@ -282,13 +285,16 @@ def test_crowds_can_be_objects(coco, file):
 @pytest.mark.parametrize(
     ("entry", "why"),
     [
-        (7, r"images[2] is no object, expected id, file_name"),
+        (7, r"images[2] is not an object, expected id, file_name"),
         ({"id": 3}, r"images[2] has no file_name"),
         ({"id": None, "file_name": "c.png"}, r"id of images[2] is 'None', expected a whole number"),
-        ({"id": 3, "file_name": "\n"}, r"file_name of images[2] is '\n', expected text of 500"),
+        (
+            {"id": 3, "file_name": "\n"},
+            r"file_name of images[2] is '\n', expected text of at most 500",
+        ),
     ],
 )
-def test_a_bad_entry_among_images_costs_itself(coco, file, entry, why):
+def test_an_invalid_image_entry_is_skipped(coco, file, entry, why):
     file["images"].append(entry)
     images = coco()
     assert classes(images) == SOUND

@@ -39,7 +39,7 @@ def test_images_splits_and_both_boxes(published):
         check_corners(sample, published[1][image_id])
 
 
-def test_one_kind_of_boxes(published):
+def test_one_kind_of_boxes_can_be_selected(published):
     across = Dior(root=str(published[0]), boxes="horizontal")
     turned = Dior(root=str(published[0]), boxes="oriented")
     truth = published[1]["00001"]
@@ -88,7 +88,7 @@ def first_object(path: Path) -> str:
 
 
 @pytest.mark.parametrize("how", ["one is missing", "another class", "another place"])
-def test_where_the_kinds_disagree_the_oriented_boxes_count(root, published, how):
+def test_if_the_kinds_disagree_the_oriented_boxes_are_used(root, published, how):
     path = root / HORIZONTAL / "00001.xml"
     old = first_object(path)
     new = {
@@ -117,7 +117,7 @@ def test_one_folder_of_images_without_lists(root):
 
 
 @pytest.mark.parametrize("folder", [HORIZONTAL, ORIENTED])
-def test_a_file_cut_short_fails_alone(root, folder):
+def test_a_truncated_annotation_file_costs_one_image(root, folder):
     path = root / folder / "00002.xml"
     path.write_text(path.read_text()[:300])
     images = Dior(root=str(root))
@@ -127,7 +127,7 @@ def test_a_file_cut_short_fails_alone(root, folder):
     assert len(images.read(first).boxes) == len(images.read(last).boxes) == 4
 
 
-def test_objects_that_cannot_be_used_are_told_and_the_others_stay(root):
+def test_unusable_objects_are_reported_and_the_others_kept(root):
     for folder in (HORIZONTAL, ORIENTED):
         path = root / folder / "00001.xml"
         text = path.read_text().replace("<name>airplane", "<name>Zeppelin", 1)
@@ -145,7 +145,7 @@ def test_objects_that_cannot_be_used_are_told_and_the_others_stay(root):
 
 
 @pytest.mark.parametrize("folder", [HORIZONTAL, ORIENTED])
-def test_bytes_change_when_a_box_of_either_kind_moves(root, folder):
+def test_a_moved_box_of_either_kind_changes_the_record(root, folder):
     before = Dior(root=str(root)).records()
     path = root / folder / "11726.xml"
     tag = "xmin" if folder == HORIZONTAL else "x_left_top"
@@ -154,7 +154,7 @@ def test_bytes_change_when_a_box_of_either_kind_moves(root, folder):
     assert [b.image_id for b, a in zip(before, after, strict=True) if b != a] == ["11726"]
 
 
-def test_what_is_missing_is_told(root, tmp_path):
+def test_the_error_names_what_is_missing(root, tmp_path):
     with pytest.raises(
         DatasetNotFound,
         match=rf"no DIOR under {tmp_path / 'no'}: found no such folder, looked for "

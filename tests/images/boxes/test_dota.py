@@ -64,13 +64,13 @@ def test_a_class_of_a_later_version_is_unknown(root):
     assert sample.boxes.object_id.tolist() == [0, 1, 3]
 
 
-def test_lines_that_are_no_objects_are_told_and_the_others_stay(root):
+def test_invalid_lines_are_reported_and_the_others_kept(root):
     with (root / "train/labelTxt-v2.0/P0000.txt").open("a") as file:
         file.write("1 2 3 4 plane 0\n\n10 10 x 10 20 20 10 20 plane 0\n")
     sample = read_all(Dota(root=str(root)))["P0000"]
     assert len(sample.boxes) == 4
     assert sample.dropped == (
-        "P0000.txt line 7: 6 words, expected x1 y1 … x4 y4 category difficult",
+        "P0000.txt line 7: 6 fields, expected x1 y1 … x4 y4 category difficult",
         "P0000.txt line 9: coordinates 10 10 nan 10 20 20 10 20 are not all numbers",
     )
 
@@ -80,7 +80,7 @@ def test_an_image_without_objects_has_no_box(root):
     assert len(read_all(Dota(root=str(root)))["P0003"].boxes) == 0
 
 
-def test_labels_at_any_depth_and_without_splits(root):
+def test_labels_may_be_at_any_depth_and_without_splits(root):
     (root / "train/labelTxt-v2.0").rename(root / "up")
     (root / "train/images").rename(root / "images")
     shutil.rmtree(root / "val")
@@ -89,7 +89,7 @@ def test_labels_at_any_depth_and_without_splits(root):
     assert splits(Dota(root=str(root))) == {"P0000": "train", "P0002": "train"}
 
 
-def test_a_box_that_moved_is_seen_before_any_is_read(root):
+def test_a_moved_box_changes_the_record(root):
     before = Dota(root=str(root)).records()
     path = root / "val/labelTxt-v2.0/P0003.txt"
     path.write_text(re.sub(r"(\d)\.(\d) ", r"\1.\g<2>5 ", path.read_text(), count=1))
@@ -97,13 +97,13 @@ def test_a_box_that_moved_is_seen_before_any_is_read(root):
     assert [b.image_id for b, a in zip(before, after, strict=True) if b != a] == ["P0003"]
 
 
-def test_what_is_missing_is_told(root, tmp_path):
+def test_the_error_names_what_is_missing(root, tmp_path):
     with pytest.raises(ConfigError, match=r"dataset.version=3: choose one of 1.0, 1.5, 2.0"):
         Dota(root=str(root), version="3")
     with pytest.raises(
         DatasetNotFound,
         match=rf"no DOTA-v2.0 under {tmp_path / 'no'}: found no such folder, looked for images/ "
-        r"and labelTxt/ .* get it at https://captain-whu.github.io/DOTA/dataset.html, or give its",
+        r"and labelTxt/ .* get it at https://captain-whu.github.io/DOTA/dataset.html, or set",
     ):
         Dota(root=str(tmp_path / "no")).records()
     (root / "train/labelTxt-v2.0/P0002.txt").unlink()
@@ -115,5 +115,7 @@ def test_what_is_missing_is_told(root, tmp_path):
     (root / "train/labelTxt-v2.0/more").mkdir()
     for folder in ("", "more/"):
         (root / f"train/labelTxt-v2.0/{folder}P0002.txt").write_text("")
-    with pytest.raises(LabelError, match=r"P0002.txt and .*P0002.txt annotate one image; remove"):
+    with pytest.raises(
+        LabelError, match=r"P0002.txt and .*P0002.txt annotate the same image; remove"
+    ):
         Dota(root=str(root)).records()

@@ -83,7 +83,7 @@ def test_the_published_layout_of_a_file(tmp_path, written, category):
         assert unclear == []
 
 
-def test_objects_that_cannot_be_used_are_told_and_the_others_stay(root):
+def test_unusable_objects_are_reported_and_the_others_kept(root):
     path = root / "train/part1/labelXml/0.xml"
     text = path.read_text()
     text = text.replace("<coordinate>pixel", "<coordinate>geodegree", 1)
@@ -100,7 +100,7 @@ def test_objects_that_cannot_be_used_are_told_and_the_others_stay(root):
     )
 
 
-def test_other_places_of_the_same_folders(root):
+def test_the_folders_may_be_at_other_levels(root):
     (root / "train/part2/images").rename(root / "train/part2/images-1")
     (root / "train/part2/labelXml").rename(root / "train/part2/labelXmls")
     shutil.copytree(root / "train/part2/images-1", root / "train/part2/images-2")
@@ -112,7 +112,7 @@ def test_other_places_of_the_same_folders(root):
     assert splits(Fair1m(root=str(root / "val"))) == {"0": "train"}
 
 
-def test_a_file_cut_short_fails_alone(root):
+def test_a_truncated_annotation_file_costs_one_image(root):
     path = root / "train/part2/labelXml/0.xml"
     path.write_text(path.read_text()[:500])
     images = Fair1m(root=str(root))
@@ -122,7 +122,7 @@ def test_a_file_cut_short_fails_alone(root):
     assert len(images.read(first).boxes) == len(images.read(last).boxes) == 4
 
 
-def test_a_box_that_moved_is_seen_before_any_is_read(root):
+def test_a_moved_box_changes_the_record(root):
     before = Fair1m(root=str(root)).records()
     path = root / "validation/labelXml/0.xml"
     path.write_text(path.read_text().replace("</point>", "5</point>", 1))
@@ -130,12 +130,12 @@ def test_a_box_that_moved_is_seen_before_any_is_read(root):
     assert [b.image_id for b, a in zip(before, after, strict=True) if b != a] == ["validation/0"]
 
 
-def test_what_is_missing_is_told(root, tmp_path):
+def test_the_error_names_what_is_missing(root, tmp_path):
     with pytest.raises(
         DatasetNotFound,
         match=rf"no FAIR1M under {tmp_path / 'no'}: found no such folder, looked for images/ and "
         r"labelXml/ there and in train/part1/, train/part2/ and validation/; get it at "
-        r"https://www.gaofen-challenge.com/benchmark, or give its folder as dataset.root",
+        r"https://www.gaofen-challenge.com/benchmark, or set dataset.root to its folder",
     ):
         Fair1m(root=str(tmp_path / "no")).records()
     (root / "validation/labelXml/0.xml").rename(root / "validation/labelXml/1.xml")

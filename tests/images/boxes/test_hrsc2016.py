@@ -53,7 +53,7 @@ def test_images_splits_and_both_boxes(published):
         check_corners(sample, published[1][image_id])
 
 
-def test_the_published_excerpt_and_where_its_bow_is(tmp_path):
+def test_the_published_excerpt_has_its_bow_at_the_right_corner(tmp_path):
     path = tmp_path / "100000001.xml"
     path.write_text(PUBLISHED, encoding="utf-8-sig")
     ((ship,), unclear, _) = parse(path)
@@ -91,7 +91,7 @@ def test_types_of_ships(root):
         Hrsc2016(root=str(root), level="2")
 
 
-def test_the_full_data_set_has_images_that_nobody_annotated(root, published):
+def test_unannotated_images_of_the_full_data_set_are_skipped(root, published):
     for kind in ("AllImages", "Annotations"):
         shutil.move(root / "Train" / kind, root / "FullDataSet" / kind)
         for path in (root / "Test" / kind).iterdir():
@@ -113,7 +113,7 @@ def test_without_lists_the_folders_are_the_splits(root):
     assert list(splits(Hrsc2016(root=str(root))).values()) == ["train", "train", "test"]
 
 
-def test_objects_that_cannot_be_used_are_told_and_the_others_stay(root):
+def test_unusable_objects_are_reported_and_the_others_kept(root):
     path = root / "Train/Annotations/100000001.xml"
     text = path.read_text().replace("<mbox_cx>", "<mbox_cx>about ", 1)
     head, middle, tail = text.rpartition("<box_xmin>")
@@ -125,7 +125,7 @@ def test_objects_that_cannot_be_used_are_told_and_the_others_stay(root):
     assert box.startswith("100000001.xml object 4: coordinates nan ")
 
 
-def test_a_file_cut_short_fails_alone(root):
+def test_a_truncated_annotation_file_costs_one_image(root):
     path = root / "Train/Annotations/100000002.xml"
     path.write_text(path.read_text()[:500])
     images = Hrsc2016(root=str(root))
@@ -135,7 +135,7 @@ def test_a_file_cut_short_fails_alone(root):
     assert len(images.read(first).boxes) == len(images.read(last).boxes) == 4
 
 
-def test_a_box_that_moved_is_seen_before_any_is_read(root):
+def test_a_moved_box_changes_the_record(root):
     before = Hrsc2016(root=str(root)).records()
     path = root / "Test/Annotations/100000003.xml"
     path.write_text(path.read_text().replace("</mbox_ang>", "1</mbox_ang>", 1))
@@ -143,7 +143,7 @@ def test_a_box_that_moved_is_seen_before_any_is_read(root):
     assert [b.image_id for b, a in zip(before, after, strict=True) if b != a] == ["100000003"]
 
 
-def test_what_is_missing_is_told(root, tmp_path):
+def test_the_error_names_what_is_missing(root, tmp_path):
     with pytest.raises(
         DatasetNotFound,
         match=rf"no HRSC2016 under {tmp_path / 'no'}: found no such folder, looked for AllImages/ "

@@ -15,9 +15,9 @@ from alps.images.boxes.fair1m import Fair1m
 from alps.images.boxes.hrsc2016 import Hrsc2016
 from alps.images.boxes.table import Table
 from alps.images.boxes.voc import Voc
+from alps.images.files.fields import check_classes
 from alps.images.files.header import read_size
 from alps.images.files.read import read_image
-from alps.images.files.words import check_classes
 from alps.images.pixels.folder_pair import FolderPair
 from alps.images.samrs.boxes import SamrsBoxes
 from alps.images.samrs.images import Samrs
@@ -65,7 +65,7 @@ def first_sample(images, path):
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_a_sound_dataset_has_no_finding_but_unused_classes(kind, tmp_path):
+def test_an_intact_dataset_has_only_findings_on_unused_classes(kind, tmp_path):
     images = create(tmp_path, kind)[0]()
     assert isinstance(images, AuditedSet)
     unused = kinds(images).pop("unused_classes", None)
@@ -74,12 +74,12 @@ def test_a_sound_dataset_has_no_finding_but_unused_classes(kind, tmp_path):
         n = len(images.categories())
         assert str(unused).startswith(f"{unused.count} of {n} classes have no object (")
         assert str(unused).endswith(
-            "no net learns them: remove them from the classes, or get their annotations"
+            "no network can learn them: remove them from the classes, or add annotations"
         )
 
 
 @pytest.mark.parametrize("kind", SIZED)
-def test_boxes_of_an_image_that_was_resized_are_dropped_and_counted(kind, tmp_path):
+def test_boxes_of_a_resized_image_are_dropped_and_counted(kind, tmp_path):
     make, path = create(tmp_path, kind)
     before = first_sample(make(), path)
     height, width = before.size
@@ -89,23 +89,23 @@ def test_boxes_of_an_image_that_was_resized_are_dropped_and_counted(kind, tmp_pa
     assert (len(sample.boxes), len(sample.dropped)) == (0, len(before.boxes))
     [line] = set(sample.dropped)
     problem = (
-        f"{path.name} is {width // 2} x {height // 2} px and its annotations are of an image of "
-        f"{width} x {height} px, so its boxes are in other pixels"
+        f"{path.name} is {width // 2} x {height // 2} px and its annotations are for an image of "
+        f"{width} x {height} px, so its boxes do not fit"
     )
     assert line.endswith(problem)
     finding = kinds(images)["other_size"]
     n = len(images.records())
     assert finding.message == (
-        f"1 of {n} images have another size than their annotations state (first: "
+        f"1 of {n} images differ in size from what their annotations state (first: "
         f"{path.relative_to(tmp_path).parent.as_posix()}/{problem})"
     )
-    assert finding.remedy.startswith("label the images that were annotated, or correct the size in")
+    assert finding.remedy.startswith("use the images that were annotated, or correct the stated")
     others = [r for r in images.records() if Path(images.root, r.file_name) != path]
     assert all(len(images.read(r).boxes) for r in others)
 
 
 @pytest.mark.parametrize("kind", ["voc", "coco"])
-def test_an_image_with_an_exif_orientation_is_said_to_be_turned(kind, tmp_path):
+def test_a_rotated_image_is_reported_as_such(kind, tmp_path):
     make, path = create(tmp_path, kind)
     exif = Image.Exif()
     exif[0x112] = 6
@@ -113,13 +113,13 @@ def test_an_image_with_an_exif_orientation_is_said_to_be_turned(kind, tmp_path):
     images = make()
     assert images.read(images.records()[0]).size == (128, 96)
     assert (
-        "96 x 128 px and its annotations are of an image of 128 x 96 px (turned, as by an EXIF"
+        "96 x 128 px and its annotations are for an image of 128 x 96 px (rotated, as by an EXIF"
         in (kinds(images)["other_size"].message)
     )
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "bmp", "webp", "jp2"])
-def test_the_size_in_a_header_is_that_of_the_image(suffix, tmp_path):
+def test_the_size_in_the_header_equals_that_of_the_decoded_image(suffix, tmp_path):
     path = tmp_path / f"a.{suffix}"
     image = Image.fromarray(np.zeros((5, 9, 3), np.uint8))
     image.save(path)
@@ -133,7 +133,7 @@ def test_the_size_in_a_header_is_that_of_the_image(suffix, tmp_path):
     assert read_size(path) is None
 
 
-def test_a_size_of_nothing_is_none(tmp_path):
+def test_a_stated_size_of_zero_is_none(tmp_path):
     """Tools write 0 by 0 where they do not know it."""
     make, path = create(tmp_path, "voc")
     xml = tmp_path / "Annotations/000000.xml"
@@ -144,7 +144,7 @@ def test_a_size_of_nothing_is_none(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["dota", "voc", "dior"])
-def test_annotations_are_found_by_names_with_other_accents(kind, tmp_path):
+def test_annotations_are_found_by_names_in_another_unicode_form(kind, tmp_path):
     make, path = create(tmp_path, kind)
     stem, n = path.stem, len(first_sample(make(), path).boxes)
     path.rename(path.with_stem(NFC))
@@ -157,7 +157,7 @@ def test_annotations_are_found_by_names_with_other_accents(kind, tmp_path):
     assert kinds(images).keys() <= {"unused_classes"}
 
 
-def test_pairs_are_found_by_names_with_other_accents(tmp_path):
+def test_pairs_are_found_by_names_in_another_unicode_form(tmp_path):
     create_folder_pair(tmp_path, n=1)
     for folder, name in (("img_dir", NFC), ("ann_dir", NFD)):
         path = next(p for p in (tmp_path / folder).rglob("*") if p.is_file())
@@ -169,7 +169,7 @@ def test_pairs_are_found_by_names_with_other_accents(tmp_path):
     assert images.read_target(record).ndim == 2
 
 
-def test_tables_and_videos_are_found_by_names_with_other_accents_and_backslashes(tmp_path):
+def test_tables_and_videos_are_found_by_names_in_another_spelling(tmp_path):
     create_image(tmp_path / f"images/a/{NFC}.png", (40, 50))
     for name in (NFD, f"{NFD}.png"):
         (tmp_path / "boxes.csv").write_text(f"image,x0,y0,x1,y1\na\\{name},1,1,9,9\n")
@@ -181,7 +181,7 @@ def test_tables_and_videos_are_found_by_names_with_other_accents_and_backslashes
     assert len(VideoBoxes(root=str(tmp_path / "videos"), annotations=table.name).records()) == 2
 
 
-def test_lists_with_a_byte_order_mark_and_other_accents(tmp_path):
+def test_lists_may_have_a_byte_order_mark_and_another_unicode_form(tmp_path):
     create_samrs(tmp_path)
     folder = tmp_path / "dior"
     first = next((folder / "JPEGImages-trainval").iterdir())
@@ -197,12 +197,12 @@ def test_lists_with_a_byte_order_mark_and_other_accents(tmp_path):
     assert len(make().records()) == 3
 
 
-def test_two_names_that_differ_in_accents_alone_are_refused(tmp_path):
+def test_names_that_differ_only_in_unicode_form_are_refused(tmp_path):
     for name in (NFC, NFD):
         create_image(tmp_path / f"images/{name}.png", (8, 8))
     (tmp_path / "boxes.csv").write_text("image,x0,y0,x1,y1\na,1,1,9,9\n")
     with pytest.raises(
-        Exception, match=r"nothing but how their accents are encoded .*; rename one"
+        Exception, match=r"differ only in how their accents are encoded .*; rename one"
     ):
         Table(root=str(tmp_path)).records()
 
@@ -216,11 +216,11 @@ def test_annotations_without_image_are_counted(kind, tmp_path):
     assert finding.count == 1
     name = file.with_stem("orphan").relative_to(tmp_path).as_posix()
     assert f"belong to no image (first: {name})" in finding.message
-    assert finding.remedy == "get the images, or give both the same name"
+    assert finding.remedy == "get the images, or give images and annotations the same names"
 
 
 @pytest.mark.parametrize("kind", ["voc", "hrsc2016", "dota", "coco", "dior"])
-def test_a_dataset_of_which_all_objects_are_ignored(kind, tmp_path):
+def test_a_dataset_with_only_ignored_objects_is_reported(kind, tmp_path):
     make, _ = create(tmp_path, kind)
     for path in (p for p in tmp_path.rglob("*") if p.suffix in (".xml", ".txt", ".json")):
         text = path.read_text().replace("<difficult>0<", "<difficult>1<")
@@ -228,11 +228,11 @@ def test_a_dataset_of_which_all_objects_are_ignored(kind, tmp_path):
         path.write_text(text)
     finding = kinds(make())["all_ignored"]
     assert finding.message.startswith(f"all {finding.count} objects are marked as ignored, so no")
-    assert "ignore_crowd=false" in finding.remedy or "clear the mark" in finding.remedy
+    assert "ignore_crowd=false" in finding.remedy or "clear the flag" in finding.remedy
 
 
 @pytest.mark.parametrize("kind", ["voc", "fair1m", "hrsc2016", "dota"])
-def test_duplicates_empty_images_and_unclear_objects_are_counted(kind, tmp_path):
+def test_duplicates_images_without_objects_and_invalid_objects_are_counted(kind, tmp_path):
     make, path = create(tmp_path, kind)
     file = next(p for p in sorted(tmp_path.rglob(f"{path.stem}.*")) if p.suffix in (".xml", ".txt"))
     text = file.read_text()
@@ -249,7 +249,7 @@ def test_duplicates_empty_images_and_unclear_objects_are_counted(kind, tmp_path)
     assert found["duplicate_annotations"].count == 1
     assert "annotations repeat another one of the same image (first: " in str(found)
     if kind == "dota":
-        assert "line 8: 3 words, expected x1 y1" in found["unclear_annotations"].message
+        assert "line 8: 3 fields, expected x1 y1" in found["unclear_annotations"].message
     file.write_text(bare)
     message = kinds(make())["images_without_annotations"].message
     assert "images have no annotation (first: " in message
@@ -257,7 +257,7 @@ def test_duplicates_empty_images_and_unclear_objects_are_counted(kind, tmp_path)
 
 @pytest.mark.parametrize("mark", ["maybe", "3", "-1"])
 @pytest.mark.parametrize("kind", ["voc", "dior", "hrsc2016", "dota"])
-def test_a_mark_that_is_neither_yes_nor_no_costs_its_object(kind, mark, tmp_path):
+def test_an_object_with_an_invalid_flag_is_dropped(kind, mark, tmp_path):
     make, path = create(tmp_path, kind)
     n = len(first_sample(make(), path).boxes)
     for file in (p for p in tmp_path.rglob(f"{path.stem}.*") if p.suffix in (".xml", ".txt")):
@@ -276,7 +276,7 @@ def test_a_mark_that_is_neither_yes_nor_no_costs_its_object(kind, mark, tmp_path
     [("0", 0), ("0.0", 0), ("False", 0), ("1", 1), ("1.0", 1), ("2", 1), ("TRUE", 1)],
 )
 @pytest.mark.parametrize("kind", ["voc", "dota"])
-def test_spellings_of_a_mark(kind, mark, ignored, tmp_path):
+def test_all_spellings_of_a_flag_are_read(kind, mark, ignored, tmp_path):
     make, path = create(tmp_path, kind)
     for file in (p for p in tmp_path.rglob(f"{path.stem}.*") if p.suffix in (".xml", ".txt")):
         text = file.read_text().replace("<difficult>0<", f"<difficult>{mark}<", 1)
@@ -286,7 +286,7 @@ def test_spellings_of_a_mark(kind, mark, ignored, tmp_path):
 
 
 @pytest.mark.parametrize("encoding", ["gb2312", "gbk", "gb18030", "big5", "shift_jis", "euc-kr"])
-def test_xml_in_an_encoding_of_several_bytes_a_letter(encoding, tmp_path):
+def test_xml_in_a_multi_byte_encoding_is_read(encoding, tmp_path):
     name = {"big5": "汽車", "shift_jis": "自動車", "euc-kr": "자동차"}.get(encoding, "汽车")
     text = (
         f'<?xml version="1.0" encoding="{encoding.upper()}"?><annotation><object>'
@@ -310,15 +310,15 @@ def test_xml_in_an_encoding_of_several_bytes_a_letter(encoding, tmp_path):
         Voc(root=str(tmp_path)).categories()
 
 
-def test_files_that_cannot_be_read_are_counted_with_the_first_reason(tmp_path):
+def test_unreadable_files_are_counted_with_the_first_reason(tmp_path):
     make, _ = create(tmp_path, "voc")
     file = tmp_path / "Annotations/000001.xml"
     file.write_text(file.read_text().replace("<name>", "<name>A & ", 1))
     finding = kinds(make())["unreadable_annotations"]
     assert str(finding) == (
-        "1 of 3 annotation files cannot be read (first: Annotations/000001.xml is no XML: it has a "
-        "bare & in line 2 ('t><name>A & person</'); write &amp; there); mend or remove them; until "
-        "then their images are skipped"
+        "1 of 3 annotation files cannot be read (first: Annotations/000001.xml is no XML: it has "
+        "a bare & in line 2 ('t><name>A & person</'); write &amp; there); repair or remove them; "
+        "until then their images are skipped"
     )
 
 
@@ -338,7 +338,7 @@ def test_text_with_a_byte_order_mark_is_read(mark, tmp_path):
     assert len(VideoBoxes(root=str(tmp_path / "v"), annotations="*.json").records()) == n
 
 
-def test_text_in_another_encoding_is_said_to_be_so(tmp_path):
+def test_text_in_another_encoding_is_reported(tmp_path):
     make, path = create(tmp_path, "dota")
     file = next(tmp_path.rglob("P0000.txt"))
     file.write_bytes(file.read_bytes().replace(b"plane", "汽车".encode("gbk"), 1))
@@ -346,15 +346,15 @@ def test_text_in_another_encoding_is_said_to_be_so(tmp_path):
     assert line.endswith("; the file is not in UTF-8, save it as UTF-8")
 
 
-def test_own_classes_of_dota(tmp_path):
+def test_dota_accepts_custom_classes(tmp_path):
     make, path = create(tmp_path, "dota")
     for file in tmp_path.rglob("*.txt"):
         file.write_text(file.read_text().replace("plane", "solar-panel"))
     finding = kinds(make())["unknown_classes"]
-    assert "are of no known class (first: 'solar-panel' in train/labelTxt-v2.0/P0000" in str(
+    assert "have an unknown class (first: 'solar-panel' in train/labelTxt-v2.0/P0000" in str(
         finding
     )
-    assert finding.remedy.startswith("name the classes by dataset.classes=[...]")
+    assert finding.remedy.startswith("set dataset.classes=[...]")
     names = ["helipad", "solar-panel", "large-vehicle"]
     images = Dota(root=str(tmp_path), classes=names)
     assert [c.name for c in images.categories()] == names
@@ -363,14 +363,14 @@ def test_own_classes_of_dota(tmp_path):
     for reader in (Dota, Voc, Table, VideoBoxes):
         for classes in ("cat", ["a", "a"], [], [" "]):
             with pytest.raises(
-                Exception, match=r"dataset\.classes=.*: expected a list of different"
+                Exception, match=r"dataset\.classes=.*: expected a list of distinct"
             ):
                 reader(root=str(tmp_path), classes=classes)
     assert check_classes([1, "b"]) == ["1", "b"]  # numbers in YAML are names, too
 
 
 @pytest.mark.parametrize("kind", ["fair1m", "table", "coco"])
-def test_files_beside_rasters_are_counted(kind, tmp_path):
+def test_sidecar_files_are_counted(kind, tmp_path):
     image = tmp_path / "images/a.tif"
     if kind == "fair1m":
         images, image = create(tmp_path, kind)[0](), tmp_path / "train/part1/images/0.tif"

@@ -62,7 +62,7 @@ def test_classes_are_named_in_the_order_of_their_ids(root):
     assert sample.dropped == ("boxes.csv row 2: category 'plane' is none of the 1: ship",)
 
 
-def test_parquet_says_the_same(root):
+def test_parquet_gives_the_same_boxes(root):
     columns = {
         "image": ["a/one.png", "a/one.png", "two"],
         "x0": np.array([10, 40, 0], np.float32),
@@ -112,7 +112,7 @@ def test_a_row_may_have_four_corners(root):
         ("two,10,20,30,50,ship,maybe,,,", "ignore 'maybe', expected 0 or 1"),
     ],
 )
-def test_a_row_that_cannot_be_used_is_named_and_the_others_stay(root, row, line):
+def test_an_unusable_row_is_reported_and_the_others_kept(root, row, line):
     (root / "boxes.csv").write_text(f"{HEADER}{row}\n{ROWS}")
     samples = read(root, classes=["ship", "plane", "car"])
     [told] = samples["two"].dropped
@@ -120,12 +120,12 @@ def test_a_row_that_cannot_be_used_is_named_and_the_others_stay(root, row, line)
     assert [len(samples[name].boxes) for name in ("a/one", "two", "three")] == [2, 1, 0]
 
 
-def test_a_table_cut_short_loses_its_last_row(root, caplog):
+def test_a_truncated_table_loses_its_last_row(root, caplog):
     (root / "boxes.csv").write_text(HEADER + ROWS[:-8])
     with caplog.at_level(logging.WARNING):
         samples = read(root)
-    assert "left out 1 of 3 rows of" in caplog.text
-    assert "they do not have 10 columns (first: line 4 has " in caplog.text
+    assert "skipped 1 of 3 rows of" in caplog.text
+    assert "expected 10 columns (first: line 4 has " in caplog.text
     assert [len(samples[name].boxes) for name in ("a/one", "two")] == [2, 0]
 
 
@@ -140,19 +140,19 @@ def test_a_table_cut_short_loses_its_last_row(root, caplog):
         ("", r"cannot read .*boxes\.csv: .*[Ee]mpty"),
     ],
 )
-def test_what_is_no_table_of_boxes(root, text, message):
+def test_other_tables_are_refused(root, text, message):
     (root / "boxes.csv").write_text(text)
     with pytest.raises(LabelError, match=message):
         read(root)
 
 
-def test_a_damaged_parquet_file(root):
+def test_a_damaged_parquet_file_is_refused(root):
     (root / "boxes.parquet").write_bytes(b"PAR1 and no more")
     with pytest.raises(LabelError, match=r"cannot read .*boxes\.parquet: "):
         read(root, annotations="boxes.parquet")
 
 
-def test_true_masks_of_some_rows(root, caplog):
+def test_some_rows_may_have_true_masks(root, caplog):
     dense = np.zeros((1, 64, 96), bool)
     dense[0, 20:40, 10:25] = True
     [counts], [short] = rle.encode(dense), rle.encode(dense[:, :60])
@@ -175,14 +175,14 @@ def test_true_masks_of_some_rows(root, caplog):
     assert masks.boxes.object_id.tolist() == [1]
     np.testing.assert_array_equal(masks.to_array(), dense)
     assert caplog.messages == [
-        "left out a true mask: boxes.csv row 5: its counts are not a run-length code, or are "
+        "skipped a true mask: boxes.csv row 5: its counts are not a run-length code, or are "
         "truncated",
-        "left out a true mask: boxes.csv row 4: its counts hold 5760 pixels, the image has 64 x 96 "
+        "skipped a true mask: boxes.csv row 4: its counts hold 5760 pixels, the image has 64 x 96 "
         "= 6144",
     ]
 
 
-def test_many_bad_masks_of_an_image_are_counted(root, caplog):
+def test_many_invalid_masks_of_an_image_are_counted(root, caplog):
     rows = ["image,x0,y0,x1,y1,counts", *["two,10,20,30,50,x"] * 9]
     (root / "boxes.csv").write_text("\n".join(rows))
     images = Table(root=str(root))
@@ -190,7 +190,7 @@ def test_many_bad_masks_of_an_image_are_counted(root, caplog):
     sample = images.read(record)
     assert len(images.read_instances(record, sample.boxes, sample.size)) == 0
     assert len(caplog.messages) == 6
-    assert caplog.messages[-1] == "left out 4 more true masks of this image"
+    assert caplog.messages[-1] == "skipped 4 more true masks of this image"
 
 
 def test_a_true_mask_changes_no_box(root):
@@ -201,7 +201,7 @@ def test_a_true_mask_changes_no_box(root):
     assert Table(root=str(root)).records() == before
 
 
-def test_what_is_not_there(root):
+def test_the_error_names_what_is_missing(root):
     with pytest.raises(
         DatasetNotFound, match=r"no b\.csv under .*: found 2 entries \(boxes\.csv, i"
     ):
@@ -210,15 +210,17 @@ def test_what_is_not_there(root):
     assert len(read(root)) == 3
     missing, bare = map(str, Table(root=str(root)).findings())
     assert missing.startswith(
-        "1 of 2 images in boxes.csv are not under images/ (first: four); get them, or write their"
+        "1 of 2 images in boxes.csv are not under images/ (first: four); get them, or correct"
     )
     assert bare.startswith("2 of 3 images have no annotation (first: images/three.")
     (root / "boxes.csv").write_text(HEADER + ROWS.replace("two", "four").replace("a/one", "one"))
-    with pytest.raises(LabelError, match=r"the first is 'four' there and 'a/one' here; write the"):
+    with pytest.raises(
+        LabelError, match=r"the first is 'four' there and 'a/one' here; write paths"
+    ):
         read(root)
 
 
-def test_a_box_that_moved_makes_another_image(root):
+def test_a_moved_box_changes_the_record(root):
     before = Table(root=str(root)).records()
     (root / "boxes.csv").write_text(HEADER + ROWS.replace(",20,30,", ",21,30,"))
     after = Table(root=str(root)).records()

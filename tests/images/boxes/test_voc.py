@@ -30,7 +30,21 @@ def test_images_splits_and_boxes(published):
         check_objects(sample, published[1][image_id], ["chair", "person"])
 
 
-def test_the_published_excerpt_in_edges_of_pixels(tmp_path):
+@pytest.mark.parametrize(
+    ("replaced", "message"),
+    [("", "has 2 classes: chair, person; set dataset.classes="), ("chair", "has 1 class: person;")],
+)
+def test_counted_classes_are_logged(root, caplog, replaced, message):
+    for path in (root / "Annotations").glob("*.xml"):
+        path.write_text(
+            path.read_text().replace(replaced or "chair", "person" if replaced else "chair")
+        )
+    with caplog.at_level("INFO"):
+        Voc(root=str(root)).categories()
+    assert message in caplog.text
+
+
+def test_the_published_excerpt_is_read_as_pixel_edges(tmp_path):
     (tmp_path / "000005.xml").write_text(
         """<annotation>
         <folder>VOC2007</folder>
@@ -58,7 +72,7 @@ def test_the_published_excerpt_in_edges_of_pixels(tmp_path):
     assert size == (375, 500)
 
 
-def test_classes_that_are_given_keep_their_order(root):
+def test_named_classes_keep_their_order(root):
     images = Voc(root=str(root), classes=["person", "dog"])
     assert [category.name for category in images.categories()] == ["person", "dog"]
     sample = read_all(images)["000000"]
@@ -67,11 +81,11 @@ def test_classes_that_are_given_keep_their_order(root):
         f"000000.xml object {i}: category 'chair' is none of the 2: person, dog" for i in (2, 4)
     )
     for classes in (["dog", "dog"], "dog"):
-        with pytest.raises(ConfigError, match=r"dataset.classes=.*dog.*: expected a list of diff"):
+        with pytest.raises(ConfigError, match=r"dataset.classes=.*dog.*: expected a list of dist"):
             Voc(root=str(root), classes=classes)
 
 
-def test_images_in_no_list_are_left_out_unless_there_are_none(root):
+def test_images_in_no_list_are_skipped_unless_there_are_no_lists(root):
     create_image(root / "JPEGImages/extra.jpg")
     assert "extra" not in splits(Voc(root=str(root)))
     (root / "JPEGImages/000000.jpg").unlink()
@@ -82,23 +96,24 @@ def test_images_in_no_list_are_left_out_unless_there_are_none(root):
         "1 of 3 annotation files belong to no image (first: Annotations/000000.xml); get the images"
     )
     assert missing.startswith(
-        "1 of 3 images in the lists of splits are not there (first: 000000); get them, or take"
+        "1 of 3 images in the split lists are missing (first: 000000); get them, or remove"
     )
     (root / "JPEGImages/extra.jpg").unlink()
     shutil.rmtree(root / "ImageSets")
     assert splits(Voc(root=str(root))) == {"000001": "train", "000002": "train"}
 
 
-def test_lists_of_other_images_are_told(root):
+def test_lists_of_other_images_are_an_error(root):
     for path in (root / "ImageSets/Main").iterdir():
         path.write_text("2008_000001\n")
     with pytest.raises(
-        DatasetNotFound, match=r"none of the 3 images under .* of the 1 in its lists \(first: 2008_"
+        DatasetNotFound,
+        match=r"none of the 3 images under .* among the 1 in the split lists \(first: 2008_",
     ):
         Voc(root=str(root)).records()
 
 
-def test_a_file_cut_short_fails_alone(root):
+def test_a_truncated_annotation_file_costs_one_image(root):
     path = root / "Annotations/000001.xml"
     path.write_text(path.read_text()[:200])
     images = Voc(root=str(root))
@@ -123,13 +138,13 @@ def test_a_file_cut_short_fails_alone(root):
         ("<annotation>\n<object>A & B", r"it has a bare & in line 2 \('.*A & B'\); write &amp; th"),
     ],
 )
-def test_files_of_another_kind(tmp_path, text, why):
+def test_files_of_another_format_are_refused(tmp_path, text, why):
     (tmp_path / "x.xml").write_text(text)
     with pytest.raises(ImageError, match=why):
         parse(tmp_path / "x.xml")
 
 
-def test_entities_neither_grow_nor_read_files(tmp_path):
+def test_entities_are_not_expanded(tmp_path):
     path = tmp_path / "x.xml"
     names = [f'<!ENTITY e{i + 1} "{f"&e{i};" * 10}">' for i in range(9)]
     bomb = f'<!DOCTYPE a [<!ENTITY e0 "ha">{"".join(names)}]><annotation>&e9;</annotation>'
@@ -141,7 +156,7 @@ def test_entities_neither_grow_nor_read_files(tmp_path):
             parse(path)
 
 
-def test_objects_that_cannot_be_used_are_told_and_the_others_stay(root):
+def test_unusable_objects_are_reported_and_the_others_kept(root):
     path = root / "Annotations/000000.xml"
     box = "<bndbox><xmin>30</xmin><ymin>10</ymin><xmax>20</xmax><ymax>{}</ymax></bndbox>"
     items = "".join(
@@ -157,7 +172,7 @@ def test_objects_that_cannot_be_used_are_told_and_the_others_stay(root):
     )
 
 
-def test_a_box_that_moved_is_seen_before_any_is_read(root):
+def test_a_moved_box_changes_the_record(root):
     before = Voc(root=str(root)).records()
     path = root / "Annotations/000001.xml"
     path.write_text(path.read_text().replace("</xmax>", "0</xmax>", 1))
@@ -165,7 +180,7 @@ def test_a_box_that_moved_is_seen_before_any_is_read(root):
     assert [b.image_id for b, a in zip(before, after, strict=True) if b != a] == ["000001"]
 
 
-def test_what_is_missing_is_told(root, tmp_path):
+def test_the_error_names_what_is_missing(root, tmp_path):
     with pytest.raises(
         DatasetNotFound,
         match=rf"no Pascal VOC under {tmp_path / 'no'}: found no such folder, looked for "

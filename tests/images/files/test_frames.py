@@ -49,7 +49,7 @@ def uneven(n):
         ("mpeg4.avi", {"codec": "mpeg4"}),
     ],
 )
-def test_a_frame_is_the_same_however_it_was_reached(drawn, tmp_path, name, options):
+def test_a_frame_does_not_depend_on_the_order_of_reading(drawn, tmp_path, name, options):
     path = tmp_path / name
     write_video(path, drawn, **options)
     forward, other = VideoFile(path), VideoFile(path)
@@ -64,7 +64,7 @@ def test_a_frame_is_the_same_however_it_was_reached(drawn, tmp_path, name, optio
         np.testing.assert_array_equal(other.read(i), frames[i])
 
 
-def test_in_order_each_frame_is_decoded_once_and_a_seek_goes_to_a_keyframe(video, monkeypatch):
+def test_sequential_reading_decodes_each_frame_once_and_seeks_use_keyframes(video, monkeypatch):
     file = VideoFile(video)
     decoded = []
     advance = file._advance
@@ -78,17 +78,17 @@ def test_in_order_each_frame_is_decoded_once_and_a_seek_goes_to_a_keyframe(video
     assert decoded[-1] == 30
 
 
-def test_a_number_past_the_end(video):
+def test_a_frame_beyond_the_end_is_an_error(video):
     with pytest.raises(ImageError) as error:
         read_frame(video.parent, record(video, N))
     assert str(error.value) == (
-        f"{video} has {N} frames, there is no frame {N} (counted from 0); its annotations go "
-        "further"
+        f"{video} has {N} frames, there is no frame {N} (counted from 0); its annotations "
+        "refer to later frames"
     )
     assert read_frame(video.parent, record(video, N - 1)).image.shape == (120, 160, 3)
 
 
-def test_a_video_that_ends_early_says_where_and_keeps_what_is_there(drawn, video, tmp_path):
+def test_a_truncated_video_keeps_its_frames_and_states_their_number(drawn, video, tmp_path):
     data = video.read_bytes()
     path = tmp_path / "a.mp4"
     path.write_bytes(data[: len(data) * 6 // 10])
@@ -97,27 +97,29 @@ def test_a_video_that_ends_early_says_where_and_keeps_what_is_there(drawn, video
     assert 10 < n < N
     with pytest.raises(ImageError, match=rf"a\.mp4 has {n} of {N} frames.*, there is no frame 39 "):
         file.read(39)
-    with pytest.raises(ImageError, match="it is cut short, get it again"):
+    with pytest.raises(ImageError, match="it is truncated, get it again"):
         file.read(n)
     for i in (n - 2, 0, n - 3):
         np.testing.assert_array_equal(file.read(i), whole.read(i))
 
 
-def test_what_is_no_video(drawn, tmp_path):
+def test_other_files_are_refused(drawn, tmp_path):
     for name, data in (("empty.mp4", b""), ("text.mp4", b"hello" * 100)):
         (tmp_path / name).write_bytes(data)
-        with pytest.raises(ImageError, match=rf"cannot read .*{name}: .*it is no video, or it is"):
+        with pytest.raises(
+            ImageError, match=rf"cannot read .*{name}: .*it is not a video, or it is"
+        ):
             VideoFile(tmp_path / name)
     write_video(tmp_path / "end.mp4", drawn, faststart=False)
     data = (tmp_path / "end.mp4").read_bytes()
     (tmp_path / "end.mp4").write_bytes(data[: len(data) // 2])
-    with pytest.raises(ImageError, match="or it is cut short"):
+    with pytest.raises(ImageError, match="or it is truncated"):
         VideoFile(tmp_path / "end.mp4")
     with pytest.raises(ImageError, match="No such file"):
         VideoFile(tmp_path / "missing.mp4")
 
 
-def test_a_phone_that_was_held_upright(drawn, tmp_path):
+def test_rotation_metadata_is_applied(drawn, tmp_path):
     path = tmp_path / "a.mp4"
     write_video(path, drawn[:4])
     straight = VideoFile(path).read(3)
@@ -140,7 +142,7 @@ def read_in_child(root, index, answers):
     answers.put((index, int(read_frame(root, record(path, index)).image.sum())))
 
 
-def test_processes_neither_share_a_decoder_nor_wait_for_its_threads(video):
+def test_forked_processes_do_not_share_a_decoder(video):
     frames = [int(VideoFile(video).read(i).sum()) for i in (5, 25)]
     read_frame(video.parent, record(video, 0))
     fork = multiprocessing.get_context("fork")
@@ -157,7 +159,7 @@ def test_processes_neither_share_a_decoder_nor_wait_for_its_threads(video):
     assert [found[5], found[25]] == frames
 
 
-def test_a_folder_of_frames_is_in_the_order_of_its_numbers(drawn, tmp_path):
+def test_frames_of_a_folder_are_ordered_by_number(drawn, tmp_path):
     write_frames(tmp_path / "a", drawn[:12])
     (tmp_path / "a/notes.txt").write_text("")
     assert [f.name for _, f in sorted(list_frames(tmp_path / "a").items())][8:11] == [
@@ -191,7 +193,7 @@ def test_frames_must_be_numbered(tmp_path):
         list_frames(tmp_path)
 
 
-def test_without_pyav_the_extra_is_named(video, monkeypatch):
+def test_without_pyav_the_error_names_the_package(video, monkeypatch):
     real = builtins.__import__
 
     def without(name, *args, **kwargs):
@@ -200,5 +202,5 @@ def test_without_pyav_the_extra_is_named(video, monkeypatch):
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(MissingPackage, match=r"PyAV reads.*pip install av"):
+    with pytest.raises(MissingPackage, match=r"reading it needs PyAV, .*pip install av"):
         VideoFile(video)

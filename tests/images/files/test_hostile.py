@@ -16,7 +16,7 @@ from tests.mutants import FORMATS, Mutants
 ROOT = Path(__file__).parents[3]
 
 
-def test_mutants_of_every_format_are_read_or_refused_in_a_line():
+def test_mutants_of_all_formats_are_read_or_refused_in_one_line():
     """`python -m benchmarks.fuzz` does thousands."""
     tallies = fuzz(files=10 * len(FORMATS), seed=7, processes=1)
     assert [line for tally in tallies.values() for line in tally.lost] == []
@@ -27,12 +27,12 @@ def test_mutants_of_every_format_are_read_or_refused_in_a_line():
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_what_mutants_are_made_of_is_sound(name, tmp_path):
+def test_the_originals_of_mutants_are_readable(name, tmp_path):
     FORMATS[name].write(tmp_path / "sound")
     FORMATS[name].read(tmp_path / "sound")
 
 
-def test_a_number_gives_the_same_mutant(tmp_path):
+def test_mutants_are_reproducible_from_their_number(tmp_path):
     def make(folder):
         root = Mutants(tmp_path / folder).make("TIFF", 5)
         return {p.name: p.read_bytes() for p in root.rglob("*") if p.is_file()}
@@ -40,7 +40,7 @@ def test_a_number_gives_the_same_mutant(tmp_path):
     assert make("a") == make("b")
 
 
-def test_what_takes_too_long_is_refused():
+def test_slow_files_are_refused():
     with pytest.raises(ImageError, match=r"a.png takes longer than 0.05 s to read"):  # noqa: SIM117
         with deadline(0.05, "a.png"):
             while True:
@@ -49,7 +49,7 @@ def test_what_takes_too_long_is_refused():
     time.sleep(0.06)  # no alarm is left
 
 
-def test_in_another_thread_nothing_is_stopped():
+def test_reading_in_another_thread_has_no_deadline():
     done = []
 
     def work():
@@ -74,7 +74,7 @@ def calls():
 RUNNERS = ("pickle.load", "pickle.loads", "eval", "exec", "yaml.load")
 
 
-def test_nothing_that_is_read_can_run_code():
+def test_readers_execute_no_code():
     found = set()
     for path, name, node in calls():
         given = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}

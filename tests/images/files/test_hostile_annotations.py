@@ -14,9 +14,9 @@ from alps.images.boxes.table import Table
 from alps.images.boxes.voc import Voc
 from alps.images.files.box_rows import read_rows
 from alps.images.files.coco_masks import encode_segmentation
-from alps.images.files.limits import LARGEST, LARGEST_OF_ALL
+from alps.images.files.fields import read_text
+from alps.images.files.limits import MAX_DATASET_BYTES, MAX_IMAGE_BYTES
 from alps.images.files.safe_pickle import load_plain
-from alps.images.files.words import read_text
 from alps.images.files.xml_file import parse_xml, read_xml
 from alps.structures.boxes import Annotation, check_boxes
 from alps.structures.rle import encode, find_problem
@@ -62,7 +62,7 @@ def test_declared_attributes_are_refused(tmp_path, encoding):
         read_xml(file, "annotation")
 
 
-def test_the_five_entities_of_xml_itself_are_read():
+def test_predefined_entities_of_xml_are_read():
     assert parse_xml(b"<a b='&lt;'>&amp;&gt;&quot;&apos;&#228;</a>").text == "&>\"'ä"
 
 
@@ -77,27 +77,29 @@ def sparse(path, size):
 @pytest.mark.parametrize(
     ("read", "limit"),
     [
-        (lambda path: read_xml(path, "annotation"), LARGEST),
-        (load_plain, LARGEST),
-        (read_text, LARGEST),
-        (lambda path: Coco(root=str(path.parent), annotations="a.x").records(), LARGEST_OF_ALL),
-        (lambda path: Table(root=str(path.parent), annotations="a.x").records(), LARGEST_OF_ALL),
+        (lambda path: read_xml(path, "annotation"), MAX_IMAGE_BYTES),
+        (load_plain, MAX_IMAGE_BYTES),
+        (read_text, MAX_IMAGE_BYTES),
+        (lambda path: Coco(root=str(path.parent), annotations="a.x").records(), MAX_DATASET_BYTES),
+        (lambda path: Table(root=str(path.parent), annotations="a.x").records(), MAX_DATASET_BYTES),
     ],
     ids=["XML", "pickle", "text", "COCO", "CSV"],
 )
-def test_annotations_larger_than_any_are_not_read(tmp_path, read, limit):
+def test_oversized_annotations_are_not_read(tmp_path, read, limit):
     create_image(tmp_path / "images/a.png", (8, 8))
     path = sparse(tmp_path / "a.x", limit + 1)
-    message = rf"cannot read .*a\.x: .*it has {limit + 1} bytes, the limit .* is {limit}; look"
+    message = (
+        rf"cannot read .*a\.x: .*it has {limit + 1} bytes, the limit .* is {limit}; check that"
+    )
     with pytest.raises(AlpsError, match=message) as caught:
         read(path)
     assert "\n" not in str(caught.value)
 
 
-def test_the_largest_annotations_that_are_published_are_read():
+def test_annotations_of_the_largest_published_size_are_read():
     coco, lvis, xml = 448 << 20, 1_100 << 20, 30 << 20
-    assert max(coco, lvis) < LARGEST_OF_ALL
-    assert xml < LARGEST
+    assert max(coco, lvis) < MAX_DATASET_BYTES
+    assert xml < MAX_IMAGE_BYTES
 
 
 def table(path, rows, word):
@@ -120,18 +122,18 @@ def table(path, rows, word):
         (
             3000,
             "x" * 10**6,
-            "it unpacks to 3000 rows and 30000[0-9]+ bytes, .* and 2147483648; look",
+            "it unpacks to 3000 rows and 30000[0-9]+ bytes, .* and 2147483648; check that",
         ),
     ],
 )
-def test_a_table_that_unpacks_without_end_is_refused(tmp_path, rows, word, message):
+def test_a_decompression_bomb_as_table_is_refused(tmp_path, rows, word, message):
     table(tmp_path / "a.parquet", rows, word)
     assert (tmp_path / "a.parquet").stat().st_size < 2 << 20
     with pytest.raises(LabelError, match=rf"cannot read .*a\.parquet: .*{message}"):
         read_rows(tmp_path / "a.parquet", ["image"])
 
 
-def test_a_word_that_occurs_often_is_no_bomb(tmp_path):
+def test_a_frequently_repeated_value_is_accepted(tmp_path):
     table(tmp_path / "a.parquet", 2000, "x" * 1000)
     rows = read_rows(tmp_path / "a.parquet", ["image"])
     assert rows == [rows[0]] * 2000
@@ -139,7 +141,7 @@ def test_a_word_that_occurs_often_is_no_bomb(tmp_path):
     assert rows[0] == {**corners, "image": "x" * 1000, "category": "tree"}
 
 
-def test_elements_nested_without_end(tmp_path):
+def test_deeply_nested_elements_are_refused(tmp_path):
     create_voc(tmp_path, 1)
     (record,) = (images := Voc(root=str(tmp_path), classes=["person"])).records()
     deep = b"<annotation>" + b"<object>" * 100_000 + b"</object>" * 100_000 + b"</annotation>"
@@ -147,7 +149,7 @@ def test_elements_nested_without_end(tmp_path):
     assert "object 1: no <bndbox>" in images.read(record).dropped[0]
 
 
-def test_a_line_of_ten_megabytes(tmp_path):
+def test_a_line_of_ten_megabytes_is_handled(tmp_path):
     create_dota(tmp_path, ["train/P0000"])
     (record,) = (images := Dota(root=str(tmp_path))).records()
     lines = ["1 " * 5_000_000, f"0 0 9 0 9 9 0 9 {'x' * 10_000_000} 0", f"{'9' * 10_000_000} " * 2]
@@ -180,13 +182,13 @@ def put(key, name, value):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda file: "[" * 100_000, "cannot read .*: it is nested too deep"),
-        (lambda file: '{"a":' * 100_000, "cannot read .*: it is nested too deep"),
+        (lambda file: "[" * 100_000, "cannot read .*: it is nested too deeply"),
+        (lambda file: '{"a":' * 100_000, "cannot read .*: it is nested too deeply"),
         (lambda file: "1" * 5000, "cannot read .*: Exceeds the limit"),
-        (lambda file: "[]", "is no COCO file: it has no images and no annotations and no cat"),
-        (lambda file: "7", "is no COCO file"),
-        (lambda file: file.update(images={}), "is no COCO file: it has no images"),
-        (lambda file: file.update(images=[7]), r"images\[0\] is no object"),
+        (lambda file: "[]", "is not a COCO file: it has no images and no annotations and no cat"),
+        (lambda file: "7", "is not a COCO file"),
+        (lambda file: file.update(images={}), "is not a COCO file: it has no images"),
+        (lambda file: file.update(images=[7]), r"images\[0\] is not an object"),
         (lambda file: file["images"][0].clear(), r"images\[0\] has no id and no file_name"),
         (put("images", "id", float("nan")), r"id of images\[0\] is 'nan', expected a whole"),
         (put("categories", "id", float("inf")), r"id of categories\[0\] is 'inf', expected"),
@@ -206,7 +208,7 @@ def test_a_hostile_coco_file_is_refused(coco, change, message):
     assert "\n" not in str(caught.value)
 
 
-def test_a_name_that_cannot_be_stored_is_left_out(coco, caplog):
+def test_a_name_that_cannot_be_stored_is_skipped(coco, caplog):
     def add(file):
         file["images"].append({"id": 77, "file_name": f"{'x' * 400}.jpg"})
         file["images"].append({"id": 78, "file_name": "../x.jpg"})
@@ -216,15 +218,17 @@ def test_a_name_that_cannot_be_stored_is_left_out(coco, caplog):
     assert "their names cannot be stored (first: image_id 'xxxx" in caplog.text
 
 
-def test_a_name_as_long_as_a_file_is_refused(coco):
-    with pytest.raises(LabelError, match=r"file_name of images\[0\] is 'x+', expected text of 500"):
+def test_an_overlong_name_is_refused(coco):
+    with pytest.raises(
+        LabelError, match=r"file_name of images\[0\] is 'x+', expected text of at most 500"
+    ):
         coco(put("images", "file_name", "x" * 5000)).records()
 
 
 @pytest.mark.parametrize(
     "value", ["NaN", "Infinity", "-Infinity", "1e400", "1" * 400, "null", '"a"']
 )
-def test_a_box_that_is_no_number_is_dropped(coco, value):
+def test_a_box_of_nan_is_dropped(coco, value):
     def change(file):
         file["annotations"][0]["bbox"] = [1, 2, 987654321, 4]
         return json.dumps(file).replace("987654321", value)
@@ -236,7 +240,7 @@ def test_a_box_that_is_no_number_is_dropped(coco, value):
 
 
 @pytest.mark.parametrize("score", ["NaN", "1e400", "[]", '"x"'])
-def test_a_score_that_is_none_is_unknown(coco, score):
+def test_an_invalid_score_is_unknown(coco, score):
     def change(file):
         file["annotations"][0]["score"] = 987654321
         return json.dumps(file).replace("987654321", score)
@@ -249,13 +253,13 @@ def test_a_score_that_is_none_is_unknown(coco, score):
     ("shape", "message"),
     [
         ([[0, 0, 1e9, 0, 1e9, 1e9]], "far outside the image"),
-        ([[0, 0, float("nan"), 0, 3, 3]], "no number"),
+        ([[0, 0, float("nan"), 0, 3, 3]], "not a number"),
         ([[0, 0, 10**400, 0, 3, 3]], "far outside"),
         ([[1, 2, 3, 4]], "a polygon of 4 numbers"),
-        ([["a"] * 6], "no list of numbers"),
-        (["abcdef"], "no list of numbers"),
-        ({"counts": [1, 10**12]}, "not all pixels"),
-        ({"counts": [-1, 49]}, "not all pixels"),
+        ([["a"] * 6], "not a list of numbers"),
+        (["abcdef"], "not a list of numbers"),
+        ({"counts": [1, 10**12]}, "not whole numbers"),
+        ({"counts": [-1, 49]}, "not whole numbers"),
         ({"counts": [1, 2]}, "hold 3 pixels, not 6 x 8"),
         ({"counts": "\xff"}, "not a run-length code"),
         ({"counts": "PPPPPPPPPP"}, "truncated"),
@@ -270,16 +274,16 @@ def test_a_hostile_segmentation_is_refused(shape, message):
         encode_segmentation(shape, (6, 8))
 
 
-def test_a_hostile_segmentation_is_named(coco, caplog):
+def test_a_hostile_segmentation_is_logged(coco, caplog):
     (record,) = (
         images := coco(put("annotations", "segmentation", [[0, 0, 1e9, 0, 9, 9]]))
     ).records()
     boxes = images.read(record).boxes
     images.read_instances(record, boxes, (96, 128))
-    assert caplog.messages[0].startswith("left out a true mask: instances.json annotation 100: ")
+    assert caplog.messages[0].startswith("skipped a true mask: instances.json annotation 100: ")
 
 
-def test_sound_counts_have_no_problem():
+def test_valid_counts_have_no_problem():
     masks = np.random.default_rng(0).random((20, 30, 40)) < 0.3
     masks[0], masks[1] = False, True
     for counts in encode(masks):
@@ -288,7 +292,7 @@ def test_sound_counts_have_no_problem():
 
 
 @pytest.mark.parametrize("value", [1e39, 1e300, -1e39])
-def test_corners_beyond_any_image_are_dropped(value):
+def test_boxes_with_extreme_corners_are_dropped(value):
     quad = [0, 0, value, 0, 9, 9, 0, 9]
     boxes, problems = check_boxes([Annotation("line 1", "a", quad)], {"a": 0}, (20, 20))
     assert len(boxes) == 0

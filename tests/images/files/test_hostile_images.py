@@ -1,4 +1,4 @@
-"""Images made to fill the memory, or to name what is not theirs."""
+"""Images made to exhaust the memory, or to name what is not theirs."""
 
 import pickle
 import struct
@@ -49,7 +49,7 @@ IMAGES = {
     ),
     "a TIFF that says nothing but a large size": (
         tiff((256, 4, 1, 30_000), (257, 4, 1, 30_000), *HUGE[2:], *LAID_OUT, (273, 4, 1, 8)),
-        "30000 x 30000 pixels of 3 bytes in [0-9]+ bytes: damaged, or made to fill the memory",
+        "30000 x 30000 pixels of 3 bytes in [0-9]+ bytes: damaged, or made to exhaust the memory",
     ),
     "four billion strips": (
         tiff((256, 4, 1, 9), (257, 4, 1, 9), *HUGE[2:], *LAID_OUT, (273, 4, 2**32 - 1, 8)),
@@ -83,14 +83,14 @@ def test_a_hostile_image_is_refused(name, tmp_path):
     assert "\n" not in str(caught.value)
 
 
-def test_an_archive_is_no_image(tmp_path):
+def test_an_archive_is_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.png", "w") as file:
         file.writestr("a.png", b"")
     with pytest.raises(ImageError, match="cannot identify image file"):
         read_image(tmp_path / "a.png")
 
 
-def test_large_images_of_one_colour_are_no_bombs(tmp_path, monkeypatch):
+def test_large_images_of_one_colour_are_accepted(tmp_path, monkeypatch):
     """Deflate and LZW at their best: ground without data in a large mosaic."""
     monkeypatch.setattr("alps.rasters.limits.LARGE", 1000)
     image = np.zeros((3000, 3000), np.uint8)
@@ -103,7 +103,7 @@ def test_large_images_of_one_colour_are_no_bombs(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["fax.tif", "1.png", "a.webp"])
-def test_images_of_ordinary_size_may_pack_as_they_like(tmp_path, name):
+def test_images_of_ordinary_size_may_be_compressed_without_limit(tmp_path, name):
     image = Image.fromarray(np.zeros((3000, 3000), np.uint8))
     if name == "fax.tif":
         image.convert("1").save(tmp_path / name, compression="group4")
@@ -128,13 +128,15 @@ def test_the_limit_counts_the_bytes_of_all_bands(tmp_path, bomb, shown):
         read_image(tmp_path / "a.png")
 
 
-def test_a_label_is_no_bomb_either(tmp_path):
+def test_limits_apply_to_labels(tmp_path):
     (tmp_path / "a.png").write_bytes(mutations.black_png(16384))
-    with pytest.raises(LabelError, match=r"16384 x 16384 pixels of 3 bytes in .* fill the memory"):
+    with pytest.raises(
+        LabelError, match=r"16384 x 16384 pixels of 3 bytes in .* exhaust the memory"
+    ):
         read_labels(tmp_path / "a.png")
 
 
-def test_an_image_of_too_many_bytes_is_cut_into_tiles(tmp_path, monkeypatch):
+def test_the_error_about_too_many_bytes_suggests_tiles(tmp_path, monkeypatch):
     monkeypatch.setattr("alps.rasters.limits.MAX_BYTES", 20 * 30 * 6 - 1)
     for name, dtype in (("8.png", np.uint8), ("16.png", np.uint16), ("16.tif", np.uint16)):
         create_image(tmp_path / name, (20, 30), dtype=dtype)
@@ -144,7 +146,7 @@ def test_an_image_of_too_many_bytes_is_cut_into_tiles(tmp_path, monkeypatch):
             read_image(tmp_path / name)
 
 
-def test_links_that_lead_nowhere_or_back(tmp_path):
+def test_dangling_and_cyclic_links_are_skipped(tmp_path):
     create_image(tmp_path / "sub/a.png", (8, 8))
     (tmp_path / "sub/up").symlink_to(tmp_path)
     (tmp_path / "self.png").symlink_to(tmp_path / "self.png")
@@ -152,7 +154,7 @@ def test_links_that_lead_nowhere_or_back(tmp_path):
     assert [r.image_id for r in Folder(str(tmp_path), "x").records()] == ["sub/a"]
 
 
-def test_a_name_with_a_line_break_is_left_out(tmp_path, caplog):
+def test_a_name_with_a_line_break_is_skipped(tmp_path, caplog):
     create_image(tmp_path / "a.png", (8, 8))
     create_image(tmp_path / "b\nerror: c.png", (8, 8))
     assert [r.image_id for r in Folder(str(tmp_path), "x").records()] == ["a"]

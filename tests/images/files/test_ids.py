@@ -12,7 +12,7 @@ def ids(*files):
     return image_ids([PurePosixPath(f) for f in files])
 
 
-def test_the_suffix_goes():
+def test_ids_have_no_suffix():
     assert ids("a.png", "b/c.tar.tif", "b/d", "e.f/g.JPG") == ["a", "b/c.tar", "b/d", "e.f/g"]
 
 
@@ -25,16 +25,16 @@ def test_case_is_ignored_in_the_comparison_and_kept_in_the_id():
     assert ids("STRASSE.png", "straße.jpg") == ["STRASSE.png", "straße.jpg"]
 
 
-def test_a_kept_suffix_may_meet_another_id():
+def test_a_kept_suffix_may_collide_with_another_id():
     assert ids("a.png", "a.tif", "a.png.jpg") == ["a.png", "a.tif", "a.png.jpg"]
 
 
-def test_nothing_but_case_is_refused():
-    with pytest.raises(ConfigError, match=r"'P/a\.png' and 'p/A\.png' differ in nothing but"):
+def test_paths_that_differ_only_in_case_are_refused():
+    with pytest.raises(ConfigError, match=r"'P/a\.png' and 'p/A\.png' differ only in"):
         ids("b.png", "p/A.png", "P/a.png")
 
 
-def test_properties():
+def test_ids_are_unique_and_independent_of_order():
     rng = random.Random(0)
     refused = 0
     for _ in range(500):

@@ -77,7 +77,7 @@ def same(path, expected, dtype=np.uint8):
     np.testing.assert_array_equal(found, expected)
 
 
-def test_numbers_count_in_every_form(tmp_path):
+def test_stored_numbers_are_read_in_all_modes(tmp_path):
     Image.fromarray(LABELS).save(tmp_path / "gray.png")
     (tmp_path / "palette.png").write_bytes(index_png(LABELS, distinct_colors(4), 255))
     image = Image.fromarray(LABELS)
@@ -93,7 +93,7 @@ def test_numbers_count_in_every_form(tmp_path):
         same(path, LABELS)
 
 
-def test_one_bit(tmp_path):
+def test_one_bit_labels_are_read(tmp_path):
     Image.fromarray(LABELS > 1).save(tmp_path / "a.png")
     same(tmp_path / "a.png", LABELS > 1)
 
@@ -109,7 +109,7 @@ def test_few_bits_of_a_tiff(tmp_path, bits, photometric, compression, order):
     same(tmp_path / "a.tif", labels)
 
 
-def test_a_tiff_that_does_not_say_which_end_is_white(tmp_path):
+def test_a_tiff_without_photometric_tag_is_read(tmp_path):
     content = bytearray(tiff(LABELS, 2, BLACK_IS_ZERO))
     at = content.index(struct.pack("<HH", 262, 3))
     content[at : at + 2] = struct.pack("<H", 263)  # another tag
@@ -128,7 +128,7 @@ def test_sixteen_bits(tmp_path, byteorder):
 
 @pytest.mark.parametrize("dtype", ["int8", "int16", "uint32", "int32", "int64", "float32"])
 @pytest.mark.parametrize("top", [3, 900])
-def test_whole_numbers_of_a_tiff_count_whatever_their_type(tmp_path, dtype, top):
+def test_whole_numbers_of_any_tiff_type_are_read(tmp_path, dtype, top):
     labels = np.minimum(LABELS.astype(np.uint16) * 300, top)
     if top > 127 and dtype == "int8":
         dtype = "int16"
@@ -140,7 +140,7 @@ def test_whole_numbers_of_a_tiff_count_whatever_their_type(tmp_path, dtype, top)
     ("dtype", "value"),
     [("int16", -1), ("int32", 65536), ("float32", 1.5), ("float32", np.nan), ("float64", np.inf)],
 )
-def test_numbers_that_are_no_class(tmp_path, dtype, value):
+def test_invalid_class_numbers_are_refused(tmp_path, dtype, value):
     labels = LABELS.astype(dtype)
     labels[7, 5] = value
     create_raster(tmp_path / "a.tif", labels[None])
@@ -150,12 +150,12 @@ def test_numbers_that_are_no_class(tmp_path, dtype, value):
 
 
 @pytest.mark.parametrize("options", [{"nodata": 1}, {"photometric": "MINISWHITE"}, {"nbits": 2}])
-def test_what_a_tiff_says_of_its_numbers_does_not_change_them(tmp_path, options):
+def test_tiff_metadata_does_not_change_the_numbers(tmp_path, options):
     create_raster(tmp_path / "a.tif", LABELS[None], **options)
     same(tmp_path / "a.tif", LABELS)
 
 
-def test_a_colour_that_is_declared_to_be_no_data_is_a_colour(tmp_path):
+def test_a_colour_declared_as_nodata_is_kept(tmp_path):
     rgb = np.array([color for _, color in CLASSES], np.uint8)[LABELS].transpose(2, 0, 1)
     create_raster(tmp_path / "a.tif", rgb, nodata=255)
     labels = colors_to_index(read_colors(tmp_path / "a.tif"), COLORS, "a.tif")
@@ -177,7 +177,7 @@ def test_other_images_are_refused(tmp_path, name, array, kind):
         read_labels(tmp_path / name)
 
 
-def test_damage_is_named(tmp_path):
+def test_damaged_files_are_errors(tmp_path):
     Image.fromarray(LABELS).save(tmp_path / "a.png")
     (tmp_path / "a.png").write_bytes((tmp_path / "a.png").read_bytes()[:80])
     for read in (read_labels, read_colors):
@@ -187,25 +187,25 @@ def test_damage_is_named(tmp_path):
             read(tmp_path / "b.png")
 
 
-def test_colors_come_back_as_numbers(tmp_path):
+def test_colours_are_converted_to_numbers(tmp_path):
     labels = np.random.default_rng(0).integers(0, 6, (1100, 7)).astype(np.uint8)
     rgb = np.array([color for _, color in CLASSES], np.uint8)[labels]
     np.testing.assert_array_equal(colors_to_index(rgb, COLORS, "a.png"), labels)
 
 
-def test_a_number_may_be_255_and_several_colors_one():
+def test_colours_may_share_a_number_and_map_to_255():
     rgb = np.array([[(0, 0, 0), (1, 2, 3), (3, 2, 1)]], np.uint8)
     colors = {(0, 0, 0): 255, (1, 2, 3): 7, (3, 2, 1): 7}
     assert colors_to_index(rgb, colors, "a.png").tolist() == [[255, 7, 7]]
 
 
-def test_an_unknown_color_is_named_with_its_place():
+def test_the_error_names_an_unknown_colour_and_its_position():
     rgb = np.full((600, 9, 3), 255, np.uint8)
     rgb[520, 4] = 254, 255, 255
     rgb[530, :2] = 9, 8, 7
     with pytest.raises(
         LabelError,
-        match=r"a\.png has 3 pixels of colours that are no class, the first \(254, 255, 255\) in "
+        match=r"a\.png has 3 pixels of unknown colours, the first \(254, 255, 255\) in "
         r"row 520, column 4; expected \(255, 255, 255\), \(0, 0, 255\), .*published",
     ):
         colors_to_index(rgb, COLORS, "a.png")

@@ -42,7 +42,7 @@ def seen(values):
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".NII.GZ"])
 @pytest.mark.parametrize("codes", CODES)
-def test_a_person_lies_the_same_however_the_scanner_stored_it(tmp_path, codes, suffix):
+def test_slices_do_not_depend_on_the_stored_orientation(tmp_path, codes, suffix):
     values, labels = draw_volume(SHAPE)
     affine = affine_of(codes)
     assert nibabel.aff2axcodes(affine) == tuple(codes)
@@ -59,7 +59,7 @@ def test_a_person_lies_the_same_however_the_scanner_stored_it(tmp_path, codes, s
         assert read_slice(image, i).image.shape == (30, 40, 3)
 
 
-def test_it_is_nibabel_s_canonical_orientation(tmp_path):
+def test_slices_follow_the_canonical_orientation_of_nibabel(tmp_path):
     """An oblique affine, and none at all."""
     values = draw_volume(SHAPE)[0]
     tilted = np.eye(4)
@@ -74,7 +74,7 @@ def test_it_is_nibabel_s_canonical_orientation(tmp_path):
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
 @pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", "int32", "float32", "float64"])
-def test_one_window_for_all_slices_of_a_volume(tmp_path, dtype, suffix):
+def test_all_slices_of_a_volume_share_one_window(tmp_path, dtype, suffix):
     values = draw_volume(SHAPE)[0].clip(0, 255).astype(dtype)
     path = tmp_path / f"x{suffix}"
     write_volume(path, values)
@@ -87,7 +87,7 @@ def test_one_window_for_all_slices_of_a_volume(tmp_path, dtype, suffix):
         assert np.abs(image[..., 0] - expected[i]).max() <= 1
 
 
-def test_scale_and_offset_of_the_header(tmp_path):
+def test_scale_and_offset_of_the_header_are_applied(tmp_path):
     image = nibabel.Nifti1Image(draw_volume(SHAPE)[0], np.eye(4))
     image.header.set_slope_inter(0.5, -1024)
     image.to_filename(tmp_path / "x.nii.gz")
@@ -97,7 +97,7 @@ def test_scale_and_offset_of_the_header(tmp_path):
     assert volume.plane(1).dtype == np.float32
 
 
-def test_voxels_that_are_no_number_are_black_and_do_not_count(tmp_path):
+def test_non_finite_voxels_are_black_and_invalid(tmp_path):
     values = draw_volume(SHAPE)[0].astype(np.float32)
     write_volume(tmp_path / "good.nii", values)
     values[:3, :3], values[5, 5, 0] = np.nan, np.inf
@@ -120,13 +120,13 @@ def test_large_volumes_are_sampled(tmp_path, monkeypatch):
     noise = np.random.default_rng(0).normal(size=(64, 64, 8)).astype(np.float32)
     write_volume(path, draw_volume((64, 64, 8))[0] + noise)
     whole = nifti._window.__wrapped__(path)
-    monkeypatch.setattr(nifti, "SAMPLE", 64 * 64 * 8 // 7)
+    monkeypatch.setattr(nifti, "MAX_SAMPLE", 64 * 64 * 8 // 7)
     sampled = nifti._window.__wrapped__(path)
     assert sampled == pytest.approx(whole, rel=0.1)
     assert sampled != whole
 
 
-def test_a_volume_that_is_not_compressed_is_not_read_as_a_whole(tmp_path):
+def test_an_uncompressed_volume_is_read_in_part(tmp_path):
     path = tmp_path / "x.nii"
     shape = (128, 128, 200)
     nibabel.Nifti1Image(np.zeros(shape, np.float32), np.eye(4)).to_filename(path)
@@ -146,7 +146,7 @@ def root(tmp_path):
     return tmp_path / "in"
 
 
-def test_slices_of_a_folder(root):
+def test_volumes_of_a_folder_are_listed_slice_by_slice(root):
     (root / "notes.txt").touch()
     images = Volumes(root=str(root), name="mine", split="val")
     assert isinstance(images, ImageSet)
@@ -161,13 +161,13 @@ def test_slices_of_a_folder(root):
     np.testing.assert_array_equal(sample.image, read_slice(root / "b/x.nii.gz", 3).image)
 
 
-def test_a_volume_there_twice_keeps_its_suffix(root):
+def test_a_volume_stored_twice_keeps_its_suffix(root):
     write_volume(root / "a.nii", draw_volume(SHAPE)[0])
     volumes = {r.video_id for r in Volumes(root=str(root)).records()}
     assert volumes == {"a.nii", "a.gz", "b/x"}
 
 
-def test_four_dimensions_are_refused_but_for_a_last_one_of_one(tmp_path):
+def test_four_dimensions_are_refused_unless_the_last_has_length_one(tmp_path):
     values = draw_volume(SHAPE)[0]
     nibabel.Nifti1Image(values[..., None], np.eye(4)).to_filename(tmp_path / "one.nii")
     assert count_slices(tmp_path / "one.nii") == 4
@@ -224,16 +224,16 @@ def huge(path):
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
-        (cut_short, "it is cut short, its header promises 4800 voxels of int16; get it again"),
+        (cut_short, "it is truncated: its header declares 4800 voxels of int16; get it again"),
         (lambda p: cut_short(p, 0.01), "cannot read .*a.nii.gz"),
         (no_volume, "cannot read .*expected a NIfTI volume"),
         (empty, "cannot read .*Empty file"),
         (complex_values, "holds complex64, expected whole or floating numbers"),
-        (no_axes, "has an affine that leaves the axes open"),
-        (huge, "it is cut short|has slices of"),
+        (no_axes, "has an affine that does not determine all axes"),
+        (huge, "it is truncated|has slices of"),
     ],
 )
-def test_a_bad_volume_is_one_line_and_one_image(root, tmp_path, caplog, spoil, reason):
+def test_an_unusable_volume_costs_one_line_and_one_image(root, tmp_path, caplog, spoil, reason):
     spoil(root / "a.nii.gz")
     images = Volumes(root=str(root))
     assert [r.image_id for r in images.records()][:2] == ["a/0000", "b/x/0000"]
@@ -255,7 +255,7 @@ def test_a_bad_volume_is_one_line_and_one_image(root, tmp_path, caplog, spoil, r
     assert re.search(reason, failed[0].error), failed[0].error
 
 
-def test_damage_within_a_compressed_volume_is_told_when_it_is_read(root):
+def test_damage_in_a_compressed_volume_is_reported_when_it_is_read(root):
     path = root / "a.nii.gz"
     data = bytearray(path.read_bytes())
     data[len(data) // 2 : len(data) // 2 + 40] = bytes(40)
@@ -268,7 +268,7 @@ def test_damage_within_a_compressed_volume_is_told_when_it_is_read(root):
         read_label_slice(path, 0, root / "b/x.nii.gz")
 
 
-def test_a_file_of_several_parts_is_whole(root):
+def test_a_multi_member_gzip_file_is_complete(root):
     """Of these gzip's last word tells the length of the last part alone."""
     path = root / "a.nii.gz"
     data = gzip.decompress(path.read_bytes())
@@ -279,7 +279,7 @@ def test_a_file_of_several_parts_is_whole(root):
     np.testing.assert_array_equal(read_slice(path, 3).image, expected)
 
 
-def test_a_slice_that_is_not_there(root):
+def test_a_missing_slice_is_an_error(root):
     with pytest.raises(ImageError, match=r"a.nii.gz has 4 slices; there is no slice 4 \(from 0\)"):
         read_slice(root / "a.nii.gz", 4)
 
@@ -307,7 +307,7 @@ def test_labels_are_class_numbers(tmp_path, value, message):
         read_label_slice(tmp_path / "other.nii", 1, tmp_path / "a.nii")
 
 
-def test_a_store_of_slices_is_learnt_from(root, tmp_path):
+def test_a_store_of_slices_is_a_training_set(root, tmp_path):
     """Slices lie one after the other in the shards, and are read again from the volumes."""
     images = Volumes(root=str(root))
     store, _ = label(
@@ -330,7 +330,7 @@ def test_a_store_of_slices_is_learnt_from(root, tmp_path):
         assert stored.read_target(record).shape == (30, 40)
 
 
-def test_gunzip_changes_no_pixel(root):
+def test_decompression_changes_no_pixel(root):
     before = [Volumes(root=str(root)).read(r).image for r in Volumes(root=str(root)).records()]
     for path in root.rglob("*.gz"):
         unzip(path)
@@ -338,7 +338,7 @@ def test_gunzip_changes_no_pixel(root):
     np.testing.assert_array_equal(before, after)
 
 
-def test_nothing_there_and_no_nibabel(tmp_path, root, monkeypatch):
+def test_a_missing_dataset_and_missing_nibabel_are_errors(tmp_path, root, monkeypatch):
     (tmp_path / "no/x.dcm").parent.mkdir()
     (tmp_path / "no/x.dcm").touch()
     with pytest.raises(
@@ -347,5 +347,7 @@ def test_nothing_there_and_no_nibabel(tmp_path, root, monkeypatch):
     ):
         Volumes(root=str(tmp_path / "no")).records()
     monkeypatch.setitem(sys.modules, "nibabel", None)
-    with pytest.raises(MissingPackage, match=r"nibabel .*not installed: pip install nibabel"):
+    with pytest.raises(
+        MissingPackage, match=r"needs nibabel, .*not installed: pip install nibabel"
+    ):
         Volumes(root=str(root)).records()

@@ -34,7 +34,7 @@ def expected_valid(image):
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
-def test_8_bit_values_stay(tmp_path, suffix, channels):
+def test_8_bit_values_are_unchanged(tmp_path, suffix, channels):
     image = create_image(tmp_path / f"a{suffix}", (31, 47), channels=channels)
     pixels = read_pixels(tmp_path / f"a{suffix}")
     assert pixels.image.dtype == np.uint8
@@ -56,7 +56,7 @@ def test_other_lossless_formats(tmp_path, name, options):
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
-def test_jpeg_as_pillow_decodes_it(tmp_path, mode):
+def test_jpeg_is_read_as_by_pillow(tmp_path, mode):
     Image.fromarray(draw_scene()[0]).convert(mode).save(tmp_path / "a.JPG")
     with Image.open(tmp_path / "a.JPG") as image:
         np.testing.assert_array_equal(read_image(tmp_path / "a.JPG"), image.convert("RGB"))
@@ -96,7 +96,7 @@ def test_tiff_that_needs_libtiff(tmp_path, mode):
     np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), expected_rgb(array))
 
 
-def test_content_decides_on_the_format(tmp_path):
+def test_the_format_is_detected_from_the_content(tmp_path):
     image = create_image(tmp_path / "a.tif")
     (tmp_path / "a.tif").rename(tmp_path / "a.jpg")
     np.testing.assert_array_equal(read_image(tmp_path / "a.jpg"), image)
@@ -107,7 +107,7 @@ def test_content_decides_on_the_format(tmp_path):
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["jpg", "png", "png16", "tif", "lzw", "tif16", "lzw16"])
-def test_orientation_is_undone(tmp_path, kind, orientation):
+def test_orientation_is_applied(tmp_path, kind, orientation):
     image = draw_scene((20, 33))[0]
     upright = Image.fromarray(image)
     exif = upright.getexif()
@@ -168,7 +168,7 @@ def insert_tiff_orientation(path, orientation):
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")
-def test_damaged_exif_does_not_spoil_the_image(tmp_path):
+def test_damaged_exif_does_not_affect_the_image(tmp_path):
     image = Image.fromarray(draw_scene()[0])
     image.save(tmp_path / "a.jpg", exif=b"Exif\0\0MM\0*\0\0\xff\xff garbage")
     image.save(tmp_path / "b.jpg")
@@ -179,7 +179,7 @@ def test_damaged_exif_does_not_spoil_the_image(tmp_path):
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
-def test_16_bit_is_the_same_in_every_container(tmp_path, channels):
+def test_16_bit_images_are_equal_in_all_formats(tmp_path, channels):
     bands = np.dstack([DEEP, DEEP[..., 0] // 2])[..., :channels]
     gray = bands.squeeze()
     order = gray if channels == 1 else bands[..., [2, 1, 0, 3][:channels]]
@@ -221,7 +221,7 @@ def test_stretch_is_linear_between_the_percentiles():
 
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.int16, np.uint32, np.float32, np.float64])
-def test_stretch_forgets_unit_and_offset(dtype):
+def test_stretch_does_not_depend_on_unit_and_offset(dtype):
     moved = (DEEP.astype(np.float64) * 4 + 1000).astype(dtype)
     assert np.abs(stretch(moved).astype(int) - stretch(DEEP)).max() <= 1
 
@@ -233,18 +233,18 @@ def test_stretch_keeps_the_order_of_bands():
         assert (result[..., a] >= result[..., b])[more].all()
 
 
-def test_a_few_glints_do_not_darken_the_image():
+def test_a_few_bright_pixels_do_not_darken_the_image():
     glinting = DEEP.copy()
     glinting[0, :5] = 65535
     assert np.abs(stretch(glinting)[1:].astype(int) - stretch(DEEP)[1:]).mean() < 3
 
 
 @pytest.mark.parametrize("value", [0, 7, 65535])
-def test_one_value_is_black(value):
+def test_a_constant_image_is_black(value):
     assert not stretch(np.full((4, 5, 3), value, np.uint16)).any()
 
 
-def test_rare_objects_on_one_value_survive():
+def test_rare_objects_on_a_constant_background_remain_visible():
     image = np.full((100, 100, 1), 300, np.uint16)
     image[50, 50] = 900
     result = stretch(image)
@@ -253,7 +253,7 @@ def test_rare_objects_on_one_value_survive():
 
 
 @pytest.mark.parametrize("hole", [np.nan, np.inf, -np.inf])
-def test_no_data_is_zero_and_does_not_count(tmp_path, hole):
+def test_nodata_becomes_zero_and_does_not_affect_the_stretch(tmp_path, hole):
     image = DEEP.astype(np.float32)
     image[:, 30:] = hole
     tifffile.imwrite(tmp_path / "a.tif", image, photometric="rgb")
@@ -272,7 +272,7 @@ def test_no_data_is_zero_and_does_not_count(tmp_path, hole):
         ("none", 0),
     ],
 )
-def test_no_data_value_of_gdal(tmp_path, tag, value):
+def test_nodata_values_of_gdal_are_applied(tmp_path, tag, value):
     image = DEEP.astype(np.float32)
     image[:, 30:] = value
     tag = (42113, "s", 0, tag, True)
@@ -282,12 +282,12 @@ def test_no_data_value_of_gdal(tmp_path, tag, value):
     np.testing.assert_array_equal(result[:, :30], stretch(DEEP[:, :30]))
 
 
-def test_nothing_but_no_data():
+def test_an_image_of_nodata_is_read():
     assert not stretch(np.full((3, 4, 1), np.nan, np.float32)).any()
 
 
 @pytest.mark.parametrize("encoding", list(list_encodings())[::45], ids=str)
-def test_a_tiff_is_read_as_tifffile_reads_it(encoding, tmp_path):
+def test_a_tiff_is_read_as_by_tifffile(encoding, tmp_path):
     """All encodings: make test-matrix."""
     assert check(encoding, tmp_path) == ("refused" if encoding.refused else "equal")
 
@@ -342,7 +342,7 @@ def test_truncated_files_are_refused(tmp_path, name, part):
 @pytest.mark.parametrize(
     "content", [b"", b"\x89PNG\r\n\x1a\n", b"II*\0", b"<html>no</html>", b"MM"]
 )
-def test_no_image_is_refused(tmp_path, content):
+def test_other_files_are_refused(tmp_path, content):
     (tmp_path / "a.png").write_bytes(content)
     with pytest.raises(ImageError, match=r"a\.png: " if content else r"a\.png: the file is empty"):
         read_image(tmp_path / "a.png")
@@ -375,7 +375,7 @@ def test_the_limit_counts_pixels(tmp_path, monkeypatch, suffix):
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.webp"])
-def test_pillows_own_limit_is_left_as_it_was(tmp_path, monkeypatch, name):
+def test_the_limit_of_pillow_is_restored(tmp_path, monkeypatch, name):
     image = draw_scene((20, 30))[0]
     Image.fromarray(image).save(tmp_path / name, lossless=True)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)

@@ -43,7 +43,7 @@ def test_slices_of_a_patient_are_in_one_split(tmp_path):
 
 
 @pytest.mark.parametrize("nested", [True, False])
-def test_files_lie_anywhere_and_may_be_unzipped(tmp_path, nested):
+def test_files_may_be_at_any_depth_and_decompressed(tmp_path, nested):
     create_atlas2023(tmp_path)
     expected = [atlas(tmp_path).read_target(r) for r in atlas(tmp_path).records()]
     if not nested:
@@ -61,7 +61,7 @@ def test_files_lie_anywhere_and_may_be_unzipped(tmp_path, nested):
     np.testing.assert_array_equal([images.read_target(r) for r in records], expected)
 
 
-def test_a_volume_without_labels_stops(tmp_path):
+def test_a_volume_without_labels_is_an_error(tmp_path):
     create_atlas2023(tmp_path)
     (train(tmp_path) / "labelsTr/lb1.nii.gz").unlink()
     with pytest.raises(
@@ -70,17 +70,17 @@ def test_a_volume_without_labels_stops(tmp_path):
         atlas(tmp_path).records()
 
 
-def test_a_bad_volume_is_one_image(tmp_path):
+def test_an_unusable_volume_costs_one_image(tmp_path):
     create_atlas2023(tmp_path)
     cut_short(train(tmp_path) / "imagesTr/im1.nii.gz")
     images = atlas(tmp_path)
     records = [r for r in images.records() if r.video_id == "im1"]
     assert [r.image_id for r in records] == ["im1/0000"]
-    with pytest.raises(ImageError, match=r"cannot read .*im1.nii.gz: it is cut short"):
+    with pytest.raises(ImageError, match=r"cannot read .*im1.nii.gz: it is truncated"):
         images.read(records[0])
 
 
-def test_bad_labels_stop(tmp_path):
+def test_invalid_labels_are_errors(tmp_path):
     create_atlas2023(tmp_path)
     path = train(tmp_path) / "labelsTr/lb0.nii.gz"
     write_volume(path, np.full((64, 48, 3), 7, np.uint8))
@@ -96,7 +96,7 @@ def test_bad_labels_stop(tmp_path):
         images.read_target(images.records()[0])
 
 
-def test_nothing_there_says_where_to_get_it(tmp_path):
+def test_the_error_of_a_missing_dataset_names_its_source(tmp_path):
     (tmp_path / "atlas-train-dataset-1.0.1.zip").touch()
     with pytest.raises(
         DatasetNotFound,

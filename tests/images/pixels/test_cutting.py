@@ -11,7 +11,7 @@ from PIL import Image
 from alps.errors import ConfigError, DatasetNotFound, ImageError, LabelError
 from alps.images.files.labels import read_labels
 from alps.images.pixels import cutting
-from alps.images.pixels.cutting import Raster, Tiles, tile_grid
+from alps.images.pixels.cutting import LabelledRaster, Tiles, tile_grid
 from tests.factories import create_folder_pair, create_image
 
 
@@ -22,7 +22,7 @@ def make(root, **options):
         create_folder_pair(root / "more", splits=("val",), n=1, size=(30, 40))
     names = {"a": "raw/{}/train/0", "b": "raw/{}/val/0", "c": "more/{}/val/0"}
     rasters = [
-        Raster(
+        LabelledRaster(
             name,
             path.split("/")[2],
             root / f"{path.format('img_dir')}.jpg",
@@ -61,7 +61,7 @@ def test_tiles_hold_the_pixels_of_their_windows(tmp_path):
     assert list(records) == ["c_0_0"]
 
 
-def test_what_is_smaller_than_a_tile_is_padded_and_the_padding_ignored(tmp_path):
+def test_small_images_are_padded_and_the_padding_is_ignored(tmp_path):
     tiles, rasters = make(tmp_path / "x")
     tiles.cut(rasters[2:])
     [record] = tiles.records()
@@ -73,7 +73,7 @@ def test_what_is_smaller_than_a_tile_is_padded_and_the_padding_ignored(tmp_path)
     np.testing.assert_array_equal(np.arange(40) < 30, tiles.read(record).valid.all(1))
 
 
-def test_padding_is_transparent_and_other_readers_see_three_bands(tmp_path):
+def test_padding_is_transparent_and_other_readers_get_three_bands(tmp_path):
     """mmcv, which mmsegmentation reads with, asks OpenCV for colours; older tiles have no alpha."""
     tiles, rasters = make(tmp_path / "x")
     tiles.cut(rasters)
@@ -92,7 +92,7 @@ def test_padding_is_transparent_and_other_readers_see_three_bands(tmp_path):
         np.testing.assert_array_equal(before.image, rgb)
 
 
-def test_no_data_of_a_raster_is_no_data_of_its_tiles(tmp_path):
+def test_nodata_of_a_raster_is_nodata_of_its_tiles(tmp_path):
     tiles, rasters = make(tmp_path / "x")
     with Image.open(rasters[1].image) as image:
         rgba = np.dstack([np.asarray(image), np.full((64, 96), 255, np.uint8)])
@@ -110,7 +110,7 @@ def test_no_data_of_a_raster_is_no_data_of_its_tiles(tmp_path):
         assert (target[valid] != 255).all()
 
 
-def test_cut_once_and_without_the_rasters(tmp_path, monkeypatch):
+def test_tiles_are_cut_once_and_need_no_rasters_afterwards(tmp_path, monkeypatch):
     tiles, rasters = make(tmp_path / "x")
     tiles.cut(rasters)
     records = tiles.records()
@@ -121,7 +121,7 @@ def test_cut_once_and_without_the_rasters(tmp_path, monkeypatch):
     assert tiles.records() == records
 
 
-def test_what_was_stopped_goes_on(tmp_path, monkeypatch):
+def test_interrupted_cutting_resumes(tmp_path, monkeypatch):
     whole, rasters = make(tmp_path / "whole")
     whole.cut(rasters)
     tiles, rasters = make(tmp_path / "x")
@@ -157,7 +157,7 @@ def cut_anew(tiles, rasters, monkeypatch):
     return sorted(r.name for r in rasters if r.image in cut)
 
 
-def test_a_raster_is_cut_again_where_it_or_its_label_has_changed(tmp_path, monkeypatch):
+def test_a_raster_is_cut_again_if_it_or_its_label_has_changed(tmp_path, monkeypatch):
     tiles, rasters = make(tmp_path / "x")
     tiles.cut(rasters)
     for path in (rasters[0].image, rasters[0].label):
@@ -174,7 +174,7 @@ def test_a_raster_is_cut_again_where_it_or_its_label_has_changed(tmp_path, monke
     assert cut_anew(tiles, rasters, monkeypatch) == []
 
 
-def test_tiles_of_an_older_alps_are_kept_but_those_of_tiff_and_padded_ones(tmp_path, monkeypatch):
+def test_tiles_of_an_earlier_version_are_kept_except_tiff_and_padded_ones(tmp_path, monkeypatch):
     tiles, rasters = make(tmp_path / "x")
     create_image(tmp_path / "x/t.tif", (64, 96))
     rasters[1] = replace(rasters[1], image=tmp_path / "x/t.tif")
@@ -209,7 +209,7 @@ def test_two_processes_cut_once(tmp_path):
     assert [Path(f"{r.label}.read").read_text() for r in rasters] == ["x", "x", "x"]
 
 
-def test_a_label_of_another_size_stops(tmp_path):
+def test_a_label_of_another_size_is_an_error(tmp_path):
     tiles, rasters = make(tmp_path / "x")
     create_image(rasters[0].image, (64, 95))
     with pytest.raises(
@@ -218,14 +218,14 @@ def test_a_label_of_another_size_stops(tmp_path):
         tiles.cut(rasters)
 
 
-def test_an_image_that_cannot_be_read_stops(tmp_path):
+def test_an_unreadable_image_is_an_error(tmp_path):
     tiles, rasters = make(tmp_path / "x")
     rasters[1].image.write_bytes(b"")
     with pytest.raises(ImageError, match=r"cannot read .*val/0.jpg: the file is empty"):
         tiles.cut(rasters)
 
 
-def test_a_place_that_cannot_be_written(tmp_path):
+def test_an_unwritable_folder_is_an_error(tmp_path):
     tiles, rasters = make(tmp_path / "x")
     (tmp_path / "x/tiles").write_text("in the way")
     with pytest.raises(DatasetNotFound, match=r"cannot write tiles to .*x/tiles: .*dataset\.root"):
@@ -238,7 +238,7 @@ def test_strides_that_leave_gaps_are_refused(tmp_path, stride):
         make(tmp_path / "x", stride=stride)
 
 
-def test_the_index_names_every_tile(tmp_path):
+def test_the_index_lists_every_tile(tmp_path):
     tiles, rasters = make(tmp_path / "x")
     tiles.cut(rasters[:1])
     done = json.loads((tiles.path / "cut/a.json").read_text())

@@ -18,7 +18,7 @@ def root(tmp_path):
     return tmp_path / "pair"
 
 
-def test_images_and_targets_of_both_splits(root):
+def test_images_and_targets_of_both_splits_are_read(root):
     images = FolderPair(root=str(root))
     assert isinstance(images, ImageSet)
     assert isinstance(images, LabelledSet)
@@ -37,7 +37,7 @@ def test_images_and_targets_of_both_splits(root):
         assert images.read(record).size == labels.shape
 
 
-def test_files_beside_rasters_are_counted(root):
+def test_sidecar_files_are_counted(root):
     images = FolderPair(root=str(root))
     assert images.findings() == []
     for name in ("a.tif", "a.tfw"):
@@ -52,14 +52,14 @@ def test_classes_are_counted_in_all_splits(root, caplog):
     with caplog.at_level(logging.INFO):
         assert images.protocol == "folder_pair pair: 5 classes, label 255 ignored"
     assert "the highest label is 4, in " in caplog.text
-    assert "ann_dir/val/1.png; dataset.classes=[...] names them" in caplog.text
+    assert "ann_dir/val/1.png; set dataset.classes=[...]" in caplog.text
     categories = images.categories()
     assert [(c.id, c.name) for c in categories] == [(i, str(i)) for i in range(5)]
     assert len({c.color for c in categories}) == 5
     assert len(caplog.records) == 1
 
 
-def test_given_classes_need_no_reading(root):
+def test_named_classes_need_no_counting(root):
     for path in root.glob("ann_dir/*/*"):
         path.write_bytes(b"")
     images = FolderPair(root=str(root), name="mine", classes=["ground", "roof"], ignore_index=7)
@@ -75,10 +75,12 @@ def test_the_ignored_label_is_not_counted(root):
     assert len(FolderPair(root=str(root), ignore_index=255).categories()) == 4
 
 
-def test_two_labels_of_one_image(root):
+def test_two_labels_of_one_image_are_refused(root):
     label = root / "ann_dir/train/0.png"
     label.with_suffix(".tif").write_bytes(label.read_bytes())
-    with pytest.raises(LabelError, match=r"0\.png and .*0\.tif are labels of one image; remove"):
+    with pytest.raises(
+        LabelError, match=r"0\.png and .*0\.tif are labels of the same image; remove"
+    ):
         FolderPair(root=str(root)).records()
 
 
@@ -98,7 +100,7 @@ def halves(i, labels):
 
 
 @pytest.mark.parametrize("options", [{}, {"classes": ["ground", "roof"]}, {"ignore_index": 254}])
-def test_of_masks_of_0_and_255_the_latter_is_class_1(root, caplog, options):
+def test_in_masks_of_0_and_255_the_latter_is_class_1(root, caplog, options):
     write_labels(root, halves)
     images = FolderPair(root=str(root), **options)
     assert images.protocol == "folder_pair pair: 2 classes, labels 0 and 255"
@@ -124,7 +126,7 @@ def test_of_masks_of_0_and_255_the_latter_is_class_1(root, caplog, options):
         (halves, {"reduce_zero_label": True}),
     ],
 )
-def test_255_stays_ignored_where_it_may_be(root, caplog, change, options):
+def test_255_stays_ignored_if_other_values_occur(root, caplog, change, options):
     write_labels(root, change)
     images = FolderPair(root=str(root), **{"classes": ["ground", "roof"], **options})
     assert "255 is read as class 1" not in images.protocol + caplog.text
@@ -134,17 +136,17 @@ def test_255_stays_ignored_where_it_may_be(root, caplog, change, options):
     assert not caplog.records
 
 
-def test_masks_of_one_number_cannot_be_counted(root):
+def test_masks_with_a_single_value_cannot_be_counted(root):
     write_labels(root, lambda i, labels: labels * 0)
-    with pytest.raises(LabelError, match=r"ann_dir hold no number but 0, expected two classes or"):
+    with pytest.raises(LabelError, match=r"ann_dir hold only 0, expected two classes or"):
         FolderPair(root=str(root)).categories()
 
 
-def test_labels_from_1_are_reduced_where_this_is_requested(root):
+def test_labels_from_1_are_reduced_on_request(root):
     write_labels(root, lambda i, labels: np.where(labels == 255, labels, labels + 1))
     expected = (
         r"are 1 to 4, and no file holds 0; dataset.reduce_zero_label=true makes them the classes 0 "
-        r"to 3; where 0 is a class .* dataset.classes=\[...\]"
+        r"to 3; if 0 is a class .* dataset.classes=\[...\]"
     )
     with pytest.raises(LabelError, match=expected):
         FolderPair(root=str(root)).categories()
@@ -186,13 +188,13 @@ def test_labels_of_16_bits_are_reduced(root):
         ({"reduce_zero_label": True, "ignore_index": -1}, "expected a number from 1 to 65535"),
     ],
 )
-def test_options_that_contradict_each_other(root, options, message, monkeypatch):
+def test_contradictory_options_are_refused(root, options, message, monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # types are the user's
     with pytest.raises(ConfigError, match=message):
         FolderPair(root=str(root), **options)
 
 
-def test_depth_suffixes_and_names(root):
+def test_depth_suffixes_and_names_may_vary(root):
     labels = draw_labels()[1]
     create_image(root / "img_dir/train/deep/er/a.b.tif")
     create_image(root / "img_dir/train/x.png")
@@ -208,14 +210,14 @@ def test_depth_suffixes_and_names(root):
         np.testing.assert_array_equal(images.read_target(records[image_id]), labels)
 
 
-def test_a_worker_needs_no_listing(root):
+def test_a_pickled_set_reads_without_listing(root):
     images = FolderPair(root=str(root))
     record = images.records()[0]
     copy = pickle.loads(pickle.dumps(images))
     np.testing.assert_array_equal(copy.read_target(record), images.read_target(record))
 
 
-def test_images_without_labels_stop(root):
+def test_images_without_labels_are_an_error(root):
     for name in ("train/0", "val/1"):
         (root / f"ann_dir/{name}.png").unlink()
     with pytest.raises(
@@ -235,7 +237,7 @@ def test_only_known_splits_are_used(root):
 
 
 @pytest.mark.parametrize("there", ["nothing", "empty", "images alone", "no split"])
-def test_another_layout_is_described(tmp_path, there):
+def test_the_error_about_another_layout_describes_it(tmp_path, there):
     root = tmp_path / "x"
     if there != "nothing":
         root.mkdir()

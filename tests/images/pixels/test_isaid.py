@@ -24,7 +24,7 @@ def test_the_official_classes(tmp_path):
     assert len({name for name, _ in CLASSES}) == 16
 
 
-def test_tiles_are_called_and_padded_as_published(tmp_path):
+def test_tiles_are_named_and_padded_as_published(tmp_path):
     maps = create_isaid(tmp_path)
     images = isaid(tmp_path)
     assert isinstance(images, LabelledSet)
@@ -50,7 +50,7 @@ def test_tiles_are_called_and_padded_as_published(tmp_path):
     assert not images.read(record).image[40:].any()
 
 
-def test_the_devkit_s_layout(tmp_path):
+def test_the_layout_of_the_devkit_is_read(tmp_path):
     """CAPTAIN-WHU/iSAID_Devkit wants images and masks in one folder."""
     create_isaid(tmp_path / "released")
     for path in (tmp_path / "released").rglob("*.png"):
@@ -70,7 +70,7 @@ def test_test_images_have_no_public_labels(tmp_path):
     assert {record.split for record in isaid(tmp_path).records()} == {"train", "val"}
 
 
-def test_an_unknown_color_stops(tmp_path):
+def test_an_unknown_colour_is_an_error(tmp_path):
     create_isaid(tmp_path)
     path = tmp_path / "train/Semantic_masks/images/P0000_instance_color_RGB.png"
     mask = np.array(Image.open(path))
@@ -82,7 +82,7 @@ def test_an_unknown_color_stops(tmp_path):
         isaid(tmp_path).records()
 
 
-def test_an_image_without_mask_stops(tmp_path):
+def test_an_image_without_mask_is_an_error(tmp_path):
     create_isaid(tmp_path)
     shutil.rmtree(tmp_path / "val/Semantic_masks")
     with pytest.raises(
@@ -99,7 +99,7 @@ def test_masks_without_image_are_counted(tmp_path, caplog):
     assert "1 of 3 masks of iSAID's train have no image (first: P0001)" in caplog.text
 
 
-def test_nothing_there_says_where_to_get_it(tmp_path):
+def test_the_error_of_a_missing_dataset_names_its_source(tmp_path):
     (tmp_path / "train/images").mkdir(parents=True)
     (tmp_path / "train/images/part1.zip").touch()
     with pytest.raises(

@@ -43,7 +43,7 @@ def test_test_images_have_no_public_labels(tmp_path):
     assert {r.image_id.split("/")[0] for r in loveda(tmp_path).records()} == {"Train", "Val"}
 
 
-def test_an_image_without_mask_stops(tmp_path):
+def test_an_image_without_mask_is_an_error(tmp_path):
     create_loveda(tmp_path)
     (tmp_path / "Val/Urban/masks_png/3888.png").unlink()
     with pytest.raises(
@@ -54,7 +54,7 @@ def test_an_image_without_mask_stops(tmp_path):
         loveda(tmp_path).records()
 
 
-def test_another_value_stops(tmp_path):
+def test_an_unknown_value_is_an_error(tmp_path):
     create_loveda(tmp_path)
     path = tmp_path / "Train/Rural/masks_png/0.png"
     mask = np.array(Image.open(path))
@@ -65,7 +65,7 @@ def test_another_value_stops(tmp_path):
         images.read_target(images.records()[0])
 
 
-def test_nothing_there_says_where_to_get_it(tmp_path):
+def test_the_error_of_a_missing_dataset_names_its_source(tmp_path):
     (tmp_path / "Train.zip").touch()
     with pytest.raises(
         DatasetNotFound,

@@ -33,7 +33,7 @@ def test_official_split():
     assert not {*train} & {*val}
 
 
-def test_tiles_are_called_and_split_as_published(root):
+def test_tiles_are_named_and_split_as_published(root):
     images = potsdam(root)
     assert isinstance(images, LabelledSet)
     records = images.records()
@@ -68,7 +68,7 @@ def test_five_classes_ignore_clutter_and_six_do_not(tmp_path):
     assert "6 classes (clutter is one)" in six.protocol
 
 
-def test_eroded_references_are_for_scoring_alone(root):
+def test_eroded_references_are_used_only_for_scoring(root):
     eroded, full = potsdam(root), potsdam(root, eroded=False)
     assert eroded.protocol.endswith("eroded references")
     assert full.protocol.endswith("full references")
@@ -79,7 +79,7 @@ def test_eroded_references_are_for_scoring_alone(root):
     np.testing.assert_array_equal(targets(eroded)[val], expected)
 
 
-def test_eroded_references_that_are_not_there(tmp_path):
+def test_missing_eroded_references_are_an_error(tmp_path):
     create_potsdam(tmp_path, eroded=False)
     with pytest.raises(
         LabelError,
@@ -89,7 +89,7 @@ def test_eroded_references_that_are_not_there(tmp_path):
         potsdam(tmp_path, eroded=True).records()
 
 
-def test_once_cut_the_tiles_are_enough(root):
+def test_after_cutting_the_tiles_suffice(root):
     before = targets(potsdam(root))
     for folder in ("2_Ortho_RGB", "5_Labels_all", "5_Labels_all_noBoundary"):
         shutil.rmtree(root / folder)
@@ -100,7 +100,7 @@ def test_once_cut_the_tiles_are_enough(root):
     assert images.protocol.endswith("eroded references")
 
 
-def test_channels_that_are_off_by_a_few_are_rounded(tmp_path):
+def test_slightly_deviating_colours_are_rounded(tmp_path):
     maps = create_potsdam(tmp_path, ("2_10",), eroded=False)
     path = tmp_path / "5_Labels_all/top_potsdam_2_10_label.tif"
     color = tifffile.imread(path)
@@ -110,7 +110,7 @@ def test_channels_that_are_off_by_a_few_are_rounded(tmp_path):
 
 
 @pytest.mark.parametrize("color", [(255, 0, 255), (0, 0, 0)])
-def test_other_colors_stop(tmp_path, color):
+def test_unknown_colours_are_an_error(tmp_path, color):
     """The boundary's black is no colour of a full label."""
     create_potsdam(tmp_path, ("2_10",), eroded=False)
     path = tmp_path / "5_Labels_all/top_potsdam_2_10_label.tif"
@@ -124,26 +124,26 @@ def test_other_colors_stop(tmp_path, color):
         potsdam(tmp_path).records()
 
 
-def test_images_without_labels_stop(root):
+def test_images_without_labels_are_an_error(root):
     (root / "5_Labels_all/top_potsdam_7_9_label.tif").unlink()
     with pytest.raises(LabelError, match=r"1 of 3 images have no label .*5_Labels_all.zip"):
         potsdam(root).records()
 
 
-def test_an_incomplete_copy_is_said(root, caplog):
+def test_an_incomplete_copy_is_logged(root, caplog):
     with caplog.at_level(logging.WARNING):
         potsdam(root).records()
     assert "holds 3 of the 38 images of ISPRS Potsdam; scores are not those" in caplog.text
 
 
-def test_files_lie_anywhere_and_others_are_passed_over(tmp_path):
+def test_files_may_be_at_any_depth_and_others_are_ignored(tmp_path):
     create_potsdam(tmp_path / "a/b", ("2_10",))
     tifffile.imwrite(tmp_path / "top_potsdam_2_11_IRRG.tif", np.zeros((9, 9, 3), np.uint8))
     tifffile.imwrite(tmp_path / "top_potsdam_9_99_RGB.tif", np.zeros((9, 9, 3), np.uint8))
     assert {r.image_id[:4] for r in potsdam(tmp_path).records()} == {"2_10"}
 
 
-def test_wrong_settings(tmp_path):
+def test_invalid_settings_are_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"dataset\.num_classes is 7, expected 5"):
         potsdam(tmp_path, num_classes=7)
     with pytest.raises(ConfigError, match=r"tiles of 64 px every 0 px: expected .*overlap"):
@@ -151,7 +151,7 @@ def test_wrong_settings(tmp_path):
 
 
 @pytest.mark.parametrize("there", ["no such folder", r"1 entries \(2_Ortho_RGB.zip\)"])
-def test_nothing_there_says_where_to_get_it(tmp_path, there):
+def test_the_error_of_a_missing_dataset_names_its_source(tmp_path, there):
     root = tmp_path / "potsdam"
     if "zip" in there:
         root.mkdir()

@@ -44,11 +44,11 @@ def test_official_split():
         ("dsm/dsm_09cm_matching_area1.tif", None),
     ],
 )
-def test_an_image_is_called_as_its_label_and_lies_in_top(path, found):
+def test_images_are_distinguished_from_labels_by_the_folder_top(path, found):
     assert identify(path) == found
 
 
-def test_tiles_are_called_and_split_as_published(root):
+def test_tiles_are_named_and_split_as_published(root):
     images = vaihingen(root)
     assert isinstance(images, LabelledSet)
     assert images.name == "vaihingen"
@@ -81,7 +81,7 @@ def test_five_classes_ignore_clutter_and_six_do_not(tmp_path):
         vaihingen(tmp_path, num_classes=4)
 
 
-def test_eroded_references_are_for_scoring_alone(root):
+def test_eroded_references_are_used_only_for_scoring(root):
     eroded, full = vaihingen(root), vaihingen(root, eroded=False)
     assert eroded.protocol.endswith("eroded references")
     np.testing.assert_array_equal(
@@ -92,7 +92,7 @@ def test_eroded_references_are_for_scoring_alone(root):
     np.testing.assert_array_equal(targets(eroded)["area2_0_0_64_64"], expected)
 
 
-def test_the_labels_that_participants_got_are_not_all(root):
+def test_the_labels_for_participants_are_incomplete(root):
     """The archive of the images holds those of the training areas, gts_for_participants/."""
     (root / COMPLETE).rename(root / "gts_for_participants")
     (root / "gts_for_participants/top_mosaic_09cm_area2.tif").unlink()
@@ -105,13 +105,13 @@ def test_the_labels_that_participants_got_are_not_all(root):
     assert len(vaihingen(root).records()) == 12
 
 
-def test_an_incomplete_copy_is_said(root, caplog):
+def test_an_incomplete_copy_is_logged(root, caplog):
     with caplog.at_level(logging.WARNING):
         vaihingen(root).records()
     assert "holds 3 of the 33 images of ISPRS Vaihingen; scores are not those" in caplog.text
 
 
-def test_nothing_there_says_where_to_get_it(tmp_path):
+def test_the_error_of_a_missing_dataset_names_its_source(tmp_path):
     with pytest.raises(
         DatasetNotFound,
         match=rf"no image of ISPRS Vaihingen under {tmp_path}/no: found no such folder, .*"

@@ -36,7 +36,7 @@ def test_it_is_an_image_set(tmp_path):
     np.testing.assert_array_equal(sample.image, written[1])
 
 
-def test_sorted_at_any_depth_with_suffixes_in_any_case(tmp_path):
+def test_images_at_any_depth_are_sorted_and_suffixes_match_in_any_case(tmp_path):
     names = ["b.PNG", "a/z.Tif", "a/b/c.jpeg", "a.webp", "c.bmp", "a-b/d.JPG", "e.tiff"]
     touch(tmp_path, *names, "notes.txt", "no_suffix")
     assert listed(tmp_path) == sorted(names)
@@ -48,7 +48,7 @@ def test_ids_are_unique_without_regard_to_suffix(tmp_path):
     assert ids == ["OSBS.png", "OSBS.tif", "SOAP"]
 
 
-def test_hidden_files_and_folders_are_left_out(tmp_path):
+def test_hidden_files_and_folders_are_skipped(tmp_path):
     touch(tmp_path, "a.png", ".b.png", ".cache/c.png", "d/.e/f.png", "._a.png")
     assert listed(tmp_path) == ["a.png"]
 
@@ -68,7 +68,7 @@ def test_links_are_followed_and_cycles_are_not(tmp_path):
     assert listed(tmp_path / "link") == expected
 
 
-def test_two_links_to_one_folder_are_two_names(tmp_path):
+def test_two_links_to_one_folder_give_two_names(tmp_path):
     touch(tmp_path / "elsewhere", "x.png", "more/y.png")
     (tmp_path / "root").mkdir()
     for name in ("b", "a"):
@@ -87,7 +87,7 @@ def test_a_link_below_two_names_is_followed_below_the_first(tmp_path):
 
 
 @pytest.mark.parametrize("n", [2, 5, 20])
-def test_folders_linked_to_each_other_do_not_explode(tmp_path, n):
+def test_folders_that_link_to_each_other_are_listed_in_finite_time(tmp_path, n):
     touch(tmp_path, *(f"{i}/a.png" for i in range(n)))
     for i in range(n):
         for j in range(n):
@@ -99,7 +99,7 @@ def test_folders_linked_to_each_other_do_not_explode(tmp_path, n):
     assert len(paths) <= n + n * (n - 1)  # a file, by its folder and by each link
 
 
-def test_folders_nested_without_end(tmp_path, monkeypatch):
+def test_deeply_nested_folders_are_listed(tmp_path, monkeypatch):
     """More of them than Python has room for calls."""
     n = sys.getrecursionlimit() + 100
     monkeypatch.chdir(tmp_path)
@@ -119,7 +119,7 @@ def test_folders_nested_without_end(tmp_path, monkeypatch):
             Path("d").rmdir()
 
 
-def test_names_that_leave_no_room_for_a_label_s_are_left_out(tmp_path, caplog):
+def test_names_too_long_for_their_label_are_skipped(tmp_path, caplog):
     """These two keep their suffix, for they share the rest: <id>.png has 256 bytes."""
     long = "ö" * 124
     touch(tmp_path, f"{long}.png", f"{long}.tif", f"{'x' * 251}.png", "a.png", "a.tif")
@@ -129,12 +129,12 @@ def test_names_that_leave_no_room_for_a_label_s_are_left_out(tmp_path, caplog):
     assert "leave no room for that of a label (first: '\\xf6" in caplog.text
 
 
-def test_folders_called_like_images_are_folders(tmp_path):
+def test_folders_named_like_images_are_folders(tmp_path):
     touch(tmp_path, "a.png/b.jpg")
     assert listed(tmp_path) == ["a.png/b.jpg"]
 
 
-def test_the_message_says_what_is_there_instead(tmp_path):
+def test_the_error_names_the_other_files(tmp_path):
     touch(tmp_path, *(f"{i}.txt" for i in range(8)), "a.xml", "b.XML", "c.xml", "README")
     with pytest.raises(DatasetNotFound) as error:
         listed(tmp_path)
@@ -144,7 +144,7 @@ def test_the_message_says_what_is_there_instead(tmp_path):
     assert ".png .tif .tiff .webp" in str(error.value)
 
 
-def test_an_empty_folder_says_so(tmp_path):
+def test_an_empty_folder_is_an_error(tmp_path):
     with pytest.raises(DatasetNotFound, match="found 0 other files and 0 images"):
         listed(tmp_path)
 
@@ -159,7 +159,7 @@ def test_the_root_must_be_a_folder(tmp_path, monkeypatch, kind):
         listed(Path(kind))
 
 
-def test_a_folder_that_cannot_be_listed(tmp_path, monkeypatch):
+def test_an_unlistable_folder_is_an_error(tmp_path, monkeypatch):
     touch(tmp_path, "a/b.png")
     scandir = os.scandir
 
@@ -173,7 +173,7 @@ def test_a_folder_that_cannot_be_listed(tmp_path, monkeypatch):
         listed(tmp_path)
 
 
-def test_names_that_cannot_be_stored_are_counted_and_left_out(tmp_path, caplog):
+def test_names_that_cannot_be_stored_are_counted_and_skipped(tmp_path, caplog):
     touch(tmp_path, "good.png", "back\\slash.png")
     Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xe9.png")).write_bytes(b"")
     with caplog.at_level(logging.WARNING):
@@ -185,7 +185,7 @@ def test_names_that_cannot_be_stored_are_counted_and_left_out(tmp_path, caplog):
         listed(tmp_path)
 
 
-def test_paths_that_differ_in_nothing_but_case_are_refused(tmp_path):
+def test_paths_that_differ_only_in_case_are_refused(tmp_path):
     touch(tmp_path, "a.png", "A.png")
     if len(list(tmp_path.iterdir())) == 2:  # the disk tells them apart
         with pytest.raises(ConfigError, match=r"'A\.png' and 'a\.png'"):

@@ -29,7 +29,7 @@ def fetched(monkeypatch):
     return calls
 
 
-def test_fetched_once(tmp_path, fetched):
+def test_images_are_downloaded_once(tmp_path, fetched):
     images = SampleImages(str(tmp_path / "sample"))
     assert isinstance(images, ImageSet)
     records = images.records()
@@ -41,7 +41,7 @@ def test_fetched_once(tmp_path, fetched):
     assert len(fetched) == 1
 
 
-def test_a_half_fetched_folder_is_completed(tmp_path, fetched):
+def test_a_partial_download_is_completed(tmp_path, fetched):
     images = SampleImages(str(tmp_path))
     records = images.records()
     (tmp_path / "SOAP_031.png").unlink()
@@ -50,7 +50,7 @@ def test_a_half_fetched_folder_is_completed(tmp_path, fetched):
     assert fetched[1:] == [["LICENSE", "SOAP_031.png"]]
 
 
-def test_the_large_plot_is_on_demand(tmp_path, fetched):
+def test_the_large_plot_is_optional(tmp_path, fetched):
     SampleImages(str(tmp_path)).records()
     large = SampleImages(str(tmp_path), large=True).records()
     assert fetched[1:] == [sorted(LARGE_FILES)]
@@ -58,7 +58,7 @@ def test_the_large_plot_is_on_demand(tmp_path, fetched):
     assert [record.image_id for record in SampleImages(str(tmp_path)).records()] == IDS
 
 
-def test_no_source_says_how_to_do_it_by_hand(tmp_path, monkeypatch):
+def test_without_network_the_error_describes_manual_installation(tmp_path, monkeypatch):
     def fail(package, members):
         raise PackageError("pip cannot download deepforest==2.1.0: no network")
 
@@ -66,4 +66,6 @@ def test_no_source_says_how_to_do_it_by_hand(tmp_path, monkeypatch):
     with pytest.raises(DatasetNotFound) as error:
         SampleImages(str(tmp_path)).records()
     assert f"{tmp_path} lacks 9 of 9 files of the sample" in str(error.value)
-    assert "no network. By hand: unzip the wheel of deepforest==2.1.0" in str(error.value)
+    assert "no network. To install them manually, unzip the wheel of deepforest==2.1.0" in str(
+        error.value
+    )

@@ -47,7 +47,7 @@ def test_images_and_splits(published):
             assert images.read(record).size == image.size[::-1]
 
 
-def test_the_subsets_asked_for(published):
+def test_only_requested_subsets_are_used(published):
     assert {i.split("/")[0] for i in splits(published, subsets=["sior"])} == {"sior"}
     for subsets in (["sota", "dota"], []):
         with pytest.raises(
@@ -56,14 +56,14 @@ def test_the_subsets_asked_for(published):
             Samrs(str(published), subsets=subsets)
 
 
-def test_the_subsets_that_are_there_are_used(root, caplog):
+def test_existing_subsets_are_used(root, caplog):
     shutil.rmtree(root / "dior")
     with caplog.at_level(logging.WARNING):
         assert {i.split("/")[0] for i in splits(root)} == {"sota", "fast"}
     assert "holds no sior" in caplog.text
 
 
-def test_folders_called_like_the_subsets(root):
+def test_folders_named_like_the_subsets_are_read(root):
     expected = splits(root)
     (root / "dotav2_1024/trainval").rename(root / "SOTA")
     (root / "dior").rename(root / "SIOR")
@@ -88,7 +88,7 @@ def test_an_image_in_both_lists_is_for_validation(root):
     assert splits(root)["sior/00002"] == "val"
 
 
-def test_listed_images_that_are_not_there_are_counted(root, caplog):
+def test_missing_listed_images_are_counted(root, caplog):
     (root / "dior/JPEGImages-trainval/00001.jpg").unlink()
     (root / "dior/JPEGImages-trainval/00002.jpg").unlink()
     with caplog.at_level(logging.WARNING):
@@ -97,7 +97,7 @@ def test_listed_images_that_are_not_there_are_counted(root, caplog):
     assert "first: 00001" in caplog.text
 
 
-def test_labels_and_other_files_are_no_images(root):
+def test_labels_and_other_files_are_not_images(root):
     (root / "dior/JPEGImages-trainval/Thumbs.db").write_text("")
     (root / "dior/JPEGImages-trainval/._00001.jpg").write_text("")
     (root / "dior/JPEGImages-trainval/folder.jpg").mkdir()
@@ -105,7 +105,7 @@ def test_labels_and_other_files_are_no_images(root):
 
 
 @pytest.mark.parametrize("there", ["nothing", "others", "empty"])
-def test_nothing_there_says_where_to_get_it(tmp_path, there):
+def test_the_error_of_a_missing_dataset_names_its_source(tmp_path, there):
     root = tmp_path / "samrs"
     if there != "nothing":
         (root / "dotav2_1024/trainval/images").mkdir(parents=True)

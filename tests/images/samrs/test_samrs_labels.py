@@ -50,7 +50,7 @@ def test_classes_and_colours_are_those_of_mapping_py(subset):
 
 
 @pytest.mark.parametrize("subset", SAMRS)
-def test_maps_as_published(tmp_path, subset):
+def test_published_maps_are_read(tmp_path, subset):
     truth = create_samrs_subset(tmp_path, subset)
     images = labels(tmp_path, subset)
     assert isinstance(images, LabelledSet)
@@ -69,7 +69,7 @@ def test_maps_as_published(tmp_path, subset):
 
 
 @pytest.mark.parametrize("subset", SAMRS)
-def test_objects_as_published(tmp_path, subset):
+def test_published_objects_are_read(tmp_path, subset):
     truth = create_samrs_subset(tmp_path, subset)
     images = boxes(tmp_path, subset)
     assert isinstance(images, InstanceSet)
@@ -85,7 +85,7 @@ def test_objects_as_published(tmp_path, subset):
 
 
 @pytest.mark.parametrize("prompt", ["hbox", "rhbox"])
-def test_what_is_exported_in_this_layout_reads_the_same(tmp_path, prompt):
+def test_exports_in_this_layout_are_read_back(tmp_path, prompt):
     """Store → export → read: maps, boxes, classes and masks."""
     create_dota(tmp_path / "dota", images=("train/P0000", "train/P0001", "val/P0003"))
     dota = Dota(root=str(tmp_path / "dota"))
@@ -131,7 +131,7 @@ class CenterColor(ColorSegmenter):
         return super().predict(embedding, points=(boxes[:, :2] + boxes[:, 2:]) / 2, **options)
 
 
-def test_an_image_without_objects_has_no_map_and_is_left_out(tmp_path, caplog):
+def test_images_without_objects_have_no_map_and_are_skipped(tmp_path, caplog):
     create_samrs_subset(tmp_path, "sota")
     (label_folder(tmp_path) / "gray/P0001__1024__0___0.png").unlink()
     with caplog.at_level(logging.WARNING):
@@ -140,7 +140,7 @@ def test_an_image_without_objects_has_no_map_and_is_left_out(tmp_path, caplog):
     assert len(boxes(tmp_path).records()) == 3
 
 
-def test_images_alone_are_not_enough(tmp_path):
+def test_images_without_labels_are_an_error(tmp_path):
     create_samrs_subset(tmp_path, "sior")
     shutil.rmtree(label_folder(tmp_path, "sior"))
     for images, files in ((labels, r"gray/\*.png"), (boxes, r"ins/\*.pkl")):
@@ -152,7 +152,7 @@ def test_images_alone_are_not_enough(tmp_path):
             images(tmp_path, "sior").records()
 
 
-def test_nothing_there_and_wrong_words(tmp_path):
+def test_missing_images_and_unknown_subsets_are_errors(tmp_path):
     for images in (labels, boxes):
         with pytest.raises(DatasetNotFound, match=r"no images of SAMRS .*fair1m_1024/trainval"):
             images(tmp_path, "fast").records()
@@ -171,7 +171,7 @@ def pkl(tmp_path):
     return label_folder(tmp_path) / "ins/P0000__1024__0___0.pkl"
 
 
-def test_boxes_that_cannot_be_used_are_named(tmp_path, pkl):
+def test_unusable_boxes_are_reported(tmp_path, pkl):
     def spoil(rows):
         rows[0]["category"] = "boat"
         rows[1]["bbox"] = np.array([9.0, 9.0, 4.0, 4.0])
@@ -212,7 +212,7 @@ WHOLE = rle.encode(np.ones((1, 32, 192), bool))[0].decode()  # as many pixels as
         {"size": [64, 96], "counts": "\x00\x01"},
     ],
 )
-def test_masks_that_are_none_are_told_and_left_out(tmp_path, pkl, mask, caplog):
+def test_invalid_masks_are_logged_and_skipped(tmp_path, pkl, mask, caplog):
     def spoil(rows):
         rows[1]["mask"] = mask
 
@@ -223,11 +223,11 @@ def test_masks_that_are_none_are_told_and_left_out(tmp_path, pkl, mask, caplog):
     found = images.read_instances(record, sample.boxes, sample.size)
     assert 1 not in found.boxes.object_id
     assert len(found) == len(sample.boxes) - 1
-    assert "left out a true mask" in caplog.text
+    assert "skipped a true mask" in caplog.text
     assert "0.pkl object 1: " in caplog.text
 
 
-def test_a_mask_of_another_image_says_both_sizes(tmp_path, pkl, caplog):
+def test_the_message_about_a_mask_of_another_image_names_both_sizes(tmp_path, pkl, caplog):
     def spoil(rows):
         rows[1]["mask"] = {"size": [32, 192], "counts": WHOLE}
 
@@ -241,7 +241,7 @@ def test_a_mask_of_another_image_says_both_sizes(tmp_path, pkl, caplog):
     assert len(sample.boxes) == 3  # the box is used
 
 
-def test_a_file_of_something_else(tmp_path, pkl):
+def test_a_file_with_other_content_is_refused(tmp_path, pkl):
     pkl.write_bytes(pickle.dumps({"mask": 1}))
     images = boxes(tmp_path)
     record = images.records()[0]
@@ -252,14 +252,14 @@ def test_a_file_of_something_else(tmp_path, pkl):
         images.read(record)
 
 
-def test_other_objects_are_other_annotations(tmp_path, pkl):
+def test_changed_objects_change_the_record(tmp_path, pkl):
     before = boxes(tmp_path).records()
     rewrite(pkl, lambda rows: rows[:2])
     after = boxes(tmp_path).records()
     assert [a == b for a, b in zip(before, after, strict=True)] == [False, True, True]
 
 
-def test_gray_is_what_counts(tmp_path):
+def test_labels_are_read_from_gray(tmp_path):
     create_samrs_subset(tmp_path, "sota")
     images = labels(tmp_path)
     record = images.records()[0]

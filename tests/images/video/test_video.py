@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from alps.errors import DatasetNotFound, ImageError, LabelError
-from alps.images.files.text import whole
+from alps.images.files.text import parse_whole_number
 from alps.images.video.tracked import VideoBoxes
 from alps.protocols import ImageSet
 from alps.store.plan import prepare
@@ -54,7 +54,7 @@ def test_a_frame_is_an_image(videos):
 
 
 @pytest.mark.parametrize("kind", [kind for kind in FORMATS if kind != "icdar"])
-def test_every_format_says_the_same(videos, kind):
+def test_all_formats_give_the_same_boxes(videos, kind):
     root, _ = videos
     ours, other = open_set(root / kind, pattern(kind)), open_set(root / "icdar")
     assert ours.records() == other.records()
@@ -120,7 +120,7 @@ def one(tmp_path):
     return tmp_path
 
 
-def test_words_that_nobody_can_read_are_ignored(one):
+def test_illegible_words_are_ignored(one):
     edit(one, 'Quality="MODERATE"', 'Quality="LOW"')
     images = open_set(one)
     first, second = images.records()[:2]
@@ -129,7 +129,7 @@ def test_words_that_nobody_can_read_are_ignored(one):
     assert images.read(second).boxes.ignore.tolist() == [False, False, True]
 
 
-def test_a_frame_annotated_as_empty_is_an_image_and_one_not_annotated_is_none(one):
+def test_frames_annotated_as_empty_are_images_and_unannotated_frames_are_not(one):
     text = (one / "Video_1_GT.xml").read_text()
     begin, end = text.index('<frame ID="2"'), text.index('<frame ID="3"')
     (one / "Video_1_GT.xml").write_text(text[:begin] + '<frame ID="2" />' + text[end:])
@@ -152,7 +152,7 @@ def test_a_frame_annotated_as_empty_is_an_image_and_one_not_annotated_is_none(on
         ('<Point x="', '<Pt x="', "frame 1 object 1: 6 coordinates, expected 4", [2, 3]),
     ],
 )
-def test_an_object_that_cannot_be_used_is_named_and_the_others_stay(one, old, new, line, left):
+def test_an_unusable_object_is_reported_and_the_others_kept(one, old, new, line, left):
     edit(one, old, new)
     images = open_set(one)
     first, second = (images.read(record) for record in images.records()[:2])
@@ -162,7 +162,7 @@ def test_an_object_that_cannot_be_used_is_named_and_the_others_stay(one, old, ne
     assert second.boxes.track_id.tolist() == [1, 2, 3]
 
 
-def test_fractions_and_pixels_in_one_file(tmp_path):
+def test_a_mix_of_fractions_and_pixels_is_reported(tmp_path):
     create_video(tmp_path, "bovtext", 2)
     path = tmp_path / "Video_1.json"
     frames = json.loads(path.read_text())
@@ -184,7 +184,7 @@ def test_fractions_and_pixels_in_one_file(tmp_path):
     ]
 
 
-def test_a_frame_without_a_number_is_told_with_the_one_before(one):
+def test_a_frame_without_a_number_is_reported_with_the_previous_one(one):
     edit(one, '<frame ID="2"', '<frame ID="two"')
     images = open_set(one)
     assert [r.frame_index for r in images.records()] == [0, 2, 3]
@@ -193,7 +193,7 @@ def test_a_frame_without_a_number_is_told_with_the_one_before(one):
     )
 
 
-def test_a_frame_number_past_the_end(one):
+def test_a_frame_number_beyond_the_end_is_an_error(one):
     edit(one, '<frame ID="4"', '<frame ID="9"')
     images = open_set(one)
     records = images.records()
@@ -207,10 +207,13 @@ def test_a_frame_number_past_the_end(one):
     ("kind", "message"),
     [
         ("icdar", r"Video_2_GT\.xml is no whole XML file: .*; it may be cut short, get it again"),
-        ("bovtext", r"Video_2\.json is no whole JSON file: .*; it may be cut short, get it again"),
+        (
+            "bovtext",
+            r"Video_2\.json is not a complete JSON file: .*; it may be truncated, get it again",
+        ),
     ],
 )
-def test_annotations_cut_short_cost_one_video_and_one_line(tmp_path, kind, message):
+def test_truncated_annotations_cost_one_video_and_one_line(tmp_path, kind, message):
     for name in ("Video_1", "Video_2"):
         create_video(tmp_path, kind, 3, name)
     path = tmp_path / FORMATS[kind][0].format("Video_2")
@@ -223,7 +226,7 @@ def test_annotations_cut_short_cost_one_video_and_one_line(tmp_path, kind, messa
     assert len(images.read(images.records()[0]).boxes) == 3
 
 
-def test_what_is_another_format(one):
+def test_other_formats_are_refused(one):
     (one / "Video_1_GT.xml").write_text("<annotation></annotation>")
     with pytest.raises(ImageError, match="is of another format: <annotation>, expected <frames>"):
         open_set(one).read(open_set(one).records()[0])
@@ -232,25 +235,25 @@ def test_what_is_another_format(one):
     with pytest.raises(ImageError, match="another format: expected a list of words for each frame"):
         images.read(images.records()[0])
     (one / "Video_1.txt").write_text("")
-    with pytest.raises(LabelError, match=r"Video_1\.txt is of no known format: expected \.xml \.j"):
+    with pytest.raises(LabelError, match=r"Video_1\.txt has an unknown format: expected \.xml \.j"):
         open_set(one, "*.txt").records()
 
 
-def test_what_is_not_there(one):
+def test_the_error_names_what_is_missing(one):
     with pytest.raises(DatasetNotFound) as error:
         open_set(one, "*.json", url="https://example.org").records()
     assert str(error.value) == (
         f"no *.json under {one}: found 2 entries (Video_1.mp4, Video_1_GT.xml); get the dataset at "
-        "https://example.org, or give its folder as dataset.root and the files as "
-        "dataset.annotations"
+        "https://example.org, or set dataset.root to its folder and "
+        "dataset.annotations to its files"
     )
     (one / "Video_2_GT.xml").write_bytes((one / "Video_1_GT.xml").read_bytes())
     images = open_set(one)
     assert len(images.records()) == 4
     [finding] = map(str, images.findings())
     assert finding == (
-        "1 of 2 annotated videos are not under ./ (first: Video_2); get them, or give their folder "
-        "as dataset.videos; the others are used"
+        "1 of 2 annotated videos are not under ./ (first: Video_2); get them, or set "
+        "dataset.videos to their folder; the others are used"
     )
     (one / "Video_1.mp4").rename(one / "other.mp4")
     with pytest.raises(DatasetNotFound) as error:
@@ -261,7 +264,7 @@ def test_what_is_not_there(one):
     )
 
 
-def test_two_that_have_one_name(one):
+def test_ambiguous_names_are_refused(one):
     write_frames(one / "frames/Video_1", draw_video(4).frames)
     assert open_set(one, videos="frames").records()[0].image_id == "Video_1/000000"
     assert (
@@ -269,15 +272,17 @@ def test_two_that_have_one_name(one):
     )  # called so, and not only at the end
     (one / "a").mkdir()
     (one / "Video_1.mp4").rename(one / "a/Video_1.mp4")
-    with pytest.raises(LabelError, match=r"are of a/Video_1\.mp4 or of frames/Video_1 under ") as e:
+    with pytest.raises(LabelError, match=r"match a/Video_1\.mp4 and frames/Video_1 under ") as e:
         open_set(one).records()
-    assert "give the folder of the right ones as dataset.videos" in str(e.value)
+    assert "set dataset.videos to the folder of the right ones" in str(e.value)
     (one / "a/Video_1_GT.xml").write_bytes((one / "Video_1_GT.xml").read_bytes())
-    with pytest.raises(LabelError, match=r"Video_1_GT\.xml annotate Video_1; remove one of them"):
+    with pytest.raises(
+        LabelError, match=r"Video_1_GT\.xml annotate the video Video_1; remove one of them"
+    ):
         open_set(one, videos="frames").records()
 
 
-def test_a_box_that_moved_makes_another_image(one):
+def test_a_moved_box_changes_the_record(one):
     before = open_set(one).records()
     edit(one, '<Point x="', '<Point x="1')
     after = open_set(one).records()
@@ -286,7 +291,7 @@ def test_a_box_that_moved_makes_another_image(one):
     assert replace(after[0], annotations=before[0].annotations) == before[0]
 
 
-def test_a_table_of_many_videos(tmp_path):
+def test_a_table_may_hold_many_videos(tmp_path):
     drawn = draw_video(3)
     for name in ("a/x.mp4", "b/x.mp4"):
         (tmp_path / name).parent.mkdir()
@@ -319,11 +324,11 @@ def test_a_table_of_many_videos(tmp_path):
     assert len(second.boxes) == 1
 
 
-def test_a_table_calls_a_video_one_name(tmp_path):
+def test_a_video_with_two_names_in_a_table_is_refused(tmp_path):
     write_video(tmp_path / "x.mp4", draw_video(2).frames)
     table = tmp_path / "boxes.csv"
     table.write_text("video,frame,x0,y0,x1,y1\nx,0,1,1,9,9\nx.mp4,1,1,1,9,9\n")
-    with pytest.raises(LabelError, match=r"x and x\.mp4 in the annotations are both x\.mp4; call"):
+    with pytest.raises(LabelError, match=r"x and x\.mp4 in the annotations are both x\.mp4; use"):
         open_set(tmp_path, "boxes.csv").records()
     table.write_text(table.read_text().replace("x.mp4", "x"))
     assert [r.image_id for r in open_set(tmp_path, "boxes.csv").records()] == [
@@ -345,4 +350,4 @@ def test_a_table_calls_a_video_one_name(tmp_path):
     ],
 )
 def test_numbers(word, number):
-    assert whole(word) == number
+    assert parse_whole_number(word) == number

@@ -37,7 +37,7 @@ def with_masks(root, change=lambda counts, row: counts):
     return drawn
 
 
-def test_true_masks_of_frames(root):
+def test_true_masks_of_frames_are_read(root):
     drawn = with_masks(root)
     images = VideoMasks(root=str(root))
     assert isinstance(images, InstanceSet)
@@ -49,7 +49,7 @@ def test_true_masks_of_frames(root):
         np.testing.assert_array_equal(masks.to_array(), drawn.masks[record.frame_index])
 
 
-def test_masks_of_some_objects(root, caplog):
+def test_some_objects_may_have_masks(root, caplog):
     def change(counts, row):
         if row["frame"] == "1" and row["track"] == "2":
             return counts[:-2]
@@ -64,11 +64,11 @@ def test_masks_of_some_objects(root, caplog):
         found.append(images.read_instances(record, boxes, (120, 160)).boxes.track_id.tolist())
     assert found == [[1, 2, 3], [1, 3], [], []]
     [line] = caplog.messages
-    assert line.startswith("left out a true mask: boxes.csv row 5: its counts ")
+    assert line.startswith("skipped a true mask: boxes.csv row 5: its counts ")
 
 
 @pytest.mark.parametrize("kind", ["csv", "icdar", "bovtext"])
-def test_annotations_without_masks(root, kind):
+def test_annotations_without_masks_have_no_instances(root, kind):
     create_video(root, kind, N)
     images = VideoMasks(root=str(root), annotations="*_GT.xml" if kind == "icdar" else "*.*[nv]")
     assert len(images.records()) == N

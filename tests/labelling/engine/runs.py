@@ -1,4 +1,4 @@
-"""A tiny labelling run, also as a program."""
+"""A tiny labelling run, as a function and as a program."""
 
 import time
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ IMAGES = 10
 
 @dataclass
 class SlowImages(ArrayImages):
-    """Reading takes a while, so that a run can be disturbed."""
+    """Images that take ``pause`` seconds to read, so that a test can interrupt the run."""
 
     pause: float = 0.0
 
@@ -33,7 +33,7 @@ def arrays(n=IMAGES):
 
 
 def run(root, engine, *, pause=0.0, images=None, features=True):
-    """The store, and what the run took."""
+    """Label tiny images; return the store and the timings."""
     segmenter = ColorSegmenter()
     tiles = {"tile_size": 64, "tile_overlap": 16}
     return label(
@@ -42,7 +42,7 @@ def run(root, engine, *, pause=0.0, images=None, features=True):
             segmenter=segmenter, points_per_side=4, stability_score_thresh=0.5, ground=0, **tiles
         ),
         features=SamFeatures(segmenter=segmenter, **tiles) if features else None,
-        # Several parts, so that workers share them, of rows whose weights make sums round.
+        # Several parts that workers share, with weights that make the sums depend on rounding.
         assign=Cluster(k=4, batch_size=1, weight="sqrt_area", pca=3, reject=0.1, niter=4),
         engine=engine,
         root=root,
@@ -52,13 +52,13 @@ def run(root, engine, *, pause=0.0, images=None, features=True):
 
 
 def files(root):
-    """Name → bytes of all that a store holds."""
+    """Return the content of all files of a store by relative path."""
     return {
         p.relative_to(root).as_posix(): p.read_bytes() for p in Path(root).rglob("*") if p.is_file()
     }
 
 
 def main(store, processes, pause):
-    """Not as ``__main__``: a store records the class of its images, with its module."""
+    """Label in this module rather than ``__main__``, since a store records the module."""
     with one_line_errors(interrupted="the same command resumes"), sigterm_raises():
         run(store, LocalEngine(processes=processes, threads=1), pause=pause)

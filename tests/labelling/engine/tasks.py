@@ -1,4 +1,4 @@
-"""Tasks for workers, where they import little: a worker of one begins in two seconds."""
+"""Tasks for workers, in a module with few imports, so that workers start in two seconds."""
 
 import logging
 import os
@@ -8,8 +8,8 @@ from pathlib import Path
 from alps.errors import StoreError
 
 
-def act(number):
-    """Adds one; dies at a path that it sees for the first time, raises at 13."""
+def add_one(number):
+    """Add one; for a path that does not exist, create it and die; for 13, raise an error."""
     if number == 13:
         raise StoreError("no space left")
     if isinstance(number, str):
@@ -37,12 +37,12 @@ def square(number):
     return number * number
 
 
-class Awkward(Exception):
-    """Its arguments are not those that it was made from, so that it cannot be unpickled."""
+class UnpicklableError(Exception):
+    """An exception that cannot be unpickled, because its args differ from its parameters."""
 
     def __init__(self, first, second):
         super().__init__(f"{first} {second}")
 
 
-def raise_awkward(number):
-    raise Awkward(number, number)
+def raise_unpicklable(number):
+    raise UnpicklableError(number, number)

@@ -1,4 +1,4 @@
-"""Processes share the work and write what one writes."""
+"""Several processes produce the same store as one, and survive the loss of workers."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ from alps.errors import AlpsError, ConfigError, PieceLost, StoreError, WorkersLo
 from alps.labelling.engine.local import LocalEngine
 from tests.fakes import ArrayImages
 from tests.labelling.engine.runs import IMAGES, arrays, files, run
-from tests.labelling.engine.tasks import act, die_at_five, raise_awkward, square
+from tests.labelling.engine.tasks import add_one, die_at_five, raise_unpicklable, square
 
 ROOT = Path(__file__).parents[3]
 MAIN = "from tests.labelling.engine import runs; runs.main"
@@ -26,7 +26,7 @@ ONE, TWO = LocalEngine(threads=1), LocalEngine(processes=2, threads=1)
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
+def expected(tmp_path_factory):
     root = tmp_path_factory.mktemp("one") / "store"
     run(root, ONE)
     return files(root)
@@ -43,13 +43,13 @@ def start(root, processes, pause):
 
 
 def wait_for(condition):
-    """What the condition gives as soon as it is true; a busy machine may take minutes."""
+    """Return the value of the condition once it is true; a busy machine may take minutes."""
     end = time.monotonic() + 200
     while time.monotonic() < end:
-        if found := condition():
-            return found
+        if value := condition():
+            return value
         time.sleep(0.02)
-    raise AssertionError("it did not come to pass")
+    raise AssertionError("the condition did not become true in 200 s")
 
 
 def shards(root):
@@ -58,46 +58,46 @@ def shards(root):
 
 def children(pid):
     """The spawned workers of a process."""
-    found = []
+    pids = []
     for path in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):  # it has ended
             parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
             if parent == pid and b"spawn_main" in (path / "cmdline").read_bytes():
-                found.append(int(path.name))
-    return sorted(found)
+                pids.append(int(path.name))
+    return sorted(pids)
 
 
 def alive(pids):
     return [pid for pid in pids if Path(f"/proc/{pid}").exists()]
 
 
-def test_two_processes_write_what_one_writes(tmp_path, undisturbed, caplog):
+def test_two_processes_write_the_same_files_as_one(tmp_path, expected, caplog):
     store, timings = run(tmp_path / "store", TWO)
-    assert files(tmp_path / "store") == undisturbed
+    assert files(tmp_path / "store") == expected
     assert sorted(p.name for p in store.root.iterdir() if p.name.startswith(".")) == []
     assert timings.images["masks"] == timings.images["features"] == IMAGES
     assert timings.images["labels"] == IMAGES + 1
     assert timings.seconds["masks"] > 0
     assert len(Rows(store.all_features()).parts(1)) >= 3  # or workers had no sums to add up
-    # What a worker warns of reaches the log of the run.
+    # Warnings of a worker appear in the log of the run.
     assert caplog.text.count("skipped site/broken.png: site/broken.png: truncated") == 1
 
 
-def test_two_runs_on_one_store_share_it(tmp_path, undisturbed):
+def test_two_concurrent_runs_share_the_shards_of_one_store(tmp_path, expected):
     other = start(tmp_path / "store", 1, 0.3)
     wait_for(lambda: shards(tmp_path / "store"))
     _, timings = run(tmp_path / "store", ONE, pause=0.3)
     _, stderr = other.communicate(timeout=200)
     assert other.returncode == 0, stderr
-    assert files(tmp_path / "store") == undisturbed
+    assert files(tmp_path / "store") == expected
     assert 0 < timings.images["masks"] < IMAGES
 
 
-def test_a_signal_ends_all_at_once_and_another_number_of_processes_resumes(tmp_path, undisturbed):
-    check_signal(tmp_path / "store", undisturbed, signal.SIGINT, 2)  # the other: tests/matrix
+def test_a_signal_ends_all_workers_and_a_run_with_other_processes_resumes(tmp_path, expected):
+    check_signal(tmp_path / "store", expected, signal.SIGINT, 2)  # the other: tests/matrix
 
 
-def check_signal(root, undisturbed, number, processes):
+def check_signal(root, expected, number, processes):
     program = start(root, processes, 0.3)
     wait_for(lambda: len(shards(root)) >= 2)
     workers = children(program.pid)
@@ -113,10 +113,10 @@ def check_signal(root, undisturbed, number, processes):
     assert list((root / ".tmp").iterdir()) == [] or processes == 2  # killed workers leave theirs
     assert len(shards(root)) < IMAGES
     run(root, TWO if processes == 1 else ONE)
-    assert files(root) == undisturbed
+    assert files(root) == expected
 
 
-def test_a_killed_worker_is_named_and_its_shard_done_by_another(tmp_path, undisturbed, caplog):
+def test_the_shard_of_a_killed_worker_is_repeated_by_another_and_logged(tmp_path, expected, caplog):
     root = tmp_path / "store"
 
     def kill():
@@ -127,12 +127,15 @@ def test_a_killed_worker_is_named_and_its_shard_done_by_another(tmp_path, undist
     killer.start()
     run(root, TWO, pause=0.2)
     killer.join()
-    assert files(root) == undisturbed
-    (warning,) = [r.getMessage() for r in caplog.records if r.name == "alps.labelling.engine.crew"]
-    assert "was killed (SIGKILL, often for want of memory); another does again" in warning
+    assert files(root) == expected
+    (warning,) = [r.getMessage() for r in caplog.records if r.name == "alps.labelling.engine.pool"]
+    assert (
+        "was killed (SIGKILL, often because memory ran out); another one repeats its item"
+        in warning
+    )
 
 
-def test_a_killed_run_leaves_no_worker_and_is_resumed(tmp_path, undisturbed):
+def test_workers_of_a_killed_run_exit_and_the_run_is_resumed(tmp_path, expected):
     root = tmp_path / "store"
     program = start(root, 2, 0.3)
     wait_for(lambda: len(shards(root)) >= 2)
@@ -142,30 +145,30 @@ def test_a_killed_run_leaves_no_worker_and_is_resumed(tmp_path, undisturbed):
     wait_for(lambda: not alive(workers))
     assert (root / ".claims").exists()
     run(root, ONE)  # does not wait until claims of dead processes expire by their age
-    assert files(root) == undisturbed
+    assert files(root) == expected
 
 
-def test_only_when_all_workers_are_dead_the_run_ends(tmp_path, caplog):
+def test_the_run_fails_only_when_all_workers_are_dead(tmp_path, caplog):
     with (
-        TWO.workers() as run_all,
-        pytest.raises(WorkersLost, match=r"no worker is left.*\(SIGKILL.*same command resumes"),
+        TWO.workers() as run_tasks,
+        pytest.raises(WorkersLost, match=r"all workers have died.*\(SIGKILL.*same command resumes"),
     ):
-        list(run_all(act, [str(tmp_path / name) for name in "abc"]))
-    assert "1 go on" in caplog.text
+        list(run_tasks(add_one, [str(tmp_path / name) for name in "abc"]))
+    assert "(1 remaining)" in caplog.text
 
 
-def test_a_piece_that_ends_its_workers_is_named(caplog):
+def test_the_error_names_an_item_that_kills_its_workers(caplog):
     with (
-        LocalEngine(processes=3, threads=1).workers() as run_all,
+        LocalEngine(processes=3, threads=1).workers() as run_tasks,
         pytest.raises(PieceLost, match=r"item 5 .*\(SIGKILL") as raised,
     ):
-        list(run_all(die_at_five, range(8)))
+        list(run_tasks(die_at_five, range(8)))
     assert raised.value.place == 5
-    assert caplog.text.count("another does again what it was at") == 2
+    assert caplog.text.count("another one repeats its item") == 2
 
 
-class Poison(ArrayImages):
-    """One image ends the process that reads it."""
+class KillingImages(ArrayImages):
+    """Reading one image kills the process."""
 
     def read(self, record):
         if record.image_id == "site/03":
@@ -173,20 +176,20 @@ class Poison(ArrayImages):
         return super().read(record)
 
 
-def test_an_image_that_ends_its_workers_is_named(tmp_path):
-    with pytest.raises(WorkersLost, match=r"shard 3 .*it was at site/03\.png or one of the 8"):
+def test_the_error_names_an_image_that_kills_its_workers(tmp_path):
+    with pytest.raises(WorkersLost, match=r"shard 3 .*, at site/03\.png or one of the 8"):
         run(
             tmp_path / "store",
             LocalEngine(processes=3, threads=1),
-            images=Poison({k: v for k, v in arrays().items() if k != "site/broken"}),
+            images=KillingImages({k: v for k, v in arrays().items() if k != "site/broken"}),
         )
 
 
-def test_values_come_in_order_from_whatever_worker(caplog):
-    with TWO.workers() as run_all:
-        assert sorted(run_all(square, range(40))) == [(i, i * i) for i in range(40)]
-        assert dict(run_all(square, iter(range(3)))) == {0: 0, 1: 1, 2: 4}
-        assert list(run_all(square, [])) == []
+def test_values_are_returned_with_the_index_of_their_item(caplog):
+    with TWO.workers() as run_tasks:
+        assert sorted(run_tasks(square, range(40))) == [(i, i * i) for i in range(40)]
+        assert dict(run_tasks(square, iter(range(3)))) == {0: 0, 1: 1, 2: 4}
+        assert list(run_tasks(square, [])) == []
     assert caplog.text.count("squared") == 43
 
 
@@ -195,13 +198,13 @@ def test_values_come_in_order_from_whatever_worker(caplog):
     [
         (square, [1, -1], StoreError, "^cannot write -1$"),
         (square, [101], ZeroDivisionError, "101"),
-        (raise_awkward, [1], RuntimeError, "Awkward: 1 1"),
+        (raise_unpicklable, [1], RuntimeError, "UnpicklableError: 1 1"),
         (lambda number: number, [1], ConfigError, "cannot be sent to another process.*processes=1"),
     ],
 )
-def test_what_a_worker_raises_ends_the_run(task, items, error, message):
-    with TWO.workers() as run_all, pytest.raises(error, match=message) as raised:
-        list(run_all(task, items))
+def test_an_exception_in_a_worker_is_raised_in_the_run(task, items, error, message):
+    with TWO.workers() as run_tasks, pytest.raises(error, match=message) as raised:
+        list(run_tasks(task, items))
     if error is ZeroDivisionError:
         assert "in square" in raised.value.__notes__[0]
 
@@ -209,13 +212,13 @@ def test_what_a_worker_raises_ends_the_run(task, items, error, message):
 @pytest.mark.parametrize(
     ("key", "value"), [("processes", 0), ("processes", "many"), ("threads", 0), ("threads", "x")]
 )
-def test_numbers_that_are_none_are_refused(monkeypatch, key, value):
+def test_invalid_numbers_are_refused(monkeypatch, key, value):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # types are the user's
     with pytest.raises(ConfigError, match=rf"^{key}={value}: expected .*a whole number >= 1"):
         LocalEngine(**{key: value})
 
 
-def test_only_broken_images_are_one_error(tmp_path):
+def test_a_dataset_without_a_readable_image_is_one_error(tmp_path):
     with pytest.raises(AlpsError, match="none of the 1 images of memory can be used"):
         run(tmp_path / "store", TWO, images=ArrayImages({"a": "zero bytes"}))
     assert np.all([p.name != ".claims" for p in (tmp_path / "store").iterdir()])

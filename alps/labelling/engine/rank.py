@@ -20,18 +20,18 @@ LAUNCHERS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Rank of a run among those of its launcher."""
+class LauncherRank:
+    """Rank of this run among those that its launcher has started."""
 
     rank: int = 0  # among all runs
     world: int = 1  # number of runs
     local_rank: int = 0  # among the runs on this machine
 
 
-def find_place() -> Place:
-    """Read the rank that torchrun, SLURM, MPI or LSF has set; without any, it is rank 0 of 1."""
+def read_rank() -> LauncherRank:
+    """Read the rank that torchrun, SLURM, MPI or LSF has set; rank 0 of 1 without a launcher."""
     for names in LAUNCHERS:
         rank, world, local_rank = (os.environ.get(name) for name in names)
         if rank and world:
-            return Place(int(rank), int(world), int(local_rank or 0))
-    return Place()
+            return LauncherRank(int(rank), int(world), int(local_rank or 0))
+    return LauncherRank()

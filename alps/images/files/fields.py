@@ -1,4 +1,4 @@
-"""Parse the basic elements of annotation files: lists of names, flags, numbers, classes."""
+"""Parse the fields of annotation files: lists of names, flags, numbers and class names."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from alps.errors import ConfigError, ImageError
-from alps.images.files.ids import normal
+from alps.images.files.ids import to_nfc
 from alps.images.files.limits import decode_text, read_bytes
 
 #: Image lists as in Pascal VOC, with their splits; later entries take precedence.
 LISTS: Mapping[str, str] = {"trainval": "train", "train": "train", "val": "val", "test": "test"}
 
 #: Values of a flag such as "difficult"; 2 is used by DOTA, which has two degrees of difficulty.
-SWITCH: Mapping[str, bool] = {
+FLAGS: Mapping[str, bool] = {
     **dict.fromkeys(("", "0", "0.0", "false", "no", "unspecified"), False),
     **dict.fromkeys(("1", "1.0", "2", "2.0", "true", "yes"), True),
 }
@@ -30,7 +30,7 @@ def read_splits(folder: Path) -> dict[str, str]:
 def read_list(path: Path) -> list[str]:
     """Return the names in a list (one per line) in NFC; [] if there is no file."""
     lines = read_text(path).splitlines() if path.is_file() else []
-    return [normal(line.strip()) for line in lines if line.strip()]
+    return [to_nfc(line.strip()) for line in lines if line.strip()]
 
 
 def read_text(path: Path) -> str:
@@ -52,22 +52,22 @@ def check_classes(classes: Sequence[object] | None) -> list[str] | None:
     names = [] if isinstance(classes, str) else [str(name) for name in classes]
     if not names or len({*names}) < len(names) or not all(name.strip() for name in names):
         raise ConfigError(
-            f"dataset.classes={classes}: expected a list of different names, as [cat,dog]"
+            f"dataset.classes={classes}: expected a list of distinct names, such as [cat,dog]"
         )
     return names
 
 
-def parse_switch(word: str) -> bool | None:
+def parse_flag(text: str) -> bool | None:
     """Return whether a flag is set; None if its value is not in `SWITCH`."""
-    return SWITCH.get(word.strip().lower())
+    return FLAGS.get(text.strip().lower())
 
 
-def numbers(words: Sequence[str]) -> list[float]:
+def parse_numbers(texts: Sequence[str]) -> list[float]:
     """Convert strings to numbers; NaN where a string is not a number."""
-    found = []
-    for word in words:
+    values = []
+    for text in texts:
         try:
-            found.append(float(word))
+            values.append(float(text))
         except ValueError:
-            found.append(float("nan"))
-    return found
+            values.append(float("nan"))
+    return values

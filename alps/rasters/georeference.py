@@ -12,11 +12,11 @@ import rasterio
 logger = logging.getLogger(__name__)
 
 #: Bytes of a world file to read; it has six numbers.
-LONGEST_WORLD_FILE = 1024
+MAX_WORLD_FILE_BYTES = 1024
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Place:
+class Georeference:
     """The georeference of a raster.
 
     Args:
@@ -30,36 +30,39 @@ class Place:
     gcps: tuple[Any, ...] = ()
 
     def to_profile(self) -> dict[str, Any]:
-        """Return the options of `rasterio.open` for a new file at the same place."""
+        """Return the options of `rasterio.open` for a new file with this georeference."""
         if self.gcps:
             return {"gcps": self.gcps, "crs": self.crs}
         return {"crs": self.crs, "transform": self.transform}
 
 
-def find_place(path: Path, file: Any) -> Place | None:
-    """Return the georeference of an open raster, or of the world file of a TIFF; None: unknown.
+def read_georeference(path: Path, file: Any) -> Georeference | None:
+    """Return the georeference of an open raster, or of the world file of a TIFF.
 
     Args:
         path: path of the raster; its world file has the suffix ``.tfw``.
         file: open dataset of rasterio.
+
+    Returns:
+        The georeference. None: unknown.
     """
-    points, system = file.gcps
-    if points:
-        return Place(system, gcps=tuple(points))
+    gcps, crs = file.gcps
+    if gcps:
+        return Georeference(crs, gcps=tuple(gcps))
     transform = None if file.transform.is_identity else file.transform
     if transform is None and file.driver == "GTiff":
         transform = _read_world_file(path.with_suffix(".tfw"))
-    return None if file.crs is None and transform is None else Place(file.crs, transform)
+    return None if file.crs is None and transform is None else Georeference(file.crs, transform)
 
 
 def _read_world_file(path: Path) -> Any:
     """Read a world file as a transform whose origin is a pixel's corner instead of its centre."""
     try:
         with path.open("rb") as file:
-            a, d, b, e, c, f = map(float, file.read(LONGEST_WORLD_FILE).split()[:6])
+            a, d, b, e, c, f = map(float, file.read(MAX_WORLD_FILE_BYTES).split()[:6])
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        logger.warning("%s is no world file (%s) and is not used", path, error)
+        logger.warning("%s is not a valid world file (%s) and is ignored", path, error)
         return None
     return rasterio.Affine(a, b, c - (a + b) / 2, d, e, f - (d + e) / 2)
