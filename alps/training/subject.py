@@ -89,7 +89,7 @@ class Subject:
         self.scores: Scores | None = None
         self.shown: list[Shown] = []  # the first validation images, for pictures
         self.confusion: Int64[Tensor, "K K"]
-        self.forget()
+        self.reset()
 
     @classmethod
     def of(cls, images: LabelledSet, name: str = "", *, loss: nn.Module | None = None) -> Subject:
@@ -121,7 +121,7 @@ class Subject:
         of = f" of {self.name}" if self.name else ""
         return f"over {self.scores.counted} of {k} classes{of}"
 
-    def forget(self, device: torch.device | str = "cpu") -> None:
+    def reset(self, device: torch.device | str = "cpu") -> None:
         """Reset the confusion matrix and the pictures."""
         k = len(self.categories)
         self.confusion = torch.zeros(k, k, dtype=torch.int64, device=device)

@@ -302,4 +302,6 @@ def test_a_checkpoint_is_tested_predicts_and_resumes(tmp_path, train):
         shutil.copy(path / f"0.{suffix}", path / f"7.{suffix}")
     status, _, err = train(*MADE_BY, "trainer.max_steps=4", "resume=run/last.ckpt")
     assert status == 1
-    assert re.search(r"error: resume=run/last.ckpt goes on with the same images and labels", err)
+    assert re.search(
+        r"error: run/last.ckpt can only be resumed with the same images and labels", err
+    )
