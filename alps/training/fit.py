@@ -104,7 +104,7 @@ def fit(
         try:
             _train(images, settings, folder, resume=str(last) if last.exists() else None)
         except SystemExit as stop:  # with which Lightning ends a program on a second Ctrl-C
-            raise KeyboardInterrupt(f"stopped at once; {last} was not written") from stop
+            raise KeyboardInterrupt(f"stopped at once, without writing {last}") from stop
     return load_net(last, device=device, precision=precision)
 
 
