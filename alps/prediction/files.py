@@ -23,7 +23,7 @@ from alps.images.files.labels import Labels
 from alps.images.files.listing import walk
 from alps.images.files.read import read_pixels
 from alps.images.plain.folder import Folder
-from alps.prediction.sliding import Net, SlidingWindow, most_probable
+from alps.prediction.sliding import Forward, SlidingWindow, most_probable
 from alps.rasters.gdal import RASTER_SUFFIXES
 from alps.rasters.index_map import create_index_map
 from alps.rasters.pixels import blank_invalid
@@ -75,7 +75,7 @@ class Predictor:
         buffer: number of pixels whose probabilities are held in memory, 4 bytes per class each.
     """
 
-    net: Net
+    net: Forward
     window: SlidingWindow
     categories: Sequence[Category]
     weights: str

@@ -60,7 +60,7 @@ class Subject:
 
     Args:
         categories: the classes.
-        ignore_index: target value of pixels that are neither learnt nor scored.
+        ignore_index: target value of pixels that are neither trained on nor scored.
         protocol: description of how the scores are computed, saved in every checkpoint.
         loss: module that maps logits and target to a loss; None if the net is not trained.
         name: name of the dataset; empty if it is the only one.

@@ -241,7 +241,9 @@ def test_ctrl_c_is_a_keyboard_interrupt_and_the_same_call_resumes(tmp_path, trai
     whole = alps.fit(Interrupting(n=4, val=1), **options, run=tmp_path / "whole")
     images = Interrupting(n=4, val=1)
     images.stops_at = 8
-    with pytest.raises(KeyboardInterrupt, match=r"stopped after step [12]; .*last.ckpt was written"):
+    with pytest.raises(
+        KeyboardInterrupt, match=r"stopped after step [12]; .*last.ckpt was written"
+    ):
         alps.fit(images, **options, run=tmp_path / "run")
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     resumed = alps.fit(images, **options, run=tmp_path / "run")
