@@ -25,7 +25,7 @@ from PIL import Image
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
-import train
+from alps.cli.build import build_model, build_trainer
 from alps.images.pixels.folder_pair import FolderPair
 from alps.training.data import SegmentationData
 from alps.training.runs import EXPECTED_WARNINGS
@@ -94,7 +94,7 @@ def build(cfg: DictConfig, images: FolderPair) -> tuple[SegmentationTask, Segmen
     seed_everything(cfg.seed, verbose=False)
     data = SegmentationData(images, **cfg.data, seed=cfg.seed)
     task = SegmentationTask(
-        model=train.build_model(cfg, NUM_CLASSES),
+        model=build_model(cfg, NUM_CLASSES),
         subjects=[Subject.of(images, loss=instantiate(cfg.loss, ignore_index=images.ignore_index))],
         window=instantiate(cfg.window, crop=data.crop),
         optim=instantiate(cfg.optim),
@@ -105,7 +105,7 @@ def build(cfg: DictConfig, images: FolderPair) -> tuple[SegmentationTask, Segmen
 def ours(cfg: DictConfig, images: FolderPair, callback: Callback) -> float:
     """Train under Lightning's Trainer and return the last loss."""
     task, data = build(cfg, images)
-    trainer = train.build_trainer(cfg)
+    trainer = build_trainer(cfg)
     trainer.callbacks.append(callback)
     trainer.fit(task, datamodule=data)
     return float(trainer.callback_metrics["train/loss"])
@@ -114,7 +114,7 @@ def ours(cfg: DictConfig, images: FolderPair, callback: Callback) -> float:
 def bare(cfg: DictConfig, images: FolderPair) -> Iterator[Tensor]:
     """Train the same network, loader, loss, optimiser and schedule in a plain loop."""
     task, data = build(cfg, images)
-    data.trainer = train.build_trainer(cfg)  # the loader asks it how many steps there are
+    data.trainer = build_trainer(cfg)  # the loader asks it how many steps there are
     device = data.trainer.strategy.root_device
     model = task.model.to(device).train()
     assert task.optim is not None
@@ -167,7 +167,7 @@ def loading(sets: dict[tuple[str, int], FolderPair], rounds: int) -> None:
             speed = []
             for _ in range(rounds):
                 data = SegmentationData(images, **cfg.data)
-                data.trainer = train.build_trainer(cfg)
+                data.trainer = build_trainer(cfg)
                 times = [now() for _ in islice(data.train_dataloader(), skip + batches)]
                 speed.append(batch * batches / (times[-1] - times[skip - 1]))
             wall, cpu = (Spread.of(part) for part in np.array(speed).T)

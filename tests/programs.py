@@ -2,7 +2,6 @@
 
 import logging
 import os
-import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +9,8 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+
+from alps.cli import label, train
 
 ROOT = Path(__file__).parents[1]
 #: A net of 370,000 weights, crops of 64 px.
@@ -30,13 +31,14 @@ LIGHTNING_WARNINGS = pytest.mark.filterwarnings(
 
 def call(program, arguments, monkeypatch, capfd):
     """label.py or train.py in this process, which has imported what takes seconds."""
+    module = {"label.py": label, "train.py": train}[program]
     command = [program, *map(str, arguments)]
     monkeypatch.setattr(sys, "argv", command)
     GlobalHydra.instance().clear()
     handlers = logging.getLogger().handlers[:]  # Hydra's write to streams that end with the test
     status = 0
     try:
-        runpy.run_path(str(ROOT / program), run_name="__main__")
+        module.start()
     except SystemExit as exit_:
         status = exit_.code
     finally:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -13,7 +16,7 @@ from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from alps.cli.build import build_data, build_model, build_trainer, build_window, restore, trusted
+from alps.cli.build import build_model, build_trainer, build_window
 from alps.cli.program import (
     CONF,
     CONFIG_ERRORS,
@@ -26,7 +29,10 @@ from alps.cli.secret_settings import refuse_secrets
 from alps.cli.train_checks import check
 from alps.errors import CheckpointError, ConfigError, one_line_errors
 
-INTERRUPTED = "nothing was learnt yet"
+if TYPE_CHECKING:
+    from alps.training.checkpoint import Checkpoint
+
+INTERRUPTED = "no training step was completed"
 #: Loggers whose messages about a dataset are the same in all processes; only the first logs them.
 SAME_IN_ALL = ("alps.images", "alps.datasets.subset", "alps.structures.findings")
 
@@ -54,23 +60,29 @@ def run_folder(cfg: DictConfig) -> str:
     """
     if HydraConfig.get().mode == RunMode.MULTIRUN:
         return str(HydraConfig.get().runtime.output_dir)
-    asked = any(word.startswith("run=") for word in HydraConfig.get().overrides.task)
     if cfg.resume is not None:
-        if asked and Path(cfg.run).resolve() != Path(cfg.resume).resolve().parent:
-            raise ConfigError(f"run={cfg.run}: resume={cfg.resume} goes on in its own folder")
+        if chooses_run() and Path(cfg.run).resolve() != Path(cfg.resume).resolve().parent:
+            raise ConfigError(
+                f"run={cfg.run}: resume={cfg.resume} continues in its own folder; omit run="
+            )
         return str(Path(cfg.resume).parent)
     return str(job_folder(cfg) or cfg.run)  # resolves the time in the path once
 
 
 def job_folder(cfg: DictConfig) -> Path | None:
-    """Return the folder of a SLURM job, which a requeued job finds again; None outside SLURM."""
+    """Return the folder of a SLURM job, the same after a requeue; None outside SLURM."""
     hydra_cfg = HydraConfig.get()
-    asked = any(word.startswith("run=") for word in hydra_cfg.overrides.task)
     job = os.environ.get("SLURM_JOB_ID")
     on_slurm = job and hydra_cfg.runtime.choices.get("trainer") == "slurm"
-    if not on_slurm or asked or hydra_cfg.mode == RunMode.MULTIRUN:  # trials have their own folders
+    is_trial = hydra_cfg.mode == RunMode.MULTIRUN  # and has a folder of its own
+    if not on_slurm or chooses_run() or is_trial:
         return None
     return Path(cfg.paths.runs, cfg.name, str(job))
+
+
+def chooses_run() -> bool:
+    """Return whether the command line chooses the folder of the run."""
+    return any(word.startswith("run=") for word in HydraConfig.get().overrides.task)
 
 
 def newest_checkpoint(folder: Path) -> str | None:
@@ -79,8 +91,8 @@ def newest_checkpoint(folder: Path) -> str | None:
     A requeued job resumes from it, because its command line does not change. Lightning writes
     ``hpc_ckpt_1.ckpt`` and so on when SLURM warns the job.
     """
-    found = [*folder.glob("hpc_ckpt_*.ckpt"), *folder.glob("last.ckpt")]
-    return str(max(found, key=lambda path: path.stat().st_mtime_ns)) if found else None
+    paths = [*folder.glob("hpc_ckpt_*.ckpt"), *folder.glob("last.ckpt")]
+    return str(max(paths, key=lambda path: path.stat().st_mtime_ns)) if paths else None
 
 
 def fit(cfg: DictConfig) -> float:
@@ -91,75 +103,66 @@ def fit(cfg: DictConfig) -> float:
     from lightning.pytorch import seed_everything
     from lightning.pytorch.utilities import rank_zero_only
 
-    from alps.models.init import load_init
-    from alps.structures.findings import report_findings
-    from alps.training.checkpoint import read_checkpoint
-    from alps.training.runs import fit as run_fit
-    from alps.training.runs import validation_interval
-    from alps.training.task import SegmentationTask
+    from alps.training.runs import RunStopped
+    from alps.training.train import train
 
     if getattr(rank_zero_only, "rank", 0):
         for name in SAME_IN_ALL:
             logging.getLogger(name).setLevel(logging.ERROR)
     seed_everything(cfg.seed, workers=True, verbose=False)
-    resolved = to_dict(cfg)
-    refuse_secrets(resolved)  # those that interpolations resolve to
-    saved = None if cfg.resume is None else read_checkpoint(cfg.resume)
-    if saved is not None:
-        saved.check_resume(resolved, cfg.trainer.max_steps)
-    subjects, data = build_data(cfg, sets)
-    for subject, part in zip(subjects, data.parts, strict=True):
-        subject.fingerprint = part.fingerprint
-    if saved is not None:
-        saved.check_data({subject.name: subject.fingerprint for subject in subjects})
-    saved = None  # free the memory of its weights, which Lightning reads again
-    for part in data.parts:
-        findings = part.label_findings(strict=cfg.strict)
-        report_findings(findings, name=part.images.name, strict=cfg.strict)
-    sizes = {subject.name: len(subject.categories) for subject in subjects}
-    model = build_model(cfg, sizes.get("", sizes))
-    if cfg.resume is None:
-        report = load_init(model, cfg.init, skip=cfg.init_skip, strict=cfg.init_strict)
-        rank_zero_only(print)(report, flush=True)  # printed first, as users look for it
-    if cfg.compile:
-        model.compile()
-    task = SegmentationTask(
-        model=model,
-        subjects=subjects,
-        window=build_window(cfg, data.crop),
-        optim=instantiate(cfg.optim),
-        config=OmegaConf.to_yaml(OmegaConf.create(resolved)),
-        seed=cfg.seed,
-    )
-    interval = validation_interval(cfg.trainer.max_steps, cfg.trainer.val_check_interval)
-    trainer = build_trainer(cfg, interval)
-    return run_fit(task, data, trainer, run=Path(cfg.run), config=resolved, resume=cfg.resume)
+    settings = to_dict(cfg)
+    refuse_secrets(settings)  # those that interpolations resolve to
+    try:
+        return train(
+            sets,
+            model=partial(build_model, cfg),
+            loss=instantiate(cfg.loss, _partial_=True),
+            optim=instantiate(cfg.optim),
+            window=partial(build_window, cfg),
+            trainer=partial(build_trainer, cfg),
+            data=settings["data"],
+            settings=settings,
+            run=Path(cfg.run),
+            max_steps=cfg.trainer.max_steps,
+            val_check_interval=cfg.trainer.val_check_interval,
+            init=cfg.init,
+            init_skip=cfg.init_skip,
+            init_strict=cfg.init_strict,
+            strict=cfg.strict,
+            compile=cfg.compile,
+            seed=cfg.seed,
+            resume=cfg.resume,
+        )
+    except RunStopped as stop:
+        if stop.rank:  # another status would look like a failure to rank 0
+            sys.exit()
+        sys.stderr.write(
+            f"\nstopped after step {stop.step}; repeat the command with "
+            f"resume={stop.checkpoint} to continue\n"
+        )
+        sys.exit(stop.status)
 
 
 def test(cfg: DictConfig) -> float:
     """Score a checkpoint (stage=test) and return test/mIoU."""
     from alps.training.data import SegmentationData
+    from alps.training.load_net import restore
     from alps.training.runs import test as run_test
     from alps.training.subject import Subject
     from alps.training.task import SegmentationTask
 
     choice = HydraConfig.get().runtime.choices.get("dataset")
-    saved, trained, model = restore(cfg.ckpt, cfg.classifier, choice)
-    if choice is not None:
-        images = instantiate(cfg.dataset)
-    else:  # the checkpoint's own dataset, which +dataset.root=DIR may relocate
-        moved = cfg.dataset if "dataset" in cfg else {}
-        own = trained.datasets[cfg.classifier] if "datasets" in trained else trained.dataset
-        images = instantiate(OmegaConf.merge(trusted(own, "alps.images"), moved))
+    saved, model = restore(cfg.ckpt, cfg.classifier, choice)
+    images = instantiate(cfg.dataset if choice is not None else own_dataset(cfg, saved))
     names = [category.name for category in images.categories()]
-    if (known := [category.name for category in saved.categories]) != names:
+    if (trained := [category.name for category in saved.categories]) != names:
         raise CheckpointError(
-            f"{saved.path} knows the classes {', '.join(known)} ({saved.protocol}), {images.name} "
-            f"has {', '.join(names)}; test it on a dataset of its classes"
+            f"{saved.path} was trained on the classes {', '.join(trained)} ({saved.protocol}), "
+            f"{images.name} has {', '.join(names)}; test it on a dataset with its classes"
         )
     # The images that were held out in training; no crop is needed to score.
-    held_out = {"crop": None, "fraction": 1.0, "hold_out": trained.data.hold_out}
-    data = SegmentationData(images, **{**cfg.data, **held_out}, seed=trained.seed)
+    held_out = {"crop": None, "fraction": 1.0, "hold_out": saved.settings["data"]["hold_out"]}
+    data = SegmentationData(images, **{**cfg.data, **held_out}, seed=saved.settings["seed"])
     task = SegmentationTask(
         model=model,
         subjects=[Subject.of(images)],
@@ -168,33 +171,51 @@ def test(cfg: DictConfig) -> float:
     return run_test(task, data, build_trainer(cfg))
 
 
+def own_dataset(cfg: DictConfig, saved: Checkpoint) -> DictConfig:
+    """Return the dataset that a net was trained on, which ``+dataset.root=DIR`` may relocate.
+
+    Raises:
+        CheckpointError: the checkpoint does not contain it, or it would call unknown code.
+    """
+    from alps.training.load_net import trusted
+
+    dataset = saved.dataset(cfg.classifier)
+    if not dataset:
+        raise CheckpointError(
+            f"{saved.path} was trained in Python on images that a configuration cannot describe; "
+            "choose a dataset with its classes: dataset=NAME"
+        )
+    moved = cfg.dataset if "dataset" in cfg else {}
+    merged = OmegaConf.merge(trusted(dataset, "alps.images"), moved)
+    assert isinstance(merged, DictConfig)
+    return merged
+
+
 def predict(cfg: DictConfig) -> None:
     """Write index maps of images (stage=predict)."""
-    from lightning.fabric import Fabric
+    from alps.training.load_net import load_net
 
-    from alps.training.runs import choose_accelerator
-    from alps.training.runs import predict as run_predict
-
-    accelerator = choose_accelerator(cfg.trainer.accelerator)
-    saved, _, model = restore(cfg.ckpt, cfg.classifier)
-    run_predict(
-        model,
-        window=build_window(cfg, saved.window_crop),
-        categories=saved.categories,
-        weights=saved.sha256,
-        fabric=Fabric(accelerator=accelerator, devices=1, precision=cfg.trainer.precision),
-        source=cfg.input,
-        target=cfg.output,
+    net = load_net(
+        cfg.ckpt,
+        classifier=cfg.classifier,
+        device=cfg.trainer.accelerator,
+        precision=cfg.trainer.precision,
+    )
+    net.window = build_window(cfg, net.window.crop)
+    counts = net.predict_files(cfg.input, cfg.output)
+    print(  # noqa: T201 - the result
+        f"{counts.written} predicted, {counts.kept} already present, {counts.failed} skipped\n"
+        f"predictions {cfg.output}"
     )
 
 
 def export(cfg: DictConfig) -> None:
     """Write a configuration and weights for mmsegmentation (stage=export)."""
     from alps.models.mmseg_export import write_mmseg
+    from alps.training.load_net import restore
 
-    saved, trained, model = restore(cfg.ckpt, cfg.classifier)
+    saved, model = restore(cfg.ckpt, cfg.classifier)
     window = build_window(cfg, saved.window_crop)
-    own = trained.datasets[cfg.classifier] if "datasets" in trained else trained.dataset
     write_mmseg(
         model,
         cfg.output,
@@ -202,7 +223,7 @@ def export(cfg: DictConfig) -> None:
         ignore_index=saved.ignore_index,
         crop=window.crop,
         stride=window.crop - int(window.crop * window.overlap),
-        reduce_zero_label=own.get("reduce_zero_label", False),
+        reduce_zero_label=saved.dataset(cfg.classifier).get("reduce_zero_label", False),
         title=f"{saved.path.name}, step {saved.step}; {saved.protocol}",
     )
     print(f"{cfg.output}: config.py and weights.pth for mmsegmentation")  # noqa: T201 - the result

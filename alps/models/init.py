@@ -100,27 +100,27 @@ def load_init(
             f"init_skip={unknown} is no list of parts of the net; expected some of "
             f"[{', '.join(PARTS)}]"
         )
-    wanted = _counted(model.state_dict(), skip)
+    in_model = _counted(model.state_dict(), skip)
     if init is None:
-        return InitReport("random weights", _count(wanted, ()))
+        return InitReport("random weights", _count(in_model, ()))
     if init == "imagenet":
         if "encoder" not in skip:
             model.encoder.load_imagenet()
-        return InitReport(init, _count(wanted, [n for n in wanted if n.startswith(TRUNK)]))
+        return InitReport(init, _count(in_model, [n for n in in_model if n.startswith(TRUNK)]))
 
-    given = _in_our_names(_read(init), wanted)
-    trunk = {name.removeprefix(TRUNK): v for name, v in given.items() if name.startswith(TRUNK)}
-    given |= {TRUNK + name: v for name, v in model.encoder.adapt_input(trunk).items()}
-    given = _counted(given, skip)
-    both = [name for name in wanted if name in given]
-    fitting = {name: given[name] for name in both if given[name].shape == wanted[name].shape}
+    in_file = _in_our_names(_read(init), in_model)
+    trunk = {name.removeprefix(TRUNK): v for name, v in in_file.items() if name.startswith(TRUNK)}
+    in_file |= {TRUNK + name: v for name, v in model.encoder.adapt_input(trunk).items()}
+    in_file = _counted(in_file, skip)
+    both = [name for name in in_model if name in in_file]
+    fitting = {name: in_file[name] for name in both if in_file[name].shape == in_model[name].shape}
     report = InitReport(
         source=init,
-        parts=_count(wanted, fitting),
-        missing=tuple(name for name in wanted if name not in given),
-        unused=tuple(name for name in given if name not in wanted),
+        parts=_count(in_model, fitting),
+        missing=tuple(name for name in in_model if name not in in_file),
+        unused=tuple(name for name in in_file if name not in in_model),
         mismatched=tuple(
-            Mismatch(name, tuple(given[name].shape), tuple(wanted[name].shape))
+            Mismatch(name, tuple(in_file[name].shape), tuple(in_model[name].shape))
             for name in both
             if name not in fitting
         ),
@@ -128,9 +128,9 @@ def load_init(
     if strict:
         _check_classes(report)
         for unit in UNITS:
-            _check_unit(unit, wanted, given, fitting, init)
-    if wanted and not fitting:
-        raise _another_net(init, "encoder", wanted, given, fitting)
+            _check_unit(unit, in_model, in_file, fitting, init)
+    if in_model and not fitting:
+        raise _another_net(init, "encoder", in_model, in_file, fitting)
     model.load_state_dict(fitting, strict=False)
     return report
 
@@ -154,7 +154,7 @@ def _read(source: str) -> dict[str, Tensor]:
     return tensors
 
 
-def _in_our_names(state: dict[str, Tensor], wanted: Collection[str]) -> dict[str, Tensor]:
+def _in_our_names(state: dict[str, Tensor], in_model: Collection[str]) -> dict[str, Tensor]:
     """Return the tensors of a checkpoint under the names that ALPS uses.
 
     A checkpoint of ALPS is unchanged, and one of mmsegmentation is renamed part by part. All
@@ -164,12 +164,12 @@ def _in_our_names(state: dict[str, Tensor], wanted: Collection[str]) -> dict[str
     if any(name.startswith(TRUNK) for name in state):
         return state
     if is_mmseg(state):
-        state = from_mmseg(state, wanted)
+        state = from_mmseg(state, in_model)
     else:
         prefixes = ("backbone.", "encoder.")
         prefix = next((p for p in prefixes if any(name.startswith(p) for name in state)), "")
         state = {TRUNK + WRAPPERS.sub("", n.removeprefix(prefix)): v for n, v in state.items()}
-    return {name if name in wanted else _split(name): value for name, value in state.items()}
+    return {name if name in in_model else _split(name): value for name, value in state.items()}
 
 
 def _split(name: str) -> str:
@@ -191,10 +191,10 @@ def _part(name: str) -> str:
     return "encoder" if first in NORMALISATION else first
 
 
-def _count(wanted: Collection[str], loaded: Collection[str]) -> dict[str, tuple[int, int]]:
+def _count(in_model: Collection[str], loaded: Collection[str]) -> dict[str, tuple[int, int]]:
     counts = {}
     for part in PARTS:
-        if names := [name for name in wanted if name.startswith(f"{part}.")]:
+        if names := [name for name in in_model if name.startswith(f"{part}.")]:
             counts[part] = (sum(name in loaded for name in names), len(names))
     return counts
 
@@ -212,8 +212,8 @@ def _check_classes(report: InitReport) -> None:
 
 def _check_unit(
     unit: str,
-    wanted: Mapping[str, Tensor],
-    given: Mapping[str, Tensor],
+    in_model: Mapping[str, Tensor],
+    in_file: Mapping[str, Tensor],
     fitting: Mapping[str, Tensor],
     source: str,
 ) -> None:
@@ -222,15 +222,15 @@ def _check_unit(
     Raises:
         CheckpointError: the file is a checkpoint of another net.
     """
-    here = {name: v for name, v in wanted.items() if name.startswith(f"{unit}.")}
-    there = {name: v for name, v in given.items() if name.startswith(f"{unit}.")}
+    here = {name: v for name, v in in_model.items() if name.startswith(f"{unit}.")}
+    there = {name: v for name, v in in_file.items() if name.startswith(f"{unit}.")}
     if not here or (not there and unit != "encoder.trunk"):
         return
     # An extra classifier beside the encoder's layers is harmless; an extra encoder layer is not.
     layers = {_layer(name) for name in here}
     more = [n for n in there if n not in here and n.endswith(".weight") and _layer(n) in layers]
     if more or here.keys() - fitting.keys():
-        raise _another_net(source, unit, here, there or given, fitting)
+        raise _another_net(source, unit, here, there or in_file, fitting)
 
 
 def _layer(name: str) -> str:

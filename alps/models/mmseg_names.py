@@ -41,7 +41,7 @@ BACKBONES = (
 )
 #: Swin's downsampling ends a stage in mmsegmentation and begins the next one in timm.
 DOWNSAMPLE = re.compile(r"^stages\.(\d)\.downsample\.")
-#: Buffers that are computed from the window size, not learnt.
+#: Buffers that are computed from the window size, not trained.
 DERIVED = ".relative_position_index"
 
 
@@ -70,18 +70,18 @@ def is_mmseg(state: Collection[str]) -> bool:
     return all(any(name.startswith(p) for name in state) for p in ("backbone.", "decode_head."))
 
 
-def from_mmseg(state: Mapping[str, Tensor], wanted: Collection[str]) -> dict[str, Tensor]:
+def from_mmseg(state: Mapping[str, Tensor], names: Collection[str]) -> dict[str, Tensor]:
     """Rename the tensors of an mmsegmentation net to ALPS names, and its backbone to timm's.
 
     Tensors that the ALPS net lacks are renamed by the same rules.
 
     Args:
         state: tensors of a checkpoint by name.
-        wanted: tensor names of the ALPS net.
+        names: tensor names of the ALPS net.
     """
     # Matched at the start only, because timm nets have a "head." of their own.
-    decoder = (name for name in wanted if not name.startswith(("encoder.", *NORMALISATION)))
-    known = {mmseg_name(name): name for name in decoder}
+    decoder = (name for name in names if not name.startswith(("encoder.", *NORMALISATION)))
+    from_decoder = {mmseg_name(name): name for name in decoder}
     backbone = [name.removeprefix("backbone.") for name in state if name.startswith("backbone.")]
     rules = next(rules for mark, rules in BACKBONES if any(mark in name for name in backbone))
     renamed = {}
@@ -89,7 +89,7 @@ def from_mmseg(state: Mapping[str, Tensor], wanted: Collection[str]) -> dict[str
         part, _, inner = name.partition(".")
         if name.endswith(DERIVED):
             continue
-        if part == "backbone" and f"encoder.{inner}" in wanted:  # an exported ALPS encoder
+        if part == "backbone" and f"encoder.{inner}" in names:  # an exported ALPS encoder
             renamed[f"encoder.{inner}"] = value
         elif part == "backbone":
             if step := DOWNSAMPLE.match(inner):
@@ -99,7 +99,7 @@ def from_mmseg(state: Mapping[str, Tensor], wanted: Collection[str]) -> dict[str
                 inner = re.sub(pattern, ours, inner)
             renamed[TRUNK + inner] = value
         else:
-            renamed[known.get(name) or _foreign(part, inner)] = value
+            renamed[from_decoder.get(name) or _foreign(part, inner)] = value
     return renamed
 
 

@@ -88,8 +88,8 @@ class SegmentationModel(nn.Module):
         aux: Sequence[Tensor | None] = [None] * len(logits)
         if self.training and self.aux_head is not None and self.aux_classifier is not None:
             aux = _classify(self.aux_classifier, self.aux_head(features), parts, image)
-        found = [Logits(*pair) for pair in zip(logits, aux, strict=True)]
-        return found[0] if counts is None else found
+        outputs = [Logits(*pair) for pair in zip(logits, aux, strict=True)]
+        return outputs[0] if counts is None else outputs
 
 
 def _classifiers(head: nn.Module, num_classes: int | Mapping[str, int]) -> nn.Module:
@@ -98,8 +98,8 @@ def _classifiers(head: nn.Module, num_classes: int | Mapping[str, int]) -> nn.Mo
     for name in num_classes:
         if "." in name or hasattr(nn.ModuleDict(), name) or not name:
             raise ConfigError(
-                f"a dataset cannot be called {name!r}, as a part of the net is named by it; give "
-                "it another name in +dataset@datasets.NAME=..."
+                f"{name!r} cannot be the name of a dataset, because a part of the net is named "
+                "after it; choose another name in +dataset@datasets.NAME=..."
             )
     return nn.ModuleDict({name: _classifier(head, k) for name, k in num_classes.items()})
 
@@ -113,8 +113,8 @@ def _classifier(head: nn.Module, num_classes: int) -> nn.Conv2d:
 
 
 def _each(classifier: nn.Module) -> list[nn.Conv2d]:
-    found = classifier.values() if isinstance(classifier, nn.ModuleDict) else [classifier]
-    return [module for module in found if isinstance(module, nn.Conv2d)]
+    modules = classifier.values() if isinstance(classifier, nn.ModuleDict) else [classifier]
+    return [module for module in modules if isinstance(module, nn.Conv2d)]
 
 
 def _classify(

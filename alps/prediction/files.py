@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,16 +13,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Integer, UInt8
+from jaxtyping import Bool, Integer, UInt8
 from torch import Tensor
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from alps.errors import ConfigError, DatasetNotFound, ImageError
+from alps.images.files.labels import Labels
 from alps.images.files.listing import walk
 from alps.images.files.read import read_pixels
 from alps.images.plain.folder import Folder
-from alps.prediction.sliding import Net, SlidingWindow, most_probable
+from alps.prediction.sliding import Forward, SlidingWindow, most_probable
 from alps.rasters.gdal import RASTER_SUFFIXES
 from alps.rasters.georeference import Georeference
 from alps.rasters.index_map import create_index_map
@@ -38,6 +39,8 @@ log = logging.getLogger(__name__)
 
 #: Function that reads the pixels of a window.
 Read = Callable[[Tile], UInt8[Tensor, "3 H W"]]
+#: A part of an image, and its index map.
+LabelledTile = tuple[Tile, Integer[np.ndarray, "_ _"]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +75,7 @@ class Predictor:
         buffer: number of pixels whose probabilities are held in memory, 4 bytes per class each.
     """
 
-    net: Net
+    net: Forward
     window: SlidingWindow
     categories: Sequence[Category]
     weights: str
@@ -118,7 +121,8 @@ class Predictor:
                         if place := places[path]:
                             self._geotiff(path, temporary, place)
                         else:
-                            self._image(path, temporary)
+                            png = index_png(self.file(path), self.colors, self.ignore_index)
+                            temporary.write_bytes(png)
                 except ImageError as error:
                     log.warning("skipped %s: %s", path, error)
                     errors.append(error)
@@ -137,38 +141,66 @@ class Predictor:
         """RGB colour of each class."""
         return [category.color for category in self.categories]
 
-    def _image(self, path: Path, result: Path) -> None:
-        pixels = read_pixels(path)
-        image = torch.from_numpy(pixels.image).to(self.device).permute(2, 0, 1)
-        size = (image.shape[1], image.shape[2])
-        labels = np.empty(size, np.uint8 if self.ignore_index <= 255 else np.uint16)
-        for tile, part in self._labels(lambda t: image[:, t.y0 : t.y1, t.x0 : t.x1], size, path):
-            labels[tile.y0 : tile.y1, tile.x0 : tile.x1] = part
-        if pixels.valid is not None:
-            labels[~pixels.valid] = self.ignore_index
-        result.write_bytes(index_png(labels, self.colors, self.ignore_index))
+    def array(
+        self,
+        image: UInt8[np.ndarray, "H W 3"],
+        valid: Bool[np.ndarray, "H W"] | None = None,
+        *,
+        name: str = "image",
+    ) -> Labels:
+        """Return the index map of an array.
+
+        Args:
+            image: RGB.
+            valid: pixels that are data; None: all of them.
+            name: name of the image beside the progress bar.
+        """
+        pixels = torch.from_numpy(image).to(self.device).permute(2, 0, 1)
+        size = (image.shape[0], image.shape[1])
+        parts = self._labels(lambda t: pixels[:, t.y0 : t.y1, t.x0 : t.x1], size, name)
+        labels = self._join(parts, size)
+        if valid is not None:
+            labels[~valid] = self.ignore_index
+        return labels
+
+    def file(self, path: Path) -> Labels:
+        """Return the index map of a file; raise `ImageError` if it cannot be used."""
+        if _place(path) is None:
+            pixels = read_pixels(path)
+            return self.array(pixels.image, pixels.valid, name=path.name)
+        with Raster(path) as raster:
+            return self._join(self._raster(raster, path), raster.size)
 
     def _geotiff(self, path: Path, result: Path, place: Georeference) -> None:
         with (
             Raster(path) as raster,
             create_index_map(result, raster.size, place, self.colors, self.ignore_index) as write,
         ):
+            for tile, labels in self._raster(raster, path):
+                write(tile, labels)
 
-            def read(tile: Tile) -> UInt8[Tensor, "3 H W"]:
-                image = blank_invalid(raster.read(tile)).image
-                return torch.from_numpy(image).to(self.device).permute(2, 0, 1)
+    def _raster(self, raster: Raster, path: Path) -> Iterator[LabelledTile]:
+        """Yield the index map of a raster in parts, of which each is read when it is predicted."""
 
-            for tile, labels in self._labels(read, raster.size, path):
-                write(tile, np.where(raster.valid(tile), labels, self.ignore_index))
+        def read(tile: Tile) -> UInt8[Tensor, "3 H W"]:
+            image = blank_invalid(raster.read(tile)).image
+            return torch.from_numpy(image).to(self.device).permute(2, 0, 1)
 
-    def _labels(
-        self, read: Read, size: tuple[int, int], path: Path
-    ) -> Iterator[tuple[Tile, Integer[np.ndarray, "H W"]]]:
+        for tile, labels in self._labels(read, raster.size, path.name):
+            yield tile, np.where(raster.valid(tile), labels, self.ignore_index)
+
+    def _join(self, parts: Iterable[LabelledTile], size: tuple[int, int]) -> Labels:
+        labels = np.empty(size, np.uint8 if self.ignore_index <= 255 else np.uint16)
+        for tile, part in parts:
+            labels[tile.y0 : tile.y1, tile.x0 : tile.x1] = part
+        return labels
+
+    def _labels(self, read: Read, size: tuple[int, int], name: str) -> Iterator[LabelledTile]:
         """Yield the most probable classes in parts, with a progress bar for a large image."""
         pixels = size[0] * size[1]
         with tqdm(
             total=pixels,
-            desc=path.name,
+            desc=name,
             unit="px",
             unit_scale=True,
             leave=False,
@@ -202,8 +234,8 @@ class Predictor:
         elif not isinstance(before, dict):
             what = f"of an unknown net ({settings.name} does not name it)"
         elif changed := [key for key in now if before.get(key) != now[key]]:
-            told = "; ".join(f"{key} was {before.get(key)}, is {now[key]}" for key in changed)
-            what = f"made otherwise ({settings.name}: {told})"
+            changes = "; ".join(f"{key} was {before.get(key)}, is {now[key]}" for key in changed)
+            what = f"made with other settings ({settings.name}: {changes})"
         if what:
             raise ConfigError(
                 f"{target} holds predictions {what}; choose another folder with output=DIR"
@@ -276,8 +308,8 @@ def _whole(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     except OSError as error:
         raise ConfigError(
-            f"cannot write {path}: {error.strerror or error}; free or permit the place, or choose "
-            "another with output=DIR"
+            f"cannot write {path}: {error.strerror or error}; free some space, change "
+            "the permissions, or choose another folder with output=DIR"
         ) from error
     finally:
         with suppress(OSError):  # already renamed, or never created

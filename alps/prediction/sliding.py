@@ -17,7 +17,7 @@ from alps.structures.settings import check_attributes
 from alps.structures.tiles import Tile, cut_tiles
 
 #: Maps images with values 0–255, uint8 or float, to logits of the same height and width.
-Net = Callable[[Shaped[Tensor, "B C H W"]], Float[Tensor, "B K H W"]]
+Forward = Callable[[Shaped[Tensor, "B C H W"]], Float[Tensor, "B K H W"]]
 
 #: Number of probabilities of a large image held in memory, 4 bytes each.
 BUFFER = 1 << 27
@@ -71,7 +71,7 @@ class SlidingWindow:
 
     @torch.no_grad()
     def __call__(
-        self, net: Net, images: Sequence[UInt8[Tensor, "C _ _"]], divisor: int = 32
+        self, net: Forward, images: Sequence[UInt8[Tensor, "C _ _"]], divisor: int = 32
     ) -> list[Float32[Tensor, "K _ _"]]:
         """Return the class probabilities of whole images.
 
@@ -92,16 +92,16 @@ class SlidingWindow:
             for image, tiles in zip(images, windows, strict=True)
             for tile in tiles
         )
-        found = self._probabilities(net, crops, divisor)
+        probabilities = self._probabilities(net, crops, divisor)
         return [
-            torch.cat([part for _, part in self._blend(found, tiles, (0, width))], dim=1)
+            torch.cat([part for _, part in self._blend(probabilities, tiles, (0, width))], dim=1)
             for (_, width), tiles in zip(sizes, windows, strict=True)
         ]
 
     @torch.no_grad()
     def bands(
         self,
-        net: Net,
+        net: Forward,
         read: Callable[[Tile], UInt8[Tensor, "C h w"]],
         size: tuple[int, int],
         *,
@@ -131,22 +131,22 @@ class SlidingWindow:
         for x0 in range(0, size[1], strip):
             x1 = min(x0 + strip, size[1])
             tiles = [tile for tile in windows if tile.x0 < x1 and tile.x1 > x0]
-            found = self._probabilities(net, map(read, tiles), divisor)
-            yield from self._blend(found, tiles, (x0, x1))
+            probabilities = self._probabilities(net, map(read, tiles), divisor)
+            yield from self._blend(probabilities, tiles, (x0, x1))
 
     def windows(self, size: tuple[int, int]) -> list[Tile]:
         """Return the windows of an image of ``size`` (H, W), row by row."""
         return cut_tiles(size, self.crop, int(self.crop * self.overlap))
 
     def _probabilities(
-        self, net: Net, crops: Iterable[UInt8[Tensor, "C _ _"]], divisor: int
+        self, net: Forward, crops: Iterable[UInt8[Tensor, "C _ _"]], divisor: int
     ) -> Iterator[Float32[Tensor, "K _ _"]]:
         for _, equal in groupby(crops, key=lambda crop: crop.shape):
             while batch := list(islice(equal, self.batch_size)):
-                yield from self._see(net, torch.stack(batch), divisor)
+                yield from self._average(net, torch.stack(batch), divisor)
 
-    def _see(
-        self, net: Net, batch: UInt8[Tensor, "B C H W"], divisor: int
+    def _average(
+        self, net: Forward, batch: UInt8[Tensor, "B C H W"], divisor: int
     ) -> Float32[Tensor, "B K H W"]:
         """Return the probabilities of a batch of windows, averaged over scales and flips."""
         size = batch.shape[2:]
@@ -156,9 +156,9 @@ class SlidingWindow:
             view = _resize(batch, [max(1, round(side * scale)) for side in size])
             height, width = view.shape[2:]
             view = self._pad(view.flip(3) if mirrored else view, divisor)
-            found = net(view)[..., :height, :width].float().softmax(dim=1)
-            found = found.flip(3) if mirrored else found
-            total = total + _resize(found, size)
+            result = net(view)[..., :height, :width].float().softmax(dim=1)
+            result = result.flip(3) if mirrored else result
+            total = total + _resize(result, size)
         return total / len(views)
 
     def _pad(self, batch: Shaped[Tensor, "B C h w"], divisor: int) -> Shaped[Tensor, "B C H W"]:
@@ -173,7 +173,7 @@ class SlidingWindow:
 
     def _blend(
         self,
-        found: Iterator[Float32[Tensor, "K _ _"]],
+        probabilities: Iterator[Float32[Tensor, "K _ _"]],
         windows: Sequence[Tile],
         strip: tuple[int, int],
     ) -> Iterator[tuple[Tile, Float32[Tensor, "K _ _"]]]:
@@ -183,8 +183,8 @@ class SlidingWindow:
         shares of the windows. The share of a window without overlap is exactly 1.
         """
         x0, x1 = strip
-        first = next(found)
-        found = chain([first], found)
+        first = next(probabilities)
+        probabilities = chain([first], probabilities)
         rows = self._shares({(tile.y0, tile.y1) for tile in windows}, first.device)
         columns = self._shares({(tile.x0, tile.x1) for tile in windows}, first.device)
         ends = [*(top for top, _ in rows), windows[-1].y1][1:]
@@ -195,7 +195,9 @@ class SlidingWindow:
             for (left, right), column in columns.items():
                 a, b = max(left, x0), min(right, x1)
                 share = torch.outer(row, column[a - left : b - left])
-                total[:, :, a - x0 : b - x0] += next(found)[:, :, a - left : b - left] * share
+                total[:, :, a - x0 : b - x0] += (
+                    next(probabilities)[:, :, a - left : b - left] * share
+                )
             yield Tile(x0, top, x1, end), total[:, : end - top]
             total = total[:, end - top :]
 

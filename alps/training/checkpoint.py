@@ -32,8 +32,8 @@ VALIDATION_DUE = "validation_due"
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
-    """Classes of one classifier, with the settings they were learnt and scored under."""
+class ClassSpec:
+    """Classes of one classifier, with the settings they were trained and scored under."""
 
     categories: tuple[Category, ...]
     ignore_index: int
@@ -48,16 +48,21 @@ class Checkpoint:
     path: Path
     version: str  # of ALPS
     config: str  # YAML, resolved
-    known: Mapping[str, Known]  # by dataset name; the only dataset has an empty name
+    specs: Mapping[str, ClassSpec]  # by dataset name; the only dataset has an empty name
     window_crop: int  # px, side of the windows of validation
     step: int
     validation_due: bool  # whether the validation of this step was interrupted
     weights: Mapping[str, Tensor]
 
     @property
+    def settings(self) -> dict[str, Any]:
+        """The configuration as plain containers."""
+        return dict(yaml.safe_load(self.config))
+
+    @property
     def datasets(self) -> tuple[str, ...]:
         """Names of the datasets of a net trained on several; empty for a single dataset."""
-        return tuple(name for name in self.known if name)
+        return tuple(name for name in self.specs if name)
 
     @property
     def categories(self) -> tuple[Category, ...]:
@@ -83,11 +88,22 @@ class Checkpoint:
             digest.update(value.contiguous().flatten().view(torch.uint8).numpy().data)
         return digest.hexdigest()
 
+    def dataset(self, name: str | None = None) -> dict[str, Any]:
+        """Return the settings of a dataset of the run; empty if the checkpoint has none.
+
+        Args:
+            name: name of the dataset; None if the net was trained on one.
+        """
+        settings = self.settings
+        if "datasets" in settings:
+            return dict(settings["datasets"][name])
+        return dict(settings.get("dataset") or {})
+
     def choose(self, dataset: str | None) -> Checkpoint:
         """Return a checkpoint that keeps only the classifier of one dataset.
 
         Args:
-            dataset: name of the dataset; None if the net was trained on a single one.
+            dataset: name of the dataset; None if it was trained on a single one.
 
         Raises:
             CheckpointError: the net was not trained on this dataset, or was trained on several
@@ -98,11 +114,11 @@ class Checkpoint:
         if dataset is None or dataset not in self.datasets:
             if not self.datasets:
                 raise CheckpointError(
-                    f"{self.path} learnt one dataset; leave classifier={dataset} out"
+                    f"{self.path} was trained on one dataset; omit classifier={dataset}"
                 )
-            asked = "" if dataset is None else f", not {dataset}"
+            other = "" if dataset is None else f", not on {dataset}"
             raise CheckpointError(
-                f"{self.path} learnt several datasets{asked}; say whose classes are meant: "
+                f"{self.path} was trained on several datasets{other}; choose the classes of one: "
                 f"classifier={'|'.join(self.datasets)}"
             )
         weights: dict[str, Tensor] = {}
@@ -113,11 +129,11 @@ class Checkpoint:
                 if of != dataset:
                     continue
             weights[f"{part}.{rest}" if rest else part] = value
-        return replace(self, known={"": self.known[dataset]}, weights=weights)
+        return replace(self, specs={"": self.specs[dataset]}, weights=weights)
 
     @property
-    def _only(self) -> Known:
-        return self.choose(None).known[""]
+    def _only(self) -> ClassSpec:
+        return self.choose(None).specs[""]
 
     def load_into(self, model: SegmentationModel) -> None:
         """Copy the weights into a model built from the checkpoint's own configuration.
@@ -133,20 +149,22 @@ class Checkpoint:
                 f"configuration describes: {error}; use that version"
             ) from error
 
-    def check_resume(self, config: Mapping[str, Any], max_steps: int) -> None:
+    def is_finished(self, max_steps: int) -> bool:
+        """Return whether a run of this many steps has nothing left to do."""
+        return self.step > max_steps or (self.step == max_steps and not self.validation_due)
+
+    def check_settings(self, settings: Mapping[str, Any]) -> None:
         """Check that a run can resume with a configuration.
 
         With other settings, its curve would mix two different runs.
 
         Args:
-            config: resolved configuration of the resuming run.
-            max_steps: step at which it ends.
+            settings: resolved configuration of the resuming run.
 
         Raises:
-            CheckpointError: a setting that is not listed in `MAY_CHANGE` has changed, or the run
-                is already finished.
+            CheckpointError: a setting that is not listed in `MAY_CHANGE` has changed.
         """
-        before, now = _settings(yaml.safe_load(self.config)), _settings(config)
+        before, now = _comparable(self.settings), _comparable(settings)
         changed = [
             f"{key} was {before.get(key)}, is {now.get(key)}"
             for key in sorted({*before, *now})
@@ -157,35 +175,46 @@ class Checkpoint:
         ]
         if changed:
             raise CheckpointError(
-                f"resume={self.path} goes on with the same run only: {'; '.join(changed[:4])}; say "
-                "what was said then, or start a new run from its weights by init=FILE"
+                f"{self.path} can only be resumed with the settings of its run: "
+                f"{'; '.join(changed[:4])}; use the same settings, or start a new run from its "
+                "weights with init=FILE"
             )
-        if self.step > max_steps or (self.step == max_steps and not self.validation_due):
+
+    def check_unfinished(self, max_steps: int) -> None:
+        """Check that a resumed run has something left to do.
+
+        Args:
+            max_steps: step at which the run ends.
+
+        Raises:
+            CheckpointError: the run is finished.
+        """
+        if self.is_finished(max_steps):
             raise CheckpointError(
-                f"resume={self.path} is finished (step {self.step}); a larger trainer.max_steps "
-                "goes on, stage=test ckpt=FILE scores it"
+                f"{self.path} is finished (step {self.step}): to continue it, increase the number "
+                "of steps (trainer.max_steps); to score it, use stage=test ckpt=FILE"
             )
 
     def check_data(self, fingerprints: Mapping[str, str]) -> None:
         """Check that the images and labels are those that the run started with.
 
         Args:
-            fingerprints: digest of the images and labels per dataset, with the keys of `known`.
+            fingerprints: digest of the images and labels per dataset, with the keys of `specs`.
 
         Raises:
             CheckpointError: the list of images or the labels of a store have changed.
         """
         for name, now in fingerprints.items():
-            if self.known[name].fingerprint not in ("", now):
+            if self.specs[name].fingerprint not in ("", now):
                 raise CheckpointError(
-                    f"resume={self.path} goes on with the same images and labels only, and those "
+                    f"{self.path} can only be resumed with the same images and labels, and those "
                     f"of {name or 'the dataset'} have changed since (the list of images, or "
-                    "the label store they come from); put them back, or start a new run "
-                    "from its weights by init=FILE"
+                    "the label store they come from); restore them, or start a new run "
+                    "from its weights with init=FILE"
                 )
 
 
-def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
+def _comparable(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return all settings by dotted key, together with the order of the datasets.
 
     The order matters because samplers, classifiers and optimiser states are saved by index.
@@ -220,14 +249,14 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
             path=Path(path),
             version=meta["version"],
             config=rename_targets(meta["config"]),
-            known={
-                name: Known(
-                    tuple(Category(i, n, tuple(color)) for i, n, color in known["categories"]),
-                    known["ignore_index"],
-                    known["protocol"],
-                    known.get("fingerprint", ""),
+            specs={
+                name: ClassSpec(
+                    tuple(Category(i, n, tuple(color)) for i, n, color in spec["categories"]),
+                    spec["ignore_index"],
+                    spec["protocol"],
+                    spec.get("fingerprint", ""),
                 )
-                for name, known in meta.get("datasets", {"": meta}).items()
+                for name, spec in meta.get("datasets", {"": meta}).items()
             },
             window_crop=meta["crop"],
             step=content["global_step"],

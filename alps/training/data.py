@@ -173,7 +173,7 @@ class SegmentationData(LightningDataModule):
 
         Args:
             strict: read every label if necessary to find each class; by default at most
-                `ENOUGH` labels per split.
+                `MAX_LABELS` labels per split.
 
         Raises:
             LabelError: a label cannot be read, or no pixel of a split is labelled.

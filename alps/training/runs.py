@@ -1,16 +1,13 @@
-"""The runs that train.py starts, fit, test and predict, and the summaries they print."""
+"""Training and test runs, and the summaries they print."""
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
-from lightning.fabric import Fabric
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
@@ -19,10 +16,6 @@ from rich.table import Table
 
 from alps.errors import ConfigError
 from alps.metrics.segmentation import Scores
-from alps.models.segmentation import SegmentationModel
-from alps.prediction.files import Counts, Predictor
-from alps.prediction.sliding import BUFFER, SlidingWindow
-from alps.structures.records import Category
 from alps.training.callbacks import IMAGES_PER_SECOND
 from alps.training.data import SegmentationData
 from alps.training.joint import JointData
@@ -43,6 +36,24 @@ EXPECTED_WARNINGS = (
     ".*LeafSpec.* is deprecated",
     "You're resuming from a checkpoint that ended before the epoch ended",
 )
+
+
+class RunStopped(KeyboardInterrupt):
+    """A run was stopped by Ctrl-C or another signal, and can be resumed.
+
+    Args:
+        checkpoint: the ``last.ckpt`` that was written.
+        step: number of completed steps.
+        status: exit status by the shell's convention for a process ended by the signal.
+        rank: rank of this process among those of the run.
+    """
+
+    def __init__(self, checkpoint: Path, step: int, status: int, rank: int = 0) -> None:
+        super().__init__(f"stopped after step {step}; {checkpoint} was written")
+        self.checkpoint = checkpoint
+        self.step = step
+        self.status = status
+        self.rank = rank
 
 
 def fit(
@@ -70,8 +81,7 @@ def fit(
     Raises:
         ConfigError: ``run`` holds another run, or cannot be written.
         DivergedError: the loss or a weight is not finite.
-        SystemExit: the run was stopped by SIGTERM (143) or Ctrl-C (130), after ``last.ckpt`` was
-            written.
+        RunStopped: the run was stopped by a signal, after ``last.ckpt`` was written.
     """
     if trainer.is_global_zero:
         _start(run, task.config, resume)
@@ -86,13 +96,9 @@ def fit(
             with ending_together(trainer):
                 trainer.fit(task, datamodule=data, ckpt_path=resume, weights_only=True)
         except SIGTERMException:
-            if not trainer.is_global_zero:  # another status would look like a failure to rank 0
-                sys.exit()
-            sys.stderr.write(
-                f"\nstopped after step {trainer.global_step}; the same words with "
-                f"resume={interrupt.path} go on\n"
-            )
-            sys.exit(interrupt.exit_status)
+            raise RunStopped(
+                interrupt.path, trainer.global_step, interrupt.exit_status, trainer.global_rank
+            ) from None
     for logger in trainer.loggers:
         if isinstance(logger, WandbLogger) and trainer.is_global_zero:
             logger.experiment.finish()  # otherwise the next trial of a sweep would log here
@@ -124,71 +130,21 @@ def test(task: SegmentationTask, data: SegmentationData, trainer: Trainer) -> fl
     return task.mean("mIoU")
 
 
-def predict(
-    model: SegmentationModel,
-    *,
-    window: SlidingWindow,
-    categories: Sequence[Category],
-    weights: str,
-    fabric: Fabric,
-    source: str,
-    target: str,
-) -> Counts:
-    """Write index maps of an image or a folder of images, and print how many were written.
-
-    Args:
-        model: the trained model.
-        window: how large images are cut into windows.
-        categories: classes of the model, in the order of its logits.
-        weights: SHA-256 of the model's weights, which `Predictor` writes beside the maps.
-        fabric: determines device and precision.
-        source: an image, or a folder of images.
-        target: folder of the index maps.
-
-    Returns:
-        The numbers of written, kept and skipped files.
-    """
-    net = fabric.setup_module(model.eval())
-    predictor = Predictor(
-        net=lambda image: net(image).logits,
-        window=window,
-        categories=categories,
-        weights=weights,
-        divisor=model.encoder.divisor,
-        device=fabric.device,
-        buffer=BUFFER // len(categories),
-    )
-    counts = predictor(source, target)
-    words = f"{counts.written} predicted, {counts.kept} were there, {counts.failed} skipped"
-    get_console().print(f"{words}\npredictions {target}", highlight=False, soft_wrap=True)
-    return counts
-
-
-def choose_accelerator(asked: str) -> str:
-    """Return the accelerator to use: ``auto`` becomes ``cpu`` if there is no GPU.
-
-    Raises:
-        ConfigError: a GPU is requested and there is none.
-    """
-    if asked in ("gpu", "cuda") and not torch.cuda.is_available():
-        raise ConfigError(
-            f"trainer.accelerator={asked}: torch {torch.__version__} sees no GPU; mend that, or "
-            "compute on the CPU with trainer=cpu"
-        )
-    return "cpu" if asked == "auto" and not torch.cuda.is_available() else asked
-
-
-def validation_interval(max_steps: int, wanted: int | None) -> int:
+def validation_interval(max_steps: int, interval: int | None) -> int:
     """Return the number of steps between two validations, so that one falls on the last step.
 
+    Args:
+        max_steps: number of steps of the run.
+        interval: requested number; None: about a tenth of the run.
+
     Raises:
-        ConfigError: ``wanted`` does not divide ``max_steps``, there are no steps, or no divisor
+        ConfigError: ``interval`` does not divide ``max_steps``, there are no steps, or no divisor
             of ``max_steps`` gives about `VALIDATIONS` validations.
     """
     if max_steps < 1:
-        raise ConfigError(f"trainer.max_steps={max_steps}: expected how many steps to learn for")
+        raise ConfigError(f"trainer.max_steps={max_steps}: expected at least one step")
     divisors = [d for d in range(1, max_steps + 1) if max_steps % d == 0]
-    if wanted is None:
+    if interval is None:
         some = [d for d in divisors if MIN_VALIDATIONS <= max_steps // d <= 2 * VALIDATIONS]
         if not some and max_steps > MIN_VALIDATIONS:
             rounder = max_steps // VALIDATIONS * VALIDATIONS
@@ -198,13 +154,13 @@ def validation_interval(max_steps: int, wanted: int | None) -> int:
                 "trainer.val_check_interval to a number that divides it"
             )
         return min(some or [1], key=lambda d: abs(max_steps // d - VALIDATIONS))
-    if wanted not in divisors:
-        near = sorted(sorted(divisors, key=lambda d: abs(d - wanted))[:3])
+    if interval not in divisors:
+        closest = sorted(sorted(divisors, key=lambda d: abs(d - interval))[:3])
         raise ConfigError(
-            f"trainer.val_check_interval={wanted} does not divide trainer.max_steps={max_steps}: "
-            f"the last steps would be neither scored nor kept; try {', '.join(map(str, near))}"
+            f"trainer.val_check_interval={interval} does not divide trainer.max_steps={max_steps}: "
+            f"the last steps would be neither scored nor saved; try {', '.join(map(str, closest))}"
         )
-    return wanted
+    return interval
 
 
 @contextmanager
@@ -225,7 +181,7 @@ def _start(run: Path, config: str, resume: str | None) -> None:
         run.mkdir(parents=True, exist_ok=True)
         if resume is None and (run / "last.ckpt").exists():
             raise ConfigError(
-                f"{run} holds a run: resume={run / 'last.ckpt'} goes on with it, another run=DIR "
+                f"{run} holds a run: resume={run / 'last.ckpt'} continues it, another run=DIR "
                 "starts a new one"
             )
         (run / "config.yaml").write_text(config)
@@ -261,6 +217,6 @@ def _print_classes(subject: Subject, scores: Scores, n: int) -> None:
 
 
 def _print_line(values: Mapping[str, float], subjects: Sequence[Subject]) -> None:
-    words = [f"{name} {value:.4f}" for name, value in values.items()]
-    words += filter(None, [subject.coverage() for subject in subjects])
-    get_console().print("  ".join(words), highlight=False, soft_wrap=True)
+    columns = [f"{name} {value:.4f}" for name, value in values.items()]
+    columns += filter(None, [subject.coverage() for subject in subjects])
+    get_console().print("  ".join(columns), highlight=False, soft_wrap=True)

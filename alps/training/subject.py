@@ -60,7 +60,7 @@ class Subject:
 
     Args:
         categories: the classes.
-        ignore_index: target value of pixels that are neither learnt nor scored.
+        ignore_index: target value of pixels that are neither trained on nor scored.
         protocol: description of how the scores are computed, saved in every checkpoint.
         loss: module that maps logits and target to a loss; None if the net is not trained.
         name: name of the dataset; empty if it is the only one.
@@ -89,7 +89,7 @@ class Subject:
         self.scores: Scores | None = None
         self.shown: list[Shown] = []  # the first validation images, for pictures
         self.confusion: Int64[Tensor, "K K"]
-        self.forget()
+        self.reset()
 
     @classmethod
     def of(cls, images: LabelledSet, name: str = "", *, loss: nn.Module | None = None) -> Subject:
@@ -121,7 +121,7 @@ class Subject:
         of = f" of {self.name}" if self.name else ""
         return f"over {self.scores.num_scored} of {k} classes{of}"
 
-    def forget(self, device: torch.device | str = "cpu") -> None:
+    def reset(self, device: torch.device | str = "cpu") -> None:
         """Reset the confusion matrix and the pictures."""
         k = len(self.categories)
         self.confusion = torch.zeros(k, k, dtype=torch.int64, device=device)

@@ -74,8 +74,8 @@ class SegmentationTask(LightningModule):
 
     def mean(self, name: str) -> float:
         """Return the mean of a score over all datasets, or NaN before the first scores."""
-        found = [getattr(s.scores, name) for s in self.subjects if s.scores is not None]
-        return torch.tensor(found).nanmean().item()
+        values = [getattr(s.scores, name) for s in self.subjects if s.scores is not None]
+        return torch.tensor(values).nanmean().item()
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed torch per batch, so that a resumed run draws the same numbers as an unbroken one."""
@@ -102,7 +102,7 @@ class SegmentationTask(LightningModule):
         if not loss.isfinite():
             raise DivergedError(
                 f"the loss is {loss.item()} at step {self.global_step} (batch {batch_idx}: "
-                f"{', '.join(batch.image_ids)}); {REMEDY}, or look at these images"
+                f"{', '.join(batch.image_ids)}); {REMEDY}, or check these images"
             )
         self._labelled = labelled if self._labelled is None else self._labelled + labelled
         self.log("train/loss", loss, prog_bar=True, sync_dist=True, batch_size=len(batch.target))
@@ -128,15 +128,15 @@ class SegmentationTask(LightningModule):
             raise DivergedError(f"weights are not finite after step {self.global_step}; {REMEDY}")
         if self._labelled is not None and not self._add(self._labelled):
             rank_zero_only(logger.warning)(
-                "no pixel of the steps up to %d was labelled: train/loss is 0, as nothing was "
-                "learnt; look at the labels of train, and at the pixels that are no data",
+                "no pixel of the steps up to %d was labelled, so train/loss is 0 and the weights "
+                "did not change; check the labels of train and the no-data pixels",
                 self.global_step,
             )
-        self._forget()
+        self._reset()
 
     def on_test_epoch_start(self) -> None:
         """Reset the counts of pixels."""
-        self._forget()
+        self._reset()
 
     def on_validation_epoch_end(self) -> None:
         """Log the scores of all processes' pixels."""
@@ -176,7 +176,7 @@ class SegmentationTask(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the configuration, classes and protocol that are needed to use the weights."""
-        known = {
+        specs = {
             subject.name: {
                 "categories": [(c.id, c.name, c.color) for c in subject.categories],
                 "ignore_index": subject.ignore_index,
@@ -188,7 +188,7 @@ class SegmentationTask(LightningModule):
         checkpoint["alps"] = {
             "version": alps.__version__,
             "config": self.config,
-            **known.get("", {"datasets": known}),
+            **specs.get("", {"datasets": specs}),
             "crop": self.window.crop,
         }
 
@@ -222,9 +222,9 @@ class SegmentationTask(LightningModule):
         logits: Tensor = self.model(image, counts)[dataset].logits
         return logits
 
-    def _forget(self) -> None:
+    def _reset(self) -> None:
         for subject in self.subjects:
-            subject.forget(self.device)
+            subject.reset(self.device)
 
     def _log_scores(self, split: str) -> None:
         if self.trainer.sanity_checking:  # on a few images, which may have no labelled pixel

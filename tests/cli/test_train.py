@@ -67,7 +67,9 @@ def test_train_resume_test_and_predict(train, pair, tmp_path):
     other = ("stage=test", "ckpt=first/last.ckpt", "dataset=folder_pair")
     status, _, err = train(*other, f"dataset.root={tmp_path}/other")
     assert status == 1
-    assert "knows the classes 0, 1, 2, 3 (folder_pair pair: 4 classes" in err.splitlines()[-1]
+    assert (
+        "was trained on the classes 0, 1, 2, 3 (folder_pair pair: 4 classes" in err.splitlines()[-1]
+    )
     pair.rename(tmp_path / "moved")
     moved = ("stage=test", "ckpt=first/last.ckpt", "trainer=cpu", "logger=none")
     status, _, err = train(*moved)
@@ -80,11 +82,11 @@ def test_train_resume_test_and_predict(train, pair, tmp_path):
     maps = ("stage=predict", f"input={tmp_path}/moved/img_dir", "output=maps", "trainer=cpu")
     status, out, err = train(*maps, "ckpt=first/last.ckpt")
     assert status == 0, err
-    assert "6 predicted, 0 were there, 0 skipped" in out
+    assert "6 predicted, 0 already present, 0 skipped" in out
     status, out, err = train(*maps, "ckpt=first/last.ckpt", "window.batch_size=1")
-    assert "0 predicted, 6 were there, 0 skipped" in out, err
+    assert "0 predicted, 6 already present, 0 skipped" in out, err
     status, _, err = train(*maps, "ckpt=first/last.ckpt", "window.overlap=0.25")
-    assert "made otherwise (predictor.json: window.overlap was 0.5, is 0.25)" in err
+    assert "made with other settings (predictor.json: window.overlap was 0.5, is 0.25)" in err
     with Image.open(tmp_path / "maps/val/0.png") as image:
         found = np.array(image)
     assert found.shape == (64, 96)

@@ -7,6 +7,7 @@ import sys
 import pytest
 import torch
 from hydra.utils import instantiate
+from lightning.pytorch import Trainer
 
 from alps.cli.build import build_model, build_trainer
 from alps.errors import MissingPackage
@@ -122,6 +123,13 @@ def test_each_protocol_goes_with_each_net(protocol, net):
         assert [node.name for node in cfg.datasets.values()] == ["sota", "sior", "fast"]
 
 
+class Recorder(Trainer):
+    """A trainer that only keeps its arguments."""
+
+    def __init__(self, **options):
+        self.options = options
+
+
 @pytest.mark.parametrize(
     ("trainer", "accelerator", "synchronised"),
     [("ddp", "gpu", True), ("slurm", "gpu", True), ("ddp", "cpu", False), ("gpu", "gpu", False)],
@@ -129,11 +137,11 @@ def test_each_protocol_goes_with_each_net(protocol, net):
 def test_batch_norms_of_several_gpus_are_synchronised(
     trainer, accelerator, synchronised, monkeypatch, tmp_path
 ):
-    monkeypatch.setattr("alps.training.runs.choose_accelerator", lambda asked: accelerator)
-    monkeypatch.setattr("lightning.pytorch.Trainer", lambda **options: options)
+    monkeypatch.setattr("alps.training.trainer.choose_accelerator", lambda asked: accelerator)
+    monkeypatch.setattr("lightning.pytorch.Trainer", Recorder)
     cfg = composed("stage=pretrain", f"trainer={trainer}", "callbacks={}", "logger=none")
     cfg.run = str(tmp_path)
-    options = build_trainer(cfg)
+    options = build_trainer(cfg).options
     assert options["sync_batchnorm"] is False  # Lightning's own, which changes timm's nets
     kinds = [type(plugin) for plugin in options["plugins"] or []]
     assert kinds == [SyncBatchNorm] * synchronised

@@ -229,8 +229,10 @@ def test_a_gpu_that_is_not_there(train, pair, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     status, _, err = train(*finetune(pair, "init=null", "trainer=gpu"))
     assert status == 1
-    assert "accelerator=gpu: torch" in err.splitlines()[-1]
-    assert "sees no GPU; mend that, or compute on the CPU with trainer=cpu" in err
+    assert "accelerator=gpu, and torch" in err.splitlines()[-1]
+    assert (
+        "finds no GPU; check the driver and the build of torch, or use the CPU: trainer=cpu" in err
+    )
 
 
 def test_a_checkpoint_cannot_name_code_to_run(train, pair, tmp_path):

@@ -108,12 +108,12 @@ def test_two_stores_and_ground_truth_are_learnt_on_two_processes_and_used_apart(
     status, _, err = train("stage=test", "ckpt=x/last.ckpt", *cpu)
     assert (status, err.splitlines()[-1]) == (
         1,
-        "error: x/last.ckpt learnt several datasets; say whose classes are meant: "
+        "error: x/last.ckpt was trained on several datasets; choose the classes of one: "
         "classifier=two|three|truth",
     )
     predict = ("stage=predict", "ckpt=x/last.ckpt", f"input={tmp_path}/pair/img_dir", *cpu)
     status, _, err = train(*predict, "classifier=four", "output=maps")
-    assert "several datasets, not four; say whose" in err.splitlines()[-1]
+    assert "several datasets, not on four; choose" in err.splitlines()[-1]
     status, _, err = train(*predict, "classifier=two", "output=maps")
     assert status == 0, err
     with Image.open(tmp_path / "maps/val/0.png") as image:
@@ -138,4 +138,4 @@ def test_a_net_of_one_dataset_takes_no_classifier(train, tmp_path):
     assert status == 0, err
     status, _, err = train("stage=test", "ckpt=x/last.ckpt", "classifier=pair")
     assert status == 1
-    assert err.endswith("error: x/last.ckpt learnt one dataset; leave classifier=pair out\n")
+    assert err.endswith("error: x/last.ckpt was trained on one dataset; omit classifier=pair\n")

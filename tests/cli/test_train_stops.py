@@ -25,15 +25,18 @@ def test_a_run_goes_on_in_its_folder_and_in_its_words(train, pair, tmp_path):
     status, _, err = train(*base, "trainer.max_steps=4", "run=here")
     assert (status, err.splitlines()[-1]) == (
         1,
-        "error: here holds a run: resume=here/last.ckpt goes on with it, another run=DIR starts a "
-        "new one",
+        "error: here holds a run: resume=here/last.ckpt continues it, another run=DIR starts a new "
+        "one",
     )
     resume = (*base, "resume=here/last.ckpt")
     for more, message in (
-        (("trainer.max_steps=4",), r"is finished \(step 4\); a larger trainer.max_steps goes on"),
-        (("trainer.max_steps=6", "optim.lr=1e-2"), "optim.lr was 0.0001, is 0.01; say what was"),
+        (("trainer.max_steps=4",), r"is finished \(step 4\): to continue it, increase"),
+        (
+            ("trainer.max_steps=6", "optim.lr=1e-2"),
+            "optim.lr was 0.0001, is 0.01; use the same settings",
+        ),
         (("trainer.max_steps=6", "data.batch_size=3"), "data.batch_size was 2, is 3"),
-        (("trainer.max_steps=6", "run=there"), "run=there: resume=here/last.ckpt goes on in its"),
+        (("trainer.max_steps=6", "run=there"), "run=there: resume=here/last.ckpt continues in its"),
     ):
         status, _, err = train(*resume, *more)
         assert status == 1
@@ -90,7 +93,7 @@ def check_stopped_program(pair, tmp_path, number, status):
         process.send_signal(number)
         _, err = process.communicate(timeout=60)
     assert process.returncode == status, err
-    found = re.search(r"stopped after step (\d+); .* resume=x/last.ckpt go on", err)
+    found = re.search(r"stopped after step (\d+); .* resume=x/last.ckpt to continue", err)
     assert found, err
     last = torch.load(tmp_path / "x/last.ckpt", weights_only=True)
     assert last["global_step"] == int(found[1])
@@ -110,7 +113,7 @@ def test_two_processes_are_stopped_as_a_group(pair, tmp_path):
         os.killpg(process.pid, signal.SIGTERM)
         out, err = process.communicate(timeout=60)
     assert process.returncode == 143, err
-    (found,) = re.findall(r"stopped after step (\d+); .* resume=(\S+) go on", err)
+    (found,) = re.findall(r"stopped after step (\d+); .* resume=(\S+) to continue", err)
     last = torch.load(tmp_path / found[1], weights_only=True)
     assert last["global_step"] == int(found[0]) >= 2
     assert "Traceback" not in err

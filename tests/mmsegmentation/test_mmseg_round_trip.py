@@ -13,8 +13,8 @@ from mmseg.apis import inference_model, init_model
 from PIL import Image
 
 from alps.cli import train
-from alps.cli.build import restore
 from alps.models.init import load_init
+from alps.training.load_net import restore
 from tests.factories import create_folder_pair
 from tests.mmsegmentation.nets import randomise
 
@@ -75,7 +75,7 @@ def test_round_trip(program, pair, tmp_path, name):
     miou = float(re.search(r"mIoU (0\.\d+)", printed)[1])
     program("stage=export", "ckpt=run/last.ckpt", "output=out")
 
-    _, _, model = restore("run/last.ckpt", None)
+    _, model = restore("run/last.ckpt")
     theirs = init_model("out/config.py", "out/weights.pth", device="cpu")
     predicted = set()
     for path in sorted(Path("pair/img_dir/val").iterdir()):
@@ -111,7 +111,7 @@ def test_a_net_it_trained_on_starts_ours(program, pair, tmp_path):
     config.default_hooks = {"checkpoint": checkpoint}
     runner = Runner.from_cfg(config)
     runner.train()
-    _, _, model = restore("run/last.ckpt", None)
+    _, model = restore("run/last.ckpt")
     before = {name: value.clone() for name, value in model.state_dict().items()}
     report = load_init(model, "work/iter_1.pth")
     assert all(loaded == total for loaded, total in report.parts.values())

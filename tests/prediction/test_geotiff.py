@@ -35,10 +35,13 @@ def brightest_band(image):
 CATEGORIES = [Category(i, f"class {i}", color) for i, color in enumerate(distinct_colors(3))]
 
 
-def predict(source, target, net=brightest_band, categories=CATEGORIES, **options):
+def predictor(net=brightest_band, categories=CATEGORIES, **options):
     window = SlidingWindow(crop=32)
-    predictor = Predictor(net=net, window=window, categories=categories, weights="", **options)
-    return predictor(source, target)
+    return Predictor(net=net, window=window, categories=categories, weights="", **options)
+
+
+def predict(source, target, *arguments, **options):
+    return predictor(*arguments, **options)(source, target)
 
 
 # --- which files --------------------------------------------------------------------------------
@@ -120,6 +123,7 @@ def test_pixels_without_data_have_no_class(tmp_path):
     predict(tmp_path / "a.tif", tmp_path / "out")
     with rasterio.open(tmp_path / "out/a.tif") as file:
         labels = file.read(1)
+    np.testing.assert_array_equal(predictor().file(tmp_path / "a.tif"), labels)
     empty = (array == 0).all(axis=0)
     np.testing.assert_array_equal(labels == 255, empty)
     np.testing.assert_array_equal(labels[~empty], array.argmax(axis=0)[~empty])

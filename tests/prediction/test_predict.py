@@ -157,7 +157,7 @@ def test_maps_of_another_net_or_window_are_not_kept_as_this_one_s(tmp_path, othe
     (tmp_path / "out/image_0.png").unlink()
     with pytest.raises(ConfigError) as error:
         predictor(**other)(tmp_path / "in", tmp_path / "out")
-    found = rf"out holds predictions made otherwise \(predictor.json: {message}\); .*output=DIR"
+    found = rf"predictions made with other settings \(predictor.json: {message}\); .*output=DIR"
     assert re.search(found, str(error.value))
     assert not (tmp_path / "out/image_0.png").exists()
     fewer = predictor(window=SlidingWindow(crop=32, batch_size=1))  # a matter of memory

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import alps
 from alps.assign.category import ByCategory
 from alps.assign.cluster import Cluster
 from alps.errors import StoreMismatch
@@ -307,7 +308,11 @@ def test_a_checkpoint_is_tested_predicts_and_resumes(tmp_path, train):
     words = ("stage=predict", "ckpt=run/last.ckpt", "input=images", "output=maps")
     status, _, err = train(*words, "trainer=cpu")
     assert status == 0, err
-    assert np.asarray(Image.open("maps/0.png")).shape == (40, 40)
+    index_map = np.asarray(Image.open("maps/0.png"))
+    assert index_map.shape == (40, 40)
+    assert np.array_equal(
+        alps.load_net("run/last.ckpt", device="cpu").predict("images/0.png"), index_map
+    )
     status, _, err = train(*MADE_BY, "trainer.max_steps=3", "resume=run/last.ckpt")
     assert status == 0, err
     # What this ALPS has written knows its images.
@@ -316,4 +321,6 @@ def test_a_checkpoint_is_tested_predicts_and_resumes(tmp_path, train):
         shutil.copy(path / f"0.{suffix}", path / f"7.{suffix}")
     status, _, err = train(*MADE_BY, "trainer.max_steps=4", "resume=run/last.ckpt")
     assert status == 1
-    assert re.search(r"error: resume=run/last.ckpt goes on with the same images and labels", err)
+    assert re.search(
+        r"error: run/last.ckpt can only be resumed with the same images and labels", err
+    )

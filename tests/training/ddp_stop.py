@@ -17,7 +17,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from alps.errors import ImageError, one_line_errors
 from alps.training.checkpoint import read_checkpoint
-from alps.training.runs import fit
+from alps.training.runs import RunStopped, fit
 from tests.training.tiny_runs import ColoredBlocks, tiny_data, tiny_task, tiny_trainer
 
 
@@ -65,10 +65,10 @@ def main(folder: Path, *names: str) -> None:
         last = folder / name / "last.ckpt"
         try:
             run(folder / name, Disturb(*name.split("-")))
-        except SystemExit as stopped:
-            if stopped.code:  # the first process
-                told = f"{stopped.code} {read_checkpoint(last).step}"
-                (folder / name / "stopped").write_text(told)
+        except RunStopped as stopped:
+            if stopped.rank == 0:
+                line = f"{stopped.status} {read_checkpoint(last).step}"
+                (folder / name / "stopped").write_text(line)
             run(folder / name, Disturb("nothing"), resume=str(last))
 
 

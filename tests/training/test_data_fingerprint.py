@@ -7,7 +7,7 @@ import pytest
 from alps.errors import CheckpointError
 from alps.images.pixels.folder_pair import FolderPair
 from alps.images.stored import StoredLabels
-from alps.training.checkpoint import Checkpoint, Known
+from alps.training.checkpoint import Checkpoint, ClassSpec
 from alps.training.data import SegmentationData
 from tests.export.stores import pseudo_store
 from tests.factories import create_folder_pair
@@ -39,12 +39,12 @@ def test_the_labels_of_a_store_decide(tmp_path):
     assert fingerprint(images) != before
 
 
-def checkpoint(path, known):
+def checkpoint(path, fingerprints):
     return Checkpoint(
         path=path,
         version="0",
         config="",
-        known={name: Known((), 255, "", value) for name, value in known.items()},
+        specs={name: ClassSpec((), 255, "", value) for name, value in fingerprints.items()},
         window_crop=32,
         step=1,
         validation_due=False,
@@ -55,5 +55,7 @@ def checkpoint(path, known):
 def test_a_resumed_run_needs_the_same(tmp_path):
     saved = checkpoint(tmp_path / "last.ckpt", {"a": "1", "b": "", "c": "3"})
     saved.check_data({"a": "1", "b": "2", "c": "3"})  # "b" was written by an older version
-    with pytest.raises(CheckpointError, match=r"last\.ckpt goes on .* of c have changed"):
+    with pytest.raises(
+        CheckpointError, match=r"last\.ckpt can only be resumed .* of c have changed"
+    ):
         saved.check_data({"a": "1", "b": "2", "c": "4"})

@@ -347,7 +347,9 @@ def test_a_loss_over_nothing_is_reported(tmp_path, caplog, splits, lines):
     told = [r.getMessage() for r in caplog.records if r.name == "alps.training.task"]
     assert len(told) == lines
     for line, step in zip(told, (2, 4), strict=False):
-        assert line.startswith(f"no pixel of the steps up to {step} was labelled: train/loss is 0")
+        assert line.startswith(
+            f"no pixel of the steps up to {step} was labelled, so train/loss is 0"
+        )
 
 
 def test_a_score_says_over_how_many_classes_it_is_a_mean(tmp_path, capsys):

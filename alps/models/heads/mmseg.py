@@ -57,19 +57,19 @@ class MmsegHead(nn.Module):
     ) -> None:
         super().__init__()
         self.channels = channels
-        given = {"channels": channels, **{key: _plain(value) for key, value in options.items()}}
-        _check_options(type, given)
+        settings = {"channels": channels, **{key: _plain(value) for key, value in options.items()}}
+        _check_options(type, settings)
         made = _find(type)
         levels = [*range(len(in_channels))]
         refusal: Exception | None = None
         for index in [levels, levels[-1]] if in_index is None else [_plain(in_index)]:
             try:
                 several = isinstance(index, list)
-                given["in_channels"] = (
+                settings["in_channels"] = (
                     [in_channels[i] for i in index] if several else in_channels[index]
                 )
-                given["in_index"] = index
-                self.decode_head = _build(made, given)
+                settings["in_index"] = index
+                self.decode_head = _build(made, settings)
                 self._probe(in_channels)
             except Exception as error:  # third-party code with arbitrary options may raise anything
                 # A head that takes a single level rejects a list with an assertion.
@@ -77,13 +77,13 @@ class MmsegHead(nn.Module):
                     refusal = error
             else:
                 #: The head's settings in the form of an mmsegmentation configuration.
-                self.settings: dict[str, Any] = {"type": type, **given}
+                self.settings: dict[str, Any] = {"type": type, **settings}
                 return
         reason = str(refusal) or f"an assertion in it fails with in_index={in_index}"
         raise ConfigError(
             f"head.type={type} of mmsegmentation makes no map of levels of {[*in_channels]} "
-            f"channels: {reason}; what it needs besides is given as +head.KEY=VALUE, its levels "
-            "as head.in_index"
+            f"channels: {reason}; set other options with +head.KEY=VALUE, and its "
+            "levels with head.in_index"
         ) from refusal
 
     def forward(self, features: Sequence[Float[Tensor, "B _ _ _"]]) -> Float[Tensor, "B C h w"]:
@@ -123,17 +123,17 @@ def _find(name: str) -> Any:
             f"head=mmseg needs mmsegmentation ({error}); install it: "
             "in a clone of ALPS, pip install -e '.[mmseg]'"
         ) from error
-    known = {
+    heads = {
         key: made
         for key in decode_heads.__all__
         if isinstance(made := getattr(decode_heads, key), type) and issubclass(made, BaseDecodeHead)
     }
-    if name not in known:
+    if name not in heads:
         raise ConfigError(
             f"head.type={name} is no decode head of mmsegmentation; expected one of "
-            f"{', '.join(sorted(known))}"
+            f"{', '.join(sorted(heads))}"
         )
-    return known[name]
+    return heads[name]
 
 
 def _build(made: Any, settings: Mapping[str, Any]) -> nn.Module:

@@ -151,12 +151,12 @@ def test_a_step_of_several_batches_is_not_cut(tmp_path):
 def test_what_is_due_is_not_finished(tmp_path):
     fit(tmp_path, Stop(8, signal.SIGTERM, validating=True))
     saved = read_checkpoint(tmp_path / "last.ckpt")
-    saved.check_resume({"seed": 0}, 8)
+    saved.check_unfinished(8)
     with pytest.raises(CheckpointError, match=r"is finished \(step 8\)"):
-        saved.check_resume({"seed": 0}, 7)
+        saved.check_unfinished(7)
     fit(tmp_path, Stop(), resume=tmp_path / "last.ckpt")
     with pytest.raises(CheckpointError, match=r"is finished \(step 8\)"):
-        read_checkpoint(tmp_path / "last.ckpt").check_resume({"seed": 0}, 8)
+        read_checkpoint(tmp_path / "last.ckpt").check_unfinished(8)
 
 
 @pytest.mark.parametrize(
@@ -224,7 +224,6 @@ def test_two_processes_stop_at_the_same_step_and_go_on_exactly(tmp_path):
     """Whoever of them is told, wherever it is, though one has a batch more to validate."""
     done = two_processes(tmp_path, "undisturbed", *SIGNALS)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stderr.count("stopped after step") == len(SIGNALS)
     whole = torch.load(tmp_path / "undisturbed/weights.pt")
     for name, told in SIGNALS.items():
         assert (tmp_path / name / "stopped").read_text() == told

@@ -1,0 +1,134 @@
+"""A trained net that predicts index maps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import UInt8, UInt16
+from lightning.fabric import Fabric
+from numpy.typing import NDArray
+
+from alps.errors import ConfigError, ImageError
+from alps.models.segmentation import SegmentationModel
+from alps.prediction.device import choose_accelerator
+from alps.prediction.files import Counts, Predictor
+from alps.prediction.sliding import BUFFER, SlidingWindow
+from alps.structures.paint import ignore_index_for
+from alps.structures.records import Category
+
+
+class Net:
+    """A trained net with the classes and settings that its predictions need.
+
+    `alps.fit` and `alps.load_net` return one.
+
+    Args:
+        model: the trained model, which is moved to the device.
+        categories: classes of the model, in the order of its logits.
+        window: how large images are cut into windows; the attribute may be replaced, for example
+            by windows with more overlap.
+        weights: SHA-256 of the weights, which is written beside predicted files.
+        device: ``cpu``, ``cuda`` or ``auto``.
+        precision: precision of the computation, as in Lightning: ``32-true``, ``bf16-mixed``, ...
+
+    Raises:
+        ConfigError: a GPU is requested and there is none.
+    """
+
+    def __init__(
+        self,
+        model: SegmentationModel,
+        *,
+        categories: Sequence[Category],
+        window: SlidingWindow,
+        weights: str,
+        device: str = "auto",
+        precision: str = "32-true",
+    ) -> None:
+        options: dict[str, Any] = {"precision": precision}  # of which Lightning lists the values
+        fabric = Fabric(accelerator=choose_accelerator(device), devices=1, **options)
+        self.model = model
+        self.categories = tuple(categories)
+        self.window = window
+        self.weights = weights
+        self.device: torch.device = fabric.device
+        self._module = fabric.setup_module(model.eval())
+
+    def __repr__(self) -> str:
+        return (
+            f"Net(encoder={self.model.encoder.name!r}, head={type(self.model.head).__name__!r}, "
+            f"classes={len(self.categories)}, device={str(self.device)!r})"
+        )
+
+    @property
+    def ignore_index(self) -> int:
+        """Value of pixels without data in an index map: 255, or 65535 for more classes."""
+        return ignore_index_for(len(self.categories))
+
+    def predict(
+        self, image: NDArray[Any] | str | Path
+    ) -> UInt8[np.ndarray, "H W"] | UInt16[np.ndarray, "H W"]:
+        """Predict the class of each pixel of one image.
+
+        Args:
+            image: RGB array (H, W, 3) of uint8, or the path of an image.
+
+        Returns:
+            The index map, with the ids of ``categories``; ``ignore_index`` where the file has no
+            data.
+
+        Raises:
+            ConfigError: the path is that of a folder.
+            ImageError: the array has another type or shape, or the file cannot be used.
+        """
+        if isinstance(image, str | Path):
+            if Path(image).is_dir():
+                raise ConfigError(
+                    f"{image} is a folder, expected one image; predict_files(folder, target) "
+                    "writes the index maps of all its images"
+                )
+            return self._predictor.file(Path(image))
+        array = np.asarray(image)
+        if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or not array.size:
+            raise ImageError(
+                f"the image is an array of {array.dtype} {array.shape}, expected uint8 (H, W, 3) "
+                "in RGB; convert it, or give the path of a file, which may have any bit depth"
+            )
+        # A copy where PyTorch needs one: read-only, or turned as in bgr[..., ::-1].
+        return self._predictor.array(np.require(array, requirements=["C", "W"]))
+
+    def predict_files(self, source: str | Path, target: str | Path) -> Counts:
+        """Write the index maps of an image or a folder of images.
+
+        Images that have an index map are kept, so a stopped prediction resumes.
+
+        Args:
+            source: an image, or a folder that is searched for images recursively.
+            target: folder of the index maps, which keep the relative paths of the images.
+
+        Returns:
+            The numbers of written, kept and skipped files.
+
+        Raises:
+            ConfigError: ``target`` lies in ``source``, holds predictions of another net, other
+                classes or another window, or cannot be written.
+            DatasetNotFound: there is no image.
+            ImageError: none of the images can be used.
+        """
+        return self._predictor(source, target)
+
+    @property
+    def _predictor(self) -> Predictor:
+        return Predictor(
+            net=lambda image: self._module(image).logits,
+            window=self.window,
+            categories=self.categories,
+            weights=self.weights,
+            divisor=self.model.encoder.divisor,
+            device=self.device,
+            buffer=BUFFER // len(self.categories),
+        )

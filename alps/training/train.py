@@ -1,0 +1,151 @@
+"""Training as train.py and `alps.fit` do it: from labelled sets to the checkpoints of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from lightning.pytorch import Trainer
+from lightning.pytorch.utilities import rank_zero_only
+from torch import nn
+
+from alps.errors import ConfigError
+from alps.models.init import load_init
+from alps.models.segmentation import SegmentationModel
+from alps.prediction.sliding import SlidingWindow
+from alps.structures.findings import report_findings
+from alps.training.checkpoint import read_checkpoint
+from alps.training.data import SegmentationData
+from alps.training.joint import JointData
+from alps.training.optim import Optim
+from alps.training.runs import fit, validation_interval
+from alps.training.subject import Subject
+from alps.training.task import SegmentationTask
+
+
+def train(
+    sets: Mapping[str, Any],  # LabelledSet, whose check at run time would read the labels
+    *,
+    model: Callable[..., SegmentationModel],
+    loss: Callable[..., nn.Module],
+    optim: Optim,
+    window: Callable[..., SlidingWindow],
+    trainer: Callable[..., Trainer],
+    data: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    run: Path,
+    max_steps: int,
+    val_check_interval: int | None = None,
+    init: str | None = None,
+    init_skip: Collection[str] = (),
+    init_strict: bool = True,
+    strict: bool = False,
+    compile: bool = False,  # noqa: A002 - the name of the setting
+    seed: int = 0,
+    resume: str | None = None,
+) -> float:
+    """Train a net and write its checkpoints.
+
+    The caller seeds torch, from which the random initial weights are drawn.
+
+    Args:
+        sets: labelled sets by name; the only set has an empty name.
+        model: builds the net from ``num_classes``, a number or numbers by set.
+        loss: builds the loss of a set from its ``ignore_index``.
+        optim: builds the optimiser and its schedule.
+        window: builds the sliding window from ``crop``, the side of the training crops in pixels.
+        trainer: builds Lightning's trainer from ``interval``, the steps between two validations.
+        data: arguments of `SegmentationData` other than the images and the seed.
+        settings: the resolved configuration, saved in every checkpoint.
+        run: folder of the run.
+        max_steps: number of optimiser steps.
+        val_check_interval: steps between two validations; None: about a tenth of the run.
+        init: initial weights of the net (`load_init`).
+        init_skip: parts of the net that are not loaded from ``init``.
+        init_strict: whether ``init`` has to fit completely.
+        strict: whether findings in the images and labels are errors.
+        compile: whether the net is compiled.
+        seed: seed of the images, of their augmentation and of dropout.
+        resume: path of a ``last.ckpt``, from which the run resumes as if it had not stopped.
+
+    Returns:
+        The last val/mIoU.
+
+    Raises:
+        CheckpointError: the run of ``resume`` had other settings or images, or is finished; or
+            ``init`` belongs to another net.
+        ConfigError: a setting is out of range, or ``run`` holds another run.
+        DatasetNotFound: there are no images.
+        DivergedError: the loss or a weight is not finite.
+        LabelError: a label cannot be used, or no pixel is labelled.
+        RunStopped: a signal stopped the run.
+    """
+    saved = None if resume is None else read_checkpoint(resume)
+    if saved is not None:
+        saved.check_settings(settings)
+        saved.check_unfinished(max_steps)
+    subjects = [build_subject(images, name, loss) for name, images in sets.items()]
+    module = build_data(sets, data, seed)
+    for subject, part in zip(subjects, module.parts, strict=True):
+        subject.fingerprint = part.fingerprint
+    if saved is not None:
+        saved.check_data({subject.name: subject.fingerprint for subject in subjects})
+    saved = None  # free the memory of its weights, which Lightning reads again
+    for part in module.parts:
+        findings = part.label_findings(strict=strict)
+        report_findings(findings, name=part.images.name, strict=strict)
+    sizes = {subject.name: len(subject.categories) for subject in subjects}
+    net = model(num_classes=sizes.get("", sizes))
+    if resume is None:
+        report = load_init(net, init, skip=init_skip, strict=init_strict)
+        rank_zero_only(print)(report, flush=True)  # printed first, as users look for it
+    if compile:
+        net.compile()
+    task = SegmentationTask(
+        model=net,
+        subjects=subjects,
+        window=window(crop=module.crop),
+        optim=optim,
+        config=yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True),
+        seed=seed,
+    )
+    interval = validation_interval(max_steps, val_check_interval)
+    return fit(task, module, trainer(interval=interval), run=run, config=settings, resume=resume)
+
+
+def build_subject(images: Any, name: str, loss: Callable[..., nn.Module]) -> Subject:
+    """Build the classes of a labelled set with their loss.
+
+    Args:
+        images: the labelled set.
+        name: name of the set; empty if it is the only one.
+        loss: builds the loss from the ``ignore_index`` of the set.
+
+    Raises:
+        ConfigError: the loss has another number of class weights than there are classes.
+    """
+    criterion = loss(ignore_index=images.ignore_index)
+    weight = getattr(criterion, "weight", None)
+    classes = len(images.categories())
+    if weight is not None and len(weight) != classes:
+        raise ConfigError(
+            f"loss.class_weights has {len(weight)} numbers, {images.name} has {classes} classes"
+        )
+    return Subject.of(images, name, loss=criterion)
+
+
+def build_data(
+    sets: Mapping[str, Any], options: Mapping[str, Any], seed: int
+) -> SegmentationData | JointData:
+    """Build the data module of one or several labelled sets.
+
+    Args:
+        sets: labelled sets by name; the only set has an empty name.
+        options: further arguments of `SegmentationData`.
+        seed: seed of all random choices.
+    """
+    if "" in sets:
+        return SegmentationData(sets[""], **options, seed=seed)
+    return JointData(sets, **options, seed=seed)

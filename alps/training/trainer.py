@@ -1,0 +1,81 @@
+"""Lightning's trainer with the callbacks of a run."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.loggers import Logger
+
+from alps.prediction.device import choose_accelerator
+from alps.training.callbacks import Pictures, ProgressBar, ScoreLines, Speed
+from alps.training.sync_norm import SyncBatchNorm
+
+
+def build_trainer(
+    trainer: Callable[..., Trainer],
+    *,
+    run: str | Path,
+    callbacks: Sequence[Callback],
+    logger: Logger | None = None,
+    accelerator: str = "auto",
+    interval: int = 1,
+    accumulate_grad_batches: int = 1,
+    log_every_n_steps: int = 10,
+    sync_batchnorm: bool = False,
+) -> Trainer:
+    """Build Lightning's trainer.
+
+    Args:
+        trainer: class of the trainer with its other arguments bound.
+        run: folder of the run.
+        callbacks: callbacks of the run; the learning rate is monitored only if there is a logger.
+        logger: logger of the curves.
+        accelerator: ``auto``, ``cpu``, ``gpu`` or another accelerator of Lightning.
+        interval: number of steps between two validations.
+        accumulate_grad_batches: number of batches per step.
+        log_every_n_steps: most steps between two logged values.
+        sync_batchnorm: whether batch norms use the statistics of all processes; not on CPUs.
+
+    Raises:
+        ConfigError: a GPU is requested and there is none.
+    """
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)  # below it they log advertisements
+    accelerator = choose_accelerator(accelerator)
+    synchronised = sync_batchnorm and accelerator != "cpu"
+    return trainer(
+        accelerator=accelerator,
+        sync_batchnorm=False,  # torch's conversion drops activations of timm's nets
+        plugins=[SyncBatchNorm()] if synchronised else None,
+        accumulate_grad_batches=accumulate_grad_batches,
+        val_check_interval=interval * accumulate_grad_batches,
+        log_every_n_steps=min(interval, log_every_n_steps),
+        default_root_dir=run,
+        logger=logger or False,
+        callbacks=[c for c in callbacks if logger or not isinstance(c, LearningRateMonitor)],
+    )
+
+
+def default_callbacks(run: Path) -> list[Callback]:
+    """Return the callbacks that save, report and draw, as in conf/callbacks/default.yaml."""
+    return [
+        ModelCheckpoint(
+            dirpath=run,
+            filename="best",
+            monitor="val/mIoU",
+            mode="max",
+            auto_insert_metric_name=False,
+            enable_version_counter=False,
+        ),
+        # After every validation; save_last above would write it only with a new best.ckpt.
+        ModelCheckpoint(dirpath=run, filename="last", enable_version_counter=False),
+        LearningRateMonitor(),
+        Speed(),
+        ProgressBar(),
+        ScoreLines(),
+        Pictures(str(run / "pictures")),
+    ]
