@@ -3,7 +3,6 @@
 import errno
 import os
 import shutil
-import time
 from pathlib import Path
 
 import numpy as np
@@ -197,21 +196,6 @@ def test_a_full_disk_loses_no_more_than_a_shard(tmp_path, undisturbed, monkeypat
     assert all(whole[n] == b for n, b in files(tmp_path / "store").items() if n[0] != ".")
     run(tmp_path / "store", images())
     assert files(tmp_path / "store") == whole
-
-
-def test_an_image_that_takes_too_long_is_skipped(tmp_path, monkeypatch, caplog):
-    arrays = images(2)
-
-    class Slow(ArrayImages):
-        def read(self, record):
-            if record.image_id == "site/0":
-                time.sleep(9)
-            return super().read(record)
-
-    monkeypatch.setattr("alps.labelling.shard.READ_SECONDS", 0.05)
-    store = run(tmp_path / "store", Slow(arrays), k=2)
-    assert [s.status for i in range(len(store.plan)) for s in store.images(i)] == ["failed", "ok"]
-    assert "site/0.png takes longer than 0.05 s to read" in caplog.text
 
 
 EVERY_OPTION = Cluster(
