@@ -27,8 +27,13 @@ def interruptible():
 def no_pictures():
     """Without charts, most of the time of a run this small; they have tests of their own."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("draw_bars", "draw_maps"):
-            patch.setattr(f"alps.report.charts.png.{name}", lambda charts: b"a picture")
+        for name, value in (
+            ("draw_bars", None),
+            ("draw_maps", None),
+            ("to_png", b"a picture"),
+            ("to_svg", ""),
+        ):
+            patch.setattr(f"alps.report.charts.figures.{name}", lambda _, value=value: value)
         yield
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 
 from alps.errors import ImageError, Unavailable
-from alps.labelling.deadline import deadline
 from alps.labelling.timings import Timings
 from alps.protocols import Assigner, Featurizer, ImageSet, MaskSource
 from alps.store.hashes import hash_file
@@ -28,8 +27,6 @@ log = logging.getLogger(__name__)
 
 #: Maximum images, and pixels, of a group that is read ahead so that a GPU encodes it as a batch.
 READ_AHEAD, READ_AHEAD_PIXELS = 8, 1 << 24
-#: Seconds after which an image is skipped; the largest images take half a minute to read.
-READ_SECONDS = 300.0
 #: Errors caused by the disk, the network or the limit of open files, not by a file itself.
 UNAVAILABLE = frozenset(
     getattr(errno, name)
@@ -81,11 +78,9 @@ def label_shard(
                 n_done += 1  # failed when its masks were made
                 continue
             try:
-                with deadline(READ_SECONDS, record.file_name):
-                    if stored is None:  # before decoding, so that a later change is detected
-                        hashes[record.image_id] = hash_file(image_set.root, record)
-                    sample = image_set.read(record)
-                yield sample
+                if stored is None:  # before decoding, so that a later change is detected
+                    hashes[record.image_id] = hash_file(image_set.root, record)
+                yield image_set.read(record)
             except ImageError as error:
                 refuse_unavailable(error, Path(image_set.root))
                 if stored is not None:

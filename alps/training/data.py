@@ -28,6 +28,7 @@ from alps.structures.digest import digest
 from alps.structures.findings import AuditedSet, Finding
 from alps.structures.records import ImageRecord
 from alps.structures.settings import check_settings
+from alps.training.lightning_private import batches_started
 from alps.training.stopping.interrupt import STOPS
 from alps.training.task import SegmentationTask
 
@@ -245,7 +246,7 @@ def position(trainer: Trainer) -> dict[str, int]:
     return {
         "total_batches": trainer.max_steps * trainer.accumulate_grad_batches,
         # Batches that a resumed run has already completed.
-        "start": trainer.fit_loop.epoch_loop.batch_progress.current.ready,
+        "start": batches_started(trainer),
         "rank": trainer.global_rank,
         "world_size": trainer.world_size,
     }

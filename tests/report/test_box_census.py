@@ -10,8 +10,8 @@ from tiny_stores import draw_boxed, make_boxed_store, make_store, some_scenes
 from alps.report import write_report, write_statistics
 from alps.report.charts import boxes as box_figures
 from alps.report.charts.boxes import box_charts, object_rows
-from alps.report.charts.chart import bar_chart
 from alps.report.charts.distributions import class_sizes
+from alps.report.charts.figures import draw_bars, to_svg
 from alps.report.counts import boxes as boxes_module
 from alps.report.counts.boxes import (
     IOU_EDGES,
@@ -253,12 +253,11 @@ def test_uneven_classes_of_boxes_have_a_logarithmic_scale():
     census.boxes = BoxCensus(3, "hbox", TrackCensus({}), {"train": Objects.of_nothing(3)})
     masks, pixels = class_sizes(census, categories)
     assert (masks.y_label, pixels.y_label) == ("masks, log scale", "pixels")
-    heights = [bar.height for bar in masks.bars]
-    places = {text: place for place, text in masks.y_ticks}
-    assert heights[2] == places["1"] > 0
-    assert places["10"] < heights[1] < places["100"]
-    assert places["10k"] < heights[0] < places["100k"] == 1
-    assert bar_chart(np.zeros(2, int), ["", ""], ticks=[], log=True, **TEXTS).bars[0].height == 0
+    figure = draw_bars([masks])
+    assert [bar.get_height() for bar in figure.axes[0].patches] == [20_000, 30, 1]
+    assert figure.axes[0].get_ylim() == (0.5, 100_000)
+    svg = to_svg(figure)
+    assert [f">{text}<" in svg for text in ("1", "10", "100", "1k", "10k", "100k")] == [True] * 6
 
 
 def test_half_lies_above():

@@ -58,7 +58,7 @@ def test_the_page_says_what_is_no_data(made):
     assert "image size 30 \N{MULTIPLICATION SIGN} 20 0.003 megapixels" in words
     assert "empty: all of its pixels are no data" in words
     assert "covered, 33.3% no data" in words
-    assert "40% of the images hold pixels that are no data, 20% nothing else." in words
+    assert "40% of the images have no-data pixels, 20% have nothing else." in words
     assert "255 is unlabelled or no data" in words
     assert html.count('class="swatch nodata"') == 1
 

@@ -2,6 +2,7 @@ from functools import partial
 
 import pytest
 import torch
+from timm.optim import param_groups_layer_decay
 
 from alps.errors import ConfigError
 from alps.models.heads.fpn import FPN
@@ -51,6 +52,21 @@ def test_layers_below_learn_slower():
     blocks = [rates[f"encoder.trunk.blocks.{i}.attn.qkv.weight"] for i in range(2)]
     assert blocks[0] == blocks[1] / 2
     assert rates["encoder.trunk.patch_embed.proj.weight"] < blocks[0] < blocks[1] < 1
+
+
+@pytest.mark.parametrize("encoder", ["test_vit", "test_resnet", "swin_tiny_patch4_window7_224"])
+def test_encoders_have_the_rates_and_decays_of_timm(encoder):
+    """timm counts the head as part of the last layer; here it is a layer of its own."""
+    model = tiny_model(encoder)
+    groups = parameter_groups(model, lr=1.0, weight_decay=0.05, layer_decay=0.5)
+    ours = {id(p): (g["lr"], g["weight_decay"]) for g in groups for p in g["params"]}
+    trunk = model.encoder.trunk
+    exempt = trunk.no_weight_decay() if hasattr(trunk, "no_weight_decay") else ()
+    theirs = param_groups_layer_decay(trunk, 0.05, exempt, layer_decay=0.5)
+    assert sum(len(group["params"]) for group in theirs) == len([*trunk.parameters()])
+    for group in theirs:
+        for parameter in group["params"]:
+            assert ours[id(parameter)] == (0.5 * group["lr_scale"], group["weight_decay"])
 
 
 @pytest.mark.parametrize("schedule", ["poly", "cosine"])

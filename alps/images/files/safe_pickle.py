@@ -13,6 +13,7 @@ The names and arguments are those of ``ndarray.__reduce__``, ``dtype.__reduce__`
 from __future__ import annotations
 
 import io
+import itertools
 import pickle
 import pickletools
 import re
@@ -25,16 +26,15 @@ import numpy as np
 from alps.errors import ImageError
 from alps.images.files.limits import read_bytes
 
+#: The standard library's unpickler in Python. The one in C can neither be interrupted nor refuse a
+#: key, and allocates memory up to the greatest memo index.
+_PythonUnpickler: Any = pickle._Unpickler
 #: Data types that an array may have.
 NUMBER = re.compile(r"[<>=|]?(b1|[iu][1248]|f[248])")
-#: Maximum number of opcodes of a file, checked before it is loaded.
-WORDS = 10**6
+#: Maximum number of opcodes of a file, as one of a byte may create a list.
+OPCODES = 10**6
 #: Maximum number of values of a file; repeated references count each time.
 VALUES = 10**6
-#: Operands of an opcode that become keys of a dict.
-KEYS = {"SETITEM": slice(1, None, 2), "SETITEMS": slice(1, None, 2), "DICT": slice(0, None, 2)}
-#: Stack objects of `pickletools` that are text; the second one is Python 2's.
-TEXT = (pickletools.pyunicode, pickletools.pybytes_or_str)
 
 
 class _Refused(Exception):
@@ -63,7 +63,7 @@ class _Dtype:
 
     def __init__(self, code: object, *_: object) -> None:
         if not isinstance(code, str) or not NUMBER.fullmatch(code):
-            raise _Refused(f"it holds an array of {_told(code)}, expected plain numbers")
+            raise _Refused(f"it holds an array of {_describe(code)}, expected plain numbers")
         self._code = code.lstrip("<>=|")
 
     def __setstate__(self, state: Any) -> None:
@@ -126,12 +126,41 @@ _NAMES: Mapping[tuple[str, str], Callable[..., Any]] = {
 }
 
 
-class _Plain(pickle.Unpickler):
+class _Dict(dict[str, Any]):
+    """A dict that refuses other keys than text before it hashes them.
+
+    Numbers can be chosen to have the same hash, and nested tuples to take years.
+    """
+
+    __slots__ = ()
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        if not isinstance(key, str):
+            raise _Refused("it has a key that is no text")
+        super().__setitem__(key, value)
+
+
+class _Plain(_PythonUnpickler):  # type: ignore[misc]  # its base has no types
     """Unpickler that resolves only the names in `_NAMES` and ``_codecs.encode``."""
 
     def __init__(self, data: bytes) -> None:
         super().__init__(io.BytesIO(data))
         self._left = len(data)
+
+    def load_empty_dict(self) -> None:
+        """Push an empty `_Dict`."""
+        self.append(_Dict())
+
+    def load_dict(self) -> None:
+        """Push a `_Dict` of the keys and values above the last mark."""
+        items, content = self.pop_mark(), _Dict()
+        for key, value in zip(items[::2], items[1::2], strict=True):
+            content[key] = value
+        self.append(content)
+
+    def refuse_set(self) -> None:
+        """Refuse a set, whose items would be hashed."""
+        raise _Refused("it holds a set")
 
     def find_class(self, module: str, name: str) -> Any:
         """Return the stand-in for an imported name, or refuse it."""
@@ -144,11 +173,18 @@ class _Plain(pickle.Unpickler):
     def _encode(self, text: object, encoding: object) -> bytes:
         """Stand in for ``_codecs.encode``, which protocols 0 to 2 use to store bytes."""
         if not isinstance(text, str) or encoding != "latin1":
-            raise _Refused(f"it encodes text as {_told(encoding)}")
+            raise _Refused(f"it encodes text as {_describe(encoding)}")
         self._left -= len(text)
         if self._left < 0:  # encoding one text repeatedly could exhaust memory
             raise _Refused("it encodes more text than it has")
         return text.encode("latin1")
+
+    dispatch = _PythonUnpickler.dispatch | {
+        pickle.EMPTY_DICT[0]: load_empty_dict,
+        pickle.DICT[0]: load_dict,
+        pickle.EMPTY_SET[0]: refuse_set,
+        pickle.FROZENSET[0]: refuse_set,
+    }
 
 
 def load_plain(path: Path) -> Any:
@@ -161,7 +197,8 @@ def load_plain(path: Path) -> Any:
     """
     try:
         data = read_bytes(path)
-        _check_words(data)
+        if next(itertools.islice(pickletools.genops(data), OPCODES, None), None):
+            raise _Refused(f"it has more than {OPCODES} opcodes")
         return _finish(_Plain(data).load(), {})[0]
     except _Refused as error:
         raise ImageError(
@@ -173,52 +210,7 @@ def load_plain(path: Path) -> Any:
         raise ImageError(f"cannot read {path}: {reason}") from error
 
 
-def _check_words(data: bytes) -> None:
-    """Refuse pickles that would exhaust memory or time in the C unpickler.
-
-    The C code cannot be interrupted, so the opcodes are checked first. A one-byte opcode can create
-    a list; a few bytes can give a value a memo index in the billions, and the memo is allocated up
-    to it; dict keys are hashed, and numbers can be chosen to collide, and nested tuples to take
-    years. The stack is simulated from the opcodes; the only thing tracked of a value is whether it
-    is text.
-    """
-    stack: list[bool] = []
-    marks: list[int] = []  # stack heights
-    memo: dict[Any, bool] = {}
-    for n, (op, argument, _) in enumerate(pickletools.genops(data), 1):
-        if n > WORDS:
-            raise _Refused(f"it has more than {WORDS} words")
-        if op.name in ("EMPTY_SET", "ADDITEMS", "FROZENSET"):
-            raise _Refused("it holds a set")
-        if op.name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
-            place = len(memo) if argument is None else argument
-            if place > len(data):
-                raise _Refused(f"it numbers a value {place} in {len(data)} bytes")
-            memo[place] = bool(stack) and stack[-1]
-        elif op.name in ("GET", "BINGET", "LONG_BINGET"):
-            stack.append(memo.get(argument, False))  # a missing one makes the unpickler fail
-        elif op.name == "MARK":
-            marks.append(len(stack))
-        elif op.name == "POP" and marks and marks[-1] == len(stack):
-            marks.pop()
-        else:
-            start = len(stack) - len(op.stack_before)
-            if pickletools.markobject in op.stack_before:
-                below = op.stack_before.index(pickletools.markobject)
-                start = marks.pop() - below if marks else -1
-            if start < (marks[-1] if marks else 0):
-                raise _Refused(f"{op.name} takes more values than there are")
-            taken = stack[start:]
-            if op.name in KEYS and not all(taken[KEYS[op.name]]):
-                raise _Refused("it has a key that is no text")
-            del stack[start:]
-            if op.name == "DUP":
-                stack += taken * 2
-            else:
-                stack += [made in TEXT for made in op.stack_after]
-
-
-def _told(value: object) -> str:
+def _describe(value: object) -> str:
     """Return the start of a text, or the type of any other value, for a message."""
     return repr(value[:20]) if isinstance(value, str) else f"a {type(value).__name__}"
 

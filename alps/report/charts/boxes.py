@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Int64
 
 from alps.evaluation.objects import SIZES
-from alps.report.charts.chart import BarChart, bar_chart, overlaps
-from alps.report.charts.words import count, percent, short
+from alps.report.charts.chart import BarChart, fifths, overlaps
+from alps.report.charts.numbers import count, percent, short
 from alps.report.counts.boxes import IOU_EDGES, SIZE_EDGES, BoxCensus, Objects, half_above
 from alps.report.counts.tracks import COV_EDGES, TrackCensus
 from alps.structures.records import Category
@@ -50,15 +50,15 @@ class ObjectRow:
 
 def box_charts(boxes: BoxCensus) -> dict[str, list[BarChart]]:
     """Return the bar charts by subject."""
-    found = {
+    charts = {
         "object_sizes": object_sizes(boxes),
-        "box_iou": [box_iou(boxes.prompt_iou, "the box that SAM was asked with")],
+        "box_iou": [box_iou(boxes.prompt_iou, "its prompt box")],
     }
     if boxes.rotated_iou.any():
-        found["box_iou"].append(box_iou(boxes.rotated_iou, "the rotated box as annotated"))
+        charts["box_iou"].append(box_iou(boxes.rotated_iou, "its rotated box as annotated"))
     if boxes.tracks.tracks:
-        found["track_cov"] = [track_cov(boxes.tracks)]
-    return found
+        charts["track_cov"] = [track_cov(boxes.tracks)]
+    return charts
 
 
 def box_section(boxes: BoxCensus, categories: Sequence[Category]) -> dict[str, Any]:
@@ -78,7 +78,6 @@ def box_section(boxes: BoxCensus, categories: Sequence[Category]) -> dict[str, A
         "census": boxes,
         "splits": split,
         "sizes": [(name, *bounds) for name, bounds in SIZES.items()],
-        "charts": [chart for group in box_charts(boxes).values() for chart in group],
         "most_rows": ROWS,
     }
 
@@ -91,9 +90,12 @@ def object_sizes(boxes: BoxCensus) -> list[BarChart]:
     start, stop = int(first) // 4 * 4, int(last) // 4 * 4 + 4  # whole decades
     edges = SIZE_EDGES[start : stop + 1].tolist()
     return [
-        bar_chart(
-            objects.areas[start:stop],
-            [f"masks of {_pixels(a)} to {_pixels(b)} px" for a, b in itertools.pairwise(edges)],
+        BarChart(
+            counts=objects.areas[start:stop],
+            meanings=[
+                f"masks of {count(a)} to {count(b)} px"
+                for a, b in itertools.pairwise(map(round, edges))
+            ],
             ticks=[(float(i), short(round(edges[i]))) for i in range(0, len(edges), 4)],
             title="Mask sizes in pixels" + (f", {split}" if len(splits) > 1 else ""),
             finding=_sizes_finding(objects),
@@ -120,14 +122,14 @@ def box_iou(counts: Int64[np.ndarray, " B"], box: str) -> BarChart:
 
 def track_cov(tracks: TrackCensus) -> BarChart:
     """Return a histogram of the coefficient of variation of mask sizes along a track."""
-    edges, shown = COV_EDGES.tolist(), int(tracks.covs.sum())
-    half = half_above(tracks.covs, edges) if shown else 0.0
-    return bar_chart(
-        tracks.covs,
-        [f"runs of {a:.2f} to {b:.2f}" for a, b in itertools.pairwise(edges)],
-        ticks=_fifths(len(edges) - 1),
+    edges, runs = COV_EDGES.tolist(), int(tracks.covs.sum())
+    half = half_above(tracks.covs, edges) if runs else 0.0
+    return BarChart(
+        counts=tracks.covs,
+        meanings=[f"runs of {a:.2f} to {b:.2f}" for a, b in itertools.pairwise(edges)],
+        ticks=fifths(len(edges) - 1),
         title="Mask size along a track",
-        finding=f"Half of {count(shown)} runs of consecutive frames vary by more than {half:.2g}. "
+        finding=f"Half of {count(runs)} runs of consecutive frames vary by more than {half:.2g}. "
         f"Not shown: {count(tracks.above)} above 1, {count(tracks.without)} of a single mask or of "
         "empty ones.",
         x_label="standard deviation / mean of the mask pixels along a track",
@@ -137,16 +139,16 @@ def track_cov(tracks: TrackCensus) -> BarChart:
 
 def object_rows(boxes: BoxCensus, categories: Sequence[Category]) -> Iterator[ObjectRow]:
     """Yield the classes with objects of each split, by decreasing number of objects."""
-    for split, own in boxes.splits.items():
-        objects = own.by_class
+    for split, counts in boxes.splits.items():
+        objects = counts.by_class
         for c in np.argsort(-objects, kind="stable")[: np.count_nonzero(objects)]:
             yield ObjectRow(
                 split=split,
                 category=categories[c] if c < len(categories) else None,
                 objects=int(objects[c]),
-                sizes=tuple(own.sizes[c].tolist()),
-                pixels=int(own.pixels[c]),
-                iou=float(own.iou[c] / objects[c]),
+                sizes=tuple(counts.sizes[c].tolist()),
+                pixels=int(counts.pixels[c]),
+                iou=float(counts.iou[c] / objects[c]),
             )
 
 
@@ -154,11 +156,3 @@ def _sizes_finding(objects: Objects) -> str:
     total = max(int(objects.sizes.sum()), 1)
     parts = zip(SIZES, (objects.sizes.sum(axis=0) / total).tolist(), strict=True)
     return ", ".join(f"{percent(part)} {size}" for size, part in parts) + ", as COCO calls them."
-
-
-def _pixels(edge: float) -> str:
-    return count(round(edge))
-
-
-def _fifths(n_bars: int) -> list[tuple[float, str]]:
-    return [(i * n_bars / 5, f"{i / 5:g}") for i in range(6)]

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int64
 
-from alps.report.charts.chart import BarChart, bar_chart
-from alps.report.charts.words import count, percent, round_step
+from alps.report.charts.chart import BarChart
+from alps.report.charts.numbers import count, percent, round_step
 from alps.report.counts.census import AREA_EDGES, COVERAGE_EDGES, Census
 from alps.structures.records import Category
 
@@ -21,18 +21,18 @@ UNEVEN = 100  # the largest ratio of class sizes on a linear scale
 
 def distributions(census: Census, categories: Sequence[Category]) -> dict[str, list[BarChart]]:
     """Return the bar charts by subject; without ``categories``, there are none of classes."""
-    found = {
+    charts = {
         "mask_sizes": [mask_sizes(census)],
         "coverage": [coverages(census)],
         "masks_per_image": [per_image(census.masks_per_image, "masks")],
     }
     if census.nodata:
-        found["nodata"] = [nodata_shares(census)]
+        charts["nodata"] = [nodata_shares(census)]
     if not categories:
-        return found
+        return charts
     return {
         "classes": class_sizes(census, categories),
-        **found,
+        **charts,
         "classes_per_image": [per_image(census.classes_per_image, "classes")],
     }
 
@@ -43,9 +43,9 @@ def mask_sizes(census: Census) -> BarChart:
     first, last = (used[0], used[-1]) if len(used) else (16, 27)
     start, stop = first // 4 * 4, last // 4 * 4 + 4  # whole decades: a tick at both ends
     edges = AREA_EDGES[start : stop + 1].tolist()
-    return bar_chart(
-        census.areas[start:stop],
-        [f"masks of {percent(a)} to {percent(b)}" for a, b in itertools.pairwise(edges)],
+    return BarChart(
+        counts=census.areas[start:stop],
+        meanings=[f"masks of {percent(a)} to {percent(b)}" for a, b in itertools.pairwise(edges)],
         ticks=[(float(i), percent(edges[i])) for i in range(0, len(edges), 4)],
         title="Mask sizes",
         finding=f"Half of the masks cover less than {percent(half_below(census))} of their image."
@@ -66,9 +66,9 @@ def per_image(counted: Counter[int], what: str) -> BarChart:
     ends = [f" to {count(n + width - 1)}" if width > 1 else "" for n in range(0, most + 1, width)]
     # The tick of a bar for a single number is centred on the bar.
     shift, stop = (0.5, most + 1) if width == 1 else (0.0, len(counts) * width + 1)
-    return bar_chart(
-        counts,
-        [f"images with {count(i * width)}{end} {what}" for i, end in enumerate(ends)],
+    return BarChart(
+        counts=counts,
+        meanings=[f"images with {count(i * width)}{end} {what}" for i, end in enumerate(ends)],
         ticks=[(n / width + shift, count(n)) for n in range(0, stop, round_step(stop / 6))],
         title=f"{what.capitalize()} per image",
         finding=f"The median image has {count(median(counted))}, the fullest {count(most)}.",
@@ -110,9 +110,9 @@ def nodata_shares(census: Census) -> BarChart:
     return _shares(
         census.nodata_shares,
         title="No data",
-        finding=f"{percent(census.nodata_images / images)} of the images hold pixels that are no "
-        f"data, {percent(census.blank / images)} nothing else.",
-        x_label="share of the image's pixels that are no data",
+        finding=f"{percent(census.nodata_images / images)} of the images have no-data pixels, "
+        f"{percent(census.blank / images)} have nothing else.",
+        x_label="share of no-data pixels in the image",
     )
 
 
@@ -138,9 +138,9 @@ def median(counts: Counter[int]) -> int:
 def _shares(counts: Int64[np.ndarray, " B"], *, title: str, finding: str, x_label: str) -> BarChart:
     """Return a histogram of images over `COVERAGE_EDGES`."""
     edges = COVERAGE_EDGES.tolist()
-    return bar_chart(
-        counts,
-        [f"images of {percent(a)} to {percent(b)}" for a, b in itertools.pairwise(edges)],
+    return BarChart(
+        counts=counts,
+        meanings=[f"images of {percent(a)} to {percent(b)}" for a, b in itertools.pairwise(edges)],
         ticks=[(i * len(counts) / 5, percent(i / 5)) for i in range(6)],
         title=title,
         finding=finding,
@@ -159,27 +159,27 @@ def _class_sizes(
 ) -> BarChart:
     total = int(sizes.sum())
     half = int(np.searchsorted(np.cumsum(np.sort(sizes)[::-1]), total / 2)) + 1
-    shown = order[:CLASS_BARS]
-    few = "" if len(shown) == len(order) else f", {len(shown)} of {count(len(order))}"
-    step = round_step(len(shown) / 6)
-    return bar_chart(
-        sizes[shown],
-        [f"{unit} of {categories[c].name}" for c in shown],
-        ticks=[(n - 0.5, count(n)) for n in range(step, len(shown) + 1, step)],
+    largest = order[:CLASS_BARS]
+    few = "" if len(largest) == len(order) else f", {len(largest)} of {count(len(order))}"
+    step = round_step(len(largest) / 6)
+    return BarChart(
+        counts=sizes[largest],
+        meanings=[f"{unit} of {categories[c].name}" for c in largest],
+        ticks=[(n - 0.5, count(n)) for n in range(step, len(largest) + 1, step)],
         title=f"Classes by {unit}",
-        finding=f"The largest of {count(int(np.count_nonzero(sizes)))} classes holds "
-        f"{percent(sizes.max() / total)} of the labelled {unit}, the largest {half} hold half of "
+        finding=f"The largest of {count(int(np.count_nonzero(sizes)))} classes has "
+        f"{percent(sizes.max() / total)} of the labelled {unit}, the largest {half} have half of "
         "them."
         if total
         else f"No {unit} have a class.",
         x_label=f"classes, those with most masks first{few}",
-        y_label=unit,
-        classes=[categories[c] for c in shown],
+        y_label=f"{unit}, log scale" if log else unit,
+        classes=[categories[c] for c in largest],
         log=log,
     )
 
 
 def _is_uneven(sizes: Int64[np.ndarray, " K"]) -> bool:
     """Return whether the largest class is more than `UNEVEN` times the smallest."""
-    held = sizes[sizes > 0]
-    return len(held) > 0 and bool(held.max() > UNEVEN * held.min())
+    nonzero = sizes[sizes > 0]
+    return len(nonzero) > 0 and bool(nonzero.max() > UNEVEN * nonzero.min())

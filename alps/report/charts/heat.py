@@ -6,16 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float64, UInt8
+from jaxtyping import Float64
 
-from alps.report.charts.words import percent
+from alps.report.charts.numbers import percent
 from alps.report.counts.census import Census
 from alps.structures.records import Category
 
 CLASSES = 6  # the largest classes have a map of their own
 COARSEST = 8  # cells per side
 RIM = 8  # the rim is 1 / RIM of the width and height at each side
-SHADE = (20, 150, 136)  # RGB, visible on white and on black
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,11 +69,3 @@ def finding(census: Census) -> str:
         f"{percent(1 - inner.sum() / cells.sum())} of the masks lie near a border: in the outer "
         f"eighth on any side, {percent(1 - inner.size / cells.size)} of an image."
     )
-
-
-def shade(cells: Float64[np.ndarray, "G G"]) -> UInt8[np.ndarray, "G G 4"]:
-    """Return an RGBA picture, one pixel per cell, opaque where most masks are."""
-    picture = np.empty((*cells.shape, 4), np.uint8)
-    picture[..., :3] = SHADE
-    picture[..., 3] = np.rint(255 * cells / cells.max())
-    return picture

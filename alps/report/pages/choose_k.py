@@ -22,13 +22,12 @@ from alps.assign.choose_k import (
 )
 from alps.assign.cluster import Cluster
 from alps.report.charts.chart import LineChart, Point
-from alps.report.charts.words import count, decimal
 from alps.report.pages.rendering import render
 from alps.report.pages.statistics import to_csv
 from alps.store.label_store import LabelStore
 
 #: Score → (title, label of its axis, how to read it).
-FIGURES = {
+SCORES = {
     "inertia": (
         "Inertia",
         "inertia",
@@ -67,21 +66,23 @@ def write_choose_k(store: LabelStore, cluster: Cluster, ks: Sequence[int]) -> li
         TooFewMasks: there are fewer masks than the largest K.
         StoreError: a part of the store cannot be read, or the page cannot be written.
     """
-    from alps.report.charts import png as plots
+    from alps.report.charts.figures import draw_lines, to_png, to_svg
 
     shards = range(len(store.plan))
     # The largest K first, so that too few masks raise an error at once.
     order = sorted(set(ks), reverse=True)
     blocks, areas = store.all_features(), [store.shard(i).areas() for i in shards]
-    found = compare_k(partial(with_classes, cluster), blocks, areas, ks=order, seeds=SEEDS)
-    bar = tqdm(found, total=len(order), desc="numbers of classes", unit="K")
+    scored = compare_k(partial(with_classes, cluster), blocks, areas, ks=order, seeds=SEEDS)
+    bar = tqdm(scored, total=len(order), desc="numbers of classes", unit="K")
     choices = sorted(bar, key=lambda choice: choice.k)
-    charts, best = draw(choices), favoured(choices)
+    charts, best = score_charts(choices), favoured(choices)
+    figure = draw_lines(charts)
     html = render(
         "choose_k.html.jinja",
         store=store.info,
         choices=choices,
         charts=charts,
+        svg=to_svg(figure),
         favoured=best,
         clear_depth=CLEAR_DEPTH,
         clear_silhouette=CLEAR_SILHOUETTE,
@@ -92,7 +93,7 @@ def write_choose_k(store: LabelStore, cluster: Cluster, ks: Sequence[int]) -> li
     header = tuple(field.name for field in fields(Choice))
     table = header, [astuple(choice) for choice in choices]
     for name, content in (
-        ("statistics/choose_k.png", plots.draw_lines(charts)),
+        ("statistics/choose_k.png", to_png(figure)),
         ("statistics/choose_k.csv", to_csv(table)),
         ("statistics/choose_k.json", to_json(best)),
         ("choose_k.html", html.encode()),
@@ -113,42 +114,21 @@ def to_json(best: Mapping[str, int | None]) -> bytes:
     return (json.dumps(content, indent=1) + "\n").encode()
 
 
-def draw(choices: Sequence[Choice]) -> list[LineChart]:
-    """Return a line chart per score over K, on a log scale."""
+def score_charts(choices: Sequence[Choice]) -> list[LineChart]:
+    """Return a line chart per score over K; scores that are not finite are skipped."""
     best = favoured(choices)
-    return [_line(choices, figure, best[figure]) for figure in FIGURES]
-
-
-def _line(choices: Sequence[Choice], figure: str, best: int | None) -> LineChart:
-    title, y_label, finding = FIGURES[figure]
-    known = {c.k: getattr(c, figure) for c in choices if not math.isnan(getattr(c, figure))}
-    levels = _levels([0.0, *known.values()])
-    low, height = levels[0], levels[-1] - levels[0]
-    first, last = math.log(choices[0].k), math.log(choices[-1].k)
-    x = {c.k: (math.log(c.k) - first) / ((last - first) or 1) for c in choices}
-    return LineChart(
-        title=title,
-        finding=finding,
-        points=[
-            Point(x[k], (value - low) / height, f"{count(k)} classes: {decimal(value)}", k == best)
-            for k, value in known.items()
-        ],
-        x_ticks=[(place, count(k)) for k, place in x.items()],
-        y_ticks=[((level - low) / height, f"{level:g}") for level in levels],
-        x_label="classes, log scale",
-        y_label=y_label,
-    )
-
-
-def _levels(values: Sequence[float]) -> list[float]:
-    """Return evenly spaced round numbers that span the values, in about four steps.
-
-    >>> _levels([0.0, 0.07, 0.13])
-    [0.0, 0.05, 0.1, 0.15]
-    """
-    low, high = min(values), max(values)
-    quarter = (high - low) / 4 or 1.0
-    power = 10.0 ** math.floor(math.log10(quarter))
-    step = next(n * power for n in (1, 2, 5, 10) if n * power >= quarter)
-    first, last = math.floor(low / step), max(math.ceil(high / step), 1)
-    return [round(i * step, 12) for i in range(first, last + 1)]
+    return [
+        LineChart(
+            title=title,
+            finding=finding,
+            points=[
+                Point(choice.k, value, choice.k == best[score])
+                for choice in choices
+                if not math.isnan(value := getattr(choice, score))
+            ],
+            ticks=[choice.k for choice in choices],
+            x_label="classes, log scale",
+            y_label=y_label,
+        )
+        for score, (title, y_label, finding) in SCORES.items()
+    ]

@@ -9,7 +9,7 @@ import numpy as np
 
 from alps.evaluation.pseudo_labels import Evaluation, Rating, caveats, evaluation_to_json
 from alps.protocols import LabelledSet
-from alps.report.charts.words import count, percent, share
+from alps.report.charts.numbers import count, percent, share
 from alps.report.pages.confusion import bare_cells, class_rows, cluster_rows, truth_pixels
 from alps.report.pages.rendering import render
 from alps.report.pages.store import LONGEST, without_paths

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from alps.evaluation.objects import LEVELS, SIZES, InstanceScores
 from alps.protocols import InstanceSet
 from alps.report.charts.chart import BarChart, overlaps
-from alps.report.charts.words import count, percent, score, share
+from alps.report.charts.numbers import count, percent, score, share
 from alps.report.pages.rendering import render
 from alps.report.pictures.objects import COLORS, show_objects
 from alps.store.label_store import LabelStore
@@ -52,13 +52,15 @@ def write_instances(store: LabelStore, image_set: InstanceSet, scores: InstanceS
     Raises:
         StoreError: the files cannot be written.
     """
+    from alps.report.charts.figures import plots
+
     classes = class_rows(scores)
     html = render(
         "instances.html.jinja",
         store=store.info,
         scores=scores,
         tiles=tiles(scores),
-        chart=histogram(scores),
+        plots=plots([[histogram(scores)]]),
         levels=LEVELS,
         sizes=[*size_rows(scores), _row("all", scores.iou)],
         classes=classes[:CLASSES],
@@ -74,7 +76,7 @@ def write_instances(store: LabelStore, image_set: InstanceSet, scores: InstanceS
 def tiles(scores: InstanceScores) -> list[tuple[str, str, str]]:
     """Return (label, value, note) of the main scores."""
     objects = len(scores.iou)
-    left_out = [
+    excluded = [
         f"{count(n)} {what}"
         for n, what in ((scores.ignored, "ignored"), (scores.unknown, "without a true mask"))
         if n
@@ -93,7 +95,7 @@ def tiles(scores: InstanceScores) -> list[tuple[str, str, str]]:
         (
             "objects compared",
             count(objects),
-            f"in {count(scores.images)} images" + "".join(f"; {text}" for text in left_out),
+            f"in {count(scores.images)} images" + "".join(f"; {text}" for text in excluded),
         ),
         ("empty masks", count(scores.empty), "without a pixel; their IoU is 0"),
     ]
@@ -141,12 +143,12 @@ def _row(
     ap: float = float("nan"),
     ap50: float = float("nan"),
 ) -> Row:
-    nothing = float("nan")
+    undefined = float("nan")
     return Row(
         name,
         len(iou),
-        float(iou.mean()) if len(iou) else nothing,
-        [float((iou >= level).mean()) if len(iou) else nothing for level in LEVELS],
+        float(iou.mean()) if len(iou) else undefined,
+        [float((iou >= level).mean()) if len(iou) else undefined for level in LEVELS],
         *(category, ap, ap50),
     )
 

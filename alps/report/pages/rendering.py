@@ -7,7 +7,7 @@ from pathlib import Path
 
 import jinja2
 
-from alps.report.charts.words import count, css_color, decimal, percent, score, share
+from alps.report.charts.numbers import count, css_color, decimal, percent, score, share
 
 
 def render(template: str, **values: object) -> str:

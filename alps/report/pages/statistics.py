@@ -34,18 +34,18 @@ def write_statistics(store: LabelStore, census: Census) -> None:
     Raises:
         StoreError: a file cannot be written.
     """
-    from alps.report.charts import png as plots
+    from alps.report.charts.figures import draw_bars, draw_maps, to_png
 
     categories = store.categories() if is_labelled(store) else []
     charts = distributions(census, categories)
     if census.boxes:
         charts |= box_charts(census.boxes)
-    pictures = {name: plots.draw_bars(group) for name, group in charts.items()}
+    figures = {name: draw_bars(group) for name, group in charts.items()}
     if maps := heat_maps(census, categories):
-        pictures["heat_map"] = plots.draw_maps(maps)
-    for name, picture in pictures.items():
+        figures["heat_map"] = draw_maps(maps)
+    for name, figure in figures.items():
         with store.writing(f"statistics/{name}.png") as file:
-            file.write(picture)
+            file.write(to_png(figure))
     for name, table in tables(census, categories).items():
         with store.writing(f"statistics/{name}.csv") as file:
             file.write(to_csv(table))
@@ -53,7 +53,7 @@ def write_statistics(store: LabelStore, census: Census) -> None:
 
 def tables(census: Census, categories: Sequence[Category]) -> dict[str, Table]:
     """Return the tables by name; unlike the charts, they hold all classes."""
-    found: dict[str, Table] = {
+    content: dict[str, Table] = {
         "mask_sizes": (
             ("share_from", "share_to", "masks"),
             _histogram(AREA_EDGES, census.areas),
@@ -65,33 +65,33 @@ def tables(census: Census, categories: Sequence[Category]) -> dict[str, Table]:
         "masks_per_image": (("masks", "images"), sorted(census.masks_per_image.items())),
     }
     if census.nodata:
-        found["nodata"] = (
+        content["nodata"] = (
             ("share_from", "share_to", "images"),
             _histogram(COVERAGE_EDGES, census.nodata_shares),
         )
     if maps := heat_maps(census, categories):
-        found["heat_map"] = _heat(maps)
+        content["heat_map"] = _heat(maps)
     if census.boxes:
-        found |= box_tables(census.boxes, categories)
+        content |= box_tables(census.boxes, categories)
     if not categories:
-        return found
-    far = [float(d) if np.isfinite(d) else None for d in census.class_distance]
-    classes = zip(categories, census.class_masks, census.class_pixels, far, strict=True)
-    found["classes"] = (
+        return content
+    means = [float(d) if np.isfinite(d) else None for d in census.class_distance]
+    classes = zip(categories, census.class_masks, census.class_pixels, means, strict=True)
+    content["classes"] = (
         ("category_id", "name", "masks", "pixels", "mean_distance"),
         [(c.id, c.name, int(masks), int(pixels), d) for c, masks, pixels, d in classes],
     )
-    found["classes_per_image"] = (
+    content["classes_per_image"] = (
         ("classes", "images"),
         sorted(census.classes_per_image.items()),
     )
-    return found
+    return content
 
 
 def box_tables(boxes: BoxCensus, categories: Sequence[Category]) -> dict[str, Table]:
     """Return the tables of masks that were prompted with boxes, by name."""
     splits, tracks = boxes.splits, boxes.tracks
-    found: dict[str, Table] = {
+    content: dict[str, Table] = {
         "boxes": (
             ("split", "objects", *SIZES, "ignored", "empty_masks", "dropped"),
             [
@@ -125,7 +125,7 @@ def box_tables(boxes: BoxCensus, categories: Sequence[Category]) -> dict[str, Ta
         ),
     }
     if boxes.most_dropped:
-        found["dropped"] = (
+        content["dropped"] = (
             ("image_id", "dropped"),
             [(status.image_id, status.dropped) for status in boxes.most_dropped],
         )
@@ -133,8 +133,8 @@ def box_tables(boxes: BoxCensus, categories: Sequence[Category]) -> dict[str, Ta
         # The runs with a coefficient above 1, and those without a coefficient.
         rest = [(1, None, tracks.above), (None, None, tracks.without)]
         table = [*_histogram(COV_EDGES, tracks.covs), *rest]
-        found["track_cov"] = (("cov_from", "cov_to", "runs"), table)
-    return found
+        content["track_cov"] = (("cov_from", "cov_to", "runs"), table)
+    return content
 
 
 def to_csv(table: Table) -> bytes:

@@ -12,13 +12,12 @@ import numpy as np
 
 from alps.protocols import ImageSet
 from alps.report.charts import heat
-from alps.report.charts.boxes import box_section
+from alps.report.charts.boxes import box_charts, box_section
 from alps.report.charts.distributions import distributions, half_below, median
-from alps.report.charts.words import count, decimal, percent
+from alps.report.charts.numbers import count, decimal, percent
 from alps.report.counts.census import SKIPPED, Census, take_census
 from alps.report.pages.rendering import render
 from alps.report.pictures.album import make_album
-from alps.report.pictures.drawing import data_uri
 from alps.store.label_store import LabelStore
 from alps.store.labelled import is_labelled
 from alps.store.layout import ImageStatus
@@ -26,7 +25,6 @@ from alps.structures.records import Category
 
 BAND = 256  # the most classes in the band of colours, the largest first
 LONGEST = 300  # the most characters of an error to show
-MAP_BYTES = 8_000  # per heat map
 
 
 def write_report(
@@ -55,6 +53,8 @@ def write_report(
     Raises:
         StoreError: a part of the store cannot be read, or the page cannot be written.
     """
+    from alps.report.charts.figures import draw_maps, plots, to_svg
+
     census = census or take_census(store)
     categories = store.categories() if is_labelled(store) else []
     album = make_album(store, image_set, census, [c.color for c in categories])
@@ -69,9 +69,10 @@ def write_report(
         tiles=tiles(census, categories),
         band=band(census, categories),
         classes=classes(census, categories),
-        charts=[c for group in distributions(census, categories).values() for c in group],
+        plots=plots(distributions(census, categories).values()),
         boxes=box_section(census.boxes, categories) if census.boxes else None,
-        maps=[(m, data_uri(heat.shade(heat.coarsen(m.cells)), MAP_BYTES, flat=True)) for m in maps],
+        box_plots=plots(box_charts(census.boxes).values()) if census.boxes else [],
+        maps=to_svg(draw_maps(maps)) if maps else "",
         border=heat.finding(census) if maps else "",
         findings=store.findings() or [],
         skipped=skipped(census, [str(image_set.root), str(store.root), str(store.root.resolve())]),
@@ -89,7 +90,7 @@ def write_report(
 def tiles(census: Census, categories: Sequence[Category]) -> list[tuple[str, str, str]]:
     """Return (label, value, note) of the main numbers."""
     images, readable = census.images, census.masks_per_image.total()
-    found = [
+    main = [
         (
             "images",
             count(images.total()),
@@ -117,7 +118,7 @@ def tiles(census: Census, categories: Sequence[Category]) -> list[tuple[str, str
     if census.nodata:
         blank = f", {count(census.blank)} of them without data" if census.blank else ""
         where = "image" if census.nodata_images == 1 else "images"
-        found.append(
+        main.append(
             (
                 "no data",
                 percent(census.nodata / (census.nodata + census.pixels)),
@@ -128,8 +129,8 @@ def tiles(census: Census, categories: Sequence[Category]) -> list[tuple[str, str
         unlabelled = census.masks - int(census.class_masks.sum())
         used = f"of {count(len(categories))} hold masks"
         rest = f", {count(unlabelled)} masks in none" if unlabelled else ""
-        found.append(("classes", count(len(census.by_size)), used + rest))
-    return found
+        main.append(("classes", count(len(census.by_size)), used + rest))
+    return main
 
 
 def band(census: Census, categories: Sequence[Category]) -> list[tuple[Category, float]]:

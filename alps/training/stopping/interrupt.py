@@ -15,6 +15,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from alps.errors import ImageError, LabelError
 from alps.training.checkpoint import VALIDATION_DUE
+from alps.training.lightning_private import add_max_steps, run_validation, stop_after_step
 
 Handler = Callable[[int, FrameType | None], Any] | int | signal.Handlers | None
 
@@ -76,7 +77,7 @@ class Interrupt(Callback):
         self._lightnings = {signal.SIGUSR1: signal.getsignal(signal.SIGUSR1)}
         self._mask = {*signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)}
         if self._due and self._finished:  # otherwise Lightning would not start the fit loop
-            trainer.fit_loop.epoch_loop.max_steps += 1
+            add_max_steps(trainer, 1)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Record signals from now on, and run a validation that is due."""
@@ -89,12 +90,8 @@ class Interrupt(Callback):
         self._let_signals_in()
         if self._due:
             if self._finished:
-                trainer.fit_loop.epoch_loop.max_steps -= 1
-            validation = trainer.fit_loop.epoch_loop.val_loop
-            validation.restarting = False  # the counts of the interrupted validation are lost
-            trainer.validating = True
-            validation.run()
-            trainer.training = True
+                add_max_steps(trainer, -1)
+            run_validation(trainer)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -105,8 +102,7 @@ class Interrupt(Callback):
             alone or trainer.global_step % PERIOD == 0
         ):
             self.signal = self._agree(trainer)
-            # Lightning finishes the step and its logging before it stops.
-            trainer._signal_connector.received_sigterm = bool(self.signal)
+            stop_after_step(trainer, bool(self.signal))
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Mark the validation as due until it is scored."""

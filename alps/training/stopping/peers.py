@@ -13,10 +13,10 @@ from types import FrameType
 from typing import NoReturn
 
 from lightning.pytorch import Trainer
-from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from alps.errors import AlpsError
+from alps.training.lightning_private import ProcessLauncher
 
 #: Seconds between two checks of the other processes.
 PERIOD = 0.2
@@ -40,7 +40,7 @@ def ending_together(trainer: Trainer) -> Iterator[None]:
     launcher = trainer.strategy.launcher
     if trainer.world_size == 1:
         yield
-    elif isinstance(launcher, _SubprocessScriptLauncher):
+    elif isinstance(launcher, ProcessLauncher):
         with _leaving_on_signals(), _watching(launcher):
             yield
     else:
@@ -52,7 +52,7 @@ def ending_together(trainer: Trainer) -> Iterator[None]:
 
 
 @contextmanager
-def _watching(launcher: _SubprocessScriptLauncher) -> Iterator[None]:
+def _watching(launcher: ProcessLauncher) -> Iterator[None]:
     over = Event()
     Thread(target=_watch, args=(launcher, over), daemon=True).start()
     try:
@@ -69,7 +69,7 @@ def _watching(launcher: _SubprocessScriptLauncher) -> Iterator[None]:
         over.set()
 
 
-def _watch(launcher: _SubprocessScriptLauncher, over: Event) -> None:
+def _watch(launcher: ProcessLauncher, over: Event) -> None:
     """End all processes when one has failed, including this one, which may ignore signals."""
     while not over.wait(PERIOD):
         for rank, process in enumerate(launcher.procs, 1):

@@ -1,15 +1,10 @@
 """Files made to crash, hang or fill a reader, or to reach out of their folder."""
 
 import ast
-import threading
-import time
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from alps.errors import ImageError
-from alps.labelling.deadline import deadline
 from benchmarks.fuzz import fuzz
 from tests.mutants import FORMATS, Mutants
 
@@ -38,29 +33,6 @@ def test_mutants_are_reproducible_from_their_number(tmp_path):
         return {p.name: p.read_bytes() for p in root.rglob("*") if p.is_file()}
 
     assert make("a") == make("b")
-
-
-def test_slow_files_are_refused():
-    with pytest.raises(ImageError, match=r"a.png takes longer than 0.05 s to read"):  # noqa: SIM117
-        with deadline(0.05, "a.png"):
-            while True:
-                with suppress(Exception):  # as a decoder that catches everything
-                    time.sleep(9)
-    time.sleep(0.06)  # no alarm is left
-
-
-def test_reading_in_another_thread_has_no_deadline():
-    done = []
-
-    def work():
-        with deadline(0.01, "a.png"):
-            time.sleep(0.05)
-        done.append(True)
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
-    assert done
 
 
 def calls():

@@ -146,23 +146,22 @@ ENDLESS = b"]q\0" + b"0](h\0h\0eq\0" * 60
         (by_hand(b"\x82\x01"), "cannot read .*extension"),
         (by_hand(b"cnumpy\nndarray\n", b")\x81"), "cannot read"),
         # Sizes out of all proportion.
-        (by_hand(b"K\x01r" + struct.pack("<I", 2**31 - 1)), "numbers a value 2147483647 in 10 "),
         (by_hand(b"T" + struct.pack("<i", 2**31 - 1) + b"a"), "cannot read"),
         # A few bytes that would be hashed, or told, for years.
         (by_hand(b"})", b"2\x86" * 60, b"K\x01s"), "refused: it has a key that is no text"),
-        (by_hand(b"})", b"\x85" * 10**6, b"K\x01s"), "it has more than 1000000 words"),
+        (by_hand(b"})", b"\x85" * 10**6, b"K\x01s"), "it has more than 1000000 opcodes"),
         (by_hand(b")q\0", b"0h\0h\0\x86q\0" * 60, b"0}h\0Ns"), "it has a key that is no text"),
         (by_hand(b"cnumpy\ndtype\n", ENDLESS, b"\x85R"), "an array of a list"),
         (by_hand(b"c_codecs\nencode\nU\1a", ENDLESS, b"\x86R"), "encodes text as a list"),
         (by_hand(b"(", *ALIKE, b"d"), "refused: it has a key that is no text"),
         (by_hand(b"}(", *ALIKE, b"u"), "refused: it has a key that is no text"),
         (by_hand(b"}", *(pair + b"s" for pair in ALIKE)), "it has a key that is no text"),
-        (by_hand(b"}U\1aq\0(0", *ALIKE, b"u"), "SETITEMS takes more values than there are"),
-        (by_hand(b"N\x94" * 6, b"0}U\1aq\x06h\5Ns"), "it has a key that is no text"),
+        (by_hand(b"}U\1aq\0(0", *ALIKE, b"u"), "cannot read"),
+        (by_hand(b"N\x94" * 6, b"0}U\1aq\x06h\5Ns"), "cannot read"),
         (by_hand(b"\x8f(", *ALIKE, b"\x90"), "refused: it holds a set"),
         (by_hand(b"(", *ALIKE, b"\x91"), "refused: it holds a set"),
-        (by_hand(b"(", b"]" * 10**6, b"l"), "refused: it has more than 1000000 words"),
-        (by_hand(b"N", b"\x94" * 10**6), "refused: it has more than 1000000 words"),
+        (by_hand(b"(", b"]" * 10**6, b"l"), "refused: it has more than 1000000 opcodes"),
+        (by_hand(b"N", b"\x94" * 10**6), "refused: it has more than 1000000 opcodes"),
         (by_hand(b"]", b"q\0](h\0h\0e" * 60), "refused: it holds more than 1000000 values"),
         (
             by_hand(
@@ -174,8 +173,8 @@ ENDLESS = b"]q\0" + b"0](h\0h\0eq\0" * 60
         ),
         # Damage.
         (by_hand(b"h\7"), "cannot read .*7"),
-        (by_hand(b"2"), "refused: DUP takes more values than there are"),
-        (by_hand(b"K\x01a"), "refused: APPEND takes more values than there are"),
+        (by_hand(b"2"), "cannot read"),
+        (by_hand(b"K\x01a"), "cannot read"),
         (b"", "cannot read"),
         (b"PK\x03\x04 no pickle", "cannot read"),
         (pickle.dumps(PLAIN)[:40], "cannot read"),
@@ -201,6 +200,11 @@ def test_hostile_and_damaged_files_are_refused(tmp_path, data, message):
 def test_other_values_are_refused(tmp_path, array, message):
     with pytest.raises(ImageError, match=message):
         load(tmp_path, pickle.dumps([array], 4))
+
+
+def test_a_huge_memo_index_takes_no_memory(tmp_path):
+    """The unpickler in C allocates its memo up to the greatest index, here 16 GB."""
+    assert load(tmp_path, by_hand(b"K\x01r" + struct.pack("<I", 2**31 - 1))) == 1
 
 
 def test_marks_in_a_deep_stack_are_found_at_once(tmp_path):

@@ -1,0 +1,44 @@
+"""The parts of Lightning that its public API does not promise; nothing else in ALPS uses any.
+
+pyproject.toml bounds Lightning's version because of these. Before the bound is raised, run
+`make test-ddp` and `tests/training` with the new version.
+"""
+
+from __future__ import annotations
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
+
+#: Starts the other processes of a run by running the program again; has ``procs`` and ``kill``.
+ProcessLauncher = _SubprocessScriptLauncher
+
+
+def stop_after_step(trainer: Trainer, stop: bool) -> None:
+    """Make Lightning raise `SIGTERMException` once the step and its logging are complete.
+
+    The public ``trainer.should_stop`` ends a run as if it were finished, without an exception.
+    """
+    trainer._signal_connector.received_sigterm = stop
+
+
+def add_max_steps(trainer: Trainer, steps: int) -> None:
+    """Change the number of steps of a running fit."""
+    trainer.fit_loop.epoch_loop.max_steps += steps
+
+
+def run_validation(trainer: Trainer) -> None:
+    """Run a validation within a fit, as Lightning does after a step.
+
+    The public ``trainer.validate`` would end the fit.
+    """
+    validation = trainer.fit_loop.epoch_loop.val_loop
+    validation.restarting = False  # the counts of an interrupted validation are lost
+    trainer.validating = True
+    validation.run()
+    trainer.training = True
+
+
+def batches_started(trainer: Trainer) -> int:
+    """Return the number of batches of a fit that have started, in earlier runs too."""
+    started: int = trainer.fit_loop.epoch_loop.batch_progress.current.ready
+    return started
