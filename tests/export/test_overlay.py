@@ -100,7 +100,10 @@ def test_missing_and_changed_frames_are_logged_and_counted(tmp_path, caplog):
     assert tally.skipped == {"missing or changed images": 2}
     assert tally.images == 4
     assert "skipped a/000001: " in caplog.text
-    assert "a/000002: it was 60 by 40 px when it was labelled, and is 10 by 10 px" in caplog.text
+    assert (
+        "a/000002: it is 10 by 10 px and was 60 by 40 px when it was labelled; restore"
+        in caplog.text
+    )
     assert len(decode(tmp_path / "out/a.mp4")[0]) == 1
 
 
