@@ -125,7 +125,7 @@ def fit(cfg: DictConfig) -> float:
             run=Path(cfg.run),
             max_steps=cfg.trainer.max_steps,
             val_check_interval=cfg.trainer.val_check_interval,
-            init=cfg.init,
+            init=cfg.init if cfg.resume is None else None,  # may be missing in a resumed run
             init_skip=cfg.init_skip,
             init_strict=cfg.init_strict,
             strict=cfg.strict,

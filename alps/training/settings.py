@@ -114,9 +114,9 @@ def fit_settings(
 def image_settings(images: ImageSet) -> dict[str, Any]:
     """Return the configuration of an image set: ``dataset`` with its class and its arguments.
 
-    >>> from alps.images import StoredLabels
-    >>> image_settings(StoredLabels(root="data/town_pl"))["dataset"]["root"]
-    'data/town_pl'
+    >>> from alps.images import LoveDA
+    >>> image_settings(LoveDA(root="data/loveda"))
+    {'dataset': {'_target_': 'alps.images.LoveDA', 'root': 'data/loveda', 'name': 'loveda'}}
 
     Args:
         images: the image set.

@@ -18,13 +18,14 @@ from alps.images import Folder, FolderPair
 from alps.models.build import HEADS, PRESETS, find_preset
 from alps.prediction.sliding import SlidingWindow
 from alps.training.trainer import default_callbacks
+from tests.cli.test_train_several import create_store
 from tests.factories import create_folder_pair
 from tests.programs import LIGHTNING_WARNINGS, ROOT, composed
 from tests.training.tiny_runs import ColoredBlocks
 
 pytestmark = LIGHTNING_WARNINGS
 
-#: A net of 1.5 million weights on the CPU, and train.py's arguments for it.
+#: A small net on the CPU, and train.py's arguments for it.
 TINY = {
     "model": "test_resnet",
     "head": "fpn",
@@ -263,6 +264,17 @@ def test_a_second_ctrl_c_stops_at_once(tmp_path):
     with pytest.raises(KeyboardInterrupt, match=r"stopped at once, without writing .*last.ckpt"):
         alps.fit(images, **{**TINY, "steps": 3, "crop": 64}, run=tmp_path / "run")
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_store_and_its_folder_are_the_same_data(tmp_path):
+    create_folder_pair(tmp_path / "pair", n=2, size=(32, 32))
+    create_store(tmp_path / "two_pl", tmp_path / "pair", 2)
+    store = alps.open_store(tmp_path / "two_pl")
+    net = alps.fit(store, **{**TINY, "steps": 1}, run=tmp_path / "run")
+    assert [category.name for category in net.categories] == ["cluster_00", "cluster_01"]
+    assert settings(tmp_path / "run")["dataset"]["_target_"] == "alps.images.StoredLabels"
+    again = alps.fit(store.root, **{**TINY, "steps": 1}, run=tmp_path / "run")
+    assert again.weights == net.weights
 
 
 def test_data_without_labels_are_refused(tmp_path):
