@@ -181,7 +181,7 @@ def test_without_other_splits_all_images_are_learnt_on_and_scored(tmp_path, spli
     assert (found.learnt_on, found.scored_on) == ([*splits], [*splits])
     assert found.ratings["labels"].everywhere.OA == 1
     path = write_evaluation(LabelStore(tmp_path / "s"), truth, found)
-    assert "was learnt on the very images that are scored" in path.read_text()
+    assert "was learnt on the scored images themselves" in path.read_text()
 
 
 @pytest.mark.parametrize(("n", "best", "worst"), [(1, 1, 0), (2, 1, 1), (5, 3, 2), (9, 4, 4)])
@@ -373,7 +373,7 @@ def test_page_and_json_have_the_same_numbers(tmp_path):
         assert re.search(rf"{name} [\d.]+% {re.escape(row)}", words)
     for image_id in {*content["best"], *content["worst"]}:
         assert image_id in words
-    assert "learnt on the 3 images of train and is scored on the images of val alone" in words
+    assert "learnt on the 3 images of train and is scored on the images of val only" in words
     table = np.array(content["cluster_pixels"])
     assert (
         pytest.approx(

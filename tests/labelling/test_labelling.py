@@ -253,7 +253,7 @@ def test_rejected_masks_are_unlabelled(tmp_path, reference):
     assert (ids == -1).sum() == sum(int(0.4 * n) for n in clusters.counts)
     reference_store = LabelStore(reference)
     reference_ids = np.concatenate(
-        [reference_store.labels(i)[0] for i in range(len(reference_store.plan))]
+        [reference_store.shard(i).labels()[0] for i in range(len(reference_store.plan))]
     )
     assert (ids[ids >= 0] == reference_ids[ids >= 0]).all()
 
@@ -270,7 +270,7 @@ def test_assigners_without_features_need_no_feature_stage(tmp_path, reference, a
     assert list(store.info.stages) == ["masks", "assign"]
     run(tmp_path / "with_features", images(), **options)
     assert files(tmp_path / "store/ann") == files(tmp_path / "with_features/ann")
-    distance = np.concatenate([store.labels(i)[1] for i in range(len(store.plan))])
+    distance = np.concatenate([store.shard(i).labels()[1] for i in range(len(store.plan))])
     assert np.isnan(distance).all()
     assert pq.read_table(tmp_path / "store/labels/00000.parquet")["distance"].null_count
     assert assign.num_classes == store.info.num_classes == len(store.categories())
