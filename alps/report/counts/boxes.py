@@ -73,9 +73,7 @@ class BoxCensus:
     # Objects by the IoU of their mask and the prompt box (clipped to the image), and of their mask
     # and the annotated box where this is rotated.
     prompt_iou: Int64[np.ndarray, " B"] = field(default_factory=lambda: empty_histogram(IOU_EDGES))
-    rotated_iou: Int64[np.ndarray, " B"] = field(
-        default_factory=partial(empty_histogram, IOU_EDGES)
-    )
+    rotated_iou: Int64[np.ndarray, " B"] = field(default_factory=lambda: empty_histogram(IOU_EDGES))
     most_dropped: list[ImageStatus] = field(default_factory=list)  # those with most
     images_dropped: int = 0  # images with a dropped annotation
 
