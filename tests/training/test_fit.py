@@ -4,6 +4,7 @@ import inspect
 import os
 import shutil
 import signal
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -111,6 +112,14 @@ def test_it_learns_what_train_py_learns(fitted, train):
     status, _, err = train(*ARGUMENTS, *dataset, "run=x", "logger=none")
     assert status == 0, err
     assert logits(alps.load_net("x/last.ckpt", device="cpu")).equal(logits(net))
+
+
+def test_a_thread_trains_the_same_net(fitted, tmp_path):
+    net, folder = fitted
+    images = FolderPair(root=str(folder / "pair"))
+    with ThreadPoolExecutor(1) as pool:
+        in_thread = pool.submit(alps.fit, images, **TINY, run=tmp_path / "run").result()
+    assert in_thread.weights == net.weights
 
 
 def test_a_run_has_what_train_py_writes(fitted):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -31,7 +32,8 @@ class Interrupt(Callback):
     A signal is only recorded when it arrives. At the end of a step, and of each validation batch,
     the processes exchange the signals and stop at the same place. Lightning's own handlers start
     collectives wherever the signal interrupts a process, and these collide with the collectives
-    of the step. A second Ctrl-C stops at once and writes nothing.
+    of the step. A second Ctrl-C stops at once and writes nothing. Outside the main thread, where
+    Python neither delivers signals nor lets their handlers be set, none are recorded.
 
     An interrupted validation is marked as due in the checkpoint, and the resuming run begins with
     it. If only one of several processes meets an unusable file, the run stops without a
@@ -75,13 +77,14 @@ class Interrupt(Callback):
         """Block signals until Lightning has set its handlers and this callback replaces them."""
         self.signal = self._received = 0
         self._lightnings = {signal.SIGUSR1: signal.getsignal(signal.SIGUSR1)}
-        self._mask = {*signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)}
+        if _may_set_handlers():
+            self._mask = {*signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)}
         if self._due and self._finished:  # otherwise Lightning would not start the fit loop
             add_max_steps(trainer, 1)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Record signals from now on, and run a validation that is due."""
-        for number in STOPS:
+        for number in STOPS if _may_set_handlers() else ():
             before = signal.getsignal(number)
             if number == signal.SIGUSR1 and before == self._lightnings[number]:
                 continue  # not under SLURM
@@ -169,6 +172,10 @@ class Interrupt(Callback):
         if self._mask is not None:
             signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
             self._mask = None
+
+
+def _may_set_handlers() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 def _reduce(trainer: Trainer, value: int, how: str) -> int:
