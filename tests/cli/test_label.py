@@ -50,7 +50,7 @@ from tests.programs import ROOT, start
                 "recipe=random",
                 "choose_k=[8]",
             ],
-            "and alps.assign.Random makes none; use assign=c",
+            "but alps.assign.Random does not cluster; use a",
         ),
         (["+dataset=samrs", "verify=1.5"], "verify=1.5: expected true, false or images"),
         (
@@ -183,7 +183,7 @@ def test_real_weights_end_to_end_broken_again_and_verified(tmp_path, monkeypatch
         "engine.threads=1",
     )
     assert many.returncode == 1
-    assert re.search(r"error: \d+ masks cannot make 999 clusters", many.stderr)
+    assert re.search(r"error: \d+ masks cannot form 999 clusters", many.stderr)
 
 
 def test_an_output_that_cannot_be_written(tmp_path):
