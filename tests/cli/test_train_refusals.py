@@ -154,7 +154,7 @@ def break_label(folder, change):
         ),
         (lambda p: None, ["loss.label_smoothing=2.0"], "label_smoothing=2.0: expected a share"),
         (lambda p: None, ["optim.lr=0.0"], "optim.lr=0.0: expected a number > 0"),
-        (lambda p: None, ["head.channels=100"], "no net can be built with .*channels"),
+        (lambda p: None, ["head.channels=100"], "no model can be built with .*channels"),
         (lambda p: None, ["seed=-1"], "seed=-1: expected a whole number >= 0"),
         (lambda p: None, ["+optim.optimizer.eps=-1"], "optim.optimizer=.*eps=-1.*: Invalid"),
         (lambda p: None, ["window.crop=0"], "window.crop=0: expected whole pixels >= 1"),
