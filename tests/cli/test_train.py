@@ -77,7 +77,7 @@ def test_train_resume_test_and_predict(train, pair, tmp_path):
     status, again, err = train(*moved, f"+dataset.root={tmp_path}/moved")
     assert again.splitlines()[-1] == out.splitlines()[-1], err
     status, _, err = train(*moved, "model=swin_tiny")
-    assert "model=swin_tiny: stage=test takes the net of ckpt=first/last.ckpt" in err
+    assert "model=swin_tiny: stage=test uses the model of ckpt=first/last.ckpt" in err
 
     maps = ("stage=predict", f"input={tmp_path}/moved/img_dir", "output=maps", "trainer=cpu")
     status, out, err = train(*maps, "ckpt=first/last.ckpt")

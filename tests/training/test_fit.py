@@ -220,7 +220,7 @@ def test_the_same_call_continues_or_returns_the_net(tmp_path, capsys):
     capsys.readouterr()
     assert logits(fit()).equal(logits(net))
     assert capsys.readouterr().out == ""
-    with pytest.raises(CheckpointError, match=r"its run: data.batch_size was 2, is 1; use the"):
+    with pytest.raises(CheckpointError, match=r"its run: data.batch_size was 2, is 1; restore"):
         fit(batch_size=1)
     with pytest.raises(CheckpointError, match=r"is finished \(step 2\): to continue it, increase"):
         fit(steps=1)
@@ -263,7 +263,7 @@ def test_ctrl_c_is_a_keyboard_interrupt_and_the_same_call_resumes(tmp_path, trai
     assert (status, err.splitlines()[-1]) == (
         1,
         "error: run/last.ckpt was trained in Python on images that a configuration cannot "
-        "describe; choose a dataset with its classes: dataset=NAME",
+        "describe; choose a dataset with the same classes: dataset=NAME",
     )
 
 
