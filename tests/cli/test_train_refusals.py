@@ -45,8 +45,8 @@ pytestmark = LIGHTNING_WARNINGS
                 *("stage=finetune", "experiment=potsdam", "init=null"),
                 *("+dataset@datasets.a=isaid", "+dataset@datasets.b=loveda"),
             ],
-            r"sets dataset=potsdam, .* because of datasets.a and datasets.b; remove it with ~dataset"
-            r".* too with \+dataset@datasets.potsdam=potsdam",
+            r"sets dataset=potsdam, .* because of datasets.a and datasets.b; remove it with "
+            r"~dataset.* too with \+dataset@datasets.potsdam=potsdam",
         ),
         (["stage=pretrain", "~dataset", "+dataset@datasets.a=store"], r"a.root=... must be given"),
         (  # with the remedy it goes on to the data
@@ -229,7 +229,7 @@ def test_a_gpu_that_is_not_there(train, pair, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     status, _, err = train(*finetune(pair, "init=null", "trainer=gpu"))
     assert status == 1
-    assert "accelerator=gpu, and torch" in err.splitlines()[-1]
+    assert "accelerator=gpu, but torch" in err.splitlines()[-1]
     assert (
         "finds no GPU; check the driver and the build of torch, or use the CPU: trainer=cpu" in err
     )

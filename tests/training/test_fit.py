@@ -222,7 +222,9 @@ def test_the_same_call_continues_or_returns_the_net(tmp_path, capsys):
     assert capsys.readouterr().out == ""
     with pytest.raises(CheckpointError, match=r"its run: data.batch_size was 2, is 1; restore"):
         fit(batch_size=1)
-    with pytest.raises(CheckpointError, match=r"is finished \(step 2\): to continue it, increase"):
+    with pytest.raises(
+        CheckpointError, match=r"is finished \(step 2\): increase trainer.max_steps"
+    ):
         fit(steps=1)
     more = fit(steps=4)
     assert "step 4/4" in capsys.readouterr().out
