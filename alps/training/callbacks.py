@@ -92,17 +92,17 @@ class ScoreLines(Callback):
         if trainer.sanity_checking:
             return
         metrics = trainer.callback_metrics
-        words = [f"step {trainer.global_step}/{trainer.max_steps}"]
+        parts = [f"step {trainer.global_step}/{trainer.max_steps}"]
         each = [s.named("val", m) for s in pl_module.subjects for m in ("mIoU", FOREGROUND)]
         means = [f"val/{name}" for name in MEANS]
         for name in dict.fromkeys(["train/loss", *means, *each]):
             places = 3 if name == "train/loss" else 4
             if name in metrics:
-                words.append(f"{name} {float(metrics[name]):.{places}f}")
-        words += filter(None, [s.coverage() for s in pl_module.subjects])
+                parts.append(f"{name} {float(metrics[name]):.{places}f}")
+        parts += filter(None, [s.coverage() for s in pl_module.subjects])
         if IMAGES_PER_SECOND in metrics:
-            words.append(f"{float(metrics[IMAGES_PER_SECOND]):.1f} images/s")
-        get_console().print("  ".join(words), highlight=False, soft_wrap=True)
+            parts.append(f"{float(metrics[IMAGES_PER_SECOND]):.1f} images/s")
+        get_console().print("  ".join(parts), highlight=False, soft_wrap=True)
 
     @rank_zero_only
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

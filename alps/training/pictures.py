@@ -19,11 +19,11 @@ HEADING = 28
 LEGEND = 24  # height of a legend line, in pixels
 UNLABELLED = 92  # gray level
 #: Long side of the stored maps, in pixels; four per drawn pixel make the edges smooth.
-KEPT = 4 * CELL
+STORED = 4 * CELL
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Shown:
+class PictureRow:
     """One row of a sheet: an image, its label and its prediction."""
 
     image: UInt8[np.ndarray, "H W 3"]
@@ -33,11 +33,11 @@ class Shown:
 
 def thinning(size: Sequence[int]) -> int:
     """Return the stride over rows and columns at which an image of ``size`` (H, W) is drawn."""
-    return -(-max(size) // KEPT)
+    return -(-max(size) // STORED)
 
 
 def sheet(
-    rows: Sequence[Shown],
+    rows: Sequence[PictureRow],
     categories: Sequence[Category],
 ) -> Image.Image:
     """Draw one row per image, and below a legend of the classes, the most frequent first.
@@ -74,7 +74,7 @@ def sheet(
     return canvas
 
 
-def _maps(row: Shown) -> tuple[Integer[np.ndarray, "H W"], Integer[np.ndarray, "H W"]]:
+def _maps(row: PictureRow) -> tuple[Integer[np.ndarray, "H W"], Integer[np.ndarray, "H W"]]:
     return row.target, row.prediction
 
 
@@ -94,12 +94,12 @@ def _fit(picture: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def _legend(
-    rows: Sequence[Shown], categories: Sequence[Category]
+    rows: Sequence[PictureRow], categories: Sequence[Category]
 ) -> list[tuple[str, tuple[int, int, int]]]:
     counts = np.zeros(len(categories), np.int64)
     for row in rows:
         for labels in _maps(row):
-            known = labels[labels < len(categories)]
-            counts += np.bincount(known.ravel(), minlength=len(categories))
+            classes = labels[labels < len(categories)]
+            counts += np.bincount(classes.ravel(), minlength=len(categories))
     order = [i for i in np.argsort(-counts, kind="stable") if counts[i]]
     return [(categories[i].name, categories[i].color) for i in order]

@@ -14,7 +14,7 @@ from alps.metrics.segmentation import Scores, confusion_matrix, scores
 from alps.protocols import LabelledSet
 from alps.structures.records import Category
 from alps.structures.tiles import Tile
-from alps.training.pictures import Shown, thinning
+from alps.training.pictures import PictureRow, thinning
 
 #: A window of an image, and the predicted classes of its pixels.
 Part = tuple[Tile, Integer[Tensor, "_ _"]]
@@ -49,10 +49,10 @@ class Sketch:
         rows, columns = -(-tile.y0 // step), -(-tile.x0 // step)
         self.prediction[rows : rows + thin.shape[0], columns : columns + thin.shape[1]] = thin
 
-    def shown(self) -> Shown:
+    def shown(self) -> PictureRow:
         """Return copies of the maps to draw, so that the full-size example can be freed."""
         maps = (self.image.permute(1, 2, 0), self.target, self.prediction)
-        return Shown(*(values.cpu().numpy().copy() for values in maps))
+        return PictureRow(*(values.cpu().numpy().copy() for values in maps))
 
 
 class Subject:
@@ -87,7 +87,7 @@ class Subject:
         self.background = background
         self.fingerprint = fingerprint
         self.scores: Scores | None = None
-        self.shown: list[Shown] = []  # the first validation images, for pictures
+        self.shown: list[PictureRow] = []  # the first validation images, for pictures
         self.confusion: Int64[Tensor, "K K"]
         self.forget()
 

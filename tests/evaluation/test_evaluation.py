@@ -181,7 +181,7 @@ def test_without_a_split_to_learn_on_all_images_are_both(tmp_path, splits):
     assert (found.learnt_on, found.scored_on) == ([*splits], [*splits])
     assert found.ratings["labels"].everywhere.OA == 1
     path = write_evaluation(LabelStore(tmp_path / "s"), truth, found)
-    assert "was learnt on the very images that are scored" in path.read_text()
+    assert "was learnt on the scored images themselves" in path.read_text()
 
 
 @pytest.mark.parametrize(("n", "best", "worst"), [(1, 1, 0), (2, 1, 1), (5, 3, 2), (9, 4, 4)])
@@ -372,7 +372,7 @@ def test_the_page_holds_the_numbers_of_the_json(tmp_path):
         assert re.search(rf"{name} [\d.]+% {re.escape(row)}", words)
     for image_id in {*content["best"], *content["worst"]}:
         assert image_id in words
-    assert "learnt on the 3 images of train and is scored on the images of val alone" in words
+    assert "learnt on the 3 images of train and is scored on the images of val only" in words
     table = np.array(content["cluster_pixels"])
     assert (
         pytest.approx(

@@ -18,12 +18,12 @@ from alps.report.counts.boxes import (
     SIZE_EDGES,
     BoxCensus,
     Objects,
-    half_above,
     is_rotated,
     prompt_quads,
     quad_iou,
 )
 from alps.report.counts.census import Census, take_census
+from alps.report.counts.histogram import half_above, half_below
 from alps.report.counts.tracks import TrackCensus
 from alps.structures import rle
 from alps.structures.masks import Masks
@@ -238,7 +238,7 @@ def test_many_classes_and_dropped_boxes_are_cut_short(tmp_path, monkeypatch):
         tmp_path / "s", some_images(8), dropped={f"i{i}": i + 1 for i in range(4)}
     )
     page = write_report(store, scenes).read_text()
-    assert "and 1 more; statistics/objects.csv has them all" in page
+    assert "and 1 more; all are in statistics/objects.csv" in page
     assert "In 4 images" in page
     assert "The 2 with most" in page
     assert '<td class="mono">i3</td><td class="number">4</td>' in page
@@ -246,11 +246,11 @@ def test_many_classes_and_dropped_boxes_are_cut_short(tmp_path, monkeypatch):
 
 
 def test_uneven_classes_of_boxes_have_a_logarithmic_scale():
-    census = Census.of_nothing(3)
+    census = Census.zeros(3)
     census.class_masks += [20_000, 1, 30]
     categories = [Category(i, f"c{i}", (1, 2, 3)) for i in range(3)]
     assert class_sizes(census, categories)[0].y_label == "masks"
-    census.boxes = BoxCensus(3, "hbox", TrackCensus({}), {"train": Objects.of_nothing(3)})
+    census.boxes = BoxCensus(3, "hbox", TrackCensus({}), {"train": Objects.zeros(3)})
     masks, pixels = class_sizes(census, categories)
     assert (masks.y_label, pixels.y_label) == ("masks, log scale", "pixels")
     figure = draw_bars([masks])
@@ -260,11 +260,13 @@ def test_uneven_classes_of_boxes_have_a_logarithmic_scale():
     assert [f">{text}<" in svg for text in ("1", "10", "100", "1k", "10k", "100k")] == [True] * 6
 
 
-def test_half_lies_above():
-    edges = [0.0, 0.25, 0.5, 1.0]
+def test_half_of_a_histogram():
+    edges = np.array([0.0, 0.25, 0.5, 1.0])
     assert half_above(np.array([1, 1, 2]), edges) == 0.5
     assert half_above(np.array([3, 1, 1]), edges) == 0.0
     assert half_above(np.array([0, 0, 1]), edges) == 0.5
+    assert half_below(np.array([1, 1, 2]), edges) == 0.5
+    assert half_below(np.array([3, 1, 1]), edges) == 0.25
 
 
 def test_a_store_has_no_more_charts_than_six_splits(tmp_path):

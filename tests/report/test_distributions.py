@@ -10,7 +10,7 @@ from alps.structures.records import Category
 
 
 def a_census(per_image=(0, 3, 3, 40), k=4, class_masks=(5, 0, 30, 11)):
-    census = Census.of_nothing(k)
+    census = Census.zeros(k)
     census.class_masks += class_masks
     census.class_pixels += np.array(class_masks)[::-1] * 9
     census.masks_per_image = Counter(per_image)
@@ -70,10 +70,10 @@ def test_many_classes_are_cut_to_the_largest():
 
 
 def test_an_empty_store_has_empty_charts():
-    charts = distributions.distributions(Census.of_nothing(3), categories(3))
+    charts = distributions.distributions(Census.zeros(3), categories(3))
     for chart in (chart for group in charts.values() for chart in group):
         assert not chart.counts.any()
-    assert heat_maps(Census.of_nothing(3), categories(3)) == []
+    assert heat_maps(Census.zeros(3), categories(3)) == []
 
 
 def test_figures_read_well():

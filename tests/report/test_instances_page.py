@@ -170,7 +170,7 @@ def test_the_page_does_not_grow_with_the_store(tmp_path, monkeypatch):
         path = write_instances(store, images, score_instances(store, images))
         sizes.append(path.stat().st_size)
         assert "The 1 of 2 classes with most objects." in words(path)
-        assert path.read_text().count("data:image/webp") == 3 * objects.SHOWN
+        assert path.read_text().count("data:image/webp") == 3 * objects.OBJECTS
     assert sizes[1] < sizes[0] * 1.2
 
 
@@ -183,7 +183,7 @@ def test_what_is_gone_is_not_shown_and_what_is_unknown_is_counted(tmp_path):
     images.gone = {"0", "1", "2", "3"}
     text = words(write_instances(store, images, scores))
     assert "objects compared 8 in 4 images; 4 without a true mask" in text
-    assert text.count("None could be read again.") == 3
+    assert text.count("None could be read.") == 3
 
 
 def test_a_store_without_objects_has_a_page(tmp_path):
@@ -203,7 +203,7 @@ def test_best_median_and_worst_come_from_many_images(tmp_path, videos):
     chosen = objects.choose_objects(scores, records)
     assert list(chosen) == ["Best", "Median", "Worst"]
     for rows in chosen.values():
-        assert len({*rows}) == len(rows) == objects.SHOWN
+        assert len({*rows}) == len(rows) == objects.OBJECTS
         sources = [records[scores.image[row]].image_id for row in rows]
         if videos:
             clips = [records[scores.image[row]].video_id for row in rows]
@@ -223,14 +223,14 @@ def test_a_picture_shows_both_outlines_and_the_box(tmp_path):
     boxes = images.read(record).boxes[np.array([0])]
     true = images.read_instances(record, boxes, SIZE)
     dense = true.dense().copy()
-    dense[0, :, : int(true.xyxy[0, 0]) + 3] = False  # its left part was not found
-    found = Masks.from_counts(Masks.from_dense(dense).counts, SIZE, boxes=boxes)
-    picture = objects.draw_object(image, found, true)
+    dense[0, :, : int(true.xyxy[0, 0]) + 3] = False  # without its left part
+    mask = Masks.from_counts(Masks.from_dense(dense).counts, SIZE, boxes=boxes)
+    picture = objects.draw_object(image, mask, true)
     assert max(picture.shape) == objects.SIDE
     colors = {tuple(c) for c in picture.reshape(-1, 3).tolist()}
-    assert {objects.TRUE, objects.FOUND, objects.BOX, (90, 90, 90)} <= colors
+    assert {objects.TRUE, objects.MASK, objects.BOX, (90, 90, 90)} <= colors
     columns = [
-        np.flatnonzero((picture == color).all(2).any(0)) for color in (objects.TRUE, objects.FOUND)
+        np.flatnonzero((picture == color).all(2).any(0)) for color in (objects.TRUE, objects.MASK)
     ]
     assert columns[0].min() < columns[1].min()
     empty = Masks.from_counts(Masks.from_dense(~dense & dense).counts, SIZE, boxes=boxes)

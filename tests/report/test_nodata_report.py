@@ -81,7 +81,7 @@ def test_the_statistics_have_a_table_and_a_picture(made):
 def test_no_data_has_a_colour_of_its_own_in_every_picture(made):
     store, images, census = made
     album = make_album(store, images, census, distinct_colors(5))
-    (shown,) = [s for s in album.shown if s.status.valid is not None]
+    (shown,) = [s for s in album.images if s.status.valid is not None]
     for uri in (shown.masks, shown.classes):
         data = base64.b64decode(uri.partition("base64,")[2])
         with Image.open(io.BytesIO(data)) as picture:

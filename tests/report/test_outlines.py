@@ -69,7 +69,7 @@ def test_pictures_of_a_store_show_them(tmp_path):
             tmp_path / str(boxed), [(ImageRecord("a", "a.png"), masks)], boxed=boxed
         )
         album = make_album(store, scenes, take_census(store), distinct_colors(3))
-        drawn[boxed] = album.shown[0]
+        drawn[boxed] = album.images[0]
     assert drawn[True].masks != drawn[False].masks
     assert drawn[True].image == drawn[False].image
     assert drawn[True].classes == drawn[False].classes

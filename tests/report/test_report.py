@@ -176,7 +176,7 @@ def test_images_that_are_gone_or_changed_are_not_shown(tmp_path):
     images.images[ids[1]] = np.zeros((3, 3, 3), np.uint8)
     page = report(store, images)
     assert "3 of 5 images with masks" in page.words
-    assert "2 more could not be read again" in page.words
+    assert "2 more could not be read, or have changed" in page.words
 
 
 def test_unlabelled_masks_are_counted(tmp_path):
@@ -190,7 +190,7 @@ def test_pictures_are_bounded(tmp_path, monkeypatch):
     store, images = make_store(tmp_path / "s", some_scenes(14), k=9)
     path = write_report(store, images)
     assert images.n_read == 9
-    pictures = 3 * album.SHOWN + album.CLASSES * album.CUTOUTS
+    pictures = 3 * album.IMAGES + album.CLASSES * album.CUTOUTS
     assert Page(path).tags.count("img") <= pictures
 
 
@@ -204,7 +204,7 @@ def test_the_size_is_bounded_even_for_noise(tmp_path):
     assert max(pictures) <= album.PICTURE_BYTES
     assert max(cutouts) <= album.CUTOUT_BYTES
     without = path.stat().st_size - sum(n_bytes) * 4 / 3
-    most = 3 * album.SHOWN * album.PICTURE_BYTES
+    most = 3 * album.IMAGES * album.PICTURE_BYTES
     most += album.CLASSES * album.CUTOUTS * album.CUTOUT_BYTES
     assert without < 60_000
     assert most * 4 / 3 + 10 * without < 4_000_000
@@ -230,7 +230,7 @@ def test_pictures_are_those_of_the_images(tmp_path):
         )
     }
     store, images = make_store(tmp_path / "s", scenes)
-    shown = album.make_album(store, images, take_census(store), distinct_colors(5)).shown[0]
+    shown = album.make_album(store, images, take_census(store), distinct_colors(5)).images[0]
     data = base64.b64decode(shown.image.partition("base64,")[2])
     picture = np.asarray(Image.open(io.BytesIO(data)))
     assert picture.shape == (256, 256, 3)

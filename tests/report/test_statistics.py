@@ -93,7 +93,7 @@ def test_a_store_without_clusters(tmp_path, assign):
 
 
 def test_a_store_without_masks_has_no_map():
-    assert "heat_map" not in tables(Census.of_nothing(2), [])
+    assert "heat_map" not in tables(Census.zeros(2), [])
 
 
 def test_names_are_quoted():
@@ -105,7 +105,7 @@ def test_names_are_quoted():
 @pytest.mark.parametrize("k", [1, 64, 65])
 def test_many_classes_fit(k):
     """Up to 64 have their names below them, in any script; the picture grows by the longest."""
-    census = Census.of_nothing(k)
+    census = Census.zeros(k)
     census.class_masks += np.arange(1, k + 1)
     census.masks = int(census.class_masks.sum())
     census.places[:k] = 1 / 1024
@@ -138,7 +138,7 @@ def test_lines_ring_what_is_favoured():
 
 
 def test_pages_give_a_figure_its_colours_and_tooltips():
-    census = Census.of_nothing(3)
+    census = Census.zeros(3)
     census.class_masks += [3, 0, 12]
     categories = [Category(i, f'"<c{i}>', (1, 2, i)) for i in range(3)]
     svg = figures.to_svg(figures.draw_bars(class_sizes(census, categories)[:1]))
@@ -150,7 +150,7 @@ def test_pages_give_a_figure_its_colours_and_tooltips():
 
 
 def test_an_id_that_two_figures_of_a_page_share_stands_for_the_same():
-    census = Census.of_nothing(0)
+    census = Census.zeros(0)
     svgs = [figures.to_svg(figures.draw_bars([f(census)])) for f in (mask_sizes, coverages)]
     defined = [dict(re.findall(r'<path id="(\w+)"([^>]*)', svg)) for svg in svgs]
     shared = defined[0].keys() & defined[1].keys()
@@ -159,7 +159,7 @@ def test_an_id_that_two_figures_of_a_page_share_stands_for_the_same():
 
 
 def test_small_counts_stay_visible():
-    census = Census.of_nothing(2)
+    census = Census.zeros(2)
     census.class_masks += [1_000_000, 1]
     charts = class_sizes(census, [Category(i, f"c{i}", (1, 2, 3)) for i in range(2)])
     assert min(bar.get_height() for bar in figures.draw_bars(charts[:1]).axes[0].patches) == 6000
@@ -172,14 +172,14 @@ def test_maps_are_as_fine_as_their_masks_allow():
         coarse = heat.coarsen(cells)
         assert coarse.shape == (side, side)
         assert coarse.sum() == pytest.approx(cells.sum())
-    census = Census.of_nothing(0)
+    census = Census.zeros(0)
     census.places[0] = fine
     assert "43.8% of the masks lie near a border" in heat.finding(census)
 
 
 def test_masks_without_a_pixel_lie_nowhere():
     """SAM may give an empty mask for a box, for every box of a class, too."""
-    census = Census.of_nothing(2)
+    census = Census.zeros(2)
     census.masks, census.class_masks[:] = 5, (3, 2)
     categories = [Category(i, f"c{i}", (1, 2, 3)) for i in range(2)]
     assert heat.heat_maps(census, categories) == []

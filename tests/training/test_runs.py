@@ -11,7 +11,7 @@ from alps.structures.records import Category
 from alps.training.callbacks import Pictures, ScoreLines, Speed
 from alps.training.checkpoint import read_checkpoint
 from alps.training.data import SegmentationData
-from alps.training.pictures import GAP, HEADING, UNLABELLED, Shown, sheet
+from alps.training.pictures import GAP, HEADING, UNLABELLED, PictureRow, sheet
 from alps.training.runs import test as score
 from alps.training.runs import validation_interval
 from tests.programs import LIGHTNING_WARNINGS, composed
@@ -79,7 +79,7 @@ def test_a_picture_holds_image_label_and_prediction():
     target[:, 20:] = 255
     prediction = np.ones((20, 40), np.int64)
     categories = [Category(0, "water", (10, 20, 30)), Category(1, "road", (200, 100, 0))]
-    picture = np.asarray(sheet([Shown(image, target, prediction)], categories))
+    picture = np.asarray(sheet([PictureRow(image, target, prediction)], categories))
     y = HEADING + 40
 
     def pixel(column, x):
@@ -157,7 +157,9 @@ def test_subsets_do_not_change_what_is_scored():
 
 def test_pictures_of_many_sizes_fit_on_a_sheet():
     rows = [
-        Shown(np.zeros((h, w, 3), np.uint8), np.zeros((h, w), np.uint8), np.zeros((h, w), np.uint8))
+        PictureRow(
+            np.zeros((h, w, 3), np.uint8), np.zeros((h, w), np.uint8), np.zeros((h, w), np.uint8)
+        )
         for h, w in ((900, 300), (30, 50))
     ]
     assert isinstance(

@@ -13,7 +13,8 @@ from jaxtyping import Int64
 from alps.evaluation.objects import SIZES
 from alps.report.charts.chart import BarChart, fifths, overlaps
 from alps.report.charts.numbers import count, percent, short
-from alps.report.counts.boxes import IOU_EDGES, SIZE_EDGES, BoxCensus, Objects, half_above
+from alps.report.counts.boxes import IOU_EDGES, SIZE_EDGES, BoxCensus, Objects
+from alps.report.counts.histogram import half_above
 from alps.report.counts.tracks import COV_EDGES, TrackCensus
 from alps.structures.records import Category
 
@@ -112,7 +113,7 @@ def box_iou(counts: Int64[np.ndarray, " B"], box: str) -> BarChart:
         counts,
         title=f"Mask and {box}",
         finding=f"Half of {count(int(counts.sum()))} masks have an IoU above "
-        f"{half_above(counts, IOU_EDGES.tolist()):.2g}."
+        f"{half_above(counts, IOU_EDGES):.2g}."
         if counts.any()
         else "There are no masks.",
         x_label="IoU of a mask and its box",
@@ -123,7 +124,7 @@ def box_iou(counts: Int64[np.ndarray, " B"], box: str) -> BarChart:
 def track_cov(tracks: TrackCensus) -> BarChart:
     """Return a histogram of the coefficient of variation of mask sizes along a track."""
     edges, runs = COV_EDGES.tolist(), int(tracks.covs.sum())
-    half = half_above(tracks.covs, edges) if runs else 0.0
+    half = half_above(tracks.covs, COV_EDGES) if runs else 0.0
     return BarChart(
         counts=tracks.covs,
         meanings=[f"runs of {a:.2f} to {b:.2f}" for a, b in itertools.pairwise(edges)],

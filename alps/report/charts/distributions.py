@@ -12,6 +12,7 @@ from jaxtyping import Int64
 from alps.report.charts.chart import BarChart
 from alps.report.charts.numbers import count, percent, round_step
 from alps.report.counts.census import AREA_EDGES, COVERAGE_EDGES, Census
+from alps.report.counts.histogram import half_below
 from alps.structures.records import Category
 
 COUNT_BARS = 24  # the most bars of masks per image
@@ -48,7 +49,8 @@ def mask_sizes(census: Census) -> BarChart:
         meanings=[f"masks of {percent(a)} to {percent(b)}" for a, b in itertools.pairwise(edges)],
         ticks=[(float(i), percent(edges[i])) for i in range(0, len(edges), 4)],
         title="Mask sizes",
-        finding=f"Half of the masks cover less than {percent(half_below(census))} of their image."
+        finding="Half of the masks cover less than "
+        f"{percent(half_below(census.areas, AREA_EDGES))} of their image."
         if census.masks
         else "There are no masks.",
         x_label="share of its image that a mask covers, log scale",
@@ -114,11 +116,6 @@ def nodata_shares(census: Census) -> BarChart:
         f"{percent(census.blank / images)} have nothing else.",
         x_label="share of no-data pixels in the image",
     )
-
-
-def half_below(census: Census) -> float:
-    """Return the first edge of the size histogram with at least half of the masks below it."""
-    return float(AREA_EDGES[1:][np.searchsorted(np.cumsum(census.areas), census.masks / 2)])
 
 
 def median(counts: Counter[int]) -> int:

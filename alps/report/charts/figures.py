@@ -26,8 +26,8 @@ INK, SOFT, LINE, ACCENT = "#17201e", "#5b6865", "#dde2e0", "#0f766e"
 #: Colours that a page replaces by its own, which differ in the dark and in print.
 PAGE_COLORS = {INK: "var(--ink)", SOFT: "var(--soft)", LINE: "var(--line)", ACCENT: "var(--accent)"}
 STEPS = (1, 2, 5, 10)  # of the y axis, times a power of ten
-#: Parts of an SVG that a page does without: a style that would apply to the whole page (page.css has
-#: it), clip paths of shapes inside the axes, ids that all figures share, namespaces and fonts.
+#: Parts of an SVG that a page does without: a style that would apply to the whole page (page.css
+#: has it), clip paths of shapes inside the axes, ids that all figures share, namespaces and fonts.
 UNUSED = (
     r"<defs>\s*<(style|clipPath).*?</\1>\s*</defs>",
     r' clip-path="[^"]*"',

@@ -8,13 +8,13 @@ all other counts.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int, Int64
 
 from alps.evaluation.objects import SIZES
+from alps.report.counts.histogram import empty_histogram
 from alps.report.counts.tracks import TrackCensus, clip_steps
 from alps.store.label_store import ImageStatus, LabelStore
 from alps.structures import rle
@@ -44,14 +44,14 @@ class Objects:
     dropped: int = 0  # annotations that could not be used
 
     @classmethod
-    def of_nothing(cls, num_classes: int) -> Objects:
+    def zeros(cls, num_classes: int) -> Objects:
         """Return counts of zero."""
         n = num_classes + 1
         return cls(
             sizes=np.zeros((n, len(SIZES)), np.int64),
             pixels=np.zeros(n, np.int64),
             iou=np.zeros(n),
-            areas=np.zeros(len(SIZE_EDGES) - 1, np.int64),
+            areas=empty_histogram(SIZE_EDGES),
         )
 
     @property
@@ -71,12 +71,8 @@ class BoxCensus:
     splits: dict[str, Objects] = field(default_factory=dict)
     # Objects by the IoU of their mask and the prompt box (clipped to the image), and of their mask
     # and the annotated box where this is rotated.
-    prompt_iou: Int64[np.ndarray, " B"] = field(
-        default_factory=lambda: np.zeros(len(IOU_EDGES) - 1, np.int64)
-    )
-    rotated_iou: Int64[np.ndarray, " B"] = field(
-        default_factory=lambda: np.zeros(len(IOU_EDGES) - 1, np.int64)
-    )
+    prompt_iou: Int64[np.ndarray, " B"] = field(default_factory=lambda: empty_histogram(IOU_EDGES))
+    rotated_iou: Int64[np.ndarray, " B"] = field(default_factory=lambda: empty_histogram(IOU_EDGES))
     most_dropped: list[ImageStatus] = field(default_factory=list)  # those with most
     images_dropped: int = 0  # images with a dropped annotation
 
@@ -101,19 +97,19 @@ class BoxCensus:
         self.tracks.count(record, masks)
         if masks.boxes is None:
             return
-        own = self._objects(record.split)
-        own.ignored += int(masks.boxes.ignore.sum())
+        objects = self._objects(record.split)
+        objects.ignored += int(masks.boxes.ignore.sum())
         keep = ~masks.boxes.ignore
         masks, category_id = masks[keep], category_id[keep]
         assert masks.boxes is not None, "an index keeps them"
         size = np.digitize(masks.area, [low for low, _ in SIZES.values()]) - 1
-        np.add.at(own.sizes, (category_id, size), 1)  # -1 is the last row
-        np.add.at(own.pixels, category_id, masks.area)
+        np.add.at(objects.sizes, (category_id, size), 1)  # -1 is the last row
+        np.add.at(objects.pixels, category_id, masks.area)
         drawn = masks.area[masks.area > 0]
-        own.blank += len(masks) - len(drawn)
-        own.areas += np.histogram(drawn.clip(max=int(SIZE_EDGES[-1])), SIZE_EDGES)[0]
+        objects.blank += len(masks) - len(drawn)
+        objects.areas += np.histogram(drawn.clip(max=int(SIZE_EDGES[-1])), SIZE_EDGES)[0]
         iou = quad_iou(masks, prompt_quads(masks.boxes, self.prompt, masks.size))
-        np.add.at(own.iou, category_id, iou)
+        np.add.at(objects.iou, category_id, iou)
         self.prompt_iou += np.histogram(iou, IOU_EDGES)[0]
         turned = is_rotated(masks.boxes.quad)
         iou = quad_iou(masks[turned], masks.boxes.quad[turned])
@@ -129,7 +125,7 @@ class BoxCensus:
             )
 
     def _objects(self, split: str) -> Objects:
-        return self.splits.setdefault(split, Objects.of_nothing(self.num_classes))
+        return self.splits.setdefault(split, Objects.zeros(self.num_classes))
 
 
 def prompt_of(store: LabelStore) -> str:
@@ -172,9 +168,3 @@ def quad_iou(masks: Masks, quads: Float32[np.ndarray, "N 8"]) -> Float64[np.ndar
     pairs = zip(masks.counts, quads, strict=True)
     filled = ((a, rle.encode_quad(quad, masks.size)) for a, quad in pairs)
     return np.array([rle.iou([a], [b], masks.size)[0, 0] for a, b in filled], np.float64)
-
-
-def half_above(counts: Int64[np.ndarray, " B"], edges: Sequence[float]) -> float:
-    """Return the last edge of a histogram with at least half of the counts above it."""
-    above = np.cumsum(counts[::-1])[::-1]
-    return float(edges[int(np.flatnonzero(2 * above >= above[0])[-1])])

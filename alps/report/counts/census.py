@@ -11,6 +11,7 @@ from jaxtyping import Float32, Float64, Int, Int64
 
 from alps.images.files.labels import read_labels
 from alps.report.counts.boxes import BoxCensus
+from alps.report.counts.histogram import empty_histogram
 from alps.store.label_store import ImageStatus, LabelStore
 from alps.store.labelled import LabelledImage, is_labelled, labelled_images
 from alps.structures.records import ImageRecord
@@ -37,10 +38,6 @@ class Candidate:
     category_id: Int[np.ndarray, " N"]
 
 
-def _zeros(edges: np.ndarray) -> Int64[np.ndarray, " B"]:
-    return np.zeros(len(edges) - 1, np.int64)
-
-
 @dataclass(slots=True, eq=False)
 class Census:
     """The counts of a store; shares are in 0..1, areas in pixels, sizes (H, W)."""
@@ -63,17 +60,21 @@ class Census:
     blank: int = 0  # images without any data
     smallest: tuple[int, int] | None = None
     largest: tuple[int, int] | None = None
-    areas: Int64[np.ndarray, " A"] = field(default_factory=lambda: _zeros(AREA_EDGES))
-    coverages: Int64[np.ndarray, " B"] = field(default_factory=lambda: _zeros(COVERAGE_EDGES))
+    areas: Int64[np.ndarray, " A"] = field(default_factory=lambda: empty_histogram(AREA_EDGES))
+    coverages: Int64[np.ndarray, " B"] = field(
+        default_factory=lambda: empty_histogram(COVERAGE_EDGES)
+    )
     # Images with no-data pixels, by their share of these; the bins are `COVERAGE_EDGES`.
-    nodata_shares: Int64[np.ndarray, " B"] = field(default_factory=lambda: _zeros(COVERAGE_EDGES))
+    nodata_shares: Int64[np.ndarray, " B"] = field(
+        default_factory=lambda: empty_histogram(COVERAGE_EDGES)
+    )
     failed: list[ImageStatus] = field(default_factory=list)  # the first `SKIPPED`
     empty: list[ImageStatus] = field(default_factory=list)  # the first `SKIPPED`
     lowest: list[ImageStatus] = field(default_factory=list)  # the `LOWEST` images with masks
     pool: list[Candidate] = field(default_factory=list)  # images with masks, evenly spaced
 
     @classmethod
-    def of_nothing(cls, num_classes: int) -> Census:
+    def zeros(cls, num_classes: int) -> Census:
         """Return counts of zero."""
         k = num_classes
         return cls(
@@ -92,7 +93,7 @@ class Census:
 
 def take_census(store: LabelStore) -> Census:
     """Count a whole store in one pass."""
-    census = Census.of_nothing(store.info.num_classes)
+    census = Census.zeros(store.info.num_classes)
     boxes = BoxCensus.of(store)
     place, stride = 0, 1
     for shard in range(len(store.plan)):
@@ -150,16 +151,16 @@ def _count_masks(census: Census, image: LabelledImage) -> None:
     share = image.masks.area / max(height * width, 1)
     census.areas += np.histogram(share.clip(AREA_EDGES[0], 1), AREA_EDGES)[0]
     k = len(census.class_masks)
-    known = image.category_id >= 0
-    classes = image.category_id[known]
+    labelled = image.category_id >= 0
+    classes = image.category_id[labelled]
     census.class_masks += np.bincount(classes, minlength=k)
     census.classes_per_image[len(np.unique(classes))] += 1
-    census.class_distance += np.bincount(classes, image.distance[known].astype(np.float64), k)
+    census.class_distance += np.bincount(classes, image.distance[labelled].astype(np.float64), k)
     rows = _spread(image.masks.xyxy[:, 1], image.masks.xyxy[:, 3], height)
     columns = _spread(image.masks.xyxy[:, 0], image.masks.xyxy[:, 2], width)
     for c in np.unique(image.category_id):  # -1 is the last plane
-        own = image.category_id == c
-        census.places[c] += rows[own].T @ columns[own]
+        of_class = image.category_id == c
+        census.places[c] += rows[of_class].T @ columns[of_class]
 
 
 def _spread(

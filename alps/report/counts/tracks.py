@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Int64
 
+from alps.report.counts.histogram import empty_histogram
 from alps.structures.masks import Masks
 from alps.structures.records import ImageRecord
 
@@ -57,7 +58,7 @@ class TrackCensus:
     steps: Mapping[Clip, int]  # distance of consecutive frames, see `clip_steps`
     tracks: int = 0
     covs: Int64[np.ndarray, " B"] = field(
-        default_factory=lambda: np.zeros(len(COV_EDGES) - 1, np.int64)
+        default_factory=lambda: empty_histogram(COV_EDGES)
     )  # runs by coefficient
     above: int = 0  # runs with a coefficient above 1
     without: int = 0  # runs of one mask or of empty masks, which have no coefficient
@@ -78,8 +79,8 @@ class TrackCensus:
         if masks.boxes is None:
             return
         chosen = (masks.boxes.track_id >= 0) & ~masks.boxes.ignore
-        own = zip(masks.boxes.track_id[chosen].tolist(), masks.area[chosen].tolist(), strict=True)
-        for track, area in own:
+        areas = zip(masks.boxes.track_id[chosen].tolist(), masks.area[chosen].tolist(), strict=True)
+        for track, area in areas:
             run = self._runs.get(track)
             if run is None:
                 self.tracks += 1

@@ -65,7 +65,7 @@ def class_rows(
     np.fill_diagonal(taken, 0)
     rows = []
     for c in order[pixels[order] > 0]:
-        own = np.flatnonzero((evaluation.mapping == c) & (size > 0))
+        mapped = np.flatnonzero((evaluation.mapping == c) & (size > 0))
         most = int(taken[:, c].argmax())
         mistaken = (evaluation.categories[most].name, taken[most, c] / pixels[c])
         rows.append(
@@ -76,7 +76,7 @@ def class_rows(
                 iou=labels.iou[c],
                 random=random.iou[c],
                 oracle=oracle.iou[c],
-                clusters=[clusters[k] for k in own[np.argsort(-size[own], kind="stable")]],
+                clusters=[clusters[k] for k in mapped[np.argsort(-size[mapped], kind="stable")]],
                 mistaken=mistaken if taken[most, c] else None,
             )
         )
@@ -109,7 +109,7 @@ def cluster_rows(
     ]
 
 
-def bare_cells(evaluation: Evaluation, order: Int64[np.ndarray, " G"]) -> list[float]:
+def unlabelled_cells(evaluation: Evaluation, order: Int64[np.ndarray, " G"]) -> list[float]:
     """Return the share of each class in the unlabelled pixels; [] if there are none."""
-    bare = evaluation.clusters.unlabelled[order]
-    return (bare / bare.sum()).tolist() if bare.any() else []
+    pixels = evaluation.clusters.unlabelled[order]
+    return (pixels / pixels.sum()).tolist() if pixels.any() else []

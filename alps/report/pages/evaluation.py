@@ -10,67 +10,67 @@ import numpy as np
 from alps.evaluation.pseudo_labels import Evaluation, Rating, caveats, evaluation_to_json
 from alps.protocols import LabelledSet
 from alps.report.charts.numbers import count, percent, share
-from alps.report.pages.confusion import bare_cells, class_rows, cluster_rows, truth_pixels
+from alps.report.pages.confusion import class_rows, cluster_rows, truth_pixels, unlabelled_cells
 from alps.report.pages.rendering import render
 from alps.report.pages.store import LONGEST, without_paths
 from alps.report.pictures.gallery import gallery
 from alps.store.label_store import LabelStore
 
-FOUND = 0.25  # the least IoU of a class that counts as found
+FOUND_IOU = 0.25  # the least IoU of a class that counts as found
 CHIPS = 12  # the most clusters to name beside a class
 SKIPPED = 50  # the most skipped images to list with the reason
 
 #: Rows of the first table, by rating: (title, explanation).
 ROWS = {
-    "labels": ("these labels", "what the store holds"),
+    "labels": ("these labels", "the classes in the store"),
     "oracle": (
         "oracle",
-        "each mask with the class most frequent in it; bare ground counts as wrong",
+        "each mask with the most frequent class in it; uncovered pixels count as wrong",
     ),
-    "random": ("random clusters", "the same masks, their clusters drawn by lot"),
-    "binary": ("binary mask", "two clusters: in a mask, or not"),
+    "random": ("random clusters", "the same masks with clusters at random"),
+    "binary": ("binary mask", "two clusters: inside a mask and outside"),
 }
 #: Columns of the first table: (title, explanation, value of a rating).
 COLUMNS: Sequence[tuple[str, str, Callable[[Rating], float]]] = (
     (
         "accuracy",
-        "Share of the pixels that are right. One without a label is wrong.",
+        "Share of correct pixels. A pixel without a label counts as wrong.",
         lambda r: r.everywhere.OA,
     ),
-    ("of covered", "The same over the pixels that have a label.", lambda r: r.covered.OA),
+    ("of covered", "The same over labelled pixels only.", lambda r: r.covered.OA),
     (
         "mIoU",
-        "Pixels in both the label and the truth over those in either, class by class, then the "
-        "mean: rare classes count as much as frequent ones.",
+        "Mean over the classes of intersection over union of labels and truth: rare classes count "
+        "as much as frequent ones.",
         lambda r: r.everywhere.mIoU,
     ),
-    ("of covered", "The same over the pixels that have a label.", lambda r: r.covered.mIoU),
+    ("of covered", "The same over labelled pixels only.", lambda r: r.covered.mIoU),
     (
         "one to one",
-        "Accuracy if each class may have one cluster alone (the best matching): low where a class "
-        "is split over many clusters.",
+        "Accuracy with at most one cluster per class (the best matching): low if classes are split "
+        "over many clusters.",
         lambda r: r.one_to_one,
     ),
     (
         "purity",
-        "Share of the labelled pixels that are of the class most frequent in their cluster, here "
-        "on the scored images themselves.",
+        "Share of the labelled pixels that belong to the most frequent class of their cluster, "
+        "counted on the scored images.",
         lambda r: r.agreement.purity,
     ),
     (
         "homogeneity",
-        "100% if a cluster holds pixels of one class only.",
+        "100% if each cluster contains pixels of one class only.",
         lambda r: r.agreement.homogeneity,
     ),
     (
         "completeness",
-        "100% if all pixels of a class lie in one cluster.",
+        "100% if all pixels of each class are in one cluster.",
         lambda r: r.agreement.completeness,
     ),
     ("NMI", "The harmonic mean of these two, also called V-measure.", lambda r: r.agreement.nmi),
     (
         "ARI",
-        "Of all pairs of pixels, how many are together or apart in both; 0 by chance.",
+        "Adjusted Rand index: agreement of clusters and classes on pairs of pixels; 0 by chance.",
         lambda r: r.agreement.ari,
     ),
     ("coverage", "Share of the pixels that have a label.", lambda r: r.coverage),
@@ -117,10 +117,10 @@ def write_evaluation(store: LabelStore, image_set: LabelledSet, evaluation: Eval
         classes=class_rows(evaluation, clusters, order),
         clusters=cluster_rows(evaluation, clusters, order),
         n_clusters=int(evaluation.clusters.counts.any(axis=1).sum()),
-        bare=bare_cells(evaluation, order),
+        unlabelled=unlabelled_cells(evaluation, order),
         masks=mask_scores(evaluation),
         gallery=images,
-        any_nodata=any(shown.has_nodata for _, part in images for shown in part),
+        any_nodata=any(image.has_nodata for _, part in images for image in part),
         skipped=[
             (image_id, without_paths(reason, roots)[:LONGEST])
             for image_id, reason in list(evaluation.skipped.items())[:SKIPPED]
@@ -135,7 +135,7 @@ def tiles(evaluation: Evaluation) -> list[tuple[str, str, str]]:
     """Return (label, value, note) of the main scores, with those of the two controls."""
     labels, random, oracle = (evaluation.ratings[name] for name in ("labels", "random", "oracle"))
     present = np.flatnonzero(truth_pixels(evaluation)).tolist()
-    lost = [c for c in present if labels.everywhere.iou[c] < FOUND]
+    lost = [c for c in present if labels.everywhere.iou[c] < FOUND_IOU]
 
     def between(value: Callable[[Rating], float]) -> tuple[str, str]:
         controls = f"random {share(value(random))}, oracle {share(value(oracle))}"
@@ -147,14 +147,14 @@ def tiles(evaluation: Evaluation) -> list[tuple[str, str, str]]:
         (
             "classes found",
             f"{len(present) - len(lost)} of {len(present)}",
-            f"with an IoU of {percent(FOUND)} or more"
+            f"with an IoU of {percent(FOUND_IOU)} or more"
             + (f"; not {', '.join(evaluation.categories[c].name for c in lost)}" if lost else ""),
         ),
         ("coverage", share(labels.coverage), "of the pixels have a label"),
         (
-            "masks right",
+            "correct masks",
             share(evaluation.mask_accuracy),
-            "whose cluster stands for the class most frequent in them",
+            "whose cluster is mapped to the most frequent class in them",
         ),
         (
             "images compared",
@@ -171,47 +171,44 @@ def mask_scores(evaluation: Evaluation) -> list[tuple[str, str, str]]:
         (
             "coverage",
             share(masks.coverage),
-            "Pixels inside at least one mask, of all.",
+            "Share of the pixels inside at least one mask.",
         ),
         (
             "masks per image",
             f"{masks.masks_per_image:.1f}",
-            "Their mean number.",
+            "Mean number of masks.",
         ),
         (
             "AR@100",
             share(masks.ar_100),
-            "Regions of the truth (connected parts of a class, none below 0.01% of the image) that "
-            "one of an image's best 100 masks finds; averaged over how well it has to fit, IoU 0.5 "
-            "to 0.95 (COCO's average recall).",
+            "COCO's average recall of the true regions (connected parts of a class, at least 0.01% "
+            "of the image) by the best 100 masks of an image, over IoU thresholds 0.5 to 0.95.",
         ),
-        ("AR@1000", share(masks.ar_1000), "The same for its best 1000 masks."),
+        ("AR@1000", share(masks.ar_1000), "The same with the best 1000 masks."),
         (
             "achievable segmentation accuracy",
             share(masks.achievable_accuracy),
-            "Pixels that would be right if each mask were given whole to the region it lies in "
-            "most.",
+            "Share of correct pixels if each mask had the class of the region it overlaps most.",
         ),
         (
             "under-segmentation error",
             share(masks.undersegmentation_error),
-            "Pixels that masks reach beyond a region's outline, or that no mask holds; low is "
-            "good.",
+            "Pixels of masks outside their region, and pixels in no mask; lower is better.",
         ),
         (
             "boundary IoU",
             share(masks.boundary_iou),
-            "Overlap with the truth within a band of 2% of the diagonal inside the outlines, of "
-            "masks with their best classes: whether the outlines are where they should be.",
+            "IoU within 2% of the diagonal from the outlines, with the best class of each mask: "
+            "accuracy of the outlines.",
         ),
         (
             "boundary F1",
             share(masks.boundary_f1),
-            "Outlines that lie within 0.75% of the diagonal of the other's, both ways.",
+            "F1 of outlines that agree within 0.75% of the diagonal.",
         ),
         (
             "purity of the masks",
             share(evaluation.mask_purity),
-            "Masks, instead of pixels, that are of the class most frequent in their cluster.",
+            "Share of the masks that belong to the most frequent class of their cluster.",
         ),
     ]

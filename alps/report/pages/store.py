@@ -13,9 +13,10 @@ import numpy as np
 from alps.protocols import ImageSet
 from alps.report.charts import heat
 from alps.report.charts.boxes import box_charts, box_section
-from alps.report.charts.distributions import distributions, half_below, median
+from alps.report.charts.distributions import distributions, median
 from alps.report.charts.numbers import count, decimal, percent
-from alps.report.counts.census import SKIPPED, Census, take_census
+from alps.report.counts.census import AREA_EDGES, SKIPPED, Census, take_census
+from alps.report.counts.histogram import half_below
 from alps.report.pages.rendering import render
 from alps.report.pictures.album import make_album
 from alps.store.label_store import ImageStatus, LabelStore
@@ -100,7 +101,9 @@ def tiles(census: Census, categories: Sequence[Category]) -> list[tuple[str, str
         (
             "masks",
             count(census.masks),
-            f"half below {percent(half_below(census))} of an image" if census.masks else "",
+            f"half below {percent(half_below(census.areas, AREA_EDGES))} of an image"
+            if census.masks
+            else "",
         ),
         (
             "masks per image",

@@ -26,7 +26,7 @@ from alps.report.pictures.outlines import draw_boxes
 from alps.store.label_store import ImageStatus, LabelStore
 from alps.store.labelled import LabelledImage, labelled_images
 
-SHOWN = 6  # number of images to show whole
+IMAGES = 6  # number of images to show whole
 READ = 48  # the most images to read
 CLASSES = 12  # number of classes to show, the largest first
 CUTOUTS = 10  # number of masks to show per class
@@ -39,7 +39,7 @@ CUTOUT_BYTES = 8_000
 
 
 @dataclass(frozen=True, slots=True)
-class ShownImage:
+class ImagePictures:
     """An image, its masks and its classes; pictures are data URIs."""
 
     status: ImageStatus
@@ -66,7 +66,7 @@ class CutOut:
 class Album:
     """All pictures of a report."""
 
-    shown: list[ShownImage]
+    images: list[ImagePictures]
     strips: dict[int, list[CutOut]]  # category id → masks, from typical to untypical
     n_read: int  # images read
     n_lost: int  # images that could no longer be read
@@ -90,12 +90,12 @@ def make_album(
         The pictures as data URIs, and the counts of images read and lost.
     """
     classes = census.by_size[:CLASSES]
-    whole = {census.pool[i].record.image_id for i in spread(len(census.pool), SHOWN)}
+    whole = {census.pool[i].record.image_id for i in spread(len(census.pool), IMAGES)}
     images = _reload(store, [census.pool[i] for i in choose_images(census.pool, classes)])
     strips = {c: _choose_masks(images, c) for c in classes}
-    wanted = {place for places in strips.values() for place in places}
+    chosen = {place for places in strips.values() for place in places}
 
-    shown: list[ShownImage] = []
+    pictures: list[ImagePictures] = []
     cutouts: dict[tuple[int, int], CutOut] = {}
     n_lost = 0
     for n, image in enumerate(images):
@@ -105,12 +105,12 @@ def make_album(
             continue
         if image.record.image_id in whole:
             prompt = census.boxes.prompt if census.boxes else ""
-            shown.append(_show(image, pixels, colors, prompt))
+            pictures.append(_draw(image, pixels, colors, prompt))
         for i in range(len(image.masks)):
-            if (n, i) in wanted:
+            if (n, i) in chosen:
                 cutouts[n, i] = _cut(image, pixels, i)
     return Album(
-        shown=shown,
+        images=pictures,
         strips={c: [cutouts[p] for p in places if p in cutouts] for c, places in strips.items()},
         n_read=len(images) - n_lost,
         n_lost=n_lost,
@@ -128,7 +128,7 @@ def spread(n: int, k: int) -> list[int]:
 
 def choose_images(pool: Sequence[Candidate], classes: Sequence[int]) -> list[int]:
     """Return positions in ``pool``: some evenly spaced, others that add masks of ``classes``."""
-    chosen = spread(len(pool), SHOWN)
+    chosen = spread(len(pool), IMAGES)
     counts = np.array([[np.sum(c.category_id == k) for k in classes] for c in pool])
     counts = counts.reshape(len(pool), len(classes))
     have = counts[chosen].sum(axis=0)
@@ -168,12 +168,12 @@ def _read(image_set: ImageSet, image: LabelledImage) -> UInt8[np.ndarray, "H W 3
     return sample.image if sample.size == image.masks.size else None
 
 
-def _show(
+def _draw(
     image: LabelledImage,
     pixels: UInt8[np.ndarray, "H W 3"],
     colors: Sequence[tuple[int, int, int]],
     prompt: str,
-) -> ShownImage:
+) -> ImagePictures:
     size = picture_size(image.masks.size)
     valid = shrink_valid(image.status.read_valid(), size)
     picture = draw_nodata(shrink(pixels, size), valid)
@@ -182,7 +182,7 @@ def _show(
     category_id = image.category_id[labelled]
     drawn = draw_nodata(draw_masks(picture, top_masks(image.masks, size)), valid)
     draw_boxes(drawn, image.masks, prompt)
-    return ShownImage(
+    return ImagePictures(
         status=image.status,
         nodata=image.status.nodata / np.prod(image.masks.size),
         image=data_uri(picture, PICTURE_BYTES),

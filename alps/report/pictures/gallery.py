@@ -50,12 +50,12 @@ def gallery(
     """
     best = "Best" if evaluation.worst else ""
     return [
-        (title, [shown for score in part if (shown := _show(store, image_set, evaluation, score))])
+        (title, [row for score in part if (row := _draw(store, image_set, evaluation, score))])
         for title, part in ((best, evaluation.best), ("Worst", evaluation.worst))
     ]
 
 
-def _show(
+def _draw(
     store: LabelStore, image_set: LabelledSet, evaluation: Evaluation, score: ImageScore
 ) -> ComparedImage | None:
     labels = StoredLabels(root=str(store.root))
@@ -71,19 +71,19 @@ def _show(
     target = ignore_nodata(target, sample.valid, image_set.ignore_index)
     truth = shrink_classes(target, size)
     truth[truth == image_set.ignore_index] = -1
-    found = shrink_classes(clusters, size)
-    bare = found == store.info.ignore_index
-    found[~bare] = evaluation.mapping[found[~bare]]
-    found[bare] = -1
+    predicted = shrink_classes(clusters, size)
+    unlabelled = predicted == store.info.ignore_index
+    predicted[~unlabelled] = evaluation.mapping[predicted[~unlabelled]]
+    predicted[unlabelled] = -1
     classes = np.arange(len(evaluation.categories))
     colors: Sequence[tuple[int, int, int]] = [c.color for c in evaluation.categories]
     drawn = (
         (picture, False),
         (draw_classes(truth, classes, colors), True),
-        (draw_classes(found, classes, colors), True),
-        (draw_errors(picture, found, truth), False),
+        (draw_classes(predicted, classes, colors), True),
+        (draw_errors(picture, predicted, truth), False),
     )
-    image, true, own, errors = (
+    image, true, labelled, errors = (
         data_uri(draw_nodata(part, valid), PICTURE_BYTES, flat=flat) for part, flat in drawn
     )
-    return ComparedImage(score, (image, true, own, errors), has_nodata=valid is not None)
+    return ComparedImage(score, (image, true, labelled, errors), has_nodata=valid is not None)

@@ -20,19 +20,19 @@ from alps.structures.masks import Masks
 from alps.structures.records import Category, ImageRecord
 from alps.structures.tiles import Tile
 
-SHOWN = 7  # number of objects of each kind: a row of a wide page
+OBJECTS = 7  # number of objects of each kind: a row of a wide page
 SIDE = 320  # pixels of a picture's long side; shown at less than half that size
 PICTURE_BYTES = 20_000  # per picture, of at most 3 × 7: 0.6 MB in base64
-TRUE, FOUND, BOX = (0, 229, 255), (255, 61, 113), (255, 255, 255)
+TRUE, MASK, BOX = (0, 229, 255), (255, 61, 113), (255, 255, 255)
 COLORS = {
     "true outline": TRUE,
-    "outline of the mask, on top": FOUND,
-    "box that it was drawn from": BOX,
+    "outline of the mask, on top": MASK,
+    "prompt box": BOX,
 }
 
 
 @dataclass(frozen=True, slots=True)
-class ShownObject:
+class ObjectPicture:
     """An object of an image; the picture is a data URI."""
 
     picture: str
@@ -49,7 +49,7 @@ def choose_objects(scores: InstanceScores, records: Sequence[ImageRecord]) -> di
     The frames of a video count as one image.
     """
     sources = {_source(records[i]) for i in np.unique(scores.image)}
-    most = -(-SHOWN // max(len(sources), 1))  # from one image or video
+    most = -(-OBJECTS // max(len(sources), 1))  # from one image or video
     order = np.argsort(-scores.iou, kind="stable")
     middle = len(order) // 2
     by_distance = np.argsort(np.abs(np.arange(len(order)) - middle), kind="stable")
@@ -63,14 +63,14 @@ def choose_objects(scores: InstanceScores, records: Sequence[ImageRecord]) -> di
             if taken[source] < most:
                 taken[source] += 1
                 chosen[title].append(row)
-            if len(chosen[title]) == SHOWN:
+            if len(chosen[title]) == OBJECTS:
                 break
     return chosen
 
 
 def show_objects(
     store: LabelStore, image_set: InstanceSet, scores: InstanceScores
-) -> list[tuple[str, list[ShownObject]]]:
+) -> list[tuple[str, list[ObjectPicture]]]:
     """Return (title, objects) of the best, median and worst objects.
 
     Each image is read once; objects of images that cannot be read are skipped.
@@ -83,40 +83,43 @@ def show_objects(
     records = [record for shard in store.plan for record in shard]
     chosen = choose_objects(scores, records)
     rows = np.unique([row for part in chosen.values() for row in part]).astype(np.int64)
-    shown = dict(_show(store, image_set, scores, rows))
-    return [(title, [shown[row] for row in part if row in shown]) for title, part in chosen.items()]
+    pictures = dict(_draw(store, image_set, scores, rows))
+    return [
+        (title, [pictures[row] for row in part if row in pictures])
+        for title, part in chosen.items()
+    ]
 
 
-def _show(
+def _draw(
     store: LabelStore, image_set: InstanceSet, scores: InstanceScores, rows: Int64[np.ndarray, " n"]
-) -> Iterator[tuple[int, ShownObject]]:
+) -> Iterator[tuple[int, ObjectPicture]]:
     place = 0
     categories = {category.id: category for category in scores.categories}
     for shard, records in enumerate(store.plan):
-        wanted = scores.image[rows]
-        if not ((wanted >= place) & (wanted < place + len(records))).any():
+        images = scores.image[rows]
+        if not ((images >= place) & (images < place + len(records))).any():
             place += len(records)
             continue
         masks = store.masks(shard)
         for record in records:
-            own = rows[wanted == place]
+            of_image = rows[images == place]
             place += 1
-            if not len(own):
+            if not len(of_image):
                 continue
-            found = masks[record.image_id][scores.mask_id[own]]
-            assert found.boxes is not None, "they were compared"
+            drawn = masks[record.image_id][scores.mask_id[of_image]]
+            assert drawn.boxes is not None, "they were compared"
             try:
                 image = image_set.read(record).image
             except ImageError:
                 continue
-            true = image_set.read_instances(record, found.boxes, found.size)
-            if image.shape[:2] != found.size or len(true) != len(found):
+            true = image_set.read_instances(record, drawn.boxes, drawn.size)
+            if image.shape[:2] != drawn.size or len(true) != len(drawn):
                 continue
-            for i, row in enumerate(own.tolist()):
-                picture = draw_object(image, found[np.array([i])], true[np.array([i])])
+            for i, row in enumerate(of_image.tolist()):
+                picture = draw_object(image, drawn[np.array([i])], true[np.array([i])])
                 yield (
                     row,
-                    ShownObject(
+                    ObjectPicture(
                         picture=data_uri(picture, PICTURE_BYTES),
                         image_id=record.image_id,
                         mask_id=int(scores.mask_id[row]),
@@ -128,20 +131,20 @@ def _show(
 
 
 def draw_object(
-    image: UInt8[np.ndarray, "H W 3"], found: Masks, true: Masks
+    image: UInt8[np.ndarray, "H W 3"], mask: Masks, true: Masks
 ) -> UInt8[np.ndarray, "h w 3"]:
     """Draw a box and the outlines of its mask and its true mask over that part of the image.
 
     Args:
         image: the RGB image.
-        found: a single mask of the store with its box.
+        mask: a single mask of the store with its box.
         true: its true mask.
 
     Returns:
         An RGB picture whose long side is `SIDE` pixels.
     """
-    assert found.boxes is not None, "the box is drawn"
-    box = found.boxes.xyxy[0]
+    assert mask.boxes is not None, "the box is drawn"
+    box = mask.boxes.xyxy[0]
     whole = box if not true.area[0] else _join(box, true.xyxy[0])
     tile = around(whole, (image.shape[0], image.shape[1]))
     scale = SIDE / max(tile.size)
@@ -152,7 +155,7 @@ def draw_object(
     x0, y0, x1, y1 = np.round((box - corners) * scale).astype(int).tolist()
     cv2.rectangle(picture, (x0, y0), (x1 - 1, y1 - 1), BOX, 1, cv2.LINE_8)
     # The true outline is wider, so that both are visible where they agree.
-    for counts, color, width in ((true.counts[0], TRUE, 5), (found.counts[0], FOUND, 2)):
+    for counts, color, width in ((true.counts[0], TRUE, 5), (mask.counts[0], MASK, 2)):
         inside = _inside(counts, image.shape[0], tile, size)
         outlines, _ = cv2.findContours(inside, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(picture, outlines, -1, color, width, cv2.LINE_AA)

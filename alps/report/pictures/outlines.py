@@ -30,12 +30,12 @@ def draw_boxes(picture: UInt8[np.ndarray, "h w 3"], masks: Masks, prompt: str) -
     """
     if masks.boxes is None:
         return
-    bare = picture.copy()
+    original = picture.copy()
     around = masks[~masks.boxes.ignore & (masks.area > 0)]
     for quad in _scale(rle.rotated_boxes(around.counts, around.size), masks.size, picture):
         _draw(picture, quad, AROUND)
-    asked = _scale(prompt_quads(masks.boxes, prompt, masks.size), masks.size, picture)
-    for quad, ignored in zip(asked, masks.boxes.ignore, strict=True):
+    prompts = _scale(prompt_quads(masks.boxes, prompt, masks.size), masks.size, picture)
+    for quad, ignored in zip(prompts, masks.boxes.ignore, strict=True):
         if not ignored:
             _draw(picture, quad, PROMPT)
             continue
@@ -44,7 +44,7 @@ def draw_boxes(picture: UInt8[np.ndarray, "h w 3"], masks: Masks, prompt: str) -
             for start in range(0, n, 2):
                 ends = a + (b - a) * np.array([[start], [min(start + 1, n)]]) / n
                 _draw(picture, ends, IGNORED)
-    picture[:] = cv2.addWeighted(picture, OPACITY, bare, 1 - OPACITY, 0)
+    picture[:] = cv2.addWeighted(picture, OPACITY, original, 1 - OPACITY, 0)
 
 
 def _scale(
