@@ -19,8 +19,8 @@ CHOOSE_K: Limits = {
 }
 
 NO_FEATURES = (
-    "assign=cluster groups masks by their features, and none are chosen: give features=NAME, or "
-    "assign=random|binary|category, which need none"
+    "assign=cluster groups masks by their features, but features is null; choose features=NAME, or "
+    "assign=random|binary|category, which need no features"
 )
 
 LIMITS: Mapping[str, Limits] = {
