@@ -11,6 +11,7 @@ from alps.assign.baselines import Binary
 from alps.images import FolderPair
 from alps.labelling.recipes import Recipe
 from alps.masks import AutoMasks
+from alps.masks.auto import SAM_SETTINGS
 from tests.factories import create_folder_pair
 from tests.fakes import ColorSegmenter
 
@@ -43,6 +44,7 @@ def test_examples_give_what_they_say(name, capsys):
 def test_examples_with_a_store_give_what_they_say(name, capsys, tmp_path, monkeypatch):
     create_folder_pair(tmp_path / "pair", n=2, size=(32, 48))
     monkeypatch.chdir(tmp_path)
-    masks = AutoMasks(segmenter=ColorSegmenter(), points_per_side=3, stability_score_thresh=0.5)
+    options = {**SAM_SETTINGS, "points_per_side": 3, "stability_score_thresh": 0.5}
+    masks = AutoMasks(segmenter=ColorSegmenter(), **options)
     alps.label(FolderPair(root="pair", name="town"), recipe=Recipe(masks, Binary()))
     assert run_examples(name) == 0, capsys.readouterr().out

@@ -19,7 +19,7 @@ CHOOSE_K: Limits = {
 }
 
 NO_FEATURES = (
-    "assign=cluster needs features, but none are set: set features=NAME, or use "
+    "assign=cluster needs features, but features is null; choose features=NAME, or use "
     "assign=random|binary|category, which need no features"
 )
 

@@ -103,12 +103,15 @@ class AutoMasks:
     @property
     def identity(self) -> Mapping[str, Any]:
         """All settings and those of the segmenter; ``version`` counts changes of the algorithm."""
-        names = {field.name for field in fields(self)} - {"segmenter", "threads", "passes"}
-        settings: dict[str, Any] = {name: getattr(self, name) for name in names}
+        settings = {field.name: getattr(self, field.name) for field in fields(self)}
+        del settings["segmenter"], settings["threads"]
         source = "AutoMasks"
         if self.passes:  # earlier versions had a separate class, whose fingerprints stay valid
             source, settings["passes"] = "CoverMasks", [[*pair] for pair in self.passes]
-        return {"source": source, "version": 2, **settings, **self.segmenter.identity}
+        else:
+            del settings["passes"]
+        in_order = dict(sorted(settings.items()))
+        return {"source": source, "version": 2, **in_order, **self.segmenter.identity}
 
     def prefetch(self, samples: Sequence[Sample]) -> None:
         """Embed the tiles of the next images; tiles without data are skipped."""

@@ -39,6 +39,17 @@ def run_validation(trainer: Trainer) -> None:
 
 
 def batches_started(trainer: Trainer) -> int:
-    """Return the number of batches that a fit has started, including those before a resume."""
+    """Return the number of started batches of the current epoch, restored when a run resumes.
+
+    It gives the position of the loaders when an epoch starts.
+    """
     started: int = trainer.fit_loop.epoch_loop.batch_progress.current.ready
     return started
+
+
+def batch_index(trainer: Trainer) -> int:
+    """Return the index of the current batch among all batches of a run, before and after resumes.
+
+    Unlike `batches_started`, it does not restart if a finished run resumes with more steps.
+    """
+    return trainer.fit_loop.epoch_loop.total_batch_idx

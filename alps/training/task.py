@@ -23,7 +23,7 @@ from alps.errors import DivergedError
 from alps.models.segmentation import SegmentationModel
 from alps.prediction.sliding import BUFFER, SlidingWindow, most_probable
 from alps.structures.tiles import Tile
-from alps.training.lightning_private import batches_started
+from alps.training.lightning_private import batch_index
 from alps.training.optim import Optim
 from alps.training.subject import MEANS, Part, Subject
 
@@ -80,7 +80,7 @@ class SegmentationTask(LightningModule):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed torch per batch, so that a resumed run draws the same numbers."""
-        spawn = (batches_started(self.trainer) - 1, self.trainer.global_rank)
+        spawn = (batch_index(self.trainer), self.trainer.global_rank)
         sequence = np.random.SeedSequence(self.seed, spawn_key=spawn)
         torch.manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
 

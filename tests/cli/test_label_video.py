@@ -30,7 +30,7 @@ def no_report():
 def run(root, images, segmenter=None):
     store, _ = label(
         image_set=images,
-        masks=BoxMasks(segmenter=segmenter or Ellipses()),
+        masks=BoxMasks(segmenter=segmenter or Ellipses(), best=False),  # as in SAMText
         features=None,
         assign=ByCategory(images),
         engine=LocalEngine(threads=1),

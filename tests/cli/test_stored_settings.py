@@ -31,7 +31,9 @@ def root(tmp_path_factory):
         ignore_index=255,
         versions={},
     )
-    store.write_masks(0, [ImageStatus("a", "empty", None, 8, 8, 0, 0)], {"a": Masks.empty((8, 8))})
+    store.shard(0).write_masks(
+        [ImageStatus("a", "empty", None, 8, 8, 0, 0)], {"a": Masks.empty((8, 8))}
+    )
     return store.root
 
 

@@ -75,9 +75,9 @@ def test_missing_classes_are_named(caplog) -> None:
 
 @pytest.mark.parametrize("share", [0.0, -0.1, 1.5, float("nan")])
 def test_an_invalid_share_is_refused(share: float) -> None:
-    with pytest.raises(ConfigError, match=rf"data\.fraction={share}: .* in \(0, 1\]"):
+    with pytest.raises(ConfigError, match=rf"^fraction={share}: expected .* > 0 and <= 1"):
         subset(rare(), share)
-    with pytest.raises(ConfigError, match=rf"data\.hold_out={share}: .* in \(0, 1\)"):
+    with pytest.raises(ConfigError, match=rf"^hold_out={share}: expected .* > 0 and < 1"):
         hold_out(rare().records(), share, 0)
 
 

@@ -471,7 +471,7 @@ def test_label_py_evaluates_an_existing_store(tmp_path, label):
     for words in (
         "against 4 classes",
         "oracle",
-        "learnt on train, scored on val",
+        "mapped to classes on train, scored on val",
         "\n1 image could",
     ):
         assert words in done.stdout
@@ -505,7 +505,7 @@ def test_an_evaluating_run_holds_a_claim(tmp_path, label, monkeypatch):
         function = getattr(module, name)
 
         def watched(store, *rest):
-            with Claims(store.root) as claims, pytest.raises(StoreError, match=r"another run is"):
+            with Claims(store.root) as claims, pytest.raises(StoreError, match=r"another run uses"):
                 claims.require_alone("verify it")
             seen[name] = True
             return function(store, *rest)
