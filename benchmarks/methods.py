@@ -36,7 +36,7 @@ from benchmarks.patches import (
 
 #: Side of the squares that stand in for masks, in pixels.
 SQUARE = 16
-#: Side of the superpixels of `alps.masks.ground`: that of ``recipe=alps``.
+#: Side of the superpixels of `alps.masks.superpixels`: that of ``recipe=alps``.
 GROUND = 16
 
 Rows = Sequence[Float[np.ndarray, "_ C"]]

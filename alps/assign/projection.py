@@ -27,7 +27,7 @@ def project(
     mean: Float32[np.ndarray, " C"] | None,
     components: Float32[np.ndarray, "D C"] | None,
 ) -> Float32[np.ndarray, "n D"]:
-    """Project rows onto principal components.
+    """Return rows projected onto principal components.
 
     Args:
         rows: features.

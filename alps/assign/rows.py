@@ -51,7 +51,7 @@ class Rows:
         return int(self._starts[-1])
 
     def take(self, index: Int64[np.ndarray, " n"]) -> Float32[np.ndarray, "n D"]:
-        """Read and transform the rows at ``index``, which must not be empty.
+        """Return the transformed rows at ``index``, which must not be empty.
 
         Raises:
             AlpsError: a feature is NaN or infinite.

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 
 def build_model(cfg: DictConfig, num_classes: int | Mapping[str, int]) -> Any:
-    """Build the model of a configuration with random weights.
+    """Return the model of a configuration with random weights.
 
     Args:
         cfg: the configuration.
@@ -36,7 +36,7 @@ def build_window(cfg: DictConfig, crop: int) -> Any:
 
 
 def build_trainer(cfg: DictConfig, interval: int = 1) -> Any:
-    """Build Lightning's trainer with the callbacks and logger of a run.
+    """Return Lightning's trainer with the callbacks and logger of a run.
 
     Args:
         cfg: the configuration.

@@ -51,7 +51,9 @@ def main(cfg: DictConfig) -> None:
 def run_trial(cfg: DictConfig) -> None:
     """Run one trial of a multirun (``-m``).
 
-    An error is reported at once; Hydra raises it after the last trial.
+    Raises:
+        AlpsError: the trial failed; the error is reported at once, and Hydra raises it after the
+            last trial.
     """
     try:
         rename_old_targets(cfg)

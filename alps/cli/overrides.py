@@ -40,7 +40,7 @@ def explained(arguments: Sequence[str], conf: Path, error_class: type[Exception]
 
 
 def quote(override: str) -> str:
-    """Quote ``KEY=VALUE`` for a shell so that VALUE is literal text.
+    """Return ``KEY=VALUE`` quoted for a shell so that VALUE is literal text.
 
     >>> print(quote("dataset.root=images (2019)"))
     "dataset.root='images (2019)'"

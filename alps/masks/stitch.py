@@ -23,7 +23,7 @@ AGREEMENT = 0.6
 
 
 def stitch(parts: Sequence[tuple[Tile, Masks]], size: tuple[int, int]) -> Masks:
-    """Stitch the masks of all tiles of an image.
+    """Return the masks of an image, stitched from the masks of its tiles.
 
     Args:
         parts: pairs of a tile and its masks in image coordinates; empty if no tile has data.

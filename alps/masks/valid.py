@@ -21,6 +21,9 @@ def keep_data(masks: Masks, valid: Bool[np.ndarray, "H W"] | None) -> Masks:
         masks: masks of one image. Empty masks are kept, and so are the bytes of masks without
             no-data pixels.
         valid: pixels that have data; None: all.
+
+    Returns:
+        The remaining masks.
     """
     if valid is None:
         return masks

@@ -101,7 +101,7 @@ def build_model(
     drop_path_rate: float | None = None,
     aux: bool = False,
 ) -> SegmentationModel:
-    """Build a model with random weights.
+    """Return a model with random weights.
 
     Args:
         encoder: name in timm.

@@ -79,6 +79,9 @@ def from_mmseg(state: Mapping[str, Tensor], names: Collection[str]) -> dict[str,
     Args:
         state: tensors of a checkpoint by name.
         names: tensor names of the ALPS model.
+
+    Returns:
+        The tensors by their new names.
     """
     # Matched only at the start, because timm models contain "head." too.
     decoder = (name for name in names if not name.startswith(("encoder.", *NORMALISATION)))
@@ -111,7 +114,7 @@ def _name_unknown(part: str, inner: str) -> str:
 
 
 def _official_order(value: Tensor) -> Tensor:
-    """Reorder the channels of four merged neighbours from ``nn.Unfold``'s order to Swin's.
+    """Return weights of merged neighbours, reordered from ``nn.Unfold``'s order to Swin's.
 
     This inverts ``tools/model_converters/swin2mmseg.py`` of mmsegmentation.
     """

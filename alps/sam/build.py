@@ -15,9 +15,12 @@ from alps.structures.settings import check_settings
 
 
 def build_sam(architecture: str) -> Sam:
-    """Build one of `alps.sam.limits.ARCHITECTURES` with random weights, in evaluation mode.
+    """Return a SAM network with random weights, in evaluation mode.
 
     All architectures have the same prompt encoder and mask decoder (SAM, appendix A).
+
+    Args:
+        architecture: one of `alps.sam.limits.ARCHITECTURES`.
 
     Raises:
         ConfigError: the architecture is unknown.

@@ -109,7 +109,7 @@ class FoldedDecoder:
 
     @torch.no_grad()
     def prepare(self, image_embedding: Float[Tensor, "1 C y x"]) -> PreparedImage:
-        """Project an image embedding once for all its prompts.
+        """Return the projections of an image embedding, which all its prompts share.
 
         A mask prompt changes F: for each one, prepare
         ``image_embedding + dense − no_mask_embed``.

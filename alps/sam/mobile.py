@@ -90,7 +90,7 @@ def _four_axes(
 
 
 def rename_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the tensors of MobileSAM's official state dict to those of `MobileEncoder`.
+    """Return MobileSAM's official state dict with the names of `MobileEncoder`.
 
     MobileSAM counts a downsampling as the last layer of a stage, timm as the first layer of the
     next stage.

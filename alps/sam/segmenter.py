@@ -151,12 +151,12 @@ class SamSegmenter:
         fast: bool = False,
         coarse: bool = False,
     ) -> Prediction:
-        """Decode all prompts as one batch with `FoldedDecoder`.
+        """Return the masks of all prompts, decoded as one batch with `FoldedDecoder`.
 
         Args:
             embedding: embedding of the image.
             points: foreground points (x, y), in pixels of the image.
-            boxes: boxes input_boxes the objects, xyxy in pixels of the image.
+            boxes: boxes around the objects, xyxy in pixels of the image.
             masks: logits as in `Prediction`. They are decoded one by one, without
                 ``pred_iou_thresh``, ``fast`` and ``coarse``.
             multimask_output: True for three masks per prompt, False for one, None for all four, the

@@ -233,7 +233,7 @@ def _flatten(node: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
-    """Read a checkpoint onto the CPU without executing any code stored in it.
+    """Return a checkpoint, loaded onto the CPU without executing any code stored in it.
 
     Raises:
         WeightsNotFound: the file is not a checkpoint.

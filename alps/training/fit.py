@@ -82,6 +82,7 @@ def fit(
         LabelError: a label cannot be used, or no pixel is labelled.
         RunStopped: Ctrl-C stopped the run after ``last.ckpt`` was written; a subclass of
             `KeyboardInterrupt`.
+        KeyboardInterrupt: a second Ctrl-C stopped the run at once.
     """
     images = _labelled_set(data)
     folder = Path(run or datetime.now().strftime("runs/finetune/%Y-%m-%d_%H-%M-%S-%f"))

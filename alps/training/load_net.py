@@ -25,7 +25,7 @@ def load_net(
     device: str = "auto",
     precision: str = "32-true",
 ) -> Net:
-    """Load the trained model of a checkpoint that `alps.fit` or train.py wrote.
+    """Return the trained model of a checkpoint that `alps.fit` or train.py wrote.
 
     Args:
         ckpt: path of the checkpoint, such as the ``best.ckpt`` of a run.

@@ -40,7 +40,7 @@ def sheet(
     rows: Sequence[PictureRow],
     categories: Sequence[Category],
 ) -> Image.Image:
-    """Draw a row per image, and a legend with the most frequent classes first.
+    """Return a picture of a row per image, and a legend with the most frequent classes first.
 
     Unlabelled pixels are gray.
     """

@@ -24,7 +24,7 @@ class SyncBatchNorm(LayerSync):
         self._originals: dict[str, _BatchNorm] = {}
 
     def apply(self, model: nn.Module) -> nn.Module:
-        """Convert every batch norm of a model in place and return the model.
+        """Return the model after converting its batch norms in place.
 
         Raises:
             ConfigError: the conversion would change the results of a batch norm.

@@ -116,7 +116,7 @@ def train(
 
 
 def build_subject(images: Any, name: str, loss: Callable[..., nn.Module]) -> Subject:
-    """Build the subject of a labelled set with its loss.
+    """Return the subject of a labelled set with its loss.
 
     Args:
         images: the labelled set.
@@ -140,7 +140,7 @@ def build_subject(images: Any, name: str, loss: Callable[..., nn.Module]) -> Sub
 def build_data(
     sets: Mapping[str, Any], options: Mapping[str, Any], seed: int
 ) -> SegmentationData | JointData:
-    """Build the data module of one or several labelled sets.
+    """Return the data module of one or several labelled sets.
 
     Args:
         sets: labelled sets by name; the key of a single set is empty.

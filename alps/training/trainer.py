@@ -27,7 +27,7 @@ def build_trainer(
     log_every_n_steps: int = 10,
     sync_batchnorm: bool = False,
 ) -> Trainer:
-    """Build Lightning's trainer.
+    """Return Lightning's trainer for a run.
 
     Args:
         trainer: callable that builds the trainer, such as a partial of Lightning's class.

@@ -19,7 +19,7 @@ CLUSTER = "alps.assign.Cluster"
         (CLUSTER, [], {}, r"choose_k=\[\]: expected null or a list of whole numbers"),
         (CLUSTER, [1, 8], {}, r"choose_k=\[1, 8\]: expected null or a list of whole numbers >= 2"),
         (CLUSTER, [4.5], {}, r"choose_k=\[4.5\]: expected"),
-        (CLUSTER, [4, 9], {"k": 8, "merge": 4}, "requests 9 classes, but assign.k=8 gives onl"),
+        (CLUSTER, [4, 9], {"k": 8, "merge": 4}, "requests 9 classes, but assign.k=8 gives"),
     ],
 )
 def test_numbers_of_classes_that_cannot_be_compared(assigner, ks, clusters, message):

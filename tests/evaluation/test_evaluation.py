@@ -471,7 +471,7 @@ def test_label_py_evaluates_an_existing_store(tmp_path, label):
     for words in (
         "against 4 classes",
         "oracle",
-        "mapped to classes on train, scored on val",
+        "mapped to classes on train and scored on val",
         "\n1 image could",
     ):
         assert words in done.stdout

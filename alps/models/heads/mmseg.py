@@ -91,6 +91,7 @@ class MmsegHead(nn.Module):
 
         Raises:
             ConfigError: a training batch has one image per device, and the head pools to 1 × 1.
+            ValueError: the head fails for a different reason.
         """
         try:
             return cast(Tensor, self.decode_head(list(features)))

@@ -35,6 +35,7 @@ def ending_together(trainer: Trainer) -> Iterator[None]:
     programs.
 
     Raises:
+        AlpsError: raised by the context; processes of srun and torchrun raise it with a delay.
         SystemExit: Ctrl-C (130) or SIGTERM (143) before `Interrupt` handles these signals.
     """
     launcher = trainer.strategy.launcher
