@@ -168,15 +168,15 @@ def print_verification(verification: Verification) -> None:
 def print_repair(verification: Verification, store: LabelStore) -> None:
     """Print whether the files of a repaired store match the hashes of its old manifest."""
     files = json.loads((store.root / "manifest.json").read_text())["files"]
-    other = [
+    differing = [
         name
         for name, digest in verification.before.items()
         if name not in verification.lost() and files.get(name, {}).get("sha256") != digest
     ]
     console = Console(highlight=False, markup=False)
-    if other:
+    if differing:
         console.print(
-            f"repaired; {len(other)} files differ from the old manifest (first: {other[0]}): the "
+            f"repaired; {len(differing)} files differ from the old manifest (first: {differing[0]}): the "
             "manifest was damaged, or the images or the versions of ALPS and torch have changed",
             soft_wrap=True,
         )

@@ -116,9 +116,9 @@ class Checkpoint:
                 raise CheckpointError(
                     f"{self.path} was trained on a single dataset; omit classifier={dataset}"
                 )
-            other = "" if dataset is None else f", not on {dataset}"
+            addition = "" if dataset is None else f", not on {dataset}"
             raise CheckpointError(
-                f"{self.path} was trained on several datasets{other}; choose one of them: "
+                f"{self.path} was trained on several datasets{addition}; choose one of them: "
                 f"classifier={'|'.join(self.datasets)}"
             )
         weights: dict[str, Tensor] = {}

@@ -86,7 +86,7 @@ def test_train_resume_test_and_predict(train, pair, tmp_path):
     status, out, err = train(*maps, "ckpt=first/last.ckpt", "window.batch_size=1")
     assert "0 predicted, 6 already present, 0 skipped" in out, err
     status, _, err = train(*maps, "ckpt=first/last.ckpt", "window.overlap=0.25")
-    assert "made with other settings (predictor.json: window.overlap was 0.5, is 0.25)" in err
+    assert "made with different settings (predictor.json: window.overlap was 0.5, is 0.25)" in err
     with Image.open(tmp_path / "maps/val/0.png") as image:
         found = np.array(image)
     assert found.shape == (64, 96)

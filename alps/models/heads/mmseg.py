@@ -176,7 +176,7 @@ def _types(options: Any) -> list[str]:
 
 
 def _plain(value: Any) -> Any:
-    """Return a configuration value with plain dicts and lists instead of other containers."""
+    """Return a configuration value with plain dicts and lists instead of OmegaConf's containers."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str):
