@@ -70,4 +70,4 @@ def rename_targets(config: str) -> str:
     >>> rename_targets("_target_: alps.images.folder.Folder")
     '_target_: alps.images.Folder'
     """
-    return _TARGET.sub(lambda found: found[1] + OLD_NAMES.get(found[2], found[2]), config)
+    return _TARGET.sub(lambda match: match[1] + OLD_NAMES.get(match[2], match[2]), config)

@@ -65,7 +65,7 @@ TOLD = {
     "outside": "499 9 540 30 lies outside the image of 128 by 96 px",
     "nan": "coordinates .* nan .* are not all numbers",
     "inverted": "59 9 20 30 is inverted, expected x0 y0 x1 y1 with x0 < x1, y0 < y1",
-    "unknown": "category 'dog' is none of the 2: person, chair",
+    "unknown": "category 'dog' is not one of the 2: person, chair",
     "mixed": "0.25 0.25 0.5 0.75 look like fractions of the sides, expected pixels",
 }
 

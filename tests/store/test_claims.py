@@ -15,7 +15,7 @@ import pytest
 from alps.errors import StoreError
 from alps.store import claims
 from alps.store.claims import Claims
-from alps.store.processes import HOST, lives, started
+from alps.store.processes import HOST, is_alive, start_time
 
 
 def dead_pid():
@@ -38,10 +38,10 @@ def test_a_claim_is_held_by_one_and_gone_when_released(tmp_path):
         with Claims(tmp_path) as theirs:
             assert not theirs.take("masks-00000")
             assert theirs.take("masks-00001")
-            assert ours.others() == ["masks-00001"]
+            assert ours.other_claims() == ["masks-00001"]
             ours.release("masks-00000")
             assert theirs.take("masks-00000")
-        assert ours.others() == []
+        assert ours.other_claims() == []
         assert ours.take("masks-00000")
         who = json.loads((tmp_path / ".claims/masks-00000").read_text())
         assert (who["host"], who["pid"]) == (HOST, os.getpid())
@@ -50,7 +50,7 @@ def test_a_claim_is_held_by_one_and_gone_when_released(tmp_path):
 
 
 def test_claims_are_released_when_the_work_fails(tmp_path):
-    with pytest.raises(KeyboardInterrupt), Claims(tmp_path) as ours, ours.alone("clusters"):
+    with pytest.raises(KeyboardInterrupt), Claims(tmp_path) as ours, ours.exclusive("clusters"):
         raise KeyboardInterrupt
     assert list(tmp_path.iterdir()) == []
 
@@ -67,7 +67,7 @@ def test_claims_are_released_when_the_work_fails(tmp_path):
 def test_a_claim_of_a_dead_process_of_this_machine_is_free(tmp_path, who, free):
     put(tmp_path, "labels-00003", **who)
     with Claims(tmp_path) as ours:
-        assert ours.others() == ([] if free else ["labels-00003"])
+        assert ours.other_claims() == ([] if free else ["labels-00003"])
         assert ours.take("labels-00003") == free
 
 
@@ -126,8 +126,8 @@ def test_of_racing_processes_one_gets_each_claim(tmp_path):
 
 def test_waiting_says_for_whom_once(tmp_path, caplog, monkeypatch):
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr(claims, "SILENCE", -1.0)
-    monkeypatch.setattr(claims, "PATIENCE", 0.0)
+    monkeypatch.setattr(claims, "LOG_AFTER", -1.0)
+    monkeypatch.setattr(claims, "POLL_INTERVAL", 0.0)
     put(tmp_path, "clusters", host="elsewhere", pid=7)
     with Claims(tmp_path) as ours:
         ours.wait("clusters")
@@ -145,11 +145,11 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
 
 
 def test_processes_are_known_by_their_number_and_beginning():
-    assert lives(os.getpid(), started(os.getpid()))
-    assert not lives(dead_pid())
+    assert is_alive(os.getpid(), start_time(os.getpid()))
+    assert not is_alive(dead_pid())
     zombie = subprocess.Popen([sys.executable, "-c", ""], stdout=subprocess.PIPE)
     zombie.stdout.read()  # until it has ended; nobody has waited for it
-    while lives(zombie.pid):  # the test ends when it is a zombie
+    while is_alive(zombie.pid):  # the test ends when it is a zombie
         time.sleep(0.01)
     zombie.wait()
     zombie.stdout.close()
@@ -189,5 +189,5 @@ def test_a_live_claim_does_not_expire_while_another_run_leaves(tmp_path, monkeyp
 
     monkeypatch.setattr(claims.Path, "touch", touch_and_lose)
     with Claims(tmp_path) as ours:
-        assert ours.others() == ["masks-00000"]
+        assert ours.other_claims() == ["masks-00000"]
         assert gone

@@ -190,7 +190,7 @@ def test_one_whose_masks_would_be_others_is_refused_in_one_line(name, change, re
     if half:
         halve(name)
     message = (
-        rf"{name}_pl was made by an older ALPS, which {reason}; overwrite=masks labels again, "
+        rf"{name}_pl was made by an older ALPS, which {reason}; label again with overwrite=masks "
     )
     with pytest.raises(
         StoreMismatch, match=message + "store=DIR labels into another folder, and overwrite="
@@ -252,7 +252,7 @@ def test_its_classes_are_made_anew_from_its_masks(name, caplog):
     assert store.info.stages.get("features") == before.get("features")
     assert Path(f"{name}_pl/masks/00001.parquet").read_bytes() == masks
     assert check(name, **changes).faults == ()
-    unsure = "whether annotations or classes have changed since cannot be checked"
+    unsure = "it cannot be checked whether annotations or classes have changed since"
     assert (unsure in caplog.text) == (name == "dior")
 
 
@@ -274,7 +274,9 @@ def test_features_are_not_made_of_other_pixels():
 
 @pytest.mark.usefixtures("old")
 def test_other_images_and_other_settings_are_refused_as_ever():
-    with pytest.raises(StoreMismatch, match=r"other settings: assign.k is 3 there and 2 in this"):
+    with pytest.raises(
+        StoreMismatch, match=r"other settings: assign.k is 3 in the store and 2 in this"
+    ):
         run("images", assign=Cluster(k=2, pca=2, weight="none"))
     with pytest.raises(StoreMismatch, match=r"other settings: masks.points_per_side is 4 there"):
         run(
