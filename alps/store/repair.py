@@ -51,7 +51,7 @@ def repair_info(root: Path, new: Draft, listed: Mapping[str, Fault]) -> Fault | 
     if _made_by_another(root, new):
         raise StoreMismatch(
             f"{root / 'store.json'} is damaged ({fault.problem}), and the tables in the store "
-            "were made with other settings than this run's; verify it with the command that made it"
+            "were made with other settings than this run's; verify with the command that made it"
         )
     new.write_info(root)
     return fault

@@ -171,7 +171,8 @@ def check_boxes(
             _, problem = _check(np.array(annotation.quad, np.float64), size)
         if annotation.category not in categories:
             known = ", ".join(list(categories)[:8]) + (", …" if len(categories) > 8 else "")
-            problem = f"category {annotation.category[:60]!r} is not one of the {len(categories)}: {known}"
+            name = annotation.category[:60]
+            problem = f"category {name!r} is not one of the {len(categories)}: {known}"
             if "\N{REPLACEMENT CHARACTER}" in annotation.category:
                 problem += "; the file is not in UTF-8; save it as UTF-8"
         elif annotation.track_id is not None and annotation.track_id in track_ids:

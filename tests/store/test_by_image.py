@@ -151,12 +151,12 @@ def test_a_dataset_yields_images_and_index_maps(store):
 def test_images_that_moved_have_a_remedy(tmp_path):
     store = create_store(tmp_path)
     (tmp_path / "images").rename(tmp_path / "moved")
-    with pytest.raises(DatasetNotFound, match=r"/images \(no town/a.png\); name .*images=...\)"):
+    with pytest.raises(DatasetNotFound, match=r"/images \(no town/a.png\); set .*images=...\)"):
         store.as_dataset()
     found = alps.open_store(store.root, images=tmp_path / "moved")
     assert len(found.as_dataset()) == 3
     Image.new("RGB", (3, 2)).save(tmp_path / "moved/town/a.png")
-    with pytest.raises(ImageError, match=r"a.png has .* = \(2, 3\), and had \(6, 8\) when it was"):
+    with pytest.raises(ImageError, match=r"a.png has .* = \(2, 3\), but had \(6, 8\) when it was"):
         found.image("town/a")
 
 

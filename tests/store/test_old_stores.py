@@ -189,11 +189,10 @@ def test_one_whose_masks_would_be_others_is_refused_in_one_line(name, change, re
         path.write_bytes(path.read_bytes().ljust(size, b"\0"))
     if half:
         halve(name)
-    message = (
-        rf"{name}_pl was made by an older ALPS, which {reason}; label again with overwrite=masks "
-    )
+    message = rf"{name}_pl was made by an older ALPS, which {reason}; label again with "
     with pytest.raises(
-        StoreMismatch, match=message + "store=DIR labels into another folder, and overwrite="
+        StoreMismatch,
+        match=message + "overwrite=masks or into another folder with store=DIR; or keep",
     ):
         run(name)
 
@@ -278,7 +277,9 @@ def test_other_images_and_other_settings_are_refused_as_ever():
         StoreMismatch, match=r"other settings: assign.k is 3 in the store and 2 in this"
     ):
         run("images", assign=Cluster(k=2, pca=2, weight="none"))
-    with pytest.raises(StoreMismatch, match=r"other settings: masks.points_per_side is 4 there"):
+    with pytest.raises(
+        StoreMismatch, match=r"other settings: masks.points_per_side is 4 in the store"
+    ):
         run(
             "images",
             masks=AutoMasks(segmenter=ColorSegmenter(), points_per_side=5, **DEFAULTS, **TILES),

@@ -185,7 +185,10 @@ def test_only_what_dead_processes_left_is_removed(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"masks": {"source": "auto", "points_per_side": 16}}, "masks.points_per_side is 32 there"),
+        (
+            {"masks": {"source": "auto", "points_per_side": 16}},
+            "masks.points_per_side is 32 in the store",
+        ),
         (
             {"features": {"features": "timm"}},
             "features.features is sam in the store and timm in this run",

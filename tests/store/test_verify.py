@@ -180,7 +180,7 @@ def other(values, new):
     ("name", "columns", "problem"),
     [
         ("images/00001.parquet", {"height": lambda v: other(v, lambda h: h + 1)}, "size of"),
-        ("images/00001.parquet", {"n_masks": lambda v: other(v, lambda n: n + 1)}, "rows, and"),
+        ("images/00001.parquet", {"n_masks": lambda v: other(v, lambda n: n + 1)}, "rows, but"),
         ("images/00001.parquet", {"covered": lambda v: other(v, lambda n: n - 1)}, "covered"),
         ("images/00001.parquet", {"status": lambda v: other(v, lambda _: "empty")}, "'empty' with"),
         ("images/00001.parquet", {"image_id": lambda v: other(v, lambda _: "x")}, "plan.parquet"),
@@ -196,7 +196,7 @@ def other(values, new):
         ("masks/00001.parquet", {"counts": lambda v: other(v, lambda c: b"\xff\0")}, "run-length"),
         ("masks/00001.parquet", {"image_id": lambda v: other(v, lambda _: "x")}, "other images"),
         ("labels/00001.parquet", {"category_id": lambda v: other(v, lambda _: 3)}, "expected -1"),
-        ("labels/00001.parquet", {"mask_id": lambda v: v[::-1]}, "not those of the shard's masks"),
+        ("labels/00001.parquet", {"mask_id": lambda v: v[::-1]}, "do not match the shard's masks"),
     ],
 )
 def test_tables_that_contradict_each_other_are_removed(root, name, columns, problem):
@@ -316,11 +316,11 @@ def test_another_recipe_deletes_nothing(root):
     with pytest.raises(StoreMismatch, match=r"assign\.k is 3 in the store and 4 in this run"):
         check(root, assign=Cluster(k=4, pca=2))
     (root / "store.json").write_text("{")
-    with pytest.raises(StoreMismatch, match=r"store.json is damaged .* by the command that made"):
+    with pytest.raises(StoreMismatch, match=r"store.json is damaged .* with the command that made"):
         check(root, assign=Cluster(k=4, pca=2))
     shutil.copy(root / "config.yaml", root / "plan.parquet")
     (root / "store.json").write_bytes(before["store.json"])
-    with pytest.raises(StoreError, match=r"plan.parquet is damaged .* give the shard_size"):
+    with pytest.raises(StoreError, match=r"plan.parquet is damaged .* set the shard_size"):
         check(root, shard_size=3)
     (root / "plan.parquet").write_bytes(before["plan.parquet"])
     assert check(root, shard_size=3).faults == ()  # a plan is fixed once

@@ -58,7 +58,7 @@ def test_a_flag_may_need_another_setting():
     limits = {"whiten": Flag(needs="pca")}
     check_settings(limits, {"whiten": True, "pca": 8})
     check_settings(limits, {"whiten": False, "pca": None})
-    with pytest.raises(ConfigError, match=r"^whiten=true: expected false, or a value of pca as we"):
+    with pytest.raises(ConfigError, match=r"^whiten=true: expected false, or also a value for pca"):
         check_settings(limits, {"whiten": True, "pca": None})
 
 

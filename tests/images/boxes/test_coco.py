@@ -106,7 +106,7 @@ def test_unusable_objects_are_reported_and_the_others_kept(root):
     sample = read_all(Coco(root=str(root)))["000000"]
     assert sample.boxes.object_id.tolist() == [3]
     assert sample.dropped == (
-        "instances.json annotation 100: category '8' is not one of the 2: ship, tree",
+        "instances.json annotation 100: category '8' is none of the 2: ship, tree",
         "instances.json annotation 101: 3 coordinates, expected 4 (x0 y0 x1 y1) or 8 (four "
         "corners)",
         "instances.json annotation 102: 10 10 5 40 is inverted, expected x0 y0 x1 y1 with x0 < x1, "

@@ -109,7 +109,7 @@ def test_an_annotation_without_category_is_dropped(coco, file, value):
     assert classes(images) == SOUND
     [line] = read_all(images)["b"].dropped
     own = f"category {str(value)!r}" if value in (9, "car") else f"category_id {json.dumps(value)}"
-    assert line == f"instances.json annotation 3: {own} is not one of the 2: car, house"
+    assert line == f"instances.json annotation 3: {own} is none of the 2: car, house"
     assert kinds(images)["unclear_annotations"].message == (
         f"1 of 3 annotations cannot be parsed (first: {line})"
     )
