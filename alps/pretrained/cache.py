@@ -93,7 +93,7 @@ def weights_sha256(name_or_path: str | Path) -> str:
 
 
 def load_weights(name_or_path: str | Path) -> dict[str, Any]:
-    """Load a torch or ``.safetensors`` checkpoint onto the CPU without running code in it.
+    """Return a torch or ``.safetensors`` checkpoint, loaded onto the CPU without running code.
 
     Objects other than weights, such as arguments and configurations, are skipped (`REPLACED`).
 

@@ -135,7 +135,7 @@ class Encoder(nn.Module):
         self.trunk.load_state_dict(self.adapt_input({name: state[name] for name in names}))
 
     def adapt_input(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Adapt the first convolution in the trunk's weights to ``in_channels``.
+        """Return the trunk's weights with the first convolution adapted to ``in_channels``.
 
         For one channel, the weights are summed over RGB. For more than three channels, the weights
         of RGB are repeated and scaled down to keep the response.
@@ -184,6 +184,9 @@ def _create(name: str, **options: Any) -> tuple[Any, dict[str, Any]]:
     """Return a timm network as a feature extractor, and the `ANY_SIZE` entry that it accepts.
 
     timm's wrapper "getter" gives NCHW maps and keeps the names of the weights.
+
+    Raises:
+        ConfigError: timm has no such network, or it does not accept images of any size.
     """
     names = timm.list_models() if "." not in name else timm.list_pretrained()
     if name not in names:

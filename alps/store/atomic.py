@@ -23,6 +23,9 @@ STALE = 3600.0
 def atomic(root: Path, name: str) -> Iterator[IO[bytes]]:
     """Write ``root/name`` atomically: temporary file, fsync, rename.
 
+    Yields:
+        The temporary file, open for writing.
+
     Raises:
         StoreError: the file cannot be written.
     """

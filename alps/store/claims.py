@@ -70,7 +70,10 @@ class Claims:
         self.take(f"run-{secrets.token_hex(4)}")
 
     def take(self, name: str) -> bool:
-        """Claim a part; return False if another process holds the claim.
+        """Claim a part.
+
+        Returns:
+            Whether this process now holds the claim; False if another process holds it.
 
         Raises:
             StoreError: the store cannot be written.

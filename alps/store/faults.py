@@ -45,7 +45,7 @@ class DamagedFile(Exception):
 def find_faults(
     store: LabelStore, shard: int, paint: Paint, damaged: Collection[str]
 ) -> Iterator[Fault]:
-    """Check all existing files of a shard and yield at most one fault per file.
+    """Yield at most one fault for each existing file of a shard.
 
     Args:
         store: the store; it may be unfinished, because missing files are not faults.
@@ -85,7 +85,7 @@ def find_faults(
 
 
 def check_masks(store: LabelStore, images: str, masks: str, shard: int) -> dict[str, Masks]:
-    """Check and return the masks of a shard by image, like `Shard.masks`.
+    """Return the masks of a shard by image, like `Shard.masks`, after checking its tables.
 
     Args:
         store: the store.
@@ -178,7 +178,7 @@ def check_features(store: LabelStore, file: str, rows: int | None) -> None:
 def check_labels(
     store: LabelStore, file: str, masks: dict[str, Masks]
 ) -> dict[str, Int[np.ndarray, " N"]]:
-    """Check and return the classes of the masks of a shard by image.
+    """Return the classes of the masks of a shard by image, after checking the table.
 
     Args:
         store: the store.
@@ -275,7 +275,7 @@ def check_categories(store: LabelStore, categories: list[Category]) -> Iterator[
 
 
 def read_table(store: LabelStore, file: str, schema: pa.Schema, stage: Stage) -> pa.Table:
-    """Read and check a table.
+    """Return a table after checking it.
 
     Args:
         store: the store.

@@ -51,7 +51,7 @@ class ImageChanges:
 
 
 def compare_images(store: LabelStore, root: Path, damaged: Collection[str]) -> ImageChanges:
-    """Hash all images of a store and compare each with the sha256 stored when it was labelled.
+    """Return how the images differ from the sha256 that was stored when they were labelled.
 
     Args:
         store: the store; it may be unfinished.

@@ -98,7 +98,7 @@ class LabelStore:
         return image_id in self.plan.shard_of
 
     def images(self, split: str | None = None) -> list[ImageStatus]:
-        """Read the status of each image, in the order of the plan.
+        """Return the status of each image, in the order of the plan.
 
         Images of shards that have no masks yet are not included.
 
@@ -121,7 +121,7 @@ class LabelStore:
         return next(record for record in records if record.image_id == image_id)
 
     def masks(self, image_id: str) -> Masks:
-        """Read the masks of an image.
+        """Return the masks of an image.
 
         This is fast if images are requested in the order of the plan, because one shard is cached.
 
@@ -132,7 +132,7 @@ class LabelStore:
         return self._find(image_id, "masks").masks
 
     def features(self, image_id: str) -> Float16[np.ndarray, "N C"]:
-        """Read the features of an image, one row per mask; C is 0 if the recipe has no features.
+        """Return the features of an image, one row per mask; C is 0 if the recipe has no features.
 
         Raises:
             ImageError: the image could not be read when it was labelled.
@@ -143,7 +143,7 @@ class LabelStore:
         return image.shard.features()[image.rows]
 
     def labels(self, image_id: str) -> Int[np.ndarray, " N"]:
-        """Read the class of each mask of an image; -1: unlabelled.
+        """Return the class of each mask of an image; -1: unlabelled.
 
         Raises:
             ImageError: the image could not be read when it was labelled.
@@ -153,7 +153,7 @@ class LabelStore:
         return image.shard.labels()[0][image.rows]
 
     def index_map(self, image_id: str) -> UInt8[np.ndarray, "H W"] | UInt16[np.ndarray, "H W"]:
-        """Read the class of each pixel of an image; ``info.ignore_index``: unlabelled or no data.
+        """Return the class of each pixel; ``info.ignore_index``: unlabelled or no data.
 
         Raises:
             ImageError: the image could not be read when it was labelled.
@@ -164,7 +164,7 @@ class LabelStore:
         return read_index_png(self.root / f"ann/{record.split}/{image_id}.png")
 
     def image(self, image_id: str) -> UInt8[np.ndarray, "H W 3"]:
-        """Read the RGB image itself from the folder of the images; pixels without data are 0.
+        """Return the RGB image, read from the folder of the images; pixels without data are 0.
 
         Raises:
             ImageError: the image cannot be read, or its size differs from when it was labelled.

@@ -116,7 +116,7 @@ class StoreInfo:
 
 
 def read_info(root: Path) -> StoreInfo:
-    """Read store.json.
+    """Return the contents of store.json.
 
     Raises:
         StoreError: there is no store at ``root``, it is damaged, or a newer ALPS wrote it.

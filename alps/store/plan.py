@@ -91,7 +91,7 @@ def draft(
     versions: Mapping[str, str],
     shard_size: int | None = None,
 ) -> Draft:
-    """Describe a store before anything is written.
+    """Return the description of a store before anything is written.
 
     Args:
         name: name of the store.
@@ -153,6 +153,9 @@ def prepare(
             could not be read.
         verified: the store has just been verified, so existing files are kept as they are.
         settings: arguments of `draft`.
+
+    Returns:
+        The store; its plan exists.
 
     Raises:
         ConfigError: two images have the same id.

@@ -29,6 +29,7 @@ def repair_info(root: Path, new: Draft, listed: Mapping[str, Fault]) -> Fault | 
         The fault that was repaired, or None.
 
     Raises:
+        StoreError: a newer ALPS wrote the store.
         StoreMismatch: the store was made with other settings.
     """
     fault = listed.get("store.json")

@@ -84,6 +84,9 @@ def verify(
         images: folder of the images, to compare them with the stored sha256; None: do not compare.
             Files made from an image that has changed count as damaged.
 
+    Returns:
+        The faults, and what the next run has to make again.
+
     Raises:
         StoreError: there is no store, another run uses it, or this run would divide the
             images into other shards.

@@ -118,7 +118,7 @@ class Boxes:
         return f"Boxes({', '.join(f'{name}={value}' for name, value in facts.items())})"
 
     def to_supervision(self) -> Any:
-        """Convert to ``supervision.Detections`` with classes, scores and tracks.
+        """Return ``supervision.Detections`` with classes, scores and tracks.
 
         Raises:
             MissingPackage: supervision is not installed.

@@ -76,7 +76,7 @@ def findings_to_json(findings: Sequence[Finding]) -> str:
 
 
 def json_to_findings(text: str) -> list[Finding]:
-    """Parse the text that `findings_to_json` returned.
+    """Return the findings in a text that `findings_to_json` has returned.
 
     Raises:
         ValueError: the text is not a list of findings.

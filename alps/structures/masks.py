@@ -83,7 +83,7 @@ class Masks:
         return f"Masks(n={len(self)}, size={self.size}{area}{boxes})"
 
     def to_array(self) -> Bool[np.ndarray, "N H W"]:
-        """Decode all masks into one array, which takes N × H × W bytes.
+        """Return all masks as one array, which takes N × H × W bytes.
 
         Inverse of `from_array`; scores and prompts are not part of the array.
         """
@@ -92,7 +92,7 @@ class Masks:
         return np.stack([rle.decode(c, self.size) for c in self.counts])
 
     def to_supervision(self, category_id: Int[np.ndarray, " N"] | None = None) -> Any:
-        """Convert to ``supervision.Detections``, for its annotators, trackers and metrics.
+        """Return ``supervision.Detections``, for its annotators, trackers and metrics.
 
         ``confidence`` is ``predicted_iou``, or None if no mask has a value; ``data`` contains
         ``area`` and ``stability_score``.
@@ -129,7 +129,7 @@ class Masks:
         point_coords: Float[np.ndarray, "N 2"] | None = None,
         boxes: Boxes | None = None,
     ) -> Masks:
-        """Create masks from COCO RLE; boxes and areas are computed, missing scores are NaN.
+        """Return masks from COCO RLE; boxes and areas are computed, missing scores are NaN.
 
         Args:
             counts: compressed COCO RLE of each mask.
@@ -171,9 +171,10 @@ class Masks:
 
     @classmethod
     def cat(cls, parts: Sequence[Masks]) -> Masks:
-        """Concatenate masks of one image.
+        """Return the concatenation of `Masks` of one image.
 
-        All parts must have the same size, and either all or none must have boxes.
+        Raises:
+            ValueError: their sizes differ, or only some of them have boxes.
         """
         sizes = {part.size for part in parts}
         if len(sizes) != 1:

@@ -65,7 +65,7 @@ _TARGET = re.compile(r"(_target_: *)(alps\.[\w.]+)")
 
 
 def rename_targets(config: str) -> str:
-    """Replace former import paths in a YAML configuration by the current ones.
+    """Return a YAML configuration with former import paths replaced by current ones.
 
     >>> rename_targets("_target_: alps.images.folder.Folder")
     '_target_: alps.images.Folder'

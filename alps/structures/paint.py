@@ -16,6 +16,9 @@ STRIP = 512
 def ignore_index_for(num_classes: int) -> int:
     """Return 255 if it and all classes fit into uint8, else 65535.
 
+    Raises:
+        ValueError: there are more than 65535 classes.
+
     >>> ignore_index_for(255), ignore_index_for(256)
     (255, 65535)
     """
@@ -62,6 +65,9 @@ def fill_uncovered(
         index_map: the result of `paint`.
         masks: the masks that `paint` has drawn.
         within: maximum Euclidean distance between pixel centres, px; 0 fills nothing.
+
+    Returns:
+        The filled index map; ``index_map`` is not modified.
     """
     if not within or not len(masks):
         return index_map
@@ -85,7 +91,7 @@ def ignore_nodata(
     valid: Bool[np.ndarray, "H W"] | None,
     ignore_index: int,
 ) -> Integer[np.ndarray, "H W"]:
-    """Set no-data pixels to ``ignore_index``.
+    """Return an index map with no-data pixels set to ``ignore_index``.
 
     Args:
         index_map: classes; not modified.

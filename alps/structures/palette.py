@@ -42,7 +42,7 @@ def distinct_colors(k: int) -> list[tuple[int, int, int]]:
 def index_png(
     labels: Integer[np.ndarray, "H W"], colors: list[tuple[int, int, int]], ignore_index: int
 ) -> bytes:
-    """Encode an index map as PNG.
+    """Return an index map encoded as PNG.
 
     uint8 maps get a palette. uint16 maps become 16-bit gray, because a PNG palette has at most 256
     colours.

@@ -54,7 +54,7 @@ def encode_window(
 
 
 def encode_quad(corners: Float32[np.ndarray, " 8"], size: tuple[int, int]) -> bytes:
-    """Encode a filled quadrilateral as compressed COCO RLE.
+    """Return a filled quadrilateral as compressed COCO RLE.
 
     A pixel is inside if its centre is inside by the even-odd rule. Polygons of pycocotools differ
     along the edges: in 3 % of the pixels of boxes with sides of 3 to 12 px.
@@ -190,7 +190,7 @@ def decode_window(counts: bytes, height: int, tile: Tile) -> Bool[np.ndarray, "h
 
 
 def intersect(counts: bytes, where: Bool[np.ndarray, "H W"]) -> bytes:
-    """Intersect a mask with ``where``; return ``counts`` unchanged if it lies completely inside.
+    """Return the part of a mask inside ``where``; ``counts`` itself if this is the whole mask.
 
     The cost grows with the box of the mask, not with the image.
     """

@@ -181,7 +181,7 @@ def test_a_half_done_one_is_finished_as_it_would_have_been():
     ],
 )
 @pytest.mark.usefixtures("old")
-def test_one_whose_masks_would_be_others_is_refused_in_one_line(name, change, reason, half):
+def test_an_old_store_whose_masks_would_differ_is_refused_in_one_line(name, change, reason, half):
     if change:
         path = Path("images/2.png")
         size = path.stat().st_size
@@ -272,7 +272,7 @@ def test_features_are_not_made_of_other_pixels():
 
 
 @pytest.mark.usefixtures("old")
-def test_other_images_and_other_settings_are_refused_as_ever():
+def test_changed_images_and_settings_are_refused():
     with pytest.raises(
         StoreMismatch, match=r"other settings: assign.k is 3 in the store and 2 in this"
     ):
