@@ -35,7 +35,7 @@ class Fault:
 
 
 class DamagedFile(Exception):
-    """Raised for a damaged file; holds its `Fault`."""
+    """Raised for a damaged file; `fault` describes it."""
 
     def __init__(self, file: str, problem: str) -> None:
         super().__init__(file, problem)
@@ -284,8 +284,8 @@ def read_table(store: LabelStore, file: str, schema: pa.Schema, stage: Stage) ->
         stage: the stage that wrote it.
 
     Raises:
-        DamagedFile: the table is truncated, has unexpected columns, or has another fingerprint than
-            the store.
+        DamagedFile: the table is truncated, has unexpected columns, or its fingerprint differs from
+            that in store.json.
     """
     if not (store.root / file).exists():
         raise DamagedFile(file, "missing")
@@ -316,7 +316,7 @@ def read_array(store: LabelStore, file: str) -> np.ndarray:
     except Exception as error:  # numpy parses a damaged header as Python literals
         raise DamagedFile(file, f"cannot be read: {_reason(error)}") from error
     if path.stat().st_size != getattr(array, "offset", 128) + array.nbytes:
-        raise DamagedFile(file, f"{path.stat().st_size} bytes, which its header does not declare")
+        raise DamagedFile(file, f"{path.stat().st_size} bytes, which does not match its header")
     return np.asarray(array)
 
 

@@ -48,11 +48,12 @@ def repair_info(root: Path, new: Draft, listed: Mapping[str, Fault]) -> Fault | 
             return None
         if not fault and difference and _made_by_another(root, new):
             refuse_other_settings(store, new)
-        fault = fault or Fault("store.json", f"its {field} differs from this run")
+        fault = fault or Fault("store.json", f"its field {field!r} differs from this run")
     if _made_by_another(root, new):
         raise StoreMismatch(
-            f"{root / 'store.json'} is damaged ({fault.problem}), and the tables in the store "
-            "were made with other settings than this run's; verify with the command that made it"
+            f"{root / 'store.json'} is damaged ({fault.problem}), and the tables in "
+            "the store were made with other settings than this run's; verify the store with the "
+            "command that made it"
         )
     new.write_info(root)
     return fault
@@ -70,7 +71,7 @@ def _differing_field(old: StoreInfo, new: StoreInfo) -> str | None:
 
 
 def _made_by_another(root: Path, new: Draft) -> bool:
-    """Return whether all readable tables of some stage have another fingerprint."""
+    """Return whether all readable tables of a stage have other fingerprints than this run."""
     for stage, described in new.info.stages.items():
         matches = {
             _fingerprint(path) == described["fingerprint"]
