@@ -505,7 +505,7 @@ def test_an_evaluating_run_holds_a_claim(tmp_path, label, monkeypatch):
         function = getattr(module, name)
 
         def watched(store, *rest):
-            with Claims(store.root) as claims, pytest.raises(StoreError, match=r"another run is"):
+            with Claims(store.root) as claims, pytest.raises(StoreError, match=r"another run uses"):
                 claims.require_exclusive("verify the store")
             seen[name] = True
             return function(store, *rest)
