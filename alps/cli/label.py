@@ -102,7 +102,7 @@ def run(cfg: DictConfig, root: Path, *, is_trial: bool = False) -> None:
         "name": cfg.name,
         "shard_size": cfg.shard_size,
     }
-    if cfg.verify and engine.place.world > 1:
+    if cfg.verify and engine.rank.world_size > 1:
         raise ConfigError(
             "verify= modifies the store, which all processes share; run it in a single process"
         )
@@ -116,7 +116,7 @@ def run(cfg: DictConfig, root: Path, *, is_trial: bool = False) -> None:
         verified=bool(cfg.verify),
         strict=cfg.strict,
     )
-    if engine.place.rank:  # only the first run of a launcher prints the results
+    if engine.rank.rank:  # only the first run of a launcher prints the results
         return
     scores = choices = show = None
     if ks is not None or cfg.evaluate:
@@ -210,11 +210,11 @@ def add_pages(
         compare, write, show = score_instances, write_instances, print_instances
     scores = choices = None
     with Claims(store.root) as claims:
-        claims.arrive()  # keeps overwrite= and verify= of other runs from deleting files
+        claims.register_run()  # keeps overwrite= and verify= of other runs from deleting files
         if evaluate:
             with timings.measure("evaluation"):
                 scores = compare(store, image_set)
-        with claims.alone("finish"):
+        with claims.exclusive("finish"):
             # The manifest marks a complete store. Without it, the next run rewrites these pages if
             # this one is killed.
             (store.root / "manifest.json").unlink(missing_ok=True)

@@ -79,8 +79,8 @@ def _new_folder(out: Path) -> Iterator[Path]:
         unfinished.replace(out)
     except OSError as error:
         raise StoreError(
-            f"cannot write {out}: {error.strerror or error}; free space or grant permission, or "
-            "export into another folder"
+            f"cannot write {out}: {error.strerror or error}; free disk space or fix the "
+            "permissions, or export into another folder"
         ) from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)

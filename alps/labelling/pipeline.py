@@ -18,7 +18,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from alps import __version__
 from alps.assign.cluster import Cluster
 from alps.assign.limits import NO_FEATURES
-from alps.errors import ConfigError, ImageError, PieceLost, WorkersLost
+from alps.errors import ConfigError, ImageError, ItemCrashed, WorkersLost
 from alps.labelling.shard import READ_AHEAD, assign_shard, label_shard
 from alps.labelling.sharing import map_together, share
 from alps.labelling.timings import Timings
@@ -30,7 +30,7 @@ from alps.store.label_store import LabelStore
 from alps.store.layout import PARTS, Stage
 from alps.store.manifest import write_manifest
 from alps.store.plan import Redo, Settings, prepare
-from alps.structures.findings import AuditedSet, report_findings
+from alps.structures.findings import AuditableSet, report_findings
 from alps.structures.paint import ignore_index_for
 
 log = logging.getLogger(__name__)
@@ -98,10 +98,10 @@ def label(
         TooFewMasks: there are fewer masks than classes.
     """
     timings = Timings()
-    place = engine.place
-    if overwrite is not None and place.world > 1:
+    rank = engine.rank
+    if overwrite is not None and rank.world_size > 1:
         raise ConfigError(
-            f"overwrite={overwrite} deletes files that all {place.world} runs of the launcher "
+            f"overwrite={overwrite} deletes files that all {rank.world_size} runs of the launcher "
             "write; redo the stage with a single run first"
         )
     settings = settings_of(image_set, masks, features, assign, name=name, shard_size=shard_size)
@@ -109,12 +109,12 @@ def label(
         claims = stack.enter_context(Claims(Path(root)))
         store = prepare(root, claims=claims, overwrite=overwrite, verified=verified, **settings)
         del settings  # free the memory of all records
-        _report_findings(store, image_set, strict=strict, quiet=store.complete or place.rank > 0)
+        _report_findings(store, image_set, strict=strict, quiet=store.complete or rank.rank > 0)
         if store.complete:
             return store, timings
         store.write_text("config.yaml", config)
         run = stack.enter_context(engine.workers())
-        runs = partial(share, claims=claims, run=run, rank=place.rank, world=place.world)
+        runs = partial(share, claims=claims, run=run, rank=rank.rank, world_size=rank.world_size)
         run_stages = partial(_run_stages, runs, store, timings)
         label_one = partial(
             label_shard, store=store, image_set=image_set, masks=masks, features=features
@@ -135,13 +135,13 @@ def label(
                 clusters = assign.fit(
                     store.all_features(), store.all_areas(), map_together(runs, parts)
                 )
-            with claims.alone("clusters"):
+            with claims.exclusive("clusters"):
                 if clusters is not None and store.clusters() is None:
                     store.write_clusters(clusters)
         store.write_categories(assign.categories())
         assign_one = partial(assign_shard, store=store, assign=assign, clusters=clusters)
         run_stages("labels", assign_one, ("assign",))
-        with claims.alone("finish"):
+        with claims.exclusive("finish"):
             shutil.rmtree(store.root / PARTS, ignore_errors=True)
             if not store.complete:  # another run may have finished it already
                 with timings.measure("report"):
@@ -163,7 +163,7 @@ def _report_findings(store: LabelStore, image_set: ImageSet, *, strict: bool, qu
     """
     findings = store.findings()
     stale = findings is None or not store.has_begun("masks")
-    if isinstance(image_set, AuditedSet) and (strict or (stale and not store.complete)):
+    if isinstance(image_set, AuditableSet) and (strict or (stale and not store.complete)):
         findings = image_set.findings()
         if not store.complete:
             store.write_findings(findings)
@@ -267,11 +267,11 @@ def _run_stages(
                     done = value
                 bar.update(max(done - counted[shard], 0))
                 counted[shard] = max(done, counted[shard])
-        except PieceLost as error:
-            images = store.plan[error.place]
-            first = images[min(counted[error.place], len(images) - 1)].file_name
+        except ItemCrashed as error:
+            images = store.plan[error.index]
+            first = images[min(counted[error.index], len(images) - 1)].file_name
             raise WorkersLost(
-                f"shard {error.place} ended each worker that processed it, the last one "
+                f"shard {error.index} ended each worker that processed it, the last one "
                 f"{error.why}, at {first} or one of the {READ_AHEAD} images after it; move that "
                 "image away, or give each worker more memory; finished shards are kept and the "
                 "same command resumes"

@@ -19,7 +19,7 @@ from alps.store.label_store import LabelStore
 from alps.store.layout import ImageStatus
 from alps.structures import rle
 from alps.structures.masks import Masks
-from alps.structures.paint import covered, ignore_nodata
+from alps.structures.paint import count_covered, ignore_nodata
 from alps.structures.palette import index_png
 from alps.structures.records import Clusters, Sample
 
@@ -230,7 +230,7 @@ def _status(sample: Sample, masks: Masks, *, n_dropped: int) -> ImageStatus:
         height=height,
         width=width,
         n_masks=len(masks),
-        covered=covered(masks),
+        covered=count_covered(masks),
         dropped=n_dropped,
         valid=None if sample.valid is None else rle.encode(sample.valid[None])[0],
     )

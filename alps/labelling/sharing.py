@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from alps.errors import PieceLost
+from alps.errors import ItemCrashed
 from alps.labelling.timings import Timings
-from alps.protocols import Mapper, Run
+from alps.protocols import Mapper, TaskRunner
 from alps.store.atomic import atomic
 from alps.store.claims import Claims
 
@@ -25,9 +25,9 @@ def share(
     stage: str,
     is_done: Callable[[int], bool],
     claims: Claims,
-    run: Run,
+    run: TaskRunner,
     rank: int,
-    world: int,
+    world_size: int,
     item: Callable[[int], Any] = int,
 ) -> Iterator[tuple[int, int | Timings]]:
     """Process the remaining shards of a stage until all are done, by this run or another.
@@ -44,15 +44,15 @@ def share(
         claims: claims of this run.
         run: runs a task on items in the workers.
         rank: rank of this run.
-        world: number of runs that the launcher has started.
+        world_size: number of runs that the launcher has started.
         item: maps the number of a shard to the item passed to the task; by default the number.
 
     Yields:
         (shard, value of the task), and (shard, empty `Timings`) for a shard of another run.
     """
-    ranks = [(rank + i) % world for i in range(world)]
+    ranks = [(rank + i) % world_size for i in range(world_size)]
     remaining = dict.fromkeys(
-        shard for first in ranks for shard in shards if shard % world == first
+        shard for first in ranks for shard in shards if shard % world_size == first
     )
 
     def claim_shards() -> Iterator[int]:
@@ -89,8 +89,8 @@ def _name_lost_shard(
     """Yield the values unchanged, but report a lost item under the number of its shard."""
     try:
         yield from values
-    except PieceLost as error:
-        raise PieceLost(claimed[error.place], error.why) from error
+    except ItemCrashed as error:
+        raise ItemCrashed(claimed[error.index], error.why) from error
 
 
 def map_together(runs: Callable[..., Iterator[Any]], folder: Path) -> Mapper:

@@ -308,7 +308,7 @@ def _whole(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     except OSError as error:
         raise ConfigError(
-            f"cannot write {path}: {error.strerror or error}; free some space, change "
+            f"cannot write {path}: {error.strerror or error}; free disk space or fix "
             "the permissions, or choose another folder with output=DIR"
         ) from error
     finally:

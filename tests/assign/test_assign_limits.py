@@ -10,9 +10,9 @@ CLUSTER = "alps.assign.Cluster"
     ("assigner", "ks", "clusters", "message"),
     [
         ("alps.assign.Random", [2, 3], {"k": 4}, "alps.assign.Random makes none; use assign=cl"),
-        (CLUSTER, 8, {}, r"choose_k=8: expected null or whole numbers >= 2 in br.* as \[8,16"),
-        (CLUSTER, [], {}, r"choose_k=\[\]: expected null or whole numbers"),
-        (CLUSTER, [1, 8], {}, r"choose_k=\[1, 8\]: expected null or whole numbers >= 2"),
+        (CLUSTER, 8, {}, r"choose_k=8: expected null or integers >= 2 in br.* as \[8,16"),
+        (CLUSTER, [], {}, r"choose_k=\[\]: expected null or integers"),
+        (CLUSTER, [1, 8], {}, r"choose_k=\[1, 8\]: expected null or integers >= 2"),
         (CLUSTER, [4.5], {}, r"choose_k=\[4.5\]: expected"),
         (CLUSTER, [4, 9], {"k": 8, "merge": 4}, "requests 9 classes, but assign.k makes 8 clu"),
     ],

@@ -164,7 +164,7 @@ def test_real_weights_end_to_end_broken_again_and_verified(tmp_path, monkeypatch
     (store / "labels/00000.parquet").write_bytes(b"half")
     mended = label(*command, *options, "verify=true")
     assert mended.returncode == 0, mended.stderr
-    assert re.search(r"labels/00000.parquet *│ 4 bytes, \d+ were written", mended.stdout)
+    assert re.search(r"labels/00000.parquet *│ 4 bytes, expected \d+", mended.stdout)
     assert "rebuilding assign of 1 shards" in mended.stdout
     assert "repaired: the same bytes as before" in mended.stdout
     assert json.loads((store / "manifest.json").read_text())["files"] == after
@@ -172,7 +172,7 @@ def test_real_weights_end_to_end_broken_again_and_verified(tmp_path, monkeypatch
 
     other = label(*command, *options, "masks.points_per_side=5")
     assert other.returncode == 1
-    assert "masks.points_per_side is 4 there and 5 in this run" in other.stderr
+    assert "masks.points_per_side is 4 in the store and 5 in this run" in other.stderr
     assert other.stderr.count("\n") == 1
 
     many = label(

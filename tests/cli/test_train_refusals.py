@@ -126,7 +126,7 @@ def break_label(folder, change):
         (lambda p: None, ["trainer.val_check_interval=3"], "3 does not divide .*try 1, 2"),
         (lambda p: None, ["trainer.max_steps=0"], "max_steps=0: expected"),
         (lambda p: None, ["data.crop=50"], "data.crop=50: .*multiple of 32 px"),
-        (lambda p: None, ["data.batch_size=0"], "batch_size=0: expected a whole number >= 1"),
+        (lambda p: None, ["data.batch_size=0"], "batch_size=0: expected an integer >= 1"),
         (lambda p: None, ["model.encoder=test_resnets"], "no encoder 'test_resnets'; similar na"),
         (
             lambda p: None,
@@ -155,9 +155,13 @@ def break_label(folder, change):
         (lambda p: None, ["loss.label_smoothing=2.0"], "label_smoothing=2.0: expected a share"),
         (lambda p: None, ["optim.lr=0.0"], "optim.lr=0.0: expected a number > 0"),
         (lambda p: None, ["head.channels=100"], "no net can be built with .*channels"),
-        (lambda p: None, ["seed=-1"], "seed=-1: expected a whole number >= 0"),
+        (lambda p: None, ["seed=-1"], "seed=-1: expected an integer >= 0"),
         (lambda p: None, ["+optim.optimizer.eps=-1"], "optim.optimizer=.*eps=-1.*: Invalid"),
-        (lambda p: None, ["window.crop=0"], "window.crop=0: expected whole pixels >= 1"),
+        (
+            lambda p: None,
+            ["window.crop=0"],
+            "window.crop=0: expected an integer number of pixels >= 1",
+        ),
         (lambda p: None, ["run=/proc/x"], "cannot write to /proc/x: .*run=DIR"),
         (
             lambda p: None,

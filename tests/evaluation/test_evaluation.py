@@ -506,7 +506,7 @@ def test_an_evaluating_run_holds_a_claim(tmp_path, label, monkeypatch):
 
         def watched(store, *rest):
             with Claims(store.root) as claims, pytest.raises(StoreError, match=r"another run uses"):
-                claims.require_alone("verify it")
+                claims.require_exclusive("verify the store")
             seen[name] = True
             return function(store, *rest)
 

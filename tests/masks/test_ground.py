@@ -98,5 +98,7 @@ def test_blocks_leave_no_gap(monkeypatch):
 
 @pytest.mark.parametrize("side", [-1, 3])
 def test_a_side_that_makes_no_sense_is_refused_before_anything_is_segmented(side):
-    with pytest.raises(ConfigError, match=f"^ground={side}: expected 0 or whole pixels >= 4"):
+    with pytest.raises(
+        ConfigError, match=f"^ground={side}: expected 0 or an integer number of pixels >= 4"
+    ):
         AutoMasks(segmenter=ColorSegmenter(), ground=side)

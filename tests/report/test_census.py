@@ -8,7 +8,7 @@ from tiny_stores import make_store, some_scenes, write_labels
 from alps.report.counts import census as module
 from alps.report.counts.census import take_census
 from alps.structures.masks import Masks
-from alps.structures.paint import covered
+from alps.structures.paint import count_covered
 
 
 def test_the_census_is_what_a_plain_count_gives(tmp_path):
@@ -24,7 +24,7 @@ def test_the_census_is_what_a_plain_count_gives(tmp_path):
     assert census.images == {"ok": 8, "empty": 1, "failed": 1}
     assert census.masks == len(area) == census.areas.sum()
     assert census.masks_per_image == Counter(len(m) for m in masks)
-    assert census.covered == sum(covered(m) for m in masks)
+    assert census.covered == sum(count_covered(m) for m in masks)
     assert census.pixels == 9 * 20 * 30
     assert census.coverages.sum() == 9
     maps = np.concatenate(
@@ -38,7 +38,7 @@ def test_the_census_is_what_a_plain_count_gives(tmp_path):
     bounds = np.cumsum([len(m) for m in masks])[:-1]
     per_image = [len(np.unique(part)) for part in np.split(category, bounds)]
     assert census.classes_per_image == Counter(per_image)
-    shares = [covered(m) / 600 for m in masks if len(m)]
+    shares = [count_covered(m) / 600 for m in masks if len(m)]
     assert [s.coverage for s in census.lowest] == sorted(shares)
     assert [s.image_id for s in census.failed] == ["bad"]
     assert [s.image_id for s in census.empty] == ["zz"]

@@ -14,7 +14,7 @@ from alps.report.counts.census import take_census
 from alps.report.pictures import album
 from alps.store.label_store import LabelStore
 from alps.structures.masks import Masks
-from alps.structures.paint import covered
+from alps.structures.paint import count_covered
 from alps.structures.palette import distinct_colors
 from alps.structures.records import Category
 
@@ -60,7 +60,7 @@ def test_the_figures_are_those_of_the_store(tmp_path):
     store, images = make_store(tmp_path / "tiny_pl", scenes, failed={"bad": "truncated"})
     page = report(store, images)
     n = sum(len(m) for _, m in scenes.values())
-    share = sum(covered(m) for _, m in scenes.values()) / (8 * 20 * 30)
+    share = sum(count_covered(m) for _, m in scenes.values()) / (8 * 20 * 30)
     assert "images 9 7 ok, 1 empty, 1 failed" in page.words
     assert f"masks {n} half below" in page.words
     assert f"masks per image {n / 8:.3g} median 4, most 4" in page.words

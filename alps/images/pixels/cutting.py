@@ -132,9 +132,9 @@ class Tiles:
                     self._cut_all(outdated)
         except OSError as error:
             raise DatasetNotFound(
-                f"cannot write tiles to {self.path.absolute()}: {error.strerror or error}; free "
-                "space or grant permission, or link the dataset's files into another folder and "
-                "set dataset.root to it; finished tiles are kept"
+                f"cannot write tiles to {self.path.absolute()}: {error.strerror or error}; "
+                "free disk space or fix the permissions, or link the dataset's files into another "
+                "folder and set dataset.root to it; finished tiles are kept"
             ) from error
 
     def records(self) -> list[ImageRecord]:

@@ -20,7 +20,7 @@ from alps.labelling.engine.pool import WorkerPool
 from alps.labelling.engine.rank import LauncherRank, read_rank
 from alps.labelling.engine.worker import Event, Task, Worker, set_threads, task_values
 from alps.labelling.limits import LIMITS
-from alps.protocols import Run
+from alps.protocols import TaskRunner
 from alps.structures.settings import check_attributes
 
 
@@ -46,20 +46,20 @@ class LocalEngine:
         check_attributes(LIMITS["alps.labelling.LocalEngine"], self)
 
     @property
-    def place(self) -> LauncherRank:
+    def rank(self) -> LauncherRank:
         """Rank of this run among those that a launcher has started."""
         return read_rank()
 
     @contextmanager
-    def workers(self) -> Iterator[Run]:
+    def workers(self) -> Iterator[TaskRunner]:
         """Provide a function that runs tasks while the context is open."""
-        place, gpus = self.place, _visible_gpus()
+        rank, gpus = self.rank, _visible_gpus()
         if isinstance(self.processes, int):
             n = self.processes
         else:
-            n = max(1, len(gpus)) if place.world == 1 else 1
+            n = max(1, len(gpus)) if rank.world_size == 1 else 1
         worker_gpus = (
-            [gpus[(place.local_rank * n + r) % len(gpus)] for r in range(n)] if gpus else []
+            [gpus[(rank.local_rank * n + r) % len(gpus)] for r in range(n)] if gpus else []
         )
         if n == 1 and worker_gpus == gpus[:1]:
             set_threads(self.threads)
@@ -71,9 +71,9 @@ class LocalEngine:
 
 def run_in_process(task: Task, items: Iterable[Any]) -> Iterator[tuple[int, Any]]:
     """Run ``task`` on every item in this process, with the interface of `WorkerPool.run`."""
-    for place, item in enumerate(items):
+    for index, item in enumerate(items):
         for value in task_values(task(item)):
-            yield place, value
+            yield index, value
 
 
 class LocalProcesses:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Any, Protocol, runtime_checkable
 
-from alps.errors import ConfigError, PieceLost, WorkersLost
+from alps.errors import ConfigError, ItemCrashed, WorkersLost
 from alps.labelling.engine.worker import Event, Task
 
 log = logging.getLogger(__name__)
@@ -79,7 +79,7 @@ class WorkerPool:
 
         Raises:
             WorkersLost: all workers have died.
-            PieceLost: `DEATHS` workers have died on the same item, or at least two including the
+            ItemCrashed: `DEATHS` workers have died on the same item, or at least two including the
                 last one alive.
             Exception: the task raised an exception in a worker.
         """
@@ -110,11 +110,11 @@ class WorkerPool:
                 elif kind == "dead":
                     if worker in busy:
                         retries.append(busy.pop(worker))
-                        place = retries[-1][0]
-                        deaths[place] += 1
-                        last = self._alive == {worker} and deaths[place] > 1
-                        if last or deaths[place] == DEATHS:
-                            raise PieceLost(place, content)
+                        index = retries[-1][0]
+                        deaths[index] += 1
+                        last = self._alive == {worker} and deaths[index] > 1
+                        if last or deaths[index] == DEATHS:
+                            raise ItemCrashed(index, content)
                     self._remove(worker, content)
                 else:
                     busy.pop(worker, None)

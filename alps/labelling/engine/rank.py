@@ -24,14 +24,14 @@ class LauncherRank:
     """Rank of this run among those that its launcher has started."""
 
     rank: int = 0  # among all runs
-    world: int = 1  # number of runs
+    world_size: int = 1  # number of runs
     local_rank: int = 0  # among the runs on this machine
 
 
 def read_rank() -> LauncherRank:
     """Read the rank that torchrun, SLURM, MPI or LSF has set; rank 0 of 1 without a launcher."""
     for names in LAUNCHERS:
-        rank, world, local_rank = (os.environ.get(name) for name in names)
-        if rank and world:
-            return LauncherRank(int(rank), int(world), int(local_rank or 0))
+        rank, world_size, local_rank = (os.environ.get(name) for name in names)
+        if rank and world_size:
+            return LauncherRank(int(rank), int(world_size), int(local_rank or 0))
     return LauncherRank()

@@ -21,7 +21,7 @@ from alps.labelling.engine.pool import WorkerPool
 from alps.labelling.engine.rank import LauncherRank, read_rank
 from alps.labelling.engine.worker import Event, Worker
 from alps.labelling.limits import LIMITS
-from alps.protocols import Run
+from alps.protocols import TaskRunner
 from alps.structures.settings import check_attributes
 
 log = logging.getLogger(__name__)
@@ -53,12 +53,12 @@ class RayEngine:
         check_attributes(LIMITS["alps.labelling.RayEngine"], self)
 
     @property
-    def place(self) -> LauncherRank:
+    def rank(self) -> LauncherRank:
         """Rank of this run among those that a launcher has started."""
         return read_rank()
 
     @contextmanager
-    def workers(self) -> Iterator[Run]:
+    def workers(self) -> Iterator[TaskRunner]:
         """Provide a function that runs tasks; it connects to the cluster with the first item."""
         with WorkerPool(RayActors(self.actors, self.address, self.threads)) as pool:
             yield pool.run

@@ -138,7 +138,7 @@ def test_unusable_objects_are_reported_and_the_others_kept(root):
     assert sample.boxes.object_id.tolist() == [1, 2, 3]
     assert sample.dropped == (
         "00001.xml object 5: no <bndbox> and no <robndbox>, expected one of them",
-        "00001.xml object 1: category 'Zeppelin' is none of the 20: airplane, airport, "
+        "00001.xml object 1: category 'Zeppelin' is not one of the 20: airplane, airport, "
         "baseballfield, basketballcourt, bridge, chimney, expressway-service-area, "
         "expressway-toll-station, …",
     )

@@ -58,7 +58,7 @@ def test_a_class_of_a_later_version_is_unknown(root):
         (root / split / "labelTxt-v2.0").rename(root / split / "labelTxt")
     sample = read_all(Dota(root=str(root), version="1.0"))["P0000"]
     assert sample.dropped == (
-        "P0000.txt line 5: category 'helipad' is none of the 15: large-vehicle, swimming-pool, "
+        "P0000.txt line 5: category 'helipad' is not one of the 15: large-vehicle, swimming-pool, "
         "helicopter, bridge, plane, ship, soccer-ball-field, basketball-court, …",
     )
     assert sample.boxes.object_id.tolist() == [0, 1, 3]

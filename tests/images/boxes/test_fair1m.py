@@ -94,7 +94,7 @@ def test_unusable_objects_are_reported_and_the_others_kept(root):
     assert len(sample.boxes) == 1
     assert sample.dropped == (
         "0.xml object 1: coordinates in geodegree, expected pixel",
-        "0.xml object 2: category 'Canoe' is none of the 37: A220, A321, A330, A350, ARJ21, "
+        "0.xml object 2: category 'Canoe' is not one of the 37: A220, A321, A330, A350, ARJ21, "
         "Baseball-Field, Basketball-Court, Boeing737, …",
         "0.xml object 4: 12 coordinates, expected 4 (x0 y0 x1 y1) or 8 (four corners)",
     )

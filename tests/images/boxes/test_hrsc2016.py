@@ -84,8 +84,9 @@ def test_types_of_ships(root):
     samples = read_all(images)
     assert samples["100000003"].boxes.category_id.tolist() == [12] * 4
     assert samples["100000001"].dropped == (
-        "100000001.xml object 1: category '100000021' is none of the 31: ship, aircraft carrier, "
-        "warcraft, merchant ship, Nimitz, Enterprise, Arleigh Burke, WhidbeyIsland, …",
+        "100000001.xml object 1: category '100000021' is not one of the 31: ship, "
+        "aircraft carrier, warcraft, merchant ship, Nimitz, Enterprise, Arleigh Burke, "
+        "WhidbeyIsland, …",
     )
     with pytest.raises(ConfigError, match=r"dataset.level=2: choose ship or type"):
         Hrsc2016(root=str(root), level="2")

@@ -22,7 +22,7 @@ from alps.images.pixels.folder_pair import FolderPair
 from alps.images.samrs.boxes import SamrsBoxes
 from alps.images.samrs.images import Samrs
 from alps.images.video.tracked import VideoBoxes
-from alps.structures.findings import AuditedSet
+from alps.structures.findings import AuditableSet
 from tests import box_formats as formats
 from tests import ground_truth
 from tests.factories import create_folder_pair, create_image, create_samrs
@@ -67,7 +67,7 @@ def first_sample(images, path):
 @pytest.mark.parametrize("kind", FORMATS)
 def test_an_intact_dataset_has_only_findings_on_unused_classes(kind, tmp_path):
     images = create(tmp_path, kind)[0]()
-    assert isinstance(images, AuditedSet)
+    assert isinstance(images, AuditableSet)
     unused = kinds(images).pop("unused_classes", None)
     assert kinds(images).keys() <= {"unused_classes"}
     if unused:
@@ -343,7 +343,7 @@ def test_text_in_another_encoding_is_reported(tmp_path):
     file = next(tmp_path.rglob("P0000.txt"))
     file.write_bytes(file.read_bytes().replace(b"plane", "汽车".encode("gbk"), 1))
     [line] = first_sample(make(), path).dropped
-    assert line.endswith("; the file is not in UTF-8, save it as UTF-8")
+    assert line.endswith("; the file is not in UTF-8; save it as UTF-8")
 
 
 def test_dota_accepts_custom_classes(tmp_path):

@@ -59,7 +59,7 @@ def test_classes_are_named_in_the_order_of_their_ids(root):
     sample = images.read(images.records()[0])
     assert [c.name for c in images.categories()] == ["ship"]
     assert sample.boxes.category_id.tolist() == [0]
-    assert sample.dropped == ("boxes.csv row 2: category 'plane' is none of the 1: ship",)
+    assert sample.dropped == ("boxes.csv row 2: category 'plane' is not one of the 1: ship",)
 
 
 def test_parquet_gives_the_same_boxes(root):
@@ -108,7 +108,7 @@ def test_a_row_may_have_four_corners(root):
         ("two,30,20,10,50,ship,0,,,", "30 20 10 50 is inverted, expected x0 y0 x1 y1"),
         ("two,0.1,0.2,0.3,0.5,ship,0,,,", "0.1 0.2 0.3 0.5 look like fractions of the sides"),
         ("two,100,20,130,50,ship,0,,,", "100 20 130 50 lies outside the image of 96 by 64 px"),
-        ("two,10,20,30,50,,0,,,", "category '' is none of the 3"),
+        ("two,10,20,30,50,,0,,,", "category '' is not one of the 3"),
         ("two,10,20,30,50,ship,maybe,,,", "ignore 'maybe', expected 0 or 1"),
     ],
 )

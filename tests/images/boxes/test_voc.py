@@ -78,7 +78,7 @@ def test_named_classes_keep_their_order(root):
     sample = read_all(images)["000000"]
     assert sample.boxes.object_id.tolist() == [0, 2]
     assert sample.dropped == tuple(
-        f"000000.xml object {i}: category 'chair' is none of the 2: person, dog" for i in (2, 4)
+        f"000000.xml object {i}: category 'chair' is not one of the 2: person, dog" for i in (2, 4)
     )
     for classes in (["dog", "dog"], "dog"):
         with pytest.raises(ConfigError, match=r"dataset.classes=.*dog.*: expected a list of dist"):

@@ -184,7 +184,7 @@ def test_unusable_boxes_are_reported(tmp_path, pkl):
     assert [line.split(":")[0] for line in sample.dropped] == [
         f"{pkl.name} object {i}" for i in range(3)
     ]
-    assert "category 'boat' is none of the 18" in sample.dropped[0]
+    assert "category 'boat' is not one of the 18" in sample.dropped[0]
     assert "is inverted" in sample.dropped[1]
     assert "are not all numbers" in sample.dropped[2]
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from alps.assign.rows import Rows
-from alps.errors import AlpsError, ConfigError, PieceLost, StoreError, WorkersLost
+from alps.errors import AlpsError, ConfigError, ItemCrashed, StoreError, WorkersLost
 from alps.labelling.engine.local import LocalEngine
 from tests.fakes import ArrayImages
 from tests.labelling.engine.runs import IMAGES, arrays, files, run
@@ -160,10 +160,10 @@ def test_the_run_fails_only_when_all_workers_are_dead(tmp_path, caplog):
 def test_the_error_names_an_item_that_kills_its_workers(caplog):
     with (
         LocalEngine(processes=3, threads=1).workers() as run_tasks,
-        pytest.raises(PieceLost, match=r"item 5 .*\(SIGKILL") as raised,
+        pytest.raises(ItemCrashed, match=r"item 5 .*\(SIGKILL") as raised,
     ):
         list(run_tasks(die_at_five, range(8)))
-    assert raised.value.place == 5
+    assert raised.value.index == 5
     assert caplog.text.count("another one repeats its item") == 2
 
 
@@ -214,7 +214,7 @@ def test_an_exception_in_a_worker_is_raised_in_the_run(task, items, error, messa
 )
 def test_invalid_numbers_are_refused(monkeypatch, key, value):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # types are the user's
-    with pytest.raises(ConfigError, match=rf"^{key}={value}: expected .*a whole number >= 1"):
+    with pytest.raises(ConfigError, match=rf"^{key}={value}: expected .*an integer >= 1"):
         LocalEngine(**{key: value})
 
 
