@@ -42,7 +42,7 @@ def count_of(n: int, total: int, noun: str, plural: str = "") -> str:
         noun: singular name of an item.
         plural: plural of ``noun``; by default ``noun`` followed by "s".
 
-    >>> share(1, 2, "image"), share(2, 2, "class", "classes")
+    >>> count_of(1, 2, "image"), count_of(2, 2, "class", "classes")
     ('1 of 2 images', '2 of 2 classes')
 
     Returns:

@@ -13,7 +13,7 @@ from alps.errors import ConfigError
 def to_nfc(name: str) -> str:
     """Return a name in Unicode NFC, since some file systems decompose accents.
 
-    >>> len("e\N{COMBINING ACUTE ACCENT}"), len(normal("e\N{COMBINING ACUTE ACCENT}"))
+    >>> len("e\N{COMBINING ACUTE ACCENT}"), len(to_nfc("e\N{COMBINING ACUTE ACCENT}"))
     (2, 1)
     """
     return unicodedata.normalize("NFC", name)
