@@ -101,8 +101,12 @@ class AutoMasks:
     @property
     def identity(self) -> Mapping[str, Any]:
         """All settings and those of the segmenter; ``version`` counts changes of the algorithm."""
-        names = {field.name for field in fields(self)} - {"segmenter", "threads", "passes"}
-        settings: dict[str, Any] = {name: getattr(self, name) for name in names}
+        names = [field.name for field in fields(self)]  # in a fixed order, as the report shows them
+        settings: dict[str, Any] = {
+            name: getattr(self, name)
+            for name in names
+            if name not in ("segmenter", "threads", "passes")
+        }
         source = "AutoMasks"
         if self.passes:  # a class of its own in earlier versions, whose stores remain valid
             source, settings["passes"] = "CoverMasks", [[*pair] for pair in self.passes]
