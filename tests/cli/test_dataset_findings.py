@@ -75,7 +75,7 @@ def test_findings_are_told_once_a_run_kept_and_shown(coco, tmp_path, caplog, no_
     ]
     assert lines == [f"coco: {finding}" for finding in store.findings()]
     page = (store.root / "report.html").read_text()
-    assert "What does not fit together in the dataset" in page
+    assert "Inconsistencies in the dataset" in page
     assert ORPHAN[:-2] in page
     manifest = json.loads((store.root / "manifest.json").read_text())
     assert "findings.json" in manifest["files"]
@@ -91,7 +91,7 @@ def test_many_boxes_of_one_image_are_dropped_with_one_line(coco, tmp_path, caplo
     [line] = [m for m in caplog.messages if m.startswith("dropped")]
     assert line == (
         "dropped 4 boxes of 000000: instances.json 000000.jpg is 128 x 96 px and its annotations "
-        "are for an image of 256 x 192 px, so its boxes do not fit"
+        "are for an image of 256 x 192 px, so the boxes do not fit"
     )
 
 
@@ -111,7 +111,7 @@ def test_strict_refuses_before_any_mask_is_made(coco, tmp_path, no_pictures):
     edit(coco, mend)
     store = run(coco, tmp_path / "store", strict=True)
     assert store.findings() == []
-    assert "What does not fit together" not in (store.root / "report.html").read_text()
+    assert "Inconsistencies in the dataset" not in (store.root / "report.html").read_text()
     run(coco, tmp_path / "store", strict=True)
 
 
