@@ -216,7 +216,7 @@ def test_a_malformed_valid_mask_is_a_fault(tmp_path):
         tmp_path / "s", create_images(n=1), masks=create_parts()["masks"], assign=Binary()
     )
     (status,) = store.shard(0).images()
-    store.write_masks(0, [replace(status, valid=b"1")], store.shard(0).masks())
+    store.shard(0).write_masks([replace(status, valid=b"1")], store.shard(0).masks())
     (fault,) = faults(store, Binary())
     assert fault.file == "images/00000.parquet"
     assert fault.problem.startswith("valid pixels of 0: its counts hold 1 pixels")
@@ -241,7 +241,7 @@ def test_an_image_without_data_is_empty_and_counted(tmp_path, capsys):
     assert "1 of them without any mask (1 without data)" in output
     share = nodata / (3 * 64 * 96)
     assert f"{share:.1%} of all pixels, in 2 images: they get no label" in output
-    assert "of the pixels with data lie inside a mask" in output
+    assert "of the pixels with data are covered by masks" in output
 
 
 class BoxedImages(ArrayImages):
@@ -278,7 +278,9 @@ def test_stored_masks_are_reduced_to_valid_pixels(tmp_path):
     old = make_store(tmp_path / "old", before, masks=masks, assign=Binary())
     stored = StoredMasks(store=str(old.root), ground=8)
     new = make_store(tmp_path / "new", images, masks=stored, assign=Binary())
-    assert any((m.to_array() & ~valid_mask(0)).any() for i, m in old.masks(0).items() if i == "0")
+    assert any(
+        (m.to_array() & ~valid_mask(0)).any() for i, m in old.shard(0).masks().items() if i == "0"
+    )
     for shard in range(len(new.plan)):
         for image_id, found in new.shard(shard).masks().items():
             if image_id != "1":
