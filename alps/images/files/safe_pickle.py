@@ -1,5 +1,8 @@
 """Read pickles of plain values without executing code from them.
 
+Plain values are dicts, lists, tuples, text, numbers, bytes and numeric NumPy arrays; NumPy scalars
+become Python numbers.
+
 A pickle may call any function that can be imported, so `pickle.load` on an untrusted file runs its
 author's code. Here, an import resolves to a stand-in from this module or fails. For NumPy arrays
 and scalars, only dtype, shape and bytes are read, and `numpy.frombuffer` builds the values. The
@@ -188,13 +191,7 @@ class _Plain(_PythonUnpickler):  # type: ignore[misc]  # its base has no types
 
 
 def load_plain(path: Path) -> Any:
-    """Read a pickle of dicts, lists, tuples, text, numbers, bytes and numeric NumPy arrays.
-
-    NumPy scalars become Python numbers.
-
-    Raises:
-        ImageError: the file cannot be read, or contains or calls anything else.
-    """
+    """Read a pickle of plain values; raise `ImageError` if it contains or calls anything else."""
     try:
         data = read_bytes(path)
         if next(itertools.islice(pickletools.genops(data), OPCODES, None), None):
@@ -222,6 +219,9 @@ def _finish(value: Any, done: dict[int, tuple[Any, int]]) -> tuple[Any, int]:
 
     Returns:
         The converted value, and the number of values that it contains.
+
+    Raises:
+        _Refused: the value has a type that is not allowed, or too many values.
     """
     if id(value) in done:
         return done[id(value)]

@@ -49,7 +49,7 @@ def heat_maps(statistics: StoreStatistics, categories: Sequence[Category]) -> li
 
 
 def coarsen(cells: Float64[np.ndarray, "G G"]) -> Float64[np.ndarray, "g g"]:
-    """Merge 2 × 2 cells until they contain at least one mask on average, to reduce noise.
+    """Return cells merged 2 × 2 until they contain at least one mask on average, to reduce noise.
 
     >>> coarsen(np.full((32, 32), 0.3)).shape
     (16, 16)

@@ -6,7 +6,7 @@ import math
 
 
 def count(n: int) -> str:
-    """Format an integer with thousands separators.
+    """Return an integer with thousands separators.
 
     >>> count(1234567)
     '1,234,567'
@@ -15,7 +15,7 @@ def count(n: int) -> str:
 
 
 def short(n: int) -> str:
-    """Format a count briefly, with a unit prefix.
+    """Return a count in short form, with a unit prefix.
 
     >>> [short(n) for n in (0, 950, 1500, 20_000, 3_000_000)]
     ['0', '950', '1.5k', '20k', '3M']
@@ -27,7 +27,7 @@ def short(n: int) -> str:
 
 
 def percent(fraction: float) -> str:
-    """Format a fraction in 0..1 as a percentage: to a tenth, or two digits below 1%.
+    """Return a fraction in 0..1 as a percentage: to a tenth, or two digits below 1%.
 
     >>> [percent(fraction) for fraction in (1.0, 0.98765, 0.0123, 0.0000312, 0.0)]
     ['100%', '98.8%', '1.2%', '0.0031%', '0%']
@@ -38,7 +38,7 @@ def percent(fraction: float) -> str:
 
 
 def table_percent(part: float) -> str:
-    """Format a fraction for a table column, as a percentage to a tenth; a dash for NaN.
+    """Return a fraction as a percentage to a tenth, for table columns; a dash for NaN.
 
     >>> [table_percent(part) for part in (0.5, 0.98765, -0.002, float("nan"))]
     ['50.0%', '98.8%', '-0.2%', '-']
@@ -47,7 +47,7 @@ def table_percent(part: float) -> str:
 
 
 def decimal(x: float) -> str:
-    """Format a number with three significant digits; "unknown" if it is not finite.
+    """Return a number with three significant digits; "unknown" if it is not finite.
 
     >>> decimal(0.51234), decimal(float("nan"))
     ('0.512', 'unknown')
@@ -56,7 +56,7 @@ def decimal(x: float) -> str:
 
 
 def score(value: float) -> str:
-    """Format an IoU or AP with three decimals; a dash for NaN.
+    """Return an IoU or AP with three decimals; a dash for NaN.
 
     >>> score(0.87654), score(float("nan"))
     ('0.877', '-')
@@ -75,7 +75,7 @@ def round_step(x: float) -> int:
 
 
 def css_color(color: tuple[int, int, int]) -> str:
-    """Format an RGB colour in 0..255 for CSS.
+    """Return an RGB colour in 0..255 as a CSS colour.
 
     >>> css_color((230, 69, 9))
     '#e64509'
