@@ -119,7 +119,7 @@ def break_label(folder, change):
         (
             lambda p: break_label(p, lambda label: np.where(label == 3, 77, label)),
             [],
-            r"contains the label 77, but no file holds 4; .*dataset.ignore_index=77",
+            r"contains the label 77, but no file contains 4; .*dataset.ignore_index=77",
         ),
         (lambda p: None, ["dataset.classes=road"], "classes=road: expected a list of distinct"),
         (lambda p: None, ["dataset.classes=[a,a]"], r"classes=\['a', 'a'\]: expected a list"),
@@ -138,7 +138,7 @@ def break_label(folder, change):
         (
             lambda p: None,
             ["data.scale=[-1.0,1.0]"],
-            r"data.scale=\[-1.0, 1.0\]: expected the least and",
+            r"data.scale=\[-1.0, 1.0\]: expected the minimum and",
         ),
         (lambda p: None, ["data.scale_p=2.0"], "data.scale_p=2.0: expected a probability"),
         (lambda p: None, ["data.cat_max_ratio=0.0"], "cat_max_ratio=0.0: expected a fraction > 0"),
