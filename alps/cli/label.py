@@ -85,7 +85,7 @@ def run(cfg: DictConfig, root: Path, *, is_trial: bool = False) -> None:
     from alps.labelling.pipeline import label
     from alps.protocols import InstanceSet
 
-    assign, ks = instantiate(cfg.assign), to_dict(resolved)["choose_k"]
+    assign, ks = build_assigner(cfg, image_set), to_dict(resolved)["choose_k"]
     config = OmegaConf.masked_copy(
         resolved, [str(key) for key in resolved if key not in LOCAL_KEYS]
     )
@@ -131,6 +131,15 @@ def run(cfg: DictConfig, root: Path, *, is_trial: bool = False) -> None:
     if scores is not None and instances and is_trial:
         n = timings.images.get("masks", 0)
         compare_trials(scores.summary(), timings.seconds["masks"] / n if n else None)
+
+
+def build_assigner(cfg: DictConfig, image_set: Any) -> Any:
+    """Return the assigner of a configuration.
+
+    An assigner that takes the dataset gets ``image_set``, so that annotations are read only once.
+    """
+    takes_dataset = cfg.assign.get("images") == cfg.dataset
+    return instantiate(cfg.assign, **({"images": image_set} if takes_dataset else {}))
 
 
 def check_truth(cfg: DictConfig, image_set: Any) -> None:

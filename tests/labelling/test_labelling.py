@@ -203,7 +203,7 @@ def test_a_full_disk_costs_at_most_one_shard(tmp_path, reference, monkeypatch, w
 
 def test_clusters_without_features_are_refused(tmp_path):
     with pytest.raises(
-        ConfigError, match=r"assign=cluster .* but features is null; choose .*random"
+        ConfigError, match=r"assign=cluster .* features, and none are chosen: .*random"
     ):
         run(tmp_path / "store", images(1), with_features=False)
 
@@ -297,7 +297,7 @@ def test_unreadable_images_are_skipped_logged_and_counted(tmp_path, caplog):
 
 
 def test_a_dataset_without_readable_image_is_an_error(tmp_path):
-    with pytest.raises(ImageError, match=r"none of the 2 images of memory can be used; the first"):
+    with pytest.raises(ImageError, match=r"none of the 2 images of memory can be read; the first"):
         run(tmp_path / "store", {"a": "zero bytes", "b": "zero bytes"})
 
 
@@ -389,5 +389,5 @@ def test_the_error_of_a_lost_shard_names_its_last_image_if_all_were_counted(tmp_
         yield 2, 1
         raise ItemCrashed(2, "was killed")
 
-    with pytest.raises(WorkersLost, match=r"shard 2 .*, at site/2\.png or one of the"):
+    with pytest.raises(WorkersLost, match=r"shard 2 .*; the cause is site/2\.png or one of the"):
         labelling._run_stages(share, store, Timings(), "masks", lambda _: Timings(), ("masks",))

@@ -143,7 +143,7 @@ def test_images_that_vanish_with_their_folder_are_not_lost(tmp_path):
 
     images.read = read_and_lose
     with pytest.raises(
-        Unavailable, match=r"images no longer exists, so the image is not skipped; once it is"
+        Unavailable, match=r"images no longer exists, so the run stops instead of skipping"
     ):
         run(tmp_path / "store", images)
     away.rename(tmp_path / "images")
