@@ -18,7 +18,7 @@ from alps.features.sam import SamFeatures
 from alps.features.shape import ShapeFeatures
 from alps.features.sscd import SscdFeatures
 from alps.features.timm import TimmFeatures
-from alps.masks.ground import cover_ground
+from alps.masks.superpixels import add_superpixels
 from alps.metrics.clustering import Contingency, contingency
 from alps.metrics.masks import oracle
 from alps.protocols import Featurizer
@@ -36,7 +36,7 @@ from benchmarks.patches import (
 
 #: Side of the squares that stand in for masks, in pixels.
 SQUARE = 16
-#: Side of the superpixels of `alps.masks.ground`: that of ``recipe=alps``.
+#: Side of the superpixels of `alps.masks.superpixels`: that of ``recipe=alps``.
 GROUND = 16
 
 Rows = Sequence[Float[np.ndarray, "_ C"]]
@@ -189,7 +189,7 @@ def methods(patches: Sequence[Patch], keep: Path | None) -> Iterator[tuple[str, 
     yield "joined, a mask counts 1", ours_on(patches, joined, weight="none")
     yield "joined, spherical", ours_on(patches, joined, metric="spherical")
     yield "joined, merged", ours_on(patches, joined, finer=3)
-    whole = [replace(p, masks=cover_ground(p.masks, p.sample, GROUND)) for p in patches]
+    whole = [replace(p, masks=add_superpixels(p.masks, p.sample, GROUND)) for p in patches]
     yield "joined, ground: recipe=alps", ours_on(whole, joined)
     cut = [replace(patch, masks=squares(patch.sample.size, SQUARE)) for patch in patches]
     yield f"joined, squares of {SQUARE} px", ours_on(cut, joined)

@@ -1,4 +1,4 @@
-"""Assigners: give each mask a class, usually by clustering its features."""
+"""Assigners: assign a class to each mask, usually by clustering features."""
 
 import lazy_loader
 

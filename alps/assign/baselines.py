@@ -1,4 +1,4 @@
-"""Baselines: classes that do not depend on what a mask shows."""
+"""Baselines: classes that do not depend on the content of a mask."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ class Fixed:
 
 
 class Random(Fixed):
-    """Gives every mask one of K classes at random: correct outlines, wrong classes.
+    """Assigns one of K classes to each mask at random.
 
     Args:
         k: number of classes, K.
-        seed: of the random numbers, together with the id of the image.
-        fill: distance in pixels up to which uncovered pixels get the class of the nearest mask.
+        seed: random seed, which is combined with the id of each image.
+        fill: uncovered pixels within this distance of a mask get its class, in pixels.
     """
 
     def __init__(self, *, k: int = 46, seed: int = 0, fill: int = 0) -> None:
@@ -69,12 +69,12 @@ class Random(Fixed):
     ) -> tuple[Int32[np.ndarray, " N"], Float32[np.ndarray, " N"]]:
         """Return random classes, and NaN as distances.
 
-        The classes depend on the seed and ``image_id`` only, not on the order of the images.
+        The classes depend only on the seed and ``image_id``, not on the order of the images.
 
         Args:
-            features: one row per mask; only their number matters.
+            features: one row per mask; only the number of rows matters.
             clusters: not used.
-            image_id: of the image.
+            image_id: id of the image.
             masks: not used.
 
         Returns:
@@ -90,7 +90,7 @@ class Random(Fixed):
         """Paint small masks over large ones, then fill uncovered pixels near a mask.
 
         Args:
-            masks: of one image.
+            masks: masks of one image.
             category_id: class of each mask.
             ignore_index: value of uncovered pixels.
 
@@ -128,7 +128,7 @@ class Binary(Fixed):
         """Return class 0 for every mask, and NaN as distances.
 
         Args:
-            features: one row per mask; only their number matters.
+            features: one row per mask; only the number of rows matters.
             clusters: not used.
             image_id: not used.
             masks: not used.
@@ -145,9 +145,9 @@ class Binary(Fixed):
         """Paint masks as 0 and uncovered pixels as 1.
 
         Args:
-            masks: of one image.
+            masks: masks of one image.
             category_id: class of each mask.
-            ignore_index: value that class 1 replaces.
+            ignore_index: value of uncovered pixels, which class 1 replaces.
 
         Returns:
             The class of each pixel.

@@ -16,7 +16,7 @@ from alps.structures.records import Category, Clusters
 
 
 class ByCategory(Fixed):
-    """Gives each mask the category of its box; masks of ignored boxes get no class.
+    """Assigns the category of its box to each mask; masks of ignored boxes get no class.
 
     Args:
         images: the image set, which defines the categories.
@@ -28,8 +28,8 @@ class ByCategory(Fixed):
     def __init__(self, images: ImageSet) -> None:
         if not isinstance(images, CategorisedSet):
             raise ConfigError(
-                f"assign=category takes the categories of boxes, and {images.name} has none; label "
-                "an image set with boxes, as +dataset=dota, or take assign=cluster"
+                f"assign=category uses the categories of boxes, but {images.name} has none; label "
+                "an image set with boxes, such as +dataset=dota, or use assign=cluster"
             )
         self._images = images
 
@@ -40,7 +40,7 @@ class ByCategory(Fixed):
 
     @property
     def identity(self) -> Identity:
-        """Names of the classes."""
+        """Settings: the names of the classes."""
         return {"assigner": "category", "version": 1, "classes": [c.name for c in self._categories]}
 
     @property
@@ -58,10 +58,10 @@ class ByCategory(Fixed):
         """Return the category of each mask's box, and NaN as distances.
 
         Args:
-            features: one row per mask; only their number matters.
+            features: one row per mask; only the number of rows matters.
             clusters: not used.
-            image_id: of the image, for the error message.
-            masks: made from boxes.
+            image_id: id of the image, for the error message.
+            masks: masks made from boxes.
 
         Returns:
             The category of each mask, -1 if its box is ignored; and NaN for each mask.
@@ -73,7 +73,7 @@ class ByCategory(Fixed):
         if masks is None or (n and masks.boxes is None):
             raise StoreError(
                 f"the masks of {image_id} were not prompted with boxes, so they have no category; "
-                "take masks=box, or assign=cluster"
+                "use masks=box, or assign=cluster"
             )
         ids = np.zeros(0, np.int32)
         if masks.boxes is not None:
@@ -86,7 +86,7 @@ class ByCategory(Fixed):
         """Paint small masks over large ones; ignored masks are painted with ``ignore_index``.
 
         Args:
-            masks: of one image.
+            masks: masks of one image.
             category_id: category of each mask, -1 if it is ignored.
             ignore_index: value of ignored masks and uncovered pixels.
 

@@ -12,7 +12,7 @@ from jaxtyping import Float, Float32, Int, Int32, Int64, Integer
 from alps.assign.kmeans import fit_kmeans, nearest
 from alps.assign.limits import LIMITS
 from alps.assign.projection import fit_pca, project, unit
-from alps.assign.rows import Rows, Transform, over_parts
+from alps.assign.rows import Rows, Transform, map_parts
 from alps.assign.search import on_gpu
 from alps.assign.ward import cut, ward_tree
 from alps.protocols import Identity, Mapper
@@ -31,21 +31,22 @@ class Cluster:
 
     Args:
         k: number of clusters, K.
-        niter: largest number of passes over the features that move the centroids.
-        batch_size: rows in memory at once, and rows of a mini-batch.
-        seed: of all random numbers.
-        metric: ``spherical`` compares directions: rows and centroids have length 1, so the smallest
-            distance is the largest cosine.
-        pca: number of principal components that the features are projected onto first; None skips
-            the projection.
+        niter: maximum number of passes over the features in which centroids are updated.
+        batch_size: number of rows in a mini-batch, and in memory at a time.
+        seed: random seed.
+        metric: ``euclidean``, or ``spherical``, which scales rows and centroids to length 1 and so
+            maximises the cosine.
+        pca: number of principal components that the features are projected onto; None: no
+            projection.
         whiten: scale all components to the same variance.
-        restarts: number of runs of k-means; the one with the lowest inertia is kept.
-        weight: of a mask in the means and the inertia: "none" is 1, "area" its number of pixels,
-            "sqrt_area" the square root of that.
-        merge: number of classes that the clusters are merged into by Ward's method; None makes each
-            cluster a class.
-        reject: share of each cluster's masks, the farthest from the centroid, that get no class.
-        fill: distance in pixels up to which uncovered pixels get the class of the nearest mask.
+        restarts: number of runs of k-means; the result with the lowest inertia is used.
+        weight: weight of a mask in means and inertia: "none" (1), "area" (number of pixels) or
+            "sqrt_area".
+        merge: number of classes that the clusters are merged into by Ward's method; None: each
+            cluster is a class.
+        reject: fraction of each cluster's masks that get no class; these are the masks farthest
+            from the centroid.
+        fill: uncovered pixels within this distance of a mask get its class, in pixels.
 
     Raises:
         ConfigError: a setting is out of range, or two settings contradict each other.
@@ -93,9 +94,9 @@ class Cluster:
 
         Args:
             blocks: features of all masks, float16 or float32, usually memory-mapped.
-            areas: areas of the same masks in pixels, one array per block; used only if ``weight``
-                is not "none".
-            mapper: maps a function over parts of the rows, e.g. in worker processes; does not
+            areas: areas of the same masks in pixels, one array per block; not used if ``weight``
+                is "none".
+            mapper: maps a function over parts of the rows, e.g. in worker processes; it does not
                 affect the result.
 
         Returns:
@@ -153,7 +154,7 @@ class Cluster:
 
         Args:
             features: one row per mask.
-            clusters: from `fit`.
+            clusters: clusters from `fit`.
             image_id: not used.
             masks: not used.
 
@@ -164,7 +165,7 @@ class Cluster:
         Raises:
             AlpsError: a feature is NaN or infinite.
         """
-        assert clusters is not None, "fit makes them"
+        assert clusters is not None, "clusters are None; call fit first"
         rows = Rows([features], transform=self._embedding(clusters.mean, clusters.components))
         cluster = np.empty(len(rows), np.int64)
         distance = np.empty(len(rows), np.float32)
@@ -182,7 +183,7 @@ class Cluster:
         """Paint small masks over large ones, then fill uncovered pixels near a mask.
 
         Args:
-            masks: of one image.
+            masks: masks of one image.
             category_id: class of each mask.
             ignore_index: value of uncovered pixels.
 
@@ -193,7 +194,7 @@ class Cluster:
         return fill_uncovered(index_map, masks, self.fill)
 
     def categories(self) -> list[Category]:
-        """Return one class per branch or cluster, the largest first."""
+        """Return one class per cluster, or per merged cluster, the largest first."""
         return cluster_categories(self.num_classes)
 
     def _scale(self, rows: Float32[np.ndarray, "n C"]) -> Float32[np.ndarray, "n C"]:
@@ -205,7 +206,7 @@ class Cluster:
         mean: Float32[np.ndarray, " C"] | None,
         components: Float32[np.ndarray, "D C"] | None,
     ) -> Transform:
-        """Return `_embed` bound to a projection, as a transform of `Rows`."""
+        """Return `_embed` with a projection, as a transform for `Rows`."""
         return partial(self._embed, mean, components)
 
     def _embed(
@@ -233,27 +234,27 @@ class Cluster:
     ) -> Float32[np.ndarray, " K"]:
         """Return the radius of each cluster beyond which masks are rejected.
 
-        It lies half-way between the last mask kept and the first rejected. Needs 12 bytes of memory
-        per mask.
+        It lies half-way between the last assigned mask and the first rejected one. The computation
+        takes 12 bytes of memory per mask.
         """
-        look = partial(_nearest, rows, centroids, self.batch_size)
-        parts = list(over_parts(mapper, look, rows.parts(self.batch_size)))
+        nearest_of_part = partial(_nearest, rows, centroids, self.batch_size)
+        parts = list(map_parts(mapper, nearest_of_part, rows.parts(self.batch_size)))
         cluster, squared = (np.concatenate(part) for part in zip(*parts, strict=True))
         stops = np.cumsum(np.bincount(cluster, minlength=len(centroids)))
         radius = np.full(len(centroids), np.inf, np.float32)
-        far = np.sqrt(squared[np.lexsort((squared, cluster))])
-        for i, own in enumerate(np.split(far, stops[:-1])):
-            if out := int(self.reject * len(own)):
-                radius[i] = (own[-out - 1] + own[-out]) / 2
+        distances = np.sqrt(squared[np.lexsort((squared, cluster))])
+        for i, of_cluster in enumerate(np.split(distances, stops[:-1])):
+            if rejected := int(self.reject * len(of_cluster)):
+                radius[i] = (of_cluster[-rejected - 1] + of_cluster[-rejected]) / 2
         return radius
 
 
 def _nearest(
     rows: Rows, centroids: Float32[np.ndarray, "K D"], batch_size: int, part: tuple[int, int]
 ) -> tuple[Int64[np.ndarray, " n"], Float32[np.ndarray, " n"]]:
-    """Return `nearest` of the rows of one part, given as (start, stop)."""
+    """Return the nearest centroid of each row of a part (start, stop), and squared distances."""
     parts = [nearest(rows.take(i), centroids) for i in rows.chunks(batch_size, *part)]
-    cluster, squared = (np.concatenate(of_chunks) for of_chunks in zip(*parts, strict=True))
+    cluster, squared = (np.concatenate(chunks) for chunks in zip(*parts, strict=True))
     return cluster, squared
 
 

@@ -1,8 +1,8 @@
 """Online k-means in bounded memory, over features that stay on disk.
 
-Greedy k-means++ seeds the centroids on a uniform sample; one epoch of mini-batches and Lloyd's
-iterations, which stream the data, follow. Memory depends on K and the batch size, not on the number
-of rows.
+Greedy k-means++ on a uniform sample chooses the first centroids. One epoch of mini-batches and
+Lloyd's iterations, which read the rows in chunks, update them. Memory depends on K and the batch
+size, not on the number of rows.
 """
 
 from __future__ import annotations
@@ -14,28 +14,28 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
 from alps.assign.projection import unit
-from alps.assign.rows import Rows, over_parts
+from alps.assign.rows import Rows, map_parts
 from alps.assign.search import search
 from alps.errors import TooFewMasks
 from alps.protocols import Mapper
 from alps.structures.records import Clusters
 
-#: Rows of the sample that seeds the centroids: number per cluster, and minimum.
+#: Number of rows of the sample for k-means++: per cluster, and at least.
 SAMPLE_PER_CLUSTER, SAMPLE_MIN = 64, 8192
-#: Points drawn as candidates for each new centroid. With scikit-learn's 2 + ln K the inertia ends
-#: up to 1.5 % higher and varies more with the seed (46 clusters, 20,000 rows).
+#: Number of candidates for each new centroid. With scikit-learn's 2 + ln K the final inertia is up
+#: to 1.5 % higher and varies more with the seed (46 clusters, 20,000 rows).
 TRIES = 32
-#: Relative improvement of the inertia at or below which Lloyd's iterations stop.
+#: Lloyd's iterations stop when they improve the inertia by this fraction or less.
 TOLERANCE = 1e-5
 
 
 class Pass(NamedTuple):
-    """Sums over one pass through all rows; the sums of disjoint parts of the rows add up."""
+    """Sums over all rows, or over a part of them; sums of disjoint parts can be added."""
 
-    sums: Float64[np.ndarray, "K D"]  # of the weighted rows nearest to each centroid
-    mass: Float64[np.ndarray, " K"]  # of their weights
-    inertia: float  # weighted squared distances to the nearest centroid
-    counts: Int64[np.ndarray, " K"]  # number of those rows
+    sums: Float64[np.ndarray, "K D"]  # sum of the weighted rows nearest to each centroid
+    mass: Float64[np.ndarray, " K"]  # sum of the weights of these rows
+    inertia: float  # sum of the weighted squared distances to the nearest centroid
+    counts: Int64[np.ndarray, " K"]  # number of these rows
 
 
 def fit_kmeans(
@@ -49,19 +49,20 @@ def fit_kmeans(
     spherical: bool = False,
     mapper: Mapper = map,
 ) -> Clusters:
-    """Cluster all rows; the result depends on the rows, settings and seed only, byte for byte.
+    """Cluster all rows; equal rows, settings and seed give the same bytes.
 
     Args:
         rows: features, usually memory-mapped; a block may have no rows.
         k: number of clusters, K.
-        niter: largest number of passes that move the centroids: the first in mini-batches (Sculley
-            2010, "Web-scale k-means clustering"), the others Lloyd's. One more pass only counts.
-        batch_size: rows in memory at once, and rows of a mini-batch.
-        seed: of the sample, the seeding and the mini-batches.
-        restarts: number of runs; the one with the lowest inertia is kept.
+        niter: maximum number of passes that update the centroids: one in mini-batches (Sculley
+            2010, "Web-scale k-means clustering"), then Lloyd's iterations. A last pass counts the
+            rows of each cluster.
+        batch_size: number of rows in a mini-batch, and in memory at a time.
+        seed: random seed of the sample, of k-means++ and of the mini-batches.
+        restarts: number of runs; the result with the lowest inertia is used.
         spherical: keep centroids at length 1, for rows of length 1 (Dhillon & Modha 2001,
             "Concept decompositions for large sparse text data using clustering").
-        mapper: maps a function over the parts of Lloyd's passes; seeding and mini-batches run in
+        mapper: maps a function over the parts of Lloyd's passes; k-means++ and mini-batches run in
             this process.
 
     Returns:
@@ -73,7 +74,7 @@ def fit_kmeans(
     """
     if len(rows) < k:
         raise TooFewMasks(
-            f"{len(rows)} masks cannot make {k} clusters: lower assign.k to {len(rows)} at most, "
+            f"{len(rows)} masks cannot form {k} clusters: lower assign.k to {len(rows)} at most, "
             "or label more images"
         )
     rng = np.random.default_rng(seed)
@@ -97,8 +98,8 @@ def _fit_once(
     rng: np.random.Generator,
     passes: Passes,
 ) -> tuple[Float32[np.ndarray, "K D"], Pass]:
-    """Return converged centroids of one seeding, and the pass that counted their rows."""
-    # A uniform sample without reading the stream: unlike for a reservoir, its length is known.
+    """Run k-means once; return the centroids and the last pass, which counted their rows."""
+    # The number of rows is known, so a uniform sample needs no pass over all rows.
     n = min(len(rows), max(SAMPLE_PER_CLUSTER * k, SAMPLE_MIN))
     index = np.sort(rng.choice(len(rows), n, replace=False))
     sample, weights = rows.take(index), rows.weights(index)
@@ -114,19 +115,19 @@ def _fit_once(
         centroids = _move(centroids, means, mass, spherical)
 
     last = np.inf
-    for left in reversed(range(niter)):
-        seen = passes(centroids)
-        empty = seen.counts == 0
-        settled = last - seen.inertia <= TOLERANCE * seen.inertia and not empty.any()
-        if settled or not left:
+    for remaining in reversed(range(niter)):
+        current = passes(centroids)
+        empty = current.counts == 0
+        converged = last - current.inertia <= TOLERANCE * current.inertia and not empty.any()
+        if converged or not remaining:
             break
-        last = seen.inertia
-        means = seen.sums / np.where(empty, 1, seen.mass)[:, None]
-        centroids = _move(centroids, means, seen.mass, spherical)
+        last = current.inertia
+        means = current.sums / np.where(empty, 1, current.mass)[:, None]
+        centroids = _move(centroids, means, current.mass, spherical)
         if empty.any():
             new = plus_plus(sample, centroids[~empty], int(empty.sum()), rng, weights)
             centroids[empty] = sample[new]
-    return centroids, seen
+    return centroids, current
 
 
 def _move(
@@ -135,7 +136,7 @@ def _move(
     mass: Float64[np.ndarray, " K"],
     spherical: bool,
 ) -> Float32[np.ndarray, "K D"]:
-    """Return centroids moved to the means; a centroid without rows stays in place."""
+    """Return the means as new centroids; a centroid without rows does not change."""
     moved = np.where(mass[:, None] > 0, means, centroids).astype(np.float32)
     return unit(moved) if spherical else moved
 
@@ -149,31 +150,32 @@ def plus_plus(
 ) -> Int64[np.ndarray, " k"]:
     """Choose ``k`` points as further centroids by greedy k-means++ (Arthur & Vassilvitskii 2007).
 
-    Of a few points drawn with a probability proportional to the weighted squared distance from the
-    nearest centroid, take the one that lowers the sum of these distances most.
+    For each centroid, draw a few points with probabilities proportional to the weighted squared
+    distance from the nearest centroid, and choose the one that lowers the sum of these distances
+    most.
 
     Args:
         points: the candidates.
-        centroids: those chosen before.
+        centroids: existing centroids.
         k: number of points to choose.
-        rng: source of random numbers.
-        weights: of the points.
+        rng: random number generator.
+        weights: weights of the points.
 
     Returns:
-        Indices of the chosen points; an index repeats if all points lie on centroids already.
+        Indices of the chosen points; an index repeats if all points are equal to centroids.
     """
     closest = nearest(points, centroids)[1].astype(np.float64)
-    points = points - points.mean(axis=0)  # avoids loss of digits, as in `nearest`
+    points = points - points.mean(axis=0)  # to avoid a loss of digits, as in `nearest`
     norms = np.einsum("nc,nc->n", points, points)
     chosen = np.zeros(k, np.int64)
     for i in range(k):
         mass = np.cumsum(closest * weights)
         drawn = np.searchsorted(mass, rng.random(TRIES) * mass[-1], side="right")
         drawn = np.minimum(drawn, len(points) - 1)
-        apart = norms + norms[drawn, None] - 2 * points[drawn] @ points.T
-        apart = np.minimum(closest, np.maximum(apart, 0))
-        best = (apart * weights).sum(axis=1).argmin()
-        chosen[i], closest = drawn[best], apart[best]
+        squared = norms + norms[drawn, None] - 2 * points[drawn] @ points.T
+        squared = np.minimum(closest, np.maximum(squared, 0))
+        best = (squared * weights).sum(axis=1).argmin()
+        chosen[i], closest = drawn[best], squared[best]
     return chosen
 
 
@@ -185,11 +187,11 @@ def nearest(
     Returns:
         The index of the centroid, and the squared Euclidean distance to it.
     """
-    # faiss expands |x - c|², which loses digits when all rows are far from the origin.
+    # faiss expands |x - c|², which loses digits if all rows are far from the origin.
     middle = centroids.mean(axis=0)
     index = search(rows - middle, centroids - middle)
-    apart = rows - centroids[index]
-    return index, np.einsum("nc,nc->n", apart, apart)
+    offset = rows - centroids[index]
+    return index, np.einsum("nc,nc->n", offset, offset)
 
 
 def sum_rows(
@@ -201,8 +203,8 @@ def sum_rows(
     """Add up the rows of each class.
 
     Args:
-        rows: to add up.
-        weights: of the rows.
+        rows: rows to add.
+        weights: weights of the rows.
         category_id: class of each row, below ``k``.
         k: number of classes, K.
 
@@ -223,48 +225,48 @@ class Passes:
     """Passes through all rows, part by part.
 
     For float16 features of weight 1 the sums are exact as long as they stay below 2²⁹, so neither
-    the order of the rows nor the parts affect the result. Other sums are added in the order of the
-    parts, whichever process computes them.
+    the order of the rows nor the parts affect the result. Inexact sums are added in the order of
+    the parts, regardless of the process that computes them.
 
     Args:
-        rows: of all parts.
-        batch_size: rows in memory at once.
+        rows: all rows.
+        batch_size: number of rows in memory at a time.
         mapper: maps a function over the parts.
     """
 
     def __init__(self, rows: Rows, batch_size: int, mapper: Mapper = map) -> None:
         self._parts = [(part, rows.weights(slice(*part))) for part in rows.parts(batch_size)]
-        # One object, which workers keep; the weights are sent to them with each part.
-        self._look = partial(_look, rows.unweighted(), batch_size)
+        # Workers cache this object, so the weights are sent with each part instead.
+        self._sum_part = partial(_sum_part, rows.unweighted(), batch_size)
         self._mapper = mapper
 
     def __call__(self, centroids: Float32[np.ndarray, "K D"]) -> Pass:
         """Return the sums of one pass with these centroids."""
         k = len(centroids)
-        seen = Pass(np.zeros(centroids.shape), np.zeros(k), 0.0, np.zeros(k, np.int64))
+        current = Pass(np.zeros(centroids.shape), np.zeros(k), 0.0, np.zeros(k, np.int64))
         items = [(centroids, *part) for part in self._parts]
-        for part in over_parts(self._mapper, self._look, items):
-            seen = Pass(*(a + b for a, b in zip(seen, part, strict=True)))
-        return seen
+        for part in map_parts(self._mapper, self._sum_part, items):
+            current = Pass(*(a + b for a, b in zip(current, part, strict=True)))
+        return current
 
 
 def lloyd_sums(rows: Rows, centroids: Float32[np.ndarray, "K D"], batch_size: int) -> Pass:
     """Return the sums of one pass over all rows.
 
     Args:
-        rows: to add up.
-        centroids: to which the nearest rows are added.
-        batch_size: rows in memory at once.
+        rows: the rows.
+        centroids: the centroids.
+        batch_size: number of rows in memory at a time.
     """
     return Passes(rows, batch_size)(centroids)
 
 
-def _look(
+def _sum_part(
     rows: Rows,
     batch_size: int,
     item: tuple[Float32[np.ndarray, "K D"], tuple[int, int], Float32[np.ndarray, " n"]],
 ) -> Pass:
-    """Return the sums over one part: centroids, (start, stop) of the part, weights of its rows."""
+    """Return the sums over a part; an item is centroids, (start, stop) and weights of rows."""
     centroids, part, weights_of_part = item
     k = len(centroids)
     sums, mass, inertia, counts = np.zeros(centroids.shape), np.zeros(k), 0.0, np.zeros(k, np.int64)

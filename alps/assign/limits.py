@@ -14,12 +14,12 @@ FILL = Number(at_least=0, integer=True, noun="an integer number of pixels")
 CHOOSE_K: Limits = {
     "choose_k": ListOf(
         each=Number(at_least=2, integer=True),
-        noun="null or integers >= 2 in brackets, as [8,16,32,64]",
+        noun="null or a list of integers >= 2, such as [8,16,32,64]",
     )
 }
 
 NO_FEATURES = (
-    "assign=cluster groups masks by their features, but features is null; choose features=NAME, or "
+    "assign=cluster needs features, but features is null; choose features=NAME, or use "
     "assign=random|binary|category, which need no features"
 )
 
@@ -35,7 +35,7 @@ LIMITS: Mapping[str, Limits] = {
         "restarts": COUNT,
         "weight": Choice(("none", "sqrt_area", "area")),
         "merge": Number(at_least=1, at_most="k", integer=True, also=(None,)),
-        "reject": Number(at_least=0, below=1, noun="a share of the masks"),
+        "reject": Number(at_least=0, below=1, noun="a fraction of the masks"),
         "fill": FILL,
     },
     "alps.assign.Random": {"k": COUNT, "seed": SEED, "fill": FILL},
@@ -43,25 +43,25 @@ LIMITS: Mapping[str, Limits] = {
 
 
 def check_ks(assigner: str, ks: Any, *, k: int | None = None, merge: int | None = None) -> None:
-    """Raise `ConfigError` unless an assigner can make several numbers of classes.
+    """Raise `ConfigError` unless an assigner can produce several numbers of classes.
 
     Args:
-        assigner: public name of its class.
+        assigner: public name of the assigner's class.
         ks: the numbers of classes to compare.
-        k: number of clusters of the assigner.
-        merge: number of classes that they are merged into; None: each cluster is a class.
+        k: number of clusters.
+        merge: number of classes that the clusters are merged into; None: each cluster is a class.
 
     Raises:
-        ConfigError: the assigner makes no clusters, or it cannot make each of ``ks`` classes.
+        ConfigError: the assigner does not cluster, or a number exceeds the number of clusters.
     """
     if assigner != "alps.assign.Cluster":
         raise ConfigError(
-            f"choose_k compares clusterings, and {assigner} makes none; use assign=cluster, or "
-            "choose_k=null"
+            f"choose_k compares clusterings, but {assigner} does not cluster; use assign=cluster "
+            "or choose_k=null"
         )
     check_settings(CHOOSE_K, {"choose_k": ks})
     if merge is not None and k is not None and max(ks) > k:
         raise ConfigError(
-            f"choose_k requests {max(ks)} classes, but assign.k makes {k} clusters to merge: raise "
-            "assign.k"
+            f"choose_k requests {max(ks)} classes, but assign.k={k} gives only {k} clusters to "
+            "merge: raise assign.k"
         )

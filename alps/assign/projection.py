@@ -7,17 +7,17 @@ from functools import partial
 import numpy as np
 from jaxtyping import Float32, Float64
 
-from alps.assign.rows import Rows, over_parts
+from alps.assign.rows import Rows, map_parts
 from alps.errors import ConfigError, TooFewMasks
 from alps.protocols import Mapper
 
-#: Share of the largest variance below which a component is rounding noise; whitening does not scale
-#: it up to the others.
-FLOOR = 1e-6
+#: Components with a variance below this fraction of the largest are rounding noise, which whitening
+#: does not amplify to variance 1.
+MIN_VARIANCE = 1e-6
 
 
 def unit(rows: Float32[np.ndarray, "n C"]) -> Float32[np.ndarray, "n C"]:
-    """Scale every row to length 1; a row of zeros stays as it is."""
+    """Scale every row to length 1; rows of zeros are unchanged."""
     length = np.linalg.norm(rows, axis=1, keepdims=True)
     return rows / np.where(length > 0, length, 1)
 
@@ -27,12 +27,12 @@ def project(
     mean: Float32[np.ndarray, " C"] | None,
     components: Float32[np.ndarray, "D C"] | None,
 ) -> Float32[np.ndarray, "n D"]:
-    """Project rows onto principal components.
+    """Return rows projected onto principal components.
 
     Args:
         rows: features.
-        mean: from `fit_pca`; None returns the rows unchanged.
-        components: from `fit_pca`; None returns the rows unchanged.
+        mean: mean from `fit_pca`; None returns the rows unchanged.
+        components: components from `fit_pca`; None returns the rows unchanged.
     """
     if mean is None or components is None:
         return rows
@@ -43,20 +43,20 @@ def project(
 def fit_pca(
     rows: Rows, dim: int, *, whiten: bool, batch_size: int, mapper: Mapper = map
 ) -> tuple[Float32[np.ndarray, " C"], Float32[np.ndarray, "D C"]]:
-    """Compute the principal components of all rows in one pass, without their weights.
+    """Compute the principal components of all rows in one pass, ignoring their weights.
 
     Args:
-        rows: features; their moments are added up in float64.
+        rows: features, whose moments are added in float64.
         dim: number of components, D.
         whiten: scale the components so that each has variance 1 (Jégou & Chum, ECCV 2012,
             "Negative evidences and co-occurrences in image retrieval: the benefit of PCA and
             whitening").
-        batch_size: rows in memory at once.
+        batch_size: number of rows in memory at a time.
         mapper: maps a function over the parts of the rows.
 
     Returns:
-        The mean of the rows, and the components in descending order of variance. The entry of
-        largest magnitude of each component is positive.
+        The mean of the rows, and the components in descending order of variance. The sign of a
+        component is such that its entry of largest magnitude is positive.
 
     Raises:
         TooFewMasks: the number of rows does not exceed ``dim``.
@@ -64,17 +64,17 @@ def fit_pca(
     """
     if len(rows) <= dim:
         raise TooFewMasks(
-            f"{len(rows)} masks do not span {dim} components: lower assign.pca below {len(rows)}, "
+            f"{len(rows)} masks are too few for {dim} components: set assign.pca below {len(rows)} "
             "or label more images"
         )
     channels = rows.take(np.zeros(1, np.int64)).shape[1]
     if dim > channels:
         raise ConfigError(
             f"assign.pca is {dim}, but the features have {channels} channels: lower it to "
-            f"{channels} at most, or leave the features as they are with assign.pca=null"
+            f"{channels} at most, or skip the projection with assign.pca=null"
         )
     total, products = np.zeros(channels), np.zeros((channels, channels))
-    for part in over_parts(mapper, partial(_moments, rows, batch_size), rows.parts(batch_size)):
+    for part in map_parts(mapper, partial(_moments, rows, batch_size), rows.parts(batch_size)):
         total += part[0]
         products += part[1]
     mean = total / len(rows)
@@ -84,7 +84,7 @@ def fit_pca(
     largest = np.abs(components).argmax(axis=1)
     components = components * np.sign(components[np.arange(dim), largest])[:, None]
     if whiten:
-        components = components / np.sqrt(np.maximum(variance, FLOOR * variance[0]))[:, None]
+        components = components / np.sqrt(np.maximum(variance, MIN_VARIANCE * variance[0]))[:, None]
     return mean.astype(np.float32), components.astype(np.float32)
 
 

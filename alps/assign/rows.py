@@ -1,4 +1,4 @@
-"""Features on disk as one long array of rows, read piece by piece."""
+"""Features on disk as one array of rows, which is read in chunks."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from jaxtyping import Float, Float32, Int64
 from alps.errors import AlpsError
 from alps.protocols import Mapper
 
-#: Consecutive rows that a mini-batch reads at once: enough for a disk to be fast, few enough that a
-#: batch contains many images.
+#: Number of consecutive rows that a mini-batch reads: enough for fast disk access, few enough for a
+#: batch of many images.
 RUN = 32
-#: Chunks of a part, the unit of a worker: 65,536 rows at the default batch size, about one second.
+#: Number of chunks of a part, which a worker processes: 65,536 rows by default, about one second.
 PART = 16
 
-#: Largest number of rows in an epoch of mini-batches: minutes instead of hours for a billion rows.
+#: Maximum number of rows in an epoch of mini-batches: minutes instead of hours for a billion rows.
 EPOCH = 1 << 24
 
 Transform = Callable[[Float32[np.ndarray, "n C"]], Float32[np.ndarray, "n D"]]
@@ -30,9 +30,9 @@ class Rows:
     Results depend on the order of the rows, not on how they are divided into blocks.
 
     Args:
-        blocks: usually memory-mapped; only the requested rows are read.
-        weights: of the rows; all 1 by default.
-        transform: applied to all rows that are read.
+        blocks: arrays, usually memory-mapped; only the requested rows are read.
+        weights: weights of the rows; by default 1.
+        transform: function that is applied to all rows that are read.
     """
 
     def __init__(
@@ -51,22 +51,23 @@ class Rows:
         return int(self._starts[-1])
 
     def take(self, index: Int64[np.ndarray, " n"]) -> Float32[np.ndarray, "n D"]:
-        """Read and transform the rows at ``index``, at least one.
+        """Return the transformed rows at ``index``, which must not be empty.
 
         Raises:
             AlpsError: a feature is NaN or infinite.
         """
-        home = np.searchsorted(self._starts, index, side="right") - 1
-        local = index - self._starts[home]
-        rows = np.empty((len(index), self._blocks[int(home[0])].shape[1]), np.float32)
-        for b in np.unique(home).tolist():
-            rows[home == b] = self._blocks[b][local[home == b]]
+        block = np.searchsorted(self._starts, index, side="right") - 1
+        local = index - self._starts[block]
+        rows = np.empty((len(index), self._blocks[int(block[0])].shape[1]), np.float32)
+        for b in np.unique(block).tolist():
+            rows[block == b] = self._blocks[b][local[block == b]]
         finite = np.isfinite(rows).all(axis=1)
         if not finite.all():
             bad = np.flatnonzero(~finite)[0]
             raise AlpsError(
-                f"features hold NaN or infinity in block {home[bad]}, row {local[bad]}; expected "
-                "finite values (float16 ends at 65504): make them anew with overwrite=features"
+                f"features contain NaN or infinity in block {block[bad]}, row {local[bad]}; "
+                "expected finite values (float16 ends at 65504): recompute them with "
+                "overwrite=features"
             )
         return rows if self._transform is None else self._transform(rows)
 
@@ -89,7 +90,7 @@ class Rows:
         """Yield the indices of rows in order, ``size`` at a time.
 
         Args:
-            size: rows of a chunk; the last chunk may be smaller.
+            size: number of rows per chunk; the last chunk may be smaller.
             start: index of the first row.
             stop: index after the last row; all rows by default.
         """
@@ -100,15 +101,16 @@ class Rows:
     def parts(self, size: int) -> list[tuple[int, int]]:
         """Return (start, stop) of the parts that workers process, `PART` chunks of ``size`` rows.
 
-        Their number depends on the data, not on the workers, so that sums over them round equally.
+        They depend on the data, not on the workers, so that sums over parts round equally.
         """
         return [(i, i + PART * size) for i in range(0, len(self), PART * size)]
 
     def batches(self, size: int, rng: np.random.Generator) -> Iterator[Int64[np.ndarray, " _"]]:
-        """Yield the indices of random mini-batches: short runs of rows, at most ``size`` rows.
+        """Yield the indices of random mini-batches of at most ``size`` rows, in runs of `RUN` rows.
 
-        An epoch contains every row once, or `EPOCH` rows if there are more, as further mini-batches
-        improve the centroids little. A batch is not shuffled: its order does not matter to k-means.
+        An epoch contains every row once, but at most `EPOCH` rows, because more mini-batches hardly
+        improve the centroids. The order within a batch does not affect k-means, so batches are not
+        shuffled.
         """
         run = min(RUN, size)
         starts = rng.permutation(np.arange(0, len(self), run))[: EPOCH // run]
@@ -117,14 +119,14 @@ class Rows:
             yield index[index < len(self)]
 
 
-def over_parts(
+def map_parts(
     mapper: Mapper, task: Callable[[Any], Any], items: Sequence[tuple[Any, ...]]
 ) -> Iterator[Any]:
     """Return the results of a task for each item, in order.
 
     Args:
         mapper: maps the task over the items; a single item is processed in this process.
-        task: function of one item.
+        task: function of an item.
         items: parts of the data.
     """
     return (mapper if len(items) > 1 else map)(task, items)

@@ -1,4 +1,4 @@
-"""Nearest-neighbour search with faiss, on a GPU if its build and the machine support one."""
+"""Nearest-neighbour search with faiss, on a GPU if faiss was built for one and finds it."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import faiss
 import numpy as np
 from jaxtyping import Float32, Int64
 
-#: Bytes of scratch memory; faiss's default of 1.5 GB is more than brute force needs (its wiki,
+#: Bytes of temporary GPU memory. Brute force needs less than the default of 1.5 GB (wiki of faiss,
 #: "Brute force search without an index"), and SAM may need the memory.
-SCRATCH = 64 << 20
+TEMP_MEMORY = 64 << 20
 
 
 def on_gpu() -> bool:
     """Return whether the search runs on a GPU; always False with the wheel faiss-cpu.
 
-    A GPU rounds sums of products differently, so a row half-way between two points may get the
-    other one. The identity of stored results must therefore contain this value.
+    A GPU rounds differently, so it may assign a row half-way between two points differently. The
+    identity of stored results must therefore contain this value.
     """
     return bool(faiss.get_num_gpus() > 0)
 
@@ -37,5 +37,5 @@ def search(
 def _resources() -> Any:
     """Return the GPU resources, allocated once per process."""
     resources = faiss.StandardGpuResources()
-    resources.setTempMemory(SCRATCH)
+    resources.setTempMemory(TEMP_MEMORY)
     return resources

@@ -1,1 +1,1 @@
-"""The command line; the only package that uses Hydra."""
+"""The command line; the only package that imports Hydra."""

@@ -1,4 +1,4 @@
-"""The installed command: `alps label`, `alps train`, `alps export`, `alps verify`."""
+"""The installed command `alps` with its subcommands."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from pathlib import Path
 #: Module and description of each subcommand.
 COMMANDS = {
     "label": ("alps.cli.label", "cut images into masks, group them into classes, write a store"),
-    "train": ("alps.cli.train", "pre-train, fine-tune, test, predict with and export a network"),
+    "train": (
+        "alps.cli.train",
+        "pre-train, fine-tune, test and export a model, and predict images",
+    ),
     "export": ("alps.cli.export", "write a store in the layout of another tool"),
     "verify": ("alps.cli.verify", "check a store and rebuild its damaged files"),
 }
@@ -26,6 +29,6 @@ def main() -> None:
         (sys.stdout if is_help else sys.stderr).write(f"{problem}{USAGE.format(lines)}\n")
         sys.exit(0 if is_help else 2)
     module = import_module(COMMANDS[command][0])
-    # The path of a runnable file, with which Lightning starts the other processes of a run.
+    # Lightning runs this file to start further processes of a run.
     sys.argv = [str(Path(str(module.__file__))), *arguments]
     module.start()

@@ -1,4 +1,4 @@
-"""Turn a configuration of train.py into the net, window and trainer that it describes."""
+"""Construction of the model, the window and the trainer from a configuration of train.py."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from omegaconf import DictConfig
 
 
 def build_model(cfg: DictConfig, num_classes: int | Mapping[str, int]) -> Any:
-    """Build the net of a configuration, with random weights.
+    """Return the model of a configuration with random weights.
 
     Args:
         cfg: the configuration.
-        num_classes: number of classes, or numbers of classes per dataset name.
+        num_classes: number of classes, or number of classes by dataset name.
 
     Raises:
         ConfigError: the settings of the encoder or the head are invalid.
@@ -31,12 +31,12 @@ def build_model(cfg: DictConfig, num_classes: int | Mapping[str, int]) -> Any:
 
 
 def build_window(cfg: DictConfig, crop: int) -> Any:
-    """Build the sliding window, with a default side of ``crop`` pixels."""
+    """Build the sliding window, by default with a side of ``crop`` pixels."""
     return instantiate(cfg.window, crop=crop if cfg.window.crop is None else cfg.window.crop)
 
 
 def build_trainer(cfg: DictConfig, interval: int = 1) -> Any:
-    """Build Lightning's trainer with the callbacks and logger of a run.
+    """Return Lightning's trainer with the callbacks and logger of a run.
 
     Args:
         cfg: the configuration.

@@ -1,4 +1,4 @@
-"""Label images: `python label.py +dataset=samrs`; `python label.py --help` says more."""
+"""Label images; see `python label.py --help`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from alps.cli.secret_settings import refuse_secrets
 from alps.cli.stored_settings import refuse_other_settings
 from alps.errors import AlpsError, ConfigError, explain, one_line_errors, sigterm_raises
 
-#: Settings that do not affect the labels, such as the store's folder, what to redo and the engine.
+#: Settings that do not affect the labels.
 LOCAL_KEYS = ("store", "paths", "overwrite", "evaluate", "choose_k", "verify", "strict", "engine")
 
 INTERRUPTED = (
@@ -40,7 +40,7 @@ def main(cfg: DictConfig) -> None:
     """Compose and check the configuration, then label."""
     if HydraConfig.get().mode == RunMode.MULTIRUN:
         with sigterm_raises():
-            try_trial(cfg)
+            run_trial(cfg)
         return
     with one_line_errors(*CONFIG_ERRORS, interrupted=INTERRUPTED), sigterm_raises():
         rename_old_targets(cfg)
@@ -48,8 +48,13 @@ def main(cfg: DictConfig) -> None:
         run(cfg, Path(cfg.store))
 
 
-def try_trial(cfg: DictConfig) -> None:
-    """Label one trial of ``-m``; an error is reported at once and raised after the last trial."""
+def run_trial(cfg: DictConfig) -> None:
+    """Run one trial of a multirun (``-m``).
+
+    Raises:
+        AlpsError: the trial failed; the error is reported at once, and Hydra raises it after the
+            last trial.
+    """
     try:
         rename_old_targets(cfg)
         check(cfg)
@@ -68,16 +73,16 @@ def run(cfg: DictConfig, root: Path, *, is_trial: bool = False) -> None:
     Args:
         cfg: the checked configuration.
         root: folder of the store.
-        is_trial: whether this is a trial of a sweep, whose scores are added to its table.
+        is_trial: whether this is a trial of a multirun, whose scores are added to a table.
 
     Raises:
-        ConfigError: ``verify`` is set for several runs of a launcher, or a setting is invalid.
+        ConfigError: ``verify`` is set in a distributed launch, or a setting is invalid.
     """
     resolved = OmegaConf.create(to_dict(cfg))
-    refuse_secrets(to_dict(resolved))  # those that interpolations resolve to
+    refuse_secrets(to_dict(resolved))  # also secrets that result from interpolations
     image_set = build_image_set(cfg.dataset)
     if cfg.evaluate:
-        check_truth(cfg, image_set)
+        check_ground_truth(cfg, image_set)
     refuse_other_settings(cfg, root)
 
     from alps.assign.choose_k import explain_choice  # imports torch, which takes seconds
@@ -89,12 +94,12 @@ def run(cfg: DictConfig, root: Path, *, is_trial: bool = False) -> None:
     config = OmegaConf.masked_copy(
         resolved, [str(key) for key in resolved if key not in LOCAL_KEYS]
     )
-    config.masks.pop("threads", None)  # set by the engine; may differ among runs on a store
+    config.masks.pop("threads", None)  # set by the engine; it may differ between runs on a store
     engine = instantiate(cfg.engine)
     instances = isinstance(image_set, InstanceSet)
     if cfg.evaluate and instances and is_trial and "segmenter" in cfg.masks:
-        instantiate(cfg.sam).load()  # so that the first trial's time does not include it
-    parts = {
+        instantiate(cfg.sam).load()  # so that the time of the first trial does not include it
+    recipe = {
         "image_set": image_set,
         "masks": instantiate(cfg.masks),
         "features": instantiate(cfg.features),
@@ -106,9 +111,9 @@ def run(cfg: DictConfig, root: Path, *, is_trial: bool = False) -> None:
         raise ConfigError(
             "verify= modifies the store, which all processes share; run it in a single process"
         )
-    findings = verify_store(root, parts, images=cfg.verify == "images") if cfg.verify else None
+    verification = verify_store(root, recipe, images=cfg.verify == "images") if cfg.verify else None
     store, timings = label(
-        **parts,
+        **recipe,
         engine=engine,
         root=root,
         config=OmegaConf.to_yaml(config),
@@ -116,7 +121,7 @@ def run(cfg: DictConfig, root: Path, *, is_trial: bool = False) -> None:
         verified=bool(cfg.verify),
         strict=cfg.strict,
     )
-    if engine.rank.rank:  # only the first run of a launcher prints the results
+    if engine.rank.rank:  # only the first process of a distributed launch prints the results
         return
     scores = choices = show = None
     if ks is not None or cfg.evaluate:
@@ -124,8 +129,8 @@ def run(cfg: DictConfig, root: Path, *, is_trial: bool = False) -> None:
     print_summary(store, timings)
     if choices is not None:
         print(f"        {explain_choice(choices)}")  # noqa: T201 - the result
-    if findings is not None and findings.faults:
-        print_repair(findings, store)
+    if verification is not None and verification.faults:
+        print_repair(verification, store)
     if show is not None:
         show(scores, store)
     if scores is not None and instances and is_trial:
@@ -142,11 +147,11 @@ def build_assigner(cfg: DictConfig, image_set: Any) -> Any:
     return instantiate(cfg.assign, **({"images": image_set} if takes_dataset else {}))
 
 
-def check_truth(cfg: DictConfig, image_set: Any) -> None:
-    """Raise `ConfigError` if the image set has no ground truth to evaluate labels with."""
+def check_ground_truth(cfg: DictConfig, image_set: Any) -> None:
+    """Raise `ConfigError` if an image set has no ground truth."""
     from alps.protocols import InstanceSet
 
-    image_set.categories()  # fails early if the classes cannot be counted
+    image_set.categories()  # raises an error now if the classes cannot be read
     if isinstance(image_set, InstanceSet) and not image_set.has_instances:
         raise ConfigError(
             f"evaluate=true needs ground-truth masks, but no object of dataset={cfg.dataset.name} "
@@ -154,32 +159,32 @@ def check_truth(cfg: DictConfig, image_set: Any) -> None:
         )
 
 
-def verify_store(root: Path, parts: Mapping[str, Any], *, images: bool) -> Any:
-    """Check a store, then print and remove its broken files.
+def verify_store(root: Path, recipe: Mapping[str, Any], *, images: bool) -> Any:
+    """Check a store, list its damaged files and delete them.
 
     Args:
         root: folder of the store.
-        parts: arguments of `alps.labelling.pipeline.settings_of`, by name.
-        images: whether to compare the images with the hashes stored when they were read.
+        recipe: arguments of `alps.labelling.pipeline.settings_of`, by name.
+        images: whether to compare the images with the hashes recorded during labelling.
 
     Returns:
-        The findings.
+        The result of `alps.store.verify.verify`.
     """
-    from alps.cli.summary import print_findings
+    from alps.cli.summary import print_verification
     from alps.labelling.pipeline import settings_of
     from alps.store.plan import draft
     from alps.store.verify import verify
 
-    assign, image_set = parts["assign"], parts["image_set"]
-    findings = verify(
+    assign, image_set = recipe["assign"], recipe["image_set"]
+    verification = verify(
         root,
-        draft(**settings_of(**parts)),
+        draft(**settings_of(**recipe)),
         paint=assign.paint,
         categories=assign.categories(),
         images=Path(image_set.root) if images else None,
     )
-    print_findings(findings)
-    return findings
+    print_verification(verification)
+    return verification
 
 
 def add_pages(
@@ -194,14 +199,14 @@ def add_pages(
 
     Args:
         store: the finished store.
-        timings: times of the run, to which those of the evaluation are added.
-        image_set: the images with their ground truth.
-        assign: assigns classes to masks.
+        timings: times of the run, to which the time of the evaluation is added.
+        image_set: the images and their ground truth.
+        assign: the assigner.
         ks: numbers of classes to compare; None: no comparison.
         evaluate: whether to compare the labels with the ground truth.
 
     Returns:
-        The scores, the function that prints them, and the comparison of ``ks``; None for each
+        The scores, the function that prints them, and the comparison of ``ks``; None for each one
         that was not requested.
     """
     from alps.cli.summary import print_evaluation, print_instances
@@ -224,8 +229,8 @@ def add_pages(
             with timings.measure("evaluation"):
                 scores = compare(store, image_set)
         with claims.exclusive("finish"):
-            # The manifest marks a complete store. Without it, the next run rewrites these pages if
-            # this one is killed.
+            # The manifest marks a complete store. If this run is killed, the next one rewrites the
+            # pages, because the manifest is missing.
             (store.root / "manifest.json").unlink(missing_ok=True)
             if ks is not None:
                 with timings.measure("choose_k"):
@@ -241,12 +246,12 @@ def add_pages(
 def compare_trials(
     scores: Mapping[str, float | int | None], seconds: float | None, error: str = ""
 ) -> None:
-    """Add the current trial of ``-m`` to the table of the sweep and print the table.
+    """Add the current trial of a multirun to the table of trials, and print the table.
 
     Args:
-        scores: scores of the trial's masks.
-        seconds: time to make the masks, in seconds per image; None if unknown.
-        error: message of the error that ended the trial; empty if it succeeded.
+        scores: scores of the masks of the trial.
+        seconds: time for the masks in seconds per image; None if unknown.
+        error: error message of a failed trial; empty if it succeeded.
     """
     from alps.evaluation.study import add_trial, print_trials
 
@@ -259,7 +264,7 @@ def compare_trials(
 
 def start() -> None:
     """Run label.py with the arguments of the command line; ``dataset=`` works without a ``+``."""
-    sys.argv[1:] = [f"+{word}" if word.startswith("dataset=") else word for word in sys.argv[1:]]
+    sys.argv[1:] = [f"+{arg}" if arg.startswith("dataset=") else arg for arg in sys.argv[1:]]
     start_program(main, INTERRUPTED, HINTS)
 
 

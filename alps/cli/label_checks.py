@@ -41,11 +41,13 @@ def check(cfg: DictConfig) -> None:
         raise ConfigError(f"label.py needs a dataset: +dataset={'|'.join(datasets)}")
     choice = HydraConfig.get().runtime.choices.get("dataset")
     if not isinstance(choice, str):
-        raise ConfigError("label.py takes one dataset a run; -m +dataset=a,b labels one by one")
+        raise ConfigError(
+            "label.py takes one dataset per run; -m +dataset=a,b labels them one after the other"
+        )
     if is_store(cfg.dataset):
         raise ConfigError(
-            f"dataset={choice} is a label store: label.py makes them and train.py learns from "
-            f"them; label images, +dataset={'|'.join(datasets)}"
+            f"dataset={choice} is a label store, which label.py writes and train.py reads; "
+            f"choose images: +dataset={'|'.join(datasets)}"
         )
     if missing := sorted(OmegaConf.missing_keys(cfg.dataset) | OmegaConf.missing_keys(cfg.masks)):
         raise ConfigError(" and ".join(f"{key}=..." for key in missing) + " must be given")
@@ -54,23 +56,25 @@ def check(cfg: DictConfig) -> None:
     check_stages(cfg)
     if cfg.verify and cfg.overwrite:
         what = str(cfg.verify).lower()
-        raise ConfigError(f"verify={what} keeps what is sound, overwrite=... does not: choose one")
-    if cfg.evaluate and not has_truth(cfg.dataset):
-        names = [name for name, dataset in datasets.items() if has_truth(dataset)]
         raise ConfigError(
-            f"evaluate=true compares with the ground truth, and dataset={choice} has none; "
-            f"expected +dataset={'|'.join(names)}; or label without evaluate"
+            f"verify={what} keeps intact files, but overwrite=... does not: choose one"
+        )
+    if cfg.evaluate and not has_ground_truth(cfg.dataset):
+        names = [name for name, dataset in datasets.items() if has_ground_truth(dataset)]
+        raise ConfigError(
+            f"evaluate=true compares with the ground truth, but dataset={choice} has none; "
+            f"expected +dataset={'|'.join(names)}, or omit evaluate"
         )
 
 
 def check_stages(cfg: DictConfig) -> None:
-    """Raise `ConfigError` if masks, features and classes do not fit each other."""
+    """Raise `ConfigError` if masks, features and assigner do not match."""
     masks, assign = (cfg[stage].get("_target_") for stage in ("masks", "assign"))
     if assign == "alps.assign.Cluster" and cfg.features is None:
         raise ConfigError(NO_FEATURES)
     if assign == "alps.assign.ByCategory" and masks == "alps.masks.AutoMasks":
         raise ConfigError(
-            "assign=category takes the categories of boxes, and these masks have none; choose "
+            "assign=category uses the categories of boxes, but masks=auto has none; choose "
             "masks=box, or assign=cluster"
         )
     if cfg.choose_k is not None:
@@ -79,11 +83,11 @@ def check_stages(cfg: DictConfig) -> None:
 
 
 def is_store(dataset: Any) -> bool:
-    """Return whether a dataset is a label store, which label.py writes and cannot read."""
+    """Return whether a dataset is a label store."""
     return str(dataset.get("_target_")).endswith(".StoredLabels")
 
 
-def has_truth(dataset: Any) -> bool:
+def has_ground_truth(dataset: Any) -> bool:
     """Return whether a dataset has ground truth: a class per pixel, or a mask per box."""
     return hasattr(get_class(dataset._target_), "read_target") or compares_boxes(dataset)
 

@@ -1,4 +1,4 @@
-"""Checks of the settings of ALPS's classes in a configuration, before their slow imports."""
+"""Checks of the settings of classes in a configuration, without importing the classes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def check_classes(cfg: DictConfig, *, filled_in: Container[str] = ()) -> None:
 
     Args:
         cfg: the configuration.
-        filled_in: keys that may be null because the program replaces it.
+        filled_in: keys that may be null because train.py replaces null.
 
     Raises:
         ConfigError: a setting is invalid.
@@ -51,9 +51,9 @@ def check_node(
 
     Args:
         limits: the valid values.
-        path: of the part, for the message; empty for the whole configuration.
+        path: key of the part, for the message; empty for the whole configuration.
         node: the part.
-        filled_in: keys that may be null because the program replaces it.
+        filled_in: keys that may be null because train.py replaces null.
 
     Raises:
         ConfigError: a setting is invalid.
@@ -75,7 +75,7 @@ def check_node(
 
 
 def plain_settings(node: DictConfig, limits: Limits) -> dict[str, Any]:
-    """Return the settings of a part that have limits and a value, resolved and without OmegaConf.
+    """Return the settings of a part that have limits, resolved, as plain containers.
 
     Args:
         node: the part.
@@ -89,7 +89,7 @@ def plain_settings(node: DictConfig, limits: Limits) -> dict[str, Any]:
 
 
 def classes_in(node: DictConfig, path: str = "") -> Iterator[tuple[str, DictConfig]]:
-    """Yield the parts of a configuration that name a class, each after its path."""
+    """Yield the key and the node of each part of a configuration that names a class."""
     if "_target_" in node:
         yield path, node
     for name in node:
@@ -100,5 +100,5 @@ def classes_in(node: DictConfig, path: str = "") -> Iterator[tuple[str, DictConf
 
 
 def _join(path: str, name: str) -> str:
-    """Return the key of a setting of a part."""
+    """Return the key of a setting in a part."""
     return f"{path}.{name}" if path else name

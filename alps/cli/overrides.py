@@ -1,4 +1,4 @@
-"""Error messages for invalid command-line overrides, with a corrected argument to type."""
+"""Error messages for invalid command-line overrides, which suggest a corrected argument."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ UNKNOWN = re.compile(r"Could not override '(.*?)'\.\n.* use \+(.*)")
 
 @contextmanager
 def explained(arguments: Sequence[str], conf: Path, error_class: type[Exception]) -> Iterator[None]:
-    """Explain which argument is invalid and what to type instead.
+    """Replace errors of the configuration library by messages with a corrected argument.
 
     Args:
         arguments: arguments of the command line, as the shell passed them.
         conf: folder of the configuration groups.
-        error_class: exception of the configuration library, whose ``override`` is the argument.
+        error_class: exception of the configuration library, with the argument as ``override``.
 
     Raises:
         ConfigError: an argument cannot be parsed, or its setting does not exist.
@@ -40,7 +40,7 @@ def explained(arguments: Sequence[str], conf: Path, error_class: type[Exception]
 
 
 def quote(override: str) -> str:
-    """Quote ``KEY=VALUE`` for a shell so that VALUE is taken literally, as text.
+    """Return ``KEY=VALUE`` quoted for a shell so that VALUE is literal text.
 
     >>> print(quote("dataset.root=images (2019)"))
     "dataset.root='images (2019)'"
@@ -66,12 +66,12 @@ def _explain(override: str, arguments: Sequence[str]) -> str:
     key, equal, value = override.partition("=")
     if not equal and not override.startswith("~"):
         remedy = "an override is KEY=VALUE"
-        if (whole := _with_neighbours(override, arguments)) is not None:
-            remedy = f"if the spaces around it belong to a value, type {quote(whole)}"
+        if (joined := _with_neighbours(override, arguments)) is not None:
+            remedy = f"if the spaces around it belong to a value, type {quote(joined)}"
         return f"{override}: this argument has no '='; {remedy}"
     if not KEY.fullmatch(key):
         return f"{override}: {key!r} cannot be the name of a setting; an override is KEY=VALUE"
-    remedy = f"to take its value as text, type {quote(override)}"
+    remedy = f"if its value is text, type {quote(override)}"
     if value[:1] in ("[", "{"):
         remedy = f"for a list or a mapping, check its brackets and quotes; {remedy}"
     return f"{override}: this argument cannot be parsed; {remedy}"
@@ -82,8 +82,8 @@ def _explain_comma(override: str, conf: Path) -> str:
     if (conf / key.lstrip("+~").partition("@")[0]).is_dir():
         return f"{override}: choose one; to run them one after the other, add -m"
     return (
-        f"{override}: the comma separates values; for a single one, type {quote(override)}; "
-        f"for a list, {_shell(f'{key}=[{value}]')}; to run them one after the other, add -m"
+        f"{override}: the comma separates values; for a single value, type {quote(override)}; "
+        f"for a list, {_shell(f'{key}=[{value}]')}; to run one value after the other, add -m"
     )
 
 
@@ -92,7 +92,7 @@ def _explain_unknown(key: str, override: str, full_key: str, settings: Sequence[
 
     Args:
         key: name of the setting on the command line.
-        override: the whole argument, without a leading ``+``.
+        override: the complete argument, without a leading ``+``.
         full_key: leading part of ``key`` up to the first name that does not exist.
         settings: names that exist at that level.
     """
@@ -102,9 +102,9 @@ def _explain_unknown(key: str, override: str, full_key: str, settings: Sequence[
             f"{key}: no such setting; did you mean {parent}{dot}{similar[0]}{key[len(full_key) :]}?"
         )
     if not settings:
-        return f"{key}: no such setting; {parent} has none below it"
+        return f"{key}: no such setting; {parent} has no settings"
     return (
-        f"{key}: no such setting, expected one of {', '.join(settings)}; to pass another, type "
+        f"{key}: no such setting, expected one of {', '.join(settings)}; to add it, type "
         f"{_shell(f'+{override}')}"
     )
 
@@ -114,14 +114,14 @@ def _settings(node: Mapping[object, object]) -> list[str]:
 
 
 def _with_neighbours(word: str, arguments: Sequence[str]) -> str | None:
-    """Rejoin an override that the shell has split at spaces; return None if there is none."""
-    place = arguments.index(word) if word in arguments else 0
-    first = place
+    """Rejoin an override that the shell has split at spaces, or return None."""
+    index = arguments.index(word) if word in arguments else 0
+    first = index
     while first > 0 and "=" not in arguments[first]:
         first -= 1
     if "=" not in arguments[first]:
         return None
-    last = place + 1
+    last = index + 1
     while last < len(arguments) and "=" not in arguments[last] and arguments[last][:1] != "-":
         last += 1
     return " ".join(arguments[first:last])

@@ -1,4 +1,4 @@
-"""Start-up and configuration code that label.py and train.py share."""
+"""Code that label.py and train.py share."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then raises, and one_line_errors explains
+os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # makes Hydra raise exceptions
 
 from hydra.errors import HydraException
 from hydra.utils import instantiate
@@ -21,7 +21,7 @@ from alps.cli.secret_settings import refuse_secret_overrides
 from alps.errors import one_line_errors
 from alps.structures.old_names import OLD_NAMES
 
-#: Folder of the configuration groups; in a clone a link to the top-level folder.
+#: Folder of the configuration groups; in a clone, a link to the top-level folder.
 CONF = Path(__file__).resolve().parents[1] / "conf"
 #: Exceptions raised for a configuration that cannot be composed or resolved.
 CONFIG_ERRORS = (HydraException, OmegaConfBaseException)
@@ -30,15 +30,15 @@ CONFIG_ERRORS = (HydraException, OmegaConfBaseException)
 def start_program(main: Callable[[], Any], interrupted: str, hints: Mapping[str, str]) -> None:
     """Check the command line and run a program.
 
-    An error of the user is printed as one line and gives exit status 1.
+    User errors are printed as one line and give exit status 1.
 
     Args:
         main: main function, decorated with `hydra.main`.
-        interrupted: message about the state that Ctrl-C leaves behind.
+        interrupted: message after Ctrl-C.
         hints: text to append to the error about an empty choice, by configuration group.
     """
     with one_line_errors(*CONFIG_ERRORS, interrupted=interrupted):
-        refuse_secret_overrides(sys.argv[1:])  # -m writes them to a file before main is called
+        refuse_secret_overrides(sys.argv[1:])  # first, because -m writes overrides to a file
         refuse_null_choices(sys.argv[1:], CONF, hints)
         with explained(sys.argv[1:], CONF, HydraException):
             main()
@@ -59,8 +59,7 @@ def to_dict(cfg: DictConfig, *, resolve: bool = True) -> dict[str, Any]:
 def build_image_set(node: Any) -> Any:
     """Return the image set that a configuration describes.
 
-    If its folder is missing, the images are listed at once, so that the error appears before any
-    slow import.
+    If the folder is missing, the images are listed, which raises the error before any slow import.
     """
     image_set = instantiate(node)
     if not Path(image_set.root).exists():
@@ -69,7 +68,7 @@ def build_image_set(node: Any) -> Any:
 
 
 def rename_old_targets(node: DictConfig | ListConfig) -> None:
-    """Replace, in place, class names of older versions of ALPS by the current ones."""
+    """Replace class names of older versions of ALPS by the current names, in place."""
     keys: list[Any] = [*node] if isinstance(node, DictConfig) else [*range(len(node))]
     for key in keys:
         if OmegaConf.is_missing(node, key) or OmegaConf.is_interpolation(node, key):

@@ -1,4 +1,4 @@
-"""Rejection of secrets in a configuration, which is saved beside the results."""
+"""Rejection of secrets in a configuration, which is saved with the results."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ REMEDY = (
 def refuse_secrets(config: Mapping[str, Any]) -> None:
     """Raise `ConfigError` if a configuration contains a secret.
 
-    A value is secret by the name of its setting, or if it contains the value of a secret
-    environment variable. The message gives the name of the setting, never the value.
+    A value is a secret if its setting has one of `NAMES`, or if it contains the value of one of
+    the environment variables `VARIABLES`. The message contains the name, never the value.
     """
     _refuse(_leaves(config))
 

@@ -1,4 +1,4 @@
-"""Comparison of a configuration with an existing store, before any slow import."""
+"""Comparison of a configuration with an existing store, without slow imports."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from alps.cli.limits import LIMITS, classes_in, plain_settings
 
 
 def refuse_other_settings(cfg: DictConfig, root: Path) -> None:
-    """Raise `StoreMismatch` if a store was visibly made with other settings than this run's.
+    """Raise `StoreMismatch` if a store was made with settings that differ from this run's.
 
-    Weights, devices and images are compared later, because that needs libraries and files.
+    Weights, devices and images are compared later, because this takes libraries and files.
 
     Args:
         cfg: the configuration of label.py.
@@ -36,14 +36,14 @@ def refuse_other_settings(cfg: DictConfig, root: Path) -> None:
             return
         identity = store.info.stages.get(stage, {}).get("identity", {})
         settings = _settings_of(cfg, stage)
-        common = settings.keys() & identity.keys()
-        old, new = ({k: part[k] for k in common} for part in (identity, settings))
+        shared_keys = settings.keys() & identity.keys()
+        old, new = ({k: part[k] for k in shared_keys} for part in (identity, settings))
         if old != new and any(store.has_begun(later) for later in STAGES[i:]):
             raise mismatch(store.root, stage, compare_settings(stage, old, new))
 
 
 def _settings_of(cfg: DictConfig, stage: str) -> dict[str, Any]:
-    """Return the settings of a stage's classes by the names that they have in its identity."""
+    """Return the settings of the classes of a stage, named as in its identity."""
     if cfg[stage] is None:
         return {}
     parts = {path.removeprefix("parts."): node for path, node in classes_in(cfg[stage])}

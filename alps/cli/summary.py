@@ -1,4 +1,4 @@
-"""Terminal tables that summarise a labelling run, an evaluation or a verification."""
+"""Printed summaries of a labelling run, an evaluation or a verification."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from alps.store.counts import count
 from alps.store.label_store import LabelStore
 from alps.store.verify import Verification
 
-#: Number of faults of a store that are listed; the others are counted.
-SHOWN = 40
+#: Number of faults of a store to list; further faults are counted.
+MAX_LISTED = 40
 
 
 def print_summary(store: LabelStore, timings: Timings) -> None:
-    """Print the times of a run, the contents of its store, and the paths of store and report."""
+    """Print the times of a run, the contents of its store, and the paths of the results."""
     counts = count(store)
     console = Console(highlight=False, markup=False)
     if timings.seconds:
@@ -45,10 +45,10 @@ def print_summary(store: LabelStore, timings: Timings) -> None:
     of_data = " with data" if counts.nodata else ""
     table.add_row("coverage", f"{counts.coverage:.1%} of the pixels{of_data} are covered by masks")
     if counts.nodata:
-        share = counts.nodata / (counts.nodata + counts.pixels)
+        fraction = counts.nodata / (counts.nodata + counts.pixels)
         n = counts.nodata_images
         images = "1 image" if n == 1 else f"{n} images"
-        table.add_row("no data", f"{share:.1%} of all pixels, in {images}: they get no label")
+        table.add_row("no data", f"{fraction:.1%} of all pixels, in {images}: they get no label")
     table.add_row("classes", str(store.info.num_classes))
     console.print(table)
     # Printed outside the table, which would break a path over two lines.
@@ -58,7 +58,7 @@ def print_summary(store: LabelStore, timings: Timings) -> None:
 
 
 def print_evaluation(evaluation: Evaluation, store: LabelStore) -> None:
-    """Print the scores of the labels beside those of the baselines."""
+    """Print the scores of the labels and of the baselines."""
     console = Console(highlight=False, markup=False)
     mapped, scored = (" and ".join(x) for x in (evaluation.learnt_on, evaluation.scored_on))
     table = Table(
@@ -74,12 +74,14 @@ def print_evaluation(evaluation: Evaluation, store: LabelStore) -> None:
         )
         table.add_row(name, *(f"{value:.1%}" for value in values))
     console.print(table)
-    k, found = len(evaluation.categories), evaluation.ratings["labels"].everywhere.num_scored
-    if found < k:
-        console.print(f"mIoU is a mean over {found} of {k} classes: the other classes do not occur")
+    k, occurring = len(evaluation.categories), evaluation.ratings["labels"].everywhere.num_scored
+    if occurring < k:
+        console.print(
+            f"mIoU is a mean over {occurring} of {k} classes, because the rest do not occur"
+        )
     console.print(
-        f"clusters were mapped to classes on {mapped}, scored on {scored}"
-        + ("" if evaluation.held_out else ": optimistic if there are many clusters"),
+        f"clusters were mapped to classes on {mapped} and scored on {scored}"
+        + ("" if evaluation.held_out else "; scores are too high if there are many clusters"),
         soft_wrap=True,
     )
     for sentence in caveats(evaluation):
@@ -91,7 +93,7 @@ def print_evaluation(evaluation: Evaluation, store: LabelStore) -> None:
 
 
 def print_instances(scores: InstanceScores, store: LabelStore) -> None:
-    """Print the scores of masks made from boxes, by object size."""
+    """Print the scores of masks made from boxes by object size."""
     console = Console(highlight=False, markup=False)
     if not len(scores.iou):
         console.print(
@@ -104,8 +106,8 @@ def print_instances(scores: InstanceScores, store: LabelStore) -> None:
         "", "objects", "mean IoU", title="compared with ground-truth masks", title_justify="left"
     )
     for size in SIZES:
-        own = scores.of_size(size)
-        table.add_row(size, str(len(own)), f"{own.mean():.4f}" if len(own) else "")
+        ious = scores.of_size(size)
+        table.add_row(size, str(len(ious)), f"{ious.mean():.4f}" if len(ious) else "")
     table.add_row("all", str(len(scores.iou)), f"{scores.mean:.4f}")
     console.print(table)
     console.print(f"AP {scores.ap:.4f}, AP50 {scores.ap50:.4f}, AP75 {scores.ap75:.4f}")
@@ -114,19 +116,19 @@ def print_instances(scores: InstanceScores, store: LabelStore) -> None:
     console.print(f"page    {store.root / 'evaluation.html'}", soft_wrap=True)
 
 
-def print_findings(findings: Verification) -> None:
-    """Print the faults of a store and how they are repaired."""
+def print_verification(verification: Verification) -> None:
+    """Print the faults of a store, and what will be rebuilt."""
     console = Console(highlight=False, markup=False)
-    if findings.faults:
+    if verification.faults:
         table = Table("file", "problem", title="damaged", title_justify="left")
-        for fault in findings.faults[:SHOWN]:
+        for fault in verification.faults[:MAX_LISTED]:
             table.add_row(fault.file, fault.problem)
         console.print(table)
-        if (more := len(findings.faults) - SHOWN) > 0:
+        if (more := len(verification.faults) - MAX_LISTED) > 0:
             console.print(f"and {more} more")
-    for name in findings.unknown_files[:SHOWN]:
+    for name in verification.unknown_files[:MAX_LISTED]:
         console.print(f"unknown file, kept: {name}", soft_wrap=True)
-    if images := findings.images:
+    if images := verification.images:
         console.print(f"{images.same} images are unchanged", soft_wrap=True)
         if images.changed:
             first = images.changed[0][1].file_name
@@ -147,29 +149,29 @@ def print_findings(findings: Verification) -> None:
                 "were labelled by an older ALPS, or do not come from files",
                 soft_wrap=True,
             )
-    c = findings.counts
-    total = f"{findings.files} files, {c['images']} images, {c['masks']} masks"
-    if not findings.faults:
-        todo = sum(findings.redo.values())
+    c = verification.counts
+    total = f"{verification.files} files, {c['images']} images, {c['masks']} masks"
+    if not verification.faults:
+        todo = sum(verification.redo.values())
         console.print(f"intact: {total}" + (" so far" if todo else ""), soft_wrap=True)
         return
-    redo = ", ".join(f"{stage} of {n} shards" for stage, n in findings.redo.items() if n)
+    redo = ", ".join(f"{stage} of {n} shards" for stage, n in verification.redo.items() if n)
     console.print(
-        f"{len(findings.faults)} of {total}: damaged and removed; rebuilding "
+        f"{len(verification.faults)} of {total}: damaged and removed; rebuilding "
         f"{redo or 'pages and lists'}",
         soft_wrap=True,
     )
-    for name, how in findings.lost().items():
-        console.print(f"{name} is lost: {how} makes it again", soft_wrap=True)
+    for name, how in verification.lost().items():
+        console.print(f"{name} is lost; write it again with {how}", soft_wrap=True)
 
 
-def print_repair(findings: Verification, store: LabelStore) -> None:
+def print_repair(verification: Verification, store: LabelStore) -> None:
     """Print whether the files of a repaired store match the hashes of its old manifest."""
     files = json.loads((store.root / "manifest.json").read_text())["files"]
     other = [
         name
-        for name, digest in findings.before.items()
-        if name not in findings.lost() and files.get(name, {}).get("sha256") != digest
+        for name, digest in verification.before.items()
+        if name not in verification.lost() and files.get(name, {}).get("sha256") != digest
     ]
     console = Console(highlight=False, markup=False)
     if other:
@@ -179,4 +181,6 @@ def print_repair(findings: Verification, store: LabelStore) -> None:
             soft_wrap=True,
         )
     else:
-        console.print("repaired" + (": the same bytes as before" if findings.before else ""))
+        console.print(
+            "repaired" + ("; all bytes match the old manifest" if verification.before else "")
+        )

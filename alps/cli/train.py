@@ -1,4 +1,4 @@
-"""Train and predict: `python train.py stage=pretrain`; `python train.py --help` says more."""
+"""Train, test, predict and export; see `python train.py --help`."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ if TYPE_CHECKING:
     from alps.training.checkpoint import Checkpoint
 
 INTERRUPTED = "no training step was completed"
-#: Loggers whose messages about a dataset are the same in all processes; only the first logs them.
-SAME_IN_ALL = ("alps.images", "alps.datasets.subset", "alps.structures.findings")
+#: Loggers whose messages only the first process prints, because they are equal in all processes.
+RANK_ZERO_LOGGERS = ("alps.images", "alps.datasets.subset", "alps.structures.findings")
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")
 def main(cfg: DictConfig) -> float | None:
-    """Compose and check the configuration, then run its stage; return the score for sweepers."""
+    """Check the configuration and run its stage; return the score, which sweepers use."""
     with one_line_errors(*CONFIG_ERRORS, interrupted=INTERRUPTED):
         rename_old_targets(cfg)
         check(cfg)
@@ -56,47 +56,45 @@ def run_folder(cfg: DictConfig) -> str:
     """Return the folder of a run; a resumed run writes to the folder of its checkpoint.
 
     Raises:
-        ConfigError: another folder is requested for a resumed run.
+        ConfigError: a different folder is requested for a resumed run.
     """
     if HydraConfig.get().mode == RunMode.MULTIRUN:
         return str(HydraConfig.get().runtime.output_dir)
     if cfg.resume is not None:
-        if chooses_run() and Path(cfg.run).resolve() != Path(cfg.resume).resolve().parent:
-            raise ConfigError(
-                f"run={cfg.run}: resume={cfg.resume} continues in its own folder; omit run="
-            )
+        if sets_run() and Path(cfg.run).resolve() != Path(cfg.resume).resolve().parent:
+            raise ConfigError(f"run={cfg.run}: resume={cfg.resume} writes to its folder; omit run=")
         return str(Path(cfg.resume).parent)
-    return str(job_folder(cfg) or cfg.run)  # resolves the time in the path once
+    return str(job_folder(cfg) or cfg.run)  # str resolves the time in the path once
 
 
 def job_folder(cfg: DictConfig) -> Path | None:
-    """Return the folder of a SLURM job, the same after a requeue; None outside SLURM."""
+    """Return the folder of a SLURM job, which requeueing keeps; None outside SLURM."""
     hydra_cfg = HydraConfig.get()
     job = os.environ.get("SLURM_JOB_ID")
     on_slurm = job and hydra_cfg.runtime.choices.get("trainer") == "slurm"
-    is_trial = hydra_cfg.mode == RunMode.MULTIRUN  # and has a folder of its own
-    if not on_slurm or chooses_run() or is_trial:
+    is_trial = hydra_cfg.mode == RunMode.MULTIRUN  # a trial has a separate folder
+    if not on_slurm or sets_run() or is_trial:
         return None
     return Path(cfg.paths.runs, cfg.name, str(job))
 
 
-def chooses_run() -> bool:
-    """Return whether the command line chooses the folder of the run."""
-    return any(word.startswith("run=") for word in HydraConfig.get().overrides.task)
+def sets_run() -> bool:
+    """Return whether the command line sets the folder of the run."""
+    return any(arg.startswith("run=") for arg in HydraConfig.get().overrides.task)
 
 
 def newest_checkpoint(folder: Path) -> str | None:
     """Return the newest checkpoint of a folder, or None if it has none.
 
-    A requeued job resumes from it, because its command line does not change. Lightning writes
-    ``hpc_ckpt_1.ckpt`` and so on when SLURM warns the job.
+    A requeued job, whose command line does not change, resumes from it. After SLURM's warning,
+    Lightning writes ``hpc_ckpt_1.ckpt`` and so on.
     """
     paths = [*folder.glob("hpc_ckpt_*.ckpt"), *folder.glob("last.ckpt")]
     return str(max(paths, key=lambda path: path.stat().st_mtime_ns)) if paths else None
 
 
 def fit(cfg: DictConfig) -> float:
-    """Train a net (stage=pretrain and stage=finetune) and return its last val/mIoU."""
+    """Train a model (stage=pretrain and stage=finetune) and return its last val/mIoU."""
     nodes = {"": cfg.dataset} if "dataset" in cfg else cfg.datasets
     sets = {name: build_image_set(node) for name, node in nodes.items()}
 
@@ -107,11 +105,11 @@ def fit(cfg: DictConfig) -> float:
     from alps.training.train import train
 
     if getattr(rank_zero_only, "rank", 0):
-        for name in SAME_IN_ALL:
+        for name in RANK_ZERO_LOGGERS:
             logging.getLogger(name).setLevel(logging.ERROR)
     seed_everything(cfg.seed, workers=True, verbose=False)
     settings = to_dict(cfg)
-    refuse_secrets(settings)  # those that interpolations resolve to
+    refuse_secrets(settings)  # also secrets that result from interpolations
     try:
         return train(
             sets,
@@ -125,7 +123,7 @@ def fit(cfg: DictConfig) -> float:
             run=Path(cfg.run),
             max_steps=cfg.trainer.max_steps,
             val_check_interval=cfg.trainer.val_check_interval,
-            init=cfg.init if cfg.resume is None else None,  # may be missing in a resumed run
+            init=cfg.init if cfg.resume is None else None,  # a resumed run may lack init
             init_skip=cfg.init_skip,
             init_strict=cfg.init_strict,
             strict=cfg.strict,
@@ -134,7 +132,7 @@ def fit(cfg: DictConfig) -> float:
             resume=cfg.resume,
         )
     except RunStopped as stop:
-        if stop.rank:  # another status would look like a failure to rank 0
+        if stop.rank:  # rank 0 would take a non-zero status for a failure
             sys.exit()
         sys.stderr.write(
             f"\nstopped after step {stop.step}; repeat the command with "
@@ -153,14 +151,14 @@ def test(cfg: DictConfig) -> float:
 
     choice = HydraConfig.get().runtime.choices.get("dataset")
     saved, model = restore(cfg.ckpt, cfg.classifier, choice)
-    images = instantiate(cfg.dataset if choice is not None else own_dataset(cfg, saved))
+    images = instantiate(cfg.dataset if choice is not None else trained_dataset(cfg, saved))
     names = [category.name for category in images.categories()]
     if (trained := [category.name for category in saved.categories]) != names:
         raise CheckpointError(
             f"{saved.path} was trained on the classes {', '.join(trained)} ({saved.protocol}), "
-            f"{images.name} has {', '.join(names)}; test it on a dataset with its classes"
+            f"but {images.name} has {', '.join(names)}; choose a dataset with the trained classes"
         )
-    # The images that were held out in training; no crop is needed to score.
+    # Hold out the same images as in training; scoring needs no crop.
     held_out = {"crop": None, "fraction": 1.0, "hold_out": saved.settings["data"]["hold_out"]}
     data = SegmentationData(images, **{**cfg.data, **held_out}, seed=saved.settings["seed"])
     task = SegmentationTask(
@@ -171,11 +169,11 @@ def test(cfg: DictConfig) -> float:
     return run_test(task, data, build_trainer(cfg))
 
 
-def own_dataset(cfg: DictConfig, saved: Checkpoint) -> DictConfig:
-    """Return the dataset that a net was trained on, which ``+dataset.root=DIR`` may relocate.
+def trained_dataset(cfg: DictConfig, saved: Checkpoint) -> DictConfig:
+    """Return the dataset that a model was trained on; ``+dataset.root=DIR`` changes its folder.
 
     Raises:
-        CheckpointError: the checkpoint does not contain it, or it would call unknown code.
+        CheckpointError: the checkpoint has no dataset, or its configuration is not trusted.
     """
     from alps.training.load_net import trusted
 
@@ -183,10 +181,10 @@ def own_dataset(cfg: DictConfig, saved: Checkpoint) -> DictConfig:
     if not dataset:
         raise CheckpointError(
             f"{saved.path} was trained in Python on images that a configuration cannot describe; "
-            "choose a dataset with its classes: dataset=NAME"
+            "choose a dataset with the same classes: dataset=NAME"
         )
-    moved = cfg.dataset if "dataset" in cfg else {}
-    merged = OmegaConf.merge(trusted(dataset, "alps.images"), moved)
+    overrides = cfg.dataset if "dataset" in cfg else {}
+    merged = OmegaConf.merge(trusted(dataset, "alps.images"), overrides)
     assert isinstance(merged, DictConfig)
     return merged
 

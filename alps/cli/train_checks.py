@@ -15,7 +15,7 @@ from alps.structures.settings import Flag, Limits, Number
 COUNT = Number(at_least=1, integer=True)
 COUNT_OR_NULL = Number(at_least=1, integer=True, also=(None,))
 NOT_NEGATIVE = Number(at_least=0, integer=True)
-#: Settings of train.py itself, and those of Lightning's trainer that it uses or does not check.
+#: Settings of train.py, and settings of Lightning's trainer that Lightning does not check.
 SETTINGS: Limits = {
     "seed": NOT_NEGATIVE,
     "strict": Flag(),
@@ -34,7 +34,7 @@ TRAINER: Limits = {
     "gradient_clip_val": Number(at_least=0, also=(None,)),
 }
 
-#: Datasets without labels, of which label.py can make a store.
+#: Datasets without labels, which label.py can label.
 UNLABELLED = (
     *("folder", "sample", "samrs"),
     *("bovtext", "coco", "dior", "dota", "dstext", "fair1m", "hrsc2016"),
@@ -53,60 +53,68 @@ def check(cfg: DictConfig) -> None:
         raise ConfigError("train.py needs a stage: stage=pretrain|finetune|test|predict|export")
     names = {path.stem for path in CONF.glob("dataset/*.yaml")}
     labelled = "|".join(sorted(names.difference(UNLABELLED)))
-    words = list(HydraConfig.get().overrides.task)
+    overrides = list(HydraConfig.get().overrides.task)
     chosen = HydraConfig.get().runtime.choices
-    learns = cfg.stage in ("pretrain", "finetune")
-    if any(word.startswith("dataset=[") for word in words):  # Hydra would merge their keys
+    trains = cfg.stage in ("pretrain", "finetune")
+    if any(
+        override.startswith("dataset=[") for override in overrides
+    ):  # Hydra would merge the keys of the datasets
         raise ConfigError(
-            "dataset= takes one dataset; several at once are +dataset@datasets.a=NAME "
-            "+dataset@datasets.b=NAME, and -m dataset=a,b trains on one by one"
+            "dataset= takes one dataset; train on several with +dataset@datasets.a=NAME "
+            "+dataset@datasets.b=NAME, or on one after the other with -m dataset=a,b"
         )
     for key, choice in chosen.items():
         if key.partition("@")[0] == "dataset" and choice in UNLABELLED:
             raise ConfigError(
-                f"{key}={choice} has no labels to learn from; make a store of it (python label.py "
-                f"+dataset={choice}) and give that: {key}=store, with its root=STORE"
+                f"{key}={choice} has no labels to train on; label it with python label.py "
+                f"+dataset={choice}, then set {key}=store and its root to the folder of the store"
             )
     if "datasets" in cfg:
-        check_datasets(cfg, words)
-    if learns and "dataset" not in cfg and "datasets" not in cfg:
+        check_datasets(cfg, overrides)
+    if trains and "dataset" not in cfg and "datasets" not in cfg:
         raise ConfigError(f"stage={cfg.stage} needs a dataset: dataset={labelled}")
-    if learns and OmegaConf.is_missing(cfg, "init") and cfg.resume is None:
+    if trains and OmegaConf.is_missing(cfg, "init") and cfg.resume is None:
         raise ConfigError("stage=finetune needs init=null (random), init=imagenet or init=FILE")
     if missing := sorted(OmegaConf.missing_keys(cfg) - {"init"}):
         raise ConfigError(" and ".join(f"{key}=..." for key in missing) + " must be given")
-    for word in words:
-        if not learns and word.partition("=")[0].partition(".")[0] in ("model", "head", "resume"):
-            raise ConfigError(f"{word}: stage={cfg.stage} takes the net of ckpt={cfg.ckpt}")
+    for override in overrides:
+        if not trains and override.partition("=")[0].partition(".")[0] in (
+            "model",
+            "head",
+            "resume",
+        ):
+            raise ConfigError(
+                f"{override}: stage={cfg.stage} uses the model of ckpt={cfg.ckpt}; omit {override}"
+            )
     if not isinstance(cfg.resume, str | None):
-        raise ConfigError(f"resume={cfg.resume}: expected a FILE")
+        raise ConfigError(f"resume={cfg.resume}: expected null or the path of a last.ckpt")
     check_node(SETTINGS, "", cfg)
     check_node(TRAINER, "trainer", cfg.trainer)
     check_node(DATA, "data", cfg.data)
     check_classes(cfg, filled_in=("window.crop",))
 
 
-def check_datasets(cfg: DictConfig, words: list[str]) -> None:
-    """Check a configuration with several datasets, and remove the default dataset of its stage.
+def check_datasets(cfg: DictConfig, overrides: list[str]) -> None:
+    """Check a configuration with several datasets, and remove the default dataset of the stage.
 
     Raises:
         ConfigError: the settings are contradictory, or the stage takes a single dataset.
     """
     if cfg.stage not in ("pretrain", "finetune"):
         raise ConfigError(
-            f"stage={cfg.stage} takes one dataset: dataset=NAME, and classifier=NAME if the net "
-            "learnt several"
+            f"stage={cfg.stage} takes one dataset: dataset=NAME, and classifier=NAME if the model "
+            "was trained on several"
         )
-    if any(word.startswith(("dataset=", "dataset.")) for word in words):
-        raise ConfigError("give either dataset or datasets, not both")
+    if any(override.startswith(("dataset=", "dataset.")) for override in overrides):
+        raise ConfigError("set either dataset or datasets, not both")
     if cfg.loss.class_weights is not None:
-        raise ConfigError("loss.class_weights are of one dataset; with several leave them null")
+        raise ConfigError("loss.class_weights belong to one dataset; with several, set null")
     choice = HydraConfig.get().runtime.choices.get("dataset")
     if choice not in (None, stage_dataset(cfg.stage)):
         raise ConfigError(
-            f"an experiment chooses dataset={choice}, which would not be learnt beside datasets."
-            f"{' and datasets.'.join(cfg.datasets)}; drop it with ~dataset; to learn it as "
-            f"well, say +dataset@datasets.{choice}={choice}"
+            f"an experiment sets dataset={choice}, which would be ignored because of datasets."
+            f"{' and datasets.'.join(cfg.datasets)}; remove it with ~dataset, or train on it "
+            f"too with +dataset@datasets.{choice}={choice}"
         )
     with open_dict(cfg):
         cfg.pop("dataset", None)

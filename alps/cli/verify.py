@@ -1,4 +1,4 @@
-"""Check a store with its own configuration: `alps verify STORE`."""
+"""Check a store with the configuration in its folder: `alps verify STORE`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from alps.errors import StoreError, one_line_errors, sigterm_raises
 
 
 def start() -> None:
-    """Verify the store named on the command line and repair its damaged files."""
+    """Verify the store on the command line and rebuild its damaged files."""
     parser = argparse.ArgumentParser(
         prog="alps verify",
         description="Check every file of a label store and rebuild the damaged ones.",
@@ -22,7 +22,7 @@ def start() -> None:
     parser.add_argument(
         "--images",
         action="store_true",
-        help="also compare the images with the hashes recorded when they were read",
+        help="also compare the images with the hashes recorded during labelling",
     )
     arguments = parser.parse_args()
     with one_line_errors(*CONFIG_ERRORS, interrupted=INTERRUPTED), sigterm_raises():
@@ -30,11 +30,11 @@ def start() -> None:
 
 
 def read_config(store: Path, *, images: bool) -> DictConfig:
-    """Return the configuration that a store was made with, with ``verify`` set.
+    """Return the configuration in the folder of a store, with ``verify`` set.
 
     Args:
         store: folder of the store.
-        images: whether to compare the images with their recorded hashes as well.
+        images: whether to compare the images with their recorded hashes too.
 
     Raises:
         StoreError: the configuration of the store cannot be read.
@@ -44,14 +44,14 @@ def read_config(store: Path, *, images: bool) -> DictConfig:
         made_with = OmegaConf.load(path)
     except OSError as error:
         raise StoreError(
-            f"cannot read {path}: {error.strerror}; a store is verified with its own "
-            "configuration: pass the folder of a store, or repeat its label.py command with "
+            f"cannot read {path}: {error.strerror}; verification needs the configuration of the "
+            "store: pass the folder of a store, or repeat its label.py command with "
             "verify=true"
         ) from error
     if "masks" not in made_with:
         raise StoreError(
             f"{path} is not a configuration of label.py: the store was made in Python; repeat the "
-            "call of alps.label, which makes missing files"
+            "call of alps.label, which writes missing files"
         )
     cfg = OmegaConf.merge(
         {"engine": OmegaConf.load(CONF / "engine/local.yaml")},

@@ -1,4 +1,4 @@
-"""Features: vectors that describe what a mask looks like."""
+"""Features: vectors that describe the appearance of masks."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Cut-outs: one small picture per mask, for networks that see one object at a time."""
+"""Cut-outs: one square image per mask, for networks that take one object at a time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from alps.structures.masks import Masks
 from alps.structures.records import Sample
 from alps.structures.tiles import Tile
 
-#: Ratio of the side of the square to the longer side of the mask's box.
+#: Side of the square divided by the longer side of the mask's box.
 CONTEXT = 1.2
 #: Cut-outs per batch.
 BATCH = 16
@@ -26,25 +26,25 @@ def cut_out(
 
     Args:
         sample: the image.
-        masks: of the image.
+        masks: masks of the image.
         i: index of the mask.
-        side: of the square, S, in pixels.
+        side: side of the square, S, in pixels.
         fill: RGB colour of all pixels outside the mask.
 
     Returns:
-        The square; the longer side of the mask's box takes 1 / `CONTEXT` of it.
+        The square; the longer side of the mask's box is 1 / `CONTEXT` of its side.
     """
     x0, y0, x1, y1 = (int(v) for v in masks.xyxy[i])
     scale = side / (CONTEXT * max(x1 - x0, y1 - y0))
     width, height = (max(round(scale * length), 1) for length in (x1 - x0, y1 - y0))
     mask = rle.decode_window(masks.counts[i], masks.size[0], Tile(x0, y0, x1, y1))
-    alone = np.where(mask[..., None], sample.image[y0:y1, x0:x1], fill)
-    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    cropped = np.where(mask[..., None], sample.image[y0:y1, x0:x1], fill)
+    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     square = np.empty((side, side, 3), np.uint8)
     square[:] = fill
     top, left = (side - height) // 2, (side - width) // 2
     square[top : top + height, left : left + width] = cv2.resize(
-        alone, (width, height), interpolation=how
+        cropped, (width, height), interpolation=interpolation
     )
     return square
 
@@ -56,8 +56,8 @@ def batches_of_cutouts(
 
     Args:
         sample: the image.
-        masks: of the image.
-        side: of a cut-out, S, in pixels.
+        masks: masks of the image.
+        side: side of a cut-out, S, in pixels.
         fill: RGB colour of all pixels outside a mask.
     """
     for start in range(0, len(masks), BATCH):

@@ -1,4 +1,4 @@
-"""Several features of a mask, concatenated."""
+"""Concatenation of several feature vectors per mask."""
 
 from __future__ import annotations
 
@@ -15,17 +15,19 @@ from alps.structures.records import Sample
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JoinedFeatures:
-    """Concatenates the rows of several features; the length of a part's rows is its weight.
+    """Concatenates the feature vectors of several featurizers.
+
+    The larger the L2 norm of a part's vectors, the more the part affects distances.
 
     Args:
-        parts: features by names of the user's choice; a part that is None is skipped.
+        parts: featurizers by any names; a part that is None is skipped.
     """
 
     parts: Mapping[str, Featurizer | None]
 
     @property
     def identity(self) -> Identity:
-        """The settings of all parts, each under the part's name."""
+        """Settings of all parts, prefixed with the names of the parts."""
         settings = {
             f"{name}.{key}": value
             for name, part in self._present().items()
@@ -35,7 +37,7 @@ class JoinedFeatures:
 
     @property
     def channels(self) -> int:
-        """Number of channels of all parts together."""
+        """Length of the concatenated vectors, C."""
         return sum(part.channels for part in self._present().values())
 
     def __call__(self, sample: Sample, masks: Masks) -> Float32[np.ndarray, "N C"]:

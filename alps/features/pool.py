@@ -1,14 +1,13 @@
-"""Means of feature maps inside masks, tile by tile.
+"""Means of feature maps inside masks, accumulated tile by tile.
 
-The reference method upsamples the features to the masks' resolution, C × H × W numbers per image,
+The ALPS paper upsamples the features to the resolution of the masks, C × H × W numbers per image,
 and multiplies them with each mask. Bilinear interpolation is linear, so the masks can be
 downsampled instead::
 
     Σ_p up(F)[p] · m[p]  =  Σ_q F[q] · (Uyᵀ m Ux)[q]
 
-with the interpolation matrices U (pixels × cells). The sums are equal and need only the cells that
-a mask touches. Divided by the area of the mask (not by the number of non-zero features), a sum is
-the mean over the mask.
+with the interpolation matrices U (pixels × cells). Both sums are equal, but the second one needs
+only the cells near a mask. The sum divided by the area of the mask is the mean over the mask.
 """
 
 from __future__ import annotations
@@ -30,12 +29,12 @@ def interpolation_weights(
     """Return the weight of each cell in the sum of the interpolated map over a mask's pixels.
 
     Args:
-        mask: of the whole tile, or of a window of it.
+        mask: a mask in the tile or in a window of it.
         along_y: interpolation matrix of the rows of ``mask``.
         along_x: interpolation matrix of the columns of ``mask``.
 
     Returns:
-        Uyᵀ m Ux, a weight per cell.
+        Uyᵀ m Ux, one weight per cell.
     """
     return along_y.T @ (mask.to(along_x.dtype) @ along_x)
 
@@ -62,7 +61,7 @@ class FeatureMap:
         """Return the sum of the interpolated features over a mask's pixels.
 
         Args:
-            mask: a window of the tile.
+            mask: the mask in a window of the tile.
             y0: first row of the window in the tile.
             x0: first column of the window in the tile.
         """
@@ -76,11 +75,11 @@ class FeatureMap:
 class MaskMeans:
     """Mean of each feature map over each mask's pixels, accumulated tile by tile.
 
-    A mask that spans several tiles is averaged over all its pixels; those in an overlap count once
-    per tile. Only one tile is in memory at a time, however large the image.
+    A mask that spans several tiles is averaged over all its pixels; pixels in the overlap of tiles
+    count once per tile. Only the features of one tile are in memory at a time.
 
     Args:
-        masks: of the image.
+        masks: masks of the image.
         channels: number of channels of each feature map.
     """
 
@@ -102,7 +101,7 @@ class MaskMeans:
 
 
 def mask_windows(masks: Masks, tile: Tile) -> Iterator[tuple[int, Tile, Bool[Tensor, "H W"]]]:
-    """Yield each mask whose box overlaps a tile: index, box clipped to the tile, pixels in it."""
+    """Yield index, box clipped to the tile and pixels of each mask whose box overlaps a tile."""
     for i, (counts, xyxy) in enumerate(zip(masks.counts, masks.xyxy, strict=True)):
         window = Tile(*(int(v) for v in xyxy)).intersect(tile)
         if window is not None:
@@ -110,6 +109,6 @@ def mask_windows(masks: Masks, tile: Tile) -> Iterator[tuple[int, Tile, Bool[Ten
 
 
 def _touched(along: Float[Tensor, "P c"]) -> tuple[list[int], list[int]]:
-    """Return, for each pixel, the range of cells that it is interpolated from: first and stop."""
+    """Return the range (first, stop) of the cells that each pixel is interpolated from."""
     touched = (along != 0).int()
     return touched.argmax(1).tolist(), (along.shape[1] - touched.flip(1).argmax(1)).tolist()

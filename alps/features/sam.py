@@ -24,14 +24,14 @@ from alps.structures.settings import check_attributes
 class SamFeatures:
     """Mean of the image embedding over a mask's pixels.
 
-    With the tiles of the mask source the segmenter still holds their embeddings, so the encoder
-    runs once per tile.
+    If the tiles are those of the mask source, the segmenter has cached their embeddings, so the
+    encoder runs once per tile.
 
     Args:
         segmenter: SAM.
         normalize: scale every row to length 1.
-        tile_size: side of the tiles in pixels; use the mask source's.
-        tile_overlap: pixels that neighbouring tiles share; use the mask source's.
+        tile_size: side of the tiles in pixels, preferably that of the mask source.
+        tile_overlap: overlap of neighbouring tiles in pixels, preferably that of the mask source.
     """
 
     segmenter: Segmenter
@@ -51,7 +51,7 @@ class SamFeatures:
 
     @property
     def channels(self) -> int:
-        """Number of channels of the embedding, 256 in every SAM."""
+        """Number of channels of the embedding, 256 for every SAM model."""
         return 256
 
     def __call__(self, sample: Sample, masks: Masks) -> Float32[np.ndarray, "N C"]:
@@ -59,7 +59,7 @@ class SamFeatures:
         means = MaskMeans(masks, [self.channels])
         for tile in sample.tiles(self.tile_size, self.tile_overlap):
             embedding = self.segmenter.embed(sample.image[tile.y0 : tile.y1, tile.x0 : tile.x1])
-            h, w = embedding.valid  # without the padding of images that are not square
+            h, w = embedding.valid  # without the padding
             cells = embedding.features[:, :h, :w].float().cpu().permute(1, 2, 0).contiguous()
             means.add(tile, [FeatureMap(cells, *_interpolation(embedding))])
         (rows,) = means.means()
@@ -67,8 +67,10 @@ class SamFeatures:
 
 
 def _interpolation(embedding: Embedding) -> tuple[Tensor, Tensor]:
-    """Return the interpolation matrices from cells without padding to pixels, along y and x."""
-    cell = max(embedding.input_size) // embedding.features.shape[-1]  # input pixels
+    """Return the interpolation matrices from unpadded cells to pixels, along y and x."""
+    cell = (
+        max(embedding.input_size) // embedding.features.shape[-1]
+    )  # side of a cell in pixels of the input
     along_y, along_x = (
         bilinear(cells, pixels, resized / pixels / cell)
         for pixels, cells, resized in zip(

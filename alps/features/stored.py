@@ -1,4 +1,4 @@
-"""Features of an existing label store, used together with its masks."""
+"""Features of an existing label store, for its own masks."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from alps.structures.records import Sample
 
 
 class StoredFeatures:
-    """Features read from the store that also supplies the masks; only the classes are computed.
+    """Features read from the store that also supplies the masks, so only classes are computed.
 
     Args:
         store: folder of the store.
 
     Raises:
-        StoreError: the store does not exist, or its features are not finished.
+        StoreError: the store does not exist, or its features are incomplete.
     """
 
     def __init__(self, *, store: str) -> None:
@@ -30,13 +30,13 @@ class StoredFeatures:
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """Fingerprint of the stage that made the features, whatever the folder of the store."""
+        """Settings: the fingerprint of the stored features, regardless of the store's folder."""
         stage = self._store.info.stages["features"]
         return {"features": "stored", "version": 1, "fingerprint": stage["fingerprint"]}
 
     @property
     def channels(self) -> int:
-        """Number of channels of the stored features."""
+        """Length of the stored vectors, C."""
         return int(self._store.shard(0).features().shape[1])
 
     def __call__(self, sample: Sample, masks: Masks) -> Float32[np.ndarray, "N C"]:
@@ -45,13 +45,13 @@ class StoredFeatures:
         Raises:
             StoreError: the masks are not those of the store.
         """
-        known = sample.image_id in self._store
-        if not known or self._store.masks(sample.image_id).counts != masks.counts:
-            cut = "its masks are cut to the pixels with data: make the features anew, features=sam"
+        stored = sample.image_id in self._store
+        if not stored or self._store.masks(sample.image_id).counts != masks.counts:
+            cause = "no-data pixels were removed from its masks: set features=sam or joined"
             raise StoreError(
                 f"the masks of {sample.image_id} are not those of {self._store.root}, whose "
-                "features are requested; take both from it: masks=stored features=stored "
+                "features are requested; read both from that store: masks=stored features=stored "
                 "masks.store=STORE masks.ground=0"
-                + (f" ({cut})" if sample.valid is not None else "")
+                + (f" ({cause})" if sample.valid is not None else "")
             )
         return self._store.features(sample.image_id).astype(np.float32)

@@ -27,26 +27,26 @@ from alps.structures.settings import check_attributes
 class TimmFeatures:
     """Mean of an ImageNet encoder's feature maps over a mask's pixels.
 
-    With ``pool="mask"`` the encoder runs once per tile of the image, so features contain the
-    surroundings of a mask. With ``"box"`` it runs on each mask alone, cut out and enlarged;
-    ``"both"`` concatenates the two.
+    With ``pool="mask"`` the encoder runs once per tile of the image, so features also describe the
+    surroundings of a mask. With ``pool="box"`` it runs on a resized cut-out of each mask.
+    ``pool="both"`` concatenates the two.
 
     Args:
         model: any encoder of timm with weights (see `alps.pretrained.encoder.Encoder`).
-        strides: of the feature maps, which are concatenated in this order.
+        strides: strides of the feature maps to concatenate, in this order.
         pool: "mask", "box" or "both".
         scale: factor by which a tile is enlarged before it is encoded.
         box_size: side of a cut-out, in pixels.
-        normalize: scale the parts of a row, one per feature map, to equal lengths and the row to
-            length 1, so that the map with the largest values does not dominate.
-        tile_size: larger images are cut into overlapping tiles of this side, in pixels.
-        tile_overlap: pixels that neighbouring tiles share.
+        normalize: scale the vectors of all feature maps to equal lengths and their concatenation
+            to length 1, so that the map with the largest values does not dominate.
+        tile_size: side of the overlapping tiles that larger images are cut into, in pixels.
+        tile_overlap: overlap of neighbouring tiles, in pixels.
         device: a PyTorch device; "auto" is the first GPU, or the CPU if there is none.
 
     The weights are fetched and loaded when they are first needed.
 
     Raises:
-        ConfigError: an argument is out of range, or the network has no such trained feature map.
+        ConfigError: an argument is out of range, or the encoder has no such trained feature map.
         WeightsNotFound: timm has no weights of this name, or they cannot be fetched.
     """
 
@@ -86,7 +86,7 @@ class TimmFeatures:
 
     @property
     def channels(self) -> int:
-        """Number of channels of all feature maps, counted twice for "both"."""
+        """Length of the concatenated vectors, C."""
         return sum(self._channels) * (2 if self.pool == "both" else 1)
 
     def __call__(self, sample: Sample, masks: Masks) -> Float32[np.ndarray, "N C"]:
@@ -109,7 +109,7 @@ class TimmFeatures:
         encoder = Encoder(self.model, pretrained=True)
         if encoder.pyramid is not None and self.strides != [16]:
             raise ConfigError(
-                f"features.strides={self.strides}: {self.model!r} is a plain ViT, whose one "
+                f"features.strides={self.strides}: {self.model!r} is a plain ViT, whose only "
                 "trained feature map has stride 16; set features.strides=[16]"
             )
         return encoder.eval().requires_grad_(False).to(self.device)
@@ -155,7 +155,7 @@ class TimmFeatures:
         return [levels[stride].cpu() for stride in self.strides]
 
     def _input_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Return the nearest (H, W) the encoder accepts without padding, so maps fit the tile."""
+        """Return the nearest (H, W) that the encoder accepts without padding."""
         divisor = self.encoder.divisor
         height, width = (max(round(self.scale * side / divisor), 1) * divisor for side in size)
         return height, width
@@ -168,7 +168,7 @@ class TimmFeatures:
 
     @cached_property
     def _sha256(self) -> str:
-        """SHA-256 of the weights' values, whatever file they were read from."""
+        """SHA-256 of the values of the weights, which does not depend on their file format."""
         digest = hashlib.sha256()
         for name, value in self.encoder.trunk.state_dict().items():
             digest.update(name.encode())

@@ -12,10 +12,10 @@ from jaxtyping import Float32
 
 from alps.masks.cover import further_masks
 from alps.masks.filter import near_crop_edge, pixel_box_iou, values_at
-from alps.masks.ground import cover_ground
 from alps.masks.limits import LIMITS
 from alps.masks.proposals import Box, CropProposal, Proposal, Proposer, Thresholds
 from alps.masks.stitch import stitch
+from alps.masks.superpixels import add_superpixels
 from alps.sam.protocol import Segmenter
 from alps.structures import rle
 from alps.structures.masks import Masks
@@ -23,7 +23,7 @@ from alps.structures.records import Sample
 from alps.structures.settings import check_attributes
 from alps.structures.tiles import Tile
 
-#: Settings with which `AutoMasks` makes the masks of segment_anything by default.
+#: Settings with which `AutoMasks` gives the masks of segment_anything's default settings.
 SAM_SETTINGS: Mapping[str, Any] = {
     "pred_iou_thresh": 0.88,
     "stability_score_thresh": 0.95,
@@ -36,39 +36,41 @@ SAM_SETTINGS: Mapping[str, Any] = {
 class AutoMasks:
     """SAM's automatic mask generation on tiles.
 
-    The defaults find more regions of aerial images than SAM's own do. With `SAM_SETTINGS`, an image
-    of one tile gets the masks of segment_anything's ``SamAutomaticMaskGenerator``.
+    The defaults give more masks of aerial images than SAM's defaults. With `SAM_SETTINGS`, an
+    image of one tile gets the masks of segment_anything's ``SamAutomaticMaskGenerator``.
 
     Args:
         segmenter: SAM.
         points_per_side: points along each side of a tile; a tile gets the square of this number.
-        points_per_batch: prompts decoded at once; with None the segmenter chooses: 16 on a CPU, as
-            many as the memory holds on a GPU.
-        pred_iou_thresh: lowest mask quality, as predicted by SAM.
-        stability_score_thresh: lowest IoU of the masks cut at ± ``stability_score_offset``.
-        stability_score_offset: distance from logit 0 of the two cuts of the stability score.
-        box_nms_thresh: box IoU above which the mask of lower quality is dropped.
-        min_area: smallest mask, as a share of the tile.
-        max_area: largest mask, as a share of the tile.
-        crop_n_layers: layers of ever smaller crops that are segmented as well; layer i has
+        points_per_batch: number of prompts per batch; None: 16 on a CPU, as many as fit into the
+            memory of a GPU.
+        pred_iou_thresh: minimum IoU that SAM predicts for a mask.
+        stability_score_thresh: minimum stability score, the IoU of the two masks thresholded at
+            ``-stability_score_offset`` and ``+stability_score_offset``.
+        stability_score_offset: offset of the two thresholds from 0, in logits.
+        box_nms_thresh: box IoU above which the mask with the lower predicted IoU is dropped.
+        min_area: area of the smallest mask, as a fraction of the tile's area.
+        max_area: area of the largest mask, as a fraction of the tile's area.
+        crop_n_layers: number of layers of smaller crops that are segmented too; layer i has
             2^i × 2^i crops.
-        crop_n_points_downscale_factor: the grid of layer i is divided by this to the power i.
-        crop_overlap_ratio: overlap of the crops of the first layer, as a share of the tile's
+        crop_n_points_downscale_factor: factor f; layer i has ``points_per_side`` / f^i points per
+            side.
+        crop_overlap_ratio: overlap of the crops of the first layer, as a fraction of the tile's
             shorter side.
-        crop_nms_thresh: box IoU above which, of masks from different crops, the mask of the larger
+        crop_nms_thresh: box IoU of two masks of different crops above which the mask of the larger
             crop is dropped.
-        passes: pairs (pred_iou_thresh, stability_score_thresh) in descending order, one per further
-            pass over the points that no mask covers yet (see `alps.masks.cover`).
-        tile_size: larger images are cut into overlapping tiles of this side, in pixels.
-        tile_overlap: pixels that neighbouring tiles share.
-        ground: side of the superpixels that cover pixels without a mask, in pixels (see
-            `alps.masks.ground`); 0 makes no superpixels.
-        fast: compute logits in bfloat16 where the hardware supports it (see
-            `alps.masks.proposals`). Masks differ slightly from those of float32, so the setting is
-            part of the fingerprint.
-        screen: decode all points at half the resolution first, then only those with a new mask (see
-            `alps.masks.screen`): twice as fast, at the loss of a few, mostly tiny, masks.
-        threads: CPU threads that share the prompts; the number does not affect the masks.
+        passes: pairs (pred_iou_thresh, stability_score_thresh) in descending order. For each pair,
+            SAM is prompted again with the grid points on uncovered pixels (see `alps.masks.cover`).
+        tile_size: side of the overlapping tiles that larger images are cut into, in pixels.
+        tile_overlap: overlap of neighbouring tiles, in pixels.
+        ground: side of the superpixels that uncovered pixels are split into, in pixels (see
+            `alps.masks.superpixels`); 0: no superpixels.
+        fast: compute logits in bfloat16 if the hardware supports it (see `alps.masks.proposals`).
+            Masks differ slightly from those of float32, so the fingerprint contains the setting.
+        screen: decode all points at half the resolution, then only those that yield a new mask at
+            full resolution (see `alps.masks.screen`). This halves the time and loses a few, mostly
+            tiny, masks.
+        threads: number of CPU threads that decode the prompts; it does not affect the masks.
 
     Raises:
         ConfigError: a setting is out of range.
@@ -104,7 +106,7 @@ class AutoMasks:
         settings = {field.name: getattr(self, field.name) for field in fields(self)}
         del settings["segmenter"], settings["threads"]
         source = "AutoMasks"
-        if self.passes:  # a class of its own in earlier versions, whose stores remain valid
+        if self.passes:  # earlier versions had a separate class, whose fingerprints stay valid
             source, settings["passes"] = "CoverMasks", [[*pair] for pair in self.passes]
         else:
             del settings["passes"]
@@ -122,11 +124,11 @@ class AutoMasks:
         )
 
     def __call__(self, sample: Sample) -> Masks:
-        """Return the masks of one image; there may be none."""
+        """Return the masks of one image, possibly none."""
         tiles = sample.tiles(self.tile_size, self.tile_overlap)
         parts = [_to_masks(self._segment_tile(sample, tile), sample.size) for tile in tiles]
         masks = stitch(list(zip(tiles, parts, strict=True)), sample.size)
-        return cover_ground(masks, sample, self.ground)
+        return add_superpixels(masks, sample, self.ground)
 
     def _segment_tile(self, sample: Sample, tile: Tile) -> list[CropProposal]:
         """Segment the whole tile, then the crops of each layer, as SAM does (appendix B)."""
@@ -158,7 +160,7 @@ class AutoMasks:
         return masks
 
     def _segment_crop(self, sample: Sample, tile: Tile, box: Box, layer: int) -> list[CropProposal]:
-        """Return the masks of one crop, ``box`` (xyxy) of the tile, in a layer of crops."""
+        """Segment one crop: ``box`` is its xyxy in the tile, ``layer`` its crop layer."""
         x0, y0, x1, y1 = box
         crop = Tile(tile.x0 + x0, tile.y0 + y0, tile.x0 + x1, tile.y0 + y1)
         points = self._points(crop, layer)
@@ -174,7 +176,7 @@ class AutoMasks:
     def _propose_further(
         self, sample: Sample, tile: Tile, points: Float32[np.ndarray, "P 2"], pair: Sequence[float]
     ) -> list[Proposal]:
-        """Return the masks of points of a tile for one of ``passes``."""
+        """Prompt SAM with points of a tile, with the two thresholds of a further pass."""
         thresholds = replace(
             self._thresholds(tile), pred_iou_thresh=pair[0], stability_score_thresh=pair[1]
         )
@@ -189,7 +191,7 @@ class AutoMasks:
         *,
         screen: bool = False,
     ) -> Proposer:
-        """Return the proposer of the masks of points (x, y) in pixels of a crop."""
+        """Return a `Proposer` for point prompts, (x, y) in pixels of a crop."""
         return Proposer(
             self.segmenter,
             self.segmenter.embed(sample.image[crop.y0 : crop.y1, crop.x0 : crop.x1]),
@@ -203,7 +205,7 @@ class AutoMasks:
         )
 
     def _points(self, crop: Tile, layer: int) -> Float32[np.ndarray, "P 2"]:
-        """Return the grid of a crop layer as amg.build_point_grid, (x, y) in crop pixels."""
+        """Return the grid of a crop layer like amg.build_point_grid, (x, y) in crop pixels."""
         side = self._side(layer)
         height, width = crop.size
         steps = np.linspace(0.5 / side, 1 - 0.5 / side, side)
@@ -226,7 +228,7 @@ class AutoMasks:
         )
 
     def _best_of_crops(self, masks: Sequence[CropProposal]) -> list[int]:
-        """Return the indices of the masks to keep: of one object, the mask of the smallest crop."""
+        """Return the indices of the masks that no overlapping mask of a smaller crop replaces."""
         boxes = np.array(
             [
                 (m.crop.x0 + x0, m.crop.y0 + y0, m.crop.x0 + x1, m.crop.y0 + y1)

@@ -1,6 +1,7 @@
-"""A mask for every annotated box of an image: SAM prompted with the boxes.
+"""A mask for each annotated box of an image, predicted by SAM from the box.
 
-Follows SAMRS (arXiv 2305.02034, section 3), which compares prompts and takes one mask per prompt.
+This follows SAMRS (arXiv 2305.02034, section 3), which compares prompts and takes one mask per
+prompt.
 """
 
 from __future__ import annotations
@@ -28,13 +29,13 @@ from alps.structures.tiles import Tile, cut_tiles
 
 #: Logit of a mask prompt inside a box, and its negative outside, as in SAMRS.
 MASK_PROMPT = 1000.0
-BATCH = 32  # boxes decoded at once; the tokens of a batch share one pass over the weights
-#: A quadrilateral that fills less than this share of its horizontal box counts as rotated.
-ROTATED = 0.95
+BATCH = 32  # boxes per batch; the prompts of a batch share one pass over the weights
+#: A quadrilateral that fills less than this fraction of its horizontal box counts as rotated.
+ROTATED_FRACTION = 0.95
 #: The extent of an empty mask.
-NOWHERE = (0, 0, 0, 0)
-#: Share of a box inside a tile from which the tile holds it whole; below 1 to allow for rounding.
-WHOLE = 1.0 - 1e-6
+EMPTY = (0, 0, 0, 0)
+#: Fraction of a box from which a tile contains it completely; below 1 to allow for rounding.
+COMPLETE = 1.0 - 1e-6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,21 +43,21 @@ class BoxMasks:
     """One mask per box, in the order of the boxes.
 
     Images larger than a tile are cut into overlapping tiles. A box is prompted in the tile that
-    holds it whole (of several, the one with the nearest centre). If no tile does, it is prompted in
-    all tiles that hold at least ``min_part`` of it, and its mask is the union of the results. A box
-    has no mask if most of the mask would lie on pixels without data (`alps.masks.valid`).
+    contains it completely; if several do, in the one with the nearest centre. If none does, the box
+    is prompted in all tiles that contain at least ``min_part`` of it, and its mask is the union of
+    the results. Masks that lie mostly on pixels without data are dropped (`alps.masks.valid`).
 
     Args:
         segmenter: SAM.
         prompt: one of `alps.masks.limits.PROMPTS`.
-        tile_size: larger images are cut into tiles of this side, in pixels.
-        tile_overlap: pixels that neighbouring tiles share.
-        min_part: smallest share of a box's area for which the box is prompted in a tile.
-        best: take, of SAM's four masks of a prompt, the one with the largest product of predicted
-            IoU and IoU of its extent with the box; for a rotated box also multiplied by the IoU of
-            their extents along the box's own sides. If False, take SAM's mask for unambiguous
-            prompts, as SAMRS does.
-        fast: compute logits near the box only (see `alps.sam.protocol.Segmenter.predict`).
+        tile_size: side of the tiles that larger images are cut into, in pixels.
+        tile_overlap: overlap of neighbouring tiles, in pixels.
+        min_part: smallest fraction of a box's area with which it is prompted in a tile.
+        best: select the mask with the largest product of predicted IoU and box IoU among SAM's four
+            masks of a prompt. The box IoU compares the extent of the mask with the box; for a
+            rotated box it is multiplied by the IoU of their extents along the box's sides. If
+            False, take SAM's first mask, as SAMRS does.
+        fast: compute logits only near the box (see `alps.sam.protocol.Segmenter.predict`).
 
     Raises:
         ConfigError: the prompt is unknown, or a number is out of range.
@@ -81,7 +82,7 @@ class BoxMasks:
         return {**source, **settings, **self.segmenter.identity}
 
     def prefetch(self, samples: Sequence[Sample]) -> None:
-        """Embed the tiles of the next images that hold a box."""
+        """Embed the tiles of the next images in which a box is prompted."""
         self.segmenter.prefetch(
             [
                 sample.image[tile.y0 : tile.y1, tile.x0 : tile.x1]
@@ -91,7 +92,7 @@ class BoxMasks:
         )
 
     def __call__(self, sample: Sample) -> Masks:
-        """Return the masks of one image; boxes that lie on no data at all are skipped.
+        """Return the masks of one image; boxes without any pixel with data are skipped.
 
         Raises:
             ImageError: the image set has no boxes.
@@ -127,9 +128,9 @@ class BoxMasks:
         tiles = cut_tiles(sample.size, self.tile_size, self.tile_overlap)
         chosen = choose_tiles(boxes.xyxy, tiles, self.min_part)
         if sample.valid is not None:
-            chosen &= np.array([[_around(box, sample).any()] for box in boxes.xyxy], bool).reshape(
-                -1, 1
-            )
+            chosen &= np.array(
+                [[_valid_in_box(box, sample).any()] for box in boxes.xyxy], bool
+            ).reshape(-1, 1)
         for tile, column in zip(tiles, chosen.T, strict=True):
             if column.any() and (sample.valid is None or sample.valid_in(tile).any()):
                 yield tile, np.flatnonzero(column)
@@ -137,7 +138,7 @@ class BoxMasks:
     def _predict(
         self, embedding: Embedding, tile: Tile, boxes: Boxes
     ) -> Iterator[tuple[tuple[int, int, int, int], Bool[np.ndarray, "h w"], float]]:
-        """Yield the mask of each box: extent in the tile, pixels inside it, and predicted IoU."""
+        """Yield the mask of each box: extent in the tile, pixels in the extent, predicted IoU."""
         prompts = self._prompts(tile, boxes, embedding)
         prediction = self.segmenter.predict(
             embedding,
@@ -153,18 +154,18 @@ class BoxMasks:
             for used, pixels in zip(embedding.input_size, embedding.size, strict=True)
         ]
         patches = [Patch.cut(logits, 0.0, *axes) for logits in prediction.logits]
-        extents = [(patch and patch.box()) or NOWHERE for patch in patches]
+        extents = [(patch and patch.box()) or EMPTY for patch in patches]
         ious = prediction.predicted_iou.cpu().numpy()
         per_box = len(patches) // len(boxes)
         inside = boxes.xyxy - np.array([tile.x0, tile.y0] * 2, np.float32)
         quads = boxes.quad.reshape(-1, 4, 2) - np.array([tile.x0, tile.y0], np.float32)
         for i, (box, quad) in enumerate(zip(inside, quads, strict=True)):
-            own = slice(i * per_box, (i + 1) * per_box)
-            worth = ious[own] * box_iou(box, np.array(extents[own], np.float32))
+            candidates = slice(i * per_box, (i + 1) * per_box)
+            quality = ious[candidates] * box_iou(box, np.array(extents[candidates], np.float32))
             if per_box > 1 and is_rotated(quad):
-                pairs = zip(patches[own], extents[own], strict=True)
-                worth *= [rotated_iou(quad, _window(*pair), pair[1]) for pair in pairs]
-            j = i * per_box + int(worth.argmax())
+                pairs = zip(patches[candidates], extents[candidates], strict=True)
+                quality *= [rotated_iou(quad, _window(*pair), pair[1]) for pair in pairs]
+            j = i * per_box + int(quality.argmax())
             yield extents[j], _window(patches[j], extents[j]), float(ious[j])
 
     def _prompts(self, tile: Tile, boxes: Boxes, embedding: Embedding) -> dict[str, np.ndarray]:
@@ -192,7 +193,7 @@ def is_rotated(quad: Float32[np.ndarray, "4 2"]) -> bool:
     """Return whether a quadrilateral is clearly smaller than the horizontal box around it."""
     x, y = quad.T.astype(np.float64)
     area = abs((x * np.roll(y, -1) - y * np.roll(x, -1)).sum()) / 2
-    return bool(area < ROTATED * np.ptp(x) * np.ptp(y))
+    return bool(area < ROTATED_FRACTION * np.ptp(x) * np.ptp(y))
 
 
 def rotated_iou(
@@ -200,12 +201,14 @@ def rotated_iou(
     window: Bool[np.ndarray, "h w"],
     extent: tuple[int, int, int, int],
 ) -> float:
-    """Return the IoU of the extents of a quadrilateral and a mask along the former's longest side.
+    """Return the IoU of a quadrilateral and a mask after rotation to the longest side.
+
+    Both are represented by their extents parallel to the longest side of the quadrilateral.
 
     Args:
         quad: corners (x, y) of the quadrilateral, in pixels.
-        window: the mask inside its extent.
-        extent: of the mask, xyxy in pixels.
+        window: pixels of the mask in its extent.
+        extent: extent of the mask, xyxy in pixels.
 
     Returns:
         The IoU in [0, 1]; 0 for an empty mask.
@@ -216,12 +219,12 @@ def rotated_iou(
     sides = np.roll(quad, -1, axis=0) - quad
     x, y = max(sides.tolist(), key=lambda side: np.hypot(*side)) / np.hypot(*sides.T).max()
     axes = np.array([[x, -y], [y, x]])
-    # The two ends of each row suffice: no pixel between them reaches farther.
+    # The first and last pixel of each row suffice, because the pixels between them lie inside.
     first, last = window[rows].argmax(1), window.shape[1] - 1 - window[rows, ::-1].argmax(1)
     pixels = np.stack([np.append(first, last), np.append(rows, rows)], axis=1) + 0.5
-    turned, corners = (pixels + extent[:2]) @ axes, quad @ axes
-    rim = (abs(x) + abs(y)) / 2  # from a pixel's centre to its farthest corner
-    mask = np.append(turned.min(0) - rim, turned.max(0) + rim)
+    rotated, corners = (pixels + extent[:2]) @ axes, quad @ axes
+    margin = (abs(x) + abs(y)) / 2  # from a pixel's centre to its farthest corner
+    mask = np.append(rotated.min(0) - margin, rotated.max(0) + margin)
     return float(box_iou(np.append(corners.min(0), corners.max(0)), mask[None])[0])
 
 
@@ -233,34 +236,34 @@ def choose_tiles(
     Args:
         xyxy: boxes inside the image, in pixels.
         tiles: T tiles that cover the image.
-        min_part: smallest share of a box's area that a tile must hold if none holds all of it.
+        min_part: smallest fraction of a box's area in a tile, if no tile contains the whole box.
 
     Returns:
-        For each box and tile, whether it is chosen: the tile with the nearest centre of those that
-        hold the box whole, else all that hold ``min_part`` of it.
+        Whether each box is prompted in each tile: in the tile with the nearest centre among those
+        that contain the whole box, or else in all that contain ``min_part`` of it.
     """
     window = np.array([(t.x0, t.y0, t.x1, t.y1) for t in tiles], np.float64)
     box = xyxy[:, None].astype(np.float64)
     sides = np.minimum(box[..., 2:], window[:, 2:]) - np.maximum(box[..., :2], window[:, :2])
     part = sides.clip(min=0).prod(2) / (box[..., 2:] - box[..., :2]).prod(2)
     middle = (window[:, :2] + window[:, 2:]) / 2
-    far = np.square((box[..., :2] + box[..., 2:]) / 2 - middle).sum(2)
-    whole = part >= WHOLE
-    best = np.where(whole, far, np.inf).argmin(1)[:, None] == np.arange(len(tiles))
+    distance = np.square((box[..., :2] + box[..., 2:]) / 2 - middle).sum(2)
+    whole = part >= COMPLETE
+    best = np.where(whole, distance, np.inf).argmin(1)[:, None] == np.arange(len(tiles))
     chosen: np.ndarray = np.where(whole.any(1, keepdims=True), best, part >= min_part)
     return chosen
 
 
 def _window(patch: Patch | None, extent: tuple[int, int, int, int]) -> Bool[np.ndarray, "h w"]:
-    """Return the mask of a patch inside its extent; empty if there is none."""
-    if patch is None or extent == NOWHERE:
+    """Return the pixels of a patch in its extent; an empty array if there is no patch."""
+    if patch is None or extent == EMPTY:
         return np.zeros((0, 0), bool)
     window: np.ndarray = patch.window(extent).cpu().numpy()
     return window
 
 
-def _around(box: Float32[np.ndarray, " 4"], sample: Sample) -> Bool[np.ndarray, "h w"]:
-    """Return which of the pixels that a box touches hold data."""
+def _valid_in_box(box: Float32[np.ndarray, " 4"], sample: Sample) -> Bool[np.ndarray, "h w"]:
+    """Return which pixels of a box have data."""
     (x0, y0), (x1, y1) = np.floor(box[:2]).astype(int), np.ceil(box[2:]).astype(int)
     return sample.valid_in(Tile(int(x0), int(y0), int(x1), int(y1)))
 
@@ -270,7 +273,7 @@ def _boxes(sample: Sample) -> Boxes:
     if sample.boxes is None:
         raise ImageError(
             f"{sample.image_id} has no boxes, which masks=box needs as prompts; choose an image "
-            "set with boxes (+dataset=dota), or masks=auto"
+            "set with boxes (such as +dataset=dota), or masks=auto"
         )
     return sample.boxes
 
@@ -282,10 +285,10 @@ def _centers(boxes: Boxes) -> Float32[np.ndarray, "N 2"]:
 
 
 def _fill(quad: Float32[np.ndarray, "4 2"], embedding: Embedding) -> Float32[np.ndarray, "y x"]:
-    """Draw a quadrilateral as a mask prompt: the padded square input at SAM's low resolution."""
+    """Draw a quadrilateral as a mask prompt, which covers the padded input at low resolution."""
     side = embedding.low_res
     canvas = np.full((side, side), -MASK_PROMPT, np.float32)
-    # In sixteenths of a pixel; the centre of the first pixel is 0 in OpenCV and 0.5 here.
+    # OpenCV takes sixteenths of a pixel and puts the centre of the first pixel at 0, ALPS at 0.5.
     corners = np.round((quad * side / max(embedding.size) - 0.5) * 16).astype(np.int32)
     cv2.fillConvexPoly(canvas, corners, MASK_PROMPT, cv2.LINE_8, shift=4)
     return canvas

@@ -1,7 +1,7 @@
-"""Masks that cover more of the image: further passes of SAM with lower thresholds.
+"""Further passes of SAM with lower thresholds, for masks of pixels that are still uncovered.
 
-One pass of SAM leaves much of a remote-sensing scene unlabelled. A further pass decodes only the
-grid points on uncovered pixels, so its cost falls with the uncovered share of the image.
+One pass of SAM leaves much of a remote-sensing image uncovered. A further pass decodes only the
+grid points on uncovered pixels, so it takes less time the more is covered already.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from alps.masks.filter import values_at
 from alps.masks.proposals import CropProposal, Proposal
 from alps.structures.tiles import Tile
 
-#: Share of uncovered pixels that a mask of a further pass needs.
+#: Fraction of a mask's pixels that must be uncovered for a further pass to add it.
 UNCOVERED = 0.5
 
-#: Returns the masks of points of a tile for a (pred_iou_thresh, stability_score_thresh).
+#: Predicts masks from points of a tile with (pred_iou_thresh, stability_score_thresh).
 Propose = Callable[[Float32[np.ndarray, "P 2"], Sequence[float]], Sequence[Proposal]]
 
 
@@ -31,18 +31,18 @@ def further_masks(
     passes: Sequence[Sequence[float]],
     propose: Propose,
 ) -> list[CropProposal]:
-    """Prompt a tile again on pixels that no mask covers yet.
+    """Prompt SAM again with the points of a tile that no mask covers.
 
     Args:
-        first: masks of the first pass, in the tile or in crops of it.
+        first: masks of the first pass over the tile or its crops.
         tile: the tile.
-        points: (x, y) of the grid, in pixels of the tile.
-        valid: which pixels of the tile hold data; others are not prompted.
+        points: points of the grid, (x, y) in pixels of the tile.
+        valid: pixels of the tile that have data; points elsewhere are skipped.
         passes: pairs (pred_iou_thresh, stability_score_thresh), one per further pass.
-        propose: returns the masks of some of the points.
+        propose: predicts masks from points.
 
     Returns:
-        The additional masks, each of which covers mostly uncovered pixels.
+        The additional masks, each of which covered mostly uncovered pixels.
     """
     covered = ~valid
     for mask in first:
@@ -64,7 +64,7 @@ def further_masks(
 def _view(
     covered: Bool[np.ndarray, "H W"], tile: Tile, crop: Tile, box: tuple[int, int, int, int]
 ) -> Bool[np.ndarray, "h w"]:
-    """Return a view of the part of a tile's map that lies under a box of a crop."""
+    """Return the view of a tile's map inside a box, which is xyxy in pixels of a crop."""
     dx, dy = crop.x0 - tile.x0, crop.y0 - tile.y0
     x0, y0, x1, y1 = box
     return covered[y0 + dy : y1 + dy, x0 + dx : x1 + dx]

@@ -13,14 +13,15 @@ def may_be_stable(
 ) -> Bool[Tensor, " N"]:
     """Return which masks may reach a stability score (SAM, appendix B), from low-resolution logits.
 
-    The score is the IoU of the mask cut at +offset and at −offset. At the size of the image it
-    differs: the worst of 547 stable masks of real images needed a slack of 0.05 and 2.4
-    low-resolution pixels, small masks the most; the slack here is 0.05 and 8 pixels.
+    The score is the IoU of the two masks thresholded at −offset and +offset. Scores at low
+    resolution differ from those of the full image: 547 stable masks of real images needed a
+    tolerance of 0.05 and 2.4 low-resolution pixels, which small masks determine. The tolerance here
+    is 0.05 and 8 pixels.
 
     Args:
-        logits: of N masks at low resolution.
-        offset: of the two cuts, in logits.
-        thresh: lowest stability score at the size of the image.
+        logits: low-resolution logits of N masks.
+        offset: offset of the two thresholds from 0, in logits.
+        thresh: minimum stability score in the full image.
 
     Returns:
         False for each mask that cannot reach ``thresh``.
@@ -33,7 +34,7 @@ def may_be_stable(
 def box_iou(
     box: Float[np.ndarray, " 4"], others: Float[np.ndarray, "N 4"]
 ) -> Float[np.ndarray, " N"]:
-    """Return the IoU of one box with others, all xyxy; 0 where neither has an area."""
+    """Return the IoU of a box with each of N boxes, all xyxy; 0 if both areas are 0."""
     sides = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
     overlap = sides.clip(min=0).prod(axis=1)
     union = (box[2:] - box[:2]).prod() + (others[:, 2:] - others[:, :2]).prod(axis=1) - overlap
@@ -44,12 +45,12 @@ def box_iou(
 def pixel_box_iou(
     box: Float[np.ndarray, " 4"], others: Float[np.ndarray, "N 4"]
 ) -> Float[np.ndarray, " N"]:
-    """Return the IoU of one pixel box with others as SAM's suppression computes it.
+    """Return the IoU of a pixel box with each of N boxes, as SAM's suppression computes it.
 
-    Boxes are xyxy in pixels with exclusive right and lower edges. SAM's own boxes end at the last
-    pixel, so a box of a single row or column has no area and overlaps nothing, not even itself.
-    Two such boxes are compared by their pixels instead; otherwise an image one pixel high would
-    keep every duplicate.
+    Boxes are xyxy in pixels with exclusive right and lower edges. SAM's boxes end at the last
+    pixel, so a box of a single row or column has area 0 and overlaps nothing, not even itself. Two
+    such boxes are compared by their pixels instead; otherwise an image one pixel high would keep
+    every duplicate.
     """
     last = np.array([0, 0, 1, 1], box.dtype)
     iou = box_iou(box - last, others - last)
@@ -65,21 +66,19 @@ def near_crop_edge(
     size: tuple[int, int],
     atol: float = 20,
 ) -> bool:
-    """Return whether a box ends near an edge of its crop that is no edge of the image.
-
-    Such a mask may be cut off.
+    """Return whether an inner edge of the crop may have cut off the mask with this box.
 
     Args:
         box: xyxy in pixels of the crop, right and lower edge exclusive.
         crop: xyxy in pixels of the image.
         size: (H, W) of the image.
-        atol: largest distance that counts as near, in pixels.
+        atol: largest distance from an edge, in pixels.
 
     Returns:
-        True if at least one edge of the box is near.
+        True if the box comes near an edge of the crop that is not an edge of the image.
     """
     x0, y0, x1, y1 = box
-    # SAM takes the last pixel, not the exclusive edge, as the edge of a mask.
+    # In SAM, the edge of a mask is its last pixel, not the exclusive edge.
     edges = (x0 + crop[0], y0 + crop[1], x1 - 1 + crop[0], y1 - 1 + crop[1])
     image = (0, 0, size[1], size[0])
     return any(

@@ -1,11 +1,11 @@
-"""Masks of many point prompts in one embedded window, filtered in the cheapest equivalent order.
+"""Masks of many point prompts in one embedded window, with the cheapest filters first.
 
 segment_anything upscales every mask to full size, filters by predicted IoU and stability, computes
-boxes, and applies non-maximum suppression. Here the predicted IoU is checked before a mask is
-upscaled; then follow a loose stability filter at low resolution, exact boxes from strips, and
-suppression in descending order of predicted IoU, which computes the exact stability only of masks
-that no better one suppresses. The result is equal: a mask that is suppressed *or* unstable is
-dropped in either order, and an unstable mask never suppresses another.
+boxes, and applies non-maximum suppression. `Proposer` checks the predicted IoU before a mask is
+upscaled, then applies a tolerant stability filter at low resolution, computes exact boxes from
+strips, and suppresses masks in descending order of predicted IoU. It computes the exact stability
+only of masks that are not suppressed. The result is the same: a mask that is suppressed *or*
+unstable is dropped in either order, and an unstable mask suppresses no mask.
 """
 
 from __future__ import annotations
@@ -30,10 +30,9 @@ from alps.structures.tiles import Tile
 
 Box = tuple[int, int, int, int]
 
-#: Distance of a stability score from its threshold within which bfloat16 logits are decoded again
-#: in float32.
-DOUBT = 0.01
-#: Bytes of logits kept for the candidates of a window; further ones are decoded again when needed.
+#: Masks whose bfloat16 stability score is this close to the threshold are decoded in float32.
+FLOAT32_MARGIN = 0.01
+#: Bytes of logits kept for the candidates of a window; candidates beyond it are decoded again.
 BUDGET = 64 << 20
 
 
@@ -57,11 +56,11 @@ class Candidate:
     mask: int  # index among the masks of the prompt
     predicted_iou: float
     box: Box  # x0, y0, x1, y1 in pixels, right and lower edge exclusive
-    patch: Patch | None  # None if the budget is used up
+    patch: Patch | None  # None if `BUDGET` is exhausted
 
     @property
     def nbytes(self) -> int:
-        """Size of the kept logits in bytes."""
+        """Size of the logits in bytes, 0 without a patch."""
         return 0 if self.patch is None else self.patch.logits.numel() * 4
 
 
@@ -73,7 +72,7 @@ class Proposal:
     predicted_iou: float
     stability_score: float
     box: Box
-    window: Bool[np.ndarray, "h w"]  # the mask inside its box, without pixels that hold no data
+    window: Bool[np.ndarray, "h w"]  # the mask in its box, without no-data pixels
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,19 +85,19 @@ class CropProposal:
 
 
 class Proposer:
-    """Proposes masks of one embedded window from point prompts.
+    """Predicts and filters the masks of one embedded window from point prompts.
 
     Args:
         segmenter: SAM.
-        embedding: of the window.
-        points: (x, y) in pixels of the window.
-        points_per_batch: prompts decoded at once.
-        thresholds: of the filters.
+        embedding: embedding of the window.
+        points: point prompts, (x, y) in pixels of the window.
+        points_per_batch: number of prompts per batch.
+        thresholds: thresholds of the filters.
         fast: compute logits in bfloat16 (see `alps.sam.protocol.Segmenter.predict`).
-        screen: decode only the points that `alps.masks.screen` picks.
-        threads: batches decoded in parallel. Each batch is decoded by one thread: two threads on
-            one batch would wait for each other in every small product, and round differently.
-        valid: which pixels of the window hold data (see `alps.masks.valid`); None if all do.
+        screen: decode only the points that `alps.masks.screen` selects.
+        threads: number of batches decoded in parallel, each by one thread. Two threads on one batch
+            would wait for each other in every small product, and round differently.
+        valid: pixels of the window that have data (see `alps.masks.valid`); None: all.
     """
 
     def __init__(
@@ -132,8 +131,8 @@ class Proposer:
         """Return the masks in descending order of predicted IoU.
 
         Args:
-            accept: returns whether a mask with this box may be kept.
-            taken: boxes of earlier masks, which suppress others and are never suppressed.
+            accept: returns whether to keep a mask with this box.
+            taken: boxes of earlier masks, which suppress new masks.
         """
         candidates = [c for c in self._decode() if accept(c.box)]
         return list(self._suppress(candidates, taken))
@@ -143,10 +142,10 @@ class Proposer:
         candidates = []
         budget = BUDGET
         prompts = np.arange(len(self.points))
-        # PyTorch's number of threads is a setting of each thread.
+        # PyTorch has a number of threads for each thread.
         with ExitStack() as stack:
             run: Callable[..., Iterator[Any]] = map
-            if self.threads > 1:  # a pool of one thread would only add a heap of its own
+            if self.threads > 1:  # a pool of one thread would only add a memory arena
                 pool = ThreadPoolExecutor(
                     self.threads, initializer=torch.set_num_threads, initargs=(1,)
                 )
@@ -183,7 +182,7 @@ class Proposer:
 
     @torch.inference_mode()
     def _decode_batch(self, batch: Int64[np.ndarray, " n"]) -> list[Candidate]:
-        """Return the candidates of a batch of prompts that may be stable and are not empty."""
+        """Return the non-empty candidates of a batch of prompts that may be stable."""
         t = self.thresholds
         prediction = self.segmenter.predict(
             self.embedding,
@@ -208,17 +207,17 @@ class Proposer:
         return candidates
 
     def _suppress(self, candidates: list[Candidate], taken: Sequence[Box]) -> Iterator[Proposal]:
-        """Yield the kept masks, best first: drop overlapped, then unstable ones; draw the rest."""
+        """Yield the masks that pass suppression, stability and area filters, the best first."""
         t = self.thresholds
         kept = _boxes(taken)
-        # Equal scores are common (two points find one mask), so the sort has to be stable.
+        # Two points often give the same mask and score, so the sort has to be stable.
         for candidate in sorted(candidates, key=lambda c: -c.predicted_iou):
             box = _boxes([candidate.box])
             if (pixel_box_iou(box[0], kept) > t.box_nms_thresh).any():
                 continue
             patch = candidate.patch or self._redraw(candidate, fast=self.fast)
             stability = patch.stability(t.stability_score_offset)
-            if self.fast and abs(stability - t.stability_score_thresh) < DOUBT:
+            if self.fast and abs(stability - t.stability_score_thresh) < FLOAT32_MARGIN:
                 patch = self._redraw(candidate, fast=False)
                 stability = patch.stability(t.stability_score_offset)
             if stability < t.stability_score_thresh:
@@ -232,7 +231,7 @@ class Proposer:
             )
 
     def _window(self, patch: Patch, box: Box) -> Bool[np.ndarray, "h w"] | None:
-        """Draw a mask inside its box; None if most of its pixels hold no data."""
+        """Return the pixels of a mask in its box; None if most of them have no data."""
         window: np.ndarray = patch.window(box).cpu().numpy()
         if self.valid is None:
             return window

@@ -1,8 +1,8 @@
-"""Selection of the prompts worth decoding, by their masks at half the resolution.
+"""Selection of the prompts to decode, by their masks at half the resolution.
 
-Most points of a grid find masks that another point finds as well: of 256 points in a patch of 224
-pixels, about 40 suffice for all but a few of the masks. A coarse decoder, at a quarter of the cost
-of the exact one, identifies them.
+Most points of a grid give the same mask as a neighbouring point: in an image of 224 pixels, about
+40 of 256 points give all but a few of the masks. The coarse decoder identifies these points in a
+quarter of the exact decoder's time.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from jaxtyping import Int64
 from alps.masks.filter import may_be_stable
 from alps.sam.protocol import Prediction
 
-#: How far the thresholds of predicted IoU and stability are lowered for coarse masks. Coarse and
-#: exact predicted IoUs differ by 0.04 (standard deviation).
+#: Reduction of the thresholds of predicted IoU and stability for coarse masks. Coarse and exact
+#: predicted IoUs differ by 0.04 (standard deviation).
 IOU_MARGIN, STABILITY_MARGIN = 0.2, 0.2
-#: IoU from which two coarse masks count as one.
-SAME = 0.95
+#: IoU from which two coarse masks count as the same.
+DUPLICATE_IOU = 0.95
 
 
 def pick_prompts(
     predictions: Iterable[Prediction], offset: float, stability_score_thresh: float
 ) -> Int64[np.ndarray, " n"]:
-    """Return the prompts that have a coarse mask which no better mask nearly equals.
+    """Return the prompts with a coarse mask that does not duplicate a mask with a higher score.
 
     Args:
-        predictions: batches of coarse predictions with a predicted IoU above its threshold less
-            ``IOU_MARGIN``; ``prompt`` counts through all batches.
-        offset: of the stability score, in logits.
-        stability_score_thresh: of the exact masks.
+        predictions: coarse predictions of all batches, made with ``IOU_MARGIN`` below the
+            threshold of predicted IoU; ``prompt`` numbers the prompts of all batches.
+        offset: offset of the stability score, in logits.
+        stability_score_thresh: minimum stability score of the exact masks.
 
     Returns:
         The indices of the prompts, ascending.
@@ -51,6 +51,6 @@ def pick_prompts(
     for i in np.argsort(-np.concatenate(scores), kind="stable"):
         both = np.bitwise_count(words[kept] & words[i]).sum(axis=1, dtype=np.int64)
         either = area[kept] + area[i] - both
-        if area[i] and not (both >= SAME * either).any():
+        if area[i] and not (both >= DUPLICATE_IOU * either).any():
             kept.append(int(i))
     return np.unique(np.concatenate(prompts)[kept])

@@ -1,4 +1,4 @@
-"""Masks of a single image, in one call."""
+"""Masks of a single image."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ def segment(
     threads: int = 2,
     **settings: Any,
 ) -> Masks:
-    """Cut an image into masks, without prompts, as `label` does by default.
+    """Cut an image into masks, as `alps.label` does by default.
 
-    The weights are downloaded and verified at the first call, and kept in memory for the next.
+    The first call downloads and verifies the weights; they stay in memory for later calls.
 
     Args:
         image: RGB.
-        valid: which pixels are data; None: all of them.
-        points_per_side: the grid of prompts has this number squared of points per tile of 1024 px.
+        valid: pixels that have data; None: all.
+        points_per_side: number of point prompts along each side of a tile of 1024 px.
         sam: ``mobile``, ``vit_b``, ``vit_l`` or ``vit_h``.
-        checkpoint: path of other weights of that network; None: the official ones.
+        checkpoint: path of the weights; None: the official weights.
         device: ``cpu``, ``cuda`` or ``auto``.
-        threads: CPU threads; their number does not change the masks.
-        **settings: any other setting of `alps.masks.AutoMasks`; ``ground=0`` leaves what no mask
-            covers without superpixels.
+        threads: number of CPU threads, which does not affect the masks.
+        **settings: further settings of `alps.masks.AutoMasks`, such as ``ground=0`` for no
+            superpixels.
 
     Returns:
-        The masks, those of SAM before the superpixels, whose scores are NaN.
+        SAM's masks, followed by the superpixels, whose scores are NaN.
 
     Raises:
-        ConfigError: a setting is out of its range.
-        ImageError: the image or ``valid`` has another type or shape.
+        ConfigError: a setting is out of range.
+        ImageError: the image or ``valid`` has the wrong type or shape.
         WeightsNotFound: the weights cannot be fetched.
     """
     source = AutoMasks(

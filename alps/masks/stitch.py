@@ -1,8 +1,8 @@
 """Stitching of the masks of overlapping tiles: one mask per object of the image.
 
-Two masks of neighbouring tiles show the same object if they agree in the overlap of the tiles. An
-object that a tile's border cuts continues in the neighbouring tile, so its pieces are united; if at
-least one tile holds the whole object, the best whole mask is taken unchanged.
+Two masks of neighbouring tiles show the same object if they agree in the overlap of the tiles. If a
+tile contains the whole object, its mask is kept unchanged, and the other tiles' masks of the object
+are dropped. If every tile cuts the object, its masks are united.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from alps.structures import rle
 from alps.structures.masks import Masks
 from alps.structures.tiles import Tile
 
-#: IoU in the overlap of two tiles from which masks agree: SAM's masks of one object in two tiles
-#: lie well above it, masks of nested objects below.
+#: IoU in the overlap of two tiles from which masks agree. SAM's masks of one object in two tiles
+#: have a much higher IoU, masks of nested objects a lower one.
 AGREEMENT = 0.6
 
 
 def stitch(parts: Sequence[tuple[Tile, Masks]], size: tuple[int, int]) -> Masks:
-    """Stitch the masks of all tiles of an image.
+    """Return the masks of an image, stitched from the masks of its tiles.
 
     Args:
-        parts: each tile with its masks in image coordinates; empty if no tile holds data.
+        parts: pairs of a tile and its masks in image coordinates; empty if no tile has data.
         size: (H, W) of the image.
     """
     if len(parts) == 1:
@@ -44,13 +44,13 @@ def stitch(parts: Sequence[tuple[Tile, Masks]], size: tuple[int, int]) -> Masks:
 
 
 def _merge(masks: Masks, cut: Bool[np.ndarray, " N"], groups: list[list[int]]) -> Masks:
-    """Merge each group of masks into one: its best whole mask, or the union of cut ones."""
+    """Merge each group of masks into one: the best uncut mask, or the union of the cut masks."""
     counts = list(masks.counts)
     keep = []
     for group in groups:
-        whole = [i for i in group if not cut[i]]
-        best = max(whole or group, key=lambda i: float(masks.predicted_iou[i]))
-        if not whole and len(group) > 1:
+        uncut = [i for i in group if not cut[i]]
+        best = max(uncut or group, key=lambda i: float(masks.predicted_iou[i]))
+        if not uncut and len(group) > 1:
             counts[best] = rle.union([masks.counts[i] for i in group], masks.size)
         keep.append(best)
     keep.sort()
@@ -64,7 +64,7 @@ def _merge(masks: Masks, cut: Bool[np.ndarray, " N"], groups: list[list[int]]) -
 
 
 def _cut(tile: Tile, masks: Masks, size: tuple[int, int]) -> Bool[np.ndarray, " N"]:
-    """Return which masks touch a border of the tile that is no border of the image."""
+    """Return which masks touch a border of the tile that is not a border of the image."""
     x0, y0, x1, y1 = masks.xyxy.T
     return np.asarray(
         ((x0 <= tile.x0) & (tile.x0 > 0))
@@ -89,17 +89,19 @@ def _agreeing(a: tuple[Tile, Masks], b: tuple[Tile, Masks]) -> list[tuple[int, i
 
 
 def _windows(masks: Masks, shared: Tile) -> tuple[np.ndarray, Float[np.ndarray, "N P"]]:
-    """Return the indices of the masks that reach into a window, and their P pixels there."""
+    """Return the indices of the masks that overlap a window, and their P pixels in it."""
     x0, y0, x1, y1 = masks.xyxy.T
-    near = np.flatnonzero((x0 < shared.x1) & (x1 > shared.x0) & (y0 < shared.y1) & (y1 > shared.y0))
-    pixels = [rle.decode_window(masks.counts[i], masks.size[0], shared).ravel() for i in near]
-    flat = np.asarray(pixels, dtype=np.float32).reshape(len(near), shared.area)
-    some = flat.any(axis=1)
-    return near[some], flat[some]
+    candidates = np.flatnonzero(
+        (x0 < shared.x1) & (x1 > shared.x0) & (y0 < shared.y1) & (y1 > shared.y0)
+    )
+    pixels = [rle.decode_window(masks.counts[i], masks.size[0], shared).ravel() for i in candidates]
+    flat = np.asarray(pixels, dtype=np.float32).reshape(len(candidates), shared.area)
+    nonempty = flat.any(axis=1)
+    return candidates[nonempty], flat[nonempty]
 
 
 class _UnionFind:
-    """Disjoint sets of the numbers below ``n``."""
+    """Disjoint sets of the integers below ``n``."""
 
     def __init__(self, n: int) -> None:
         self.parent = list(range(n))

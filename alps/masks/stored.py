@@ -1,4 +1,4 @@
-"""Masks of an existing label store, to change k, features or seed without running SAM again."""
+"""Masks of an existing label store, for new features or classes without running SAM again."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from alps.errors import ImageError
-from alps.masks.ground import cover_ground
 from alps.masks.limits import LIMITS
+from alps.masks.superpixels import add_superpixels
 from alps.masks.valid import keep_data
 from alps.store.label_store import LabelStore
 from alps.structures.masks import Masks
@@ -19,13 +19,13 @@ class StoredMasks:
     """Masks read from a label store that contains at least the images to label.
 
     Args:
-        store: folder of the store; its masks must be finished, its labels need not be.
-        ground: side of the superpixels that cover pixels without a mask, in pixels (see
-            `alps.masks.ground`); 0 makes no superpixels.
+        store: folder of the store; its masks must be complete, its labels need not be.
+        ground: side of the superpixels that uncovered pixels are split into, in pixels (see
+            `alps.masks.superpixels`); 0: no superpixels.
 
     Raises:
         ConfigError: ``ground`` is neither 0 nor at least 4 pixels.
-        StoreError: the store does not exist, or its masks are not finished.
+        StoreError: the store does not exist, or its masks are incomplete.
     """
 
     def __init__(self, *, store: str, ground: int = 0) -> None:
@@ -36,7 +36,7 @@ class StoredMasks:
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """Fingerprint of the stage that made the masks, whatever the folder of the store."""
+        """Settings: the fingerprint of the stored masks, regardless of the store's folder."""
         fingerprint = self._store.info.stages["masks"]["fingerprint"]
         settings = {"fingerprint": fingerprint, "ground": self._ground}
         return {"masks": "stored", "version": 2, **settings}
@@ -48,7 +48,7 @@ class StoredMasks:
         """Return the masks of one image.
 
         Raises:
-            ImageError: the store has no masks of this image, or they are of another size.
+            ImageError: the store has no masks of this image, or of a different size.
         """
         if sample.image_id not in self._store:
             raise ImageError(
@@ -57,7 +57,7 @@ class StoredMasks:
         masks = self._store.masks(sample.image_id)
         if masks.size != sample.size:
             raise ImageError(
-                f"{sample.image_id} has (height, width) = {sample.size}, its masks in "
-                f"{self._store.root} {masks.size}; is it another image of this name?"
+                f"{sample.image_id} has (height, width) = {sample.size}, but its masks in "
+                f"{self._store.root} have {masks.size}; use the image that the store was made from"
             )
-        return cover_ground(keep_data(masks, sample.valid), sample, self._ground)
+        return add_superpixels(keep_data(masks, sample.valid), sample, self._ground)

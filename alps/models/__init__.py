@@ -1,1 +1,1 @@
-"""Segmentation networks: encoder → head → classifier."""
+"""Segmentation models: encoder → head → classifier."""

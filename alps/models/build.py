@@ -1,4 +1,4 @@
-"""Build a net from plain arguments, and the nets and heads that have a short name."""
+"""Construction of models from plain arguments, and the encoders and heads with short names."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from alps.models.heads.fcn import FCN
 from alps.models.segmentation import SegmentationModel
 from alps.pretrained.encoder import Encoder
 
-#: Keys of a head's settings that are not options of it.
+#: Keys of a head's settings that are not arguments of its class.
 NOT_OPTIONS = ("_target_", "_partial_")
 #: Build a head from the channels of the encoder's levels, the finest first.
 Head = Callable[[Sequence[int]], nn.Module]
@@ -23,11 +23,11 @@ Head = Callable[[Sequence[int]], nn.Module]
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """An encoder with its settings, as a file of conf/model."""
+    """An encoder with its settings, like a file of conf/model."""
 
     encoder: str  # name in timm
-    drop_path_rate: float | None = None  # None: the default of the encoder
-    lr: float = 1e-4  # for AdamW, with this drop-path rate
+    drop_path_rate: float | None = None  # None: the encoder's default
+    lr: float = 1e-4  # highest learning rate of AdamW with this drop-path rate
 
 
 #: Presets by the names of conf/model.
@@ -39,7 +39,7 @@ PRESETS: Mapping[str, Preset] = {
     "swin_tiny": Preset("swin_tiny_patch4_window7_224", 0.2, 6e-5),
     "vit_base": Preset("vit_base_patch16_224", 0.1),
 }
-#: Settings of the heads by the names of conf/head, in the form in which checkpoints save them.
+#: Settings of the heads by the names of conf/head, as checkpoints contain them.
 HEADS: Mapping[str, Mapping[str, Any]] = {
     "fpn": {
         "_target_": "alps.models.heads.FPN",
@@ -59,12 +59,12 @@ HEADS: Mapping[str, Mapping[str, Any]] = {
 
 
 def find_preset(name: str) -> Preset:
-    """Return the preset of a name; any other name is that of a timm encoder."""
+    """Return the preset with a name, or a preset for the timm encoder with this name."""
     return PRESETS.get(name) or Preset(name)
 
 
 def find_head(name: str) -> Mapping[str, Any]:
-    """Return the settings of the head with a short name.
+    """Return the settings of the head with a name of conf/head.
 
     Raises:
         ConfigError: there is no such head.
@@ -77,11 +77,11 @@ def find_head(name: str) -> Mapping[str, Any]:
 def bind_model(
     model: Mapping[str, Any], head: Mapping[str, Any]
 ) -> Callable[..., SegmentationModel]:
-    """Return `build_model` with the settings of a configuration bound; it takes ``num_classes``.
+    """Return a function that builds a model from ``num_classes``.
 
     Args:
-        model: settings of the encoder, as a file of conf/model.
-        head: public name of a class of `alps.models.heads` as ``_target_``, and its options.
+        model: settings of the encoder, like a file of conf/model.
+        head: settings of the head, like a file of conf/head.
     """
     options = {key: value for key, value in head.items() if key not in NOT_OPTIONS}
     return partial(
@@ -101,14 +101,14 @@ def build_model(
     drop_path_rate: float | None = None,
     aux: bool = False,
 ) -> SegmentationModel:
-    """Build a net with random weights.
+    """Return a model with random weights.
 
     Args:
         encoder: name in timm.
         head: builds the head from the encoder's channels.
-        num_classes: number of classes, or numbers of classes per dataset name.
-        drop_path_rate: stochastic depth of the encoder; None: its default.
-        aux: whether the net has an auxiliary FCN head.
+        num_classes: number of classes, or number of classes by dataset name.
+        drop_path_rate: stochastic depth of the encoder; None: the encoder's default.
+        aux: whether the model has an auxiliary FCN head.
 
     Raises:
         ConfigError: the settings of the encoder or the head are invalid.
@@ -123,6 +123,6 @@ def build_model(
         )
     except (TypeError, ValueError) as error:
         raise ConfigError(
-            f"no net can be built with encoder={encoder}, drop_path_rate={drop_path_rate} and "
+            f"no model can be built with encoder={encoder}, drop_path_rate={drop_path_rate} and "
             f"head={head}: {error}"
         ) from error

@@ -1,4 +1,4 @@
-"""Initialise a net at random, from ImageNet weights, or from a file."""
+"""Initialisation of a model at random, from ImageNet weights, or from a file."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from alps.models.segmentation import SegmentationModel
 from alps.pretrained.cache import load_weights
 
 PARTS = ("encoder", "head", "classifier", "aux_head", "aux_classifier")
-#: Units of which a file holds all tensors or none.
+#: Units that a file must contain completely or not at all.
 UNITS = ("encoder.trunk", "encoder.pyramid", *PARTS[1:])
-#: The last layers, with one row of weights per class.
+#: Last layers, with one row of weights per class.
 CLASSIFIERS = ("classifier", "aux_classifier")
 
-#: Keys under which checkpoints of Lightning, timm and other frameworks hold their weights.
+#: Keys of the weights in checkpoints of Lightning, timm and other frameworks.
 CONTAINERS = ("state_dict", "model", "model_state_dict", "net")
-#: Prefixes that frameworks add to a net's names; torch.compile adds its own anywhere.
+#: Prefixes that frameworks add to the names of tensors; torch.compile inserts its own anywhere.
 WRAPPERS = re.compile(r"^((module|model|_orig_mod)\.)+|(?<=\.)_orig_mod\.")
-#: timm's ``features_only`` nets join the first two parts of a name.
+#: timm's ``features_only`` models join the first two parts of a name.
 JOINED = re.compile(r"^([a-z]+)_(\d+)\.")
 
 
 @dataclass(frozen=True, slots=True)
 class Mismatch:
-    """A tensor with another shape in the file than in the net."""
+    """A tensor whose shape in the file differs from its shape in the model."""
 
     name: str
     in_file: tuple[int, ...]
@@ -43,12 +43,12 @@ class Mismatch:
 
 @dataclass(frozen=True, slots=True)
 class InitReport:
-    """Tensors that were loaded and that were not, without the parts that were skipped."""
+    """Loaded and remaining tensors, without those of skipped parts."""
 
     source: str
-    parts: Mapping[str, tuple[int, int]]  # numbers of loaded tensors and of all, per part
-    missing: tuple[str, ...] = ()  # in the net, not in the file
-    unused: tuple[str, ...] = ()  # in the file, not in the net
+    parts: Mapping[str, tuple[int, int]]  # number of loaded tensors and number of tensors, by part
+    missing: tuple[str, ...] = ()  # in the model, not in the file
+    unused: tuple[str, ...] = ()  # in the file, not in the model
     mismatched: tuple[Mismatch, ...] = ()
 
     def __str__(self) -> str:
@@ -58,12 +58,12 @@ class InitReport:
         ]
         lines = [f"init from {self.source}: {', '.join(counts) or 'all skipped'}"]
         for what, names in (
-            ("of another shape", [str(mismatch) for mismatch in self.mismatched]),
-            ("not in the net", self.unused),
+            ("different in shape", [str(mismatch) for mismatch in self.mismatched]),
+            ("not in the model", self.unused),
         ):
             if names:
-                some = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-                lines.append(f"  {len(names)} tensors of the file are {what}: {some}")
+                examples = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+                lines.append(f"  {len(names)} tensors of the file are {what}: {examples}")
         return "\n".join(lines)
 
 
@@ -74,33 +74,33 @@ def load_init(
     skip: Collection[str] = (),
     strict: bool = True,
 ) -> InitReport:
-    """Initialise the weights of a net.
+    """Initialise the weights of a model.
 
-    A part that the file does not hold keeps its random weights; a part that it holds must fit.
+    A part that the file lacks keeps its random weights; every part in the file must fit.
 
     Args:
-        model: the net, changed in place, or left unchanged if an error is raised.
+        model: the model, which is changed in place unless an error is raised.
         init: None for random weights, ``imagenet`` (`Encoder.load_imagenet`), or the path of a
-            training checkpoint, a state dict, or a checkpoint of the encoder alone in timm's names.
-        skip: names of `PARTS` to leave unchanged.
-        strict: whether a part that fits only partially is an error; otherwise the tensors that
-            fit are loaded and the others reported.
+            training checkpoint, a state dict, or a checkpoint of the encoder with timm's names.
+        skip: names of `PARTS` that are not initialised.
+        strict: whether a part that fits only partially is an error; if not, its fitting tensors
+            are loaded and the rest is reported.
 
     Returns:
-        The numbers and names of loaded and remaining tensors.
+        The counts and names of loaded and remaining tensors.
 
     Raises:
-        CheckpointError: the file does not exist or belongs to another net.
+        CheckpointError: the file does not exist or belongs to a different model.
         ConfigError: ``skip`` names an unknown part.
         WeightsNotFound: the file is not a checkpoint, or no ImageNet weights are available.
     """
     if isinstance(skip, str) or (unknown := sorted(set(skip) - set(PARTS))):
         unknown = [skip] if isinstance(skip, str) else unknown
         raise ConfigError(
-            f"init_skip={unknown} is no list of parts of the net; expected some of "
+            f"init_skip={unknown} is not a list of parts of the model; expected some of "
             f"[{', '.join(PARTS)}]"
         )
-    in_model = _counted(model.state_dict(), skip)
+    in_model = _select(model.state_dict(), skip)
     if init is None:
         return InitReport("random weights", _count(in_model, ()))
     if init == "imagenet":
@@ -111,9 +111,11 @@ def load_init(
     in_file = _in_our_names(_read(init), in_model)
     trunk = {name.removeprefix(TRUNK): v for name, v in in_file.items() if name.startswith(TRUNK)}
     in_file |= {TRUNK + name: v for name, v in model.encoder.adapt_input(trunk).items()}
-    in_file = _counted(in_file, skip)
-    both = [name for name in in_model if name in in_file]
-    fitting = {name: in_file[name] for name in both if in_file[name].shape == in_model[name].shape}
+    in_file = _select(in_file, skip)
+    common = [name for name in in_model if name in in_file]
+    fitting = {
+        name: in_file[name] for name in common if in_file[name].shape == in_model[name].shape
+    }
     report = InitReport(
         source=init,
         parts=_count(in_model, fitting),
@@ -121,7 +123,7 @@ def load_init(
         unused=tuple(name for name in in_file if name not in in_model),
         mismatched=tuple(
             Mismatch(name, tuple(in_file[name].shape), tuple(in_model[name].shape))
-            for name in both
+            for name in common
             if name not in fitting
         ),
     )
@@ -130,7 +132,7 @@ def load_init(
         for unit in UNITS:
             _check_unit(unit, in_model, in_file, fitting, init)
     if in_model and not fitting:
-        raise _another_net(init, "encoder", in_model, in_file, fitting)
+        raise _different_model(init, "encoder", in_model, in_file, fitting)
     model.load_state_dict(fitting, strict=False)
     return report
 
@@ -148,8 +150,8 @@ def _read(source: str) -> dict[str, Tensor]:
     tensors = {WRAPPERS.sub("", k): v for k, v in content.items() if isinstance(v, Tensor)}
     if not tensors:
         raise CheckpointError(
-            f"{source} holds no weights, but {', '.join(list(content)[:5]) or 'nothing'}; expected "
-            "a state dict, or a dict with one as state_dict"
+            f"{source} contains no weights, but {', '.join(list(content)[:5]) or 'nothing'}; "
+            "expected a state dict, or a dict with a state dict as state_dict"
         )
     return tensors
 
@@ -157,9 +159,9 @@ def _read(source: str) -> dict[str, Tensor]:
 def _in_our_names(state: dict[str, Tensor], in_model: Collection[str]) -> dict[str, Tensor]:
     """Return the tensors of a checkpoint under the names that ALPS uses.
 
-    A checkpoint of ALPS is unchanged, and one of mmsegmentation is renamed part by part. All
-    tensors of any other are assigned to the encoder, because its ``head`` or ``classifier`` is
-    not that of an ALPS net.
+    Names of ALPS are unchanged, and names of mmsegmentation are translated. All tensors of other
+    checkpoints are assigned to the encoder, because a ``head`` or ``classifier`` in them is not
+    that of an ALPS model.
     """
     if any(name.startswith(TRUNK) for name in state):
         return state
@@ -176,8 +178,8 @@ def _split(name: str) -> str:
     return TRUNK + JOINED.sub(r"\1.\2.", name[len(TRUNK) :]) if name.startswith(TRUNK) else name
 
 
-def _counted(state: Mapping[str, Tensor], skip: Collection[str]) -> dict[str, Tensor]:
-    """Return the tensors without skipped parts and without the unused counters of batch norms."""
+def _select(state: Mapping[str, Tensor], skip: Collection[str]) -> dict[str, Tensor]:
+    """Return the tensors without skipped parts and without the batch counters of batch norms."""
     return {
         name: value
         for name, value in state.items()
@@ -200,13 +202,14 @@ def _count(in_model: Collection[str], loaded: Collection[str]) -> dict[str, tupl
 
 
 def _check_classes(report: InitReport) -> None:
-    for wrong in report.mismatched:
-        part = _part(wrong.name)
-        if part in CLASSIFIERS and wrong.in_file[1:] == wrong.in_model[1:]:
+    for mismatch in report.mismatched:
+        part = _part(mismatch.name)
+        if part in CLASSIFIERS and mismatch.in_file[1:] == mismatch.in_model[1:]:
             parts = ",".join(p for p in CLASSIFIERS if p in report.parts)
             raise CheckpointError(
-                f"{part} has {wrong.in_file[0]} classes in {report.source} and {wrong.in_model[0]} "
-                f"here; init_skip=[{parts}] starts the last layer anew"
+                f"{part} has {mismatch.in_file[0]} classes in {report.source}, but "
+                f"{mismatch.in_model[0]} in this model; set init_skip=[{parts}] to initialise the "
+                "last layer at random"
             )
 
 
@@ -217,20 +220,23 @@ def _check_unit(
     fitting: Mapping[str, Tensor],
     source: str,
 ) -> None:
-    """Raise if a unit is incomplete, if the file's is larger, or if the encoder is missing.
+    """Raise if a unit is incomplete or has extra layers in the file, or if the encoder is missing.
 
     Raises:
-        CheckpointError: the file is a checkpoint of another net.
+        CheckpointError: the file is a checkpoint of a different model.
     """
-    here = {name: v for name, v in in_model.items() if name.startswith(f"{unit}.")}
-    there = {name: v for name, v in in_file.items() if name.startswith(f"{unit}.")}
-    if not here or (not there and unit != "encoder.trunk"):
+    expected = {name: v for name, v in in_model.items() if name.startswith(f"{unit}.")}
+    actual = {name: v for name, v in in_file.items() if name.startswith(f"{unit}.")}
+    if not expected or (not actual and unit != "encoder.trunk"):
         return
-    # An extra classifier beside the encoder's layers is harmless; an extra encoder layer is not.
-    layers = {_layer(name) for name in here}
-    more = [n for n in there if n not in here and n.endswith(".weight") and _layer(n) in layers]
-    if more or here.keys() - fitting.keys():
-        raise _another_net(source, unit, here, there or in_file, fitting)
+    # Extra weights in a layer of the model come from a different model. Extra layers, such as the
+    # classifier of an encoder, are harmless.
+    layers = {_layer(name) for name in expected}
+    more = [
+        n for n in actual if n not in expected and n.endswith(".weight") and _layer(n) in layers
+    ]
+    if more or expected.keys() - fitting.keys():
+        raise _different_model(source, unit, expected, actual or in_file, fitting)
 
 
 def _layer(name: str) -> str:
@@ -238,27 +244,29 @@ def _layer(name: str) -> str:
     return ".".join(name.split(".")[: 3 if name.startswith("encoder.") else 2])
 
 
-def _another_net(
+def _different_model(
     source: str,
     unit: str,
-    here: Mapping[str, Tensor],
-    there: Mapping[str, Tensor],
+    expected: Mapping[str, Tensor],
+    actual: Mapping[str, Tensor],
     fitting: Mapping[str, Tensor],
 ) -> CheckpointError:
     part = unit.split(".")[0]
-    shape = next((n for n in here if n in there and n not in fitting), None)
-    missing = next((n for n in here if n not in there), None)
-    first = next((n for n in there if n not in here), "nothing")
+    shape = next((n for n in expected if n in actual and n not in fitting), None)
+    missing = next((n for n in expected if n not in actual), None)
+    first = next((n for n in actual if n not in expected), "nothing")
     if shape:
         difference = (
-            f"{shape} has shape {tuple(there[shape].shape)}, expected {tuple(here[shape].shape)}"
+            f"{shape} has shape {tuple(actual[shape].shape)}, "
+            f"expected {tuple(expected[shape].shape)}"
         )
     elif missing:
-        difference = f"there is no {missing}, but {first}"
+        difference = f"it has no {missing}, but {first}"
     else:
-        difference = f"{first} is not in this net"
+        difference = f"{first} is not in this model"
     return CheckpointError(
-        f"{source} is a checkpoint of another net: {part} has "
-        f"{sum(name in fitting for name in here)} of {len(here)} tensors in common; {difference}; "
-        f"set model= and head= as they were there, or init_skip=[{part}]"
+        f"{source} is a checkpoint of a different model: {part} has "
+        f"{sum(name in fitting for name in expected)} of {len(expected)} tensors in common; "
+        f"{difference}; "
+        f"set model= and head= as in the run that wrote it, or init_skip=[{part}]"
     )

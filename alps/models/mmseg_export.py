@@ -1,4 +1,4 @@
-"""Export a net as an mmsegmentation configuration and checkpoint, without mmsegmentation itself."""
+"""Export of models for mmsegmentation, which need not be installed."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from alps.structures.records import Category
 CONFIG, WEIGHTS = "config.py", "weights.pth"
 BN = {"type": "BN", "requires_grad": True}
 
-#: Configuration of a test set in the folders of folder_pair; the command line can set others.
+#: Configuration of a test set in the layout of folder_pair.
 TEST = """
-# Its tools/test.py CONFIG WEIGHTS scores a folder of pairs:
+# tools/test.py CONFIG WEIGHTS of mmsegmentation scores a folder of images and labels:
 #   --cfg-options test_dataloader.dataset.data_root=DIR
-# Images in one window get the logits they get in ALPS. Where windows overlap, logits are averaged
-# here and probabilities there.
+# Images that fit in one window get the same logits as in ALPS. In overlaps of windows,
+# mmsegmentation averages logits, ALPS probabilities.
 test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations'),
@@ -69,13 +69,13 @@ def write_mmseg(
     """Write ``config.py`` and ``weights.pth`` for the tools of mmsegmentation.
 
     Args:
-        model: the net. Its encoder becomes a ``TIMMBackbone`` of the same timm model. The feature
-            pyramid of a plain ViT has no equivalent in mmsegmentation, so the configuration names
-            the `Encoder` of ALPS, which must be installed to read it.
-        folder: folder of the files, created if missing.
+        model: the model. Its encoder becomes a ``TIMMBackbone`` of the same timm model. The
+            feature pyramid of a plain ViT has no equivalent in mmsegmentation, so the configuration
+            uses `Encoder` of ALPS, which must then be installed.
+        folder: output folder, created if missing.
         categories: the classes.
         ignore_index: value of label pixels that are not scored.
-        crop: side of a sliding window, in pixels.
+        crop: side of the sliding windows, in pixels.
         stride: distance between neighbouring windows, in pixels.
         reduce_zero_label: whether label files number the classes from 1.
         title: text of the first comment of the configuration.
@@ -86,21 +86,21 @@ def write_mmseg(
     config, weights = Path(folder, CONFIG), Path(folder, WEIGHTS)
     for path in (config, weights):
         if path.exists():
-            raise ConfigError(f"{path} is there already; give a new folder as output=DIR")
+            raise ConfigError(f"{path} exists already; set a new folder with output=DIR")
     meta = {
         "classes": tuple(category.name for category in categories),
         "palette": [list(category.color) for category in categories],
     }
-    net = mmseg_config(model, ignore_index=ignore_index, crop=crop, stride=stride)
+    model_config = mmseg_config(model, ignore_index=ignore_index, crop=crop, stride=stride)
     state = mmseg_state(model)
     variables = {
         "metainfo": meta,
         "ignore_index": ignore_index,
         "reduce_zero_label": reduce_zero_label,
-        "model": net,
+        "model": model_config,
     }
     title = " ".join(title.split())  # a second line would be code
-    text = [f"# {title or 'A net of ALPS'}, written by ALPS {alps.__version__}"]
+    text = [f"# {title or 'A model of ALPS'}, written by ALPS {alps.__version__}"]
     text += ["default_scope = 'mmseg'"]
     text += [
         f"{name} = {pformat(value, width=96, sort_dicts=False)}"
@@ -117,9 +117,9 @@ def mmseg_config(
     """Return the ``model`` dictionary of a configuration.
 
     Args:
-        model: the net.
+        model: the model.
         ignore_index: value of label pixels that are not scored.
-        crop: side of a sliding window, in pixels.
+        crop: side of the sliding windows, in pixels.
         stride: distance between neighbouring windows, in pixels.
 
     Raises:
@@ -168,7 +168,7 @@ def mmseg_state(model: SegmentationModel) -> dict[str, Tensor]:
             state[encoder + inner] = value
         else:
             state[mmseg_name(name)] = value
-    # Contiguous as in other checkpoints, instead of channels last.
+    # Contiguous, as checkpoints usually are, instead of channels last.
     return {name: value.contiguous() for name, value in state.items()}
 
 
@@ -191,7 +191,7 @@ def _backbone(encoder: Encoder) -> dict[str, Any]:
 
 
 def _decoder(head: Any, encoder: Encoder) -> tuple[Mapping[str, Any] | None, Mapping[str, Any]]:
-    """Return the settings of the neck, or None if there is none, and of the head."""
+    """Return the settings of the neck (None if there is none) and of the head."""
     if isinstance(head, MmsegHead):
         return None, head.settings
     levels = list(range(len(encoder.channels)))
@@ -223,8 +223,8 @@ def _decoder(head: Any, encoder: Encoder) -> tuple[Mapping[str, Any] | None, Map
             "norm_cfg": {"type": "GN", "num_groups": GROUPS, "requires_grad": True},
         }
     raise ConfigError(
-        f"mmsegmentation has no head like {type(head).__name__}; what was trained with "
-        "head=upernet, fpn or mmseg can be exported"
+        f"mmsegmentation has no head like {type(head).__name__}; only models with head=upernet, "
+        "fpn or mmseg can be exported"
     )
 
 

@@ -1,4 +1,4 @@
-"""Tensor names of ALPS nets in mmsegmentation, which need not be installed."""
+"""Tensor names of ALPS models in mmsegmentation, which need not be installed."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections.abc import Collection, Mapping
 from torch import Tensor
 
 TRUNK = "encoder.trunk."
-#: The normalisation, which mmsegmentation keeps in its configuration, not in its checkpoints.
+#: Tensors of the normalisation, which mmsegmentation stores in the configuration, not the weights.
 NORMALISATION = ("mean", "std")
 
-#: ALPS names to mmsegmentation's: `FPN`, its own heads, `UPerNet`, classifier, auxiliary `FCN`.
+#: ALPS names to mmsegmentation's, for `FPN`, `MmsegHead`, `UPerNet`, classifier, auxiliary `FCN`.
 PARTS = (
     (r"head\.pyramid\.inner_blocks\.(\d)\.0\.", r"neck.lateral_convs.\1.conv."),
     (r"head\.pyramid\.layer_blocks\.(\d)\.0\.", r"neck.fpn_convs.\1.conv."),
@@ -23,8 +23,9 @@ PARTS = (
 )
 BRANCH = re.compile(r"head\.branches\.(\d)\.(\d)\.([01])\.")
 
-#: mmsegmentation's names to timm's, keyed by a part of a name unique to the backbone: a timm net,
-#: Swin, or else ResNet, whose stem of three convolutions (V1c, V1d) is timm's resnet50c, resnet50d.
+#: mmsegmentation's names to timm's, each after a part of a name that identifies the backbone: a
+#: timm model, Swin, or else ResNet. ResNet V1c and V1d, whose stems have three convolutions, are
+#: timm's resnet50c and resnet50d.
 BACKBONES = (
     ("timm_model.", ((r"^timm_model\.(model\.)?", ""),)),
     (
@@ -39,9 +40,9 @@ BACKBONES = (
     ),
     ("", ((r"^stem\.([0-6])\.", r"conv1.\1."), (r"^stem\.7\.", "bn1."))),
 )
-#: Swin's downsampling ends a stage in mmsegmentation and begins the next one in timm.
+#: Swin's downsampling ends a stage in mmsegmentation and begins the next stage in timm.
 DOWNSAMPLE = re.compile(r"^stages\.(\d)\.downsample\.")
-#: Buffers that are computed from the window size, not trained.
+#: Buffers that timm computes from the window size.
 DERIVED = ".relative_position_index"
 
 
@@ -53,33 +54,36 @@ def mmseg_name(name: str) -> str:
     """
     if branch := BRANCH.match(name):
         level, step, part = branch.groups()
-        # In mmsegmentation the upsampling between two convolutions is a module of its own.
+        # In mmsegmentation, the upsampling between two convolutions is a separate module.
         return (
             f"decode_head.scale_heads.{level}.{2 * int(step)}.{'gn' if part == '1' else 'conv'}."
             f"{name[branch.end() :]}"
         )
-    for pattern, theirs in PARTS:
-        renamed, n = re.subn(f"^{pattern}", theirs, name)
+    for pattern, replacement in PARTS:
+        renamed, n = re.subn(f"^{pattern}", replacement, name)
         if n:
             return renamed
-    raise ValueError(f"{name} is of no part that mmsegmentation has")
+    raise ValueError(f"{name} has no equivalent in mmsegmentation")
 
 
 def is_mmseg(state: Collection[str]) -> bool:
-    """Return whether these are the tensor names of a whole mmsegmentation net."""
+    """Return whether these are the tensor names of a complete mmsegmentation model."""
     return all(any(name.startswith(p) for name in state) for p in ("backbone.", "decode_head."))
 
 
 def from_mmseg(state: Mapping[str, Tensor], names: Collection[str]) -> dict[str, Tensor]:
-    """Rename the tensors of an mmsegmentation net to ALPS names, and its backbone to timm's.
+    """Rename the tensors of an mmsegmentation model to ALPS names, and its backbone to timm's.
 
-    Tensors that the ALPS net lacks are renamed by the same rules.
+    The same rules rename tensors that the ALPS model lacks.
 
     Args:
         state: tensors of a checkpoint by name.
-        names: tensor names of the ALPS net.
+        names: tensor names of the ALPS model.
+
+    Returns:
+        The tensors by their new names.
     """
-    # Matched at the start only, because timm nets have a "head." of their own.
+    # Matched only at the start, because timm models contain "head." too.
     decoder = (name for name in names if not name.startswith(("encoder.", *NORMALISATION)))
     from_decoder = {mmseg_name(name): name for name in decoder}
     backbone = [name.removeprefix("backbone.") for name in state if name.startswith("backbone.")]
@@ -95,24 +99,24 @@ def from_mmseg(state: Mapping[str, Tensor], names: Collection[str]) -> dict[str,
             if step := DOWNSAMPLE.match(inner):
                 value = _official_order(value)
                 inner = f"layers.{int(step[1]) + 1}.downsample.{inner[step.end() :]}"
-            for pattern, ours in rules:
-                inner = re.sub(pattern, ours, inner)
+            for pattern, replacement in rules:
+                inner = re.sub(pattern, replacement, inner)
             renamed[TRUNK + inner] = value
         else:
-            renamed[from_decoder.get(name) or _foreign(part, inner)] = value
+            renamed[from_decoder.get(name) or _name_unknown(part, inner)] = value
     return renamed
 
 
-def _foreign(part: str, inner: str) -> str:
-    """Name a tensor of an unknown head, to distinguish another head from a missing one."""
-    ours = {"decode_head": "head", "neck": "head.neck", "auxiliary_head": "aux_head"}
-    return f"{ours.get(part, part)}.{inner}"
+def _name_unknown(part: str, inner: str) -> str:
+    """Name a tensor of an unknown head, so that an error can tell it from a missing head."""
+    replacement = {"decode_head": "head", "neck": "head.neck", "auxiliary_head": "aux_head"}
+    return f"{replacement.get(part, part)}.{inner}"
 
 
 def _official_order(value: Tensor) -> Tensor:
-    """Reorder the channels of four merged neighbours from ``nn.Unfold``'s order to Swin's.
+    """Return weights of merged neighbours, reordered from ``nn.Unfold``'s order to Swin's.
 
-    It inverts ``tools/model_converters/swin2mmseg.py`` of mmsegmentation.
+    This inverts ``tools/model_converters/swin2mmseg.py`` of mmsegmentation.
     """
     four = value.reshape(*value.shape[:-1], -1, 4).transpose(-1, -2)
     return four[..., [0, 2, 1, 3], :].reshape(value.shape)

@@ -1,4 +1,4 @@
-"""The segmentation net: encoder → head → classifier."""
+"""The segmentation model: encoder → head → classifier."""
 
 from __future__ import annotations
 
@@ -18,23 +18,22 @@ class Logits(NamedTuple):
     """Logits per class and pixel."""
 
     logits: Float[Tensor, "B K H W"]
-    aux: Float[Tensor, "B K H W"] | None  # of the auxiliary head; None outside training
+    aux: Float[Tensor, "B K H W"] | None  # logits of the auxiliary head; None outside training
 
 
 class SegmentationModel(nn.Module):
     """Map images to logits of the same height and width.
 
-    A net for several datasets has a shared encoder and head, and one classifier per dataset
-    (SAMRS, arXiv 2305.02034 §4). The classifier of a net for one dataset is named ``classifier``,
-    those of a net for several are named ``classifier.<dataset>``; `Checkpoint.choose` converts the
-    latter to the former.
+    A model for several datasets has a shared encoder and head, and one classifier per dataset
+    (SAMRS, arXiv 2305.02034 §4). The classifier is named ``classifier`` in a model for one dataset
+    and ``classifier.<dataset>`` in a model for several; `Checkpoint.choose` keeps one of several
+    and renames it.
 
     Args:
         encoder: computes the feature maps.
-        head: fuses them into one map with ``channels`` channels.
-        num_classes: K, or K per dataset name.
-        aux_head: second head whose loss supports the encoder in training
-            (PSPNet, arXiv 1612.01105 §3.3).
+        head: fuses the feature maps into one map with ``channels`` channels.
+        num_classes: number of classes K, or K by dataset name.
+        aux_head: auxiliary head, which adds a loss in training (PSPNet, arXiv 1612.01105 §3.3).
 
     Raises:
         ConfigError: a dataset's name cannot be used as the name of a submodule.
@@ -59,7 +58,7 @@ class SegmentationModel(nn.Module):
         self.aux_classifier = None if aux_head is None else _classifiers(aux_head, num_classes)
         self.register_buffer("mean", torch.tensor(encoder.mean).view(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(encoder.std).view(1, -1, 1, 1))
-        self.to(memory_format=torch.channels_last)  # faster on GPUs and CPUs alike
+        self.to(memory_format=torch.channels_last)  # faster on both GPUs and CPUs
 
     @property
     def num_classes(self) -> int:
@@ -74,12 +73,12 @@ class SegmentationModel(nn.Module):
         """Return the logits of a batch.
 
         Args:
-            image: images (B, C, H, W) with values 0–255, which are normalised here.
-            counts: numbers of consecutive images of each dataset, possibly 0; None if the net has
-                a single dataset. Encoder and head process the whole batch at once.
+            image: images (B, C, H, W) with values 0–255, not normalised.
+            counts: number of consecutive images of each dataset, possibly 0; None if the model was
+                built for one dataset.
 
         Returns:
-            Logits (B, K, H, W), or a list of them per dataset if ``counts`` is given.
+            Logits (B, K, H, W), or a list with the logits of each dataset if ``counts`` is given.
         """
         normalised = (image - self.mean) / self.std
         features = self.encoder(normalised.contiguous(memory_format=torch.channels_last))
@@ -98,8 +97,8 @@ def _classifiers(head: nn.Module, num_classes: int | Mapping[str, int]) -> nn.Mo
     for name in num_classes:
         if "." in name or hasattr(nn.ModuleDict(), name) or not name:
             raise ConfigError(
-                f"{name!r} cannot be the name of a dataset, because a part of the net is named "
-                "after it; choose another name in +dataset@datasets.NAME=..."
+                f"{name!r} cannot be the name of a dataset, because a part of the model gets its "
+                "name; choose a different NAME in +dataset@datasets.NAME=..."
             )
     return nn.ModuleDict({name: _classifier(head, k) for name, k in num_classes.items()})
 
@@ -128,7 +127,7 @@ def _classify(
 
 
 def _upsample(logits: Tensor, image: Tensor) -> Tensor:
-    """Resize logits to the image in float32, as bfloat16 would round interpolated values."""
+    """Resize logits to the image in float32, because bfloat16 would round them."""
     return F.interpolate(
         logits.float(), size=image.shape[-2:], mode="bilinear", align_corners=False
     )

@@ -1,4 +1,4 @@
-"""Index maps of new images: sliding windows, files and folders."""
+"""Prediction of index maps for arrays, files and folders, with sliding windows."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""The device that a net computes on."""
+"""Choice of the device for training and prediction."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ def choose_accelerator(device: str) -> str:
     """Return Lightning's name of a device; ``auto`` is a GPU, or the CPU if there is none.
 
     Raises:
-        ConfigError: a GPU is requested and there is none.
+        ConfigError: a GPU is requested, but there is none.
     """
     if device in ("gpu", "cuda") and not torch.cuda.is_available():
         raise ConfigError(
-            f"accelerator={device}, and torch {torch.__version__} finds no GPU; check the driver "
+            f"accelerator={device}, but torch {torch.__version__} finds no GPU; check the driver "
             "and the build of torch, or use the CPU: trainer=cpu, in Python device='cpu'"
         )
     return "cpu" if device == "auto" and not torch.cuda.is_available() else device

@@ -1,4 +1,4 @@
-"""Prediction of index maps for image files; the map of a GeoTIFF is a GeoTIFF."""
+"""Prediction of index maps for image files; GeoTIFFs give GeoTIFFs."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 
 #: Function that reads the pixels of a window.
 Read = Callable[[Tile], UInt8[Tensor, "3 H W"]]
-#: A part of an image, and its index map.
+#: A part of an image and its index map.
 LabelledTile = tuple[Tile, Integer[np.ndarray, "_ _"]]
 
 
@@ -49,30 +49,31 @@ class Counts:
 
     written: int
     kept: int  # written by an earlier run
-    failed: int  # skipped, because they cannot be read
+    failed: int  # skipped because they cannot be read
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Predictor:
-    """Write index maps of an image or a folder of images.
+    """Writes index maps of an image or a folder of images.
 
-    The maps have a palette. ``categories.json`` beside them lists the classes, and
+    The maps have a palette. ``categories.json`` in the same folder lists the classes, and
     ``predictor.json`` identifies the weights and the settings of the sliding window.
 
     The map of an image is a PNG. The map of a georeferenced raster is a GeoTIFF with the same
     coordinate reference system. Pixels without data are ``ignore_index`` (255, or 65535 for more
     than 255 classes). Large images are predicted in bands (`SlidingWindow.bands`), and GeoTIFFs
-    are also read and written in parts, so they need not fit into memory; the result is identical
-    to that of a prediction in one piece.
+    are also read and written in parts, so they need not fit into memory. The result is identical
+    to a prediction of the whole image at once.
 
     Args:
         net: maps images to logits of the categories, in their order.
-        window: settings of the sliding window.
+        window: sliding window.
         categories: the classes; the id is the pixel value.
-        weights: SHA-256 of the net's weights.
-        divisor: the net's inputs are padded to a multiple of it, in pixels.
-        device: device of the net.
-        buffer: number of pixels whose probabilities are held in memory, 4 bytes per class each.
+        weights: SHA-256 of the weights.
+        divisor: side in pixels; images are padded to multiples of it.
+        device: device of the model.
+        buffer: number of pixels whose probabilities are in memory at a time, 4 bytes per class
+            each.
     """
 
     net: Forward
@@ -89,23 +90,23 @@ class Predictor:
         A file that cannot be read is reported, counted and skipped.
 
         Args:
-            source: an image, or a folder that is searched for images recursively.
-            target: folder of the index maps, which keep the relative paths of the images.
+            source: an image, or a folder that is searched recursively.
+            target: folder of the index maps, which get the relative paths of the images.
 
         Returns:
             The numbers of written, kept and skipped files.
 
         Raises:
-            ConfigError: ``target`` lies in ``source``, holds predictions of another net, other
-                classes or another window, or cannot be written.
+            ConfigError: ``target`` lies in ``source``, cannot be written, or contains predictions
+                with different weights, classes or windows.
             DatasetNotFound: there is no image.
             ImageError: none of the images can be used.
         """
         files = _list(Path(source), Path(target))
-        self._sign(Path(target))
-        places = {path: _place(path) for path in files.values()}
+        self._check_record(Path(target))
+        georeferences = {path: _georeference(path) for path in files.values()}
         results = {
-            path: Path(target, f"{image_id}.{'tif' if places[path] else 'png'}")
+            path: Path(target, f"{image_id}.{'tif' if georeferences[path] else 'png'}")
             for image_id, path in files.items()
         }
         todo = {path: result for path, result in results.items() if not result.exists()}
@@ -117,9 +118,9 @@ class Predictor:
         ):
             for path, result in todo.items():
                 try:
-                    with _whole(result) as temporary:
-                        if place := places[path]:
-                            self._geotiff(path, temporary, place)
+                    with _atomic(result) as temporary:
+                        if georeference := georeferences[path]:
+                            self._geotiff(path, temporary, georeference)
                         else:
                             png = index_png(self.file(path), self.colors, self.ignore_index)
                             temporary.write_bytes(png)
@@ -133,7 +134,7 @@ class Predictor:
 
     @property
     def ignore_index(self) -> int:
-        """Pixel value of pixels without a class."""
+        """Value of pixels without a class."""
         return ignore_index_for(len(self.categories))
 
     @property
@@ -152,8 +153,8 @@ class Predictor:
 
         Args:
             image: RGB.
-            valid: pixels that are data; None: all of them.
-            name: name of the image beside the progress bar.
+            valid: pixels that have data; None: all.
+            name: name of the image in the progress bar.
         """
         pixels = torch.from_numpy(image).to(self.device).permute(2, 0, 1)
         size = (image.shape[0], image.shape[1])
@@ -165,22 +166,24 @@ class Predictor:
 
     def file(self, path: Path) -> Labels:
         """Return the index map of a file; raise `ImageError` if it cannot be used."""
-        if _place(path) is None:
+        if _georeference(path) is None:
             pixels = read_pixels(path)
             return self.array(pixels.image, pixels.valid, name=path.name)
         with Raster(path) as raster:
             return self._join(self._raster(raster, path), raster.size)
 
-    def _geotiff(self, path: Path, result: Path, place: Georeference) -> None:
+    def _geotiff(self, path: Path, result: Path, georeference: Georeference) -> None:
         with (
             Raster(path) as raster,
-            create_index_map(result, raster.size, place, self.colors, self.ignore_index) as write,
+            create_index_map(
+                result, raster.size, georeference, self.colors, self.ignore_index
+            ) as write,
         ):
             for tile, labels in self._raster(raster, path):
                 write(tile, labels)
 
     def _raster(self, raster: Raster, path: Path) -> Iterator[LabelledTile]:
-        """Yield the index map of a raster in parts, of which each is read when it is predicted."""
+        """Yield the index map of a raster in parts, and read each part when it is needed."""
 
         def read(tile: Tile) -> UInt8[Tensor, "3 H W"]:
             image = blank_invalid(raster.read(tile)).image
@@ -212,38 +215,39 @@ class Predictor:
                 yield tile, most_probable(probabilities).cpu().numpy()
                 bar.update(tile.area)
 
-    def _sign(self, target: Path) -> None:
-        """Record the net, window and classes in a new folder, or compare them with a folder's.
+    def _check_record(self, target: Path) -> None:
+        """Record weights, window and classes in a new folder, or compare them with the record.
 
         Raises:
-            ConfigError: the folder holds predictions of another net, other classes or another
-                window.
+            ConfigError: the folder contains predictions with different weights, classes or windows.
         """
         classes, settings = target / "categories.json", target / "predictor.json"
         window = {f"window.{key}": value for key, value in self.window.identity.items()}
-        now: dict[str, Any] = {"weights": self.weights, **window}
+        current: dict[str, Any] = {"weights": self.weights, **window}
         listed = [asdict(category) for category in self.categories]
-        if not classes.exists():  # written last, because it marks a complete record
-            _write_json(settings, now)
+        if not classes.exists():  # written last: its existence marks a complete record
+            _write_json(settings, current)
             _write_json(classes, listed)
             return
-        before = _read_json(settings)
+        recorded = _read_json(settings)
         what = ""
         if _read_json(classes) != json.loads(json.dumps(listed)):
-            what = f"of other classes ({classes.name} differs)"
-        elif not isinstance(before, dict):
-            what = f"of an unknown net ({settings.name} does not name it)"
-        elif changed := [key for key in now if before.get(key) != now[key]]:
-            changes = "; ".join(f"{key} was {before.get(key)}, is {now[key]}" for key in changed)
-            what = f"made with other settings ({settings.name}: {changes})"
+            what = f"of different classes ({classes.name} differs)"
+        elif not isinstance(recorded, dict):
+            what = f"of an unknown model ({settings.name} does not identify it)"
+        elif changed := [key for key in current if recorded.get(key) != current[key]]:
+            changes = "; ".join(
+                f"{key} was {recorded.get(key)}, is {current[key]}" for key in changed
+            )
+            what = f"made with different settings ({settings.name}: {changes})"
         if what:
             raise ConfigError(
-                f"{target} holds predictions {what}; choose another folder with output=DIR"
+                f"{target} contains predictions {what}; choose a different folder with output=DIR"
             )
 
 
 def _write_json(path: Path, content: Any) -> None:
-    with _whole(path) as temporary:
+    with _atomic(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1))
 
 
@@ -255,14 +259,14 @@ def _read_json(path: Path) -> Any:
         return None
 
 
-def _place(path: Path) -> Georeference | None:
-    """Read the georeference of a raster or its world file; return None if it has none."""
+def _georeference(path: Path) -> Georeference | None:
+    """Return the georeference of a raster, or None if neither it nor a world file has one."""
     if path.suffix.lower() not in RASTER_SUFFIXES:
         return None
     try:
         with Raster(path) as raster:
             return raster.georeference
-    except ImageError:  # reported when it is read as an image
+    except ImageError:  # reported when the image is read
         return None
 
 
@@ -275,27 +279,27 @@ def _list(source: Path, target: Path) -> dict[str, Path]:
     """
     if not source.exists():
         raise DatasetNotFound(
-            f"there is no {source.absolute()}; input=PATH is an image or a folder"
+            f"there is no {source.absolute()}; set input= to an image or a folder"
         )
     folder = source if source.is_dir() else source.parent
-    place = target.resolve()
-    if place == folder.resolve() or (source.is_dir() and place.is_relative_to(folder.resolve())):
+    output = target.resolve()
+    if output == folder.resolve() or (source.is_dir() and output.is_relative_to(folder.resolve())):
         raise ConfigError(
-            f"the predictions would lie among the images: {target} is in {folder}; choose another "
-            "folder with output=DIR"
+            f"the predictions would lie among the images: {target} is in {folder}; choose a "
+            "different folder with output=DIR"
         )
     if not source.is_dir():
         return {source.stem: source}
     records = Folder(str(source), source.name).records()
-    # World files are not ignored, but read with their raster (`alps.rasters.georeference`).
-    beside = (path for path, _ in walk(source) if not path.endswith(".tfw"))
-    for finding in find_sidecars(beside):
+    # World files are excluded, because they are read (`alps.rasters.georeference`).
+    file_names = (path for path, _ in walk(source) if not path.endswith(".tfw"))
+    for finding in find_sidecars(file_names):
         log.warning("%s", finding)
     return {record.image_id: source / record.file_name for record in records}
 
 
 @contextmanager
-def _whole(path: Path) -> Iterator[Path]:
+def _atomic(path: Path) -> Iterator[Path]:
     """Yield a temporary path that replaces ``path`` on success, so that the write is atomic.
 
     Raises:

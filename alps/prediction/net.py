@@ -1,4 +1,4 @@
-"""A trained net that predicts index maps."""
+"""A trained model that predicts index maps."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from alps.structures.records import Category
 
 
 class Net:
-    """A trained net with the classes and settings that its predictions need.
+    """A trained model with its classes and the settings of prediction.
 
-    `alps.fit` and `alps.load_net` return one.
+    `alps.fit` and `alps.load_net` return it.
 
     Args:
         model: the trained model, which is moved to the device.
         categories: classes of the model, in the order of its logits.
-        window: how large images are cut into windows; the attribute may be replaced, for example
-            by windows with more overlap.
-        weights: SHA-256 of the weights, which is written beside predicted files.
+        window: sliding window for large images. The attribute may be replaced, for example to
+            increase the overlap.
+        weights: SHA-256 of the weights, which `predict_files` records.
         device: ``cpu``, ``cuda`` or ``auto``.
         precision: precision of the computation, as in Lightning: ``32-true``, ``bf16-mixed``, ...
 
     Raises:
-        ConfigError: a GPU is requested and there is none.
+        ConfigError: a GPU is requested, but there is none.
     """
 
     def __init__(
@@ -49,7 +49,9 @@ class Net:
         device: str = "auto",
         precision: str = "32-true",
     ) -> None:
-        options: dict[str, Any] = {"precision": precision}  # of which Lightning lists the values
+        options: dict[str, Any] = {
+            "precision": precision
+        }  # Any, because Lightning types it as a Literal
         fabric = Fabric(accelerator=choose_accelerator(device), devices=1, **options)
         self.model = model
         self.categories = tuple(categories)
@@ -66,7 +68,7 @@ class Net:
 
     @property
     def ignore_index(self) -> int:
-        """Value of pixels without data in an index map: 255, or 65535 for more classes."""
+        """Value of pixels without data: 255, or 65535 for more than 255 classes."""
         return ignore_index_for(len(self.categories))
 
     def predict(
@@ -78,12 +80,11 @@ class Net:
             image: RGB array (H, W, 3) of uint8, or the path of an image.
 
         Returns:
-            The index map, with the ids of ``categories``; ``ignore_index`` where the file has no
-            data.
+            The index map: ids of ``categories``, and ``ignore_index`` for pixels without data.
 
         Raises:
-            ConfigError: the path is that of a folder.
-            ImageError: the array has another type or shape, or the file cannot be used.
+            ConfigError: the path is a folder.
+            ImageError: the array has the wrong type or shape, or the file cannot be used.
         """
         if isinstance(image, str | Path):
             if Path(image).is_dir():
@@ -96,26 +97,26 @@ class Net:
         if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or not array.size:
             raise ImageError(
                 f"the image is an array of {array.dtype} {array.shape}, expected uint8 (H, W, 3) "
-                "in RGB; convert it, or give the path of a file, which may have any bit depth"
+                "in RGB; convert it, or pass the path of a file, which may have any bit depth"
             )
-        # A copy where PyTorch needs one: read-only, or turned as in bgr[..., ::-1].
+        # PyTorch needs a copy of read-only arrays and of views like bgr[..., ::-1].
         return self._predictor.array(np.require(array, requirements=["C", "W"]))
 
     def predict_files(self, source: str | Path, target: str | Path) -> Counts:
         """Write the index maps of an image or a folder of images.
 
-        Images that have an index map are kept, so a stopped prediction resumes.
+        Images that have an index map are skipped, so a repeated call resumes.
 
         Args:
-            source: an image, or a folder that is searched for images recursively.
-            target: folder of the index maps, which keep the relative paths of the images.
+            source: an image, or a folder that is searched recursively.
+            target: folder of the index maps, which get the relative paths of the images.
 
         Returns:
             The numbers of written, kept and skipped files.
 
         Raises:
-            ConfigError: ``target`` lies in ``source``, holds predictions of another net, other
-                classes or another window, or cannot be written.
+            ConfigError: ``target`` lies in ``source``, cannot be written, or contains predictions
+                with different weights, classes or windows.
             DatasetNotFound: there is no image.
             ImageError: none of the images can be used.
         """

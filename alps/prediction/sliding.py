@@ -19,32 +19,32 @@ from alps.structures.tiles import Tile, cut_tiles
 #: Maps images with values 0–255, uint8 or float, to logits of the same height and width.
 Forward = Callable[[Shaped[Tensor, "B C H W"]], Float[Tensor, "B K H W"]]
 
-#: Number of probabilities of a large image held in memory, 4 bytes each.
+#: Number of probabilities of a large image in memory at a time, 4 bytes each.
 BUFFER = 1 << 27
 
-#: Standard deviation of the Gaussian as a share of the window, as in nnU-Net (Isensee et al. 2021).
+#: Standard deviation of the Gaussian as a fraction of the window (nnU-Net, Isensee et al. 2021).
 SIGMA = 1 / 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlidingWindow:
-    """Predict an image in windows and blend their probabilities where they overlap.
+    """Predicts an image in windows and averages the probabilities of overlapping windows.
 
-    Probabilities are blended rather than logits: in a mean of distributions every window has the
-    same influence, whereas a mean of logits is dominated by the most extreme window.
+    Probabilities are averaged rather than logits, because the window with the largest logits would
+    dominate the mean.
 
-    An image that fits in a window is predicted in one pass without blending.
+    An image that fits in one window is predicted in one pass.
 
     Args:
-        crop: side of a window in pixels, usually the crop of training.
-        overlap: least overlap of neighbouring windows, as a share of the crop. Windows are spread
-            evenly (`cut_tiles`), so none extends beyond the image.
-        blend: "gaussian" weights the centre of a window most, where the net has context on all
+        crop: side of a window in pixels, usually that of the training crops.
+        overlap: minimum overlap of neighbouring windows, as a fraction of the crop. Windows are
+            spaced evenly (`cut_tiles`), so none extends beyond the image.
+        blend: "gaussian" weights the centre of a window most, where the model has context on all
             sides; "mean" weights all pixels of a window equally.
-        batch_size: windows per forward pass.
-        scales: factors by which each window is resized; the probabilities are averaged over them.
-            2.0 needs four times the memory.
-        flip: whether to average over each window and its mirror image.
+        batch_size: number of windows per forward pass.
+        scales: factors by which each window is resized; the probabilities are averaged over the
+            factors. A factor of 2 takes four times the memory.
+        flip: whether to average the probabilities of each window and its mirror image.
         fill: RGB colour of the padding at the right and lower edge, as in training.
 
     Raises:
@@ -64,7 +64,7 @@ class SlidingWindow:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Settings that affect the result, which are all but ``batch_size``."""
+        """Settings that affect the result: all except ``batch_size``."""
         settings = {field.name: getattr(self, field.name) for field in fields(self)}
         del settings["batch_size"]
         return {k: v if isinstance(v, int | float | str) else [*v] for k, v in settings.items()}
@@ -75,12 +75,12 @@ class SlidingWindow:
     ) -> list[Float32[Tensor, "K _ _"]]:
         """Return the class probabilities of whole images.
 
-        Windows of the same size are batched, also across consecutive images.
+        Windows of the same size form batches, also across consecutive images.
 
         Args:
             net: maps images to logits of the same height and width.
-            images: images (C, H, W) on the net's device.
-            divisor: the net's inputs are padded to a multiple of it, in pixels.
+            images: images (C, H, W) on the device of the model.
+            divisor: side in pixels; windows are padded to multiples of it.
 
         Returns:
             Probabilities (K, H, W) of each image.
@@ -110,21 +110,21 @@ class SlidingWindow:
     ) -> Iterator[tuple[Tile, Float32[Tensor, "K _ _"]]]:
         """Yield the class probabilities of an image of any size, in parts that cover it once.
 
-        The windows move down each vertical strip in turn, and rows that no later window covers are
-        yielded. The parts are identical to a prediction of the whole image if the net's output for
-        a window does not depend on the rest of its batch. Only windows that span two strips are
-        predicted twice.
+        The image is divided into vertical strips, in which windows are predicted from top to
+        bottom. Rows are yielded when no later window covers them. The parts are identical to a
+        prediction of the whole image if the output for a window does not depend on the rest of its
+        batch. Only windows that span two strips are predicted twice.
 
         Args:
             net: maps images to logits of the same height and width.
             read: returns the pixels of a window.
             size: (H, W) of the image.
-            divisor: the net's inputs are padded to a multiple of it, in pixels.
-            buffer: number of pixels whose probabilities are held in memory; the width of a strip
-                is this number divided by the crop.
+            divisor: side in pixels; windows are padded to multiples of it.
+            buffer: number of pixels whose probabilities are in memory at a time; the width of a
+                strip is ``buffer / crop``.
 
         Yields:
-            The place of a part, and its probabilities (K, h, w).
+            A part of the image as a tile, and its probabilities (K, h, w).
         """
         windows = self.windows(size)
         strip = max(buffer // self.crop, 1)
@@ -179,29 +179,29 @@ class SlidingWindow:
     ) -> Iterator[tuple[Tile, Float32[Tensor, "K _ _"]]]:
         """Yield the weighted mean of the windows within a strip of columns, from top to bottom.
 
-        Both the grid of windows and the weights are products of rows and columns, and so are the
-        shares of the windows. The share of a window without overlap is exactly 1.
+        The grid and the weights are products of rows and columns, and so are the normalised
+        weights. The normalised weight of a window without overlap is exactly 1.
         """
         x0, x1 = strip
         first = next(probabilities)
         probabilities = chain([first], probabilities)
-        rows = self._shares({(tile.y0, tile.y1) for tile in windows}, first.device)
-        columns = self._shares({(tile.x0, tile.x1) for tile in windows}, first.device)
+        rows = self._normalised_weights({(tile.y0, tile.y1) for tile in windows}, first.device)
+        columns = self._normalised_weights({(tile.x0, tile.x1) for tile in windows}, first.device)
         ends = [*(top for top, _ in rows), windows[-1].y1][1:]
         total = first.new_zeros(len(first), 0, x1 - x0)
         for ((top, bottom), row), end in zip(rows.items(), ends, strict=True):
-            # The first rows already hold the contributions of the windows above.
+            # The first rows already contain the sums of the windows above.
             total = F.pad(total, (0, 0, 0, bottom - top - total.shape[1]))
             for (left, right), column in columns.items():
                 a, b = max(left, x0), min(right, x1)
-                share = torch.outer(row, column[a - left : b - left])
+                weight = torch.outer(row, column[a - left : b - left])
                 total[:, :, a - x0 : b - x0] += (
-                    next(probabilities)[:, :, a - left : b - left] * share
+                    next(probabilities)[:, :, a - left : b - left] * weight
                 )
             yield Tile(x0, top, x1, end), total[:, : end - top]
             total = total[:, end - top :]
 
-    def _shares(
+    def _normalised_weights(
         self, spans: Set[tuple[int, int]], device: torch.device
     ) -> dict[tuple[int, int], Float32[Tensor, " n"]]:
         """Return the normalised weights of the windows along one axis, which sum to 1 per pixel."""
@@ -215,7 +215,7 @@ class SlidingWindow:
         }
 
     def _weights(self, length: int) -> Float32[Tensor, " n"]:
-        """Return the weights of a window's pixels along one axis, before normalisation."""
+        """Return the weights of a window's pixels along one axis before normalisation."""
         if self.blend == "mean":
             return torch.ones(length)
         offset = (torch.arange(length) - (length - 1) / 2) / (SIGMA * length)
@@ -225,9 +225,9 @@ class SlidingWindow:
 def most_probable(probabilities: Float[Tensor, "K H W"]) -> Integer[Tensor, "H W"]:
     """Return the most probable class of each pixel.
 
-    The type is uint8 for up to 255 classes, so that 255 can mean no class, and else int32.
+    The dtype is uint8 for up to 255 classes, so that 255 can mean no class, and int32 for more.
     """
-    classes = probabilities.max(dim=0).indices  # on a CPU six times as fast as argmax
+    classes = probabilities.max(dim=0).indices  # six times as fast as argmax on a CPU
     return classes.to(torch.uint8 if len(probabilities) <= 255 else torch.int32)
 
 

@@ -1,4 +1,4 @@
-"""Segment Anything (arXiv 2304.02643) behind one protocol: embed an image, predict from prompts."""
+"""Segment Anything (arXiv 2304.02643): embed an image, then predict masks from prompts."""
 
 import lazy_loader
 

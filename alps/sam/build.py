@@ -15,9 +15,12 @@ from alps.structures.settings import check_settings
 
 
 def build_sam(architecture: str) -> Sam:
-    """Build one of `alps.sam.limits.ARCHITECTURES` with random weights, in evaluation mode.
+    """Return a SAM network with random weights, in evaluation mode.
 
-    All four have the same prompt encoder and mask decoder (SAM, appendix A).
+    All architectures have the same prompt encoder and mask decoder (SAM, appendix A).
+
+    Args:
+        architecture: one of `alps.sam.limits.ARCHITECTURES`.
 
     Raises:
         ConfigError: the architecture is unknown.
@@ -47,16 +50,16 @@ def load_sam_state(sam: Sam, architecture: str, state: Mapping[str, Tensor]) -> 
     """Load the state of an official checkpoint into a network, strictly.
 
     Args:
-        sam: from `build_sam`.
-        architecture: of ``sam``, from `alps.sam.limits.ARCHITECTURES`.
+        sam: network from `build_sam`.
+        architecture: its architecture, one of `alps.sam.limits.ARCHITECTURES`.
         state: state dict of the checkpoint.
 
     Returns:
         ``sam``.
 
     Raises:
-        WeightsNotFound: the checkpoint belongs to another network; the message names tensors that
-            are missing, unexpected or of another shape.
+        WeightsNotFound: the checkpoint belongs to a different network; the message names tensors
+            that are missing or unexpected, or whose shape differs.
     """
     if architecture == "mobile":
         state = rename_keys(state)
@@ -67,8 +70,8 @@ def load_sam_state(sam: Sam, architecture: str, state: Mapping[str, Tensor]) -> 
     if missing or unexpected or shapes:
         raise WeightsNotFound(
             f"the checkpoint is not one of SAM {architecture}: {len(missing)} tensors missing "
-            f"{missing[:2]}, {len(unexpected)} unexpected {unexpected[:2]}, {len(shapes)} of "
-            f"another shape {shapes[:2]}; set sam= to the checkpoint's network"
+            f"{missing[:2]}, {len(unexpected)} unexpected {unexpected[:2]}, {len(shapes)} with "
+            f"a different shape {shapes[:2]}; set sam= to the checkpoint's architecture"
         )
     sam.load_state_dict(loaded, strict=True)
     return sam

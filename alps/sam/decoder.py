@@ -1,7 +1,7 @@
-"""SAM's mask decoder, several times faster and equal up to rounding.
+"""A mask decoder that gives SAM's results, up to rounding, in a fraction of the time.
 
 The transformer of `alps.sam.two_way` never builds the image tokens of a prompt, only their factors.
-Here the factors also pass through the first upscaling, for the requested masks only.
+This decoder applies the first upscaling to the factors too, and only for the requested masks.
 
 Letters: B prompts, N image tokens, C channels, M masks per prompt, S = 4 subpixels × channels.
 """
@@ -35,28 +35,29 @@ class Decoded:
     image: PreparedImage
     iou: Float[Tensor, "B M"]
     hyper: Float[Tensor, "B M E"]
-    tokens: tuple[ImageTokens, ...]  # of each group of prompts
+    tokens: tuple[ImageTokens, ...]  # one entry per group of prompts
 
 
 class FoldedDecoder:
-    """Decodes prompts to predicted IoU and low-resolution logits, as SAM's decoder up to rounding.
+    """Decodes prompts to predicted IoU and low-resolution logits, equal to SAM's up to rounding.
 
     Args:
         prompt_encoder: segment_anything's prompt encoder, with its weights.
-        mask_decoder: segment_anything's mask decoder, with its weights; the transformer has its
-            dtype.
-        upscale_dtype: of the upscaling, by default that of the transformer. bfloat16 is slightly
+        mask_decoder: segment_anything's mask decoder, with its weights, whose dtype the
+            transformer uses.
+        upscale_dtype: dtype of the upscaling, by default that of the weights. bfloat16 is slightly
             faster where the processor supports it, and changes the logits by about 1 %.
-        pool: image tokens averaged along each side. With 2 the decoder is coarse: a quarter of the
-            tokens and of the work, logits of half the resolution, and masks that overlap the exact
-            ones with an IoU of 0.95 on average, although no weights were trained for it.
-        group: prompts whose image side is computed at a time. The tokens of a batch share one pass
-            over the weights, so large batches are best; but the image side of more than two prompts
-            does not fit into a CPU's cache. On a GPU, use the batch size.
-        rows: image tokens upscaled at a time; limited by the cache as well.
+        pool: number of image tokens to average along each side. With 2 the decoder is coarse: a
+            quarter of the tokens and of the time, logits of half the resolution, and masks whose
+            IoU with the exact ones is 0.95 on average, although no weights were trained for it.
+        group: number of prompts whose image tokens are computed at a time. The prompts of a batch
+            share one pass over the weights, so large batches are fastest, but a CPU's cache holds
+            the image tokens of only two prompts. On a GPU, use the batch size.
+        rows: number of image tokens upscaled at a time; the cache limits it too.
         compile: compile the transformer with torch.compile.
 
-    The decoder copies the weights in other forms: build a new one after they are moved or changed.
+    The decoder rearranges copies of the weights: build a new decoder after the weights are moved or
+    changed.
     """
 
     @torch.no_grad()
@@ -85,7 +86,7 @@ class FoldedDecoder:
     def _fold_upscaling(
         self, upscaling: Any, beta: Float[Tensor, " C"], dtype: torch.dtype
     ) -> None:
-        """Rewrite the 2×2 transposed convolutions of stride 2 as products, columns (y, x, c)."""
+        """Turn the 2×2 transposed convolutions of stride 2 into matrices with columns (y, x, c)."""
         first, norm, _, second, _ = upscaling
         self.upscale_dtype = dtype
         # The decoder's LayerNorm2d, for channels-last arrays.
@@ -108,9 +109,10 @@ class FoldedDecoder:
 
     @torch.no_grad()
     def prepare(self, image_embedding: Float[Tensor, "1 C y x"]) -> PreparedImage:
-        """Project an image embedding once for all its prompts.
+        """Return the projections of an image embedding, which all its prompts share.
 
-        A mask prompt changes F: prepare ``image_embedding + dense − no_mask_embed`` for each.
+        A mask prompt changes F: for each one, prepare
+        ``image_embedding + dense − no_mask_embed``.
         """
         f = self._tokens(image_embedding)
         f = f + self.prompt_encoder.no_mask_embed.weight.to(self.dtype)
@@ -129,12 +131,12 @@ class FoldedDecoder:
         """Run the transformer on a batch of prompts.
 
         Args:
-            image: from `prepare`.
+            image: image from `prepare`.
             points: coordinates (x, y) in pixels of the model's input, and labels (B, P): 1 is
                 foreground, 0 background.
             boxes: xyxy in pixels of the model's input.
-            multimask_output: if True three masks per prompt, if False one; if None the one, then
-                the three.
+            multimask_output: True for three masks per prompt, False for one, None for all four, the
+                single one first.
 
         Returns:
             The predicted IoUs, and the inputs of `upscale`.
@@ -155,7 +157,7 @@ class FoldedDecoder:
     def upscale(self, decoded: Decoded, keep: Bool[Tensor, "B M"]) -> Float[Tensor, "n y x"]:
         """Return low-resolution logits of the kept masks, in the order of ``keep.nonzero()``."""
         prompts = keep.any(1).nonzero()[:, 0].tolist()
-        return self._arrange([self._draw(decoded, i, keep[i]) for i in prompts])
+        return self._arrange([self._upscale_prompt(decoded, i, keep[i]) for i in prompts])
 
     @torch.no_grad()
     def upscale_part(
@@ -167,54 +169,55 @@ class FoldedDecoder:
     ) -> Float[Tensor, "n y x"]:
         """Upscale as `upscale`, but only at some image tokens of each prompt.
 
-        If a logit at the rim of the part exceeds ``above``, or the part is most of the image, the
-        prompt's masks are drawn whole. So only pieces of a mask that do not touch the part are
-        lost.
+        If a logit at the border of these tokens exceeds ``above``, or if they are most of the
+        image, the prompt's masks are upscaled completely. So only pieces of a mask that are
+        disconnected from these tokens are lost.
 
         Args:
-            decoded: from `decode`.
-            keep: which masks are drawn.
-            inside: image tokens of the part, for each prompt.
-            above: threshold of the logits at the rim.
+            decoded: prompts from `decode`.
+            keep: masks to upscale.
+            inside: image tokens to upscale, for each prompt.
+            above: threshold of the logits at the border.
 
         Returns:
-            The logits of the kept masks, −32 outside the part.
+            The logits of the kept masks, −32 at the other image tokens.
         """
-        drawn = []
+        blocks_of_prompts = []
         for i in keep.any(1).nonzero()[:, 0].tolist():
             at = inside[i].flatten().nonzero()[:, 0]
             if not 0 < len(at) < 0.7 * self.height * self.width:
-                drawn.append(self._draw(decoded, i, keep[i]))
+                blocks_of_prompts.append(self._upscale_prompt(decoded, i, keep[i]))
                 continue
-            # At the rim one of the 3×3 tokens around is outside; the image's edge is no rim.
-            rim = F.max_pool2d((~inside[i])[None].float(), 3, 1, 1).flatten()[at] > 0
-            part = self._draw(decoded, i, keep[i], at)
-            if (part[:, rim] > above).any():
-                drawn.append(self._draw(decoded, i, keep[i]))
+            # A token is at the border if one of its 3×3 neighbours is outside; the image's edge is
+            # no border.
+            border = F.max_pool2d((~inside[i])[None].float(), 3, 1, 1).flatten()[at] > 0
+            part = self._upscale_prompt(decoded, i, keep[i], at)
+            if (part[:, border] > above).any():
+                blocks_of_prompts.append(self._upscale_prompt(decoded, i, keep[i]))
                 continue
-            whole = part.new_full((len(part), self.height * self.width, 16), -32.0)
-            whole[:, at] = part
-            drawn.append(whole)
-        return self._arrange(drawn)
+            complete = part.new_full((len(part), self.height * self.width, 16), -32.0)
+            complete[:, at] = part
+            blocks_of_prompts.append(complete)
+        return self._arrange(blocks_of_prompts)
 
-    def near(self, boxes: Float[Tensor, "B 4"]) -> Bool[Tensor, "B ty tx"]:
-        """Return the image tokens in and around boxes: half a box and two tokens on every side."""
+    def tokens_around(self, boxes: Float[Tensor, "B 4"]) -> Bool[Tensor, "B ty tx"]:
+        """Return the image tokens in boxes enlarged by half their size and two tokens per side."""
         scale = self.prompt_encoder.input_image_size[0] / self.height
         low, high = boxes[:, :2] / scale, boxes[:, 2:] / scale
-        slack = (high - low) / 2 + 2
+        margin = (high - low) / 2 + 2
         x, y = (torch.arange(n, device=boxes.device) + 0.5 for n in (self.width, self.height))
-        (x0, y0), (x1, y1) = (low - slack).T[..., None], (high + slack).T[..., None]
+        (x0, y0), (x1, y1) = (low - margin).T[..., None], (high + margin).T[..., None]
         inside: Tensor = ((y > y0) & (y < y1))[:, :, None] & ((x > x0) & (x < x1))[:, None]
         return inside
 
-    def _draw(
+    def _upscale_prompt(
         self,
         decoded: Decoded,
         prompt: int,
         keep: Bool[Tensor, " M"],
         at: Int64[Tensor, " n"] | None = None,
     ) -> Float[Tensor, "m n 16"]:
-        """Return 4×4 logits of the image tokens ``at`` (default all), for a prompt's kept masks."""
+        """Return the 4×4 logits of the image tokens ``at`` (default: all) in a prompt's masks."""
         state, i = decoded.tokens[prompt // self.group], prompt % self.group
         factors = decoded.image.upscaled, state.a[i, :, None], state.u[i].T
         if at is not None:
@@ -230,9 +233,11 @@ class FoldedDecoder:
             blocks.append(hyper @ F.gelu(y).view(-1, hyper.shape[1]).T)
         return torch.cat(blocks, dim=1).view(len(hyper), -1, 16)
 
-    def _arrange(self, drawn: list[Float[Tensor, "_ N 16"]]) -> Float[Tensor, "n y x"]:
-        """Rearrange blocks of 4×4 logits to masks."""
-        if not drawn:
+    def _arrange(self, blocks_of_prompts: list[Float[Tensor, "_ N 16"]]) -> Float[Tensor, "n y x"]:
+        """Rearrange blocks of 4×4 logits into masks."""
+        if not blocks_of_prompts:
             return torch.empty(0, 4 * self.height, 4 * self.width).to(self.first)
-        masks = torch.cat([blocks.flatten(1).index_select(1, self.order) for blocks in drawn])
+        masks = torch.cat(
+            [blocks.flatten(1).index_select(1, self.order) for blocks in blocks_of_prompts]
+        )
         return masks.to(self.dtype).view(-1, 4 * self.height, 4 * self.width)

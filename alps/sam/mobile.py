@@ -1,8 +1,8 @@
 """MobileSAM's image encoder (arXiv 2306.14289): timm's TinyViT and SAM's neck.
 
-timm's ``tiny_vit_5m_224`` has the layers of the original and accepts any input size. Two things
-differ: the original's last downsampling keeps the resolution (1024 px in, 64 × 64 out), and its
-weights have other names (see `rename_keys`).
+timm's ``tiny_vit_5m_224`` has the layers of MobileSAM's encoder and accepts any input size. There
+are two differences: MobileSAM's last downsampling keeps the resolution (1024 px in, 64 × 64 out),
+and its weights have different names (see `rename_keys`).
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from timm.models.tiny_vit import Attention, ConvNorm
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-#: Original name → timm's name, applied in this order to the name after "image_encoder.".
+#: Replacements of MobileSAM's names by timm's, in this order, in the name after "image_encoder.".
 RENAMES = (
     (r"^patch_embed\.seq\.0\.", "patch_embed.conv1."),
     (r"^patch_embed\.seq\.2\.", "patch_embed.conv2."),
     (r"\b(conv\d|local_conv)\.c\.", r"\1.conv."),
     (r"^layers\.", "stages."),
 )
-#: Weights to skip: the classifier of the distillation, and indices that timm computes.
+#: Weights to skip: the classifier of the distillation, and indices that timm computes itself.
 UNUSED = re.compile(r"^(head|norm_head)\.|\.attention_bias_idxs$")
 
 
 class InPlaceGELU(nn.Module):
-    """GELU in place, for inference: allocating 64 MB costs as much as the function itself."""
+    """GELU in place, for inference: allocating 64 MB takes as long as computing the function."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Overwrite ``x``, of any shape, with its GELU."""
@@ -58,11 +58,10 @@ class MobileEncoder(nn.Module):
         )
 
     def fold(self) -> None:
-        """Optimise for inference: equal up to rounding, in about 60 % of the time on a CPU.
+        """Optimise for inference: equal results up to rounding, in about 60 % of the time on a CPU.
 
-        Every batch norm is folded into its convolution, weights are ordered for channels-last
-        images, GELUs work in place, and attention gets its bias with the four axes that PyTorch's
-        fused kernel requires.
+        Fold each batch norm into its convolution, order weights for channels-last images, apply
+        GELUs in place, and give attention biases the four axes required by PyTorch's fused kernel.
         """
         modules: list[Any] = list(self.trunk.modules())
         for module in modules:
@@ -71,7 +70,7 @@ class MobileEncoder(nn.Module):
                 module.add_module("bn", nn.Identity())
             elif isinstance(module, Attention):
                 biases = partial(_four_axes, module.get_attention_biases)
-                module.get_attention_biases = biases  # type: ignore[method-assign]  # of this instance
+                module.get_attention_biases = biases  # type: ignore[method-assign]  # only of this instance
             for name, child in module.named_children():
                 if isinstance(child, nn.GELU):
                     module.add_module(name, InPlaceGELU())
@@ -91,10 +90,10 @@ def _four_axes(
 
 
 def rename_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return MobileSAM's official state dict with the names of this module.
+    """Return MobileSAM's official state dict with the names of `MobileEncoder`.
 
-    A downsampling is the last layer of the stage before it in the original, and the first layer of
-    the stage after it in timm.
+    MobileSAM counts a downsampling as the last layer of a stage, timm as the first layer of the
+    next stage.
     """
     prefix = "image_encoder."
     renamed = {}

@@ -1,4 +1,4 @@
-"""Interface of a SAM, without the packages of its networks, which take seconds to import."""
+"""Interface of SAM models; it does not import their networks, which takes seconds."""
 
 from __future__ import annotations
 
@@ -13,29 +13,31 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Embedding:
-    """Embedding of one image by the encoder."""
+    """Image embedding."""
 
-    features: Float[Tensor, "C h w"]  # of the padded square input, stride 16
+    features: Float[Tensor, "C h w"]  # stride 16 in the padded square input
     size: tuple[int, int]  # (H, W) of the image in pixels
-    input_size: tuple[int, int]  # (H, W) after its long side was resized to that of the input
+    input_size: tuple[
+        int, int
+    ]  # (H, W) of the image after resizing its long side to the input's side
 
     @property
     def valid(self) -> tuple[int, int]:
-        """Numbers of rows and columns of ``features`` that show the image; the rest is padding."""
+        """Numbers of rows and columns of ``features`` without the padding."""
         stride = max(self.input_size) // self.features.shape[-1]
         return -(-self.input_size[0] // stride), -(-self.input_size[1] // stride)
 
     @property
     def low_res(self) -> int:
-        """Side of the square logits of the decoder, four per feature."""
+        """Side of the decoder's square logits, 4 × the side of ``features``."""
         return 4 * self.features.shape[-1]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prediction:
-    """The n masks, of all prompts together, that pass the threshold of predicted IoU."""
+    """The n masks of all prompts whose predicted IoU exceeds the threshold."""
 
-    logits: Float[Tensor, "n h w"]  # low resolution, of the padded square input, stride 4 or 8
+    logits: Float[Tensor, "n h w"]  # stride 4 or 8 in the padded square input
     predicted_iou: Float[Tensor, " n"]
     prompt: Int64[Tensor, " n"]  # index of each mask's prompt
     mask: Int64[Tensor, " n"]  # index among the masks of its prompt
@@ -43,7 +45,7 @@ class Prediction:
 
 @runtime_checkable
 class Segmenter(Protocol):
-    """A SAM as mask sources and features use it."""
+    """A SAM model, as mask sources and featurizers use it."""
 
     @property
     def identity(self) -> Mapping[str, Any]:
@@ -51,13 +53,13 @@ class Segmenter(Protocol):
 
     @property
     def points_per_batch(self) -> int:
-        """Number of prompts to predict at once."""
+        """Number of prompts per batch."""
 
     def embed(self, image: UInt8[np.ndarray, "H W 3"]) -> Embedding:
         """Return the embedding of an image; images embedded recently are not encoded again."""
 
     def prefetch(self, images: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> None:
-        """Embed the images that are needed next, several per batch where that is faster."""
+        """Embed the next images, in batches if that is faster."""
 
     def predict(
         self,
@@ -71,20 +73,19 @@ class Segmenter(Protocol):
         fast: bool = False,
         coarse: bool = False,
     ) -> Prediction:
-        """Predict masks for N prompts, each of a point, a box, a mask or several of these.
+        """Predict masks for N prompts, each of which is a point, a box, a mask or a combination.
 
         Args:
-            embedding: of the image.
+            embedding: embedding of the image.
             points: foreground points (x, y), in pixels of the image.
-            boxes: xyxy around the objects, in pixels of the image.
-            masks: low-resolution logits of the padded square input, as in `Prediction`. Slow,
-                because each changes the embedding.
-            multimask_output: if True three masks per prompt, if False one; if None the one, then
-                the three.
-            pred_iou_thresh: masks whose predicted IoU does not exceed it are dropped.
-            fast: for points, compute logits (not the IoU) in bfloat16 where the hardware supports
-                it; for boxes alone, compute logits around them only, which loses pieces of a mask
-                far outside its box.
+            boxes: boxes around the objects, xyxy in pixels of the image.
+            masks: logits as in `Prediction`. They are slow, because each changes the embedding.
+            multimask_output: True for three masks per prompt, False for one, None for all four, the
+                single one first.
+            pred_iou_thresh: threshold that the predicted IoU of a mask must exceed.
+            fast: for points, compute the logits in bfloat16 if the hardware supports it; for boxes
+                without points, compute the logits only around the box, which loses pieces of a mask
+                far from it.
             coarse: decode at half the resolution, about four times as fast; ``fast`` is ignored.
 
         Raises:

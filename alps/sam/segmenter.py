@@ -1,4 +1,4 @@
-"""SAM-1 as a `Segmenter`: embeds an image once and predicts masks from its prompts."""
+"""SAM (the first version) as a `Segmenter`."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from alps.sam.decoder import FoldedDecoder, PreparedImage
 from alps.sam.mobile import MobileEncoder
 from alps.sam.protocol import Embedding, Prediction
 
-#: Largest memory in bytes to decode one prompt of a batch: the factors of its image tokens (98 rows
-#: of 4096), three times that for the products, and its low-resolution logits.
+#: Peak memory in bytes per prompt of a batch: the factors of its image tokens (98 rows of 4096),
+#: three times as much for their products, and its low-resolution logits.
 PROMPT_BYTES = 16 << 20
 
 
 class SamSegmenter:
-    """A SAM-1 network on one device.
+    """A SAM network on one device.
 
     Args:
         architecture: one of `alps.sam.limits.ARCHITECTURES`.
-        checkpoint: path of other weights of this network; None uses the official weights.
+        checkpoint: path of the weights; None uses the official weights.
         device: a PyTorch device; "auto" is the first GPU, or the CPU if there is none.
         compile: compile encoder and decoder with torch.compile. This takes a minute at the start
             and is then faster on a GPU, but not on a CPU.
-        keep: number of latest embeddings kept, so that masks and features of an image share them;
-            4 MB each. With features=sam, the tiles of an image that has more are encoded twice.
+        keep: number of latest embeddings to cache, 4 MB each, so that masks and features of an
+            image share them. With features=sam, images with more tiles are encoded twice.
 
     The weights are fetched and loaded when the first image is embedded.
     """
@@ -63,7 +63,7 @@ class SamSegmenter:
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """Network, weights, kind of device, and whether the network is compiled."""
+        """Architecture, hash of the weights, kind of device, and whether it is compiled."""
         return {
             "sam.architecture": self.architecture,
             "sam.sha256": weights_sha256(self.weights),
@@ -95,8 +95,8 @@ class SamSegmenter:
         return self._embed([image])[0]
 
     def load(self) -> None:
-        """Load the network now, so that the first image does not take longer than others."""
-        _ = self.decoders  # they load the network
+        """Load the network now, so that the first image takes no longer than the following ones."""
+        _ = self.decoders  # building them loads the network
 
     def forget(self) -> None:
         """Drop all cached embeddings; the network stays loaded."""
@@ -104,7 +104,7 @@ class SamSegmenter:
         self._prepared = None
 
     def prefetch(self, images: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> None:
-        """Embed the first ``keep // 2`` images, which stay cached until they are used."""
+        """Embed the first ``keep // 2`` images; they stay cached until they are used."""
         self._embed(images[: self.keep // 2])
 
     @torch.inference_mode()
@@ -112,7 +112,7 @@ class SamSegmenter:
         """Return the embeddings of images, from the cache where possible."""
         keys = [_digest(image) for image in images]
         new = {k: im for k, im in zip(keys, images, strict=True) if k not in self._embeddings}
-        # One image at a time on a CPU: a batch would not be faster, and would round differently.
+        # One image at a time on a CPU, where a batch is not faster and rounds differently.
         size = 1 if self.device.type == "cpu" else 8
         for start in range(0, len(new), size):
             batch = list(new)[start : start + size]
@@ -151,18 +151,19 @@ class SamSegmenter:
         fast: bool = False,
         coarse: bool = False,
     ) -> Prediction:
-        """Decode all prompts as one batch with `FoldedDecoder`.
+        """Return the masks of all prompts, decoded as one batch with `FoldedDecoder`.
 
         Args:
-            embedding: of the image.
+            embedding: embedding of the image.
             points: foreground points (x, y), in pixels of the image.
-            boxes: xyxy around the objects, in pixels of the image.
-            masks: low-resolution logits of the padded square input. They are decoded one by one,
-                without ``pred_iou_thresh``, ``fast`` and ``coarse``.
-            multimask_output: if True three masks per prompt, if False one; if None the one, then
-                the three.
-            pred_iou_thresh: masks whose predicted IoU does not exceed it are dropped.
-            fast: upscale points in bfloat16, and boxes only around them.
+            boxes: boxes around the objects, xyxy in pixels of the image.
+            masks: logits as in `Prediction`. They are decoded one by one, without
+                ``pred_iou_thresh``, ``fast`` and ``coarse``.
+            multimask_output: True for three masks per prompt, False for one, None for all four, the
+                single one first.
+            pred_iou_thresh: threshold that the predicted IoU of a mask must exceed.
+            fast: for points, upscale in bfloat16; for boxes without points, upscale only around
+                each box.
             coarse: decode at half the resolution; ``fast`` is ignored.
 
         Raises:
@@ -171,21 +172,21 @@ class SamSegmenter:
         if masks is not None:
             return self._predict_each(embedding, points, boxes, masks, multimask_output)
         if not any(len(prompts) for prompts in (points, boxes) if prompts is not None):
-            nothing = embedding.features.new_zeros(0)
-            where = nothing.long()
+            empty = embedding.features.new_zeros(0)
+            indices = empty.long()
             side = embedding.low_res
-            return Prediction(nothing.reshape(0, side, side), nothing, where, where)
-        around = self._boxes_to_input(boxes, embedding)
+            return Prediction(empty.reshape(0, side, side), empty, indices, indices)
+        input_boxes = self._boxes_to_input(boxes, embedding)
         decoder = self.coarse_decoder if coarse else self.decoders[fast and points is not None]
         decoded = decoder.decode(
             self._prepare(embedding, decoder),
             points=self._points_to_input(points, embedding),
-            boxes=around,
+            boxes=input_boxes,
             multimask_output=multimask_output,
         )
         keep = decoded.iou > pred_iou_thresh
-        if fast and not coarse and points is None and around is not None:
-            logits = decoder.upscale_part(decoded, keep, decoder.near(around))
+        if fast and not coarse and points is None and input_boxes is not None:
+            logits = decoder.upscale_part(decoded, keep, decoder.tokens_around(input_boxes))
         else:
             logits = decoder.upscale(decoded, keep)
         prompt, mask = keep.nonzero(as_tuple=True)
@@ -201,16 +202,16 @@ class SamSegmenter:
     ) -> Prediction:
         """Decode mask prompts one by one, since each changes the embedding."""
         decoder, encoder = self.decoders[0], self.model.prompt_encoder
-        labelled = self._points_to_input(points, embedding)
-        around = self._boxes_to_input(boxes, embedding)
+        input_points = self._points_to_input(points, embedding)
+        input_boxes = self._boxes_to_input(boxes, embedding)
         logits, ious = [], []
         for i, mask in enumerate(torch.as_tensor(masks, device=self.device)):
             _, dense = encoder(points=None, boxes=None, masks=mask[None, None])
             plain = encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)
             decoded = decoder.decode(
                 decoder.prepare(embedding.features[None] + dense - plain),
-                points=labelled and (labelled[0][i, None], labelled[1][i, None]),
-                boxes=None if around is None else around[i, None],
+                points=input_points and (input_points[0][i, None], input_points[1][i, None]),
+                boxes=None if input_boxes is None else input_boxes[i, None],
                 multimask_output=multimask_output,
             )
             logits.append(decoder.upscale(decoded, torch.ones_like(decoded.iou, dtype=torch.bool)))
@@ -226,7 +227,7 @@ class SamSegmenter:
 
     @cached_property
     def decoders(self) -> tuple[FoldedDecoder, FoldedDecoder]:
-        """The exact decoder and one that upscales in bfloat16; they share prepared images."""
+        """The float32 decoder and one that upscales in bfloat16; they share prepared images."""
         parts = self.model.prompt_encoder, self.model.mask_decoder
         group = 2 if self.device.type == "cpu" else 64
         exact = FoldedDecoder(*parts, group=group, compile=self.compile)
@@ -239,13 +240,13 @@ class SamSegmenter:
 
     @cached_property
     def coarse_decoder(self) -> FoldedDecoder:
-        """The decoder at half the resolution, hence with four times as many prompts in a group."""
+        """The decoder at half the resolution, whose groups hold four times as many prompts."""
         parts = self.model.prompt_encoder, self.model.mask_decoder
         group = 8 if self.device.type == "cpu" else 256
         return FoldedDecoder(*parts, pool=2, group=group, compile=self.compile)
 
     def _prepare(self, embedding: Embedding, decoder: FoldedDecoder) -> PreparedImage:
-        """Return the prepared image of an embedding; those of the latest embedding are cached."""
+        """Return the prepared image of an embedding; the latest one is cached."""
         prepared = self._prepared
         if prepared is None or prepared[0] is not embedding:
             prepared = self._prepared = (embedding, {})
@@ -274,7 +275,7 @@ class SamSegmenter:
         return torch.as_tensor(boxes, device=self.device) * self._scale(embedding).repeat(2)
 
     def _scale(self, embedding: Embedding) -> Float[Tensor, " 2"]:
-        """Return the scales of x and y, which differ: resized sides are rounded to whole pixels."""
+        """Return the scales of x and y, which differ because resized sides are rounded."""
         (height, width), (h, w) = embedding.size, embedding.input_size
         return torch.tensor([w / width, h / height], device=self.device)
 
@@ -296,7 +297,7 @@ def has_bfloat16(device: torch.device) -> bool:
 def _check_inside(xy: Float32[np.ndarray, "P 2"], size: tuple[int, int]) -> None:
     """Raise `PromptError` if a point (x, y) lies outside an image of ``size`` (H, W)."""
     height, width = size
-    outside = ~((xy >= 0) & (xy <= (width, height))).all(axis=1)  # NaN is outside too
+    outside = ~((xy >= 0) & (xy <= (width, height))).all(axis=1)  # true for NaN too
     if outside.any():
         raise PromptError(
             f"a prompt lies outside the image: x y = {xy[outside][0].tolist()}, expected within "
@@ -310,25 +311,24 @@ def load_segmenter(
     device: str = "auto",
     compile: bool = False,  # noqa: A002 - the name in torch
 ) -> SamSegmenter:
-    """Return the segmenter of this process, which mask source and features share.
+    """Return a segmenter that the mask source and the features of a process share.
 
-    A repeated call with equal arguments returns the loaded network without its embeddings: each run
-    calls this function when it starts, and the trials of a sweep, which share a process, must all
-    take the time that they take alone.
+    A repeated call with equal arguments returns the same network and clears its cached embeddings,
+    so that they do not shorten the measured time of the next trial of a sweep in this process.
 
     Args:
         architecture: one of `alps.sam.limits.ARCHITECTURES`.
-        checkpoint: path of other weights of this network; None uses the official weights.
+        checkpoint: path of the weights; None uses the official weights.
         device: a PyTorch device; "auto" is the first GPU, or the CPU if there is none.
         compile: compile encoder and decoder with torch.compile.
     """
-    segmenter = _the_segmenter(architecture, checkpoint, device, compile)
+    segmenter = _cached_segmenter(architecture, checkpoint, device, compile)
     segmenter.forget()
     return segmenter
 
 
 @lru_cache(maxsize=1)
-def _the_segmenter(
+def _cached_segmenter(
     architecture: str,
     checkpoint: str | None,
     device: str,

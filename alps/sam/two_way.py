@@ -1,16 +1,16 @@
-"""SAM's two-way transformer with the image side folded away (arXiv 2304.02643, appendix A).
+"""SAM's two-way transformer with factorised image tokens (arXiv 2304.02643, appendix A).
 
-The stock decoder carries an array of 4096 image tokens × 256 channels per prompt through its
-layers. All prompts of an image start from the same array F; each layer adds to it a weighted sum
-of a few tokens and normalises it. So after any layer the image tokens of a prompt are
+The original decoder updates an array of 4096 image tokens × 256 channels for each prompt. All
+prompts of an image start from the same array F; each layer adds a weighted sum of a few tokens to
+the array and normalises it. So after any layer the image tokens of a prompt are
 
     Y = a ⊙ F + Uᵀ R + β                                                                      (1)
 
-    F (N, C)  of the image: its embedding, centred and scaled by the γ of the norms so far
-    a (N)     of the prompt: the product of the norms' 1/σ
-    U (r, N)  of the prompt: the image's attention weights on the tokens, times the 1/σ since
-    R (r, C)  of the prompt: what one unit of each weight adds, centred and scaled as F is
-    β (C)     the last norm's bias.
+    F (N, C)  image embedding, centred and scaled by γ of the norms so far; equal for all prompts
+    a (N)     product of 1/σ of the norms so far, for this prompt
+    U (r, N)  attention weights of the image on the prompt's tokens, times 1/σ of the later norms
+    R (r, C)  what one unit of each weight adds, centred and scaled like F
+    β (C)     bias of the last norm.
 
 A layer adds rows to U and R. The T weights of a head sum to one, so T − 1 of them suffice: with
 values v and the output projection Wo, head h adds rows (v_t − v_T)·Wo_h for t < T with weights
@@ -20,9 +20,9 @@ The norm centres F and R over the channels and needs, for each image token,
 
     C·σ² = a²‖F‖² + 2a·Σ_r U ⊙ (R Fᵀ) + Σ_r U ⊙ (R Rᵀ U),                                       (2)
 
-where R Fᵀ is cheap as well, since R is v times matrices that all prompts share. A product with Y is
-a product with F, computed once per image, and one of rank r: Y W = a ⊙ (F W) + Uᵀ (R W) + β W. So Y
-is never built, not even for the upscaling. The method is exact, and nothing is retrained.
+where R Fᵀ is cheap too, since R is v times matrices that all prompts share. A product with Y is a
+product with F, computed once per image, and one of rank r: Y W = a ⊙ (F W) + Uᵀ (R W) + β W. So Y
+is never built, not even for the upscaling. The method is exact and needs no training.
 
 Letters: B prompts, T tokens of a prompt (5 outputs and the sparse prompt), N image tokens,
 C channels, h heads, d channels per head, l layers, M masks per prompt, S = 4 subpixels × channels.
@@ -42,12 +42,12 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True, slots=True)
 class Depth:
-    """Products with an image's F after some layers, for the attention and norms of its prompts."""
+    """Products with F before a layer, which the attention and norms of all prompts use."""
 
     keys: Float[Tensor, "h d N"]  # F Wk, for attention from tokens to image
-    values: Float[Tensor, "h N d"]
+    values: Float[Tensor, "h N d"]  # F Wv
     queries: Float[Tensor, "_ d N"]  # F Wq, for attention from image to tokens; empty at the end
-    square: Float[Tensor, " N"]  # ‖F‖² before γ; this and the fields below are used from depth 1 on
+    square: Float[Tensor, " N"]  # ‖F‖² before γ; like the fields below, unused at depth 0
     outs: tuple[Float[Tensor, "h d N"], ...]  # Wo Fᵀ of each layer so far, before γ
     biases: Float[Tensor, "l N"]  # (β + bias of Wo) Fᵀ of each layer so far, before γ
 
@@ -59,19 +59,19 @@ class ImageTokens:
     a: Float[Tensor, "B N"]
     u: Float[Tensor, "B r N"]
     r: Float[Tensor, "B r C"]
-    room: Float[Tensor, "B rows N"]  # buffer of U, of which u is the part filled so far
-    values: tuple[Float[Tensor, "B T hd"], ...] = ()  # of each layer: v − v_T for t < T, then v_T
+    buffer: Float[Tensor, "B rows N"]  # buffer of U, whose first rows are u
+    values: tuple[Float[Tensor, "B T hd"], ...] = ()  # per layer: v − v_T for t < T, then v_T
 
 
 class CrossAttention:
     """Cross-attention between tokens and image, in either direction.
 
-    The scores are symmetric: it does not matter which side holds the queries and which the keys.
+    The scores are symmetric in queries and keys, so one class serves both directions.
 
     Args:
         attention: segment_anything's attention.
-        tokens: projection of the tokens, to queries or keys.
-        image: projection of the image, to keys or queries.
+        tokens: projection of the tokens to queries (token to image) or keys (image to token).
+        image: projection of the image to keys or queries, respectively.
         position: positional encoding of the image.
         beta: bias of the image tokens' last norm.
     """
@@ -96,16 +96,16 @@ class CrossAttention:
         self.v_beta = F.linear(beta, v.weight, v.bias).view(h, 1, d)
         self.out, self.out_bias = out.weight.T.contiguous().view(h, d, -1), out.bias
 
-    def ask(self, tokens: Float[Tensor, "B T C"]) -> Float[Tensor, "h BT d"]:
+    def project(self, tokens: Float[Tensor, "B T C"]) -> Float[Tensor, "h BT d"]:
         """Project the tokens for the scores, heads first."""
         return self.split(F.linear(tokens, *self.tokens))
 
     def split(self, x: Float[Tensor, "B T hd"]) -> Float[Tensor, "h BT d"]:
-        """Split into heads, which come first, with the rows of all prompts together."""
+        """Split into heads, with the heads first and the rows of all prompts concatenated."""
         return x.reshape(-1, self.heads, self.width).transpose(0, 1)
 
     def join(self, x: Float[Tensor, "h BT d"], prompts: int) -> Float[Tensor, "B T hd"]:
-        """Join heads and separate prompts, the inverse of `split`."""
+        """Invert `split`: concatenate heads and separate prompts."""
         return x.transpose(0, 1).reshape(prompts, -1, self.heads * self.width)
 
 
@@ -115,7 +115,7 @@ class FoldedTransformer:
     Args:
         transformer: segment_anything's transformer, with its weights.
         position: positional encoding of the image.
-        group: number of prompts whose image side is computed at a time.
+        group: number of prompts whose image tokens are computed at a time.
     """
 
     def __init__(self, transformer: Any, position: Float[Tensor, "N C"], group: int) -> None:
@@ -126,19 +126,21 @@ class FoldedTransformer:
         self.token_to_image: list[CrossAttention] = []
         self.image_to_token: list[CrossAttention] = []
         for layer in self.layers:
-            look, back = layer.cross_attn_token_to_image, layer.cross_attn_image_to_token
+            to_image, to_token = layer.cross_attn_token_to_image, layer.cross_attn_image_to_token
             self.token_to_image.append(
-                CrossAttention(look, look.q_proj, look.k_proj, position, beta)
+                CrossAttention(to_image, to_image.q_proj, to_image.k_proj, position, beta)
             )
             self.image_to_token.append(
-                CrossAttention(back, back.k_proj, back.q_proj, position, beta)
+                CrossAttention(to_token, to_token.k_proj, to_token.q_proj, position, beta)
             )
-            # Added to every image token by the layer: its own bias and β of the previous norm.
-            self.image_to_token[-1].out_bias = back.out_proj.bias + beta
+            # The layer adds its own bias and β of the previous norm to every image token.
+            self.image_to_token[-1].out_bias = to_token.out_proj.bias + beta
             beta = layer.norm4.bias
-        look = transformer.final_attn_token_to_image
-        self.token_to_image.append(CrossAttention(look, look.q_proj, look.k_proj, position, beta))
-        self.beta = beta  # of the image tokens at the end
+        final = transformer.final_attn_token_to_image
+        self.token_to_image.append(
+            CrossAttention(final, final.q_proj, final.k_proj, position, beta)
+        )
+        self.beta = beta  # bias of the image tokens after the last layer
 
     def prepare(self, f: Float[Tensor, "N C"]) -> tuple[tuple[Depth, ...], Float[Tensor, "N C"]]:
         """Project an image once for all its prompts.
@@ -150,20 +152,20 @@ class FoldedTransformer:
             The products with F at each depth, and F after the last layer.
         """
         square, biases, offsets = f[:, 0], f[:0], f[:, :0].T
-        seen: tuple[Tensor, ...] = ()
+        projected: tuple[Tensor, ...] = ()
         outs: list[Tensor] = []
         depths: list[Depth] = []
-        for depth, look in enumerate(self.token_to_image):
-            keys = torch.matmul(look.image, f.T)
-            values = torch.matmul(f, look.v.mT)
+        for depth, attention in enumerate(self.token_to_image):
+            keys = torch.matmul(attention.image, f.T)
+            values = torch.matmul(f, attention.v.mT)
             queries = keys[:0]
             if depth < len(self.layers):
                 queries = torch.matmul(self.image_to_token[depth].image, f.T)
             if depth == 0:  # Y = F, so terms of the position alone are equal for all prompts
-                keys = keys + look.position
-                values = values + look.v_beta
+                keys = keys + attention.position
+                values = values + attention.v_beta
                 queries = queries + self.image_to_token[0].position
-            depths.append(Depth(keys, values, queries, square, seen, offsets))
+            depths.append(Depth(keys, values, queries, square, projected, offsets))
             if depth == len(self.layers):
                 break
             # The effect of the layer's norm on F and on the rows of R.
@@ -174,7 +176,7 @@ class FoldedTransformer:
             biases = torch.cat([biases, added.out_bias[None]])
             biases = biases - biases.mean(1, keepdim=True)
             square = f.square().sum(1)
-            seen = tuple(torch.matmul(out, f.T) for out in outs)
+            projected = tuple(torch.matmul(out, f.T) for out in outs)
             offsets = biases @ f.T
             f, biases, outs = f * gamma, biases * gamma, [out * gamma for out in outs]
         return tuple(depths), f
@@ -185,18 +187,19 @@ class FoldedTransformer:
         """Run all layers on a batch of prompts.
 
         Args:
-            depths: from `prepare`.
-            start: the tokens of the prompts, which also serve as their positional encoding.
+            depths: products from `prepare`.
+            start: tokens of the prompts, which are also their positional encoding.
 
         Returns:
             The tokens of the batch, and the image tokens of each group as factors.
         """
         states = tuple(self._start(depths[0], part) for part in torch.split(start, self.group))
 
-        def look(depth: int, tokens: Float[Tensor, "B T C"]) -> Float[Tensor, "B T C"]:
+        def attend(depth: int, tokens: Float[Tensor, "B T C"]) -> Float[Tensor, "B T C"]:
             parts = torch.split(tokens + start, self.group)
             attended = [
-                self._look(depth, depths[depth], *pair) for pair in zip(states, parts, strict=True)
+                self._attend_to_image(depth, depths[depth], *pair)
+                for pair in zip(states, parts, strict=True)
             ]
             return tokens + torch.cat(attended)
 
@@ -207,21 +210,23 @@ class FoldedTransformer:
             else:
                 at = tokens + start
                 tokens = tokens + layer.self_attn(at, at, tokens)
-            tokens = layer.norm2(look(depth, layer.norm1(tokens)))
+            tokens = layer.norm2(attend(depth, layer.norm1(tokens)))
             tokens = layer.norm3(tokens + layer.mlp(tokens))
             ats, values = torch.split(tokens + start, self.group), torch.split(tokens, self.group)
             for state, at, value in zip(states, ats, values, strict=True):
-                self._answer(depth, depths[depth], state, at, value)
+                self._attend_to_tokens(depth, depths[depth], state, at, value)
                 self._normalise(depths[depth + 1], state, layer.norm4)
-        tokens = look(len(self.layers), tokens)
+        tokens = attend(len(self.layers), tokens)
         return self.norm(tokens), states
 
     def _start(self, part: Depth, start: Float[Tensor, "B T C"]) -> ImageTokens:
-        """Return the image tokens before the first layer, with room for the rows of all layers."""
+        """Return the image tokens before the first layer, with a buffer for all layers."""
         b, t, c = start.shape
         rows = self.token_to_image[0].heads * (t - 1) + 1
-        room = start.new_empty(b, rows * len(self.layers), part.keys.shape[2])
-        return ImageTokens(torch.ones_like(room[:, 0]), room[:, :0], start.new_empty(b, 0, c), room)
+        buffer = start.new_empty(b, rows * len(self.layers), part.keys.shape[2])
+        return ImageTokens(
+            torch.ones_like(buffer[:, 0]), buffer[:, :0], start.new_empty(b, 0, c), buffer
+        )
 
     def _scores(
         self,
@@ -239,19 +244,19 @@ class FoldedTransformer:
         scores = prompts_first(torch.bmm(query, image))
         if not state.values:
             return scores
-        # The product with the weights comes first, (query Wᵀ) Rᵀ U, which keeps the matrices small.
+        # Multiplying the weights first, (query Wᵀ) Rᵀ U, keeps the matrices small.
         rows = prompts_first(torch.bmm(query, attention.image)).flatten(1, 2)
         low_rank = torch.bmm(torch.bmm(rows, state.r.mT), state.u).view(scores.shape)
         low_rank += prompts_first(torch.bmm(query, attention.position))
         return low_rank.addcmul_(scores, state.a[:, None, None])
 
-    def _look(
+    def _attend_to_image(
         self, depth: int, part: Depth, state: ImageTokens, at: Float[Tensor, "B T C"]
     ) -> Float[Tensor, "B T C"]:
-        """Return the output of the tokens' attention to the image."""
+        """Return the output of the attention from tokens to image."""
         attention = self.token_to_image[depth]
         b = len(at)
-        weights = self._scores(attention, part.keys, state, attention.ask(at)).softmax(-1)
+        weights = self._scores(attention, part.keys, state, attention.project(at)).softmax(-1)
 
         def heads_first(x: Float[Tensor, "B h T _"]) -> Float[Tensor, "h BT _"]:
             return x.transpose(0, 1).flatten(1, 2)
@@ -270,7 +275,7 @@ class FoldedTransformer:
             at.shape
         )
 
-    def _answer(
+    def _attend_to_tokens(
         self,
         depth: int,
         part: Depth,
@@ -278,21 +283,21 @@ class FoldedTransformer:
         at: Float[Tensor, "B T C"],
         tokens: Float[Tensor, "B T C"],
     ) -> None:
-        """Add the layer's rows to U and R: the image's attention to the tokens."""
+        """Add the rows of the attention from image to tokens to U and R."""
         attention, queries = self.image_to_token[depth], part.queries
         b, t, c = tokens.shape
-        n = state.room.shape[2]
-        weights = self._scores(attention, queries, state, attention.ask(at)).softmax(2)
+        n = state.buffer.shape[2]
+        weights = self._scores(attention, queries, state, attention.project(at)).softmax(2)
         before = state.u.shape[1]
         after = before + attention.heads * (t - 1) + 1
-        state.room[:, before : after - 1].view(b, -1, t - 1, n).copy_(weights[:, :, :-1])
-        state.room[:, after - 1] = 1
+        state.buffer[:, before : after - 1].view(b, -1, t - 1, n).copy_(weights[:, :, :-1])
+        state.buffer[:, after - 1] = 1
         v = F.linear(tokens, attention.v.flatten(0, 1), attention.v_bias)
         v = torch.cat([v[:, :-1] - v[:, -1:], v[:, -1:]], dim=1)
         rows = torch.bmm(attention.split(v[:, :-1]), attention.out)
         rows = rows.view(-1, b, t - 1, c).transpose(0, 1).flatten(1, 2)
         last = v[:, -1:] @ attention.out.flatten(0, 1) + attention.out_bias
-        state.u = state.room[:, :after]
+        state.u = state.buffer[:, :after]
         state.r = torch.cat([state.r, rows, last], dim=1)
         state.values = (*state.values, v)
 
@@ -305,11 +310,11 @@ class FoldedTransformer:
         for i, (v, out) in enumerate(zip(state.values, part.outs, strict=True)):
             u = state.u[:, rows * i : rows * (i + 1)]
             b, n = len(u), u.shape[2]
-            seen = torch.bmm(self.image_to_token[i].split(v[:, :-1]), out)
+            products = torch.bmm(self.image_to_token[i].split(v[:, :-1]), out)
             weights = u[:, :-1].view(b, len(out), -1, n)
-            seen = weights * seen.view(len(out), b, -1, n).transpose(0, 1)
+            products = weights * products.view(len(out), b, -1, n).transpose(0, 1)
             last = torch.addmm(part.biases[i], v[:, -1], out.flatten(0, 1))
-            cross += seen.flatten(1, 2).sum(1).addcmul_(last, u[:, -1])
+            cross += products.flatten(1, 2).sum(1).addcmul_(last, u[:, -1])
         variance += state.a * (2 * cross + state.a * part.square)
         s = torch.rsqrt(variance / r.shape[2] + norm.eps)
         state.a = state.a * s

@@ -1,10 +1,9 @@
-"""Upsampling of low-resolution logits to exact masks of an image, only where a mask is.
+"""Exact upsampling of low-resolution logits, restricted to the window that contains a mask.
 
 SAM's `postprocess_masks` resizes 256×256 logits to the model's 1024×1024, crops the padding and
-resizes to the image. Two bilinear resizes compose to one matrix per axis: rows @ logits @ colsᵀ.
-A pixel is a convex combination of the few logits that its row and column touch. If these are all at
-or below a threshold, so is the pixel; hence a window around the logits above a threshold contains
-every pixel above it.
+resizes the rest to the image. Two bilinear resizes are one matrix per axis: rows @ logits @ colsᵀ.
+A pixel is a convex combination of a few logits. If none of them exceeds a threshold, neither does
+the pixel; so a window around the logits above a threshold contains all pixels above it.
 """
 
 from __future__ import annotations
@@ -18,20 +17,20 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-BLOCK = 64  # image rows drawn at a time: few low-resolution rows, and an array that fits the cache
-STRIP = 8  # rows or columns drawn at a time when looking for an edge
+BLOCK = 64  # image rows computed at a time; the array fits into the cache
+STRIP = 8  # rows or columns computed at a time in the search for an edge
 
 
 def bilinear(size_in: int, size_out: int, scale: float | None = None) -> Float[Tensor, "o i"]:
     """Return the matrix of a bilinear resize along an axis (``align_corners=False``, no antialias).
 
     Args:
-        size_in: number of inputs, i; beyond either end the last value is repeated.
+        size_in: number of inputs, i; the first and the last one are repeated beyond the ends.
         size_out: number of outputs, o.
-        scale: inputs per output, by default ``size_in / size_out``.
+        scale: number of inputs per output, by default ``size_in / size_out``.
 
     Returns:
-        The matrix, which multiplies a column of inputs.
+        The matrix; its product with a column of inputs is the column of outputs.
     """
     at = torch.arange(size_out)
     position = (at + 0.5) * (scale or size_in / size_out) - 0.5
@@ -50,9 +49,9 @@ class Axis:
     Args:
         low: number of logits along the axis.
         model: side of the model's square input, in pixels.
-        used: part of the input that the image fills, in pixels.
-        pixels: of the image along the axis.
-        device: of the logits.
+        used: number of pixels of the input without padding.
+        pixels: number of pixels of the image along the axis.
+        device: device of the logits.
     """
 
     def __init__(
@@ -60,14 +59,13 @@ class Axis:
     ) -> None:
         matrix = bilinear(used, pixels) @ bilinear(low, model)[:used]
         touched = (matrix != 0).int()
-        self.first: list[int] = touched.argmax(
-            1
-        ).tolist()  # first logit that each pixel touches, ascending
+        # Range of the logits that each pixel is interpolated from, ascending.
+        self.first: list[int] = touched.argmax(1).tolist()
         self.stop: list[int] = (low - touched.flip(1).argmax(1)).tolist()
         self.matrix = matrix.to(device)
 
     def pixels(self, active: Bool[Tensor, " low"], start: int = 0) -> range:
-        """Return the range of pixels that touch active logits; ``active[0]`` is logit ``start``."""
+        """Return the range of pixels that depend on active logits, numbered from ``start``."""
         indices = active.nonzero()
         if not len(indices):
             return range(0)
@@ -75,41 +73,41 @@ class Axis:
         return range(bisect_left(self.stop, first + 1), bisect_left(self.first, last + 1))
 
     def low(self, pixels: range) -> range:
-        """Return the range of logits that a range of pixels touches."""
+        """Return the range of logits that a range of pixels depends on."""
         return range(self.first[pixels[0]], self.stop[pixels[-1]])
 
 
 @dataclass(frozen=True, slots=True)
 class Patch:
-    """Logits of one mask around those above ``-offset``, with their place in the image."""
+    """Logits of one mask in a window, and the pixels of the image that may exceed ``-offset``."""
 
     logits: Float[Tensor, "y x"]
     rows: Axis
     cols: Axis
-    ys: range  # pixels that can be above -offset
+    ys: range  # range of the pixels that may exceed -offset
     xs: range
 
     @classmethod
     def cut(
         cls, logits: Float[Tensor, "Y X"], offset: float, rows: Axis, cols: Axis
     ) -> Patch | None:
-        """Cut out the part of a mask's logits that its pixels above ``-offset`` touch.
+        """Cut out the logits that the pixels of a mask above ``-offset`` depend on.
 
         Args:
-            logits: of the whole input, at low resolution.
-            offset: of the stability score, in logits.
+            logits: logits of the whole input, at low resolution.
+            offset: offset of the stability score, in logits.
             rows: axis of the image's rows.
             cols: axis of the image's columns.
 
         Returns:
-            The patch, or None if no pixel can be above ``-offset``.
+            The patch, or None if no pixel can exceed ``-offset``.
         """
         ys = rows.pixels(logits.amax(1) > -offset)
         xs = cols.pixels(logits.amax(0) > -offset)
         if not ys or not xs:
             return None
         i, j = rows.low(ys), cols.low(xs)
-        # A copy, so that the whole array can be freed.
+        # Copied, so that the memory of the whole array can be freed.
         return cls(logits[i.start : i.stop, j.start : j.stop].clone(), rows, cols, ys, xs)
 
     def blocks(self, ys: range, xs: range) -> Iterator[Float[Tensor, "h w"]]:
@@ -139,8 +137,8 @@ class Patch:
     def box(self) -> tuple[int, int, int, int] | None:
         """Return the tight box of the mask, or None if it is empty.
 
-        The box is xyxy in pixels, right and lower edge exclusive. Only strips are drawn, from the
-        outside inwards, until one contains a pixel of the mask.
+        The box is xyxy in pixels, with exclusive right and lower edges. Strips are computed from
+        the outside inwards until one contains a pixel of the mask.
         """
         inside = self.logits > 0
         ys = self.rows.pixels(inside.any(1), self.rows.low(self.ys).start)
@@ -164,7 +162,7 @@ class Patch:
 
 
 def _first(side: range, positive: Callable[[range], Bool[Tensor, " n"]]) -> int | None:
-    """Return the first positive pixel along a side, which may descend, strip by strip."""
+    """Return the first positive pixel of a range, which may descend; compute strip by strip."""
     for start in range(0, len(side), STRIP):
         strip = side[start : start + STRIP]
         indices = positive(range(min(strip), max(strip) + 1)).nonzero()

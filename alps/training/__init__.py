@@ -1,4 +1,4 @@
-"""Training: the Lightning task, its data, its checkpoints and its runs."""
+"""Training with Lightning: task, data, checkpoints and runs."""
 
 import lazy_loader
 

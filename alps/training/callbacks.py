@@ -23,12 +23,11 @@ IMAGES_PER_SECOND = "train/images_per_second"
 class Speed(Callback):
     """Measure training throughput in images per second, summed over all processes.
 
-    Each batch is timed from the end of the previous one, so waiting for data is included.
+    Each batch is timed from the end of the previous batch, so the time includes waiting for data.
     Validation is excluded.
 
     Args:
-        warmup: number of first batches to exclude, in which caches fill, workers start and
-            kernels are selected.
+        warmup: number of first batches to exclude, while caches fill and workers start.
     """
 
     def __init__(self, warmup: int = 3) -> None:
@@ -39,7 +38,7 @@ class Speed(Callback):
 
     @property
     def images_per_second(self) -> float:
-        """Mean throughput since the start; NaN until a batch is timed."""
+        """Mean throughput since the start, or NaN before the first timed batch."""
         return self.images / self.seconds if self.seconds else float("nan")
 
     def on_train_batch_end(
@@ -69,7 +68,7 @@ class ProgressBar(RichProgressBar):
     """Show Lightning's progress bar over the steps of a run, with images per second."""
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
-        """Return the metrics displayed beside the bar."""
+        """Return the metrics that are displayed with the bar."""
         metrics = super().get_metrics(trainer, pl_module)
         metrics.pop("v_num", None)
         speed = trainer.callback_metrics.get(IMAGES_PER_SECOND)
@@ -80,9 +79,9 @@ class ProgressBar(RichProgressBar):
 
 
 class ScoreLines(Callback):
-    """Print one line of scores per validation, which a log file keeps.
+    """Print one line of scores per validation.
 
-    After a test, print the mean IoU without the background for datasets that have one.
+    After a test, print the mean IoU without the background, for datasets with a background class.
     """
 
     @rank_zero_only
@@ -93,9 +92,9 @@ class ScoreLines(Callback):
             return
         metrics = trainer.callback_metrics
         parts = [f"step {trainer.global_step}/{trainer.max_steps}"]
-        each = [s.named("val", m) for s in pl_module.subjects for m in ("mIoU", FOREGROUND)]
+        names = [s.named("val", m) for s in pl_module.subjects for m in ("mIoU", FOREGROUND)]
         means = [f"val/{name}" for name in MEANS]
-        for name in dict.fromkeys(["train/loss", *means, *each]):
+        for name in dict.fromkeys(["train/loss", *means, *names]):
             places = 3 if name == "train/loss" else 4
             if name in metrics:
                 parts.append(f"{name} {float(metrics[name]):.{places}f}")
@@ -106,7 +105,7 @@ class ScoreLines(Callback):
 
     @rank_zero_only
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Print the mean IoU without the background, which the table of classes lacks."""
+        """Print the mean IoU without the background."""
         assert isinstance(pl_module, SegmentationTask)
         for subject in pl_module.subjects:
             name = subject.named("test", FOREGROUND)
@@ -118,7 +117,7 @@ class Pictures(Callback):
     """Draw image, label and prediction of the first validation images after each validation.
 
     Args:
-        folder: folder of the PNG files; with a W&B logger they are also logged there.
+        folder: folder of the PNG files; a W&B logger logs them too.
     """
 
     def __init__(self, folder: str) -> None:
@@ -131,12 +130,12 @@ class Pictures(Callback):
         if trainer.sanity_checking:
             return
         for subject in pl_module.subjects:
-            if not subject.shown:
+            if not subject.picture_rows:
                 continue
-            picture = sheet(subject.shown, subject.categories)
+            picture = sheet(subject.picture_rows, subject.categories)
             self.folder.mkdir(parents=True, exist_ok=True)
-            which = f"_{subject.name}" if subject.name else ""
-            picture.save(self.folder / f"step_{trainer.global_step:06d}{which}.png")
+            suffix = f"_{subject.name}" if subject.name else ""
+            picture.save(self.folder / f"step_{trainer.global_step:06d}{suffix}.png")
             name = subject.named("val", "pictures")
             for logger in trainer.loggers:
                 if isinstance(logger, WandbLogger):

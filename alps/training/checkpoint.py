@@ -1,4 +1,4 @@
-"""Checkpoints: weights with the configuration, classes and protocol needed to use them."""
+"""Checkpoints: weights with their configuration, classes and evaluation protocol."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ MAY_CHANGE = (
     *("trainer.log_every_n_steps", "trainer.accelerator"),
 )
 
-#: Key of a checkpoint that was written before its validation was complete.
+#: Key that marks a checkpoint written before its validation was complete.
 VALIDATION_DUE = "validation_due"
 
 
 @dataclass(frozen=True, slots=True)
 class ClassSpec:
-    """Classes of one classifier, with the settings they were trained and scored under."""
+    """Classes, ignore index and evaluation protocol of one classifier."""
 
     categories: tuple[Category, ...]
     ignore_index: int
     protocol: str
-    fingerprint: str  # digest of the images and labels; empty in checkpoints of older versions
+    fingerprint: str  # digest of the images and labels; empty if written by an older version
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,8 +48,8 @@ class Checkpoint:
     path: Path
     version: str  # of ALPS
     config: str  # YAML, resolved
-    specs: Mapping[str, ClassSpec]  # by dataset name; the only dataset has an empty name
-    window_crop: int  # px, side of the windows of validation
+    specs: Mapping[str, ClassSpec]  # by dataset name; the key of a single dataset is empty
+    window_crop: int  # side of the sliding windows in validation, px
     step: int
     validation_due: bool  # whether the validation of this step was interrupted
     weights: Mapping[str, Tensor]
@@ -61,12 +61,12 @@ class Checkpoint:
 
     @property
     def datasets(self) -> tuple[str, ...]:
-        """Names of the datasets of a net trained on several; empty for a single dataset."""
+        """Names of the datasets, if the model was trained on several; otherwise empty."""
         return tuple(name for name in self.specs if name)
 
     @property
     def categories(self) -> tuple[Category, ...]:
-        """The classes; raises `CheckpointError` if the net was trained on several datasets."""
+        """The classes; raises `CheckpointError` if the model was trained on several datasets."""
         return self._only.categories
 
     @property
@@ -81,7 +81,7 @@ class Checkpoint:
 
     @property
     def sha256(self) -> str:
-        """SHA-256 of the weights alone: equal for ``best.ckpt`` and ``last.ckpt`` of one step."""
+        """SHA-256 of the weights, equal for ``best.ckpt`` and ``last.ckpt`` of the same step."""
         digest = hashlib.sha256()
         for name, value in sorted(self.weights.items()):
             digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
@@ -92,7 +92,7 @@ class Checkpoint:
         """Return the settings of a dataset of the run; empty if the checkpoint has none.
 
         Args:
-            name: name of the dataset; None if the net was trained on one.
+            name: name of the dataset; None if the model was trained on a single dataset.
         """
         settings = self.settings
         if "datasets" in settings:
@@ -103,30 +103,30 @@ class Checkpoint:
         """Return a checkpoint that keeps only the classifier of one dataset.
 
         Args:
-            dataset: name of the dataset; None if it was trained on a single one.
+            dataset: name of the dataset; None if the model was trained on a single dataset.
 
         Raises:
-            CheckpointError: the net was not trained on this dataset, or was trained on several
-                and ``dataset`` is None.
+            CheckpointError: the model was not trained on this dataset, or ``dataset`` is None and
+                the model was trained on several.
         """
         if dataset is None and not self.datasets:
             return self
         if dataset is None or dataset not in self.datasets:
             if not self.datasets:
                 raise CheckpointError(
-                    f"{self.path} was trained on one dataset; omit classifier={dataset}"
+                    f"{self.path} was trained on a single dataset; omit classifier={dataset}"
                 )
             other = "" if dataset is None else f", not on {dataset}"
             raise CheckpointError(
-                f"{self.path} was trained on several datasets{other}; choose the classes of one: "
+                f"{self.path} was trained on several datasets{other}; choose one of them: "
                 f"classifier={'|'.join(self.datasets)}"
             )
         weights: dict[str, Tensor] = {}
         for key, value in self.weights.items():
             part, _, rest = key.partition(".")
             if part in CLASSIFIERS:
-                of, _, rest = rest.partition(".")
-                if of != dataset:
+                name, _, rest = rest.partition(".")
+                if name != dataset:
                     continue
             weights[f"{part}.{rest}" if rest else part] = value
         return replace(self, specs={"": self.specs[dataset]}, weights=weights)
@@ -136,67 +136,67 @@ class Checkpoint:
         return self.choose(None).specs[""]
 
     def load_into(self, model: SegmentationModel) -> None:
-        """Copy the weights into a model built from the checkpoint's own configuration.
+        """Copy the weights into a model built from the configuration of the checkpoint.
 
         Raises:
-            CheckpointError: the weights do not fit the model, for example after a change of ALPS.
+            CheckpointError: the weights do not fit, for example because ALPS has changed since.
         """
         try:
             model.load_state_dict(self.weights)
         except RuntimeError as error:
             raise CheckpointError(
-                f"{self.path}, written by ALPS {self.version}, does not fit the net that its own "
-                f"configuration describes: {error}; use that version"
+                f"{self.path}, written by ALPS {self.version}, does not fit the model that its "
+                f"configuration describes: {error}; use that version of ALPS"
             ) from error
 
     def is_finished(self, max_steps: int) -> bool:
-        """Return whether a run of this many steps has nothing left to do."""
+        """Return whether a run of ``max_steps`` steps is complete."""
         return self.step > max_steps or (self.step == max_steps and not self.validation_due)
 
     def check_settings(self, settings: Mapping[str, Any]) -> None:
         """Check that a run can resume with a configuration.
 
-        With other settings, its curve would mix two different runs.
+        With different settings, the learning curve would be a mixture of two runs.
 
         Args:
-            settings: resolved configuration of the resuming run.
+            settings: resolved configuration of the resumed run.
 
         Raises:
             CheckpointError: a setting that is not listed in `MAY_CHANGE` has changed.
         """
-        before, now = _comparable(self.settings), _comparable(settings)
+        saved, current = _comparable(self.settings), _comparable(settings)
         changed = [
-            f"{key} was {before.get(key)}, is {now.get(key)}"
-            for key in sorted({*before, *now})
-            if before.get(key) != now.get(key)
+            f"{key} was {saved.get(key)}, is {current.get(key)}"
+            for key in sorted({*saved, *current})
+            if saved.get(key) != current.get(key)
             and not key.startswith(MAY_CHANGE)
-            # A setting that a newer version added is compatible as long as it is off.
-            and not (key not in before and now[key] is False)
+            # A setting that a newer version added is compatible if it is off.
+            and not (key not in saved and current[key] is False)
         ]
         if changed:
             raise CheckpointError(
                 f"{self.path} can only be resumed with the settings of its run: "
-                f"{'; '.join(changed[:4])}; use the same settings, or start a new run from its "
-                "weights with init=FILE"
+                f"{'; '.join(changed[:4])}; restore them, or start a new run from its weights "
+                "with init=FILE"
             )
 
     def check_unfinished(self, max_steps: int) -> None:
-        """Check that a resumed run has something left to do.
+        """Check that a run to resume is not finished.
 
         Args:
-            max_steps: step at which the run ends.
+            max_steps: number of steps of the resumed run.
 
         Raises:
             CheckpointError: the run is finished.
         """
         if self.is_finished(max_steps):
             raise CheckpointError(
-                f"{self.path} is finished (step {self.step}): to continue it, increase the number "
-                "of steps (trainer.max_steps); to score it, use stage=test ckpt=FILE"
+                f"{self.path} is finished (step {self.step}): increase trainer.max_steps to "
+                "continue the run, or use stage=test ckpt=FILE to score it"
             )
 
     def check_data(self, fingerprints: Mapping[str, str]) -> None:
-        """Check that the images and labels are those that the run started with.
+        """Check that the images and labels have not changed since the run started.
 
         Args:
             fingerprints: digest of the images and labels per dataset, with the keys of `specs`.
@@ -204,20 +204,19 @@ class Checkpoint:
         Raises:
             CheckpointError: the list of images or the labels of a store have changed.
         """
-        for name, now in fingerprints.items():
-            if self.specs[name].fingerprint not in ("", now):
+        for name, current in fingerprints.items():
+            if self.specs[name].fingerprint not in ("", current):
                 raise CheckpointError(
-                    f"{self.path} can only be resumed with the same images and labels, and those "
-                    f"of {name or 'the dataset'} have changed since (the list of images, or "
-                    "the label store they come from); restore them, or start a new run "
-                    "from its weights with init=FILE"
+                    f"{self.path} can only be resumed with the same images and labels, but those "
+                    f"of {name or 'the dataset'} have changed (the list of images or the label "
+                    "store); restore them, or start a new run from its weights with init=FILE"
                 )
 
 
 def _comparable(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return all settings by dotted key, together with the order of the datasets.
+    """Return all settings by dotted key, and the order of the datasets.
 
-    The order matters because samplers, classifiers and optimiser states are saved by index.
+    The order matters because the states of samplers and optimiser are saved by index.
     """
     order = ", ".join(config.get("datasets") or ())
     return {"the order of datasets": order, **_flatten(config)}
@@ -234,14 +233,14 @@ def _flatten(node: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
-    """Read a checkpoint onto the CPU without executing any code stored in it.
+    """Return a checkpoint, loaded onto the CPU without executing any code stored in it.
 
     Raises:
         WeightsNotFound: the file is not a checkpoint.
         CheckpointError: the file does not exist, or was not written by train.py.
     """
     if not Path(path).is_file():
-        raise CheckpointError(f"{path}: no such file; give the best.ckpt or last.ckpt of a run")
+        raise CheckpointError(f"{path}: no such file; pass the best.ckpt or last.ckpt of a run")
     content: dict[str, Any] = load_weights(path)
     try:
         meta = content["alps"]
@@ -269,6 +268,6 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         )
     except KeyError as error:
         raise CheckpointError(
-            f"{path} is not a checkpoint of train.py: {error} is missing; weights of another "
-            "program can start a run (stage=finetune init=FILE), not be tested"
+            f"{path} is not a checkpoint of train.py: {error} is missing; weights of other "
+            "programs can only initialise a run (stage=finetune init=FILE)"
         ) from error

@@ -1,4 +1,4 @@
-"""Data module of a single dataset: its splits and their batches."""
+"""Data module of a single dataset."""
 
 from __future__ import annotations
 
@@ -36,34 +36,36 @@ from alps.training.task import SegmentationTask
 CROP = 512
 #: Crop sides are multiples of this number of pixels.
 DIVISOR = Encoder.divisor
-#: Number of images whose size is read to choose a crop and the read-ahead.
-LOOKED_AT = 8
-#: Bytes of whole images that the loader workers of one rank read ahead; at least one batch.
+#: Number of images whose sizes determine the default crop and the number of batches read ahead.
+SIZE_SAMPLE = 8
+#: Bytes of whole images that the loader workers of a process read ahead; at least one batch.
 READ_AHEAD = 1 << 30
 #: Bytes per pixel: RGB in uint8 and a target in int32.
-PIXEL = 7
-#: Fixed instead of the run's seed, so that all runs on a dataset are scored on the same images.
+PIXEL_BYTES = 7
+#: Fixed, so that runs with different seeds are scored on the same images.
 HOLD_OUT_SEED = 0
 
 
 class SegmentationData(LightningDataModule):
-    """Provide batches of one labelled set.
+    """Batches of one labelled set.
 
     The images of batch ``s`` and their augmentation depend only on the seed and ``s``, not on the
-    number of workers or processes, nor on where a run was resumed.
+    number of workers or processes, nor on the step at which a run was resumed.
 
     Args:
         images: the labelled set.
         batch_size: training images per process and batch.
         crop: side of the training crops, in pixels; None: 512, or less if the images are smaller.
-        scale: least and greatest factor of random scaling.
+        scale: minimum and maximum factor of random scaling.
         scale_p: probability of random scaling.
         photometric: probability of a random change of brightness, contrast, saturation and hue.
-        cat_max_ratio: a crop is drawn again if one class fills more than this share of it.
-        fraction: share of the training images to use; smaller subsets lie within larger ones.
-        hold_out: share of the training images to validate on if there is no split ``val``.
-        num_workers: loader workers; None: one per core, at most eight, or none if training runs
-            on the CPU, where they would compete with the net.
+        cat_max_ratio: maximum fraction of a crop in one class; if it is exceeded, the crop is
+            drawn again.
+        fraction: fraction of the training images to use; smaller subsets are contained in larger
+            ones.
+        hold_out: fraction of the training images to validate on if there is no split ``val``.
+        num_workers: number of loader workers; None: one per core, at most eight, or 0 if training
+            runs on the CPU, where workers would compete with the model.
         seed: seed of all random choices.
 
     Raises:
@@ -116,7 +118,7 @@ class SegmentationData(LightningDataModule):
     def fingerprint(self) -> str:
         """Digest of the list of images, and of the labels if they come from a label store.
 
-        It does not depend on the bytes of the image files, so a damaged image may be repaired.
+        It does not depend on the bytes of image files, so damaged images may be repaired.
         """
         labels = getattr(self.images, "fingerprint", "")
         rows = [(r.split, r.image_id, r.file_name) for r in self._records]
@@ -124,15 +126,15 @@ class SegmentationData(LightningDataModule):
 
     @cached_property
     def crop(self) -> int:
-        """Side of the training crops in pixels; by default chosen from the size of some images."""
+        """Side of the training crops in pixels; the default depends on the sizes of images."""
         side = min([CROP, *(min(size) for size in self._sizes)])
         return max(DIVISOR, side // DIVISOR * DIVISOR)
 
     @cached_property
     def _sizes(self) -> list[tuple[int, int]]:
-        """(H, W) of a sample of all images, independent of the subset and the seed."""
+        """(H, W) of a sample of the images, independent of ``fraction`` and ``seed``."""
         sizes = []
-        for record in self._records[:: -(-len(self._records) // LOOKED_AT)]:
+        for record in self._records[:: -(-len(self._records) // SIZE_SAMPLE)]:
             with suppress(ImageError):  # reported when the image is used
                 sizes.append(self.images.read(record).size)
         return sizes
@@ -148,7 +150,7 @@ class SegmentationData(LightningDataModule):
 
     @property
     def parts(self) -> list[SegmentationData]:
-        """The data modules of the individual datasets: this one alone."""
+        """List of this data module, like `JointData.parts`."""
         return [self]
 
     def train_dataset(self) -> SegmentationDataset:
@@ -170,11 +172,11 @@ class SegmentationData(LightningDataModule):
         return SegmentationDataset(self.images, self.train, transform)
 
     def label_findings(self, *, strict: bool = False) -> list[Finding]:
-        """Return contradictions in the images and labels of the training and validation splits.
+        """Return inconsistencies of the images and labels in the training and validation splits.
 
         Args:
-            strict: read every label if necessary to find each class; by default at most
-                `MAX_LABELS` labels per split.
+            strict: whether to read all labels until each class has occurred; if not, at most
+                `MAX_LABELS` labels per split are read.
 
         Raises:
             LabelError: a label cannot be read, or no pixel of a split is labelled.
@@ -184,8 +186,8 @@ class SegmentationData(LightningDataModule):
             read_split(self.images, records, split, max_labels=max_labels)
             for split, records in (("train", self.train), ("val", self.val))
         ]
-        own = self.images.findings() if isinstance(self.images, AuditableSet) else []
-        return [*own, *missing_classes(self.images, splits)]
+        findings = self.images.findings() if isinstance(self.images, AuditableSet) else []
+        return [*findings, *missing_classes(self.images, splits)]
 
     def val_dataloader(self) -> DataLoader[list[Example]]:
         """Return the loader of whole validation images."""
@@ -205,10 +207,10 @@ class SegmentationData(LightningDataModule):
         if len(records) < trainer.world_size:
             raise ConfigError(
                 f"{len(records)} images in {split} are too few for {trainer.world_size} processes; "
-                f"set trainer.devices={len(records)} or less, or a larger data.hold_out"
+                f"set trainer.devices={len(records)} or less, or increase data.hold_out"
             )
         batch_size, in_flight = self._whole_at_once(trainer)
-        processes = min(workers(trainer, self.num_workers), in_flight)
+        processes = min(count_workers(trainer, self.num_workers), in_flight)
         dataset: Dataset[Any] = SegmentationDataset(self.images, records)
         return DataLoader(
             dataset,
@@ -217,13 +219,13 @@ class SegmentationData(LightningDataModule):
             collate_fn=list,
             num_workers=processes,
             prefetch_factor=1 if processes else None,
-            worker_init_fn=leave_signals,
+            worker_init_fn=ignore_signals,
         )
 
     def _whole_at_once(self, trainer: Trainer) -> tuple[int, int]:
-        """Return the number of whole images per batch and of batches that may be read ahead.
+        """Return the number of whole images per batch, and of batches that may be read ahead.
 
-        Images that fit in a window are predicted together; each larger one is its own batch.
+        Images that fit in a window are batched; larger images form batches of one.
         """
         task = trainer.lightning_module
         assert isinstance(task, SegmentationTask)
@@ -231,18 +233,18 @@ class SegmentationData(LightningDataModule):
         sides = [max(size) for size in self._sizes]
         batch_size = window.batch_size if max(sides, default=0) <= window.crop else 1
         pixels = max((height * width for height, width in self._sizes), default=1)
-        return batch_size, max(1, READ_AHEAD // (batch_size * pixels * PIXEL))
+        return batch_size, max(1, READ_AHEAD // (batch_size * pixels * PIXEL_BYTES))
 
     def _too_few(self, split: str) -> DatasetNotFound:
         counts = f"train {len(self.train)}, val {len(self.val)}, test {len(self.test)}"
         return DatasetNotFound(
             f"{self.images.name} at {self.images.root} has no image in {split} ({counts}): "
-            "training needs some in train, and some in val or enough in train to hold out"
+            "training needs images in train, and in val unless train has at least two"
         )
 
 
 def position(trainer: Trainer) -> dict[str, int]:
-    """Return the arguments that tell a `StreamSampler` the position of this process."""
+    """Return arguments of `StreamSampler`: the rank of this process and its first batch."""
     return {
         "total_batches": trainer.max_steps * trainer.accumulate_grad_batches,
         # Batches that a resumed run has already completed.
@@ -263,60 +265,60 @@ def loader(
 
     Args:
         dataset: the training images.
-        sampler: yields the indices or draws of one batch at a time.
+        sampler: yields the indices or draws of a batch.
         collate: stacks examples into a batch.
         trainer: determines the device.
-        num_workers: loader workers; None: chosen by `workers`.
+        num_workers: number of loader workers; None: the default of `count_workers`.
     """
     return DataLoader(
         dataset,
         batch_sampler=sampler,
         collate_fn=collate,
-        num_workers=workers(trainer, num_workers),
+        num_workers=count_workers(trainer, num_workers),
         pin_memory=trainer.strategy.root_device.type == "cuda",
-        worker_init_fn=leave_signals,
+        worker_init_fn=ignore_signals,
     )
 
 
-def workers(trainer: Trainer, wanted: int | None) -> int:
+def count_workers(trainer: Trainer, num_workers: int | None) -> int:
     """Return the number of loader workers.
 
-    By default it is one per core, at most eight, and none if training runs on the CPU.
+    The default is one per core, at most eight, or 0 if training runs on the CPU.
     """
-    if wanted is not None:
-        return wanted
+    if num_workers is not None:
+        return num_workers
     on_cpu = trainer.strategy.root_device.type == "cpu"
     return 0 if on_cpu else min(8, os.cpu_count() or 1)
 
 
-def leave_signals(_worker: int) -> None:
+def ignore_signals(_worker: int) -> None:
     """Make a loader worker ignore the signals that stop a run.
 
-    A terminal or a job scheduler sends them to all processes. The training process finishes its
-    step and then ends its workers; a worker that dies earlier would raise an error. SIGTERM from
-    the training process is obeyed, because Python sends it at exit to a worker left behind by an
-    error and then waits for that worker without a time limit.
+    A terminal or a job scheduler sends these signals to all processes. The training process
+    finishes its step and then stops its workers; if a worker exited earlier, the step would fail.
+    SIGTERM from the training process is obeyed: after an error, Python sends it to the remaining
+    workers at exit and then waits for them without a time limit.
     """
     for number in STOPS:
         signal.signal(number, signal.SIG_IGN)
     if sys.platform == "linux":  # other systems do not report the sender of a signal
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        threading.Thread(target=_obey, args=(os.getppid(),), daemon=True).start()
+        threading.Thread(target=_exit_on_sigterm, args=(os.getppid(),), daemon=True).start()
     else:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def _obey(parent: int) -> None:
+def _exit_on_sigterm(parent: int) -> None:
     while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
         pass
     os._exit(0)
 
 
 def _split(
-    images: LabelledSet, share: float
+    images: LabelledSet, fraction: float
 ) -> tuple[list[ImageRecord], list[ImageRecord], list[ImageRecord]]:
     records = images.records()
     train, val, test = ([r for r in records if r.split == s] for s in ("train", "val", "test"))
     if not val and len(train) > 1:
-        train, val = hold_out(train, share, HOLD_OUT_SEED)
+        train, val = hold_out(train, fraction, HOLD_OUT_SEED)
     return train, val, test

@@ -1,4 +1,4 @@
-"""A net trained on a label store or a labelled set, in one call."""
+"""Training of a model on a label store or a labelled set."""
 
 from __future__ import annotations
 
@@ -45,17 +45,17 @@ def fit(
     seed: int = 0,
     strict: bool = False,
 ) -> Net:
-    """Train a net as `python train.py stage=finetune` does, with the same defaults.
+    """Train a model like `python train.py stage=finetune`, with the same defaults.
 
-    The run is written to a folder: ``last.ckpt``, ``best.ckpt`` (by val/mIoU), ``config.yaml``,
-    curves and pictures. With ``run``, a call that was stopped resumes when it is repeated, a call
-    with more ``steps`` continues the run, and the call of a finished run returns its net.
+    The folder of the run contains ``last.ckpt``, ``best.ckpt`` (by val/mIoU), ``config.yaml``,
+    curves and pictures. A repeated call with the same ``run`` resumes a stopped run, a call with
+    more ``steps`` continues it, and the call for a finished run returns its model.
 
     Args:
         data: a label store or its folder, or a labelled set such as
             ``alps.images.Potsdam(root=...)``.
         model: ``resnet18``, ``resnet50``, ``swin_tiny``, ``convnext_tiny``, ``vit_base``,
-            ``efficientnet_lite0``, or the name of any other encoder of timm.
+            ``efficientnet_lite0``, or the name of any timm encoder.
         head: ``upernet``, ``fpn`` or ``unet``.
         init: ``imagenet``, None for random weights, or the path of a checkpoint, whose classifier
             is not loaded.
@@ -63,25 +63,26 @@ def fit(
         batch_size: images per step.
         crop: side of the training crops, a multiple of 32 px; None: 512, or less if the images are
             smaller.
-        lr: highest learning rate of AdamW; None: that of the model.
+        lr: highest learning rate of AdamW; None: the default of ``model``.
         run: folder of the run; None: a new folder in ``runs/finetune``.
         device: ``cpu``, ``cuda`` or ``auto``.
         precision: precision of the training, as in Lightning: ``32-true``, ``bf16-mixed``, ...
-        seed: seed of all random choices; torch's own random state is restored after the call.
-        strict: whether findings in the images and labels are errors.
+        seed: random seed; the caller's random state of torch is restored after the call.
+        strict: whether inconsistencies of the images and labels are errors.
 
     Returns:
-        The net of ``last.ckpt``; `alps.load_net` loads ``best.ckpt``.
+        The model of ``last.ckpt``; `alps.load_net` loads ``best.ckpt``.
 
     Raises:
-        CheckpointError: ``run`` holds a run with other settings or images, or ``init`` belongs to
-            another net.
+        CheckpointError: ``run`` contains a run with different settings or images, or ``init``
+            belongs to a different model.
         ConfigError: a setting is out of range, or ``data`` has no labels.
         DatasetNotFound: there are no images.
         DivergedError: the loss or a weight is not finite.
         LabelError: a label cannot be used, or no pixel is labelled.
-        RunStopped: Ctrl-C stopped the run, after ``last.ckpt`` was written; it is a
+        RunStopped: Ctrl-C stopped the run after ``last.ckpt`` was written; a subclass of
             `KeyboardInterrupt`.
+        KeyboardInterrupt: a second Ctrl-C stopped the run at once.
     """
     images = _labelled_set(data)
     folder = Path(run or datetime.now().strftime("runs/finetune/%Y-%m-%d_%H-%M-%S-%f"))
@@ -103,7 +104,7 @@ def fit(
     if not _is_finished(last, images, settings):
         try:
             _train(images, settings, folder, resume=str(last) if last.exists() else None)
-        except SystemExit as stop:  # with which Lightning ends a program on a second Ctrl-C
+        except SystemExit as stop:  # raised by Lightning on a second Ctrl-C
             raise KeyboardInterrupt(f"stopped at once, without writing {last}") from stop
     return load_net(last, device=device, precision=precision)
 
@@ -121,16 +122,16 @@ def _labelled_set(data: LabelStore | ImageSet | str | Path) -> LabelledSet:
     if not hasattr(data, "read_target"):
         raise ConfigError(
             f"{type(data).__name__} has no labels to train on, expected a label store or a "
-            "labelled set such as alps.images.Potsdam; alps.label makes a store of images"
+            "labelled set such as alps.images.Potsdam; alps.label makes a store from images"
         )
     return cast(LabelledSet, data)
 
 
 def _is_finished(last: Path, images: LabelledSet, settings: Mapping[str, Any]) -> bool:
-    """Return whether a checkpoint is that of the whole run.
+    """Return whether ``last.ckpt`` exists and its run is complete.
 
     Raises:
-        CheckpointError: it is that of a run with other settings or images.
+        CheckpointError: its run had different settings or images.
     """
     if not last.exists():
         return False
@@ -144,11 +145,11 @@ def _is_finished(last: Path, images: LabelledSet, settings: Mapping[str, Any]) -
 def _train(
     images: LabelledSet, settings: Mapping[str, Any], folder: Path, resume: str | None
 ) -> None:
-    """Train as settings say, without any effect on the caller's random numbers."""
+    """Train with the given settings, without changing the caller's random state of torch."""
     optim, trainer = options(settings["optim"]), options(settings["trainer"])
     accelerator = choose_accelerator(trainer.pop("accelerator"))
     optimizer = partial(torch.optim.AdamW, **options(optim.pop("optimizer")))
-    # Only torch is seeded, as everything else that is random has a generator of its own.
+    # Only torch is seeded; all other random numbers come from separate generators.
     with torch.random.fork_rng(devices=[] if accelerator == "cpu" else [0]):
         torch.manual_seed(settings["seed"])
         train(

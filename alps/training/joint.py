@@ -1,4 +1,4 @@
-"""Data module of several datasets that share each batch and are scored separately."""
+"""Data module of several datasets, which share batches and are scored separately."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ from alps.training.data import SegmentationData, loader, position
 
 
 class JointData(LightningDataModule):
-    """Provide batches of several labelled sets, in proportion to their sizes.
+    """Batches of several labelled sets, in proportion to their sizes.
 
-    Each set is split and read by a `SegmentationData` of its own. All share one crop, the
-    smallest of their crops.
+    A `SegmentationData` splits and reads each set. All sets use the smallest of their crops.
 
     Args:
         sets: labelled sets by name.
@@ -46,7 +45,7 @@ class JointData(LightningDataModule):
             part.crop = self.crop
 
     def setup(self, stage: str) -> None:
-        """Give each part the trainer, from which it reads the number of processes and steps."""
+        """Set the trainer of each part, from which it reads the numbers of processes and steps."""
         for part in self.parts:
             part.trainer = self.trainer
 

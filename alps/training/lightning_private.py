@@ -1,6 +1,6 @@
-"""The parts of Lightning that its public API does not promise; nothing else in ALPS uses any.
+"""All private parts of Lightning that ALPS uses.
 
-pyproject.toml bounds Lightning's version because of these. Before the bound is raised, run
+They are why pyproject.toml limits the version of Lightning. Before raising the limit, run
 `make test-ddp` and `tests/training` with the new version.
 """
 
@@ -9,14 +9,14 @@ from __future__ import annotations
 from lightning.pytorch import Trainer
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
-#: Starts the other processes of a run by running the program again; has ``procs`` and ``kill``.
+#: Launcher that starts the processes of a run by running the program again.
 ProcessLauncher = _SubprocessScriptLauncher
 
 
 def stop_after_step(trainer: Trainer, stop: bool) -> None:
-    """Make Lightning raise `SIGTERMException` once the step and its logging are complete.
+    """Make Lightning raise `SIGTERMException` after the step and its logging.
 
-    The public ``trainer.should_stop`` ends a run as if it were finished, without an exception.
+    The public ``trainer.should_stop`` would end the run without an exception, as if finished.
     """
     trainer._signal_connector.received_sigterm = stop
 
@@ -32,7 +32,7 @@ def run_validation(trainer: Trainer) -> None:
     The public ``trainer.validate`` would end the fit.
     """
     validation = trainer.fit_loop.epoch_loop.val_loop
-    validation.restarting = False  # the counts of an interrupted validation are lost
+    validation.restarting = False  # start from the first batch, because the counts are lost
     trainer.validating = True
     validation.run()
     trainer.training = True
@@ -48,7 +48,7 @@ def batches_started(trainer: Trainer) -> int:
 
 
 def batch_index(trainer: Trainer) -> int:
-    """Return the index of the current batch among all batches of a run and those it resumes.
+    """Return the index of the current batch among all batches of a run, before and after resumes.
 
     Unlike `batches_started`, it does not restart if a finished run resumes with more steps.
     """

@@ -1,4 +1,4 @@
-"""Nets restored from checkpoints."""
+"""Loading of models from checkpoints."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ def load_net(
     device: str = "auto",
     precision: str = "32-true",
 ) -> Net:
-    """Load the trained net of a checkpoint that `alps.fit` or train.py wrote.
+    """Return the trained model of a checkpoint that `alps.fit` or train.py wrote.
 
     Args:
         ckpt: path of the checkpoint, such as the ``best.ckpt`` of a run.
-        classifier: name of the dataset whose classes are predicted, if the net was trained on
+        classifier: name of the dataset whose classes are predicted, if the model was trained on
             several.
         device: ``cpu``, ``cuda`` or ``auto``.
         precision: precision of the computation, as in Lightning: ``32-true``, ``bf16-mixed``, ...
 
     Raises:
         CheckpointError: the checkpoint cannot be read or has no such classifier.
-        ConfigError: a GPU is requested and there is none.
+        ConfigError: a GPU is requested, but there is none.
         WeightsNotFound: the file is not a checkpoint.
     """
     saved, model = restore(ckpt, classifier)
@@ -53,19 +53,18 @@ def load_net(
 def restore(
     ckpt: str | Path, classifier: str | None = None, dataset: str | None = None
 ) -> tuple[Checkpoint, SegmentationModel]:
-    """Read a checkpoint and build its net.
+    """Read a checkpoint and build its model.
 
-    Of a net that was trained on several datasets, only one classifier is restored.
+    If the model was trained on several datasets, only one classifier is restored.
 
     Args:
         ckpt: path of the checkpoint.
-        classifier: name of the dataset whose classifier is restored; None if the net was trained
-            on one dataset.
-        dataset: name used instead of a missing ``classifier`` if the net was trained on a dataset
-            of that name.
+        classifier: name of the dataset whose classifier is restored; None if the model was
+            trained on a single dataset.
+        dataset: default of ``classifier``, if the model was trained on a dataset of this name.
 
     Returns:
-        The checkpoint and the net.
+        The checkpoint and the model.
 
     Raises:
         CheckpointError: the checkpoint cannot be read or has no such classifier.
@@ -80,17 +79,17 @@ def restore(
         build = bind_model(settings["model"], head)
     except (KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
         raise CheckpointError(
-            f"{ckpt}, written by ALPS {saved.version}, has a configuration that this ALPS does not "
-            f"read ({type(error).__name__}: {error}); use that version"
+            f"{ckpt}, written by ALPS {saved.version}, has a configuration that this version "
+            f"cannot read ({type(error).__name__}: {error}); use that version of ALPS"
         ) from error
-    with torch.random.fork_rng(devices=[]):  # the random weights, which are replaced, draw nothing
+    with torch.random.fork_rng(devices=[]):  # for initial weights, which are replaced
         model = build(num_classes=len(saved.categories))
     saved.load_into(model)
     return saved, model
 
 
 def trusted(settings: Any, package: str) -> Any:
-    """Return part of a checkpoint's configuration after checking that it builds only safe classes.
+    """Return part of a checkpoint's configuration if it builds only classes of a package.
 
     A checkpoint may come from an untrusted source, and ``_target_`` can name any function.
 
@@ -99,20 +98,20 @@ def trusted(settings: Any, package: str) -> Any:
         package: package whose public classes may be built, such as ``alps.images``.
 
     Raises:
-        CheckpointError: the configuration would call something outside the package.
+        CheckpointError: the configuration would call anything outside the package.
     """
     public = {f"{package}.{name}" for name in import_module(package).__all__}
     for target in _targets(settings):
         if target not in public:
             raise CheckpointError(
                 f"the checkpoint's configuration would call {target}, expected a class of "
-                f"{package}; do not use it unless you know who made it"
+                f"{package}; do not use it unless you trust its origin"
             )
     return settings
 
 
 def _targets(settings: Any) -> Iterator[Any]:
-    """Yield everything that a part of a configuration would call."""
+    """Yield every ``_target_`` in a part of a configuration."""
     if isinstance(settings, dict):
         if "_target_" in settings:
             yield settings["_target_"]

@@ -1,4 +1,4 @@
-"""Losses whose value does not depend on the number of processes."""
+"""Loss that does not depend on the number of processes."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from alps.training.limits import LIMITS
 class CrossEntropy(nn.Module):
     """Pixel-wise cross-entropy, averaged over the labelled pixels of all processes.
 
-    The number of labelled pixels differs between processes, and their gradients are averaged. If
-    each process divided by its own number, pixels of sparsely labelled batches would weigh more;
-    dividing by the number over all processes makes two processes give the gradient of one process
-    with twice the batch. A batch without labelled pixels has loss 0.
+    DDP averages the gradients of processes, whose numbers of labelled pixels differ. If each
+    process divided by its own number, pixels of sparsely labelled batches would count more. With
+    the number over all processes, two processes give the gradient of one process with twice the
+    batch. A batch without labelled pixels has loss 0.
 
     Args:
         ignore_index: target value of unlabelled pixels.
-        label_smoothing: share of the target that is spread over all classes (arXiv 1512.00567).
+        label_smoothing: fraction of the target spread over all classes (arXiv 1512.00567).
         class_weights: one weight per class; None: equal weights.
 
     Raises:
@@ -46,7 +46,7 @@ class CrossEntropy(nn.Module):
         self.ignore_index = ignore_index
         self.label_smoothing = label_smoothing
         weight = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
-        self.register_buffer("weight", weight, persistent=False)  # saved in the configuration
+        self.register_buffer("weight", weight, persistent=False)  # the configuration contains it
 
     def forward(
         self, logits: Float[Tensor, "B K H W"], target: Int64[Tensor, "B H W"]

@@ -1,4 +1,4 @@
-"""The optimiser, its parameter groups and its learning-rate schedule."""
+"""Optimiser, parameter groups and learning-rate schedule."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from alps.models.segmentation import SegmentationModel
 from alps.structures.settings import check_attributes
 from alps.training.limits import LIMITS
 
-#: Parameters that are not decayed wherever they occur.
+#: Last parts of the names of parameters without weight decay.
 POSITIONS = ("pos_embed", "cls_token", "relative_position_bias_table")
 
 
 class Optim:
-    """Build an optimiser and a learning-rate schedule over a whole run.
+    """Builds an optimiser and a learning-rate schedule for a run.
 
     Args:
-        optimizer: callable that takes parameter groups and ``lr``, such as a `torch.optim` class
-            with its other arguments bound.
+        optimizer: callable that takes parameter groups and ``lr``, such as a partial of a
+            `torch.optim` class.
         lr: highest learning rate.
-        weight_decay: decay of weights; biases, norms and other vectors are not decayed.
-        layer_decay: factor on the learning rate of each encoder layer relative to the layer above
-            it (BEiT, arXiv 2106.08254, appendix); 1 for equal rates.
-        warmup: share of the steps during which the rate rises linearly.
-        schedule: shape of the fall: ``poly`` for (1 - t)^power, ``cosine``, or ``constant``.
+        weight_decay: weight decay, except for biases, norms and other vectors.
+        layer_decay: factor between the learning rates of an encoder layer and of the next layer
+            (BEiT, arXiv 2106.08254, appendix); 1 for equal rates.
+        warmup: fraction of the steps in which the learning rate rises linearly.
+        schedule: shape of the decrease: ``poly`` for (1 - t)^power, ``cosine``, or ``constant``.
         power: exponent of ``poly``.
         min_lr: learning rate at the end of the run.
 
@@ -62,7 +62,7 @@ class Optim:
         check_attributes(LIMITS["alps.training.Optim"], self)
 
     def build(self, model: SegmentationModel, steps: int) -> tuple[Optimizer, LambdaLR]:
-        """Return an optimiser of the trainable parameters and its schedule over ``steps``.
+        """Return an optimiser of the trainable parameters, and its learning-rate schedule.
 
         Args:
             model: the model to optimise.
@@ -72,7 +72,7 @@ class Optim:
             The optimiser and the learning-rate schedule.
 
         Raises:
-            ConfigError: the optimiser refuses its arguments.
+            ConfigError: the optimiser rejects its arguments.
         """
         groups = parameter_groups(
             model, lr=self.lr, weight_decay=self.weight_decay, layer_decay=self.layer_decay
@@ -86,35 +86,35 @@ class Optim:
         return optimizer, LambdaLR(optimizer, lambda step: self.factor(step, steps))
 
     def factor(self, step: int, steps: int) -> float:
-        """Return the learning rate at ``step`` of ``steps``, as a share of the highest rate."""
+        """Return the learning rate at ``step`` of ``steps`` as a fraction of the highest rate."""
         warmup = round(self.warmup * steps)
         if step < warmup:
             return (step + 1) / (warmup + 1)
         t = min(1.0, (step - warmup) / max(1, steps - warmup))
-        falling: float = {
+        decrease: float = {
             "poly": (1 - t) ** self.power,
             "cosine": (1 + math.cos(math.pi * t)) / 2,
             "constant": 1.0,
         }[self.schedule]
         floor = self.min_lr / self.lr
-        return floor + (1 - floor) * falling
+        return floor + (1 - floor) * decrease
 
 
 def parameter_groups(
     model: SegmentationModel, *, lr: float, weight_decay: float, layer_decay: float
 ) -> list[dict[str, Any]]:
-    """Return groups of parameters that share a learning rate and a weight decay, in model order.
+    """Return groups of parameters with equal learning rate and weight decay, in model order.
 
-    Rates and decays equal those of `timm.optim.param_groups_layer_decay`, which is not used: its
-    rates have effect in timm's optimisers only, it does not know the head, and two groups per layer
-    would not load the optimiser states of earlier checkpoints.
+    Rates and decays equal those of `timm.optim.param_groups_layer_decay`. That function is not
+    used, because its rates only affect timm's optimisers, it ignores the head, and its two groups
+    per layer do not fit the optimiser states of earlier checkpoints.
 
     Args:
         model: the model.
-        lr: learning rate of everything above the encoder; the encoder's last layer gets
+        lr: learning rate of the head and the classifier; that of the encoder's last layer is
             ``lr·layer_decay``.
-        weight_decay: decay of weights; vectors are not decayed.
-        layer_decay: factor on the learning rate from one encoder layer to the layer below it.
+        weight_decay: weight decay, except for vectors.
+        layer_decay: factor between the learning rates of an encoder layer and of the next layer.
     """
     groups: defaultdict[tuple[float, float], list[nn.Parameter]] = defaultdict(list)
     exempt = _never_decayed(model)
@@ -123,9 +123,9 @@ def parameter_groups(
             continue
         part, _, rest = name.partition(".")
         encoder = model.encoder
-        below = encoder.num_layers - encoder.depth_of(rest) if part == "encoder" else 0
+        layers_above = encoder.num_layers - encoder.depth_of(rest) if part == "encoder" else 0
         decay = 0.0 if parameter.ndim <= 1 or name in exempt else weight_decay
-        groups[lr * layer_decay**below, decay].append(parameter)
+        groups[lr * layer_decay**layers_above, decay].append(parameter)
     return [
         {"params": parameters, "lr": rate, "weight_decay": decay}
         for (rate, decay), parameters in groups.items()
@@ -133,7 +133,7 @@ def parameter_groups(
 
 
 def _never_decayed(model: nn.Module) -> set[str]:
-    """Return the names of parameters exempt from decay, such as position embeddings."""
+    """Return the names of matrices without weight decay, such as position embeddings."""
     names = {name for name, _ in model.named_parameters() if name.rpartition(".")[2] in POSITIONS}
     for prefix, module in model.named_modules():
         if callable(exempt := getattr(module, "no_weight_decay", None)):

@@ -1,4 +1,4 @@
-"""Pictures of images beside their labels and predictions."""
+"""Pictures that show images, labels and predictions side by side."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ GAP = 12
 HEADING = 28
 LEGEND = 24  # height of a legend line, in pixels
 UNLABELLED = 92  # gray level
-#: Long side of the stored maps, in pixels; four per drawn pixel make the edges smooth.
+#: Long side of the stored maps, in pixels: 4 × that of the picture, for smooth edges.
 STORED = 4 * CELL
 
 
@@ -31,8 +31,8 @@ class PictureRow:
     prediction: Integer[np.ndarray, "H W"]
 
 
-def thinning(size: Sequence[int]) -> int:
-    """Return the stride over rows and columns at which an image of ``size`` (H, W) is drawn."""
+def storage_step(size: Sequence[int]) -> int:
+    """Return the step between the rows and columns to store of an image of ``size`` (H, W)."""
     return -(-max(size) // STORED)
 
 
@@ -40,7 +40,7 @@ def sheet(
     rows: Sequence[PictureRow],
     categories: Sequence[Category],
 ) -> Image.Image:
-    """Draw one row per image, and below a legend of the classes, the most frequent first.
+    """Return a picture of a row per image, and a legend with the most frequent classes first.
 
     Unlabelled pixels are gray.
     """
@@ -89,8 +89,8 @@ def _paint(
 def _fit(picture: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "h w 3"]:
     scale = CELL / max(picture.shape[:2])
     size = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))
-    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST
-    return cv2.resize(picture, size, interpolation=how).astype(np.uint8, copy=False)
+    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST
+    return cv2.resize(picture, size, interpolation=interpolation).astype(np.uint8, copy=False)
 
 
 def _legend(

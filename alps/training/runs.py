@@ -1,4 +1,4 @@
-"""Training and test runs, and the summaries they print."""
+"""Training and test runs, which print their scores."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from alps.training.stopping.peers import ending_together
 from alps.training.subject import MEANS, Subject
 from alps.training.task import SegmentationTask
 
-#: Default and least number of validations in a run.
+#: Default and minimum number of validations in a run.
 VALIDATIONS, MIN_VALIDATIONS = 10, 5
 
-#: Warnings of Lightning that do not apply: the run's folder already holds config.yaml; on a CPU,
-#: workers compete with the net; torch 2.15 deprecates the LeafSpec with which Lightning 2.6
-#: traverses a batch; the sampler can resume within an epoch.
+#: Warnings of Lightning that do not apply: the folder of a run already contains config.yaml; on a
+#: CPU, workers compete with the model; torch 2.15 deprecates LeafSpec, which Lightning 2.6 uses;
+#: the sampler can resume within an epoch.
 EXPECTED_WARNINGS = (
     "Checkpoint directory .* exists and is not empty",
     ".* does not have many workers",
@@ -39,13 +39,13 @@ EXPECTED_WARNINGS = (
 
 
 class RunStopped(KeyboardInterrupt):
-    """A run was stopped by Ctrl-C or another signal, and can be resumed.
+    """A run was stopped by a signal, such as Ctrl-C, and can be resumed.
 
     Args:
         checkpoint: the ``last.ckpt`` that was written.
         step: number of completed steps.
-        status: exit status by the shell's convention for a process ended by the signal.
-        rank: rank of this process among those of the run.
+        status: exit status for the signal by the convention of shells.
+        rank: rank of this process in the run.
     """
 
     def __init__(self, checkpoint: Path, step: int, status: int, rank: int = 0) -> None:
@@ -65,7 +65,7 @@ def fit(
     config: Mapping[str, Any],
     resume: str | None = None,
 ) -> float:
-    """Train, validate and save checkpoints; then print the scores of the last validation.
+    """Train, validate and save checkpoints, then print the scores of the last validation.
 
     Args:
         task: the model with its losses and optimiser.
@@ -73,15 +73,15 @@ def fit(
         trainer: Lightning's trainer, which sets the number of steps and the devices.
         run: folder of the run.
         config: resolved configuration, logged to W&B.
-        resume: path of a ``last.ckpt``, from which the run resumes as if it had not stopped.
+        resume: path of the ``last.ckpt`` of a stopped run, which continues with identical results.
 
     Returns:
         The last val/mIoU.
 
     Raises:
-        ConfigError: ``run`` holds another run, or cannot be written.
+        ConfigError: ``run`` contains a different run, or cannot be written.
         DivergedError: the loss or a weight is not finite.
-        RunStopped: the run was stopped by a signal, after ``last.ckpt`` was written.
+        RunStopped: a signal stopped the run after ``last.ckpt`` was written.
     """
     if trainer.is_global_zero:
         _start(run, task.config, resume)
@@ -101,7 +101,7 @@ def fit(
             ) from None
     for logger in trainer.loggers:
         if isinstance(logger, WandbLogger) and trainer.is_global_zero:
-            logger.experiment.finish()  # otherwise the next trial of a sweep would log here
+            logger.experiment.finish()  # otherwise the next trial of a sweep would log to this run
     if trainer.is_global_zero:
         console = get_console()
         speed = trainer.callback_metrics.get(IMAGES_PER_SECOND)
@@ -113,7 +113,7 @@ def fit(
 
 
 def test(task: SegmentationTask, data: SegmentationData, trainer: Trainer) -> float:
-    """Score a model on the split ``test``, or on ``val`` if there is none, and print the scores.
+    """Score a model on the split ``test``, or on ``val`` without ``test``, and print the scores.
 
     Args:
         task: the model to score.
@@ -131,29 +131,29 @@ def test(task: SegmentationTask, data: SegmentationData, trainer: Trainer) -> fl
 
 
 def validation_interval(max_steps: int, interval: int | None) -> int:
-    """Return the number of steps between two validations, so that one falls on the last step.
+    """Return the number of steps between two validations, which divides the run evenly.
 
     Args:
         max_steps: number of steps of the run.
-        interval: requested number; None: about a tenth of the run.
+        interval: requested number of steps; None: about a tenth of the run.
 
     Raises:
-        ConfigError: ``interval`` does not divide ``max_steps``, there are no steps, or no divisor
-            of ``max_steps`` gives about `VALIDATIONS` validations.
+        ConfigError: ``max_steps`` is less than 1, ``interval`` does not divide it, or no divisor
+            gives about `VALIDATIONS` validations.
     """
     if max_steps < 1:
         raise ConfigError(f"trainer.max_steps={max_steps}: expected at least one step")
     divisors = [d for d in range(1, max_steps + 1) if max_steps % d == 0]
     if interval is None:
-        some = [d for d in divisors if MIN_VALIDATIONS <= max_steps // d <= 2 * VALIDATIONS]
-        if not some and max_steps > MIN_VALIDATIONS:
+        candidates = [d for d in divisors if MIN_VALIDATIONS <= max_steps // d <= 2 * VALIDATIONS]
+        if not candidates and max_steps > MIN_VALIDATIONS:
             rounder = max_steps // VALIDATIONS * VALIDATIONS
             raise ConfigError(
                 f"trainer.max_steps={max_steps} cannot be divided into about {VALIDATIONS} equal "
-                f"parts, with a validation after each; set trainer.max_steps={rounder}, or "
-                "trainer.val_check_interval to a number that divides it"
+                f"parts, with a validation after each; set trainer.max_steps={rounder}, or set "
+                "trainer.val_check_interval to a divisor"
             )
-        return min(some or [1], key=lambda d: abs(max_steps // d - VALIDATIONS))
+        return min(candidates or [1], key=lambda d: abs(max_steps // d - VALIDATIONS))
     if interval not in divisors:
         closest = sorted(sorted(divisors, key=lambda d: abs(d - interval))[:3])
         raise ConfigError(
@@ -175,24 +175,25 @@ def _start(run: Path, config: str, resume: str | None) -> None:
     """Create the folder of a run and write its configuration.
 
     Raises:
-        ConfigError: the folder holds another run, or cannot be written.
+        ConfigError: the folder contains a different run, or cannot be written.
     """
     try:
         run.mkdir(parents=True, exist_ok=True)
         if resume is None and (run / "last.ckpt").exists():
             raise ConfigError(
-                f"{run} holds a run: resume={run / 'last.ckpt'} continues it, another run=DIR "
-                "starts a new one"
+                f"{run} contains a run; continue it with resume={run / 'last.ckpt'}, or choose a "
+                "different folder with run=DIR"
             )
         (run / "config.yaml").write_text(config)
     except OSError as error:
         raise ConfigError(
-            f"cannot write to {run}: {error.strerror or error}; choose another folder with run=DIR"
+            f"cannot write to {run}: {error.strerror or error}; choose a different folder with "
+            "run=DIR"
         ) from error
 
 
 def _print_scores(task: SegmentationTask, split: str, images: Sequence[int]) -> None:
-    """Print a table of the classes of each dataset, and the means on a last line for scripts."""
+    """Print a table of class scores per dataset, and the means on the last line for scripts."""
     for subject, n in zip(task.subjects, images, strict=True):
         if subject.scores is None:
             return
@@ -205,8 +206,8 @@ def _print_scores(task: SegmentationTask, split: str, images: Sequence[int]) -> 
 
 def _print_classes(subject: Subject, scores: Scores, n: int) -> None:
     console = get_console()
-    where = f"{subject.name}: " if subject.name else ""
-    console.print(f"{where}{subject.protocol}; {n} whole images", highlight=False, soft_wrap=True)
+    prefix = f"{subject.name}: " if subject.name else ""
+    console.print(f"{prefix}{subject.protocol}; {n} whole images", highlight=False, soft_wrap=True)
     table = Table("class")
     for column in ("IoU", "F1", "accuracy"):
         table.add_column(column, justify="right")

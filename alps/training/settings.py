@@ -1,7 +1,7 @@
-"""The settings of `alps.fit` in the form of train.py's configuration.
+"""The settings of `alps.fit` as a configuration of train.py.
 
-A checkpoint contains them, so that train.py can resume, test and export what `alps.fit` trained. A
-test compares them with conf/.
+Checkpoints contain it, so that train.py can resume, test and export runs of `alps.fit`. A test
+compares it with conf/.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def fit_settings(
     seed: int,
     strict: bool,
 ) -> dict[str, Any]:
-    """Return the configuration of a run of `alps.fit`, whose docstring has the arguments.
+    """Return the configuration of a run of `alps.fit`, which describes the arguments.
 
     Raises:
         ConfigError: there is no such head.
@@ -112,7 +112,7 @@ def fit_settings(
 
 
 def image_settings(images: ImageSet) -> dict[str, Any]:
-    """Return the configuration of an image set: ``dataset`` with its class and its arguments.
+    """Return the configuration of an image set: its class and arguments under ``dataset``.
 
     >>> from alps.images import LoveDA
     >>> image_settings(LoveDA(root="data/loveda"))
@@ -122,8 +122,8 @@ def image_settings(images: ImageSet) -> dict[str, Any]:
         images: the image set.
 
     Returns:
-        Plain containers; empty if the set is not of a class of `alps.images`, or if it does not
-        keep its arguments as attributes.
+        Plain containers; empty if the class is not in `alps.images`, or if its arguments are not
+        attributes.
     """
     kind = type(images)
     if getattr(public, kind.__name__, None) is not kind:
@@ -140,5 +140,5 @@ def image_settings(images: ImageSet) -> dict[str, Any]:
 
 
 def options(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments in part of a configuration, without the keys that Hydra reads."""
+    """Return the arguments in part of a configuration, without Hydra's keys."""
     return {key: value for key, value in settings.items() if key not in ("_target_", "_partial_")}

@@ -1,4 +1,4 @@
-"""The classes of one dataset, with the confusion matrix and scores of a net on them."""
+"""Classes, confusion matrix and scores of one dataset."""
 
 from __future__ import annotations
 
@@ -14,30 +14,29 @@ from alps.metrics.segmentation import Scores, confusion_matrix, scores
 from alps.protocols import LabelledSet
 from alps.structures.records import Category
 from alps.structures.tiles import Tile
-from alps.training.pictures import PictureRow, thinning
+from alps.training.pictures import PictureRow, storage_step
 
-#: A window of an image, and the predicted classes of its pixels.
+#: A window of an image and the predicted classes of its pixels.
 Part = tuple[Tile, Integer[Tensor, "_ _"]]
 #: Number of images in a picture of predictions.
-SHOWN = 4
+PICTURE_ROWS = 4
 #: The summary scores.
 MEANS = ("mIoU", "mF1", "OA")
-#: Name of the number of classes that the summary scores average over.
+#: Logged name of the number of classes in the summary scores.
 CLASSES = "classes"
-#: The mean IoU without the background, for datasets whose published scores exclude it.
+#: Mean IoU without the background, for datasets whose published scores exclude this class.
 FOREGROUND = "mIoU_foreground"
 
 
 class Sketch:
-    """An image, its label and its prediction at the reduced resolution of a picture.
+    """An image, its label and its prediction at the resolution of a picture.
 
     Args:
-        example: the image (3, H, W) and its target (H, W), of which every n-th row and column
-            is used.
+        example: image (3, H, W) and target (H, W), of which every n-th row and column is used.
     """
 
     def __init__(self, example: Example) -> None:
-        self.step = thinning(example.target.shape)
+        self.step = storage_step(example.target.shape)
         self.image = example.image[:, :: self.step, :: self.step]
         self.target = example.target[:: self.step, :: self.step]
         self.prediction = torch.zeros_like(self.target, dtype=torch.int32)
@@ -49,22 +48,22 @@ class Sketch:
         rows, columns = -(-tile.y0 // step), -(-tile.x0 // step)
         self.prediction[rows : rows + thin.shape[0], columns : columns + thin.shape[1]] = thin
 
-    def shown(self) -> PictureRow:
-        """Return copies of the maps to draw, so that the full-size example can be freed."""
+    def to_row(self) -> PictureRow:
+        """Return a picture row of copies, so that the memory of the example can be freed."""
         maps = (self.image.permute(1, 2, 0), self.target, self.prediction)
         return PictureRow(*(values.cpu().numpy().copy() for values in maps))
 
 
 class Subject:
-    """The classes of one dataset, with a confusion matrix of the pixels counted so far.
+    """Classes of one dataset, and the confusion matrix of the pixels counted so far.
 
     Args:
         categories: the classes.
         ignore_index: target value of pixels that are neither trained on nor scored.
         protocol: description of how the scores are computed, saved in every checkpoint.
-        loss: module that maps logits and target to a loss; None if the net is not trained.
-        name: name of the dataset; empty if it is the only one.
-        background: index of the class that published means exclude; None if they exclude none.
+        loss: module that maps logits and target to a loss; None without training.
+        name: name of the dataset; empty for a single dataset.
+        background: index of a class that published mean scores exclude; None: no class.
         fingerprint: digest of the images and labels, saved in every checkpoint.
     """
 
@@ -87,7 +86,7 @@ class Subject:
         self.background = background
         self.fingerprint = fingerprint
         self.scores: Scores | None = None
-        self.shown: list[PictureRow] = []  # the first validation images, for pictures
+        self.picture_rows: list[PictureRow] = []  # the first validation images, for pictures
         self.confusion: Int64[Tensor, "K K"]
         self.reset()
 
@@ -97,8 +96,8 @@ class Subject:
 
         Args:
             images: the labelled set.
-            name: name of the dataset; empty if it is the only one.
-            loss: module that maps logits and target to a loss; None if the net is not trained.
+            name: name of the dataset; empty for a single dataset.
+            loss: module that maps logits and target to a loss; None without training.
         """
         return cls(
             categories=images.categories(),
@@ -110,11 +109,11 @@ class Subject:
         )
 
     def named(self, split: str, score: str) -> str:
-        """Return the logged name of a score: ``val/mIoU`` or, if named, ``val/<dataset>/mIoU``."""
+        """Return the logged name of a score: ``val/mIoU`` or ``val/<dataset>/mIoU``."""
         return "/".join([split, *([self.name] if self.name else []), score])
 
     def coverage(self) -> str:
-        """Return ``over 4 of 5 classes`` if the last means exclude a class, else an empty text."""
+        """Return ``over 4 of 5 classes`` if a class did not occur, otherwise an empty string."""
         k = len(self.categories)
         if self.scores is None or self.scores.num_scored == k:
             return ""
@@ -125,16 +124,16 @@ class Subject:
         """Reset the confusion matrix and the pictures."""
         k = len(self.categories)
         self.confusion = torch.zeros(k, k, dtype=torch.int64, device=device)
-        self.shown.clear()
+        self.picture_rows.clear()
 
     def count(self, example: Example, parts: Iterable[Part]) -> None:
         """Add the pixels of an image to the confusion matrix.
 
         Args:
             example: the image and its target.
-            parts: predicted classes of windows that together cover each pixel once.
+            parts: predicted classes of windows that cover each pixel once.
         """
-        picture = Sketch(example) if len(self.shown) < SHOWN else None
+        picture = Sketch(example) if len(self.picture_rows) < PICTURE_ROWS else None
         for tile, prediction in parts:
             target = example.target[tile.y0 : tile.y1, tile.x0 : tile.x1]
             self.confusion += confusion_matrix(
@@ -143,13 +142,13 @@ class Subject:
             if picture is not None:
                 picture.add(tile, prediction)
         if picture is not None:
-            self.shown.append(picture.shown())
+            self.picture_rows.append(picture.to_row())
 
     def score(self, split: str, add: Callable[[Tensor], Tensor]) -> dict[str, float]:
         """Compute the scores of the pixels counted so far.
 
         Args:
-            split: first part of the names of the scores.
+            split: split, the first part of the logged names.
             add: function that sums a matrix over all processes.
 
         Returns:
@@ -161,8 +160,8 @@ class Subject:
         self.confusion = add(self.confusion)
         if not self.confusion.any():
             raise LabelError(
-                f"{self.protocol}: no pixel that is data has a label in the images of {split}, so "
-                "there is nothing to score; check the labels and dataset.ignore_index"
+                f"{self.protocol}: no pixel with data has a label in the images of {split}, so "
+                "there are no scores; check the labels and dataset.ignore_index"
             )
         self.scores = scores(self.confusion)
         per_class = {

@@ -1,4 +1,4 @@
-"""Batch norms with statistics over the images of all processes."""
+"""Batch norms whose statistics include the images of all processes."""
 
 from __future__ import annotations
 
@@ -9,26 +9,25 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from alps.errors import ConfigError
 
-#: Classes that the conversion preserves exactly; a subclass may compute something else.
+#: Classes that the conversion supports; it would change the results of subclasses.
 CONVERTIBLE = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, BatchNormAct2d)
 
 
 class SyncBatchNorm(LayerSync):
-    """Convert batch norms to synchronised ones, and back.
+    """Converts batch norms to synchronised batch norms, and back.
 
-    It uses timm's conversion, because torch's drops the activation inside timm's batch norms.
-    Parameters keep their identity and names, so a checkpoint of the converted net also fits the
-    original net.
+    The conversion is timm's, because torch's drops the activation inside timm's batch norms.
+    Parameters keep their names, so a checkpoint of the converted model fits the original model.
     """
 
     def __init__(self) -> None:
         self._originals: dict[str, _BatchNorm] = {}
 
     def apply(self, model: nn.Module) -> nn.Module:
-        """Convert every batch norm of a net in place and return the net.
+        """Return the model after converting its batch norms in place.
 
         Raises:
-            ConfigError: the conversion would change what a batch norm computes.
+            ConfigError: the conversion would change the results of a batch norm.
         """
         self._originals = {
             name: module for name, module in model.named_modules() if isinstance(module, _BatchNorm)
@@ -39,13 +38,13 @@ class SyncBatchNorm(LayerSync):
                 raise ConfigError(
                     f"the batch norm {name} ({type(module).__name__}"
                     f"{' with hooks' if hooked else ''}) cannot be synchronised among processes; "
-                    "set trainer.sync_batchnorm=false, or use another model.encoder"
+                    "set trainer.sync_batchnorm=false, or use a different model.encoder"
                 )
         converted: nn.Module = convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
         return converted
 
     def revert(self, model: nn.Module) -> nn.Module:
-        """Restore the original batch norms with their current statistics and return the net."""
+        """Restore the original batch norms with the current statistics and return the model."""
         for name, original in self._originals.items():
             synchronised = model.get_submodule(name)
             for key, buffer in synchronised.named_buffers(recurse=False):

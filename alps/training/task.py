@@ -1,4 +1,4 @@
-"""The Lightning task: training on crops and scoring on whole images."""
+"""Lightning module: training on crops and scoring on whole images."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ REMEDY = "lower optim.lr, lengthen optim.warmup or set trainer.gradient_clip_val
 
 
 class SegmentationTask(LightningModule):
-    """Train a model on batches of crops and score it on whole images.
+    """Trains a model on batches of crops and scores it on whole images.
 
-    With several datasets the losses are summed (SAMRS, arXiv 2305.02034 §4), each dataset is
+    With several datasets the losses are summed (SAMRS, arXiv 2305.02034 §4). Each dataset is
     scored on its own classes, and ``val/mIoU`` is the mean over the datasets.
 
     Args:
-        model: the net, which holds all weights.
-        subjects: the classes of each dataset, in the order of the model's classifiers.
-        window: how whole images are cut into windows for prediction.
-        optim: builds the optimiser and its schedule; None if the net is not trained.
-        aux_weight: weight of the auxiliary head's loss, if there is one (0.4 as in PSPNet,
-            arXiv 1612.01105, section 3.3).
+        model: the model.
+        subjects: classes of each dataset, in the order of the model's classifiers.
+        window: sliding window for whole images.
+        optim: builds the optimiser and its schedule; None without training.
+        aux_weight: weight of the loss of an auxiliary head (0.4 as in PSPNet, arXiv 1612.01105,
+            section 3.3).
         config: resolved configuration as YAML, saved in every checkpoint.
-        seed: seed of dropout and other random layers, combined with the number of the batch.
+        seed: random seed of dropout and stochastic depth, combined with the batch number.
     """
 
     def __init__(
@@ -74,12 +74,12 @@ class SegmentationTask(LightningModule):
         self._labelled: Tensor | None = None  # labelled pixels that this process has trained on
 
     def mean(self, name: str) -> float:
-        """Return the mean of a score over all datasets, or NaN before the first scores."""
+        """Return the mean of a score over all datasets, or NaN before the first validation."""
         values = [getattr(s.scores, name) for s in self.subjects if s.scores is not None]
         return torch.tensor(values).nanmean().item()
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Seed torch per batch, so that a resumed run draws the same numbers as an unbroken one."""
+        """Seed torch per batch, so that a resumed run draws the same numbers."""
         spawn = (batch_index(self.trainer), self.trainer.global_rank)
         sequence = np.random.SeedSequence(self.seed, spawn_key=spawn)
         torch.manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
@@ -130,7 +130,7 @@ class SegmentationTask(LightningModule):
         if self._labelled is not None and not self._add(self._labelled):
             rank_zero_only(logger.warning)(
                 "no pixel of the steps up to %d was labelled, so train/loss is 0 and the weights "
-                "did not change; check the labels of train and the no-data pixels",
+                "have not changed; check the labels and no-data pixels of the split train",
                 self.global_step,
             )
         self._reset()
@@ -140,11 +140,11 @@ class SegmentationTask(LightningModule):
         self._reset()
 
     def on_validation_epoch_end(self) -> None:
-        """Log the scores of all processes' pixels."""
+        """Log the scores over all processes."""
         self._log_scores("val")
 
     def on_test_epoch_end(self) -> None:
-        """Log the scores of all processes' pixels."""
+        """Log the scores over all processes."""
         self._log_scores("test")
 
     def configure_optimizers(self) -> Any:
@@ -160,11 +160,11 @@ class SegmentationTask(LightningModule):
         gradient_clip_val: int | float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip gradients, also those of a fused optimiser in mixed precision.
+        """Clip gradients, including those of a fused optimiser in mixed precision.
 
-        Lightning rejects this combination because a fused optimiser unscales gradients within its
-        step, after clipping. With bfloat16 gradients are not scaled; otherwise they are unscaled
-        here, which `GradScaler.step` takes into account.
+        Lightning rejects this combination because a fused optimiser unscales gradients in its step,
+        after clipping. With bfloat16, gradients are not scaled. With float16, this method unscales
+        them before clipping, which `GradScaler.step` takes into account.
         """
         if not gradient_clip_val:
             return
@@ -176,7 +176,7 @@ class SegmentationTask(LightningModule):
         Precision.clip_gradients(precision, optimizer, gradient_clip_val, algorithm)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the configuration, classes and protocol that are needed to use the weights."""
+        """Add the configuration, classes and evaluation protocol of the weights."""
         specs = {
             subject.name: {
                 "categories": [(c.id, c.name, c.color) for c in subject.categories],
@@ -198,14 +198,19 @@ class SegmentationTask(LightningModule):
             self.subjects[dataset].count(example, parts)
 
     def _predict(self, batch: list[Example], dataset: int) -> Iterator[Iterable[Part]]:
-        """Yield the predicted classes of each image, of large images in bands to limit memory."""
+        """Yield the predicted classes of each image; large images in bands, to limit memory."""
         net = partial(self._logits, dataset)
         divisor, n = self.model.encoder.divisor, self.window.batch_size
         images = [example.image for example in batch]
         if all(max(image.shape[1:]) <= self.window.crop for image in images):
             for i in range(0, len(images), n):
-                for whole in self.window(net, images[i : i + n], divisor):
-                    yield [(Tile(0, 0, whole.shape[2], whole.shape[1]), most_probable(whole))]
+                for probabilities in self.window(net, images[i : i + n], divisor):
+                    yield [
+                        (
+                            Tile(0, 0, probabilities.shape[2], probabilities.shape[1]),
+                            most_probable(probabilities),
+                        )
+                    ]
             return
         for image in images:
             bands = self.window.bands(
@@ -228,7 +233,7 @@ class SegmentationTask(LightningModule):
             subject.reset(self.device)
 
     def _log_scores(self, split: str) -> None:
-        if self.trainer.sanity_checking:  # on a few images, which may have no labelled pixel
+        if self.trainer.sanity_checking:  # its few images may have no labelled pixel
             return
         values: dict[str, float] = {}
         for subject in self.subjects:

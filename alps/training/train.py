@@ -1,4 +1,4 @@
-"""Training as train.py and `alps.fit` do it: from labelled sets to the checkpoints of a run."""
+"""Training of a model on labelled sets, for train.py and `alps.fit`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from alps.training.task import SegmentationTask
 
 
 def train(
-    sets: Mapping[str, Any],  # LabelledSet, whose check at run time would read the labels
+    sets: Mapping[str, Any],  # LabelledSet, but its runtime type check would read the labels
     *,
     model: Callable[..., SegmentationModel],
     loss: Callable[..., nn.Module],
@@ -46,37 +46,37 @@ def train(
     seed: int = 0,
     resume: str | None = None,
 ) -> float:
-    """Train a net and write its checkpoints.
+    """Train a model and write its checkpoints.
 
-    The caller seeds torch, from which the random initial weights are drawn.
+    The caller seeds torch, which draws the random initial weights.
 
     Args:
-        sets: labelled sets by name; the only set has an empty name.
-        model: builds the net from ``num_classes``, a number or numbers by set.
+        sets: labelled sets by name; the key of a single set is empty.
+        model: builds the model from ``num_classes``, a number or a number by set.
         loss: builds the loss of a set from its ``ignore_index``.
         optim: builds the optimiser and its schedule.
         window: builds the sliding window from ``crop``, the side of the training crops in pixels.
         trainer: builds Lightning's trainer from ``interval``, the steps between two validations.
-        data: arguments of `SegmentationData` other than the images and the seed.
+        data: arguments of `SegmentationData` except the images and the seed.
         settings: the resolved configuration, saved in every checkpoint.
         run: folder of the run.
         max_steps: number of optimiser steps.
         val_check_interval: steps between two validations; None: about a tenth of the run.
-        init: initial weights of the net (`load_init`).
-        init_skip: parts of the net that are not loaded from ``init``.
-        init_strict: whether ``init`` has to fit completely.
-        strict: whether findings in the images and labels are errors.
-        compile: whether the net is compiled.
-        seed: seed of the images, of their augmentation and of dropout.
-        resume: path of a ``last.ckpt``, from which the run resumes as if it had not stopped.
+        init: initial weights of the model (`load_init`).
+        init_skip: parts of the model that are not loaded from ``init``.
+        init_strict: whether the parts in ``init`` have to fit completely.
+        strict: whether inconsistencies of the images and labels are errors.
+        compile: whether the model is compiled.
+        seed: random seed of the order of images, of augmentation and of dropout.
+        resume: path of the ``last.ckpt`` of a stopped run, which continues with identical results.
 
     Returns:
         The last val/mIoU.
 
     Raises:
-        CheckpointError: the run of ``resume`` had other settings or images, or is finished; or
-            ``init`` belongs to another net.
-        ConfigError: a setting is out of range, or ``run`` holds another run.
+        CheckpointError: the run of ``resume`` had different settings or images, or is finished; or
+            ``init`` belongs to a different model.
+        ConfigError: a setting is out of range, or ``run`` contains a different run.
         DatasetNotFound: there are no images.
         DivergedError: the loss or a weight is not finite.
         LabelError: a label cannot be used, or no pixel is labelled.
@@ -92,19 +92,19 @@ def train(
         subject.fingerprint = part.fingerprint
     if saved is not None:
         saved.check_data({subject.name: subject.fingerprint for subject in subjects})
-    saved = None  # free the memory of its weights, which Lightning reads again
+    saved = None  # free the memory of the weights, which Lightning reads again
     for part in module.parts:
         findings = part.label_findings(strict=strict)
         report_findings(findings, name=part.images.name, strict=strict)
     sizes = {subject.name: len(subject.categories) for subject in subjects}
-    net = model(num_classes=sizes.get("", sizes))
+    network = model(num_classes=sizes.get("", sizes))
     if resume is None:
-        report = load_init(net, init, skip=init_skip, strict=init_strict)
-        rank_zero_only(print)(report, flush=True)  # printed first, as users look for it
+        report = load_init(network, init, skip=init_skip, strict=init_strict)
+        rank_zero_only(print)(report, flush=True)
     if compile:
-        net.compile()
+        network.compile()
     task = SegmentationTask(
-        model=net,
+        model=network,
         subjects=subjects,
         window=window(crop=module.crop),
         optim=optim,
@@ -116,22 +116,23 @@ def train(
 
 
 def build_subject(images: Any, name: str, loss: Callable[..., nn.Module]) -> Subject:
-    """Build the classes of a labelled set with their loss.
+    """Return the subject of a labelled set with its loss.
 
     Args:
         images: the labelled set.
-        name: name of the set; empty if it is the only one.
+        name: name of the set; empty for a single set.
         loss: builds the loss from the ``ignore_index`` of the set.
 
     Raises:
-        ConfigError: the loss has another number of class weights than there are classes.
+        ConfigError: the number of class weights differs from the number of classes.
     """
     criterion = loss(ignore_index=images.ignore_index)
     weight = getattr(criterion, "weight", None)
     classes = len(images.categories())
     if weight is not None and len(weight) != classes:
         raise ConfigError(
-            f"loss.class_weights has {len(weight)} numbers, {images.name} has {classes} classes"
+            f"loss.class_weights has {len(weight)} numbers, but {images.name} has {classes} "
+            "classes; set one weight per class"
         )
     return Subject.of(images, name, loss=criterion)
 
@@ -139,12 +140,12 @@ def build_subject(images: Any, name: str, loss: Callable[..., nn.Module]) -> Sub
 def build_data(
     sets: Mapping[str, Any], options: Mapping[str, Any], seed: int
 ) -> SegmentationData | JointData:
-    """Build the data module of one or several labelled sets.
+    """Return the data module of one or several labelled sets.
 
     Args:
-        sets: labelled sets by name; the only set has an empty name.
+        sets: labelled sets by name; the key of a single set is empty.
         options: further arguments of `SegmentationData`.
-        seed: seed of all random choices.
+        seed: random seed.
     """
     if "" in sets:
         return SegmentationData(sets[""], **options, seed=seed)

@@ -27,29 +27,29 @@ def build_trainer(
     log_every_n_steps: int = 10,
     sync_batchnorm: bool = False,
 ) -> Trainer:
-    """Build Lightning's trainer.
+    """Return Lightning's trainer for a run.
 
     Args:
-        trainer: class of the trainer with its other arguments bound.
+        trainer: callable that builds the trainer, such as a partial of Lightning's class.
         run: folder of the run.
-        callbacks: callbacks of the run; the learning rate is monitored only if there is a logger.
+        callbacks: callbacks of the run; `LearningRateMonitor` is dropped if there is no logger.
         logger: logger of the curves.
-        accelerator: ``auto``, ``cpu``, ``gpu`` or another accelerator of Lightning.
+        accelerator: ``auto``, ``cpu``, ``gpu`` or any accelerator of Lightning.
         interval: number of steps between two validations.
         accumulate_grad_batches: number of batches per step.
-        log_every_n_steps: most steps between two logged values.
-        sync_batchnorm: whether batch norms use the statistics of all processes; not on CPUs.
+        log_every_n_steps: maximum number of steps between two logged values.
+        sync_batchnorm: whether batch norms use the statistics of all processes; ignored on CPUs.
 
     Raises:
-        ConfigError: a GPU is requested and there is none.
+        ConfigError: a GPU is requested, but there is none.
     """
     for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)  # below it they log advertisements
+        logging.getLogger(name).setLevel(logging.WARNING)  # lower levels include advertisements
     accelerator = choose_accelerator(accelerator)
     synchronised = sync_batchnorm and accelerator != "cpu"
     return trainer(
         accelerator=accelerator,
-        sync_batchnorm=False,  # torch's conversion drops activations of timm's nets
+        sync_batchnorm=False,  # torch's conversion drops activations of timm's models
         plugins=[SyncBatchNorm()] if synchronised else None,
         accumulate_grad_batches=accumulate_grad_batches,
         val_check_interval=interval * accumulate_grad_batches,
@@ -61,7 +61,7 @@ def build_trainer(
 
 
 def default_callbacks(run: Path) -> list[Callback]:
-    """Return the callbacks that save, report and draw, as in conf/callbacks/default.yaml."""
+    """Return the callbacks of conf/callbacks/default.yaml."""
     return [
         ModelCheckpoint(
             dirpath=run,
@@ -71,7 +71,7 @@ def default_callbacks(run: Path) -> list[Callback]:
             auto_insert_metric_name=False,
             enable_version_counter=False,
         ),
-        # After every validation; save_last above would write it only with a new best.ckpt.
+        # Written after every validation; save_last would write it only with a new best.ckpt.
         ModelCheckpoint(dirpath=run, filename="last", enable_version_counter=False),
         LearningRateMonitor(),
         Speed(),

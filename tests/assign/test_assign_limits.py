@@ -9,12 +9,17 @@ CLUSTER = "alps.assign.Cluster"
 @pytest.mark.parametrize(
     ("assigner", "ks", "clusters", "message"),
     [
-        ("alps.assign.Random", [2, 3], {"k": 4}, "alps.assign.Random makes none; use assign=cl"),
-        (CLUSTER, 8, {}, r"choose_k=8: expected null or integers >= 2 in br.* as \[8,16"),
-        (CLUSTER, [], {}, r"choose_k=\[\]: expected null or integers"),
-        (CLUSTER, [1, 8], {}, r"choose_k=\[1, 8\]: expected null or integers >= 2"),
+        ("alps.assign.Random", [2, 3], {"k": 4}, "alps.assign.Random does not cluster; use as"),
+        (
+            CLUSTER,
+            8,
+            {},
+            r"choose_k=8: expected null or a list of integers >= 2, such as \[8,16",
+        ),
+        (CLUSTER, [], {}, r"choose_k=\[\]: expected null or a list of integers"),
+        (CLUSTER, [1, 8], {}, r"choose_k=\[1, 8\]: expected null or a list of integers >= 2"),
         (CLUSTER, [4.5], {}, r"choose_k=\[4.5\]: expected"),
-        (CLUSTER, [4, 9], {"k": 8, "merge": 4}, "requests 9 classes, but assign.k makes 8 clu"),
+        (CLUSTER, [4, 9], {"k": 8, "merge": 4}, "requests 9 classes, but assign.k=8 gives"),
     ],
 )
 def test_numbers_of_classes_that_cannot_be_compared(assigner, ks, clusters, message):

@@ -64,12 +64,10 @@ def test_an_image_without_a_box_has_no_class():
 
 def test_masks_that_are_of_no_box_are_refused():
     found = Masks.from_array(np.ones((1, 20, 30), bool))
-    with pytest.raises(
-        StoreError, match=r"masks of x were not prompted with boxes.*take masks=box"
-    ):
+    with pytest.raises(StoreError, match=r"masks of x were not prompted with boxes.*use masks=box"):
         ByCategory(Images()).assign(np.zeros((1, 0), np.float16), None, "x", found)
 
 
 def test_images_without_categories_are_refused():
-    with pytest.raises(ConfigError, match=r"takes the categories of boxes, and arrays has none"):
+    with pytest.raises(ConfigError, match=r"uses the categories of boxes, but arrays has none"):
         ByCategory(ArrayImages({}))

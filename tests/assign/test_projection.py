@@ -49,7 +49,7 @@ def test_whitening_does_not_blow_up_rounding(features: np.ndarray) -> None:
 def test_more_components_than_channels_or_masks_are_refused(features: np.ndarray) -> None:
     with pytest.raises(ConfigError, match=r"assign\.pca is 13, .* have 12 channels.*pca=null"):
         fit_pca(Rows([features]), 13, whiten=False, batch_size=64)
-    with pytest.raises(TooFewMasks, match=r"5 masks do not span 5 .* assign\.pca below 5"):
+    with pytest.raises(TooFewMasks, match=r"5 masks are too few for 5 .* assign\.pca below 5"):
         fit_pca(Rows([features[:5]]), 5, whiten=False, batch_size=64)
 
 

@@ -53,7 +53,7 @@ def test_a_gpu_is_used_for_every_search_with_one_set_of_resources(gpu):
     assert clusters.counts.sum() == len(x)
     assert len(gpu.asked) > 4
     assert (len({id(resources) for resources in gpu.asked}), gpu.made) == (1, 1)
-    assert gpu.scratch == [module.SCRATCH]
+    assert gpu.scratch == [module.TEMP_MEMORY]
 
 
 def test_a_gpu_gives_the_same_interface(gpu, monkeypatch):

@@ -37,10 +37,10 @@ from tests.programs import ROOT, start
             r"label.py needs a dataset: \+dataset=atlas2023\|.*\|folder_pair\|.*\|samrs",
         ),
         (["+dataset=nosuch"], r"Could not find 'dataset/nosuch' .* folder .*sample samrs"),
-        (["+dataset=[folder,samrs]"], "label.py takes one dataset a run"),
-        (["+dataset=samrs_pl"], r"dataset=samrs_pl is a label store: .*, \+dataset=atlas2023\|"),
-        (["+dataset=isaid_pl"], "dataset=isaid_pl is a label store: label.py makes them"),
-        (["+dataset=store"], "dataset=store is a label store: .* train.py learns from them"),
+        (["+dataset=[folder,samrs]"], "label.py takes one dataset per run"),
+        (["+dataset=samrs_pl"], r"dataset=samrs_pl is a label store, .*: \+dataset=atlas2023\|"),
+        (["+dataset=isaid_pl"], "dataset=isaid_pl is a label store, which label.py writes"),
+        (["+dataset=store"], "dataset=store is a label store, .* train.py reads; choose images"),
         (["+dataset=folder_pair"], r"dataset.root=... must be given"),
         (["+dataset=folder"], r"dataset.name=... and dataset.root=... must be given"),
         (["+dataset=samrs", "masks=nosuch"], r"Could not find 'masks/nosuch' .* auto"),
@@ -54,16 +54,16 @@ from tests.programs import ROOT, start
                 "recipe=random",
                 "choose_k=[8]",
             ],
-            "and alps.assign.Random makes none; use assign=c",
+            "but alps.assign.Random does not cluster; use a",
         ),
         (["+dataset=samrs", "verify=1.5"], "verify=1.5: expected true, false or images"),
         (
             ["+dataset=samrs", "verify=true", "overwrite=masks"],
-            "verify=true keeps what is sound, overwrite=... does not: choose one",
+            "verify=true keeps intact files, but overwrite=... does not: choose one",
         ),
         (
             ["+dataset=sample", "features=null"],
-            r"features=null: no valid choice; expected features=joined\|.*\|timm, or "
+            r"features=null: not a valid choice; expected features=joined\|.*\|timm, or "
             r"omit the argument; recipe=binary\|random\|samrs\|samtext labels without features",
         ),
         (["-m", "+dataset=sample,null"], r"\+dataset=sample,null: .*expected dataset=atlas2023\|"),
@@ -170,7 +170,7 @@ def test_real_weights_end_to_end_broken_again_and_verified(tmp_path, monkeypatch
     assert mended.returncode == 0, mended.stderr
     assert re.search(r"labels/00000.parquet *│ 4 bytes, expected \d+", mended.stdout)
     assert "rebuilding assign of 1 shards" in mended.stdout
-    assert "repaired: the same bytes as before" in mended.stdout
+    assert "repaired; all bytes match the old manifest" in mended.stdout
     assert json.loads((store / "manifest.json").read_text())["files"] == after
     assert not any(b"deadbeef" in p.read_bytes() for p in tmp_path.rglob("*") if p.is_file())
 
@@ -187,7 +187,7 @@ def test_real_weights_end_to_end_broken_again_and_verified(tmp_path, monkeypatch
         "engine.threads=1",
     )
     assert many.returncode == 1
-    assert re.search(r"error: \d+ masks cannot make 999 clusters", many.stderr)
+    assert re.search(r"error: \d+ masks cannot form 999 clusters", many.stderr)
 
 
 def test_an_output_that_cannot_be_written(tmp_path):

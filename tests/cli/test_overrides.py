@@ -38,18 +38,18 @@ def test_the_plainest_quotes_are_chosen(value, typed):
     [
         (
             ["dataset.root=a (1)"],
-            "dataset.root=a (1): this argument cannot be parsed; to take its value as text, type "
+            "dataset.root=a (1): this argument cannot be parsed; if its value is text, type "
             "\"dataset.root='a (1)'\"",
         ),
         (
             ["-m", "dataset.root=a#1"],
-            "dataset.root=a#1: this argument cannot be parsed; to take its value as text, type "
+            "dataset.root=a#1: this argument cannot be parsed; if its value is text, type "
             "\"dataset.root='a#1'\"",
         ),
         (
             ["dataset.root=[a,b"],
             "dataset.root=[a,b: this argument cannot be parsed; for a list or a mapping, check its "
-            "brackets and quotes; to take its value as text, type \"dataset.root='[a,b'\"",
+            "brackets and quotes; if its value is text, type \"dataset.root='[a,b'\"",
         ),
         (
             ["dataset.root=my", "(1)", "images", "-m"],
@@ -64,9 +64,9 @@ def test_the_plainest_quotes_are_chosen(value, typed):
         ),
         (
             ["dataset.root=a,b"],
-            "dataset.root=a,b: the comma separates values; for a single one, type "
-            '"dataset.root=\'a,b\'"; for a list, "dataset.root=[a,b]"; to run them one after the '
-            "other, add -m",
+            "dataset.root=a,b: the comma separates values; for a single value, type "
+            '"dataset.root=\'a,b\'"; for a list, "dataset.root=[a,b]"; to run one value after '
+            "the other, add -m",
         ),
         (
             ["+dataset=sample,samrs"],
@@ -78,25 +78,25 @@ def test_the_plainest_quotes_are_chosen(value, typed):
         ),
         (
             ["+dataset=samrs", "seed.x=8"],
-            "seed.x: no such setting; seed has none below it",
+            "seed.x: no such setting; seed has no settings",
         ),
         (
             ["+dataset=samrs", "tile.qqq=8"],
-            "tile.qqq: no such setting, expected one of size, overlap; to pass another, type "
+            "tile.qqq: no such setting, expected one of size, overlap; to add it, type "
             '"+tile.qqq=8"',
         ),
     ],
 )
-def test_label_says_which_argument_and_what_to_type(arguments, message, label):
+def test_label_names_the_argument_and_suggests_a_correction(arguments, message, label):
     done = label(*arguments)
     assert (done.returncode, done.stderr) == (1, f"error: {message}\n")
 
 
-def test_train_says_it_too(train):
+def test_train_suggests_a_correction_too(train):
     status, _, err = train("stage=predict", "input=my (1)")
     assert status == 1
     assert err == (
-        "error: input=my (1): this argument cannot be parsed; to take its value as text, type "
+        "error: input=my (1): this argument cannot be parsed; if its value is text, type "
         "\"input='my (1)'\"\n"
     )
 
@@ -105,5 +105,5 @@ def test_train_says_it_too(train):
 def test_a_group_without_a_name_is_one_line(value, label):
     done = label("+dataset=sample", f"features={value}")
     assert done.returncode == 1
-    assert done.stderr.startswith(f"error: features={value}: no valid choice; expected ")
+    assert done.stderr.startswith(f"error: features={value}: not a valid choice; expected ")
     assert done.stderr.count("\n") == 1

@@ -42,7 +42,7 @@ def test_train_resume_test_and_predict(train, pair, tmp_path):
     assert yaml.safe_load((first / "config.yaml").read_text())["head"]["channels"] == 32
     assert not (tmp_path / "runs").exists()
 
-    # The same weights start another net, with other classes: the last layer is new.
+    # The same weights initialise a model with different classes, whose last layer is random.
     create_folder_pair(tmp_path / "other", n=2, num_classes=3)
     more = ("init=first/last.ckpt", "trainer.max_steps=1", "run=second", "logger=none")
     status, out, err = train(*finetune(tmp_path / "other", *more))
@@ -53,12 +53,12 @@ def test_train_resume_test_and_predict(train, pair, tmp_path):
     status, _, err = train(*finetune(tmp_path / "other", *more, "init_skip=[]"))
     assert (status, err.splitlines()[-1]) == (
         1,
-        "error: classifier has 4 classes in first/last.ckpt and 3 here; "
-        "init_skip=[classifier] starts the last layer anew",
+        "error: classifier has 4 classes in first/last.ckpt, but 3 in this model; set "
+        "init_skip=[classifier] to initialise the last layer at random",
     )
     status, _, err = train(*finetune(tmp_path / "other", *more, "model.encoder=test_vit"))
     assert status == 1
-    assert "first/last.ckpt is a checkpoint of another net" in err.splitlines()[-1]
+    assert "first/last.ckpt is a checkpoint of a different model" in err.splitlines()[-1]
 
     status, out, err = train("stage=test", "ckpt=first/last.ckpt", "trainer=cpu", "logger=none")
     assert status == 0, err
@@ -77,7 +77,7 @@ def test_train_resume_test_and_predict(train, pair, tmp_path):
     status, again, err = train(*moved, f"+dataset.root={tmp_path}/moved")
     assert again.splitlines()[-1] == out.splitlines()[-1], err
     status, _, err = train(*moved, "model=swin_tiny")
-    assert "model=swin_tiny: stage=test takes the net of ckpt=first/last.ckpt" in err
+    assert "model=swin_tiny: stage=test uses the model of ckpt=first/last.ckpt" in err
 
     maps = ("stage=predict", f"input={tmp_path}/moved/img_dir", "output=maps", "trainer=cpu")
     status, out, err = train(*maps, "ckpt=first/last.ckpt")
@@ -133,7 +133,7 @@ def test_export_for_mmsegmentation(train, pair, tmp_path):
     assert re.search(r"'crop_size': \(64, 64\), 'stride': \(48, 48\)", text)
     status, _, err = train("stage=export", "ckpt=x/last.ckpt", "output=out")
     assert status == 1
-    assert "is there already" in err
+    assert "exists already" in err
     status, _, err = train(*finetune(pair, "init=out/weights.pth", "trainer.max_steps=1", "run=y"))
     assert status == 0, err
 

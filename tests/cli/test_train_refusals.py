@@ -29,11 +29,11 @@ pytestmark = LIGHTNING_WARNINGS
         ),
         (
             ["stage=pretrain", "dataset=[potsdam,isaid]"],
-            r"one dataset; several at once are \+dataset@datasets.a=NAME .* one by one",
+            r"one dataset; train on several with \+dataset@datasets.a=NAME .* -m dataset=a,b",
         ),
         (
             ["stage=pretrain", "+dataset@datasets.a=sample"],
-            r"dataset@datasets.a=sample has no labels .* give that: dataset@datasets.a=store",
+            r"dataset@datasets.a=sample has no labels .* then set dataset@datasets.a=store",
         ),
         (["stage=pretrain", "+dataset@datasets.a=store"], r"datasets.a.root=... must be given"),
         (
@@ -45,8 +45,8 @@ pytestmark = LIGHTNING_WARNINGS
                 *("stage=finetune", "experiment=potsdam", "init=null"),
                 *("+dataset@datasets.a=isaid", "+dataset@datasets.b=loveda"),
             ],
-            r"chooses dataset=potsdam, .* beside datasets.a and datasets.b; drop it with ~dataset"
-            r".* say \+dataset@datasets.potsdam=potsdam",
+            r"sets dataset=potsdam, .* because of datasets.a and datasets.b; remove it with "
+            r"~dataset.* too with \+dataset@datasets.potsdam=potsdam",
         ),
         (["stage=pretrain", "~dataset", "+dataset@datasets.a=store"], r"a.root=... must be given"),
         (  # with the remedy it goes on to the data
@@ -62,7 +62,7 @@ pytestmark = LIGHTNING_WARNINGS
         ),
         (
             ["stage=pretrain", "+dataset@datasets.a=potsdam", "loss.class_weights=[1]"],
-            "class_weights are of one dataset; with several leave them null",
+            "class_weights belong to one dataset; with several, set null",
         ),
         (
             ["stage=test", "ckpt=x", "+dataset@datasets.a=potsdam"],
@@ -133,7 +133,7 @@ def break_label(folder, change):
             ["optim.schedule=step"],
             "optim.schedule=step: expected poly, cosine",
         ),
-        (lambda p: None, ["resume=nosuch.ckpt"], "nosuch.ckpt: no such file; give the best.ckpt"),
+        (lambda p: None, ["resume=nosuch.ckpt"], "nosuch.ckpt: no such file; pass the best.ckpt"),
         (lambda p: None, ["init=None"], "init=None: no such file; expected null, imagenet or"),
         (
             lambda p: None,
@@ -150,11 +150,11 @@ def break_label(folder, change):
         (
             lambda p: None,
             ["loss.class_weights=[1.0,2.0]"],
-            "class_weights has 2 numbers, .* 4 classes",
+            "class_weights has 2 numbers, but .* 4 classes; set one",
         ),
-        (lambda p: None, ["loss.label_smoothing=2.0"], "label_smoothing=2.0: expected a share"),
+        (lambda p: None, ["loss.label_smoothing=2.0"], "label_smoothing=2.0: expected a fraction"),
         (lambda p: None, ["optim.lr=0.0"], "optim.lr=0.0: expected a number > 0"),
-        (lambda p: None, ["head.channels=100"], "no net can be built with .*channels"),
+        (lambda p: None, ["head.channels=100"], "no model can be built with .*channels"),
         (lambda p: None, ["seed=-1"], "seed=-1: expected an integer >= 0"),
         (lambda p: None, ["+optim.optimizer.eps=-1"], "optim.optimizer=.*eps=-1.*: Invalid"),
         (
@@ -224,7 +224,7 @@ def test_a_group_that_is_null_is_one_line(word, tmp_path):
         check=False,
     )
     assert done.returncode == 1
-    assert done.stderr.startswith(f"error: {word}: no valid choice; expected ")
+    assert done.stderr.startswith(f"error: {word}: not a valid choice; expected ")
     assert done.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
 
@@ -233,7 +233,7 @@ def test_a_gpu_that_is_not_there(train, pair, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     status, _, err = train(*finetune(pair, "init=null", "trainer=gpu"))
     assert status == 1
-    assert "accelerator=gpu, and torch" in err.splitlines()[-1]
+    assert "accelerator=gpu, but torch" in err.splitlines()[-1]
     assert (
         "finds no GPU; check the driver and the build of torch, or use the CPU: trainer=cpu" in err
     )

@@ -108,7 +108,7 @@ def test_two_stores_and_ground_truth_are_learnt_on_two_processes_and_used_apart(
     status, _, err = train("stage=test", "ckpt=x/last.ckpt", *cpu)
     assert (status, err.splitlines()[-1]) == (
         1,
-        "error: x/last.ckpt was trained on several datasets; choose the classes of one: "
+        "error: x/last.ckpt was trained on several datasets; choose one of them: "
         "classifier=two|three|truth",
     )
     predict = ("stage=predict", "ckpt=x/last.ckpt", f"input={tmp_path}/pair/img_dir", *cpu)
@@ -119,7 +119,7 @@ def test_two_stores_and_ground_truth_are_learnt_on_two_processes_and_used_apart(
     with Image.open(tmp_path / "maps/val/0.png") as image:
         assert set(np.unique(image)) <= {0, 1}
 
-    # Its encoder and head start a net for one dataset.
+    # Its encoder and head initialise a model for one dataset.
     finetune = ("stage=finetune", "dataset=folder_pair", f"dataset.root={tmp_path}/pair", *TINY)
     more = ("init=x/last.ckpt", "trainer.max_steps=1", "model.aux=true", "logger=none")
     status, out, err = train(*finetune, *more)
@@ -131,11 +131,13 @@ def test_two_stores_and_ground_truth_are_learnt_on_two_processes_and_used_apart(
     )
 
 
-def test_a_net_of_one_dataset_takes_no_classifier(train, tmp_path):
+def test_a_model_of_one_dataset_takes_no_classifier(train, tmp_path):
     create_folder_pair(tmp_path / "pair", n=2)
     finetune = ("stage=finetune", "dataset=folder_pair", f"dataset.root={tmp_path}/pair", *TINY)
     status, _, err = train(*finetune, "init=null", "trainer.max_steps=1", "run=x", "logger=none")
     assert status == 0, err
     status, _, err = train("stage=test", "ckpt=x/last.ckpt", "classifier=pair")
     assert status == 1
-    assert err.endswith("error: x/last.ckpt was trained on one dataset; omit classifier=pair\n")
+    assert err.endswith(
+        "error: x/last.ckpt was trained on a single dataset; omit classifier=pair\n"
+    )

@@ -18,19 +18,19 @@ from tests.programs import LIGHTNING_WARNINGS, ROOT, finetune
 pytestmark = LIGHTNING_WARNINGS
 
 
-def test_a_run_goes_on_in_its_folder_and_in_its_words(train, pair, tmp_path):
+def test_a_run_resumes_in_its_folder_with_its_settings(train, pair, tmp_path):
     base = finetune(pair, "init=null", "trainer.val_check_interval=2", "logger=csv")
     status, _, err = train(*base, "trainer.max_steps=4", "run=here")
     assert status == 0, err
     status, _, err = train(*base, "trainer.max_steps=4", "run=here")
     assert (status, err.splitlines()[-1]) == (
         1,
-        "error: here holds a run: resume=here/last.ckpt continues it, another run=DIR starts a new "
-        "one",
+        "error: here contains a run; continue it with resume=here/last.ckpt, or choose a different "
+        "folder with run=DIR",
     )
     resume = (*base, "resume=here/last.ckpt")
     for more, message in (
-        (("trainer.max_steps=4",), r"is finished \(step 4\): to continue it, increase"),
+        (("trainer.max_steps=4",), r"is finished \(step 4\): increase trainer.max_steps"),
         (
             ("trainer.max_steps=6", "optim.lr=1e-2"),
             "optim.lr was 0.0001, is 0.01; use the same settings",

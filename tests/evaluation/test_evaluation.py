@@ -434,9 +434,9 @@ def test_pictures_mark_wrong_and_unlabelled_pixels():
     [
         (
             ["+dataset=samrs", "evaluate=true"],
-            "evaluate=true compares with the ground truth, and dataset=samrs has none; "
-            r"expected \+dataset=atlas2023\|coco\|fast\|folder_pair\|.*\|vaihingen\|video; or "
-            "label without evaluate",
+            "evaluate=true compares with the ground truth, but dataset=samrs has none; "
+            r"expected \+dataset=atlas2023\|coco\|fast\|folder_pair\|.*\|vaihingen\|video, or "
+            "omit evaluate",
         ),
         (["+dataset=potsdam", "evaluate=val"], "evaluate=val: expected true or false"),
     ],
@@ -471,7 +471,7 @@ def test_label_py_evaluates_an_existing_store(tmp_path, label):
     for words in (
         "against 4 classes",
         "oracle",
-        "clusters were mapped to classes on train, scored on val",
+        "mapped to classes on train and scored on val",
         "\n1 image could",
     ):
         assert words in done.stdout

@@ -117,7 +117,7 @@ def test_prompts(prompt):
 def test_settings_are_checked_and_named():
     with pytest.raises(ConfigError, match=r"^prompt=box: expected hbox, rhbox, center"):
         BoxMasks(segmenter=Ellipses(), prompt="box")
-    with pytest.raises(ConfigError, match=r"^min_part=0.5: expected a share .* > 0 and <= 0.25"):
+    with pytest.raises(ConfigError, match=r"^min_part=0.5: expected a fraction .* > 0 and <= 0.25"):
         BoxMasks(segmenter=Ellipses(), min_part=0.5)
     identity = BoxMasks(segmenter=Ellipses(), prompt="center").identity
     assert identity["prompt"] == "center"

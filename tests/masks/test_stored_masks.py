@@ -95,22 +95,25 @@ def test_superpixels_cover_what_masks_do_not(tmp_path):
     assert as_they_are.identity != covering.identity
 
 
-def test_what_does_not_belong_together(source, tmp_path):
+def test_images_and_masks_that_do_not_match_are_refused(source, tmp_path):
     masks = StoredMasks(store=str(source.root))
     image = images()["site/0"]
     with pytest.raises(ImageError, match=r"site/9 has no masks in .*; label it into a new store"):
         masks(Sample("site/9", image))
-    with pytest.raises(ImageError, match=r"site/0 has \(height, width\) = \(8, 9\), its masks"):
+    with pytest.raises(
+        ImageError,
+        match=r"site/0 has \(height, width\) = \(8, 9\), but its masks in .* use the image that",
+    ):
         masks(Sample("site/0", np.zeros((8, 9, 3), np.uint8)))
     other = masks(Sample("site/0", image))[np.array([0])]
     with pytest.raises(StoreError, match=r"masks of site/0 are not those of .*features=stored"):
         StoredFeatures(store=str(source.root))(Sample("site/0", image), other)
     hole = Sample("site/0", image, valid=np.indices(image.shape[:2])[0] > 5)
-    with pytest.raises(StoreError, match=r"ground=0 \(its masks are cut to the pixels with data"):
+    with pytest.raises(StoreError, match=r"ground=0 \(no-data pixels were removed from its masks"):
         StoredFeatures(store=str(source.root))(hole, masks(hole))
 
 
-def test_stores_that_cannot_serve(source, tmp_path):
+def test_missing_and_incomplete_stores_are_refused(source, tmp_path):
     with pytest.raises(StoreError, match="no label store at"):
         StoredMasks(store=str(tmp_path / "none"))
     broken = tmp_path / "broken"

@@ -5,7 +5,7 @@ import pytest
 
 from alps.masks.auto import AutoMasks
 from alps.masks.box import BoxMasks
-from alps.masks.ground import cover_ground
+from alps.masks.superpixels import add_superpixels
 from alps.masks.valid import cut_window, keep_data
 from alps.structures import rle
 from alps.structures.boxes import Annotation, check_boxes
@@ -123,7 +123,7 @@ def test_tiles_without_data_are_neither_embedded_nor_decoded():
 
 def test_superpixels_leave_no_data_uncovered():
     sample = Sample("a", flat_colors(*SIZE, seed=6), valid=right_of(30))
-    covered = cover_ground(bars((60, 80)), sample, 8).to_array().any(0)
+    covered = add_superpixels(bars((60, 80)), sample, 8).to_array().any(0)
     assert not covered[:, :30].any()
     assert covered[:, 30:].mean() > 0.98
 

@@ -77,8 +77,8 @@ def test_levels():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"type": "UNet"}, r"UNet is no decode head of mmsegmentation; expected one of ANNHead"),
-        ({"type": "os.system"}, r"os\.system is no decode head"),
+        ({"type": "UNet"}, r"UNet is not a decode head of mmsegmentation; expected one of ANNHead"),
+        ({"type": "os.system"}, r"os\.system is not a decode head"),
         ({"type": "DAHead"}, r"levels of \[8, 16, 24, 32\].*'pam_channels'.*\+head\.KEY=VALUE"),
         ({"type": "DAHead", "pam_channels": 4}, "gives a tuple that is no map"),
         ({"type": "FCNHead", "in_index": 4}, "tuple index out of range"),
@@ -87,7 +87,7 @@ def test_levels():
         ({"type": "SegformerHead", "interpolate_mode": "x"}, "got x"),
     ],
 )
-def test_what_makes_no_map_is_refused(settings, message):
+def test_a_head_without_a_feature_map_is_refused(settings, message):
     with pytest.raises(ConfigError, match=message) as error:
         MmsegHead(IN_CHANNELS, channels=12, **settings)
     assert "\n" not in str(error.value)

@@ -129,9 +129,9 @@ def test_unet_halves_its_channels_at_each_level():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"norm_cfg": {"type": "os.system"}}, r"would build os\.system, expected layers of BN, GN"),
+        ({"norm_cfg": {"type": "os.system"}}, r"would build os\.system, expected one of BN, GN"),
         ({"cfg": [{"a": {"type": "TIMMBackbone"}}]}, "would build TIMMBackbone"),
-        ({"loss_decode": {"type": "DiceLoss"}}, "loss_decode cannot be set here; .* loss= and"),
+        ({"loss_decode": {"type": "DiceLoss"}}, "loss_decode cannot be set; .* loss= and"),
         ({"num_classes": 3, "align_corners": True}, "align_corners, num_classes cannot be set"),
     ],
 )

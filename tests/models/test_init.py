@@ -12,7 +12,7 @@ from tests.models.nets import build, copy, save
 
 
 def changed(model, before):
-    """The parts of which any tensor is another than before."""
+    """The parts of which any tensor has changed."""
     after = model.state_dict()
     return {name.split(".")[0] for name in after if not torch.equal(after[name], before[name])}
 
@@ -103,7 +103,7 @@ def test_a_part_the_file_does_not_hold_stays_new(tmp_path):
 def test_a_part_the_net_does_not_have_is_unused(tmp_path):
     report = load_init(build(), save(tmp_path, build(aux=True).state_dict()))
     assert len(report.unused) == 7
-    assert "\n  7 tensors of the file are not in the net: aux_head.conv.conv.weight, " in str(
+    assert "\n  7 tensors of the file are not in the model: aux_head.conv.conv.weight, " in str(
         report
     )
 
@@ -118,8 +118,8 @@ def test_other_classes_are_refused_and_skipped(tmp_path):
     with pytest.raises(CheckpointError) as error:
         load_init(model, path)
     assert str(error.value) == (
-        f"classifier has 46 classes in {path} and 6 here; "
-        "init_skip=[classifier,aux_classifier] starts the last layer anew"
+        f"classifier has 46 classes in {path}, but 6 in this model; set "
+        "init_skip=[classifier,aux_classifier] to initialise the last layer at random"
     )
     assert changed(model, before) == set()
     report = load_init(model, path, skip=["classifier", "aux_classifier"])
@@ -144,13 +144,13 @@ def test_what_fits_is_taken_when_not_strict(tmp_path):
     [
         (
             {"name": "convnext_atto"},
-            "encoder has 0 of 100 tensors in common; there is no "
+            "encoder has 0 of 100 tensors in common; it has no "
             r"encoder\.trunk\.conv1\.weight, but encoder\.trunk\.stem\.0\.weight; set model= and",
         ),
         (
             {"name": "resnet34"},  # in which the smaller one lies by names and shapes
             r"encoder has 100 of 100 tensors in common; encoder\.trunk\.layer1\.2\.conv1\.weight "
-            "is not in this net; set",
+            "is not in this model; set",
         ),
         (
             {"name": "resnet50"},
@@ -159,18 +159,18 @@ def test_what_fits_is_taken_when_not_strict(tmp_path):
         ),
         (
             {"head": FPN},
-            r"head has 0 of 30 tensors in common; there is no head\.blocks\.0\.0\.conv\.weight, "
+            r"head has 0 of 30 tensors in common; it has no head\.blocks\.0\.0\.conv\.weight, "
             r"but head\.pyramid.*init_skip=\[head\]",
         ),
     ],
 )
-def test_another_net_is_refused(tmp_path, other, message):
+def test_a_checkpoint_of_a_different_model_is_refused(tmp_path, other, message):
     path = save(tmp_path, build(**{"name": "resnet18"} | other).state_dict())
     model = build("resnet18")
     before = copy(model)
     with pytest.raises(CheckpointError, match=message) as error:
         load_init(model, path)
-    assert str(error.value).startswith(f"{path} is a checkpoint of another net: ")
+    assert str(error.value).startswith(f"{path} is a checkpoint of a different model: ")
     assert "\n" not in str(error.value)
     assert changed(model, before) == set()
 
@@ -181,17 +181,19 @@ def test_a_file_that_has_nothing_is_refused_even_when_not_strict(tmp_path):
         load_init(build(), path, strict=False)
 
 
-def test_no_weights_at_all(tmp_path):
-    with pytest.raises(CheckpointError, match="holds no weights, but epoch, config; expected"):
+def test_a_file_without_weights_is_refused(tmp_path):
+    with pytest.raises(CheckpointError, match="contains no weights, but epoch, config; expected"):
         load_init(build(), save(tmp_path, {"epoch": 1, "config": "x"}))
     with pytest.raises(CheckpointError, match=r"no such file; expected null, imagenet or a FILE"):
         load_init(build(), str(tmp_path / "absent.pt"))
 
 
 def test_an_unknown_part_is_refused():
-    with pytest.raises(ConfigError, match=r"\['decoder'\] is no list of parts .*\[encoder, head,"):
+    with pytest.raises(
+        ConfigError, match=r"\['decoder'\] is not a list of parts .*\[encoder, head,"
+    ):
         load_init(build(), None, skip=["decoder"])
-    with pytest.raises(ConfigError, match=r"init_skip=\['classifier'\] is no list"):
+    with pytest.raises(ConfigError, match=r"init_skip=\['classifier'\] is not a list"):
         load_init(build(), None, skip="classifier")
 
 

@@ -87,5 +87,5 @@ def test_what_has_no_equal_is_refused_before_anything_is_written(tmp_path):
 def test_nothing_is_overwritten(tmp_path):
     model = build("resnet18", num_classes=3, head=UPerNet)
     write(model, tmp_path)
-    with pytest.raises(ConfigError, match=r"config\.py is there already; .*output=DIR"):
+    with pytest.raises(ConfigError, match=r"config\.py exists already; .*output=DIR"):
         write(model, tmp_path)

@@ -67,7 +67,7 @@ def test_a_trunk_with_a_head_of_its_own(tmp_path):
 def test_parts_that_our_net_does_not_have_are_reported(tmp_path):
     path = save(tmp_path, theirs(build("resnet18", head=UPerNet, aux=True)))
     report = load_init(build("resnet18", head=UPerNet), path)
-    assert "7 tensors of the file are not in the net: aux_head.convs.0.conv.weight" in str(report)
+    assert "7 tensors of the file are not in the model: aux_head.convs.0.conv.weight" in str(report)
     with pytest.raises(CheckpointError, match=r"head has 0 of .*set model= and head="):
         load_init(build("resnet18", head=FPN), path)
 
@@ -90,5 +90,5 @@ def test_swin_joins_four_neighbours_in_another_order():
 
 
 def test_a_part_that_it_does_not_have():
-    with pytest.raises(ValueError, match="mean is of no part"):
+    with pytest.raises(ValueError, match="mean has no equivalent"):
         mmseg_name("mean")

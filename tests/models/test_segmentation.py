@@ -106,7 +106,7 @@ def test_every_classifier_gets_a_gradient_even_of_no_image():
 
 @pytest.mark.parametrize("name", ["", "a.b", "train", "keys"])
 def test_names_that_a_net_cannot_have(name):
-    with pytest.raises(ConfigError, match=r"cannot be the name .* choose another name"):
+    with pytest.raises(ConfigError, match=r"cannot be the name .* choose a different NAME"):
         build(num_classes={"a": 2, name: 3})
 
 

@@ -136,7 +136,9 @@ def test_a_killed_run_leaves_no_half_result(tmp_path):
 def test_predictions_of_other_classes_are_not_mixed(tmp_path):
     create_images(tmp_path / "in", 1)
     predictor()(tmp_path / "in", tmp_path / "out")
-    with pytest.raises(ConfigError, match=r"out holds predictions of other classes.*output=DIR"):
+    with pytest.raises(
+        ConfigError, match=r"out contains predictions of different classes.*output=DIR"
+    ):
         predictor(k=4)(tmp_path / "in", tmp_path / "out")
 
 
@@ -151,26 +153,26 @@ def test_predictions_of_other_classes_are_not_mixed(tmp_path):
         ),
     ],
 )
-def test_maps_of_another_net_or_window_are_not_kept_as_this_one_s(tmp_path, other, message):
+def test_maps_with_different_weights_or_windows_are_refused(tmp_path, other, message):
     create_images(tmp_path / "in", 2)
     predictor()(tmp_path / "in", tmp_path / "out")
     (tmp_path / "out/image_0.png").unlink()
     with pytest.raises(ConfigError) as error:
         predictor(**other)(tmp_path / "in", tmp_path / "out")
-    found = rf"predictions made with other settings \(predictor.json: {message}\); .*output=DIR"
+    found = rf"predictions made with different settings \(predictor.json: {message}\); .*output=DIR"
     assert re.search(found, str(error.value))
     assert not (tmp_path / "out/image_0.png").exists()
     fewer = predictor(window=SlidingWindow(crop=32, batch_size=1))  # a matter of memory
     assert fewer(tmp_path / "in", tmp_path / "out") == Counts(written=1, kept=1, failed=0)
 
 
-def test_maps_of_an_unknown_net_are_not_kept(tmp_path):
+def test_maps_of_an_unknown_model_are_refused(tmp_path):
     create_images(tmp_path / "in", 1)
     for text in (None, "{", "[]"):
         predictor()(tmp_path / "in", tmp_path / f"out {text}")
         path = tmp_path / f"out {text}/predictor.json"
         path.unlink() if text is None else path.write_text(text)
-        with pytest.raises(ConfigError, match=r"of an unknown net \(predictor.json does not name"):
+        with pytest.raises(ConfigError, match=r"of an unknown model \(predictor.json does not id"):
             predictor()(tmp_path / "in", tmp_path / f"out {text}")
 
 
@@ -199,7 +201,7 @@ def test_nothing_readable(tmp_path):
 
 
 def test_no_such_input(tmp_path):
-    with pytest.raises(DatasetNotFound, match=r"there is no .*/in; input=PATH is an image or a"):
+    with pytest.raises(DatasetNotFound, match=r"there is no .*/in; set input= to an image or a"):
         predictor()(tmp_path / "in", tmp_path / "out")
 
 

@@ -257,8 +257,8 @@ def test_scales_agree_on_a_plain_image():
     ("options", "message"),
     [
         ({"crop": 0}, "crop=0: expected an integer number of pixels >= 1"),
-        ({"overlap": 1.0}, "overlap=1.0: expected a share of the crop >= 0 and < 1"),
-        ({"overlap": 128.0}, "overlap=128.0: expected a share of the crop"),
+        ({"overlap": 1.0}, "overlap=1.0: expected a fraction of the crop >= 0 and < 1"),
+        ({"overlap": 128.0}, "overlap=128.0: expected a fraction of the crop"),
         ({"blend": "max"}, "blend=max: expected gaussian or mean"),
         ({"batch_size": 0}, "batch_size=0: expected an integer >= 1"),
         ({"scales": ()}, r"scales=\(\): expected a list of numbers > 0"),

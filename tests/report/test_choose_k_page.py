@@ -70,7 +70,7 @@ def test_too_few_masks_are_told_at_once(tmp_path, monkeypatch):
     fitted = []
     fit = Cluster.fit
     monkeypatch.setattr(Cluster, "fit", lambda self, *a: fitted.append(self.k) or fit(self, *a))
-    with pytest.raises(TooFewMasks, match="4 masks cannot make 9 clusters"):
+    with pytest.raises(TooFewMasks, match="4 masks cannot form 9 clusters"):
         write_choose_k(store, Cluster(), [2, 3, 9])
     assert fitted == [9]
 

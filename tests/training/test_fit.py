@@ -4,6 +4,7 @@ import inspect
 import os
 import shutil
 import signal
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -113,6 +114,14 @@ def test_it_learns_what_train_py_learns(fitted, train):
     assert logits(alps.load_net("x/last.ckpt", device="cpu")).equal(logits(net))
 
 
+def test_a_thread_trains_the_same_net(fitted, tmp_path):
+    net, folder = fitted
+    images = FolderPair(root=str(folder / "pair"))
+    with ThreadPoolExecutor(1) as pool:
+        in_thread = pool.submit(alps.fit, images, **TINY, run=tmp_path / "run").result()
+    assert in_thread.weights == net.weights
+
+
 def test_a_run_has_what_train_py_writes(fitted):
     _, folder = fitted
     files = {path.name for path in (folder / "run").iterdir()}
@@ -211,9 +220,11 @@ def test_the_same_call_continues_or_returns_the_net(tmp_path, capsys):
     capsys.readouterr()
     assert logits(fit()).equal(logits(net))
     assert capsys.readouterr().out == ""
-    with pytest.raises(CheckpointError, match=r"its run: data.batch_size was 2, is 1; use the"):
+    with pytest.raises(CheckpointError, match=r"its run: data.batch_size was 2, is 1; restore"):
         fit(batch_size=1)
-    with pytest.raises(CheckpointError, match=r"is finished \(step 2\): to continue it, increase"):
+    with pytest.raises(
+        CheckpointError, match=r"is finished \(step 2\): increase trainer.max_steps"
+    ):
         fit(steps=1)
     more = fit(steps=4)
     assert "step 4/4" in capsys.readouterr().out
@@ -254,7 +265,7 @@ def test_ctrl_c_is_a_keyboard_interrupt_and_the_same_call_resumes(tmp_path, trai
     assert (status, err.splitlines()[-1]) == (
         1,
         "error: run/last.ckpt was trained in Python on images that a configuration cannot "
-        "describe; choose a dataset with its classes: dataset=NAME",
+        "describe; choose a dataset with the same classes: dataset=NAME",
     )
 
 

@@ -8,13 +8,13 @@ import time
 
 import pytest
 
-from alps.training.data import leave_signals
+from alps.training.data import ignore_signals
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="nothing tells who sent a signal")
 
 
 def wait_forever(ready):
-    leave_signals(0)
+    ignore_signals(0)
     ready.set()
     time.sleep(600)
 

@@ -60,6 +60,6 @@ def test_half_precision_is_summed_in_full():
 @pytest.mark.parametrize("weights", [[0.0], [0.0, 0.0, 0.0]])
 def test_weights_that_leave_nothing_to_learn(weights):
     with pytest.raises(
-        ConfigError, match=r"class_weights=\[.*\]: expected null or a list .* one of them"
+        ConfigError, match=r"class_weights=\[.*\]: expected null or a list .* at least one is"
     ):
         CrossEntropy(ignore_index=255, class_weights=weights)

@@ -91,9 +91,9 @@ def test_poly_is_the_power_of_what_is_left():
     ("options", "message"),
     [
         ({"schedule": "step"}, "^schedule=step: expected poly, cosine or constant"),
-        ({"warmup": 1.0}, "^warmup=1.0: expected a share of the steps >= 0 and < 1"),
+        ({"warmup": 1.0}, "^warmup=1.0: expected a fraction of the steps >= 0 and < 1"),
         ({"layer_decay": 0.0}, "^layer_decay=0.0: expected a factor > 0 and <= 1"),
-        ({"min_lr": 0.1}, "^min_lr=0.1: expected a rate >= 0 and <= lr=0.001"),
+        ({"min_lr": 0.1}, "^min_lr=0.1: expected a learning rate >= 0 and <= lr=0.001"),
     ],
 )
 def test_numbers_out_of_range(options, message):

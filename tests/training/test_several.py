@@ -98,7 +98,9 @@ def test_one_of_the_datasets_can_be_used_as_if_it_were_the_only_one(tmp_path):
     assert (small.datasets, small.ignore_index, small.protocol) == ((), 7, "blocks: 2 classes")
     assert small.categories == task.subjects[1].categories
     assert small.choose(None) is small
-    with pytest.raises(CheckpointError, match="was trained on one dataset; omit classifier=small"):
+    with pytest.raises(
+        CheckpointError, match="was trained on a single dataset; omit classifier=small"
+    ):
         small.choose("small")
     alone = tiny_task(ColoredBlocks(num_classes=2), aux=True).model.eval()
     assert isinstance(alone, SegmentationModel)
@@ -115,7 +117,7 @@ def test_a_run_resumes_with_its_datasets_in_their_order_only(tmp_path):
     saved = replace(read_checkpoint(tmp_path / "last.ckpt"), config=yaml.safe_dump(config))
     saved.check_settings(config)
     turned = {**config, "datasets": dict(reversed(config["datasets"].items()))}
-    with pytest.raises(CheckpointError, match="the order of datasets was a, b, is b, a; use"):
+    with pytest.raises(CheckpointError, match="the order of datasets was a, b, is b, a; restore"):
         saved.check_settings(turned)
 
 

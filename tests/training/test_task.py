@@ -300,7 +300,7 @@ def test_scoring_makes_no_tensor_of_the_size_of_a_large_image(monkeypatch):
     (subject,) = task.subjects
     expected = confusion_matrix(image.argmax(0), target, 3, images.ignore_index)
     assert torch.equal(subject.confusion, expected)
-    (shown,) = subject.shown
+    (shown,) = subject.picture_rows
     step = 7  # 1171 of 8192 rows, up to 4 for each of the picture
     assert (shown.image == image.permute(1, 2, 0)[::step, ::step].numpy()).all()
     assert (shown.target == target[::step, ::step].numpy()).all()
@@ -330,7 +330,7 @@ class Unlabelled(ColoredBlocks):
 
 def test_nothing_to_score_is_an_error(tmp_path):
     images = Unlabelled(["val"])
-    expected = "blocks: 3 classes: no pixel that is data has a label in the images of val, so there"
+    expected = "blocks: 3 classes: no pixel with data has a label in the images of val, so there"
     with pytest.raises(LabelError, match=expected):
         tiny_trainer(tmp_path).fit(tiny_task(images), datamodule=tiny_data(images))
     expected = expected.replace("of val", "of test")

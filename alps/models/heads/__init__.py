@@ -1,4 +1,4 @@
-"""Decode heads: modules that fuse feature maps of several strides into one map."""
+"""Decode heads: modules that fuse feature maps of several strides into one feature map."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""The convolution block that heads are built of."""
+"""The convolution block of heads."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 
 class ConvModule(nn.Module):
-    """Convolution, batch norm and ReLU, with the names and initialisation of mmcv.
+    """Convolution, batch norm and ReLU, with the names and initialisation of mmcv's ConvModule.
 
     Args:
-        in_channels: channels of the input.
-        channels: channels of the result.
+        in_channels: number of input channels.
+        channels: number of output channels.
         kernel_size: side of the square kernel, odd.
     """
 
@@ -27,10 +27,10 @@ class ConvModule(nn.Module):
         nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Float[Tensor, "B C h w"]) -> Float[Tensor, "B D h w"]:
-        """Return a map of the same height and width."""
+        """Return a feature map of the same height and width."""
         return F.relu(cast(Tensor, self.bn(self.conv(x))))
 
 
 def resize_as(x: Float[Tensor, "B C _ _"], like: Tensor) -> Float[Tensor, "B C _ _"]:
-    """Resize a map bilinearly to the height and width of ``like``."""
+    """Resize a feature map bilinearly to the height and width of ``like``."""
     return F.interpolate(x, size=like.shape[-2:], mode="bilinear", align_corners=False)

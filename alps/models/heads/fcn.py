@@ -1,4 +1,4 @@
-"""FCN (arXiv 1411.4038): convolutions on one level, used as the auxiliary head."""
+"""FCN (arXiv 1411.4038): a convolution on one level, used as the auxiliary head."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ class FCN(nn.Module):
     """One 3×3 convolution, like mmsegmentation's ``FCNHead`` as an auxiliary head.
 
     Args:
-        in_channels: channels of the encoder's levels, the finest first.
-        channels: channels of the result.
-        level: index of the level it takes; 2 is stride 16.
-        dropout: share of the result's channels that are zeroed in training.
+        in_channels: number of channels of each encoder level, the finest first.
+        channels: number of output channels.
+        level: index of the input level; 2 is stride 16.
+        dropout: fraction of the output channels that are zeroed in training.
     """
 
     def __init__(
@@ -36,5 +36,5 @@ class FCN(nn.Module):
         self.dropout = nn.Dropout2d(dropout)
 
     def forward(self, features: Sequence[Float[Tensor, "B _ _ _"]]) -> Float[Tensor, "B C h w"]:
-        """Return a map of the size of the level it takes."""
+        """Return a feature map of the size of the input level."""
         return cast(Tensor, self.dropout(self.conv(features[self.level])))

@@ -13,13 +13,13 @@ GROUPS = 32  # groups of the group norm (arXiv 1803.08494)
 
 
 class FPN(nn.Module):
-    """Light head with group norms, which trains with any batch size.
+    """Small head with group norms, which trains with any batch size.
 
     Args:
-        in_channels: channels of the encoder's levels, the finest first.
-        channels: channels of the result, a multiple of 32.
-        pyramid_channels: channels of the feature pyramid.
-        dropout: share of the result's channels that are zeroed in training.
+        in_channels: number of channels of each encoder level, the finest first.
+        channels: number of output channels, a multiple of 32.
+        pyramid_channels: number of channels of the feature pyramid.
+        dropout: fraction of the output channels that are zeroed in training.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class FPN(nn.Module):
         super().__init__()
         self.channels = channels
         self.pyramid = FeaturePyramidNetwork(list(in_channels), pyramid_channels)
-        # A level 2^n times coarser than the finest takes n steps of convolution and upsampling.
+        # A level 2^n times coarser than the finest needs n steps of convolution and upsampling.
         self.branches = nn.ModuleList(
             nn.Sequential(
                 *(
@@ -46,7 +46,7 @@ class FPN(nn.Module):
         self.dropout = nn.Dropout2d(dropout)
 
     def forward(self, features: Sequence[Float[Tensor, "B _ _ _"]]) -> Float[Tensor, "B C h w"]:
-        """Return a map of the size of the finest level."""
+        """Return a feature map of the size of the finest level."""
         levels = self.pyramid({str(i): feature for i, feature in enumerate(features)}).values()
         maps = [branch(level) for branch, level in zip(self.branches, levels, strict=True)]
         return cast(Tensor, self.dropout(sum(maps)))

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 
 from alps.errors import ConfigError, MissingPackage
 
-#: Options that the encoder, the classes, the loss and the last upsampling determine in ALPS.
-DECIDED = (
+#: Options that ALPS determines by the encoder, the classes, the loss and the last upsampling.
+FIXED = (
     *("align_corners", "ignore_index", "in_channels", "init_cfg", "loss_decode", "num_classes"),
     *("out_channels", "sampler", "threshold"),
 )
 
-#: Layers that an option may build. mmengine imports and calls whatever a ``type`` names, and the
+#: Layers that an option may build. mmengine imports and calls anything that ``type`` names, and the
 #: options of a head may come from an untrusted checkpoint.
 LAYERS = (
     *("BN", "GN", "IN", "LN", "Conv2d"),
@@ -28,21 +28,21 @@ LAYERS = (
 
 
 class MmsegHead(nn.Module):
-    """A decode head of mmsegmentation whose classifier ``conv_seg`` is replaced by that of ALPS.
+    """A decode head of mmsegmentation without its classifier ``conv_seg``.
 
-    It supports every head that ends in ``conv_seg`` and returns one map: FCNHead, PSPHead,
-    ASPPHead, UPerHead, SegformerHead, ... The initial weights are those drawn on construction.
+    Every head that ends in ``conv_seg`` and returns one feature map is supported: FCNHead, PSPHead,
+    ASPPHead, UPerHead, SegformerHead, ... The initial weights are those of its constructor.
 
     Args:
-        in_channels: channels of the encoder's levels, the finest first.
+        in_channels: number of channels of each encoder level, the finest first.
         type: name of a class of ``mmseg.models.decode_heads``.
-        channels: channels of the result.
-        in_index: index of the level it takes, or a list of them; None: all levels, or the coarsest
-            if the head takes only one.
+        channels: number of output channels.
+        in_index: index of the input level, or list of indices; None: all levels, or the coarsest if
+            the head accepts only one.
         options: further arguments of the class.
 
     Raises:
-        ConfigError: the head is unknown, or it does not make one map of these levels.
+        ConfigError: the head is unknown, or it does not return one feature map for these levels.
         MissingPackage: mmsegmentation is not installed.
     """
 
@@ -59,38 +59,39 @@ class MmsegHead(nn.Module):
         self.channels = channels
         settings = {"channels": channels, **{key: _plain(value) for key, value in options.items()}}
         _check_options(type, settings)
-        made = _find(type)
+        head_class = _find(type)
         levels = [*range(len(in_channels))]
-        refusal: Exception | None = None
+        failure: Exception | None = None
         for index in [levels, levels[-1]] if in_index is None else [_plain(in_index)]:
             try:
-                several = isinstance(index, list)
+                is_list = isinstance(index, list)
                 settings["in_channels"] = (
-                    [in_channels[i] for i in index] if several else in_channels[index]
+                    [in_channels[i] for i in index] if is_list else in_channels[index]
                 )
                 settings["in_index"] = index
-                self.decode_head = _build(made, settings)
+                self.decode_head = _build(head_class, settings)
                 self._probe(in_channels)
             except Exception as error:  # third-party code with arbitrary options may raise anything
-                # A head that takes a single level rejects a list with an assertion.
-                if refusal is None or isinstance(refusal, AssertionError):
-                    refusal = error
+                # A head that accepts a single level rejects a list with an assertion.
+                if failure is None or isinstance(failure, AssertionError):
+                    failure = error
             else:
                 #: The head's settings in the form of an mmsegmentation configuration.
                 self.settings: dict[str, Any] = {"type": type, **settings}
                 return
-        reason = str(refusal) or f"an assertion in it fails with in_index={in_index}"
+        reason = str(failure) or f"an assertion in it fails with in_index={in_index}"
         raise ConfigError(
-            f"head.type={type} of mmsegmentation makes no map of levels of {[*in_channels]} "
-            f"channels: {reason}; set other options with +head.KEY=VALUE, and its "
+            f"head.type={type} of mmsegmentation returns no feature map for levels with "
+            f"{[*in_channels]} channels: {reason}; set its options with +head.KEY=VALUE, and its "
             "levels with head.in_index"
-        ) from refusal
+        ) from failure
 
     def forward(self, features: Sequence[Float[Tensor, "B _ _ _"]]) -> Float[Tensor, "B C h w"]:
-        """Return the map of the head, usually of the size of the finest level it takes.
+        """Return the feature map of the head, usually of the size of its finest input level.
 
         Raises:
             ConfigError: a training batch has one image per device, and the head pools to 1 × 1.
+            ValueError: the head fails for a different reason.
         """
         try:
             return cast(Tensor, self.decode_head(list(features)))
@@ -108,14 +109,14 @@ class MmsegHead(nn.Module):
         result = self.decode_head.eval()(features)
         self.decode_head.train()
         if not isinstance(result, Tensor) or result.shape[1] != self.channels:
-            raise ValueError(f"it gives a {type(result).__name__} that is no map to classify")
+            raise ValueError(f"it returns a {type(result).__name__}, not one feature map")
 
 
 def _find(name: str) -> Any:
-    """Return a decode head's class by name; only mmsegmentation is imported, never the name."""
+    """Return the class of a decode head by name; only mmsegmentation itself is imported."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about operations that only other heads need
+            warnings.simplefilter("ignore")  # about optional operations of unused heads
             from mmseg.models import decode_heads
             from mmseg.models.decode_heads.decode_head import BaseDecodeHead
     except ImportError as error:
@@ -124,57 +125,58 @@ def _find(name: str) -> Any:
             "in a clone of ALPS, pip install -e '.[mmseg]'"
         ) from error
     heads = {
-        key: made
+        key: head_class
         for key in decode_heads.__all__
-        if isinstance(made := getattr(decode_heads, key), type) and issubclass(made, BaseDecodeHead)
+        if isinstance(head_class := getattr(decode_heads, key), type)
+        and issubclass(head_class, BaseDecodeHead)
     }
     if name not in heads:
         raise ConfigError(
-            f"head.type={name} is no decode head of mmsegmentation; expected one of "
+            f"head.type={name} is not a decode head of mmsegmentation; expected one of "
             f"{', '.join(sorted(heads))}"
         )
     return heads[name]
 
 
-def _build(made: Any, settings: Mapping[str, Any]) -> nn.Module:
+def _build(head_class: Any, settings: Mapping[str, Any]) -> nn.Module:
     from mmengine.config import ConfigDict
 
-    # The classifier is removed and the loss is never called; without these, a warning is raised.
+    # The classifier is removed and the loss is unused, but without these settings mmseg warns.
     unused = ConfigDict(
         num_classes=3, loss_decode={"type": "CrossEntropyLoss", "avg_non_ignore": True}
     )
-    head: nn.Module = made(**ConfigDict(settings), **unused)
+    head: nn.Module = head_class(**ConfigDict(settings), **unused)
     if not isinstance(getattr(head, "conv_seg", None), nn.Conv2d):
-        raise ValueError("it has no classifier conv_seg to take off")
+        raise ValueError("it has no classifier conv_seg to remove")
     head.conv_seg = nn.Identity()
     return head
 
 
 def _check_options(name: str, options: Mapping[str, Any]) -> None:
-    if decided := sorted(options.keys() & set(DECIDED)):
+    if fixed := sorted(options.keys() & set(FIXED)):
         raise ConfigError(
-            f"head.type={name}: {', '.join(decided)} cannot be set here; the encoder, the classes, "
-            "loss= and the net decide it"
+            f"head.type={name}: {', '.join(fixed)} cannot be set; the encoder, the classes, loss= "
+            "and the model determine these options"
         )
     if unknown := sorted(set(_types(options)) - set(LAYERS)):
         raise ConfigError(
-            f"head.type={name}: an option would build {', '.join(unknown)}, expected layers of "
+            f"head.type={name}: an option would build {', '.join(unknown)}, expected one of "
             f"{', '.join(LAYERS)}"
         )
 
 
 def _types(options: Any) -> list[str]:
-    """Return all names of types that the options would build."""
+    """Return the names of all types that the options would build."""
     if isinstance(options, Mapping):
-        own = [str(options["type"])] if "type" in options else []
-        return own + [name for value in options.values() for name in _types(value)]
+        names = [str(options["type"])] if "type" in options else []
+        return names + [name for value in options.values() for name in _types(value)]
     if isinstance(options, list):
         return [name for value in options for name in _types(value)]
     return []
 
 
 def _plain(value: Any) -> Any:
-    """Return a configuration value with plain dicts and lists instead of the library's own."""
+    """Return a configuration value with plain dicts and lists instead of other containers."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str):

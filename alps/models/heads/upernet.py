@@ -1,4 +1,4 @@
-"""UPerNet (arXiv 1807.10221): pyramid pooling on the coarsest level, a feature pyramid, fusion."""
+"""UPerNet (arXiv 1807.10221): pyramid pooling of the coarsest level and a feature pyramid."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class UPerNet(nn.Module):
     """Semantic head with the layers and parameter names of mmsegmentation's ``UPerHead``.
 
     Args:
-        in_channels: channels of the encoder's levels, the finest first.
-        channels: channels of every intermediate map and of the result.
-        dropout: share of the result's channels that are zeroed in training.
+        in_channels: number of channels of each encoder level, the finest first.
+        channels: number of channels of the intermediate maps and of the output.
+        dropout: fraction of the output channels that are zeroed in training.
     """
 
     def __init__(
@@ -41,11 +41,11 @@ class UPerNet(nn.Module):
         self.dropout = nn.Dropout2d(dropout)
 
     def forward(self, features: Sequence[Float[Tensor, "B _ _ _"]]) -> Float[Tensor, "B C h w"]:
-        """Return a map of the size of the finest level.
+        """Return a feature map of the size of the finest level.
 
         Raises:
-            ConfigError: a training batch has one image per device, for which the batch norm of
-                the 1 × 1 pooling has no statistics.
+            ConfigError: a training batch has one image per device, which gives the batch norm of
+                the 1 × 1 pooling no statistics.
         """
         *finer, coarsest = features
         norm = cast(ConvModule, cast(nn.Sequential, self.psp_modules[0])[1]).bn
@@ -59,9 +59,9 @@ class UPerNet(nn.Module):
         top = self.bottleneck(torch.cat([coarsest, *pooled], dim=1))
 
         laterals = [conv(x) for conv, x in zip(self.lateral_convs, finer, strict=True)]
-        summed = top
+        level_sum = top
         for i in reversed(range(len(laterals))):
-            summed = laterals[i] = laterals[i] + resize_as(summed, laterals[i])
+            level_sum = laterals[i] = laterals[i] + resize_as(level_sum, laterals[i])
         maps = [conv(x) for conv, x in zip(self.fpn_convs, laterals, strict=True)]
         fused = torch.cat([resize_as(x, maps[0]) for x in [*maps, top]], dim=1)
         return cast(Tensor, self.dropout(self.fpn_bottleneck(fused)))

@@ -1,1 +1,1 @@
-"""Early end of a run: signals, and failure of one of several processes."""
+"""Early end of a run by a signal, or by the failure of one of several processes."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -19,23 +20,24 @@ from alps.training.lightning_private import add_max_steps, run_validation, stop_
 
 Handler = Callable[[int, FrameType | None], Any] | int | signal.Handlers | None
 
-#: Ctrl-C, SLURM's warning before it requeues a job, and the request to terminate.
+#: Signals that stop a run: Ctrl-C, SLURM's warning before a time limit, and SIGTERM.
 STOPS = (signal.SIGINT, signal.SIGUSR1, signal.SIGTERM)
-#: Steps between two agreements of several GPUs, which wait for each other at each of them.
+#: Number of steps between two exchanges of signals by several GPUs; each exchange blocks.
 PERIOD = 8
 
 
 class Interrupt(Callback):
     """Write ``last.ckpt`` when a run is stopped by Ctrl-C, SIGTERM or an unusable file.
 
-    A signal is only recorded when it arrives. At the end of a step, and of each validation batch,
-    the processes exchange the signals and stop at the same place. Lightning's own handlers start
-    collectives wherever the signal interrupts a process, and these collide with the collectives
-    of the step. A second Ctrl-C stops at once and writes nothing.
+    A handler only records that a signal has arrived. After each step and each validation batch, the
+    processes exchange their recorded signals, so that all stop at the same point. Lightning's
+    handlers are replaced, because they start a collective wherever they interrupt a process, which
+    conflicts with the collectives of the step. A second Ctrl-C stops at once and writes nothing.
+    Outside the main thread, Python does not handle signals, so none is recorded.
 
-    An interrupted validation is marked as due in the checkpoint, and the resuming run begins with
-    it. If only one of several processes meets an unusable file, the run stops without a
-    checkpoint, because the other processes are waiting elsewhere.
+    The checkpoint records whether a validation was interrupted; the resumed run then starts with
+    this validation. If only one of several processes reads an unusable file, the run stops without
+    a checkpoint, because the remaining processes are blocked in a different collective.
 
     Args:
         folder: folder of ``last.ckpt``.
@@ -43,9 +45,9 @@ class Interrupt(Callback):
 
     def __init__(self, folder: str | Path) -> None:
         self.path = Path(folder) / "last.ckpt"
-        self.signal = 0  # the signal on which all processes stop; 0: none
-        self._received = 0  # the greatest signal that this process has received
-        self._lightnings: dict[int, Handler] = {}
+        self.signal = 0  # the signal that stops all processes; 0: none
+        self._received = 0  # the highest signal number that this process has received
+        self._lightning_handlers: dict[int, Handler] = {}
         self._mask: set[int] | None = None
         self._due = False
         self._finished = False
@@ -54,7 +56,7 @@ class Interrupt(Callback):
 
     @property
     def exit_status(self) -> int:
-        """Exit status by the shell's convention for a process ended by the signal."""
+        """Exit status for the signal by the convention of shells."""
         return 128 + self.signal
 
     def on_load_checkpoint(
@@ -72,22 +74,23 @@ class Interrupt(Callback):
             checkpoint[VALIDATION_DUE] = True
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Block signals until Lightning has set its handlers and this callback replaces them."""
+        """Block signals until this callback has replaced Lightning's handlers."""
         self.signal = self._received = 0
-        self._lightnings = {signal.SIGUSR1: signal.getsignal(signal.SIGUSR1)}
-        self._mask = {*signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)}
+        self._lightning_handlers = {signal.SIGUSR1: signal.getsignal(signal.SIGUSR1)}
+        if _may_set_handlers():
+            self._mask = {*signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)}
         if self._due and self._finished:  # otherwise Lightning would not start the fit loop
             add_max_steps(trainer, 1)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Record signals from now on, and run a validation that is due."""
-        for number in STOPS:
+        """Replace Lightning's handlers, and run a validation that is due."""
+        for number in STOPS if _may_set_handlers() else ():
             before = signal.getsignal(number)
-            if number == signal.SIGUSR1 and before == self._lightnings[number]:
-                continue  # not under SLURM
-            self._lightnings[number] = before  # Lightning restores the original at teardown
-            signal.signal(number, self._note)
-        self._let_signals_in()
+            if number == signal.SIGUSR1 and before == self._lightning_handlers[number]:
+                continue  # Lightning has set no handler: not under SLURM
+            self._lightning_handlers[number] = before  # Lightning restores the original one
+            signal.signal(number, self._record)
+        self._unblock_signals()
         if self._due:
             if self._finished:
                 add_max_steps(trainer, -1)
@@ -96,12 +99,12 @@ class Interrupt(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Agree whether to stop after this step; on several GPUs only every `PERIOD` steps."""
-        alone = trainer.world_size == 1 or trainer.strategy.root_device.type == "cpu"
+        """Stop after this step if any process has a signal; on GPUs, check every `PERIOD` steps."""
+        check_every_step = trainer.world_size == 1 or trainer.strategy.root_device.type == "cpu"
         if (batch_idx + 1) % trainer.accumulate_grad_batches == 0 and (
-            alone or trainer.global_step % PERIOD == 0
+            check_every_step or trainer.global_step % PERIOD == 0
         ):
-            self.signal = self._agree(trainer)
+            self.signal = self._exchange_signals(trainer)
             stop_after_step(trainer, bool(self.signal))
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -111,11 +114,11 @@ class Interrupt(Callback):
         self._due = True
         if self.signal:
             raise SIGTERMException
-        # A process may have one batch more than the others, which would not join an agreement.
+        # Exchange signals only after the batches that all processes have.
         self._shared_batches = _reduce(trainer, int(sum(trainer.num_val_batches)), "min")
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note that averaged weights may have replaced the trained ones."""
+        """Record that averaged weights may be in place of the trained weights."""
         self._scoring = True
 
     def on_validation_batch_end(
@@ -127,10 +130,10 @@ class Interrupt(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Agree whether to stop in the middle of a validation."""
+        """Stop in the middle of a validation if any process has a signal."""
         if self._shared_batches > 0:
             self._shared_batches -= 1
-            self.signal = self._agree(trainer)
+            self.signal = self._exchange_signals(trainer)
             if self.signal:
                 raise SIGTERMException
 
@@ -141,8 +144,8 @@ class Interrupt(Callback):
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """Write the checkpoint, and on SLURM's warning call Lightning's handler, which requeues."""
-        self._let_signals_in()
+        """Write the checkpoint; after SLURM's warning, let Lightning's handler requeue the job."""
+        self._unblock_signals()
         stopped = isinstance(exception, SIGTERMException)
         unusable = isinstance(exception, (ImageError, LabelError)) and trainer.world_size == 1
         if not (stopped or unusable):
@@ -152,27 +155,31 @@ class Interrupt(Callback):
                 if isinstance(callback, WeightAveraging):  # restores the trained weights
                     callback.on_validation_epoch_end(trainer, pl_module)
         trainer.save_checkpoint(self.path)
-        requeue = self._lightnings.get(self.signal)
+        requeue = self._lightning_handlers.get(self.signal)
         if self.signal == signal.SIGUSR1 and callable(requeue):
             requeue(self.signal, None)
 
-    def _note(self, number: int, _frame: FrameType | None) -> None:
+    def _record(self, number: int, _frame: FrameType | None) -> None:
         self._received = max(self._received, number)
         if number == signal.SIGINT:
-            signal.signal(number, self._lightnings[number])
+            signal.signal(number, self._lightning_handlers[number])
 
-    def _agree(self, trainer: Trainer) -> int:
-        """Return the greatest signal that any process has received."""
+    def _exchange_signals(self, trainer: Trainer) -> int:
+        """Return the highest signal number that any process has received."""
         return _reduce(trainer, self._received, "max")
 
-    def _let_signals_in(self) -> None:
+    def _unblock_signals(self) -> None:
         if self._mask is not None:
             signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
             self._mask = None
 
 
-def _reduce(trainer: Trainer, value: int, how: str) -> int:
+def _may_set_handlers() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
+def _reduce(trainer: Trainer, value: int, operation: str) -> int:
     if trainer.world_size == 1:
         return value
     tensor = torch.tensor(value, device=trainer.strategy.root_device)
-    return int(trainer.strategy.reduce(tensor, reduce_op=how))
+    return int(trainer.strategy.reduce(tensor, reduce_op=operation))

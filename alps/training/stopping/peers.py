@@ -1,4 +1,4 @@
-"""End all processes of a run when one of them fails."""
+"""Termination of all processes of a run if one of them fails."""
 
 from __future__ import annotations
 
@@ -18,65 +18,66 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from alps.errors import AlpsError
 from alps.training.lightning_private import ProcessLauncher
 
-#: Seconds between two checks of the other processes.
+#: Seconds between two checks of the processes that this one has started.
 PERIOD = 0.2
-#: Seconds that the first process gets to report an error common to all and to end the others.
-FIRST = 1.0
-#: Seconds to wait, after a failed collective, for the watcher to see which process has ended.
-LOST = 5.0
+#: Seconds that the first process has to report an error that all processes raise.
+REPORT_TIME = 1.0
+#: Seconds to wait after an error, until `_watch` can report a process that has ended.
+WATCH_TIME = 5.0
 
 
 @contextmanager
 def ending_together(trainer: Trainer) -> Iterator[None]:
     """End all processes of a run with status 1 if one of them fails within the context.
 
-    Otherwise the others would wait for it in the next collective, possibly forever. Only one
-    process reports the error. Processes that another launcher started (srun, torchrun) have to be
-    ended by that launcher.
+    Otherwise the remaining processes would wait in the next collective, possibly forever. Only one
+    process reports the error. Processes started by srun or torchrun must be ended by these
+    programs.
 
     Raises:
-        SystemExit: Ctrl-C (130) or SIGTERM (143), before `Interrupt` handles these signals.
+        AlpsError: raised by the context; processes of srun and torchrun raise it with a delay.
+        SystemExit: Ctrl-C (130) or SIGTERM (143) before `Interrupt` handles these signals.
     """
     launcher = trainer.strategy.launcher
     if trainer.world_size == 1:
         yield
     elif isinstance(launcher, ProcessLauncher):
-        with _leaving_on_signals(), _watching(launcher):
+        with _exiting_on_signals(), _watching(launcher):
             yield
     else:
         try:
             yield
         except AlpsError:
-            time.sleep(FIRST)
+            time.sleep(REPORT_TIME)
             raise
 
 
 @contextmanager
 def _watching(launcher: ProcessLauncher) -> Iterator[None]:
-    over = Event()
-    Thread(target=_watch, args=(launcher, over), daemon=True).start()
+    finished = Event()
+    Thread(target=_watch, args=(launcher, finished), daemon=True).start()
     try:
         yield
     except SIGTERMException:  # raised by all processes together
         raise
     except BaseException as error:
         if not isinstance(error, (AlpsError, SystemExit)):
-            time.sleep(LOST)  # another process may have ended and made a collective fail here
-        over.set()
+            time.sleep(WATCH_TIME)  # a process that has ended may have made a collective fail
+        finished.set()
         launcher.kill(signal.SIGKILL)
         raise
     finally:
-        over.set()
+        finished.set()
 
 
-def _watch(launcher: ProcessLauncher, over: Event) -> None:
-    """End all processes when one has failed, including this one, which may ignore signals."""
-    while not over.wait(PERIOD):
+def _watch(launcher: ProcessLauncher, finished: Event) -> None:
+    """End all processes, including this one, when a process has failed."""
+    while not finished.wait(PERIOD):
         for rank, process in enumerate(launcher.procs, 1):
             status = process.poll()
             if not status:
                 continue
-            if status < 0:  # otherwise it has printed its own error
+            if status < 0:  # with a positive status it has printed an error
                 name = signal.Signals(-status).name
                 sys.stderr.write(f"error: process {rank} of the run was ended by {name}\n")
             launcher.kill(signal.SIGKILL)
@@ -85,15 +86,18 @@ def _watch(launcher: ProcessLauncher, over: Event) -> None:
 
 
 @contextmanager
-def _leaving_on_signals() -> Iterator[None]:
-    """Exit normally on Ctrl-C and SIGTERM, so that the other processes are ended too."""
+def _exiting_on_signals() -> Iterator[None]:
+    """Raise `SystemExit` on Ctrl-C and SIGTERM, so that all processes are ended."""
 
-    def leave(number: int, _frame: FrameType | None) -> NoReturn:
+    def exit_with_status(number: int, _frame: FrameType | None) -> NoReturn:
         sys.exit(128 + number)
 
-    before = {number: signal.signal(number, leave) for number in (signal.SIGINT, signal.SIGTERM)}
+    original = {
+        number: signal.signal(number, exit_with_status)
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
         yield
     finally:
-        for number, handler in before.items():
+        for number, handler in original.items():
             signal.signal(number, handler)

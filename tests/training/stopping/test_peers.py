@@ -48,7 +48,7 @@ def test_an_error_ends_the_others_and_an_agreed_stop_does_not(tmp_path):
 
 
 def test_who_did_not_start_the_others_lets_the_first_speak(tmp_path, monkeypatch):
-    monkeypatch.setattr(peers, "FIRST", 0.1)
+    monkeypatch.setattr(peers, "REPORT_TIME", 0.1)
     trainer = tiny_trainer(tmp_path, devices=2, strategy="ddp")
     trainer.strategy._launcher = None
     assert trainer.world_size == 2

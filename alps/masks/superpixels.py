@@ -1,4 +1,4 @@
-"""Superpixels as masks of the pixels that no other mask covers."""
+"""Superpixels as masks of uncovered pixels."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from alps.structures import rle
 from alps.structures.masks import Masks
 from alps.structures.records import Sample
 
-#: Side in pixels of the blocks that are segmented one at a time, so that memory is bounded.
+#: Side in pixels of the blocks that are segmented one at a time, to limit the memory.
 BLOCK = 1024
-#: Gradient in CIELAB units that costs as much as one pixel of distance from a superpixel's seed, at
-#: a side of 16 pixels: enough to keep superpixels round where there is no edge to follow.
+#: Gradient in CIELAB units that equals one pixel of distance from the seed, for superpixels of 16
+#: pixels; it keeps them round where the image has no edges.
 COMPACTNESS = 1.0
-#: Pieces with less than this share of a superpixel's area are slivers along masks and are dropped.
+#: Smallest area of a superpixel, as a fraction of side²; smaller ones are slivers between masks.
 SLIVER = 1 / 8
 
 
-def cover_ground(masks: Masks, sample: Sample, side: int) -> Masks:
+def add_superpixels(masks: Masks, sample: Sample, side: int) -> Masks:
     """Append superpixels of the uncovered pixels to the masks of an image.
 
-    SAM finds objects; the grass, gravel and shade between them is in no mask and would get no
-    class. A compact watershed (Neubert & Protzel, ICPR 2014) cuts it along its edges. The scores
-    and points of superpixels are NaN, which distinguishes them from other masks.
+    SAM segments objects; the grass, gravel and shade between them would get no class. A compact
+    watershed (Neubert & Protzel, ICPR 2014) splits these pixels along edges of the image. The
+    scores and points of superpixels are NaN, which distinguishes them from SAM's masks.
 
     Args:
-        masks: of the image.
+        masks: masks of the image.
         sample: the image.
-        side: approximate side of a superpixel, in pixels; 0 adds none.
+        side: approximate side of a superpixel, in pixels; 0: no superpixels.
 
     Returns:
         The masks, then the superpixels. Pixels without data stay uncovered.
@@ -55,7 +55,7 @@ def cover_ground(masks: Masks, sample: Sample, side: int) -> Masks:
 
 
 def _edges(length: int) -> list[int]:
-    """Return the edges of blocks of equal size; a narrow last block could hold no seed."""
+    """Return the edges of equal blocks; a narrow last block could contain no seed."""
     n = -(-length // BLOCK)
     return [length * i // n for i in range(n + 1)]
 
@@ -63,7 +63,7 @@ def _edges(length: int) -> list[int]:
 def _cut(
     image: UInt8[np.ndarray, "H W 3"], uncovered: Bool[np.ndarray, "H W"], side: int
 ) -> Iterator[tuple[Bool[np.ndarray, "h w"], int, int]]:
-    """Yield the superpixels of a block: each inside its box, with the box's corner (x, y)."""
+    """Yield the superpixels of a block: the pixels in the bounding box, and its corner (x, y)."""
     if not uncovered.any():
         return
     lab = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
@@ -81,7 +81,7 @@ def _cut(
 
 
 def _seeds(uncovered: Bool[np.ndarray, "H W"], side: int) -> Int32[np.ndarray, "H W"]:
-    """Return seeds on a grid over uncovered pixels, one for each region that the grid misses."""
+    """Return seeds on a grid over uncovered pixels, and one per region without a grid point."""
     grid = np.zeros(uncovered.shape, bool)
     grid[side // 2 :: side, side // 2 :: side] = True
     grid &= uncovered

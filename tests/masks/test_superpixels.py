@@ -1,13 +1,13 @@
-"""Superpixels on bare ground: all but slivers is covered, nothing twice, edges are followed."""
+"""Superpixels of uncovered pixels: they cover all but slivers once and follow edges."""
 
 import cv2
 import numpy as np
 import pytest
 
 from alps.errors import ConfigError
-from alps.masks import ground
+from alps.masks import superpixels
 from alps.masks.auto import AutoMasks
-from alps.masks.ground import cover_ground
+from alps.masks.superpixels import add_superpixels
 from alps.structures.masks import Masks
 from alps.structures.records import Sample
 from tests.fakes import ColorSegmenter
@@ -32,7 +32,7 @@ def partitions(masks):
 
 def test_an_image_without_masks_is_partitioned():
     sample, _ = scene()
-    masks = cover_ground(Masks.empty(sample.size), sample, 16)
+    masks = add_superpixels(Masks.empty(sample.size), sample, 16)
     assert partitions(masks)
     assert 20 <= len(masks) <= 24  # a seed per 16 px in each direction, the first at 8
     assert np.isnan(masks.predicted_iou).all()
@@ -41,7 +41,7 @@ def test_an_image_without_masks_is_partitioned():
 
 def test_superpixels_follow_edges_where_squares_do_not():
     sample, right = scene()
-    masks = cover_ground(Masks.empty(sample.size), sample, 16).to_array()
+    masks = add_superpixels(Masks.empty(sample.size), sample, 16).to_array()
 
     def impure(regions):
         return sum(min((right & r).sum(), (~right & r).sum()) for r in regions)
@@ -57,48 +57,50 @@ def test_superpixels_follow_edges_where_squares_do_not():
 
 def test_each_superpixel_is_in_one_piece():
     sample, _ = scene()
-    for mask in cover_ground(Masks.empty(sample.size), sample, 8).to_array():
+    for mask in add_superpixels(Masks.empty(sample.size), sample, 8).to_array():
         assert cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)[0] == 2
 
 
-def test_the_sources_masks_come_first_and_stay_as_they_are():
+def test_superpixels_are_appended_to_unchanged_masks():
     sample, right = scene()
     given = Masks.from_array(np.stack([right, ~right & (np.arange(90) < 10)]))
-    masks = cover_ground(given, sample, 16)
+    masks = add_superpixels(given, sample, 16)
     assert masks.counts[:2] == given.counts
     dense = masks.to_array()
     assert not (dense[2:].any(axis=0) & dense[:2].any(axis=0)).any()
     assert dense.any(axis=0).mean() > 0.98
 
 
-def test_slivers_stay_bare():
+def test_slivers_stay_uncovered():
     sample, _ = scene()
-    bare = np.zeros(sample.size, bool)
-    bare[20, :30] = True  # 30 pixels: less than an eighth of 16 × 16
-    bare[40:46, 40:46] = True  # 36: more, though no seed of the grid lies in it
-    masks = cover_ground(Masks.from_array(~bare[None]), sample, 16)
-    assert masks.area.tolist() == [(~bare).sum(), 36]
+    uncovered = np.zeros(sample.size, bool)
+    uncovered[20, :30] = True  # 30 pixels: less than an eighth of 16 × 16
+    uncovered[40:46, 40:46] = True  # 36: more, though no seed of the grid lies in it
+    masks = add_superpixels(Masks.from_array(~uncovered[None]), sample, 16)
+    assert masks.area.tolist() == [(~uncovered).sum(), 36]
 
 
-def test_what_is_covered_gains_nothing_and_neither_does_what_stays_bare():
+def test_no_superpixels_are_added_to_covered_pixels_or_with_side_0():
     sample, right = scene()
     everything = Masks.from_array(np.ones((1, *sample.size), bool))
-    assert cover_ground(everything, sample, 16).counts == everything.counts
+    assert add_superpixels(everything, sample, 16).counts == everything.counts
     half = Masks.from_array(right[None])
-    assert cover_ground(half, sample, 0) is half
+    assert add_superpixels(half, sample, 0) is half
 
 
 def test_blocks_leave_no_gap(monkeypatch):
-    monkeypatch.setattr(ground, "BLOCK", 34)  # a column of 70 is two such blocks and two pixels
+    monkeypatch.setattr(
+        superpixels, "BLOCK", 34
+    )  # a column of 70 is two such blocks and two pixels
     sample, _ = scene()
-    masks = cover_ground(Masks.empty(sample.size), sample, 16)
+    masks = add_superpixels(Masks.empty(sample.size), sample, 16)
     assert partitions(masks)
     assert masks.area.max() < 4 * 16**2
 
 
 @pytest.mark.parametrize("side", [-1, 3])
-def test_a_side_that_makes_no_sense_is_refused_before_anything_is_segmented(side):
+def test_an_invalid_side_is_refused_before_segmenting(side):
     with pytest.raises(
-        ConfigError, match=f"^ground={side}: expected 0 or an integer number of pixels >= 4"
+        ConfigError, match=f"^ground={side}: expected 0 or an integer number of pixels >="
     ):
         AutoMasks(segmenter=ColorSegmenter(), ground=side)
