@@ -19,11 +19,11 @@ class AlpsError(Exception):
 
 
 class ConfigError(AlpsError):
-    """A configuration value is missing, unknown or contradicts another one."""
+    """A configuration value is missing, unknown, or inconsistent with the rest of the settings."""
 
 
 class CheckpointError(AlpsError):
-    """A checkpoint belongs to another network or cannot be read."""
+    """A checkpoint cannot be read or does not match the network."""
 
 
 class DatasetNotFound(AlpsError):
@@ -39,7 +39,10 @@ class ImageError(AlpsError):
 
 
 class LabelError(AlpsError):
-    """A label contradicts its image or the classes; a run stops, as it seldom concerns one file."""
+    """A label contradicts its image or the classes.
+
+    The run stops, because such an error usually affects many files.
+    """
 
 
 class MissingPackage(AlpsError):
@@ -55,7 +58,7 @@ class StoreError(AlpsError):
 
 
 class StoreMismatch(StoreError):
-    """A label store was made with other settings than those of this run; the message names one."""
+    """A label store was made with settings that differ from this run's; the message names one."""
 
 
 class TooFewMasks(AlpsError):
@@ -63,30 +66,30 @@ class TooFewMasks(AlpsError):
 
 
 class WeightsNotFound(AlpsError):
-    """No source has the requested weights, or the file is not the expected one."""
+    """No source provides the requested weights, or their file is not valid."""
 
 
 class Unavailable(AlpsError):
-    """Memory, a disk or the network failed; reading the file may succeed on another attempt."""
+    """Memory, a disk or the network failed; reading the file again may succeed."""
 
 
 class WorkersLost(AlpsError):
     """All worker processes have died."""
 
 
-class PieceLost(WorkersLost):
-    """One item of work terminates every worker process that attempts it.
+class ItemCrashed(WorkersLost):
+    """One item of work crashed every worker process that attempted it.
 
     Args:
-        place: index of the item.
-        why: how the last process ended.
+        index: index of the item.
+        why: how the last process crashed.
     """
 
-    def __init__(self, place: int, why: str) -> None:
+    def __init__(self, index: int, why: str) -> None:
         super().__init__(
-            f"item {place} of the work has ended every worker that attempted it; the last one {why}"
+            f"item {index} crashed every worker process that attempted it; the last one {why}"
         )
-        self.place, self.why = place, why
+        self.index, self.why = index, why
 
 
 class Terminated(KeyboardInterrupt):
@@ -110,8 +113,8 @@ def sigterm_raises() -> Iterator[None]:
 def cannot_write(path: Path, error: OSError) -> str:
     """Return the message for a file of a label store that cannot be written."""
     return (
-        f"cannot write {path}: {error.strerror or error}; free space or grant permission, or "
-        "choose another folder with store=DIR; what is finished is kept"
+        f"cannot write {path}: {error.strerror or error}; free disk space or fix the "
+        "permissions, or choose another folder with store=DIR; finished shards are kept"
     )
 
 
@@ -133,7 +136,7 @@ def one_line_errors(*config_errors: type[Exception], interrupted: str = "") -> I
         what = "terminated" if terminated else "interrupted"
         sys.stderr.write(f"\n{what}{interrupted and ': '}{interrupted}\n")
         sys.exit(128 + (signal.SIGTERM if terminated else signal.SIGINT))
-    except Exception as error:  # the classes are arguments; all others are raised again
+    except Exception as error:  # config_errors vary, so the class is checked here
         if not isinstance(error, (AlpsError, *config_errors)):
             raise
         if os.environ.get("ALPS_TRACEBACK"):
@@ -149,7 +152,7 @@ def explain(error: Exception) -> str:
     while reason is not None and not isinstance(reason, AlpsError):
         reason = reason.__cause__
     message = " ".join(str(reason or error).split())
-    message = message.split(" Config search path:")[0]  # added by Hydra, of no use here
-    if message.startswith("Caught "):  # in a worker of a DataLoader, with its traceback
+    message = message.split(" Config search path:")[0]  # added by Hydra; of no use to users
+    if message.startswith("Caught "):  # DataLoader workers prepend their traceback
         message = message.rpartition(f"{type(reason).__name__}: ")[2]
     return message

@@ -1,4 +1,4 @@
-"""Protocols of extensions: image sets, mask sources, featurizers, assigners and engines."""
+"""Protocols for extensions: image sets, mask sources, featurizers, assigners and engines."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from alps.structures.boxes import Boxes
 from alps.structures.masks import Masks
 from alps.structures.records import Category, Clusters, ImageRecord, Sample
 
-#: The settings that determine a stage's output: flat names to JSON values, part of the fingerprint.
+#: The settings that determine a stage's output, which are part of its fingerprint: a flat mapping
+#: from names to JSON values.
 Identity = Mapping[str, Any]
 
 
@@ -52,7 +53,7 @@ class ImageSet(Protocol):
 class LabelledSet(ImageSet, Protocol):
     """Images with a class per pixel: ground truth or a label store.
 
-    The optional attribute ``background`` is the id of a class that published means exclude.
+    The optional attribute ``background`` is the id of a class that published mean scores exclude.
     """
 
     @property
@@ -61,7 +62,7 @@ class LabelledSet(ImageSet, Protocol):
 
     @property
     def protocol(self) -> str:
-        """Evaluation protocol of this set, one line that is printed with its scores."""
+        """Evaluation protocol of this set in one line, which is printed with the scores."""
 
     def categories(self) -> list[Category]:
         """Return the classes; ``id`` is the pixel value."""
@@ -88,10 +89,10 @@ class MaskSource(Protocol):
         """Prepare the next images, for example as one batch."""
 
     def __call__(self, sample: Sample) -> Masks:
-        """Return the masks of one image, in its coordinates and without no-data pixels.
+        """Return the masks of one image, in image coordinates and without no-data pixels.
 
-        `alps.masks.valid.keep_data` removes the no-data pixels. Where the image has boxes, each
-        mask holds its own box, and the boxes of dropped masks are reported.
+        `alps.masks.valid.keep_data` removes the no-data pixels. If the image has boxes,
+        `Masks.boxes` has the prompt box of each mask, and boxes without a mask are logged.
         """
 
 
@@ -105,7 +106,7 @@ class Featurizer(Protocol):
 
     @property
     def channels(self) -> int:
-        """Number of features per mask, C."""
+        """Length C of the feature vector of a mask."""
 
     def __call__(self, sample: Sample, masks: Masks) -> Float32[np.ndarray, "N C"]:
         """Return the features of the masks of one image, one row per mask."""
@@ -132,12 +133,13 @@ class Assigner(Protocol):
         """Fit clusters to the features of all shards.
 
         Args:
-            blocks: features of each shard, (N, C); C is 0 where the recipe has no features.
-            areas: areas of the masks of each shard, in pixels.
-            mapper: runs parts of the work, possibly in parallel; how many depends on the data only.
+            blocks: features of each shard, (N, C); C is 0 if the recipe has no features.
+            areas: areas of the masks of each shard, px.
+            mapper: runs parts of the work, possibly in parallel; the number of parts depends only
+                on the data.
 
         Returns:
-            The clusters, or None for an assigner that fits none.
+            The clusters, or None if the assigner does not use clusters.
         """
 
     def assign(
@@ -153,7 +155,7 @@ class Assigner(Protocol):
             features: features of the masks, (N, C).
             clusters: the result of `fit`.
             image_id: id of the image.
-            masks: the masks, or None where they are not needed.
+            masks: the masks, or None if they are not needed.
 
         Returns:
             ``category_id`` (-1: no class) and ``distance`` (NaN: none) of each mask.
@@ -166,7 +168,7 @@ class Assigner(Protocol):
 
         Args:
             masks: the N masks of the image.
-            category_id: class of each mask; -1: none.
+            category_id: class of each mask; -1: no class.
             ignore_index: value of unlabelled pixels.
         """
 
@@ -183,8 +185,8 @@ class Rank(Protocol):
         """Rank of this run; 0 without a launcher."""
 
     @property
-    def world(self) -> int:
-        """Number of runs."""
+    def world_size(self) -> int:
+        """Number of runs that the launcher has started."""
 
 
 @runtime_checkable
@@ -192,11 +194,14 @@ class Engine(Protocol):
     """A backend that processes shards."""
 
     @property
-    def place(self) -> Rank:
-        """Rank of this run."""
+    def rank(self) -> Rank:
+        """Rank of this run, and the number of runs."""
 
-    def workers(self) -> AbstractContextManager[Run]:
-        """Start the workers and return the function that runs tasks; they stop with the context."""
+    def workers(self) -> AbstractContextManager[TaskRunner]:
+        """Start the workers and return a function that runs tasks on them.
+
+        Leaving the context stops the workers.
+        """
 
 
 @runtime_checkable
@@ -211,7 +216,7 @@ class InstanceSet(ImageSet, Protocol):
         """Return the categories of the boxes."""
 
     def read_instances(self, record: ImageRecord, boxes: Boxes, size: tuple[int, int]) -> Masks:
-        """Read the ground-truth masks of one image; one that cannot be used is logged and skipped.
+        """Read the ground-truth masks of one image; invalid masks are logged and skipped.
 
         Args:
             record: the image.
@@ -219,7 +224,7 @@ class InstanceSet(ImageSet, Protocol):
             size: (H, W) of the image, px.
 
         Returns:
-            The masks of the boxes that have one, with these boxes in ``boxes``.
+            One mask for each box that has a ground-truth mask; `Masks.boxes` has these boxes.
         """
 
 
@@ -233,4 +238,4 @@ class CategorisedSet(ImageSet, Protocol):
 
 #: Run a task for every item and yield (index of the item, value) as values become available. A
 #: task returns one value or yields several; the next item is requested when a worker is free.
-Run = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[tuple[int, Any]]]
+TaskRunner = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[tuple[int, Any]]]

@@ -29,7 +29,7 @@ from alps.labelling.engine.local import LocalEngine, LocalProcesses
 from alps.labelling.engine.pool import WorkerPool
 from alps.labelling.engine.ray import RayEngine
 from alps.labelling.shard import label_shard
-from alps.protocols import ImageSet, Run
+from alps.protocols import ImageSet, TaskRunner
 from alps.store.label_store import LabelStore
 from alps.store.plan import prepare
 from benchmarks.growth import fake_parts, real_parts
@@ -40,7 +40,7 @@ NOTHING = 500  # pieces that do nothing
 
 
 @contextmanager
-def one_process() -> Iterator[Run]:
+def one_process() -> Iterator[TaskRunner]:
     """Provide a single worker in another process, to measure the cost of the pipe."""
     with WorkerPool(LocalProcesses(1, 1, [])) as pool:
         yield pool.run
@@ -61,7 +61,9 @@ def begin(images: ImageSet, root: Path) -> LabelStore:
     )
 
 
-def label_part(work: Callable[[int], Any], store: LabelStore, n: int, run: Run, part: int) -> None:
+def label_part(
+    work: Callable[[int], Any], store: LabelStore, n: int, run: TaskRunner, part: int
+) -> None:
     """Label some shards again."""
     for folder in ("masks", "features", "images"):
         shutil.rmtree(store.root / folder, ignore_errors=True)
@@ -69,14 +71,16 @@ def label_part(work: Callable[[int], Any], store: LabelStore, n: int, run: Run, 
         pass
 
 
-def do_nothing(run: Run, _part: int) -> None:
+def do_nothing(run: TaskRunner, _part: int) -> None:
     """Process many empty items."""
     for _ in run(abs, range(NOTHING)):
         pass
 
 
 def wall(
-    engines: dict[str, AbstractContextManager[Run]], work: Callable[[Run, int], None], rounds: int
+    engines: dict[str, AbstractContextManager[TaskRunner]],
+    work: Callable[[TaskRunner, int], None],
+    rounds: int,
 ) -> dict[str, list[float]]:
     """Return the seconds of each round after a warm-up; each round starts with another engine."""
     seconds: dict[str, list[float]] = {name: [] for name in engines}
@@ -146,7 +150,7 @@ def overhead(rounds: int, folder: Path) -> Sequence[dict[str, list[float]]]:
         features=parts["features"],
     )
 
-    def engines() -> dict[str, AbstractContextManager[Run]]:
+    def engines() -> dict[str, AbstractContextManager[TaskRunner]]:
         return {
             "this process": LocalEngine(threads=1).workers(),
             "a process": one_process(),

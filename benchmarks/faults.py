@@ -137,7 +137,7 @@ def kill_workers(trials: Trials, n: int) -> Iterator[None]:
         if program.wait() == 1:
             # "no worker is left", or both were killed at one shard, which is then suspected.
             trials.ends(
-                program, 1, "error: ", "what is finished is kept and the same command resumes"
+                program, 1, "error: ", "finished shards are kept and the same command resumes"
             )
         else:
             trials.ends(program, 0)
@@ -154,10 +154,10 @@ def kill_driver(trials: Trials, n: int) -> Iterator[None]:
         trials.moment(program)
         workers = program.workers()
         if program.kill():
-            from alps.store.processes import lives
+            from alps.store.processes import is_alive
 
             trials.ends(program, -signal.SIGKILL)
-            if not until(lambda workers=workers: not any(map(lives, workers))):
+            if not until(lambda workers=workers: not any(map(is_alive, workers))):
                 trials.lose(f"workers that live on: {workers}")
             trials.tally.tried += 1
             yield
@@ -226,7 +226,7 @@ def fill_disk(trials: Trials, n: int) -> Iterator[None]:
             if mounted:
                 _resize(place, f"{kilobytes}k")
                 program = trials.start(store)
-                trials.ends(program, 1, "No space left on device", "what is finished is kept")
+                trials.ends(program, 1, "No space left on device", "finished shards are kept")
                 _resize(place, "64m")
             else:
                 most = kilobytes * 4  # bytes; a features file is larger
@@ -254,7 +254,7 @@ def lose_permission(trials: Trials, n: int) -> Iterator[None]:
         folder = store / ("masks", ".tmp", "features", "images")[i % 4]
         if not program.ended() and len(marks(store)) < IMAGES - 2:  # its last shard may be at work
             folder.chmod(0o555)
-            trials.ends(program, 1, "Permission denied", "what is finished is kept")
+            trials.ends(program, 1, "Permission denied", "finished shards are kept")
             folder.chmod(0o755)
             trials.tally.tried += 1
         trials.finish(store)

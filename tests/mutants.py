@@ -32,7 +32,7 @@ from alps.images.samrs.boxes import SamrsBoxes
 from alps.images.samrs.labels import SamrsLabels
 from alps.images.video.tracked import VideoBoxes
 from alps.protocols import ImageSet
-from alps.structures.findings import AuditedSet
+from alps.structures.findings import AuditableSet
 from tests import box_formats, factories, ground_truth, videos
 from tests.mutations import BINARY, GZIP, NIFTI, PICKLE, TEXT, Damage
 
@@ -51,7 +51,7 @@ class Format:
 
 def read_all(images: ImageSet) -> None:
     """List and read everything, with the true masks where there are any, and what contradicts."""
-    if isinstance(images, AuditedSet):
+    if isinstance(images, AuditableSet):
         images.findings()
     for record in images.records():
         sample = images.read(record)

@@ -14,7 +14,7 @@ def test_one_line_and_status_1(capsys):
     assert capsys.readouterr().err == "error: what came, where\n"
 
 
-def test_our_reason_inside_the_library_s_wrapping(capsys):
+def test_the_wrapped_error_of_alps_is_printed(capsys):
     with pytest.raises(SystemExit), one_line_errors(LibraryError):
         try:
             raise AlpsError("the reason")
@@ -23,7 +23,7 @@ def test_our_reason_inside_the_library_s_wrapping(capsys):
     assert capsys.readouterr().err == "error: the reason\n"
 
 
-def test_faults_of_ours_keep_their_traceback():
+def test_bugs_keep_their_traceback():
     with pytest.raises(ZeroDivisionError), one_line_errors(LibraryError):
         _ = 1 / 0
 
@@ -34,15 +34,15 @@ def test_traceback_on_request(monkeypatch):
         raise ConfigError("x")
 
 
-def test_interrupt_says_how_to_go_on(capsys):
+def test_an_interrupt_prints_how_to_resume(capsys):
     with pytest.raises(SystemExit) as stop, one_line_errors(interrupted="do it again"):
         raise KeyboardInterrupt
     assert stop.value.code == 130
     assert capsys.readouterr().err == "\ninterrupted: do it again\n"
 
 
-def test_an_error_of_a_loader_s_process_is_told_without_its_traceback(capsys):
-    told = "Caught ConfigError in DataLoader worker process 0.\nOriginal Traceback: ...\n"
+def test_an_error_of_a_dataloader_worker_is_printed_without_traceback(capsys):
+    prefix = "Caught ConfigError in DataLoader worker process 0.\nOriginal Traceback: ...\n"
     with pytest.raises(SystemExit), one_line_errors():
-        raise ConfigError(f"{told}alps.errors.ConfigError: what came, where")
+        raise ConfigError(f"{prefix}alps.errors.ConfigError: what came, where")
     assert capsys.readouterr().err == "error: what came, where\n"

@@ -19,6 +19,12 @@ def test_import_does_nothing():
     assert run(sys.executable, "-c", code).stdout.strip() == "[]"
 
 
+def test_public_classes_are_attributes_of_alps():
+    """As README writes them, after nothing but `import alps`."""
+    code = "import alps; print(alps.images.Potsdam, alps.masks.AutoMasks, alps.structures.Masks)"
+    assert run(sys.executable, "-c", code).returncode == 0
+
+
 def test_imports_point_down():
     result = run(Path(sys.executable).with_name("lint-imports"), "--no-cache")
     assert result.returncode == 0, result.stdout

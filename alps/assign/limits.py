@@ -8,13 +8,13 @@ from typing import Any
 from alps.errors import ConfigError
 from alps.structures.settings import Choice, Flag, Limits, ListOf, Number, check_settings
 
-COUNT = Number(at_least=1, whole=True)
-SEED = Number(at_least=0, whole=True)
-FILL = Number(at_least=0, whole=True, noun="whole pixels")
+COUNT = Number(at_least=1, integer=True)
+SEED = Number(at_least=0, integer=True)
+FILL = Number(at_least=0, integer=True, noun="an integer number of pixels")
 CHOOSE_K: Limits = {
     "choose_k": ListOf(
-        each=Number(at_least=2, whole=True),
-        noun="null or a list of whole numbers >= 2, such as [8,16,32,64]",
+        each=Number(at_least=2, integer=True),
+        noun="null or a list of integers >= 2, such as [8,16,32,64]",
     )
 }
 
@@ -30,11 +30,11 @@ LIMITS: Mapping[str, Limits] = {
         "batch_size": COUNT,
         "seed": SEED,
         "metric": Choice(("euclidean", "spherical")),
-        "pca": Number(at_least=1, whole=True, also=(None,)),
+        "pca": Number(at_least=1, integer=True, also=(None,)),
         "whiten": Flag(needs="pca"),
         "restarts": COUNT,
         "weight": Choice(("none", "sqrt_area", "area")),
-        "merge": Number(at_least=1, at_most="k", whole=True, also=(None,)),
+        "merge": Number(at_least=1, at_most="k", integer=True, also=(None,)),
         "reject": Number(at_least=0, below=1, noun="a fraction of the masks"),
         "fill": FILL,
     },

@@ -90,7 +90,7 @@ def run(cfg: DictConfig, root: Path, *, is_trial: bool = False) -> None:
     from alps.labelling.pipeline import label
     from alps.protocols import InstanceSet
 
-    assign, ks = instantiate(cfg.assign), to_dict(resolved)["choose_k"]
+    assign, ks = build_assigner(cfg, image_set), to_dict(resolved)["choose_k"]
     config = OmegaConf.masked_copy(
         resolved, [str(key) for key in resolved if key not in LOCAL_KEYS]
     )
@@ -107,7 +107,7 @@ def run(cfg: DictConfig, root: Path, *, is_trial: bool = False) -> None:
         "name": cfg.name,
         "shard_size": cfg.shard_size,
     }
-    if cfg.verify and engine.place.world > 1:
+    if cfg.verify and engine.rank.world_size > 1:
         raise ConfigError(
             "verify= modifies the store, which all processes share; run it in a single process"
         )
@@ -121,7 +121,7 @@ def run(cfg: DictConfig, root: Path, *, is_trial: bool = False) -> None:
         verified=bool(cfg.verify),
         strict=cfg.strict,
     )
-    if engine.place.rank:  # only the first process of a distributed launch prints the results
+    if engine.rank.rank:  # only the first process of a distributed launch prints the results
         return
     scores = choices = show = None
     if ks is not None or cfg.evaluate:
@@ -136,6 +136,15 @@ def run(cfg: DictConfig, root: Path, *, is_trial: bool = False) -> None:
     if scores is not None and instances and is_trial:
         n = timings.images.get("masks", 0)
         compare_trials(scores.summary(), timings.seconds["masks"] / n if n else None)
+
+
+def build_assigner(cfg: DictConfig, image_set: Any) -> Any:
+    """Return the assigner of a configuration.
+
+    An assigner that takes the dataset gets ``image_set``, so that annotations are read only once.
+    """
+    takes_dataset = cfg.assign.get("images") == cfg.dataset
+    return instantiate(cfg.assign, **({"images": image_set} if takes_dataset else {}))
 
 
 def check_ground_truth(cfg: DictConfig, image_set: Any) -> None:
@@ -215,11 +224,11 @@ def add_pages(
         compare, write, show = score_instances, write_instances, print_instances
     scores = choices = None
     with Claims(store.root) as claims:
-        claims.arrive()  # keeps overwrite= and verify= of other runs from deleting files
+        claims.register_run()  # keeps overwrite= and verify= of other runs from deleting files
         if evaluate:
             with timings.measure("evaluation"):
                 scores = compare(store, image_set)
-        with claims.alone("finish"):
+        with claims.exclusive("finish"):
             # The manifest marks a complete store. If this run is killed, the next one rewrites the
             # pages, because the manifest is missing.
             (store.root / "manifest.json").unlink(missing_ok=True)

@@ -12,9 +12,9 @@ from alps.datasets.limits import DATA
 from alps.errors import ConfigError
 from alps.structures.settings import Flag, Limits, Number
 
-COUNT = Number(at_least=1, whole=True)
-COUNT_OR_NULL = Number(at_least=1, whole=True, also=(None,))
-NOT_NEGATIVE = Number(at_least=0, whole=True)
+COUNT = Number(at_least=1, integer=True)
+COUNT_OR_NULL = Number(at_least=1, integer=True, also=(None,))
+NOT_NEGATIVE = Number(at_least=0, integer=True)
 #: Settings of train.py, and settings of Lightning's trainer that Lightning does not check.
 SETTINGS: Limits = {
     "seed": NOT_NEGATIVE,
@@ -24,11 +24,11 @@ SETTINGS: Limits = {
 }
 TRAINER: Limits = {
     "max_steps": NOT_NEGATIVE,
-    "max_epochs": Number(at_least=-1, whole=True, also=(None,)),
+    "max_epochs": Number(at_least=-1, integer=True, also=(None,)),
     "accumulate_grad_batches": COUNT,
     "val_check_interval": COUNT_OR_NULL,
     "check_val_every_n_epoch": COUNT_OR_NULL,
-    "num_sanity_val_steps": Number(at_least=-1, whole=True),
+    "num_sanity_val_steps": Number(at_least=-1, integer=True),
     "log_every_n_steps": NOT_NEGATIVE,
     "num_nodes": COUNT_OR_NULL,
     "gradient_clip_val": Number(at_least=0, also=(None,)),

@@ -14,25 +14,25 @@ from alps.errors import ConfigError
 
 
 class JointDraw(NamedTuple):
-    """An image of the training stream, with the index of its dataset."""
+    """The index of a dataset, and an image of its training stream."""
 
     dataset: int
     draw: Draw
 
 
 class JointExample(NamedTuple):
-    """An example, with the index of its dataset."""
+    """The index of a dataset, and an example of it."""
 
     dataset: int
     example: Example
 
 
-def shares(sizes: Sequence[int], batch_size: int) -> list[int]:
+def images_per_dataset(sizes: Sequence[int], batch_size: int) -> list[int]:
     """Split a batch in proportion to the sizes of the datasets, with at least one image of each.
 
-    Datasets whose proportional share is below one get one image, and the others share the rest.
-    Shares are rounded down, and the remaining images go to the largest remainders (Hamilton's
-    method).
+    Each dataset that would get less than one image gets one. The remaining images are divided among
+    the larger datasets: numbers are rounded down, and the images left over go to the datasets with
+    the largest remainders (Hamilton's method).
 
     Args:
         sizes: number of images of each dataset.
@@ -68,18 +68,18 @@ def shares(sizes: Sequence[int], batch_size: int) -> list[int]:
 
 
 class JointSampler(Sampler[list[JointDraw]]):
-    """Combine one `StreamSampler` per dataset into batches with a fixed share of each.
+    """Combine one `StreamSampler` per dataset; all batches have the same images per dataset.
 
-    The images of step s depend only on the seed and s. The batch of all processes is split into
-    shares, and rank r takes every ``world_size``-th image starting at r. A rank may therefore have
-    no image of a small dataset, although the step has one.
+    The images of step s depend only on the seed and s. Rank r takes every ``world_size``-th image
+    of the combined batch of all ranks, starting at r. A rank may therefore get no image of a small
+    dataset, although the combined batch has one.
 
     Args:
         sizes: number of images of each dataset.
         batch_size: images per rank and batch.
-        total_batches: number of batches of the whole run, which is also the length.
+        total_batches: number of batches of the run; also the length of the sampler.
         seed: seed from which the seed of each dataset's stream is derived.
-        start: number of batches to skip, because an earlier run has completed them.
+        start: number of batches to skip when a run is resumed.
         rank: rank of this process.
         world_size: number of processes.
 
@@ -103,13 +103,13 @@ class JointSampler(Sampler[list[JointDraw]]):
         self.streams = [
             StreamSampler(
                 n,
-                batch_size=share,
+                batch_size=n_in_batch,
                 total_batches=total_batches,
                 seed=int(np.random.SeedSequence([seed, i]).generate_state(1, np.uint64)[0]),
                 start=start,
             )
-            for i, (n, share) in enumerate(
-                zip(sizes, shares(sizes, batch_size * world_size), strict=True)
+            for i, (n, n_in_batch) in enumerate(
+                zip(sizes, images_per_dataset(sizes, batch_size * world_size), strict=True)
             )
         ]
 
@@ -123,10 +123,10 @@ class JointSampler(Sampler[list[JointDraw]]):
 
 
 class JointDataset(Dataset[JointExample]):
-    """Read each draw from its dataset.
+    """Read each image from its dataset.
 
     Args:
-        datasets: the datasets, in the order of the sampler's sizes.
+        datasets: the datasets, in the order of the sampler's ``sizes``.
     """
 
     def __init__(self, datasets: Sequence[SegmentationDataset]) -> None:
@@ -136,7 +136,7 @@ class JointDataset(Dataset[JointExample]):
         return JointExample(joint.dataset, self.datasets[joint.dataset][joint.draw])
 
     def collate(self, examples: list[JointExample]) -> Batch:
-        """Stack examples of equal size that are sorted by dataset."""
+        """Stack examples of equal size; they must be sorted by dataset."""
         counts = np.bincount([e.dataset for e in examples], minlength=len(self.datasets))
         batch = collate([e.example for e in examples])
         return batch._replace(counts=tuple(counts.tolist()))

@@ -13,14 +13,16 @@ from alps.protocols import LabelledSet
 from alps.structures.findings import Finding
 from alps.structures.records import ImageRecord
 
-#: Maximum number of labels of a split to read in search of all classes. Classes that are not found
-#: are reported as missing in these labels.
+#: Maximum number of labels of a split to read. Classes that do not occur in them are reported.
 MAX_LABELS = 500
 #: Maximum number of classes that a message names.
 MAX_NAMED = 5
-#: Consequence and remedy of classes that are missing in the training split or another one.
-TRAIN_REMEDY = "they cannot be learnt: check the labels, and the classes of the dataset"
-SCORE_REMEDY = "the mean scores exclude them: score on more or on other images"
+#: Consequences and remedies of classes that are missing in the training split, or in a split for
+#: scores.
+TRAIN_REMEDY = (
+    "the model cannot learn them: check the labels, and the list of classes of the dataset"
+)
+SCORE_REMEDY = "mean scores exclude them: add images with these classes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +31,7 @@ class SplitLabels:
 
     Args:
         split: name of the split.
-        numbers: the values that occur, except the ignored one.
+        numbers: the values that occur, except the ignore index.
         read: number of labels that were read.
         images: number of images of the split.
     """
@@ -52,11 +54,10 @@ def read_split(
     *,
     max_labels: int | None = MAX_LABELS,
 ) -> SplitLabels:
-    """Read labels until every class is found, ``enough`` are read, or none remain.
+    """Read labels until every class has occurred, or ``max_labels`` are read.
 
-    If all classes are common, this reads a handful of files. It continues beyond
-    ``max_labels`` as long as no labelled pixel is found, so that a split without any is detected
-    with certainty.
+    If all classes are common, only a few files are read. As long as no pixel is labelled, reading
+    continues beyond ``max_labels``, so that a split without labels is always detected.
 
     Args:
         images: the labelled set.
@@ -74,9 +75,8 @@ def read_split(
     max_labels = len(records) if max_labels is None else max_labels
     numbers: set[int] = set()
     read = 0
-    order = (
-        np.random.default_rng(0).permutation(len(records)).tolist()
-    )  # files may be sorted by class
+    # Files may be sorted by class.
+    order = np.random.default_rng(0).permutation(len(records)).tolist()
     for i in tqdm(order, f"classes in {split}", unit="label", delay=1, leave=False):
         if classes <= numbers or (numbers and read >= max_labels):
             break
@@ -90,14 +90,14 @@ def read_split(
 def _describe_unlabelled(images: LabelledSet, split: str, n: int) -> str:
     """Return the message for a split of ``n`` labels in which every pixel is ignored."""
     return (
-        f"{images.name}: no pixel of {split} is labelled: all {n} labels hold only "
-        f"{images.ignore_index}, which is ignored; check how they were made (255 as a class, "
-        "objects marked as crowds), or set another dataset.ignore_index"
+        f"{images.name}: no pixel of {split} is labelled: all {n} labels contain only "
+        f"{images.ignore_index}, which is ignored; check how they were made (255 used as a class, "
+        "objects marked as crowds), or change dataset.ignore_index"
     )
 
 
 def missing_classes(images: LabelledSet, splits: Sequence[SplitLabels]) -> list[Finding]:
-    """Return findings on classes that never occur in a split, and on labels that start at 1."""
+    """Return findings about classes that do not occur in a split, and labels that start at 1."""
     names = _names(images)
     values = frozenset[int]().union(*(split.numbers for split in splits))
     findings = []

@@ -15,27 +15,27 @@ ORDER, SEEDS = 0, 1
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """An image of the training stream."""
+    """The index of an image in the training stream, and the seed of its augmentation."""
 
     index: int
-    seed: int  # seed of all random choices for this draw
+    seed: int
 
 
 class StreamSampler(Sampler[list[Draw]]):
     """Yield batches from an endless stream of epochs, each a permutation of all images.
 
-    An image and its seed depend only on the position in the stream. Step s takes the next
-    ``batch_size`` × ``world_size`` positions, and rank r every ``world_size``-th of these starting
-    at r. Two ranks together therefore see the same images as one rank with twice the batch, and a
-    run that resumes at step s sees the same images as an uninterrupted one. Batches may span two
-    epochs. One permutation is held in memory, 8 bytes per image.
+    An image and its seed depend only on the position in the stream. Each step takes the next
+    ``batch_size`` × ``world_size`` positions, and rank r takes every ``world_size``-th position of
+    the step, starting at r. Two ranks together therefore process the same images as one rank with
+    twice the batch size, and a resumed run the same images as an uninterrupted run. Batches may
+    span two epochs. One permutation is kept in memory, 8 bytes per image.
 
     Args:
         n: number of images.
         batch_size: images per rank and batch.
-        total_batches: number of batches of the whole run, which is also the length.
+        total_batches: number of batches of the run; also the length of the sampler.
         seed: seed of the stream.
-        start: number of batches to skip, because an earlier run has completed them.
+        start: number of batches to skip when a run is resumed.
         rank: rank of this process.
         world_size: number of processes.
 
@@ -73,10 +73,10 @@ class StreamSampler(Sampler[list[Draw]]):
         for step in range(self.start, self.total_batches):
             batch = []
             for position in range(step * size + self.rank, (step + 1) * size, self.world_size):
-                epoch, place = divmod(position, self.n)
+                epoch, index = divmod(position, self.n)
                 if epoch != current:
                     current, order = epoch, self._order(epoch)
-                batch.append(Draw(int(order[place]), self._seed(position)))
+                batch.append(Draw(int(order[index]), self._seed(position)))
             yield batch
 
     def _order(self, epoch: int) -> Int64[np.ndarray, " n"]:

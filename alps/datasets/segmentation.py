@@ -1,4 +1,4 @@
-"""A labelled image set as a torch dataset, which checks every label that it reads."""
+"""A torch dataset of a labelled image set; it checks every label that it reads."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from alps.structures.records import ImageRecord
 
 logger = logging.getLogger(__name__)
 
-#: Number of consecutive unreadable images that ends training, as the disk is then likely at fault.
+#: Number of consecutive unreadable images after which training stops; the disk has probably failed.
 MAX_UNREADABLE = 20
 
 Image = UInt8[Tensor, "3 H W"]  # RGB
-#: uint8 if the values of the set allow it, to reduce the transfer from the workers.
+#: uint8 if all class ids fit, to transfer fewer bytes from the workers; otherwise int32.
 Target = UInt8[Tensor, "H W"] | Int32[Tensor, "H W"]
 Transform = Callable[[Image, Target], tuple[Image, Target]]
 
@@ -57,17 +57,17 @@ def collate(examples: list[Example]) -> Batch:
 
 
 class SegmentationDataset(Dataset[Example]):
-    """Images with checked targets, in which pixels without data are ignored.
+    """Images and checked targets; no-data pixels are ignored.
 
     ``dataset[draw]`` is for training: all random choices depend on the draw's seed, and torch's
-    global generator is left unchanged. An image that cannot be read is logged once and replaced by
-    the next readable one. ``dataset[index]`` is for evaluation, where a replacement would falsify
-    the scores, so an unreadable image raises `ImageError` instead.
+    global generator does not change. An image that cannot be read is logged once and replaced by
+    the next readable image. ``dataset[index]`` is for evaluation: an unreadable image raises
+    `ImageError`, because replacing it would falsify the scores.
 
     Args:
         images: the labelled set.
         records: the images to use.
-        transform: applied to image and target together; None: no transform.
+        transform: function of image and target. None: no transform.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class SegmentationDataset(Dataset[Example]):
         self.images = images
         self.records = records
         self.transform = transform
-        self.unreadable: set[str] = set()  # names of unreadable files seen by this process
+        self.unreadable: set[str] = set()  # names of unreadable files, in this process
         self._num_classes = len(images.categories())
         highest = max(self._num_classes - 1, images.ignore_index)
         self._dtype = np.uint8 if images.ignore_index >= 0 and highest < 256 else np.int32
@@ -91,8 +91,9 @@ class SegmentationDataset(Dataset[Example]):
         """Return an example.
 
         Raises:
-            ImageError: the image cannot be read; for a draw, neither can the next ones.
-            LabelError: the label contradicts its image or the classes.
+            ImageError: the image (for a draw, also each of the next `MAX_UNREADABLE`) cannot be
+                read.
+            LabelError: the label does not have the size of the image, or has an unknown class.
         """
         if not isinstance(draw, Draw):
             return self._transformed(self._read(self.records[draw]))
@@ -134,12 +135,13 @@ class SegmentationDataset(Dataset[Example]):
         if target.shape != sample.size:
             raise LabelError(
                 f"{label} has (height, width) = {target.shape} and its image {sample.size}; "
-                "expected equal sizes: cut or export both again"
+                "expected equal sizes; cut or export both again"
             )
         target = ignore_nodata(target, sample.valid, self.images.ignore_index)
         self._check_values(target, label)
         return Example(
-            torch.tensor(sample.image).permute(2, 0, 1),  # channels last in memory resizes faster
+            # Resizing is faster with channels last in memory.
+            torch.tensor(sample.image).permute(2, 0, 1),
             torch.from_numpy(target.astype(self._dtype)),
             sample.image_id,
         )
@@ -154,6 +156,6 @@ class SegmentationDataset(Dataset[Example]):
             if from_one and not (target == 0).any() and invalid.max() == classes:
                 remedy += "; for labels that start at 1, set dataset.reduce_zero_label=true"
             raise LabelError(
-                f"{label} holds the value {values} at {invalid.size} pixels; expected 0 to "
+                f"{label} contains the value {values} at {invalid.size} pixels; expected 0 to "
                 f"{classes - 1} ({classes} classes) or {ignore_index} (ignored); {remedy}"
             )

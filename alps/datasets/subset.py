@@ -20,24 +20,24 @@ logger = logging.getLogger(__name__)
 def fraction(
     images: LabelledSet, records: Sequence[ImageRecord], fraction: float, seed: int
 ) -> list[ImageRecord]:
-    """Return a share of the images that contains all classes if possible.
+    """Return a fraction of the images that contains all classes if possible.
 
-    The images are shuffled, those that add a new class move to the front, and the share is taken
-    from the beginning of this list, so that smaller shares lie within larger ones. Labels are read
-    until all classes are found or the share is full.
+    The images are shuffled, and images with a class that earlier images lack move to the front. The
+    subset is the beginning of this list, so a smaller subset is part of a larger one. Labels are
+    read until all classes have occurred or the subset is complete.
 
     Args:
         images: the labelled set.
         records: the images to choose from.
-        fraction: share of the images in (0, 1]; at least one image is taken.
-        seed: seed of the shuffling.
+        fraction: fraction of the images in (0, 1]; at least one image is returned.
+        seed: seed of the permutation.
 
     Returns:
         The chosen images in their original order.
 
     Raises:
         ConfigError: the fraction is not in (0, 1].
-        LabelError: a label cannot be used.
+        LabelError: a label cannot be read.
     """
     check_settings(DATA, {"fraction": fraction})
     if fraction == 1:
@@ -58,7 +58,7 @@ def fraction(
     if missing:
         names_of_missing = ", ".join(names[i] for i in sorted(missing)[:5])
         logger.warning(
-            "the %d of %d images of data.fraction=%g hold %d of %d classes; missing: %s%s",
+            "the %d of %d images of data.fraction=%g contain %d of %d classes; missing: %s%s",
             n,
             len(records),
             fraction,
@@ -74,14 +74,15 @@ def fraction(
 def hold_out(
     records: Sequence[ImageRecord], fraction: float, seed: int, max_images: int = 500
 ) -> tuple[list[ImageRecord], list[ImageRecord]]:
-    """Split off images for validation, for a dataset without a validation split.
+    """Select images for validation, for a dataset without a validation split.
 
     Args:
         records: all images.
-        fraction: share for validation in (0, 1); each of the two parts has at least one image.
-        seed: seed of the choice.
-        max_images: maximum number of validation images; more would slow validation down and make
-            the scores hardly more precise.
+        fraction: fraction for validation in (0, 1); at least one image is used for each of training
+            and validation.
+        seed: seed of the selection.
+        max_images: maximum number of validation images; more images slow validation down and hardly
+            make the scores more precise.
 
     Returns:
         The training and the validation images, both in their original order.
@@ -92,8 +93,8 @@ def hold_out(
     check_settings(DATA, {"hold_out": fraction})
     if len(records) < 2:
         raise ConfigError(
-            f"cannot hold out images for validation: there are {len(records)}, expected at "
-            "least two; label more images"
+            f"cannot hold out images for validation: the number of images is {len(records)}, "
+            "expected at least two; label more images"
         )
     n = min(max(1, round(fraction * len(records))), max_images, len(records) - 1)
     held_out = set(np.random.default_rng(seed).permutation(len(records))[:n].tolist())

@@ -12,32 +12,32 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
-#: Maximum changes: brightness, contrast and saturation (factors 1 ± this), and hue (turns).
+#: Maximum changes of brightness, contrast and saturation (factors 1 ± value), and of hue (turns).
 JITTER = (0.3, 0.3, 0.3, 0.05)
-#: Maximum number of windows to draw in search of one that no class dominates.
+#: Maximum number of windows to draw until no class dominates; the last one is then used.
 MAX_WINDOWS = 10
-#: RGB to luma and two chroma axes (NTSC's YIQ). Gray has no chroma, so hue does not change it.
+#: RGB to luma and two chroma axes (NTSC's YIQ). Gray has no chroma, so a change of hue keeps it.
 YIQ = np.array([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
 
 
 class TrainTransform:
-    """Scale, crop, flip, rotate and recolour an image at random; the result stays uint8.
+    """Scale, crop, flip, rotate and recolour an image at random; the result is uint8.
 
-    A window of the source image is drawn and only this window is resized. Up to the rounding of
-    the window to whole source pixels this equals resizing the whole image and then cropping, at a
-    fraction of the cost. An image smaller than the crop is placed at random on a background of
-    ``fill``, whose target is ignored. All random numbers come from torch's default generator.
+    A random window of the source image is resized. This equals resizing the image and then cropping
+    it, except that the window is rounded to source pixels, and is much faster. An image smaller
+    than the crop is placed at random on a background of ``fill``, whose target is ignored. All
+    random numbers come from torch's default generator.
 
     Args:
-        crop: side of the result, in pixels.
-        scale: minimum and maximum of the scale factor, which is drawn uniformly.
+        crop: height and width of the result, in pixels.
+        scale: minimum and maximum of the scale factor, which is uniformly distributed.
         scale_p: probability of scaling.
         flip_p: probability of each of the two flips.
-        rot90: whether to rotate by a random multiple of 90°, as overhead images have no top.
+        rot90: whether to rotate by a random multiple of 90°, as is valid for overhead images.
         photometric_p: probability of changing the colours, within `JITTER`.
-        cat_max_ratio: another window is drawn, up to `MAX_WINDOWS` times, if one class has more
-            than this share of its labelled pixels (mmsegmentation's ``RandomCrop``); 1: never.
-        fill: RGB value of the padding; ImageNet's mean, which the normalisation turns into 0.
+        cat_max_ratio: maximum fraction of a window's labelled pixels in one class; otherwise a new
+            window is drawn, up to `MAX_WINDOWS` times (as in mmsegmentation's ``RandomCrop``).
+        fill: RGB value of the padding; the default is ImageNet's mean, which is normalised to 0.
         ignore_index: target value of the padding.
     """
 
@@ -85,7 +85,7 @@ class TrainTransform:
     ) -> tuple[UInt8[Tensor, "3 h w"], Integer[Tensor, "h w"]]:
         """Return a random scaled window of at most ``crop`` × ``crop`` pixels."""
         ratio = _uniform(*self.scale) if _chance(self.scale_p) else 1.0
-        side = max(1, round(self.crop / ratio))  # of the window, in source pixels
+        side = max(1, round(self.crop / ratio))  # side of the window in source pixels
         height, width = (min(side, length) for length in target.shape)
         for _ in range(MAX_WINDOWS):
             top = _randint(target.shape[0] - height + 1)
@@ -96,7 +96,7 @@ class TrainTransform:
         image, target = image[window], target[window]
         size = [max(1, round(length * self.crop / side)) for length in (height, width)]
         if size != [height, width]:
-            # v2's mask kernel uses torch's "nearest", which is half a pixel off the image's grid.
+            # torchvision's mask kernel uses "nearest", which is shifted by half a pixel.
             nearest = InterpolationMode.NEAREST_EXACT
             image = F.resize(image, size, antialias=True)
             target = F.resize(target[None], size, interpolation=nearest)[0]
@@ -105,7 +105,7 @@ class TrainTransform:
     def _is_mixed(self, target: Integer[Tensor, "h w"]) -> bool:
         if self.cat_max_ratio >= 1:
             return True
-        sample = target[::4, ::4]  # every fourth pixel is a sufficient estimate
+        sample = target[::4, ::4]  # every fourth row and column is sufficient
         counts = torch.bincount(sample[sample != self.ignore_index])
         return bool((counts <= self.cat_max_ratio * counts.sum()).all()) and counts.numel() > 0
 
@@ -139,13 +139,13 @@ def color_matrix(
 ) -> Float64[np.ndarray, "3 4"]:
     """Return the four changes of torchvision's ``ColorJitter`` as one affine map of RGB.
 
-    The changes commute, because saturation and hue preserve luma and gray, and contrast is
-    relative to the mean luma of ``image``. A single map rounds and clips once, and takes a
-    hundredth of the time of ``adjust_hue``, which converts to HSV. Here hue rotates the chroma, as
-    in CSS's ``hue-rotate``.
+    The changes commute, because saturation and hue preserve luma and gray, and contrast is relative
+    to the mean luma of ``image``. A single map rounds and clips only once, and takes a hundredth of
+    the time of ``adjust_hue``, which converts to HSV. Unlike in torchvision, hue is a rotation of
+    the chroma, as in CSS's ``hue-rotate``.
 
     Args:
-        image: the image whose mean luma is the reference of contrast.
+        image: the image; contrast is relative to its mean luma.
         brightness: factor on all values.
         contrast: factor on the distance to the mean luma.
         saturation: factor on the chroma.

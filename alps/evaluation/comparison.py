@@ -26,7 +26,7 @@ from alps.structures.records import ImageRecord
 
 log = logging.getLogger(__name__)
 
-#: Regions of ground truth smaller than this share of their image are not scored for recall.
+#: Minimum area, as a fraction of the image, of the ground-truth regions that recall is computed on.
 MIN_REGION = 1e-4
 #: Maximum number of masks that a 16-bit index map can hold besides "no mask".
 MAX_MASKS = 65535
@@ -41,14 +41,14 @@ class Pair:
 
     record: ImageRecord
     masks: Masks
-    category_id: Int[np.ndarray, " N"]  # the cluster of each mask; -1: unlabelled
+    category_id: Int[np.ndarray, " N"]  # cluster of each mask; -1: unlabelled
     labels: Integer[np.ndarray, "H W"]
-    target: Integer[np.ndarray, "H W"]  # the ignore index at no-data pixels
+    target: Integer[np.ndarray, "H W"]  # no-data pixels have the ignore index
     pixels: int  # number of pixels with data
 
 
 class Comparison:
-    """Compare a store with the ground truth of its images, and record which images were compared.
+    """Compare a store with the ground truth of its images, and count the compared images.
 
     Args:
         store: a label store in which all stages have run.
@@ -58,12 +58,12 @@ class Comparison:
     def __init__(self, store: LabelStore, image_set: LabelledSet) -> None:
         self.store, self.image_set = store, image_set
         self.categories = image_set.categories()
-        self.images: dict[str, int] = {}  # number of compared images, by split
-        self.skipped: dict[str, str] = {}  # image id → reason why it could not be compared
-        self._truth: dict[str, str] = {}  # image id → digest of its ground truth
+        self.images: dict[str, int] = {}  # number of compared images by split
+        self.skipped: dict[str, str] = {}  # reasons why images could not be compared, by image id
+        self._truth: dict[str, str] = {}  # digests of ground truth by image id
         k = store.info.num_classes
         fill = store.info.stages["assign"]["identity"].get("fill", 0)
-        self._controls: dict[str, Random | Binary] = {
+        self._baselines: dict[str, Random | Binary] = {
             "random": Random(k=k, fill=fill),
             "binary": Binary(),
         }
@@ -71,14 +71,16 @@ class Comparison:
         self._labels = StoredLabels(root=str(store.root))
 
     def pairs(self, splits: Sequence[str], purpose: str) -> Iterator[Pair]:
-        """Yield the images of some splits in the order of the plan; log and skip unusable ones.
+        """Yield the images of some splits in the order of the plan.
+
+        Images that cannot be compared are logged and skipped.
 
         Args:
             splits: the splits to compare.
             purpose: the title of the progress bar.
 
         Yields:
-            The labels and the ground truth of each usable image.
+            The labels and the ground truth of each image.
 
         Raises:
             LabelError: no image can be compared.
@@ -115,11 +117,11 @@ class Comparison:
 
     @property
     def truth(self) -> str:
-        """A digest of the compared ground truth, independent of the order of the images."""
+        """Digest of the compared ground truth, independent of the order of the images."""
         return digest(sorted(self._truth.items()))
 
     def zeros(self) -> dict[str, Contingency]:
-        """Return empty counts, to which those of images are added."""
+        """Return counts of zero, to which the counts of images are added."""
         n = len(self.categories)
         return {
             name: Contingency(np.zeros((k, n), np.int64), np.zeros(n, np.int64))
@@ -127,26 +129,26 @@ class Comparison:
         }
 
     def count(self, pair: Pair) -> dict[str, Contingency]:
-        """Count pixels by cluster and class, for the labels and for two controls.
+        """Count pixels by cluster and class, for the labels and for two baselines.
 
-        The controls are painted from the same masks: "random", with as many clusters as the labels,
-        and "binary", inside a mask or not. Masks that the store leaves unlabelled stay unlabelled
-        in "random", so that only the clusters differ.
+        The baselines are painted from the same masks: "random" has random clusters, as many as the
+        labels; "binary" has two clusters, inside a mask and outside. Masks without a label in the
+        store have none in "random", so that only the clusters differ.
 
         Args:
             pair: the labels and the ground truth of an image.
 
         Returns:
-            The counts by name: labels, random and binary.
+            The counts for "labels", "random" and "binary".
         """
         unlabelled = self.store.info.ignore_index
         maps = {"labels": pair.labels}
-        for name, control in self._controls.items():
+        for name, baseline in self._baselines.items():
             no_features = np.zeros((len(pair.masks), 0), np.float32)
-            ids, _ = control.assign(no_features, None, pair.record.image_id)
+            ids, _ = baseline.assign(no_features, None, pair.record.image_id)
             if name == "random":
                 ids[pair.category_id < 0] = -1
-            maps[name] = control.paint(pair.masks, ids, unlabelled)
+            maps[name] = baseline.paint(pair.masks, ids, unlabelled)
         return {
             name: self._table(index_map, pair.target, self._num_clusters[name], unlabelled)
             for name, index_map in maps.items()
@@ -156,8 +158,7 @@ class Comparison:
         """Score the masks, and count them by cluster and class.
 
         Returns:
-            The scores of the masks, and the number of masks of each cluster and most frequent
-            class.
+            The scores of the masks, and the number of masks by cluster and most frequent class.
         """
         ignore_index, n = self.image_set.ignore_index, len(self.categories)
         counts = tally(
@@ -197,22 +198,22 @@ class Comparison:
         masks, category_id, status = stored_images[record.image_id]
         if len(masks) > MAX_MASKS:
             raise LabelError(
-                f"{record.file_name} has {len(masks)} masks, at most {MAX_MASKS} can be compared; "
-                "cut the image into tiles"
+                f"{record.file_name} has {len(masks)} masks, expected at most {MAX_MASKS}; cut the "
+                "image into tiles"
             )
         target = self.image_set.read_target(record)
         if target.shape != masks.size:
             (h, w), (height, width) = target.shape, masks.size
             raise LabelError(
                 f"the ground truth of {record.file_name} is {w} x {h} pixels, expected {width} x "
-                f"{height}, the size of the image when it was labelled; give both the same size"
+                f"{height}, the size of the image when it was labelled; use files of equal size"
             )
         n, ignore_index = len(self.categories), self.image_set.ignore_index
         target = ignore_nodata(target, status.read_valid(), ignore_index)
         if (highest := target.max(initial=0, where=target != ignore_index)) >= n:
             raise LabelError(
-                f"the ground truth of {record.file_name} holds the class {highest}, expected 0 to "
-                f"{n - 1} or {ignore_index} (ignored); correct the file, or name all classes in "
+                f"the ground truth of {record.file_name} contains the class {highest}, expected 0 "
+                f"to {n - 1} or {ignore_index} (ignored); correct the file, or name all classes in "
                 "dataset.classes"
             )
         if record.image_id not in self._truth:

@@ -1,4 +1,4 @@
-"""The function `alps.evaluate`: compare a store with the ground truth of its images."""
+"""The function `alps.evaluate`, which compares a store with the ground truth of its images."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ def evaluate(
 
     Args:
         store: the store, or its folder.
-        truth: the image set that the store was made from, with a class per pixel or a true mask
-            per box; or the folder of an `alps.images.FolderPair`.
+        truth: the image set that the store was made from, with a class for each pixel or a
+            ground-truth mask for each box; or the folder of an `alps.images.FolderPair`.
 
     Returns:
-        Scores of the classes with their controls, or, if ``truth`` has true masks, of the masks.
+        `InstanceScores` of the masks if ``truth`` has ground-truth masks, otherwise an `Evaluation`
+        of the classes and of baselines.
 
     Raises:
         LabelError: no image can be compared.

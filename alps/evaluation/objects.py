@@ -1,7 +1,7 @@
-"""Compare the masks of a store with true masks, object by object, to score box prompts.
+"""Compare the masks of a store with ground-truth masks, object by object, to score box prompts.
 
-The scores are those of SAMRS (arXiv 2305.02034, section 3.2): the mean IoU of masks and true masks,
-and COCO's average precision of the masks, ranked by the IoU that SAM predicts.
+The scores are the same as in SAMRS (arXiv 2305.02034, section 3.2): the mean IoU of masks and
+ground-truth masks, and COCO's average precision of the masks, ranked by SAM's predicted IoU.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from alps.structures.digest import digest
 from alps.structures.masks import Masks
 from alps.structures.records import Category, ImageRecord
 
-#: COCO's bounds of small, medium and large objects, in pixels of the true mask.
+#: COCO's bounds of small, medium and large objects, in pixels of the ground-truth mask.
 SIZES: Mapping[str, tuple[float, float]] = {
     "small": (0, 32**2),
     "medium": (32**2, 96**2),
     "large": (96**2, float("inf")),
 }
-#: IoU levels at which the share of objects is reported.
+#: IoU levels; the fraction of objects with at least this IoU is reported.
 LEVELS = (0.5, 0.75, 0.9)
 DIGITS = 6  # decimals of the numbers in evaluation.json
 #: The values recorded for each object.
@@ -52,24 +52,24 @@ ROW = np.dtype(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class InstanceScores:
-    """Scores of all objects that are not ignored and have a true mask, in the store's order."""
+    """Scores of all objects that are not ignored and have a ground-truth mask, in store order."""
 
     categories: Sequence[Category]
-    iou: Float[np.ndarray, " N"]  # of each mask and its true mask
-    area: Int64[np.ndarray, " N"]  # pixels of the true masks
+    iou: Float[np.ndarray, " N"]  # IoU of each mask and its ground-truth mask
+    area: Int64[np.ndarray, " N"]  # pixels of the ground-truth masks
     category_id: Int32[np.ndarray, " N"]
     image: Int32[np.ndarray, " N"]  # position of the image in the plan
     mask_id: Int32[np.ndarray, " N"]
-    precision: Float[np.ndarray, "K 10"]  # AP by IoU; NaN for a class without objects
-    images: int  # images with such an object
-    empty: int  # masks without a pixel
-    ignored: int  # objects that are not scored
-    unknown: int  # objects without a true mask
-    truth: str  # a digest of the true masks
+    precision: Float[np.ndarray, "K 10"]  # AP by IoU threshold; NaN for a class without objects
+    images: int  # number of images with scored objects
+    empty: int  # number of scored masks without pixels
+    ignored: int  # number of ignored objects
+    unknown: int  # number of objects without a ground-truth mask
+    truth: str  # digest of the ground-truth masks
 
     @property
     def mean(self) -> float:
-        """Mean IoU of the masks and their true masks; NaN if there are no objects."""
+        """Mean IoU of the masks and their ground-truth masks; NaN if there are no objects."""
         return _mean(self.iou)
 
     @property
@@ -87,8 +87,8 @@ class InstanceScores:
         """AP at an IoU of 0.75."""
         return _mean(self.precision[:, 5])
 
-    def share(self, level: float) -> float:
-        """Return the share of the objects whose IoU is at least ``level``."""
+    def fraction_above(self, level: float) -> float:
+        """Return the fraction of the objects whose IoU is at least ``level``."""
         return _mean((self.iou >= level).astype(np.float64))
 
     def of_size(self, size: str) -> Float[np.ndarray, " n"]:
@@ -102,7 +102,7 @@ class InstanceScores:
         return chosen
 
     def summary(self) -> dict[str, float | int | None]:
-        """Return the scores by which prompts are compared; unknown scores are None."""
+        """Return the main scores; undefined scores are None."""
         return {
             "objects": len(self.iou),
             "IoU": _round(self.mean),
@@ -113,10 +113,10 @@ class InstanceScores:
         }
 
     def to_json(self) -> dict[str, Any]:
-        """Return the content of evaluation.json: all scores, rounded; unknown scores are None."""
+        """Return the content of evaluation.json: rounded scores, None for undefined scores."""
         return {
             **self.summary(),
-            **{f"IoU >= {level}": _round(self.share(level)) for level in LEVELS},
+            **{f"IoU >= {level}": _round(self.fraction_above(level)) for level in LEVELS},
             "empty": self.empty,
             "ignored": self.ignored,
             "unknown": self.unknown,
@@ -135,20 +135,20 @@ class InstanceScores:
 
 
 def score_instances(store: LabelStore, image_set: InstanceSet) -> InstanceScores:
-    """Compare every mask of a store with the true mask of its box, image by image.
+    """Compare every mask of a store with the ground-truth mask of its box, image by image.
 
-    No-data pixels count in neither mask; an object that is mostly no data is not compared. Memory
-    grows by one `ROW`, some 40 bytes, per object.
+    No-data pixels are excluded from both masks; an object that is mostly no-data is not compared.
+    Memory use grows by about 40 bytes per object.
 
     Args:
         store: a store whose masks were prompted with boxes.
         image_set: the image set that the store was made from.
 
     Returns:
-        The scores of all objects that are not ignored and have a true mask.
+        The scores of all objects that are not ignored and have a ground-truth mask.
 
     Raises:
-        LabelError: there are objects, but none has a usable true mask.
+        LabelError: there are objects, but none has a valid ground-truth mask.
     """
     categories = image_set.categories()
     parts = [np.zeros(0, ROW)]
@@ -160,7 +160,7 @@ def score_instances(store: LabelStore, image_set: InstanceSet) -> InstanceScores
             scored = np.flatnonzero(~masks.boxes.ignore)
             true = image_set.read_instances(record, masks.boxes[scored], masks.size)
             true = keep_data(true, valid)
-            assert true.boxes is not None, "true masks are read with their boxes"
+            assert true.boxes is not None, "read_instances returns masks with boxes"
             counts = [c.decode() for c in true.counts]
             truth.append((record.image_id, digest(true.boxes.object_id.tolist(), counts)))
             with_truth = scored[np.isin(masks.boxes.object_id[scored], true.boxes.object_id)]
@@ -172,8 +172,8 @@ def score_instances(store: LabelStore, image_set: InstanceSet) -> InstanceScores
     objects = np.concatenate(parts)
     if unknown and not len(objects):
         raise LabelError(
-            f"none of the {unknown} objects of {image_set.root} has a usable true mask, so "
-            "there is nothing to compare with; add their masks, or label without evaluate"
+            f"none of the {unknown} objects of {image_set.root} has a valid ground-truth mask; add "
+            "their masks, or label without evaluate"
         )
     precision = np.zeros((len(categories), len(THRESHOLDS)))
     for category in categories:
@@ -198,7 +198,7 @@ def _masks(
 ) -> Iterator[tuple[int, ImageRecord, Masks, Bool[np.ndarray, "H W"] | None]]:
     """Yield (position in the plan, record, masks, valid pixels) of each image with boxes."""
     index = 0
-    for shard in tqdm(range(len(store.plan)), "true masks", unit="shard"):
+    for shard in tqdm(range(len(store.plan)), "ground-truth masks", unit="shard"):
         masks = store.shard(shard).masks()
         statuses = {status.image_id: status for status in store.shard(shard).images()}
         for record in store.plan[shard]:
@@ -209,7 +209,7 @@ def _masks(
 
 
 def _compare(masks: Masks, true: Masks) -> np.ndarray:
-    """Return a `ROW` for each mask, compared with the true mask at the same position."""
+    """Return a `ROW` for each mask, compared with the ground-truth mask at the same index."""
     rows = np.zeros(len(masks), ROW)
     if true.boxes is None or not len(masks):
         return rows

@@ -27,7 +27,7 @@ from alps.protocols import LabelledSet
 from alps.store.label_store import LabelStore
 from alps.structures.records import Category, ImageRecord
 
-#: The split on which clusters are mapped to classes if there are other splits to score.
+#: Split on which clusters are mapped to classes; the scores are computed on the other splits.
 LEARN_SPLIT = "train"
 MAX_RANKED = 4  # number of best and of worst images to keep
 FEW_IMAGES = 10  # with fewer images, the scores say little about other images
@@ -47,8 +47,8 @@ class Rating:
 
     everywhere: Scores  # unlabelled pixels count as wrong
     covered: Scores  # over the labelled pixels only
-    one_to_one: float  # accuracy everywhere with at most one cluster per class
-    coverage: float  # share of the pixels with a class that are labelled
+    one_to_one: float  # accuracy over all pixels with at most one cluster per class
+    coverage: float  # fraction of labelled pixels, among the pixels with a ground-truth class
     agreement: Agreement  # independent of the mapping to classes
 
 
@@ -62,57 +62,58 @@ class ImageScore:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Evaluation:
-    """The comparison of a store's labels, K clusters, with G classes of ground truth."""
+    """The comparison of a store's labels (K clusters) with ground truth (G classes)."""
 
     protocol: str
-    truth: str  # a digest of the ground truth; scores compare only if it is equal
-    categories: Sequence[Category]  # of the ground truth
-    learnt_on: Sequence[str]  # splits; equal to scored_on if there are no others
-    scored_on: Sequence[str]
-    images: Mapping[str, int]  # number of compared images, by split
-    skipped: Mapping[str, str]  # image id → reason why it could not be compared
-    mapping: Int64[np.ndarray, " K"]  # the class of each cluster
-    clusters: Contingency  # counts of pixels
-    mask_clusters: Contingency  # counts of masks, by their most frequent class
+    truth: str  # digest of the ground truth; compare scores only if it is equal
+    categories: Sequence[Category]  # classes of the ground truth
+    learnt_on: Sequence[str]  # splits that determine ``mapping``
+    scored_on: Sequence[str]  # splits that are scored; equal to learnt_on if there are no others
+    images: Mapping[str, int]  # number of compared images by split
+    skipped: Mapping[str, str]  # reasons why images could not be compared, by image id
+    mapping: Int64[np.ndarray, " K"]  # class of each cluster
+    clusters: Contingency  # number of pixels by cluster and class
+    mask_clusters: Contingency  # number of masks by cluster and most frequent class
     masks: Tally
-    ratings: Mapping[str, Rating]  # by name: labels, random, binary, oracle
+    ratings: Mapping[str, Rating]  # keys: labels, random, binary, oracle
     best: Sequence[ImageScore]
     worst: Sequence[ImageScore]
 
     @property
     def held_out(self) -> bool:
-        """Whether clusters were mapped to classes on other images than those scored."""
+        """Whether the images that determine the mapping to classes are not scored."""
         return self.learnt_on != self.scored_on
 
     @property
     def mask_accuracy(self) -> float:
-        """Share of the masks whose cluster is mapped to the most frequent class of the mask."""
+        """Fraction of masks whose cluster is mapped to the mask's most frequent class."""
         return scores(self.mask_clusters, self.mapping).OA
 
     @property
     def mask_purity(self) -> float:
-        """Share of the labelled masks that have the most frequent class of their cluster."""
+        """Fraction of labelled masks that have the most frequent class of their cluster."""
         return agreement(self.mask_clusters).purity
 
 
 def evaluate(store: LabelStore, image_set: LabelledSet) -> Evaluation:
     """Compare a finished store with the ground truth of its images, shard by shard.
 
-    Each cluster is mapped to its most frequent class. The mapping is learnt on the split
-    `LEARN_SPLIT` and scored on the other splits; without that split, or without others, both use
+    Each cluster is mapped to its most frequent class in the split `LEARN_SPLIT`, and the result is
+    scored on the other splits. If there is no such split, or no other split, mapping and scores use
     all images.
-    Three controls are painted from the same masks: "random", with as many clusters as the labels;
-    "binary", inside a mask or not; and "oracle", with the best class of each mask. Masks that the
-    store leaves unlabelled stay unlabelled in "random".
 
-    An image whose ground truth cannot be used is logged, counted and skipped.
+    Three baselines are painted from the same masks: "random" has random clusters, as many as the
+    labels; "binary" has two clusters, inside a mask and outside; "oracle" gives each mask its most
+    frequent class. Masks without a label in the store have none in "random".
+
+    An image whose ground truth is invalid is logged, counted and skipped.
 
     Args:
         store: a label store in which all stages have run.
         image_set: the image set that the store was made from.
 
     Returns:
-        The scores of the labels and of the controls.
+        The scores of the labels and of the baselines.
 
     Raises:
         LabelError: no image can be compared.
@@ -145,9 +146,8 @@ def evaluate(store: LabelStore, image_set: LabelledSet) -> Evaluation:
         score = ImageScore(pair.record, scores(pixel_counts["labels"], mapping).OA)
         if not math.isnan(score.accuracy):
             best = heapq.nlargest(MAX_RANKED, [*best, score], key=_accuracy)
-            worst = heapq.nsmallest(
-                MAX_RANKED, [score, *worst], key=_accuracy
-            )  # the last of equal ones
+            # Among equal scores, the last images are kept (in `best`, the first images).
+            worst = heapq.nsmallest(MAX_RANKED, [score, *worst], key=_accuracy)
             n += 1
     assert masks is not None, "pairs() yields at least one image or raises"
 
@@ -175,16 +175,16 @@ def evaluate(store: LabelStore, image_set: LabelledSet) -> Evaluation:
 
 
 def caveats(evaluation: Evaluation) -> list[str]:
-    """Return a sentence for each reason not to rely on the scores; usually none."""
+    """Return a sentence for each reason not to rely on the scores."""
     labels, random = evaluation.ratings["labels"], evaluation.ratings["random"]
     figures = (
         ("accuracy", labels.everywhere.OA, random.everywhere.OA),
         ("mIoU", labels.everywhere.mIoU, random.everywhere.mIoU),
     )
     worse = [
-        f"{name} {score:.1%} against {control:.1%}"
-        for name, score, control in figures
-        if score <= control
+        f"{name} {score:.1%} against {baseline:.1%}"
+        for name, score, baseline in figures
+        if score <= baseline
     ]
     sentences = []
     if worse:

@@ -1,7 +1,6 @@
-"""Compare the trials of a sweep: their scores and run times.
+"""Compare scores and run times of the trials of a sweep.
 
-The store of a trial holds scores but no run times; the run times are kept in the folder of the
-sweep.
+Run times are kept in the folder of the sweep, because stores contain scores but no run times.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from alps.store.atomic import atomic
 
 FOLDER = "trials"
 TABLE = "study.csv"
-#: The last columns: seconds per image and, if a trial failed, the error.
+#: Names of the last columns: seconds per image and, if a trial failed, the error.
 SECONDS, ERROR = "s/image", "error"
 
 
@@ -33,15 +32,15 @@ def add_trial(
     seconds: float | None,
     error: str = "",
 ) -> None:
-    """Write the results of a trial, and update the table of all finished trials.
+    """Write the results of a trial, and update the table of finished trials.
 
     Args:
         folder: the folder of the sweep.
         number: the number of the trial, from 0.
         overrides: the overrides of the trial, ``key=value``.
-        scores: the scores by name; None if unknown.
-        seconds: the time to make the masks, in seconds per image. None keeps the time that an
-            earlier run measured, if the masks already existed.
+        scores: the scores by name; None for an undefined score.
+        seconds: the time to make the masks, in seconds per image. None if the masks already
+            existed; the time measured by an earlier run is then kept.
         error: error message of a failed trial; "" if it succeeded.
     """
     name = f"{FOLDER}/{number:03d}.json"
@@ -60,17 +59,15 @@ def add_trial(
 def tabulate_trials(folder: Path) -> list[list[str]]:
     """Return a header and one row per trial: the overrides that vary, then the scores.
 
-    If a trial failed, the last column holds the error messages.
+    If a trial failed, the last column contains the error messages.
     """
     trials = [json.loads(path.read_text()) for path in sorted((folder / FOLDER).glob("*.json"))]
-    # Earlier versions of ALPS wrote "words".
+    # Earlier versions of ALPS named the overrides "words".
     settings = [_parse_overrides(trial.get("overrides") or trial["words"]) for trial in trials]
     keys = list(dict.fromkeys(key for values in settings for key in values))
     varying = [key for key in keys if len({values.get(key) for values in settings}) > 1]
     names = list(dict.fromkeys(name for trial in trials for name in trial["scores"]))
-    names.sort(
-        key=SECONDS.__eq__
-    )  # the time is the last column, even if the first trial has no scores
+    names.sort(key=SECONDS.__eq__)  # the time last, even if the first trial has no scores
     errors = [ERROR] if any(trial[ERROR] for trial in trials) else []
     rows = [
         [values.get(key, "") for key in varying]
@@ -88,7 +85,7 @@ def print_trials(folder: Path) -> None:
     table = Table(
         title=f"{len(rows)} trials",
         title_justify="left",
-        box=box.SIMPLE_HEAD,  # ten columns have to fit into 80 characters
+        box=box.SIMPLE_HEAD,  # narrow: ten columns have to fit into 80 characters
         collapse_padding=True,
         pad_edge=False,
     )

@@ -13,18 +13,18 @@ from alps.store.label_store import LabelStore
 
 LAYOUT_HELP = """\
 layouts:
-  coco   instances_<split>.json, for pycocotools and most detectors: a mask, its
-         class, its boxes; ignored objects are crowds
-  sa1b   <image>.json as in SA-1B: a mask, its scores, its point; no classes
+  coco   instances_<split>.json, for pycocotools and most detectors: masks with
+         classes and boxes; ignored objects have iscrowd=1
+  sa1b   <image>.json as in SA-1B: masks with scores and points; no classes
   samrs  gray/, color/ and ins/ in hbox_segs_init/ or rhbox_segs_init/, and
-         train.txt and valid.txt, for SAMRS's own loaders; ins/ is pickled, as
-         they expect
+         train.txt and valid.txt, for the data loaders of SAMRS; ins/ contains
+         pickle files
   youtube_vis
-         instances_<split>.json as in YouTube-VIS: a mask per frame for each track,
-         its class, its text; only for stores of videos
+         instances_<split>.json as in YouTube-VIS: tracks with a mask per frame,
+         class and text; only for stores of videos
   overlay
-         <video>.mp4 with masks, boxes, tracks and texts drawn over it;
-         <image>.jpg for still images
+         <video>.mp4, or <image>.jpg for still images, with masks, boxes, tracks
+         and texts drawn over the images
 
 example:
   python -m alps.export data/dota_seg --to coco --out data/dota_coco

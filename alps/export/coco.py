@@ -20,14 +20,14 @@ from alps.structures.tiles import box_xyxy_to_xywh
 def write_coco(store: LabelStore, folder: Path) -> Tally:
     """Write instances_<split>.json, one annotation per line.
 
-    Ignored boxes are written as crowds, which COCO's metrics do not score. In addition to COCO's
-    keys, an annotation has "rbox", the four corners of the smallest rectangle around its mask in
-    pixels, and, if its prompt was a box, "prompt_box" (XYWH). "score" is the detector's score if
-    there is one, else the IoU that SAM predicts. The ids of a COCO file that the store was made
-    from are kept if possible (`SourceIds`).
+    Ignored boxes get ``iscrowd=1``, so COCO's metrics do not score them. In addition to COCO's
+    keys, an annotation has "rbox", the four corners of the minimum-area rectangle around its mask
+    in pixels, and, if its prompt was a box, "prompt_box" (XYWH). "score" is the score of the
+    annotated box or, if it has none, SAM's predicted IoU. If the store was made from a COCO file,
+    the ids of that file are kept if possible (`SourceIds`).
 
     Returns:
-        The counts of exported images and masks, and of skipped masks.
+        The numbers of exported images and masks, and of skipped masks.
     """
     tally, ids = Tally(), SourceIds.of(store)
     categories = [{**asdict(c), "id": ids.category(c.id)} for c in store.categories()]

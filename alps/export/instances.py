@@ -1,4 +1,4 @@
-"""Read the masks of a store with their classes, image by image, and select those to export."""
+"""Read the masks of a store with their classes, image by image, and select masks to export."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ class Instances:
     number: int  # position in the plan, from 1
     record: ImageRecord
     masks: Masks
-    category_id: Int[np.ndarray, " N"]  # -1: unlabelled
-    ignore: Bool[np.ndarray, " N"]
+    category_id: Int[np.ndarray, " N"]  # class of each mask; -1: unlabelled
+    ignore: Bool[np.ndarray, " N"]  # whether the box of each mask is ignored
 
 
 @dataclass(slots=True)
 class Tally:
-    """Counts of what was exported and what was skipped."""
+    """Numbers of exported and skipped images and masks."""
 
     images: int = 0
     masks: int = 0
-    skipped: Counter[str] = field(default_factory=Counter)  # masks or images, by reason
-    groups: Counter[str] = field(default_factory=Counter)  # exported videos, tracks
+    skipped: Counter[str] = field(default_factory=Counter)  # number of masks or images by reason
+    groups: Counter[str] = field(default_factory=Counter)  # number of exported videos and tracks
 
     def select(self, image: Instances, reasons: Mapping[str, Bool[np.ndarray, " N"]]) -> Instances:
-        """Return the image without the masks to skip, and update the counts.
+        """Return the image without the masks to skip, and update the numbers.
 
         Args:
             image: an image with all its masks.
-            reasons: the masks to skip, by reason. A mask with several reasons is counted under
-                the first.
+            reasons: the masks to skip, by reason. A mask with several reasons is counted for the
+                first one.
 
         Returns:
             The image with the remaining masks.
@@ -64,10 +64,10 @@ class Tally:
 
 
 def read_instances(store: LabelStore, split: str | None = None) -> Iterator[Instances]:
-    """Yield the readable images of a store, one shard in memory at a time, with a progress bar.
+    """Yield the labelled images of a store, with a progress bar; one shard is in memory at a time.
 
-    If the classes come from annotated boxes, ignored boxes keep their category, because formats
-    with ignored objects need it.
+    If the classes are the categories of boxes, ignored boxes get their category, too, because
+    formats with ignored objects require it.
 
     Args:
         store: a finished label store.

@@ -30,7 +30,7 @@ LAYOUTS: Mapping[str, Callable[[LabelStore, Path], Tally]] = {
 def export_store(
     store: LabelStore | str | Path, layout: str, out: str | Path, *, images: str | None = None
 ) -> Tally:
-    """Write a store in another layout.
+    """Export a store to a layout that other tools read.
 
     The store is read shard by shard, so memory use does not grow with its size.
 
@@ -38,13 +38,14 @@ def export_store(
         store: a finished label store, or its folder.
         layout: a key of `LAYOUTS`.
         out: the folder to create; if it exists, it must be empty.
-        images: the folder of the images if they have moved; only the layout overlay reads them.
+        images: the folder of the images, if they have moved; only the layout overlay reads them.
 
     Returns:
-        The counts of what was written and what was skipped.
+        The numbers of exported and skipped images and masks.
 
     Raises:
-        ConfigError: the layout does not exist, or cannot hold this store's classes or images.
+        ConfigError: the layout does not exist, or does not support the classes or images of the
+            store.
         DatasetNotFound: the layout needs the images and they are missing.
         MissingPackage: the layout needs PyAV to read or write videos and it is not installed.
         StoreError: the store is not finished, or the folder cannot be written or is not empty.
@@ -56,7 +57,7 @@ def export_store(
     if not store.complete:
         raise StoreError(
             f"the label store {store.root} is not finished (manifest.json is missing); run the "
-            "same label.py command again, which resumes it"
+            "same label.py command again to resume it"
         )
     if images is not None:
         store = LabelStore(store.root)
@@ -72,15 +73,15 @@ def _new_folder(out: Path) -> Iterator[Path]:
     try:
         if out.exists() and any(out.iterdir()):
             raise StoreError(f"{out} is not empty; export into a new folder, or delete this one")
-        shutil.rmtree(unfinished, ignore_errors=True)  # left by an export that was killed
+        shutil.rmtree(unfinished, ignore_errors=True)  # from an export that was killed
         unfinished.mkdir(parents=True)
         yield unfinished
-        # No fsync: files that a power cut damages can be exported again.
+        # Without fsync: an export damaged by a power failure can be repeated.
         unfinished.replace(out)
     except OSError as error:
         raise StoreError(
-            f"cannot write {out}: {error.strerror or error}; free space or grant permission, or "
-            "export into another folder"
+            f"cannot write {out}: {error.strerror or error}; free disk space or fix the "
+            "permissions, or export into another folder"
         ) from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)

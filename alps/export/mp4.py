@@ -23,8 +23,9 @@ def writing_mp4(
 ) -> Iterator[Callable[[UInt8[np.ndarray, "H W 3"], int], None]]:
     """Open a video file for writing, frame by frame.
 
-    Frame numbers may have gaps, which are not filled with copies. The encoder subsamples colours
-    by two, so an odd height or width is padded with a copy of the last row or column.
+    Frame numbers may have gaps, in which the player shows the previous frame. The encoder
+    subsamples colours by two, so an odd height or width is padded by repeating the last row or
+    column.
 
     Args:
         path: the file to write; its folder is created.
@@ -45,14 +46,14 @@ def writing_mp4(
         ) from error
     path.parent.mkdir(parents=True, exist_ok=True)
     height, width = size
-    # The index goes to the front of the file, so that playback starts before the download ends.
+    # Write the index to the front of the file, so that playback can start during a download.
     with av.open(str(path), "w", options={"movflags": "faststart"}) as container:
         try:
             stream = container.add_stream("libx264", rate, {"crf": CRF, "preset": PRESET})
         except ValueError as error:
             raise MissingPackage(
-                "the installed PyAV has no H.264 encoder; install the wheel of the package index: "
-                "pip install --force-reinstall av"
+                "the installed PyAV has no H.264 encoder; install the wheel from the package "
+                "index: pip install --force-reinstall av"
             ) from error
         stream.height, stream.width = height + height % 2, width + width % 2
         stream.pix_fmt = "yuv420p"

@@ -27,15 +27,15 @@ logger = logging.getLogger(__name__)
 
 Color = tuple[int, int, int]
 
-#: Frames per second of a folder of frames, which has no frame rate of its own.
+#: Frames per second of videos that are folders of frames, which have no frame rate.
 RATE = Fraction(25)
 #: Colours of tracks, by track id modulo their number.
 TRACK_COLORS = distinct_colors(64)
-#: Colour of ignored masks, and of masks with neither track nor class.
+#: Colour of ignored masks, and of masks without track and class.
 GRAY = (170, 170, 170)
 #: Value of the pixels outside all masks in an index map of masks.
 NO_MASK = 65535
-#: Image rows per line of text, and the minimum height of a line in pixels.
+#: Image height divided by the height of a line of text, and minimum height of a line in pixels.
 ROWS_PER_LINE, MIN_LINE = 45, 10
 QUALITY = 90  # JPEG quality
 
@@ -43,13 +43,13 @@ QUALITY = 90  # JPEG quality
 def write_overlay(store: LabelStore, folder: Path) -> Tally:
     """Write <video>.mp4 for each video and <image id>.jpg for each still image.
 
-    A mask has the colour of its track, else of its class; ignored masks are gray. Thin lines show
-    the annotated boxes, with track id and text above them; a text in a script that the font lacks
-    is omitted. A video plays at the speed of its source; it shows the last labelled frame
-    during frames without labels.
+    Masks have the colour of their track or, without a track, of their class; ignored masks are
+    gray. Thin lines show the annotated boxes, with track id and text above them; a text is omitted
+    if the font lacks a letter. A video has the frame rate of its source; instead of a frame without
+    labels, the last labelled frame is shown.
 
     Returns:
-        The counts of exported images, masks and videos, and of skipped images.
+        The numbers of exported images, masks and videos, and of skipped images.
 
     Raises:
         DatasetNotFound: the images are not in the folder that the store names.
@@ -98,7 +98,8 @@ def draw(
     if masks.boxes is None:
         return picture
     for quad, color in zip(masks.boxes.quad.reshape(-1, 4, 2), colors_of_masks, strict=True):
-        # In sixteenths of a pixel. The centre of the first pixel is 0 in OpenCV, 0.5 in a store.
+        # Corners are in sixteenths of a pixel. The centre of the first pixel is 0 in OpenCV and
+        # 0.5 in a store.
         corners = np.round((quad - 0.5) * 16).astype(np.int32)
         cv2.polylines(picture, [corners], True, color, 1, cv2.LINE_AA, shift=4)
     return _write_texts(picture, instances, colors_of_masks)
@@ -125,7 +126,7 @@ def _draw_images(
             if pixels.shape[:2] != image.masks.size:
                 expected, actual = (f"{w} by {h}" for h, w in (image.masks.size, pixels.shape[:2]))
                 raise ImageError(
-                    f"it is {actual} px and was {expected} px when it was labelled; restore it, "
+                    f"it is {actual} px, but was {expected} px when it was labelled; restore it, "
                     "or label it again"
                 )
         except ImageError as error:
@@ -199,7 +200,7 @@ def _write_texts(
 
 @lru_cache(maxsize=1)
 def _font(size: int) -> ImageFont.FreeTypeFont:
-    """Load DejaVu Sans from matplotlib, as Pillow's default font has ASCII only."""
+    """Load DejaVu Sans from matplotlib; Pillow's default font contains only ASCII."""
     import matplotlib as mpl
 
     path = Path(mpl.get_data_path(), "fonts/ttf/DejaVuSans.ttf")
@@ -207,6 +208,6 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
 
 
 def _text_in_font(text: str, font: ImageFont.FreeTypeFont) -> str:
-    """Return the text, or "" if the font lacks a letter: missing glyphs all look the same."""
+    """Return the text, or "" if the font lacks a letter (all missing letters have one glyph)."""
     unknown = bytes(font.getmask("\uffff"))
     return "" if any(bytes(font.getmask(c)) == unknown for c in text) else text

@@ -18,7 +18,7 @@ from alps.structures.records import ImageRecord
 
 
 def file_name(record: ImageRecord) -> str:
-    """Return the file name; a frame of a video file is named <image id>.png, as if extracted."""
+    """Return the file name of an image; for a frame of a video file, <image id>.png."""
     image = PurePosixPath(record.file_name).suffix.lower() in SUFFIXES
     return record.file_name if image else f"{record.image_id}.png"
 
@@ -53,20 +53,20 @@ def write_annotations(
     categories: Sequence[Mapping[str, Any]] | None = None,
     **lists: list[dict[str, Any]],
 ) -> None:
-    """Write a COCO-style file: one annotation per line, and all other keys after them.
+    """Write a COCO-style file: one annotation per line, followed by the other keys.
 
     Args:
         path: the file to write; its folder is created.
-        rows: the annotations; those without an id get their position, from 1.
+        rows: the annotations; an annotation without an id gets its position, from 1.
         store: the exported label store.
-        categories: the classes; None takes those of the store.
-        **lists: "images" or "videos"; they are written after ``rows`` is exhausted, so iterating
+        categories: the classes. None: the classes of the store.
+        **lists: "images" or "videos". They are written after the annotations, so the iteration of
             ``rows`` may append to them.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="ascii") as file:
         file.write('{"annotations":[')
-        # From 1, since COCO's evaluation treats the id 0 as an unmatched object.
+        # From 1, because COCO's evaluation treats the id 0 as an unmatched object.
         for n, row in enumerate(rows, 1):
             file.write(",\n" if n > 1 else "\n")
             file.write(to_json({"id": n, **row}))

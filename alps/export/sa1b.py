@@ -18,11 +18,11 @@ def write_sa1b(store: LabelStore, folder: Path) -> Tally:
     """Write <image id>.json for each image, with all masks that are not empty.
 
     Values missing from the store are null, and "point_coords" is empty for a mask that was not
-    prompted with a point. A store does not record the tiles of large images, so "crop_box" is
-    always the whole image.
+    prompted with a point. "crop_box" is always the entire image, because stores do not contain the
+    tiles of large images.
 
     Returns:
-        The counts of exported images and masks, and of skipped masks.
+        The numbers of exported images and masks, and of skipped masks.
     """
     tally, first = Tally(), 1
     for stored in read_instances(store):
@@ -35,7 +35,7 @@ def write_sa1b(store: LabelStore, folder: Path) -> Tally:
 
 
 def _file(image: Instances, first: int) -> dict[str, Any]:
-    """Return the content of a file; its annotation ids count up from ``first``."""
+    """Return the content of a file; annotations are numbered from ``first``."""
     masks = image.masks
     height, width = masks.size
     xywh = box_xyxy_to_xywh(masks.xyxy)

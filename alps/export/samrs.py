@@ -1,7 +1,7 @@
 """The SAMRS layout (arXiv 2305.02034), as ViTAE-Transformer/SAMRS writes and reads it.
 
-Keys and names are those of its main_sam_hbox_semantic.py and main_sam_rhbox_semantic.py; the lists
-of images are those that its SegmentationDataset expects next to the labels.
+Keys and names are the same as in SAMRS's main_sam_hbox_semantic.py and main_sam_rhbox_semantic.py.
+The lists of images are written next to the labels, where its SegmentationDataset expects them.
 """
 
 from __future__ import annotations
@@ -21,37 +21,37 @@ from alps.images.samrs.labels import COLORS
 from alps.store.label_store import LabelStore
 from alps.structures.records import Category
 
-#: The default of Python 3.8, with which SAMRS was made; fixed, so that exports are reproducible.
+#: Pickle protocol: the default of Python 3.8, with which SAMRS was made.
 PROTOCOL = 4
-#: Prompts made from the corners of rotated boxes.
+#: Prompts that are made from the corners of rotated boxes.
 ROTATED = ("rhbox", "rhbox_mask", "rbox_mask")
-#: Infix of the folder names that SAMRS uses, by the class that reads the images.
+#: Infix of SAMRS's folder names, by the class that reads the images.
 INFIXES = {"Dior": "trainvaltest_"}
-#: Names of splits in SAMRS; other names are kept.
-#: Both lists are always written, because its loaders open both.
+#: Names of SAMRS's lists by split; other splits keep their names. Both lists are always written,
+#: because SAMRS's loaders open both.
 LISTS = {"train": "train", "val": "valid"}
 
 
 def write_samrs(store: LabelStore, folder: Path) -> Tally:
     """Write gray/, color/ and ins/ in hbox_segs_init/ or rhbox_segs_init/, and lists of the images.
 
-    The folder is the one that SAMRS's loaders open: hbox_segs_init/ for DOTA (SOTA),
-    hbox_segs_trainvaltest_init/ for DIOR (SIOR) and rhbox_segs_init/ for FAIR1M (FAST). With
-    prompts made from rotated boxes, the name starts with rhbox for all of them.
+    The folder has the name that SAMRS's loaders expect: hbox_segs_init/ for DOTA (SOTA),
+    hbox_segs_trainvaltest_init/ for DIOR (SIOR) and rhbox_segs_init/ for FAIR1M (FAST). If the
+    prompts were made from rotated boxes, the name always starts with rhbox.
 
-    Instances of ignored boxes are skipped, as SAMRS has no ignored objects; their pixels are 255 in
-    gray/. An image without objects has an empty list of instances and a map of 255.
+    Ignored objects are skipped, because SAMRS has none; their pixels are 255 in gray/. An image
+    without objects has an empty list of instances and an index map of 255.
 
     Returns:
-        The counts of exported images and masks, and of skipped masks.
+        The numbers of exported images and masks, and of skipped masks.
 
     Raises:
-        ConfigError: there are more classes than an 8-bit map can hold.
+        ConfigError: there are too many classes for an 8-bit index map.
     """
     if store.info.ignore_index != 255:
         raise ConfigError(
-            f"{store.root} has {store.info.num_classes} classes, and SAMRS's 8-bit maps hold 255; "
-            "choose the layout coco, or label with fewer classes"
+            f"{store.root} has {store.info.num_classes} classes, and SAMRS's 8-bit maps hold at "
+            "most 255; choose the layout coco, or label with fewer classes"
         )
     subset = str(store.info.images.get("target")).rpartition(".")[2]
     prompt = store.info.stages["masks"]["identity"].get("prompt")
@@ -91,7 +91,7 @@ def write_samrs(store: LabelStore, folder: Path) -> Tally:
 
 
 def _color_table(categories: list[Category]) -> np.ndarray:
-    """Return the RGB colour of each pixel value: SAMRS's if there are enough, else the store's."""
+    """Return the RGB colour of each pixel value: SAMRS's, or the store's if there are too few."""
     enough = len(categories) <= len(COLORS)
     table = np.full((256, 3), 255, np.uint8)
     for category in categories:
@@ -100,7 +100,7 @@ def _color_table(categories: list[Category]) -> np.ndarray:
 
 
 def _instances(image: Instances, categories: list[Category], rotated: bool) -> list[dict[str, Any]]:
-    """Return the instances as plain lists, as NumPy 1 cannot unpickle arrays of NumPy 2."""
+    """Return the instances as plain lists, because NumPy 1 cannot unpickle arrays of NumPy 2."""
     masks = image.masks
     xyxy = (masks if masks.boxes is None else masks.boxes).xyxy
     rows = []

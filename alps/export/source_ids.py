@@ -16,14 +16,14 @@ Id = int | str
 class SourceIds:
     """The ids of images, annotations and classes in an exported file.
 
-    The ids of the source are kept if all items of a kind have one and the ids are unique. Otherwise
-    images and annotations are numbered from 1, because COCO's evaluation treats the id 0 as an
-    unmatched object.
+    Ids of the source are kept if all images (or all annotations) have one and the ids are unique.
+    Otherwise images and annotations are numbered from 1, because COCO's evaluation treats the id 0
+    as an unmatched object.
     """
 
-    images: bool  # whether the ids of the source are kept
-    annotations: bool  # whether the ids of the source are kept
-    categories: list[Id] | None  # by category id of the store; None: the ids of the store
+    images: bool  # whether the image ids of the source are kept
+    annotations: bool  # whether the annotation ids of the source are kept
+    categories: list[Id] | None  # source id by category id. None: the category ids of the store
 
     @classmethod
     def of(cls, store: LabelStore) -> SourceIds:
@@ -53,7 +53,7 @@ class SourceIds:
         return source
 
     def annotation(self, image: Instances, i: int) -> dict[str, Id]:
-        """Return {"id": id} for the ``i``-th mask, or {} if annotations are to be numbered."""
+        """Return {"id": id} for the ``i``-th mask, or {} if annotations are numbered."""
         boxes = image.masks.boxes
         if not self.annotations or boxes is None:
             return {}

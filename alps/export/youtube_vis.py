@@ -1,7 +1,7 @@
 """The YouTube-VIS format (arXiv 1905.04804), COCO for video: one JSON file for each split.
 
-The keys are those of its instances.json, as https://competitions.codalab.org/competitions/20128
-describes them and as its authors' reader (ytvos.py) expects them.
+The keys are those of YouTube-VIS's instances.json, as described at
+https://competitions.codalab.org/competitions/20128 and as the authors' reader (ytvos.py) expects.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ def write_youtube_vis(store: LabelStore, folder: Path) -> Tally:
     """Write instances_<split>.json, one annotation per line, with one clip in memory at a time.
 
     An annotation is a track of a video, with the most frequent class of its masks; each mask
-    without a track forms a separate annotation. A track whose masks are all ignored is a crowd. In
-    addition to the published keys, a video has "name", and an annotation has "ignores" (0 or 1
-    for each mask) and, where known, "track_id" and "text". A frame of a video file is named
-    ``<video>/<frame>.png``, with six digits from 0.
+    without a track is a separate annotation. A track whose masks are all ignored has ``iscrowd=1``.
+    In addition to the published keys, a video has "name", and an annotation has "ignores" (0 or 1
+    for each mask) and, if known, "track_id" and "text". A frame of a video file is named
+    ``<video>/<frame>.png``, the frame with six digits from 0.
 
     Returns:
-        The counts of exported images, masks and tracks, and of skipped masks.
+        The numbers of exported images, masks and tracks, and of skipped masks.
 
     Raises:
         ConfigError: an image is not a frame of a video.
@@ -82,18 +82,18 @@ def _read_clip(
 
 
 def _read_frames(frames: Iterable[Instances], tally: Tally) -> list[Instances]:
-    """Return the frames of a clip without masks that are empty, unlabelled or of another size."""
+    """Return the frames of a clip without masks that are empty, unlabelled or differ in size."""
     clip: list[Instances] = []
     for stored in frames:
         size = clip[0].masks.size if clip else stored.masks.size
-        other = np.full(len(stored.masks), stored.masks.size != size)
+        is_other_size = np.full(len(stored.masks), stored.masks.size != size)
         clip.append(
             tally.select(
                 stored,
                 {
                     "empty": stored.masks.area == 0,
                     "unlabelled": stored.category_id < 0,
-                    "in frames of another size than the first": other,
+                    "in frames that differ in size from the first": is_other_size,
                 },
             )
         )
@@ -121,7 +121,7 @@ def _annotations(clip: Sequence[Instances], tally: Tally) -> list[dict[str, Any]
 
 
 def _annotation(clip: Sequence[Instances], track: Track, extra: dict[str, Any]) -> dict[str, Any]:
-    """Return an annotation; its lists have an item per frame, None where it has no mask."""
+    """Return an annotation; its lists have one item per frame, None if the frame has no mask."""
     height, width = clip[0].masks.size
     columns: dict[str, list[Any]] = {
         name: [None] * len(clip) for name in ("segmentations", "bboxes", "areas", "ignores")
@@ -147,5 +147,5 @@ def _annotation(clip: Sequence[Instances], track: Track, extra: dict[str, Any]) 
 
 
 def _most_frequent(values: Sequence[T]) -> T:
-    """Return the most frequent value; the first one of equally frequent values."""
+    """Return the most frequent value; the first one if several are equally frequent."""
     return Counter(values).most_common(1)[0][0]

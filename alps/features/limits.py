@@ -15,13 +15,13 @@ LIMITS: Mapping[str, Limits] = {
     "alps.features.ShapeFeatures": {"color": WEIGHT, "shape": WEIGHT, **TILES},
     "alps.features.SscdFeatures": {
         "model": Choice(("sscd", "sscd_distilled")),
-        "box_size": Number(at_least=1, whole=True, noun="whole pixels"),
+        "box_size": Number(at_least=1, integer=True, noun="an integer number of pixels"),
     },
     "alps.features.TimmFeatures": {
         "strides": ListOf(each=Choice(STRIDES), noun="a list of one or more of 4, 8, 16, 32"),
         "pool": Choice(("mask", "box", "both")),
         "scale": Number(above=0),
-        "box_size": Number(at_least=32, whole=True, multiple_of=32, noun="a multiple of 32 px"),
+        "box_size": Number(at_least=32, integer=True, multiple_of=32, noun="a multiple of 32 px"),
         "normalize": Flag(),
         **TILES,
     },

@@ -19,8 +19,8 @@ logger = logging.getLogger(__name__)
 class StoredLabels:
     """A label store written by label.py, as a training set.
 
-    The store holds the labels and the path of the image folder, from which the images are read.
-    Images that could not be read and images without any mask have no labels and are skipped.
+    Images are read from the folder that the store names. Images that could not be labelled, or that
+    have no mask, are skipped.
 
     Args:
         root: folder of the store.
@@ -57,7 +57,7 @@ class StoredLabels:
         """Return all images with labels, in the order of the store's plan.
 
         Raises:
-            DatasetNotFound: there is no store, or its images are not in their folder.
+            DatasetNotFound: there is no store, or its images are missing.
             StoreError: the store is not finished.
         """
         store = self._finished_store
@@ -79,7 +79,7 @@ class StoredLabels:
         return records
 
     def read(self, record: ImageRecord) -> Sample:
-        """Read one image; raise `ImageError` if it cannot be used."""
+        """Read one image; raise `ImageError` if it cannot be read."""
         pixels = read_frame(self._images, record)
         return Sample(record.image_id, pixels.image, valid=pixels.valid)
 
@@ -99,7 +99,7 @@ class StoredLabels:
         return categories
 
     def read_target(self, record: ImageRecord) -> Labels:
-        """Read the index map of one image; raise `LabelError` if it cannot be used."""
+        """Read the index map of one image; raise `LabelError` if it cannot be read."""
         return read_labels(Path(self.root, "ann", record.split, f"{record.image_id}.png"))
 
     def _describe_damage(self, reason: str) -> str:
@@ -116,7 +116,7 @@ class StoredLabels:
             remedy = f"make it with `{self.made_by}`" if self.made_by else "make one with label.py"
             raise DatasetNotFound(
                 f"no label store at {root.absolute()} (store.json is missing; found "
-                f"{contents(root)}); {remedy}, or set dataset.root to the folder of one"
+                f"{contents(root)}); {remedy}, or set dataset.root to the folder of a store"
             )
         return LabelStore(root)
 
@@ -130,7 +130,7 @@ class StoredLabels:
             done = shards - len(store.missing("assign")) if has_plan else 0
             raise StoreError(
                 f"the label store {self.root} is not finished ({done} of {shards} shards have "
-                "labels); run the same label.py command again, which resumes it"
+                "labels); run the same label.py command again to resume it"
             )
         return store
 
@@ -141,14 +141,15 @@ class StoredLabels:
 
 
 def open_store(root: str | Path, *, images: str | Path | None = None) -> LabelStore:
-    """Open a label store whose images can be read, too.
+    """Open a label store together with its images.
 
     Args:
         root: folder of the store.
         images: folder of the images, if they have moved.
 
     Returns:
-        The store, with `LabelStore.image` and `LabelStore.as_dataset` ready for use.
+        The store; unlike ``LabelStore(root)``, it supports `LabelStore.image` and
+        `LabelStore.as_dataset`.
 
     Raises:
         StoreError: there is no store at ``root``, or it cannot be read.

@@ -1,10 +1,10 @@
-"""The function `alps.label`: label a folder of images or an image set."""
+"""The function `alps.label`, which labels a folder of images or an image set."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import faiss  # noqa: F401 - before torch, as in label.py: the first one determines BLAS rounding
+import faiss  # noqa: F401 - before torch, as in label.py: the first import determines BLAS rounding
 import yaml
 
 from alps.images.plain.folder import Folder
@@ -31,9 +31,9 @@ def label(
     strict: bool = False,
     engine: Engine | None = None,
 ) -> LabelStore:
-    """Label images as `python label.py` does, with the same defaults.
+    """Label images, with the defaults of `python label.py`.
 
-    If a call is interrupted, the same call resumes it.
+    Repeat an interrupted call to resume it.
 
     Args:
         images: a folder of images, or an image set such as ``alps.images.Dota(root=...)``.
@@ -43,12 +43,12 @@ def label(
         k: number of classes of ``alps``, ``alps_paper`` and ``random``.
         store: the folder to write. None: ``data/NAME_pl``, or ``data/NAME_seg`` for recipes that
             use boxes.
-        points_per_side: side of the grid of point prompts per tile, for recipes without boxes.
+        points_per_side: point prompts per row and column of a tile, for recipes without boxes.
         sam: ``mobile``, ``vit_b``, ``vit_l`` or ``vit_h``.
         device: ``cpu``, ``cuda`` or ``auto``.
         seed: seed of the clusters or random classes.
-        overwrite: stage to redo together with the following ones; ``failed`` redoes the shards
-            with images that could not be read.
+        overwrite: first stage to repeat; ``failed`` repeats the shards with images that could not
+            be read.
         strict: whether inconsistencies in the dataset are an error.
         engine: runs the work in one or several processes. None: this process with two threads.
 
@@ -56,11 +56,11 @@ def label(
         The finished store.
 
     Raises:
-        ConfigError: a setting is out of range or contradicts another one, or, with ``strict``, the
-            dataset is inconsistent.
+        ConfigError: a setting is out of range, two settings contradict each other, or ``strict`` is
+            set and the dataset is inconsistent.
         DatasetNotFound: there are no images.
         ImageError: none of the images can be read.
-        StoreError: the store cannot be written, or was made with other settings.
+        StoreError: the store cannot be written, or was made with different settings.
         TooFewMasks: there are fewer masks than classes.
     """
     if isinstance(images, str | Path):

@@ -1,4 +1,4 @@
-"""The labelling pipeline: masks and features shard by shard, then classes, then index maps."""
+"""The labelling pipeline: masks and features by shard, then clusters, then index maps by shard."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from alps import __version__
 from alps.assign.cluster import Cluster
 from alps.assign.limits import NO_FEATURES
-from alps.errors import ConfigError, ImageError, PieceLost, WorkersLost
+from alps.errors import ConfigError, ImageError, ItemCrashed, WorkersLost
 from alps.labelling.shard import READ_AHEAD, assign_shard, label_shard
 from alps.labelling.sharing import map_together, share
 from alps.labelling.timings import Timings
 from alps.protocols import Assigner, Engine, Featurizer, ImageSet, MaskSource
-from alps.report import take_census, write_report, write_statistics
+from alps.report import compute_statistics, write_report, write_statistics
 from alps.store.claims import Claims
 from alps.store.counts import count
 from alps.store.label_store import LabelStore
 from alps.store.layout import PARTS, Stage
 from alps.store.manifest import write_manifest
 from alps.store.plan import Redo, Settings, prepare
-from alps.structures.findings import AuditedSet, report_findings
+from alps.structures.findings import AuditableSet, report_findings
 from alps.structures.paint import ignore_index_for
 
 log = logging.getLogger(__name__)
 
-#: Libraries that determine masks and classes; their versions are recorded in store.json.
+#: Libraries whose versions may affect masks and classes; the versions are stored in store.json.
 LIBRARIES = (
     *("torch", "torchvision", "timm", "segment-anything-py", "numpy"),
     *("faiss-cpu", "faiss-gpu-cu11", "faiss-gpu-cu12", "faiss-cuda"),  # at most one is installed
@@ -68,53 +68,53 @@ def label(
 ) -> tuple[LabelStore, Timings]:
     """Label an image set into the store at ``root``; an interrupted run is resumed.
 
-    Several runs may work on one store at the same time, on machines that share its file system.
-    They process different shards, wait for each other between stages, and end together.
+    Several runs may label into one store at the same time, on machines that share its file system.
+    They process different shards, wait for each other between stages, and finish together.
 
     Args:
         image_set: the images.
         masks: source of the masks of an image.
-        features: computes features of masks; None if the classes do not depend on them.
+        features: computes features of masks. None: the classes do not depend on features.
         assign: assigns classes to masks.
         engine: runs the work in one or several processes.
         root: folder of the store.
         name: name of the store.
         config: resolved configuration as YAML, kept in the store.
-        shard_size: images per shard; None: the default of `alps.store.plan.prepare`.
-        overwrite: stage to redo together with the following ones; ``failed`` redoes the shards
-            with images that could not be read.
-        verified: whether the store has just been verified; a complete store is then left unchanged.
+        shard_size: images per shard. None: the default of `alps.store.plan.prepare`.
+        overwrite: first stage to repeat; ``failed`` repeats the shards with images that could not
+            be read.
+        verified: whether the store has just been verified; if it is complete, it is not changed.
         strict: whether inconsistencies in the dataset are an error.
 
     Returns:
         The store, and the times of this run.
 
     Raises:
-        ConfigError: a stage is to be redone by several runs of a launcher, clusters are requested
-            without features, or, with ``strict``, the dataset is inconsistent.
+        ConfigError: ``overwrite`` is set and a launcher has started several runs, clusters are
+            requested without features, or ``strict`` is set and the dataset is inconsistent.
         DatasetNotFound: there are no images.
         ImageError: none of the images can be read.
-        StoreError: the store cannot be written or was made with other settings.
+        StoreError: the store cannot be written or was made with different settings.
         TooFewMasks: there are fewer masks than classes.
     """
     timings = Timings()
-    place = engine.place
-    if overwrite is not None and place.world > 1:
+    rank = engine.rank
+    if overwrite is not None and rank.world_size > 1:
         raise ConfigError(
-            f"overwrite={overwrite} deletes files that all {place.world} runs of the launcher "
-            "write; redo the stage with a single run first"
+            f"overwrite={overwrite} deletes files that all {rank.world_size} runs of the launcher "
+            "use; repeat the stage with a single run first"
         )
     settings = settings_of(image_set, masks, features, assign, name=name, shard_size=shard_size)
     with ExitStack() as stack:
         claims = stack.enter_context(Claims(Path(root)))
         store = prepare(root, claims=claims, overwrite=overwrite, verified=verified, **settings)
         del settings  # free the memory of all records
-        _report_findings(store, image_set, strict=strict, quiet=store.complete or place.rank > 0)
+        _report_findings(store, image_set, strict=strict, quiet=store.complete or rank.rank > 0)
         if store.complete:
             return store, timings
         store.write_text("config.yaml", config)
         run = stack.enter_context(engine.workers())
-        runs = partial(share, claims=claims, run=run, rank=place.rank, world=place.world)
+        runs = partial(share, claims=claims, run=run, rank=rank.rank, world_size=rank.world_size)
         run_stages = partial(_run_stages, runs, store, timings)
         label_one = partial(
             label_shard, store=store, image_set=image_set, masks=masks, features=features
@@ -125,7 +125,7 @@ def label(
         if counts.ok + counts.empty == 0:
             first = store.shard(0).images()[0]
             raise ImageError(
-                f"none of the {counts.failed} images of {image_set.root} can be used; the first: "
+                f"none of the {counts.failed} images of {image_set.root} can be read; the first: "
                 f"{first.error}"
             )
         clusters = store.clusters()
@@ -135,19 +135,19 @@ def label(
                 clusters = assign.fit(
                     store.all_features(), store.all_areas(), map_together(runs, parts)
                 )
-            with claims.alone("clusters"):
+            with claims.exclusive("clusters"):
                 if clusters is not None and store.clusters() is None:
                     store.write_clusters(clusters)
         store.write_categories(assign.categories())
         assign_one = partial(assign_shard, store=store, assign=assign, clusters=clusters)
         run_stages("labels", assign_one, ("assign",))
-        with claims.alone("finish"):
+        with claims.exclusive("finish"):
             shutil.rmtree(store.root / PARTS, ignore_errors=True)
             if not store.complete:  # another run may have finished it already
                 with timings.measure("report"):
-                    census = take_census(store)
-                    write_report(store, image_set, census=census)
-                    write_statistics(store, census)
+                    statistics = compute_statistics(store)
+                    write_report(store, image_set, statistics=statistics)
+                    write_statistics(store, statistics)
                 with timings.measure("manifest"):
                     write_manifest(store)
                 claims.clear()
@@ -156,14 +156,14 @@ def label(
 
 
 def _report_findings(store: LabelStore, image_set: ImageSet, *, strict: bool, quiet: bool) -> None:
-    """Report inconsistencies of the dataset; they are counted again until masks exist.
+    """Report inconsistencies of the dataset, counting them again if the store has no masks yet.
 
     Raises:
         ConfigError: ``strict`` is set and there are inconsistencies.
     """
     findings = store.findings()
     stale = findings is None or not store.has_begun("masks")
-    if isinstance(image_set, AuditedSet) and (strict or (stale and not store.complete)):
+    if isinstance(image_set, AuditableSet) and (strict or (stale and not store.complete)):
         findings = image_set.findings()
         if not store.complete:
             store.write_findings(findings)
@@ -180,15 +180,15 @@ def settings_of(
     name: str,
     shard_size: int | None,
 ) -> Settings:
-    """Return the settings of a store for an image set and the parts of a recipe.
+    """Return the settings of a store for an image set and the components of a recipe.
 
     Args:
         image_set: the images.
         masks: source of the masks of an image.
-        features: computes features of masks; None if the classes do not depend on them.
+        features: computes features of masks. None: the classes do not depend on features.
         assign: assigns classes to masks.
         name: name of the store.
-        shard_size: images per shard; None: the default.
+        shard_size: images per shard. None: the default.
 
     Returns:
         The arguments of `alps.store.plan.prepare`.
@@ -223,7 +223,7 @@ def settings_of(
 
 
 def _public_name(target: type) -> str:
-    """Return the public name of a class of ALPS, or the full name of any other class."""
+    """Return the public name of a class, or its full name if it is not a public class of ALPS."""
     package = ".".join(target.__module__.split(".")[:2])
     if getattr(import_module(package), target.__qualname__, None) is target:
         return f"{package}.{target.__qualname__}"
@@ -238,18 +238,18 @@ def _run_stages(
     work: Callable[[int], Iterator[int | Timings] | Timings],
     stages: Sequence[Stage],
 ) -> None:
-    """Run stages on all shards, together with the other runs, with a progress bar.
+    """Run stages on all shards, divided among the runs on the store, with a progress bar.
 
     Args:
         share: `alps.labelling.sharing.share` with the arguments of this run bound.
         store: the store.
-        timings: times of this run, to which those of the shards are added.
+        timings: times of this run; the times of the shards are added.
         title: title of the progress bar.
         work: processes one shard.
         stages: the stages that ``work`` runs.
 
     Raises:
-        WorkersLost: all workers have died, or each one that processed the same shard.
+        WorkersLost: all workers have died, or one shard has crashed every worker that processed it.
     """
     pending = sorted({shard for stage in stages for shard in store.missing(stage)})
     counted = dict.fromkeys(pending, 0)  # a shard whose worker died is counted once
@@ -267,19 +267,19 @@ def _run_stages(
                     done = value
                 bar.update(max(done - counted[shard], 0))
                 counted[shard] = max(done, counted[shard])
-        except PieceLost as error:
-            images = store.plan[error.place]
-            first = images[min(counted[error.place], len(images) - 1)].file_name
+        except ItemCrashed as error:
+            images = store.plan[error.index]
+            first = images[min(counted[error.index], len(images) - 1)].file_name
             raise WorkersLost(
-                f"shard {error.place} ended each worker that processed it, the last one "
-                f"{error.why}, at {first} or one of the {READ_AHEAD} images after it; move that "
-                "image away, or give each worker more memory; finished shards are kept and the "
-                "same command resumes"
+                f"shard {error.index} crashed every worker that processed it (the last one "
+                f"{error.why}); the cause is {first} or one of the {READ_AHEAD} images after it: "
+                "move it away, or give each worker more memory, and repeat the command to resume; "
+                "finished shards are kept"
             ) from error
 
 
 def _versions() -> dict[str, str]:
-    """Return the versions of ALPS, which may run uninstalled from a clone, and of its libraries."""
+    """Return the versions of ALPS and of the installed `LIBRARIES`."""
     versions = {"alps": __version__}
     for library in LIBRARIES:
         with suppress(PackageNotFoundError):

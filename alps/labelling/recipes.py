@@ -1,4 +1,4 @@
-"""The recipes of label.py as Python objects: masks, features and assigner."""
+"""The recipes of label.py as Python objects: mask source, featurizer and assigner."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ RECIPES = ("alps", "alps_paper", "samrs", "samtext", "random", "binary")
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """The three parts of labelling.
+    """The three components of a recipe.
 
     Args:
         masks: source of the masks of an image.
@@ -53,17 +53,18 @@ def build_recipe(
 
     Args:
         name: one of `RECIPES`.
-        images: the image set; ``samrs`` and ``samtext`` take their classes from its boxes.
+        images: the image set; the categories of its boxes are the classes of ``samrs`` and
+            ``samtext``.
         k: number of classes of ``alps``, ``alps_paper`` and ``random``.
-        points_per_side: side of the grid of point prompts per tile, for recipes without boxes.
+        points_per_side: point prompts per row and column of a tile, for recipes without boxes.
         sam: ``mobile``, ``vit_b``, ``vit_l`` or ``vit_h``.
-        checkpoint: path of custom weights for that network. None: the official ones.
+        checkpoint: path of custom weights for the SAM model. None: the official weights.
         device: ``cpu``, ``cuda`` or ``auto``.
         seed: seed of the clusters or random classes.
         threads: CPU threads per image; their number does not change the result.
 
     Returns:
-        The recipe, with the SAM network loaded.
+        The recipe, with the SAM model loaded.
 
     Raises:
         ConfigError: there is no such recipe, or a setting is out of range.

@@ -19,15 +19,15 @@ from alps.store.label_store import LabelStore
 from alps.store.layout import ImageStatus
 from alps.structures import rle
 from alps.structures.masks import Masks
-from alps.structures.paint import covered, ignore_nodata
+from alps.structures.paint import count_covered, ignore_nodata
 from alps.structures.palette import index_png
 from alps.structures.records import Clusters, Sample
 
 log = logging.getLogger(__name__)
 
-#: Maximum images, and pixels, of a group that is read ahead so that a GPU encodes it as a batch.
+#: Maximum number of images, and of pixels, that are read ahead, to encode them as a batch on a GPU.
 READ_AHEAD, READ_AHEAD_PIXELS = 8, 1 << 24
-#: Errors caused by the disk, the network or the limit of open files, not by a file itself.
+#: Error codes of a failed disk or network or of too many open files, not of a damaged file.
 UNAVAILABLE = frozenset(
     getattr(errno, name)
     for name in ("EIO", "EMFILE", "ENFILE", "ESTALE", "ETIMEDOUT", "ENOTCONN", "EREMOTEIO")
@@ -45,19 +45,19 @@ def label_shard(
     masks: MaskSource,
     features: Featurizer | None,
 ) -> Iterator[int | Timings]:
-    """Make the masks and features of one shard, or only the features if it has masks already.
+    """Make the masks and features of one shard, or only the features if its masks exist.
 
-    An image that cannot be read is reported, counted and skipped.
+    An image that cannot be read is logged, counted and skipped.
 
     Args:
         shard: number of the shard.
         store: the store.
         image_set: the images.
         masks: source of the masks of an image.
-        features: computes features of masks; None if no features are needed.
+        features: computes features of masks. None: no features are needed.
 
     Yields:
-        The number of images done, after each image; at the end, when the shard is committed, its
+        The number of finished images, after each image; finally, when the shard is committed, the
         times.
 
     Raises:
@@ -75,10 +75,10 @@ def label_shard(
         nonlocal n_done
         for record in store.plan[shard]:
             if stored is not None and record.image_id not in stored:
-                n_done += 1  # failed when its masks were made
+                n_done += 1  # it could not be read when the masks were made
                 continue
             try:
-                if stored is None:  # before decoding, so that a later change is detected
+                if stored is None:  # hash before decoding, to detect later changes
                     hashes[record.image_id] = hash_file(image_set.root, record)
                 yield image_set.read(record)
             except ImageError as error:
@@ -126,8 +126,8 @@ def label_shard(
 def refuse_unavailable(error: ImageError, root: Path) -> None:
     """Raise `Unavailable` if an image could not be read because of the disk or the network.
 
-    A shard is committed only once, so an image that is skipped during a short outage of the
-    network would remain unlabelled.
+    A shard is committed only once: an image that is skipped during a short network outage would
+    remain unlabelled.
 
     Raises:
         Unavailable: the disk or the network failed.
@@ -140,15 +140,18 @@ def refuse_unavailable(error: ImageError, root: Path) -> None:
         if root_missing or (isinstance(exception, OSError) and exception.errno in UNAVAILABLE):
             cause = f"{root} no longer exists" if root_missing else "the disk or the network failed"
             raise Unavailable(
-                f"{error}; {cause}, so the image is not skipped; once it is available again, the "
-                "same command resumes; finished shards are kept (if only this file is affected, "
-                "move it away)"
+                f"{error}; {cause}, so the run stops instead of skipping the image; repeat the "
+                "command to resume when it is available again (if only this file is affected, move "
+                "it away); finished shards are kept"
             ) from error
         exception = exception.__cause__
 
 
 def _group_samples(samples: Iterator[Sample]) -> Iterator[list[Sample]]:
-    """Yield groups of up to `READ_AHEAD` images and `READ_AHEAD_PIXELS`, or one larger image."""
+    """Yield groups of up to `READ_AHEAD` images and `READ_AHEAD_PIXELS` pixels.
+
+    A larger image is a group by itself.
+    """
     group: list[Sample] = []
     pixels = 0
     for sample in samples:
@@ -171,10 +174,10 @@ def assign_shard(
         shard: number of the shard.
         store: the store, with masks and features.
         assign: assigns classes to masks.
-        clusters: the fitted clusters; None if the assigner needs none.
+        clusters: the fitted clusters. None: the assigner needs no clusters.
 
     Returns:
-        The time it took.
+        The time of the shard.
     """
     timings = Timings()
     with timings.measure("labels", int(store.plan.sizes[shard])):
@@ -202,9 +205,8 @@ def assign_shard(
 
 
 def _report_dropped(image_id: str, dropped: Sequence[str]) -> None:
-    reasons = Counter(
-        dropped
-    ).most_common()  # a reason that concerns the whole image repeats per box
+    # A reason for all boxes of an image, such as a wrong size, is repeated for each box.
+    reasons = Counter(dropped).most_common()
     for reason, n in reasons[:MAX_LOGGED]:
         boxes = "a box" if n == 1 else f"{n} boxes"
         log.warning("dropped %s of %s: %s", boxes, image_id, reason)
@@ -213,7 +215,7 @@ def _report_dropped(image_id: str, dropped: Sequence[str]) -> None:
 
 
 def _describe_nodata_masks(sample: Sample, masks: Masks) -> list[str]:
-    """Return a line for each box whose mask was dropped because most of it has no data."""
+    """Return a message for each box whose mask was dropped because most of it is no-data."""
     if sample.valid is None or sample.boxes is None or masks.boxes is None:
         return []
     kept_ids = {*masks.boxes.object_id.tolist()}
@@ -230,7 +232,7 @@ def _status(sample: Sample, masks: Masks, *, n_dropped: int) -> ImageStatus:
         height=height,
         width=width,
         n_masks=len(masks),
-        covered=covered(masks),
+        covered=count_covered(masks),
         dropped=n_dropped,
         valid=None if sample.valid is None else rle.encode(sample.valid[None])[0],
     )

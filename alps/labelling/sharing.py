@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from alps.errors import PieceLost
+from alps.errors import ItemCrashed
 from alps.labelling.timings import Timings
-from alps.protocols import Mapper, Run
+from alps.protocols import Mapper, TaskRunner
 from alps.store.atomic import atomic
 from alps.store.claims import Claims
 
@@ -25,18 +25,18 @@ def share(
     stage: str,
     is_done: Callable[[int], bool],
     claims: Claims,
-    run: Run,
+    run: TaskRunner,
     rank: int,
-    world: int,
+    world_size: int,
     item: Callable[[int], Any] = int,
 ) -> Iterator[tuple[int, int | Timings]]:
-    """Process the remaining shards of a stage until all are done, by this run or another.
+    """Process the remaining shards of a stage, together with the other runs, until all are done.
 
-    Run r of n first processes shards r::n and then the unclaimed shards of the other runs. It waits
-    for claimed shards, and takes them over when the claim expires.
+    Run r of n first processes the shards r::n, then unclaimed shards of the other runs. It waits
+    for claimed shards, and processes them if the claim expires.
 
     Args:
-        task: processes a shard and commits it. It may yield the number of images done so far, and
+        task: processes a shard and commits it. It may yield the number of finished images, and
             returns or finally yields its times.
         shards: numbers of the shards to process.
         stage: prefix of the names of the claims.
@@ -44,22 +44,24 @@ def share(
         claims: claims of this run.
         run: runs a task on items in the workers.
         rank: rank of this run.
-        world: number of runs that the launcher has started.
-        item: maps the number of a shard to the item passed to the task; by default the number.
+        world_size: number of runs that the launcher has started.
+        item: function from the number of a shard to the argument of the task; by default the
+            number.
 
     Yields:
-        (shard, value of the task), and (shard, empty `Timings`) for a shard of another run.
+        (shard, value of the task), and (shard, empty `Timings`) for a shard that another run has
+        processed.
     """
-    ranks = [(rank + i) % world for i in range(world)]
+    ranks = [(rank + i) % world_size for i in range(world_size)]
     remaining = dict.fromkeys(
-        shard for first in ranks for shard in shards if shard % world == first
+        shard for first in ranks for shard in shards if shard % world_size == first
     )
 
     def claim_shards() -> Iterator[int]:
         for shard in list(remaining):
             name = _claim_name(stage, shard)
             if not is_done(shard) and claims.take(name):
-                if is_done(shard):  # by the run that held the claim until just now
+                if is_done(shard):  # another run finished it and has just released the claim
                     claims.release(name)
                 else:
                     claimed.append(shard)
@@ -71,7 +73,7 @@ def share(
             shard = claimed[index]
             if isinstance(value, Timings):
                 claims.release(_claim_name(stage, shard))
-                if shard not in remaining:  # its worker died after reporting the shard as done
+                if shard not in remaining:  # repeated, since a worker died just after finishing it
                     continue
                 del remaining[shard]
             yield shard, value
@@ -86,19 +88,19 @@ def share(
 def _name_lost_shard(
     values: Iterator[tuple[int, Any]], claimed: Sequence[int]
 ) -> Iterator[tuple[int, Any]]:
-    """Yield the values unchanged, but report a lost item under the number of its shard."""
+    """Yield the values unchanged, but raise `ItemCrashed` with the number of the shard."""
     try:
         yield from values
-    except PieceLost as error:
-        raise PieceLost(claimed[error.place], error.why) from error
+    except ItemCrashed as error:
+        raise ItemCrashed(claimed[error.index], error.why) from error
 
 
 def map_together(runs: Callable[..., Iterator[Any]], folder: Path) -> Mapper:
-    """Return a ``map`` whose items are shared by all runs on a store.
+    """Return a ``map`` that divides its items among all runs on a store.
 
-    Its tasks return tuples of arrays and numbers. Every run has to make the same calls in the same
-    order. Results are kept in files until the call after the next, so a killed run
-    resumes. The values are in the order of the items and do not depend on which run computed them.
+    Tasks return tuples of arrays and numbers. Every run must make the same calls in the same order.
+    The results of a call are kept in files until the second call after it, so that a killed run
+    resumes. Values are in the order of the items and do not depend on which run computed them.
 
     Args:
         runs: `share` with the arguments of this run bound.
@@ -124,7 +126,7 @@ def map_together(runs: Callable[..., Iterator[Any]], folder: Path) -> Mapper:
         for part, item in enumerate(items):
             try:
                 yield _read_part(results, part)
-            except FileNotFoundError:  # deleted by another run, which is two calls ahead
+            except FileNotFoundError:  # deleted by a run that is two calls ahead
                 yield task(item)
 
     return mapped

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True)
 class Timings:
-    """Seconds and images per stage of this run, which are not kept in the store.
+    """Seconds and number of images per stage of this run.
 
-    The seconds of parallel workers are added up.
+    The seconds of parallel workers are summed. The times are not kept in the store.
     """
 
     seconds: dict[str, float] = field(default_factory=dict)
@@ -20,14 +20,14 @@ class Timings:
 
     @contextmanager
     def measure(self, stage: str, images: int = 0) -> Iterator[None]:
-        """Add the time of a block, and a number of images, to a stage."""
+        """Add the time of a ``with`` block, and a number of images, to a stage."""
         start = time.perf_counter()
         yield
         self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
         self.images[stage] = self.images.get(stage, 0) + images
 
     def add(self, other: Timings) -> None:
-        """Add the times that another process measured."""
+        """Add the times measured by another process."""
         for stage, seconds in other.seconds.items():
             self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
             self.images[stage] = self.images.get(stage, 0) + other.images[stage]

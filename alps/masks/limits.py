@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from alps.structures.settings import (
-    NO_OTHERS,
+    NO_SETTINGS,
     TILES,
     Choice,
     Flag,
@@ -40,10 +40,10 @@ class CropLayers:
 
     grid: tuple[str, str]
 
-    def expected(self, value: Any, others: Settings = NO_OTHERS, key: Key = str) -> str | None:
+    def expected(self, value: Any, settings: Settings = NO_SETTINGS, key: Key = str) -> str | None:
         """Return None if a value is valid, else a description of the valid values."""
-        expected = Number(at_least=0, whole=True).expected(value)
-        side, factor = (others.get(name) for name in self.grid)
+        expected = Number(at_least=0, integer=True).expected(value)
+        side, factor = (settings.get(name) for name in self.grid)
         if expected is not None or side is None or factor is None or side >= factor**value:
             return expected
         return (
@@ -53,7 +53,7 @@ class CropLayers:
 
 
 FRACTION = Number(at_least=0, at_most=1)
-SUPERPIXEL = Number(at_least=4, whole=True, also=(0,), noun="whole pixels")
+SUPERPIXEL = Number(at_least=4, integer=True, also=(0,), noun="an integer number of pixels")
 PASSES = ListOf(
     each=ListOf(each=FRACTION, noun="a pair", holds=lambda pair: len(pair) == 2),
     noun="a list of pairs [pred_iou_thresh, stability_score_thresh], each in [0, 1]",
@@ -62,15 +62,15 @@ PASSES = ListOf(
 
 LIMITS: Mapping[str, Limits] = {
     "alps.masks.AutoMasks": {
-        "points_per_side": Number(at_least=1, whole=True),
-        "points_per_batch": Number(at_least=1, whole=True, also=(None,)),
+        "points_per_side": Number(at_least=1, integer=True),
+        "points_per_batch": Number(at_least=1, integer=True, also=(None,)),
         "pred_iou_thresh": FRACTION,
         "stability_score_thresh": FRACTION,
         "stability_score_offset": Number(at_least=0),
         "box_nms_thresh": FRACTION,
         "min_area": FRACTION,
         "max_area": Number(above=0, at_most=1),
-        "crop_n_points_downscale_factor": Number(at_least=1, whole=True),
+        "crop_n_points_downscale_factor": Number(at_least=1, integer=True),
         "crop_n_layers": CropLayers(("points_per_side", "crop_n_points_downscale_factor")),
         "crop_overlap_ratio": Number(at_least=0, below=1),
         "crop_nms_thresh": FRACTION,
@@ -78,7 +78,7 @@ LIMITS: Mapping[str, Limits] = {
         "ground": SUPERPIXEL,
         "fast": Flag(),
         "screen": Flag(),
-        "threads": Number(at_least=1, whole=True),
+        "threads": Number(at_least=1, integer=True),
         **TILES,
     },
     "alps.masks.BoxMasks": {

@@ -31,11 +31,11 @@ class Contingency:
         """Merge classes.
 
         Args:
-            groups: the new class of each class. Potsdam-3 (road and car, building and clutter,
+            groups: the merged class of each class. Potsdam-3 (road and car, building and clutter,
                 vegetation and tree) is ``(0, 1, 2, 2, 0, 1)``.
 
         Returns:
-            The table with as many clusters and fewer classes.
+            The table with the same clusters and the merged classes.
         """
         membership = np.eye(max(groups) + 1, dtype=np.int64)[list(groups)]
         return Contingency(self.counts @ membership, self.unlabelled @ membership)
@@ -72,8 +72,8 @@ def contingency(
         target: class of each pixel or mask in [0, G), or ``ignore_index``, which is not counted.
         num_clusters: K.
         num_classes: G.
-        unlabelled: value of ``labels`` without a cluster.
-        ignore_index: value of ``target`` without a class.
+        unlabelled: value of ``labels`` for pixels without a cluster.
+        ignore_index: value of ``target`` for pixels without a class.
 
     Returns:
         The counts, and the number of pixels with a class but without a cluster.
@@ -85,8 +85,8 @@ def contingency(
     cluster, classes = labels[scored].astype(np.int64), target[scored].astype(np.int64)
     uncovered = cluster == unlabelled
     for name, values, bound in (
-        ("labels hold clusters", cluster[~uncovered], num_clusters),
-        ("target holds classes", classes, num_classes),
+        ("labels contain clusters", cluster[~uncovered], num_clusters),
+        ("target contains classes", classes, num_classes),
     ):
         if values.size and not 0 <= values.min() <= values.max() < bound:
             raise ValueError(
@@ -99,7 +99,7 @@ def contingency(
 
 
 def majority(table: Contingency) -> Int64[np.ndarray, " K"]:
-    """Map each cluster to its most frequent class (many to one).
+    """Map each cluster to its most frequent class; several clusters may get the same class.
 
     An empty cluster gets the most frequent class of all clusters.
 
@@ -112,7 +112,7 @@ def majority(table: Contingency) -> Int64[np.ndarray, " K"]:
 
 
 def hungarian(table: Contingency) -> Int64[np.ndarray, " K"]:
-    """Map clusters to classes one to one with the most hits (Kuhn 1955); -1: unmatched."""
+    """Map clusters to classes one to one so that most pixels match (Kuhn 1955); -1: no class."""
     clusters, classes = linear_sum_assignment(table.counts, maximize=True)
     mapping = np.full(len(table.counts), -1, dtype=np.int64)
     mapping[clusters] = classes
@@ -122,8 +122,8 @@ def hungarian(table: Contingency) -> Int64[np.ndarray, " K"]:
 def scores(table: Contingency, mapping: Int[np.ndarray, " K"]) -> Scores:
     """Compute the scores of clusters as a prediction after mapping each to a class.
 
-    Unlabelled pixels count as wrong; pass ``table.covered()`` to exclude them. The mapping may come
-    from other images than those scored, so that a large number of clusters has no advantage.
+    Unlabelled pixels count as wrong; pass ``table.covered()`` to exclude them. If the mapping is
+    computed from images that are not scored, a large number of clusters has no advantage.
 
     Args:
         table: counts of K clusters and G classes.
@@ -183,8 +183,8 @@ def agreement(table: Contingency) -> Agreement:
 
 
 def _entropy(counts: Int64[np.ndarray, " n"]) -> float:
-    share = counts[counts > 0] / counts.sum()
-    return float(-(share * np.log(share)).sum())
+    fraction = counts[counts > 0] / counts.sum()
+    return float(-(fraction * np.log(fraction)).sum())
 
 
 def _pairs(counts: Int64[np.ndarray, "*n"]) -> int:

@@ -1,6 +1,6 @@
 """COCO's average precision of masks (arXiv 1405.0312), computed image by image.
 
-pycocotools needs all masks in memory; this module keeps a score and ten bits per detection.
+pycocotools needs all masks in memory; this module needs a score and ten booleans per detection.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ RECALLS = np.linspace(0, 1, 101)
 def match(
     iou: Float[np.ndarray, "D T"], score: Float[np.ndarray, " D"]
 ) -> Bool[np.ndarray, "D 10"]:
-    """Match detected masks with true masks at each of `THRESHOLDS`, in order of their scores.
+    """Match detected with ground-truth masks at each of `THRESHOLDS`, in order of their scores.
 
     Args:
-        iou: IoU of D detected masks with T true masks of the same image and category.
+        iou: IoU of D detected masks with T ground-truth masks of the same image and category.
         score: score of each detected mask.
 
     Returns:
@@ -32,9 +32,8 @@ def match(
         if not iou.shape[1]:
             break
         available = np.where(unmatched, iou[d], -1.0)
-        best = (
-            iou.shape[1] - 1 - available[:, ::-1].argmax(axis=1)
-        )  # the last of equal ones, as in COCO
+        # The last of equal values, as in COCO.
+        best = iou.shape[1] - 1 - available[:, ::-1].argmax(axis=1)
         matched[d] = available[levels, best] >= np.minimum(THRESHOLDS, 1 - 1e-10)
         unmatched[levels[matched[d]], best[matched[d]]] = False
     return matched
@@ -43,12 +42,12 @@ def match(
 def average_precision(
     score: Float[np.ndarray, " D"], matched: Bool[np.ndarray, "D 10"], n_true: int
 ) -> Float[np.ndarray, " 10"]:
-    """Compute the AP of one category at each of `THRESHOLDS`; NaN if there are no true masks.
+    """Compute the AP of one category at each of `THRESHOLDS`; NaN without ground truth.
 
     Args:
         score: score of each of D detected masks, in the order of the images.
         matched: results of `match` for these masks.
-        n_true: number of true masks.
+        n_true: number of ground-truth masks.
 
     Returns:
         The AP at each threshold.
@@ -58,7 +57,7 @@ def average_precision(
     sorted_matches = matched[np.argsort(-score, kind="stable")]
     hits = sorted_matches.cumsum(axis=0)
     precision = hits / np.arange(1, len(sorted_matches) + 1)[:, None]
-    # The highest precision at this recall or a higher one.
+    # The highest precision at this or any higher recall.
     precision = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
     ap = np.zeros(len(THRESHOLDS))
     for t, recall in enumerate((hits / n_true).T):

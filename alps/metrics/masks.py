@@ -1,4 +1,4 @@
-"""Scores of masks without classes against ground truth: the best labels they allow."""
+"""Scores of class-agnostic masks against ground truth: how good labels they allow."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from scipy import ndimage
 from alps.metrics.clustering import Contingency, contingency
 from alps.structures import rle
 from alps.structures.masks import Masks
-from alps.structures.paint import covered, ignore_index_for, paint
+from alps.structures.paint import count_covered, ignore_index_for, paint
 
 #: COCO's IoU thresholds: 0.50, 0.55, …, 0.95.
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
@@ -28,14 +28,14 @@ class Tally:
 
     images: int
     masks: int
-    pixels: int
+    pixels: int  # valid pixels
     covered: int  # pixels inside at least one mask
     regions: int  # ground-truth regions
     recalled_100: Int64[np.ndarray, " 10"]  # recalled regions per IoU threshold, best 100 masks
     recalled_1000: Int64[np.ndarray, " 10"]
     scored: int  # pixels with a class
-    achieved: int  # first count of `count_overlaps`
-    leaked: int  # second count of `count_overlaps`
+    achieved: int  # pixels; first count of `count_overlaps`
+    leaked: int  # pixels; second count of `count_overlaps`
     oracle: Contingency  # each mask painted with its most frequent class
     boundary_overlap: Int64[np.ndarray, "2 K"]  # of the oracle's index map
     boundary_matches: Int64[np.ndarray, "2 2"]
@@ -47,7 +47,7 @@ class Tally:
 
     @property
     def coverage(self) -> float:
-        """Share of the valid pixels inside at least one mask, with or without a class."""
+        """Fraction of the valid pixels inside at least one mask."""
         return _ratio(self.covered, self.pixels)
 
     @property
@@ -105,7 +105,7 @@ def tally(
     """Compare the masks of one image with its index map.
 
     Args:
-        masks: masks of an image of the size of ``target``.
+        masks: masks of the image; its size is that of ``target``.
         target: classes in [0, num_classes), or ``ignore_index``.
         num_classes: number of classes, K.
         ignore_index: value of pixels without a class.
@@ -125,7 +125,7 @@ def tally(
         images=1,
         masks=len(masks),
         pixels=target.size if pixels is None else pixels,
-        covered=covered(masks),
+        covered=count_covered(masks),
         regions=len(regions),
         recalled_100=count_recalled(masks, regions, 100),
         recalled_1000=count_recalled(masks, regions, 1000),
@@ -155,7 +155,7 @@ def find_regions(target: Integer[np.ndarray, "H W"], ignore_index: int) -> Int32
 
 
 def region_masks(parts: Int32[np.ndarray, "H W"], min_area: int) -> Masks:
-    """Convert the result of `find_regions` to masks, without those below ``min_area`` pixels."""
+    """Convert the result of `find_regions` to masks; omit regions below ``min_area`` pixels."""
     counts = []
     for i, window in enumerate(ndimage.find_objects(parts + 1)):
         inside = parts[window] == i
@@ -172,9 +172,9 @@ def count_recalled(masks: Masks, regions: Masks, limit: int) -> Int64[np.ndarray
     them, and COCO's one-to-one matching is equivalent to the best mask per region.
 
     Args:
-        masks: masks of one image; the ``limit`` ones with the highest ``predicted_iou`` are used,
-            or the first ones if it is unknown.
-        regions: ground truth, from `region_masks` or instances.
+        masks: masks of one image; the ``limit`` masks with the highest ``predicted_iou`` are used,
+            or the first ``limit`` masks if it is unknown.
+        regions: ground-truth masks, from `region_masks` or of instances.
         limit: maximum number of masks per image.
 
     Returns:
@@ -192,7 +192,7 @@ def oracle(
     """Return the most frequent class inside each mask; -1 if no pixel has a class.
 
     Args:
-        masks: masks of an image of the size of ``target``.
+        masks: masks of the image; its size is that of ``target``.
         target: classes in [0, num_classes), or ``ignore_index``.
         num_classes: number of classes.
         ignore_index: value of pixels without a class.
@@ -222,13 +222,13 @@ def count_overlaps(
     counts as wrong in both.
 
     Args:
-        segments: index of the topmost mask, as `paint` draws it with one class per mask.
+        segments: index of the topmost mask, drawn by `paint` with one class per mask.
         regions: index of the region, from `find_regions`.
-        unlabelled: value of ``segments`` without a mask.
+        unlabelled: value of ``segments`` for pixels without a mask.
 
     Returns:
-        Two counts. The first is the number of pixels that lie in the region with the largest share
-        of their segment. The second is summed over all overlapping pairs of segment and region: the
+        Two numbers of pixels. The first is the sum, over segments, of the largest overlap with a
+        region. The second is the sum, over all overlapping pairs of a segment and a region, of the
         pixels of the segment inside or outside the region, whichever are fewer.
     """
     scored = regions >= 0
@@ -251,7 +251,7 @@ def count_boundary_overlap(
     num_classes: int,
     ignore_index: int,
 ) -> Int64[np.ndarray, "2 K"]:
-    """Count intersection and union, in pixels per class, of the inner margins of two index maps.
+    """Count the pixels per class in the intersection and union of two index maps' inner margins.
 
     Their ratio is Boundary IoU (Cheng et al., arXiv 2103.16562). As published, a margin is 2 % of
     the image diagonal wide and the image border is a boundary. Pixels without a class in ``target``
@@ -287,12 +287,12 @@ def count_boundary_matches(
     target: Integer[np.ndarray, "H W"],
     ignore_index: int,
 ) -> Int64[np.ndarray, "2 2"]:
-    """Count the outline pixels of each index map that are near outlines of the other.
+    """Count the outline pixels of each index map that are near outlines of the other index map.
 
     The ratio in the first row is the precision and in the second the recall of boundary F1 (Csurka
-    et al., BMVC 2013), here for the outlines of all classes together. Near means within 0.75 % of
-    the image diagonal, as published. There is no outline between two pixels if one of them has no
-    class in ``target``.
+    et al., BMVC 2013), here for the outlines of all classes together. Near means at most 0.75 % of
+    the image diagonal away, as published. Two pixels have no outline between them if one of them
+    has no class in ``target``.
 
     Args:
         prediction: predicted classes.
@@ -300,16 +300,15 @@ def count_boundary_matches(
         ignore_index: value of pixels without a class.
 
     Returns:
-        The number of near and of all outline pixels, of the prediction (first row) and of the
+        The numbers of near and of all outline pixels: of the prediction (first row) and of the
         target (second row).
     """
     max_distance = 0.0075 * math.hypot(*target.shape)
     labelled = target != ignore_index
 
     def outline(classes: Integer[np.ndarray, "H W"]) -> Bool[np.ndarray, "H W"]:
-        edge = np.zeros(
-            classes.shape, dtype=bool
-        )  # True at the upper or left one of two differing pixels
+        # True at the upper or left of two pixels with different classes.
+        edge = np.zeros(classes.shape, dtype=bool)
         edge[:-1] |= (classes[:-1] != classes[1:]) & labelled[:-1] & labelled[1:]
         edge[:, :-1] |= (classes[:, :-1] != classes[:, 1:]) & labelled[:, :-1] & labelled[:, 1:]
         return edge

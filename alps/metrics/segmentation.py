@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int64, Integer
 from torch import Tensor
 
-#: Number of pixels that are counted at a time.
+#: Number of pixels counted at a time.
 CHUNK_PIXELS = 1 << 20
 
 
@@ -19,8 +19,8 @@ class Scores:
 
     IoU and F1 of a class are undefined (NaN) if it occurs neither in the reference nor in the
     prediction, and the means exclude it, as torchmetrics' macro average does. They are 0 for a
-    class that is only predicted. The accuracy of a class is the share of its reference pixels that
-    are predicted correctly.
+    class that is only predicted. The accuracy of a class is the fraction of its reference pixels
+    that are predicted correctly.
     """
 
     iou: tuple[float, ...]
@@ -37,8 +37,8 @@ class Scores:
 
     def foreground(self, background: int) -> float:
         """Return the mean IoU of all classes except ``background``."""
-        others = self.iou[:background] + self.iou[background + 1 :]
-        return torch.tensor(others).nanmean().item()
+        iou = self.iou[:background] + self.iou[background + 1 :]
+        return torch.tensor(iou).nanmean().item()
 
 
 def confusion_matrix(
@@ -85,9 +85,9 @@ def _count(
         low, high = classes.aminmax() if classes.numel() else (0, 0)
         if low < 0 or high >= num_classes:
             raise ValueError(
-                f"{name} holds classes from {low} to {high}, expected 0 to {num_classes - 1}"
+                f"{name} contains classes from {low} to {high}, expected 0 to {num_classes - 1}"
             )
-    # An extra bin for ignored pixels is six times faster than selecting the others.
+    # An extra bin for ignored pixels is six times faster than removing these pixels.
     cells = (target * num_classes + prediction).masked_fill(ignored, num_classes**2)
     counts = torch.bincount(cells.flatten(), minlength=num_classes**2 + 1)[:-1]
     return counts.reshape(num_classes, num_classes)

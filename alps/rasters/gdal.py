@@ -1,7 +1,7 @@
 """GDAL through rasterio: its drivers, its settings and its errors.
 
-A file is opened by the one driver that matches its first bytes. Sidecar files are ignored, because
-through a ``.aux.xml``, ``.msk`` or ``.ovr`` GDAL would open files of any name.
+A file is opened with the driver that matches its first bytes. Sidecar files (``.aux.xml``,
+``.msk``, ``.ovr``) are ignored, because they can make GDAL open arbitrary files.
 """
 
 from __future__ import annotations
@@ -78,12 +78,12 @@ def open_raster(path: Path) -> Any:
     driver = find_driver(head)
     if driver is None:
         raise ValueError("it is neither a TIFF nor a JPEG 2000 file")
-    # GDAL cannot mistake an absolute path for a URL or a dataset name of its own.
+    # GDAL cannot mistake an absolute path for a URL or a GDAL dataset name.
     return rasterio.open(os.path.abspath(path), driver=driver, sharing=False)  # noqa: PTH100
 
 
 def page_size(name: str) -> tuple[int, int] | None:
-    """Return (H, W) of a page of a TIFF by its GDAL name, or None if it cannot be opened."""
+    """Return (H, W) of a TIFF page, given its GDAL name, or None if it cannot be opened."""
     try:
         with rasterio.open(name, driver="GTiff", sharing=False) as page:
             return page.height, page.width
@@ -92,8 +92,8 @@ def page_size(name: str) -> tuple[int, int] | None:
 
 
 def _silence() -> None:
-    """Silence rasterio: errors are raised, and rasters without georeference are common."""
-    if _QUIET not in warnings.filters:  # a new filter would reset which warnings were shown
+    """Silence rasterio, which logs raised errors and warns of rasters without georeference."""
+    if _QUIET not in warnings.filters:  # adding a filter makes Python repeat earlier warnings
         warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
     logger = logging.getLogger("rasterio")
     if logger.level == logging.NOTSET:
@@ -101,7 +101,7 @@ def _silence() -> None:
 
 
 def _describe_error(error: BaseException) -> str:
-    """Return the first cause of a GDAL error as one line, with a remedy if there is one."""
+    """Return the root cause of a GDAL error as one line, with a remedy if there is one."""
     while isinstance(error, rasterio.errors.RasterioError | rasterio._err.CPLE_BaseError):
         if error.__cause__ is None:
             break
@@ -111,6 +111,6 @@ def _describe_error(error: BaseException) -> str:
         name = "JPEG XL" if "JXL" in text or "50002" in text else "a codec"
         return (
             f"it is compressed with {name}, which the installed GDAL lacks ({text}); "
-            "recompress it elsewhere: gdal_translate -co COMPRESS=DEFLATE in.tif out.tif"
+            "recompress it with another GDAL: gdal_translate -co COMPRESS=DEFLATE in.tif out.tif"
         )
     return text

@@ -20,9 +20,9 @@ class Georeference:
     """The georeference of a raster.
 
     Args:
-        crs: coordinate reference system of rasterio; None: unknown.
-        transform: affine transform from pixels to coordinates; None: ``gcps`` or unknown.
-        gcps: ground control points of rasterio.
+        crs: rasterio's coordinate reference system; None: unknown.
+        transform: affine transform from pixels to coordinates; None: unknown, or given by ``gcps``.
+        gcps: rasterio's ground control points.
     """
 
     crs: Any = None
@@ -44,7 +44,7 @@ def read_georeference(path: Path, file: Any) -> Georeference | None:
         file: open dataset of rasterio.
 
     Returns:
-        The georeference. None: unknown.
+        The georeference, or None if it is unknown.
     """
     gcps, crs = file.gcps
     if gcps:
@@ -56,7 +56,7 @@ def read_georeference(path: Path, file: Any) -> Georeference | None:
 
 
 def _read_world_file(path: Path) -> Any:
-    """Read a world file as a transform whose origin is a pixel's corner instead of its centre."""
+    """Return the transform of a world file, moved from the pixel centre to the pixel corner."""
     try:
         with path.open("rb") as file:
             a, d, b, e, c, f = map(float, file.read(MAX_WORLD_FILE_BYTES).split()[:6])

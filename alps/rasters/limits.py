@@ -8,12 +8,12 @@ from pathlib import Path
 MAX_PIXELS = 2**30
 #: Maximum bytes of a decoded image: `MAX_PIXELS` with four bands of 8 bits.
 MAX_BYTES = 2**32
-#: An image that decodes to more than LARGE bytes must have one byte in its file per PER_BYTE of
-#: them. Deflate compresses up to 1,032 : 1 and LZW 2,560 : 1, and a gray byte becomes three, so a
-#: smaller file is damaged or made to exhaust the memory. Below LARGE (8192 × 8192 RGB with 8 bits)
-#: any file size is accepted: zstd, fax and lossless WebP compress images of one colour without
-#: bounds, and a TIFF may omit its strips.
-LARGE, PER_BYTE = 3 * 2**26, 4096
+#: An image that decodes to more than LARGE bytes must not decode to more than MAX_RATIO bytes per
+#: byte of its file. Deflate compresses up to 1,032 : 1 and LZW up to 2,560 : 1, and one gray byte
+#: becomes three RGB bytes, so a smaller file is damaged or made to exhaust the memory. Up to LARGE
+#: (8192 × 8192 RGB with 8 bits) any file size is accepted: zstd, fax and lossless WebP compress
+#: images of one colour without limit, and a TIFF may omit its strips.
+LARGE, MAX_RATIO = 3 * 2**26, 4096
 
 
 def check_size(path: Path, height: int, width: int, pixel: int) -> None:
@@ -29,17 +29,19 @@ def check_size(path: Path, height: int, width: int, pixel: int) -> None:
         ValueError: the image has too many pixels or bytes.
     """
     if height * width > MAX_PIXELS:
-        raise ValueError(f"{height} x {width} pixels, the limit is {MAX_PIXELS}; cut it into tiles")
+        raise ValueError(
+            f"{height} x {width} pixels, the limit is {MAX_PIXELS}; cut the image into tiles"
+        )
     if height * width * pixel > MAX_BYTES:
         raise ValueError(
-            f"{height} x {width} pixels of {pixel} bytes, the limit is {MAX_BYTES} bytes; cut it "
-            "into tiles"
+            f"{height} x {width} pixels of {pixel} bytes, the limit is {MAX_BYTES} bytes; cut "
+            "the image into tiles"
         )
     size = path.stat().st_size
-    if height * width * pixel > max(LARGE, size * PER_BYTE):
+    if height * width * pixel > max(LARGE, size * MAX_RATIO):
         raise ValueError(
-            f"{height} x {width} pixels of {pixel} bytes in {size} bytes: damaged, or made to "
-            "exhaust the memory; get it again, or write it without compression"
+            f"{height} x {width} pixels of {pixel} bytes in a file of {size} bytes: damaged, "
+            "or made to exhaust the memory; download the file again, or write it uncompressed"
         )
 
 
@@ -56,8 +58,8 @@ def check_block(path: Path, height: int, width: int, pixel: int) -> None:
         ValueError: a block has too many bytes.
     """
     size = path.stat().st_size
-    if height * width * pixel > max(LARGE, size * PER_BYTE):
+    if height * width * pixel > max(LARGE, size * MAX_RATIO):
         raise ValueError(
-            f"blocks of {height} x {width} pixels of {pixel} bytes in {size} bytes: damaged, or "
-            "made to exhaust the memory; get it again"
+            f"blocks of {height} x {width} pixels of {pixel} bytes in a file of {size} bytes: "
+            "damaged, or made to exhaust the memory; download the file again"
         )

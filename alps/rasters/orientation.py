@@ -15,7 +15,7 @@ MAX_ENTRIES = 4096
 
 
 def tiff_orientation(path: Path) -> int:
-    """Return the orientation of the first image of a TIFF, 1 to 8; 1 if it is not declared."""
+    """Return the orientation (1 to 8) of the first image of a TIFF; 1 if it is not declared."""
     with path.open("rb") as file:
         head = file.read(16)
         byte_order = "<" if head[:2] == b"II" else ">"

@@ -14,7 +14,7 @@ class Pixels:
 
     Args:
         image: RGB.
-        valid: True for pixels that are data; None: all are.
+        valid: True for pixels with data; None: all pixels have data.
     """
 
     image: UInt8[np.ndarray, "H W 3"]

@@ -32,11 +32,12 @@ Window = tuple[tuple[int, int], tuple[int, int]]  # rasterio's form of a tile: (
 class Raster:
     """An open TIFF or JPEG 2000 file.
 
-    One or two bands are read as gray. Of three or four bands the first three are red, green and
-    blue, unless the file declares others. An additional alpha band is not a colour. Palettes are
-    converted to colours. 8-bit values are kept. Other values are stretched linearly between two
-    percentiles of the whole raster, which are equal for all windows (`alps.rasters.stretch`) and
-    come from a regular sample if there are more than `SAMPLE_PIXELS` pixels.
+    One or two bands are read as gray. If there are three or four bands, the first three are read as
+    red, green and blue, unless the file declares which bands are. An alpha band does not count as
+    one of these. Palettes are converted to colours. 8-bit values are kept. Other values are
+    stretched linearly between two percentiles of the whole raster, which are equal for all windows
+    (`alps.rasters.stretch`) and come from a regular sample if there are more than `SAMPLE_PIXELS`
+    pixels.
 
     Valid pixels follow GDAL's mask: the mask inside the file, else alpha (0 is invalid) and the
     no-data value (invalid if all bands have it). NaN and infinity in any band are invalid as well.
@@ -46,8 +47,8 @@ class Raster:
         path: the file.
 
     Raises:
-        ImageError: the file cannot be read, holds complex numbers, or has too many bands or several
-            pages of one size.
+        ImageError: the file cannot be read, contains complex numbers, or has too many bands or
+            several pages of the same size.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -96,7 +97,7 @@ class Raster:
     def read(self, tile: Tile | None = None) -> Pixels:
         """Read a window, or the whole raster if it is within the size limits.
 
-        Invalid pixels keep their colours in 8-bit rasters and are black in deeper ones.
+        Invalid pixels keep their colours in 8-bit rasters and become black in rasters of more bits.
 
         Args:
             tile: the window. None: the whole raster.
@@ -142,8 +143,9 @@ class Raster:
         dtype = file.dtypes[0]
         if dtype.startswith("complex"):
             raise ValueError(
-                f"it holds complex numbers ({dtype}), expected real ones; compute their magnitude: "
-                'gdal_calc.py -A in.tif --calc="abs(A)" --type=Float32 --outfile=out.tif'
+                f"it contains complex numbers ({dtype}), expected real numbers; compute "
+                'their magnitude: gdal_calc.py -A in.tif --calc="abs(A)" --type=Float32 '
+                "--outfile=out.tif"
             )
         interpretation = dict(enumerate(file.colorinterp, 1))
         alpha = [i for i, kind in interpretation.items() if kind == ColorInterp.alpha]
@@ -167,7 +169,7 @@ class Raster:
         self._deep = dtype != "uint8"
         self._nodata = _as_dtype(file.nodata, dtype)
         self._mask = file.mask_flag_enums[0] == [MaskFlags.per_dataset]
-        # In a damaged JPEG 2000 file GDAL would search for this tag endlessly.
+        # In a damaged JPEG 2000 file GDAL would search for this tag forever.
         tags = file.tags(ns="IMAGE_STRUCTURE") if self.is_tiff else {}
         self._white_is_zero = tags.get("MINISWHITE") == "YES"
         self._bits = int(file.tags(1, ns="IMAGE_STRUCTURE").get("NBITS", 8))
@@ -186,11 +188,11 @@ class Raster:
         return int(self._file.count * (value if self.is_tiff else max(value, 4)))
 
     def _check_pages(self) -> None:
-        """Raise `ValueError` if pages may be bands; pages of another size are ignored."""
+        """Raise `ValueError` if the pages may be bands; pages of different sizes are ignored."""
         pages = self._file.subdatasets
         if len(pages) > 1 and page_size(pages[1]) == self.size:
             raise ValueError(
-                f"it has {len(pages)} pages of one size, expected 1 to 4 bands in one page; "
+                f"it has {len(pages)} pages of the same size, expected 1 to 4 bands in one page; "
                 "convert them to bands: gdal_merge.py -separate -o out.tif GTIFF_DIR:1:in.tif "
                 "GTIFF_DIR:2:in.tif GTIFF_DIR:3:in.tif"
             )
@@ -223,9 +225,9 @@ class Raster:
     def _all_colors(
         self, bands: Shaped[np.ndarray, "C H W"], window: Window
     ) -> list[Shaped[np.ndarray, "H W"]]:
-        """Return the bands, and the colour bands of the window that are not part of RGB."""
-        others = [i for i in self._colors if i not in self._bands]
-        return [*bands, *(self._file.read(i, window=window) for i in others)]
+        """Return ``bands``, and the colour bands of the window that are not part of RGB."""
+        indices = [i for i in self._colors if i not in self._bands]
+        return [*bands, *(self._file.read(i, window=window) for i in indices)]
 
     def _to_rgb(self, band: Shaped[np.ndarray, "H W"]) -> UInt8[np.ndarray, "H W 3"]:
         """Convert palette indices or gray of up to 8 bits to RGB."""
@@ -311,13 +313,13 @@ def _shape(window: Window) -> tuple[int, int]:
 
 
 def _as_dtype(nodata: Any, dtype: str) -> Any:
-    """Return the no-data value in the type of the pixels, or None if that cannot represent it."""
+    """Return the no-data value in the dtype of the pixels, or None if it does not fit."""
     if nodata is None or dtype.startswith("float"):
         with np.errstate(over="ignore"):
             return None if nodata is None else np.dtype(dtype).type(nodata)
     limits = np.iinfo(dtype)
-    whole = nodata == nodata // 1 and limits.min <= nodata <= limits.max
-    return np.dtype(dtype).type(int(nodata)) if whole else None
+    fits = nodata == nodata // 1 and limits.min <= nodata <= limits.max
+    return np.dtype(dtype).type(int(nodata)) if fits else None
 
 
 def _table(colors: dict[int, tuple[int, ...]], length: int) -> UInt8[np.ndarray, "N 3"]:

@@ -14,15 +14,15 @@ def stretch(
 ) -> UInt8[np.ndarray, "H W C"]:
     """Map an image of any depth to 8 bits, linearly between two percentiles of its own values.
 
-    The range of the data type cannot be used: sensors deliver 11 or 12 bits in 16, reflectances end
-    near 10,000, and floats have any unit. The maximum cannot be used because of glint in a few
-    pixels. The percentiles `STRETCH` are taken over all bands together, which keeps the ratios
-    between bands and so the colours. The result depends on the image only.
+    The range of the data type cannot be used: sensors deliver 11 or 12 bits in 16, reflectances
+    reach about 10,000, and floats have any unit. The maximum cannot be used because of glint in a
+    few pixels. The percentiles `STRETCH` are taken over all bands together, which keeps the ratios
+    between bands and so the colours. The result depends only on the image.
 
     Args:
         image: the bands, (H, W, C).
-        valid: True for pixels that are data; others become 0 and are excluded from the percentiles.
-            None: all pixels that are finite in every band.
+        valid: True for pixels with data; invalid pixels become 0 and are excluded from the
+            percentiles. None: pixels that are finite in every band are valid.
 
     Returns:
         The 8-bit image.
@@ -52,13 +52,13 @@ def stretch_values(
 ) -> Shaped[np.ndarray, "C N"]:
     """Return the values from which `stretch_limits` computes percentiles.
 
-    A border of zeros without a no-data value is common in deep images and must not change the
-    stretch. So pixels of 0 in all bands are excluded here, although they remain valid.
+    Images of more than 8 bits often have a border of zeros without a no-data value, which must not
+    change the stretch. So pixels that are 0 in all bands are excluded here, but remain valid.
 
     Args:
         bands: the values, (C, H, W).
-        valid: True for pixels that are data.
-        zero_counts: include pixels of 0, because a no-data value is declared.
+        valid: True for pixels with data.
+        zero_counts: include pixels that are 0 in all bands; set it if a no-data value is declared.
 
     Returns:
         The values of the included pixels, by band.
@@ -97,7 +97,7 @@ def stretch_between(
 
     Args:
         bands: the values, (C, H, W); overwritten.
-        valid: True for pixels that are data; others become 0.
+        valid: True for pixels with data; invalid pixels become 0.
         low: value that becomes 0.
         high: value that becomes 255.
 

@@ -1,6 +1,6 @@
-"""HTML pages on the contents of a label store and on the quality of its labels."""
+"""HTML pages about the contents of a label store and the quality of its labels."""
 
-from alps.report.counts.census import take_census
+from alps.report.counts.statistics import compute_statistics
 from alps.report.pages.choose_k import write_choose_k
 from alps.report.pages.evaluation import write_evaluation
 from alps.report.pages.instances import write_instances
@@ -8,7 +8,7 @@ from alps.report.pages.statistics import write_statistics
 from alps.report.pages.store import write_report
 
 __all__ = [
-    "take_census",
+    "compute_statistics",
     "write_choose_k",
     "write_evaluation",
     "write_instances",

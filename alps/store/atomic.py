@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from alps.errors import StoreError, cannot_write
-from alps.store.processes import HOST, lives, started
+from alps.store.processes import HOST, is_alive, start_time
 
 #: Folder below the root for temporary files.
 UNFINISHED = ".tmp"
@@ -23,12 +23,15 @@ STALE = 3600.0
 def atomic(root: Path, name: str) -> Iterator[IO[bytes]]:
     """Write ``root/name`` atomically: temporary file, fsync, rename.
 
+    Yields:
+        The temporary file, open for writing.
+
     Raises:
         StoreError: the file cannot be written.
     """
     target = root / name
     pid = os.getpid()
-    temporary = root / UNFINISHED / f"{pid}-{started(pid)}-{secrets.token_hex(8)}-{HOST}"
+    temporary = root / UNFINISHED / f"{pid}-{start_time(pid)}-{secrets.token_hex(8)}-{HOST}"
     try:
         temporary.parent.mkdir(parents=True, exist_ok=True)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -47,12 +50,12 @@ def atomic(root: Path, name: str) -> Iterator[IO[bytes]]:
 def discard_unfinished(root: Path) -> None:
     """Remove the temporary files of dead processes below ``root``.
 
-    Whether a process of another machine lives is unknown: its files are removed if they have not
-    been modified for `STALE` seconds.
+    Processes of other machines cannot be checked; their files are removed if they have not been
+    modified for `STALE` seconds.
     """
     with suppress(OSError):
         for path in (root / UNFINISHED).iterdir():
-            with suppress(OSError):  # another run has removed it
+            with suppress(OSError):  # another run may have removed it
                 if _is_abandoned(path):
                     path.unlink(missing_ok=True)
 
@@ -62,7 +65,7 @@ def _is_abandoned(path: Path) -> bool:
     try:
         pid, since, _, host = path.name.split("-", 3)
         if host == HOST:
-            return not lives(int(pid), int(since) if since != "None" else None)
-    except ValueError:  # a name of an older version
+            return not is_alive(int(pid), int(since) if since != "None" else None)
+    except ValueError:  # a name that an older version has written
         return True
     return time.time() - path.stat().st_mtime > STALE

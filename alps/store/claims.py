@@ -1,8 +1,8 @@
 """Claims on parts of a store: files below ``.claims/``, one per part in progress.
 
-Claims are the only communication between runs on one store, and keep them from doing the same work
-twice. No result depends on them: a part that is computed twice has the same bytes and is written
-atomically, so a claim that a file system shows too late only costs time.
+Claims keep the runs on one store from doing the same work twice. No result depends on them: a part
+that is computed twice has the same bytes and is written atomically, so a claim that a file system
+shows too late only costs time.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 
 from alps.errors import StoreError, cannot_write
-from alps.store.processes import HOST, lives, started
+from alps.store.processes import HOST, is_alive, start_time
 
 log = logging.getLogger(__name__)
 
@@ -28,8 +28,8 @@ FOLDER = ".claims"
 #: see modification times that are a minute old.
 EXPIRY = 180.0
 RENEWAL = 15.0  # seconds between two renewals
-PATIENCE = 0.5  # seconds between two attempts to get a claim
-SILENCE = 5.0  # seconds of waiting before the holder of the claim is logged
+POLL_INTERVAL = 0.5  # seconds between two attempts to get a claim
+LOG_AFTER = 5.0  # seconds of waiting after which the holder of the claim is logged
 
 
 class Claims:
@@ -39,14 +39,14 @@ class Claims:
         root: folder of the store.
         expiry: seconds after which a claim that was not renewed expires. Ages are measured against
             a file that was just touched in the same folder, so the clocks of machines need not
-            agree. A claim of a dead process of this machine expires at once.
+            agree. Claims of dead processes of this machine expire at once.
     """
 
     def __init__(self, root: Path, *, expiry: float = EXPIRY) -> None:
         self.folder, self.expiry = root / FOLDER, expiry
-        self._held: dict[str, bytes] = {}
-        self._waiting: dict[str, float] = {}
-        self._over = threading.Event()
+        self._contents: dict[str, bytes] = {}  # of the claims that this process holds
+        self._wait_starts: dict[str, float] = {}
+        self._released = threading.Event()
         self._renewal: threading.Thread | None = None
 
     def __enter__(self) -> Claims:
@@ -56,54 +56,60 @@ class Claims:
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
-        at: TracebackType | None,
+        traceback: TracebackType | None,
     ) -> None:
-        """Release all claims; the last one to be released removes the folder."""
-        self._over.set()
-        self.release(*self._held)
+        """Release all claims; remove the folder if it is empty then."""
+        self._released.set()
+        self.release(*self._contents)
         with suppress(OSError):
             (self.folder / "now").unlink(missing_ok=True)
             self.folder.rmdir()
 
-    def arrive(self) -> None:
-        """Register this run until the end, so that others see it even while it claims no part."""
+    def register_run(self) -> None:
+        """Register this run until its end, so that other runs see it while it claims no part."""
         self.take(f"run-{secrets.token_hex(4)}")
 
     def take(self, name: str) -> bool:
-        """Claim a part; return False while another process holds it.
+        """Claim a part.
+
+        Returns:
+            Whether this process now holds the claim; False if another process holds it.
 
         Raises:
             StoreError: the store cannot be written.
         """
-        who = {"host": HOST, "pid": os.getpid(), "started": started(os.getpid())}
-        mine = json.dumps({**who, "time": time.time(), "token": secrets.token_hex(8)}).encode()
+        owner = {"host": HOST, "pid": os.getpid(), "started": start_time(os.getpid())}
+        fields = {**owner, "time": time.time(), "token": secrets.token_hex(8)}
+        content = json.dumps(fields).encode()
         path = self.folder / name
-        self._held[name] = mine  # before the file exists: an interrupt may come at any time
+        self._contents[name] = content  # before the file exists: an interrupt may come at any time
         try:
-            if not _create(path, mine) and not (self._remove_expired(path) and _create(path, mine)):
-                del self._held[name]
+            if not _create(path, content) and not (
+                self._remove_expired(path) and _create(path, content)
+            ):
+                del self._contents[name]
                 return False
         except OSError as error:
-            del self._held[name]
+            del self._contents[name]
             raise StoreError(cannot_write(path, error)) from error
-        self._waiting.pop(name, None)
+        self._wait_starts.pop(name, None)
         if self._renewal is None:
             self._renewal = threading.Thread(target=self._renew, name="claims", daemon=True)
             self._renewal.start()
         return True
 
     def release(self, *names: str) -> None:
-        """Release claims; one that has expired and now belongs to another process stays."""
+        """Release claims, except those that have expired and been taken by another process."""
         for name in names:
             path = self.folder / name
             with suppress(OSError):
-                if path.read_bytes() == self._held.get(name):
+                if path.read_bytes() == self._contents.get(name):
                     path.unlink()
-            self._held.pop(name, None)
+            self._contents.pop(name, None)
 
     @contextmanager
-    def alone(self, name: str) -> Iterator[None]:
-        """Hold a claim within the context; wait while another process holds it."""
+    def exclusive(self, name: str) -> Iterator[None]:
+        """Hold a claim within the context, after waiting for other processes that hold it."""
         while not self.take(name):
             self.wait(name)
         try:
@@ -112,78 +118,78 @@ class Claims:
             self.release(name)
 
     def wait(self, name: str) -> None:
-        """Sleep for a moment; after `SILENCE` seconds, log once which process holds the claim."""
-        since = self._waiting.setdefault(name, time.monotonic())
-        if time.monotonic() - since > SILENCE:
-            self._waiting[name] = float("inf")
+        """Sleep for a moment; after `LOG_AFTER` seconds, log once which process holds the claim."""
+        start = self._wait_starts.setdefault(name, time.monotonic())
+        if time.monotonic() - start > LOG_AFTER:
+            self._wait_starts[name] = float("inf")
             with suppress(OSError, ValueError):
-                who = json.loads((self.folder / name).read_bytes())
-                log.info("waiting for %s: process %s on %s", name, who["pid"], who["host"])
-        time.sleep(PATIENCE)
+                owner = json.loads((self.folder / name).read_bytes())
+                log.info("waiting for %s: process %s on %s", name, owner["pid"], owner["host"])
+        time.sleep(POLL_INTERVAL)
 
-    def others(self) -> list[str]:
+    def other_claims(self) -> list[str]:
         """Return the names of the claims of other live processes."""
         try:
-            names = {path.name for path in self.folder.iterdir()} - {"now", *self._held}
+            names = {path.name for path in self.folder.iterdir()} - {"now", *self._contents}
             return sorted(name for name in names if not self._is_expired(self.folder / name))
         except FileNotFoundError:
             return []
         except OSError as error:
             raise StoreError(cannot_write(self.folder, error)) from error
 
-    def require_alone(self, what: str) -> None:
-        """Raise `StoreError` if another run uses the store; ``what`` is the action it prevents."""
-        if others := self.others():
+    def require_exclusive(self, action: str) -> None:
+        """Raise `StoreError`, which refuses ``action``, if another run uses the store."""
+        if names := self.other_claims():
             raise StoreError(
-                f"another run uses {self.folder.parent} ({', '.join(others[:3])}); {what} once it "
-                "has ended, or stop it; or label into a new store (store=DIR)"
+                f"cannot {action}: another run uses {self.folder.parent} ({', '.join(names[:3])}); "
+                "wait until it ends or stop it, or label into a new store (store=DIR)"
             )
 
     def clear(self) -> None:
         """Remove the claims of all other processes, once no work is left."""
         with suppress(OSError):
             for path in self.folder.iterdir():
-                if path.name not in self._held:
+                if path.name not in self._contents:
                     path.unlink(missing_ok=True)
 
     def _remove_expired(self, path: Path) -> bool:
-        """Remove a claim if it has expired, and return whether it is gone."""
+        """Remove a claim if it has expired; return whether the claim is free now."""
         try:
             content = path.read_bytes()
             if not self._is_expired(path):
                 return False
-            aside = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
-            path.rename(aside)
+            renamed = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
+            path.rename(renamed)
         except FileNotFoundError:
             return True
         # Between the check and the rename another process may have created its own claim.
-        expired = aside.read_bytes() == content
+        expired = renamed.read_bytes() == content
         if not expired:
             with suppress(OSError):
-                os.link(aside, path)
-        aside.unlink()
+                os.link(renamed, path)
+        renamed.unlink()
         return expired
 
     def _is_expired(self, path: Path) -> bool:
         try:
             with suppress(ValueError, KeyError, TypeError):  # it is being written
-                who = json.loads(path.read_bytes())
-                if who["host"] == HOST and not lives(who["pid"], who["started"]):
+                owner = json.loads(path.read_bytes())
+                if owner["host"] == HOST and not is_alive(owner["pid"], owner["started"]):
                     return True
             renewed = path.stat().st_mtime
         except FileNotFoundError:
             return True
         clock = self.folder / "now"
         while True:
-            with suppress(FileNotFoundError):  # removed by a run that ended
+            with suppress(FileNotFoundError):  # a run that ended has removed it
                 clock.touch()
                 return clock.stat().st_mtime - renewed > self.expiry
             if not self.folder.exists():
                 return True
 
     def _renew(self) -> None:
-        while not self._over.wait(min(RENEWAL, self.expiry / 4)):
-            for name in list(self._held):
+        while not self._released.wait(min(RENEWAL, self.expiry / 4)):
+            for name in list(self._contents):
                 with suppress(OSError):
                     os.utime(self.folder / name)
 

@@ -10,7 +10,7 @@ from alps.store.label_store import LabelStore
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Counts of a whole store; ``ok``, ``empty`` and ``failed`` are images."""
+    """Counts of a store; ``ok``, ``empty`` and ``failed`` are numbers of images."""
 
     ok: int
     empty: int
@@ -21,11 +21,11 @@ class Counts:
     dropped: int  # boxes that could not be used
     nodata: int  # no-data pixels
     nodata_images: int  # images with no-data pixels
-    blank: int  # images without valid pixels, a part of the empty ones
+    blank: int  # images without valid pixels; also counted as empty
 
     @property
     def coverage(self) -> float:
-        """Share of the valid pixels that lie inside at least one mask."""
+        """Fraction of the valid pixels that lie inside at least one mask."""
         return self.covered / self.pixels if self.pixels else 0.0
 
 

@@ -16,8 +16,8 @@ class StoreDataset(Dataset[tuple[Tensor, Tensor]]):
 
     Args:
         image_ids: the images.
-        read_image: reads the RGB image (H, W, 3) of an id.
-        read_index_map: reads the index map (H, W) of an id.
+        read_image: reads an RGB image (H, W, 3) by its id.
+        read_index_map: reads an index map (H, W) by the id of its image.
     """
 
     def __init__(
@@ -34,6 +34,6 @@ class StoreDataset(Dataset[tuple[Tensor, Tensor]]):
 
     def __getitem__(self, index: int) -> tuple[UInt8[Tensor, "3 H W"], Int64[Tensor, "H W"]]:
         image_id = self.image_ids[index]
-        # Copied, as a reader may return an array that is not writable or not contiguous.
+        # Copied, because a reader may return an array that is not writable or not contiguous.
         image = torch.tensor(self._read_image(image_id)).permute(2, 0, 1).contiguous()
         return image, torch.tensor(self._read_index_map(image_id).astype(np.int64))

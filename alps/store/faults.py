@@ -1,4 +1,4 @@
-"""Find damaged files of a label store without changing any."""
+"""Find damaged files of a label store; no file is changed."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from alps.store.layout import ImageStatus, Stage
 from alps.store.tables import IMAGES, LABELS, MASKS, table_to_masks
 from alps.structures import rle
 from alps.structures.masks import Masks
-from alps.structures.paint import covered, ignore_nodata
+from alps.structures.paint import count_covered, ignore_nodata
 from alps.structures.records import Category, Clusters
 
 #: Draws the index map of an image from its masks, their classes and the ignore index.
 Paint = Callable[[Masks, Int[np.ndarray, " N"], int], Integer[np.ndarray, "H W"]]
 #: Columns that every version writes and that are never null.
-WRITTEN = (*MASKS.names[:6], "status", "height", "width", "n_masks", "covered", "category_id")
+REQUIRED = (*MASKS.names[:6], "status", "height", "width", "n_masks", "covered", "category_id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Fault:
 
 
 class DamagedFile(Exception):
-    """Raised for a damaged file; holds its `Fault`."""
+    """Raised for a damaged file; `fault` describes it."""
 
     def __init__(self, file: str, problem: str) -> None:
         super().__init__(file, problem)
@@ -45,10 +45,10 @@ class DamagedFile(Exception):
 def find_faults(
     store: LabelStore, shard: int, paint: Paint, damaged: Collection[str]
 ) -> Iterator[Fault]:
-    """Check all existing files of a shard and yield at most one fault per file.
+    """Yield at most one fault for each existing file of a shard.
 
     Args:
-        store: the store; it may be unfinished, as files that do not exist yet are no faults.
+        store: the store; it may be unfinished, because missing files are not faults.
         shard: number of the shard.
         paint: function that drew the index maps.
         damaged: files known to be damaged; they are not opened.
@@ -61,7 +61,7 @@ def find_faults(
         )
     )
     if not (store.root / masks).exists():
-        return  # all other files of the shard depend on it and will be made again
+        return  # the next run makes all other files of the shard again
     by_image: dict[str, Masks] | None = None
     if not {images, masks} & {*damaged}:
         try:
@@ -85,7 +85,7 @@ def find_faults(
 
 
 def check_masks(store: LabelStore, images: str, masks: str, shard: int) -> dict[str, Masks]:
-    """Check and return the masks of a shard by image, like `Shard.masks`.
+    """Return the masks of a shard by image, like `Shard.masks`, after checking its tables.
 
     Args:
         store: the store.
@@ -101,12 +101,12 @@ def check_masks(store: LabelStore, images: str, masks: str, shard: int) -> dict[
     ]
     planned = [record.image_id for record in store.plan[shard]]
     if [status.image_id for status in statuses] != planned:
-        raise DamagedFile(images, f"its images are not the {len(planned)} of plan.parquet")
+        raise DamagedFile(images, f"its images differ from the {len(planned)} in plan.parquet")
     for s in statuses:
         if s.valid is not None and (problem := rle.find_problem(s.valid, (s.height, s.width))):
             raise DamagedFile(images, f"valid pixels of {s.image_id}: {problem}")
-        whole = s.height > 0 and s.width > 0 and s.error is None
-        expected = "failed" if not whole else "ok" if s.n_masks > 0 else "empty"
+        readable = s.height > 0 and s.width > 0 and s.error is None
+        expected = "failed" if not readable else "ok" if s.n_masks > 0 else "empty"
         if s.status != expected or min(s.height, s.width, s.n_masks) < 0:
             raise DamagedFile(
                 images,
@@ -115,7 +115,7 @@ def check_masks(store: LabelStore, images: str, masks: str, shard: int) -> dict[
     table = read_table(store, masks, MASKS, "masks")
     rows = sum(status.n_masks for status in statuses)
     if len(table) != rows:
-        raise DamagedFile(masks, f"{len(table)} rows, and {images} counts {rows} masks")
+        raise DamagedFile(masks, f"{len(table)} rows, but {images} counts {rows} masks")
     by_image: dict[str, Masks] = {}
     start = 0
     for status in statuses:
@@ -123,10 +123,10 @@ def check_masks(store: LabelStore, images: str, masks: str, shard: int) -> dict[
         start += status.n_masks
         if status.status != "failed":
             by_image[status.image_id] = _check_rows(part, status, masks)
-            if (pixels := covered(by_image[status.image_id])) != status.covered:
+            if (pixels := count_covered(by_image[status.image_id])) != status.covered:
                 raise DamagedFile(
                     images,
-                    f"{status.image_id}: {status.covered} pixels covered, its masks cover {pixels}",
+                    f"{status.image_id}: covered={status.covered}, but its masks cover {pixels}",
                 )
     return by_image
 
@@ -135,9 +135,9 @@ def _check_rows(table: pa.Table, status: ImageStatus, file: str) -> Masks:
     """Check and return the masks of one image."""
     size, where = (status.height, status.width), f"the masks of {status.image_id}"
     if table["image_id"].unique().to_pylist() != [status.image_id] * (len(table) > 0):
-        raise DamagedFile(file, f"rows of other images among {where}")
+        raise DamagedFile(file, f"there are rows of other images among {where}")
     if table["mask_id"].to_pylist() != [*range(len(table))]:
-        raise DamagedFile(file, f"{where} are not counted from 0 to {len(table) - 1}")
+        raise DamagedFile(file, f"{where} are not numbered from 0 to {len(table) - 1}")
     if any(tuple(s) != size for s in table["size"].to_pylist()):
         raise DamagedFile(file, f"the size of {where} is not the image's {size[0]} x {size[1]}")
     for i, counts in enumerate(table["counts"].to_pylist()):
@@ -152,7 +152,7 @@ def _check_rows(table: pa.Table, status: ImageStatus, file: str) -> Masks:
         if rows.any():
             i = int(rows.argmax())
             raise DamagedFile(
-                file, f"{name} of mask {i} of {status.image_id} is not that of its counts"
+                file, f"{name} of mask {i} of {status.image_id} does not match its counts"
             )
     return masks
 
@@ -172,13 +172,13 @@ def check_features(store: LabelStore, file: str, rows: int | None) -> None:
     if array.dtype != np.float16 or array.ndim != 2:
         raise DamagedFile(file, f"{array.dtype} {array.shape}, expected float16 (N, C)")
     if rows is not None and len(array) != rows:
-        raise DamagedFile(file, f"{len(array)} rows, and the shard has {rows} masks")
+        raise DamagedFile(file, f"{len(array)} rows, but the shard has {rows} masks")
 
 
 def check_labels(
     store: LabelStore, file: str, masks: dict[str, Masks]
 ) -> dict[str, Int[np.ndarray, " N"]]:
-    """Check and return the classes of the masks of a shard by image.
+    """Return the classes of the masks of a shard by image, after checking the table.
 
     Args:
         store: the store.
@@ -191,7 +191,7 @@ def check_labels(
     rows = read_table(store, file, LABELS, "assign").to_pylist()
     expected = [(image_id, i) for image_id, m in masks.items() for i in range(len(m))]
     if [(row["image_id"], row["mask_id"]) for row in rows] != expected:
-        raise DamagedFile(file, f"its {len(rows)} rows are not those of the shard's masks")
+        raise DamagedFile(file, f"its {len(rows)} rows do not match the shard's masks")
     ids = np.array([row["category_id"] for row in rows], np.int32)
     k = store.info.num_classes
     if ids.size and not -1 <= ids.min() <= ids.max() < k:
@@ -223,24 +223,24 @@ def check_maps(
         file = f"ann/{record.split}/{record.image_id}.png"
         if record.image_id not in masks or file in damaged:
             continue
-        own_masks = masks[record.image_id]
+        image_masks = masks[record.image_id]
         if not (store.root / file).exists():
             yield Fault(file, "missing")
             continue
         try:
             with Image.open(store.root / file, formats=("PNG",)) as image:
                 height, width = image.height, image.width
-                pixels = np.asarray(image) if (height, width) == own_masks.size else None
+                pixels = np.asarray(image) if (height, width) == image_masks.size else None
         except Exception as error:  # decoders may raise any exception on damaged files
             yield Fault(file, f"cannot be read: {_reason(error)}")
             continue
         if pixels is None:
-            yield Fault(file, f"{height} x {width} px, the image has {own_masks.size}")
+            yield Fault(file, f"{height} x {width} px, the image has {image_masks.size}")
             continue
-        painted = paint(own_masks, ids[record.image_id], store.info.ignore_index)
+        painted = paint(image_masks, ids[record.image_id], store.info.ignore_index)
         valid = statuses[record.image_id].read_valid()
         if not np.array_equal(pixels, ignore_nodata(painted, valid, store.info.ignore_index)):
-            yield Fault(file, "not what the masks and their classes paint")
+            yield Fault(file, "differs from its masks, painted with their classes")
 
 
 def check_clusters(store: LabelStore) -> Iterator[Fault]:
@@ -261,21 +261,21 @@ def check_clusters(store: LabelStore) -> Iterator[Fault]:
             raise DamagedFile("clusters/centroids.npy", f"{k} of {store.info.num_classes} clusters")
     except DamagedFile as error:
         yield error.fault
-    except TypeError as error:  # a file with an unknown name, or a missing one
+    except TypeError as error:  # an unknown or a missing file
         yield Fault("clusters/centroids.npy", str(error).replace("Clusters.__init__() ", ""))
 
 
 def check_categories(store: LabelStore, categories: list[Category]) -> Iterator[Fault]:
-    """Yield a fault if categories.json exists and does not hold these classes."""
+    """Yield a fault if categories.json exists and does not contain these classes."""
     if not (path := store.root / "categories.json").exists():
         return
     expected = json.dumps([asdict(category) for category in categories], indent=1)
     if path.read_bytes() != expected.encode():
-        yield Fault("categories.json", "not the classes of this recipe")
+        yield Fault("categories.json", "its classes are not those of this recipe")
 
 
 def read_table(store: LabelStore, file: str, schema: pa.Schema, stage: Stage) -> pa.Table:
-    """Read and check a table.
+    """Return a table after checking it.
 
     Args:
         store: the store.
@@ -284,7 +284,8 @@ def read_table(store: LabelStore, file: str, schema: pa.Schema, stage: Stage) ->
         stage: the stage that wrote it.
 
     Raises:
-        DamagedFile: the table is truncated, has other columns or was made by another run.
+        DamagedFile: the table is truncated, has unexpected columns, or its fingerprint differs from
+            that in store.json.
     """
     if not (store.root / file).exists():
         raise DamagedFile(file, "missing")
@@ -297,11 +298,13 @@ def read_table(store: LabelStore, file: str, schema: pa.Schema, stage: Stage) ->
         if field.name not in schema.names or field.type != schema.field(field.name).type:
             raise DamagedFile(file, f"unknown column {field.name} ({field.type})")
     for name in schema.names:
-        if name in WRITTEN and (name not in table.column_names or table[name].null_count):
+        if name in REQUIRED and (name not in table.column_names or table[name].null_count):
             raise DamagedFile(file, f"column {name} is missing or contains nulls")
-    written = (table.schema.metadata or {}).get(b"alps.fingerprint", b"").decode(errors="replace")
-    if written != store.info.stages[stage]["fingerprint"]:
-        raise DamagedFile(file, f"made by another run (fingerprint {written or 'absent'})")
+    fingerprint = (
+        (table.schema.metadata or {}).get(b"alps.fingerprint", b"").decode(errors="replace")
+    )
+    if fingerprint != store.info.stages[stage]["fingerprint"]:
+        raise DamagedFile(file, f"made with other settings (fingerprint {fingerprint or 'absent'})")
     return table
 
 
@@ -313,7 +316,7 @@ def read_array(store: LabelStore, file: str) -> np.ndarray:
     except Exception as error:  # numpy parses a damaged header as Python literals
         raise DamagedFile(file, f"cannot be read: {_reason(error)}") from error
     if path.stat().st_size != getattr(array, "offset", 128) + array.nbytes:
-        raise DamagedFile(file, f"{path.stat().st_size} bytes, more than its header says")
+        raise DamagedFile(file, f"{path.stat().st_size} bytes, which does not match its header")
     return np.asarray(array)
 
 

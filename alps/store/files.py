@@ -1,4 +1,4 @@
-"""Read single files of a label store; an error names the file and the remedy."""
+"""Read single files of a label store; errors name the file and the remedy."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from PIL import Image
 
 from alps.errors import StoreError
 
-#: Bytes of manifest.json that include its counts, which come first.
+#: Bytes of manifest.json to read for its counts, which come first.
 HEAD = 1024
 
 
@@ -55,7 +55,7 @@ def read_index_png(path: Path) -> UInt8[np.ndarray, "H W"] | UInt16[np.ndarray, 
 
 
 def read_counts(path: Path) -> Mapping[str, int]:
-    """Read the counts in the head of manifest.json, whose list of files may be long.
+    """Read the counts at the start of manifest.json, but not its list of files, which may be long.
 
     Returns:
         The number of images in total and by status, and of masks; empty if they cannot be read.
@@ -71,6 +71,6 @@ def read_counts(path: Path) -> Mapping[str, int]:
 def cannot_read(path: Path, error: Exception) -> StoreError:
     """Return the error about a file that cannot be read."""
     return StoreError(
-        f"cannot read {path}: {error}; delete the file and run the same label.py command again, "
-        "which makes it again"
+        f"cannot read {path}: {error}; delete the file and repeat the label.py command, which "
+        "makes it again"
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 from alps.store.manifest import sha256
 from alps.structures.records import ImageRecord
 
-#: Number of cached hashes: each frame of a video or slice of a volume requests that of its file.
+#: Number of cached hashes; the frames of a video and the slices of a volume have one file.
 CACHE_SIZE = 4
 
 
@@ -23,8 +23,8 @@ def hash_file(root: str | Path, record: ImageRecord) -> str | None:
     path = Path(root, record.file_name)
     try:
         status = path.stat()
-        whole = stat.S_ISREG(status.st_mode)
-        return _sha256(path, status.st_size, status.st_mtime_ns) if whole else None
+        is_file = stat.S_ISREG(status.st_mode)
+        return _sha256(path, status.st_size, status.st_mtime_ns) if is_file else None
     except OSError:
         return None
 

@@ -16,7 +16,7 @@ from alps.store.hashes import hash_file
 from alps.store.label_store import LabelStore
 from alps.structures.records import ImageRecord
 
-#: Number of images named in a message; the others are only counted.
+#: Maximum number of images that a message names.
 NAMED = 5
 
 
@@ -39,24 +39,24 @@ class ImageChanges:
         names: dict[int, list[str]] = {}
         for shard, record in self.changed:
             names.setdefault(shard, []).append(record.file_name)
-            yield from _if_there(store, f"ann/{record.split}/{record.image_id}.png")
-        for shard, own in names.items():
-            more = f" and {len(own) - NAMED} more" * (len(own) > NAMED)
-            problem = f"changed since read: {', '.join(own[:NAMED])}{more}"
+            yield from _fault_if_exists(store, f"ann/{record.split}/{record.image_id}.png")
+        for shard, files in names.items():
+            more = f" and {len(files) - NAMED} more" * (len(files) > NAMED)
+            problem = f"changed since they were read: {', '.join(files[:NAMED])}{more}"
             yield Fault(f"images/{shard:05d}.parquet", problem)
         for name in ("clusters/centroids.npy", "evaluation.json", "evaluation.html"):
-            yield from _if_there(store, name)
+            yield from _fault_if_exists(store, name)
         for name in ("choose_k.html", "statistics/choose_k.csv", "statistics/choose_k.png"):
-            yield from _if_there(store, name)
+            yield from _fault_if_exists(store, name)
 
 
 def compare_images(store: LabelStore, root: Path, damaged: Collection[str]) -> ImageChanges:
-    """Hash all images of a store and compare each with the sha256 stored when it was labelled.
+    """Return how the images differ from the sha256 that was stored when they were labelled.
 
     Args:
         store: the store; it may be unfinished.
         root: folder of the images.
-        damaged: files of the store that are damaged and not read.
+        damaged: damaged files of the store, which are not read.
     """
     same, unhashed = 0, 0
     changed: list[tuple[int, ImageRecord]] = []
@@ -70,8 +70,8 @@ def compare_images(store: LabelStore, root: Path, damaged: Collection[str]) -> I
             bar.update(len(records))
             if not store.has("masks", shard) or f"images/{shard:05d}.parquet" in damaged:
                 continue
-            kept = {status.image_id: status.sha256 for status in store.shard(shard).images()}
-            hashed = [record for record in records if kept.get(record.image_id)]
+            stored = {status.image_id: status.sha256 for status in store.shard(shard).images()}
+            hashed = [record for record in records if stored.get(record.image_id)]
             unhashed += len(records) - len(hashed)
             # Many images share the file of a video.
             files = {record.file_name: record for record in hashed}
@@ -79,16 +79,16 @@ def compare_images(store: LabelStore, root: Path, damaged: Collection[str]) -> I
                 zip(files, pool.map(partial(hash_file, root), files.values()), strict=True)
             )
             for record in hashed:
-                now = hashes[record.file_name]
-                if now is None:
+                current = hashes[record.file_name]
+                if current is None:
                     absent.append(record.file_name)
-                elif now == kept[record.image_id]:
+                elif current == stored[record.image_id]:
                     same += 1
                 else:
                     changed.append((shard, record))
     return ImageChanges(same, tuple(changed), tuple(absent), unhashed)
 
 
-def _if_there(store: LabelStore, name: str) -> Iterator[Fault]:
+def _fault_if_exists(store: LabelStore, name: str) -> Iterator[Fault]:
     if (store.root / name).exists():
         yield Fault(name, "made from images that have changed")

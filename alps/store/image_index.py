@@ -19,7 +19,7 @@ class ImageRows:
     """An image in its shard."""
 
     shard: Shard
-    rows: slice  # of its masks
+    rows: slice  # rows of its masks
     status: ImageStatus
     masks: Masks
 
@@ -30,8 +30,8 @@ class ImageIndex:
     Args:
         root: folder of the store, for messages.
         plan: the images of every shard.
-        shard: returns the shard of a number.
-        has_masks: returns whether the shard of a number has masks.
+        shard: returns a shard by its number.
+        has_masks: returns whether a shard, given by its number, has masks.
     """
 
     def __init__(
@@ -42,11 +42,11 @@ class ImageIndex:
         has_masks: Callable[[int], bool],
     ) -> None:
         self._root, self._plan, self._shard, self._has_masks = root, plan, shard, has_masks
-        # The last shard is kept, as the next image is usually in the same one.
+        # One shard is cached, because the next image is usually in the same shard.
         self._read = ShardSequence(self._read_shard, len(plan), 1)
 
     def of_split(self, split: str | None) -> Iterator[tuple[ImageStatus, ImageRecord]]:
-        """Yield the outcome and the record of each image of a split whose shard has masks.
+        """Yield the status and the record of each image of a split whose shard has masks.
 
         Args:
             split: name of the split; None: all.
@@ -76,7 +76,7 @@ class ImageIndex:
             hint = f"similar: {', '.join(map(repr, similar))}; " if similar else ""
             raise StoreError(
                 f"{self._root} has no image {image_id!r}; {hint}images() lists all {len(numbers)}, "
-                f"the first is {next(iter(numbers))!r}"
+                f"starting with {next(iter(numbers))!r}"
             )
         return numbers[image_id]
 

@@ -42,12 +42,12 @@ class LabelStore:
     >>> import alps
     >>> store = alps.open_store("data/town_pl")
     >>> store
-    LabelStore('data/town_pl', images=4, splits=['train', 'val'], masks=36, classes=2)
+    LabelStore('data/town_pl', images=4, splits=['train', 'val'], masks=56, classes=2)
     >>> [image.image_id for image in store.images("val")]
     ['val/0', 'val/1']
     >>> masks = store.masks("val/0")
     >>> masks
-    Masks(n=9, size=(32, 48), area=1..2)
+    Masks(n=13, size=(32, 48), area=1..870)
     >>> len(store.labels("val/0")) == len(masks)
     True
     >>> image, index_map = store.as_dataset("val")[0]
@@ -56,7 +56,7 @@ class LabelStore:
 
     Args:
         root: folder of the store.
-        images: folder of the images, if they have moved.
+        images: folder of the images, if they were moved.
         read_image: reader of images, for `image` and `as_dataset`. This package knows no image
             formats: `alps.open_store` supplies the reader of `alps.images`.
 
@@ -76,7 +76,7 @@ class LabelStore:
         self.info = read_info(self.root)
 
     def __reduce__(self) -> tuple[Callable[..., LabelStore], tuple[Path]]:
-        # Another process reads the plan itself, as it may be long.
+        # Without the plan, which may be large: the receiving process reads it from disk.
         return partial(LabelStore, images=self._moved, read_image=self._read_image), (self.root,)
 
     def __repr__(self) -> str:
@@ -98,7 +98,7 @@ class LabelStore:
         return image_id in self.plan.shard_of
 
     def images(self, split: str | None = None) -> list[ImageStatus]:
-        """Read the outcome of each image, in the order of the plan.
+        """Return the status of each image, in the order of the plan.
 
         Images of shards that have no masks yet are not included.
 
@@ -121,60 +121,60 @@ class LabelStore:
         return next(record for record in records if record.image_id == image_id)
 
     def masks(self, image_id: str) -> Masks:
-        """Read the masks of an image.
+        """Return the masks of an image.
 
-        Fast if images are requested in the order of the plan, as one shard is kept in memory.
+        This is fast if images are requested in the order of the plan, because one shard is cached.
 
         Raises:
             ImageError: the image could not be read when it was labelled.
-            StoreError: the store has no such image, or not its masks yet.
+            StoreError: the store has no such image, or its masks are not computed yet.
         """
         return self._find(image_id, "masks").masks
 
     def features(self, image_id: str) -> Float16[np.ndarray, "N C"]:
-        """Read the features of an image, one row per mask; C is 0 if the recipe has no features.
+        """Return the features of an image, one row per mask; C is 0 if the recipe has no features.
 
         Raises:
             ImageError: the image could not be read when it was labelled.
-            StoreError: the store has no such image, or not its features yet.
+            StoreError: the store has no such image, or its features are not computed yet.
         """
         stage: Stage = "features" if "features" in self.info.stages else "masks"
         image = self._find(image_id, stage)
         return image.shard.features()[image.rows]
 
     def labels(self, image_id: str) -> Int[np.ndarray, " N"]:
-        """Read the class of each mask of an image; -1: unlabelled.
+        """Return the class of each mask of an image; -1: unlabelled.
 
         Raises:
             ImageError: the image could not be read when it was labelled.
-            StoreError: the store has no such image, or not its labels yet.
+            StoreError: the store has no such image, or its labels are not computed yet.
         """
         image = self._find(image_id, "assign")
         return image.shard.labels()[0][image.rows]
 
     def index_map(self, image_id: str) -> UInt8[np.ndarray, "H W"] | UInt16[np.ndarray, "H W"]:
-        """Read the class of each pixel of an image; ``info.ignore_index``: unlabelled or no data.
+        """Return the class of each pixel; ``info.ignore_index``: unlabelled or no data.
 
         Raises:
             ImageError: the image could not be read when it was labelled.
-            StoreError: the store has no such image, or not its index map yet.
+            StoreError: the store has no such image, or its index map is not drawn yet.
         """
         self._find(image_id, "assign")
         record = self.record(image_id)
         return read_index_png(self.root / f"ann/{record.split}/{image_id}.png")
 
     def image(self, image_id: str) -> UInt8[np.ndarray, "H W 3"]:
-        """Read the RGB image itself from the folder of the images; pixels without data are 0.
+        """Return the RGB image, read from the folder of the images; pixels without data are 0.
 
         Raises:
-            ImageError: the image cannot be read, or has another size than when it was labelled.
-            StoreError: the store has no such image, or was opened without a reader of images.
+            ImageError: the image cannot be read, or its size differs from when it was labelled.
+            StoreError: the store has no such image, or was opened without an image reader.
         """
         status, record = self._find(image_id, "masks").status, self.record(image_id)
         pixels = self._reader(self.image_root, record)
         if pixels.size != (labelled := (status.height, status.width)):
             raise ImageError(
-                f"{self.image_root / record.file_name} has (height, width) = {pixels.size}, and "
+                f"{self.image_root / record.file_name} has (height, width) = {pixels.size}, but "
                 f"had {labelled} when it was labelled; label it again"
             )
         return Sample(image_id, pixels.image, valid=pixels.valid).image
@@ -191,19 +191,19 @@ class LabelStore:
         Raises:
             ConfigError: the store has no such split.
             DatasetNotFound: the images are not in their folder.
-            StoreError: the store is not finished, or was opened without a reader of images.
+            StoreError: the store is not finished, or was opened without an image reader.
         """
         from alps.store.dataset import StoreDataset
 
         self.require("assign")
-        _ = self._reader  # before images are read, which may be in another process
+        _ = self._reader  # raises here rather than in a DataLoader worker
         records = [
             record for status, record in self._index.of_split(split) if status.status == "ok"
         ]
         if records and not (self.image_root / records[0].file_name).exists():
             raise DatasetNotFound(
                 f"the images of the label store {self.root} are not in "
-                f"{self.image_root.absolute()} (no {records[0].file_name}); name their folder: "
+                f"{self.image_root.absolute()} (no {records[0].file_name}); set their folder: "
                 f"alps.open_store({str(self.root)!r}, images=...)"
             )
         image_ids = [record.image_id for record in records]
@@ -228,8 +228,8 @@ class LabelStore:
     def all_features(self) -> Sequence[Float16[np.ndarray, "_ C"]]:
         """Return the features of all shards as a lazy sequence.
 
-        A memory map keeps a file open and a process may open 1024 files, so at most `MAX_OPEN` are
-        kept.
+        A memory map keeps a file open, and a process may open 1024 files, so at most `MAX_OPEN`
+        arrays are cached.
         """
         return ShardSequence(self._features_of, len(self.plan), MAX_OPEN)
 
@@ -238,27 +238,29 @@ class LabelStore:
         return ShardSequence(self._areas_of, len(self.plan), 1)
 
     def missing(self, stage: Stage) -> list[int]:
-        """Return the numbers of the shards that ``stage`` has not done yet."""
+        """Return the numbers of the shards that ``stage`` has not processed yet."""
         done = {p.stem for p in (self.root / COMMITS[stage]).glob("*.*")}
         return [i for i in range(len(self.plan)) if f"{i:05d}" not in done]
 
     def has(self, stage: Stage, shard: int) -> bool:
-        """Return whether ``stage`` has done a shard."""
-        folder = self.root / COMMITS[stage]  # not listed: it may hold a million files
+        """Return whether ``stage`` has processed a shard."""
+        folder = self.root / COMMITS[stage]  # not listed, because it may contain a million files
         return any((folder / f"{shard:05d}{suffix}").exists() for suffix in (".parquet", ".npy"))
 
     def has_begun(self, stage: Stage) -> bool:
-        """Return whether ``stage`` has done any shard."""
+        """Return whether ``stage`` has processed any shard."""
         return any((self.root / COMMITS[stage]).glob("*.*"))
 
     def require(self, stage: Stage) -> None:
         """Raise `StoreError` unless ``stage`` is finished."""
         if stage not in self.info.stages:
-            raise StoreError(f"{self.root} has no {stage}: its recipe does not include this stage")
+            raise StoreError(
+                f"{self.root} has no {COMMITS[stage]}: its recipe does not include them"
+            )
         if missing := self.missing(stage):
             raise StoreError(
-                f"{self.root}: {len(missing)} of {len(self.plan)} shards have no {stage} yet; run "
-                "the label.py command that made it again, it resumes where it stopped"
+                f"{self.root}: {len(missing)} of {len(self.plan)} shards have no {COMMITS[stage]} "
+                "yet; repeat the label.py command, which resumes where it stopped"
             )
 
     @property
@@ -277,7 +279,7 @@ class LabelStore:
     def discard_unfinished(self) -> None:
         """Remove the temporary files of dead processes."""
         discard_unfinished(self.root)
-        if self.complete:  # else another run may be about to write into the folder
+        if self.complete:  # otherwise another run may be about to write into the folder
             with suppress(OSError):
                 (self.root / UNFINISHED).rmdir()
 
@@ -289,7 +291,10 @@ class LabelStore:
                 file.write(text.encode())
 
     def write_clusters(self, clusters: Clusters) -> None:
-        """Write one file per array that is not None; the centroids come last as the commit."""
+        """Write one file per array that is not None.
+
+        The centroids are written last, because their file marks the clusters as complete.
+        """
         for field in reversed(fields(Clusters)):
             array = getattr(clusters, field.name)
             if array is not None:
@@ -302,7 +307,7 @@ class LabelStore:
             file.write(png)
 
     def write_findings(self, findings: Sequence[Finding]) -> None:
-        """Write the inconsistencies of the dataset, which are part of no fingerprint."""
+        """Write the inconsistencies of the dataset, which do not affect any fingerprint."""
         self.write_text(FINDINGS, findings_to_json(findings))
 
     def write_categories(self, categories: Sequence[Category]) -> None:
@@ -331,17 +336,17 @@ class LabelStore:
             return None
         except (OSError, ValueError) as error:
             raise StoreError(
-                f"cannot read {self.root / FINDINGS}: {error}; the label.py command that made the "
-                "store repairs it with verify=true"
+                f"cannot read {self.root / FINDINGS}: {error}; to repair it, repeat the label.py "
+                "command that made the store, with verify=true"
             ) from error
 
-    # --- inside ---------------------------------------------------------------------------------
+    # --- private --------------------------------------------------------------------------------
 
     @property
     def _reader(self) -> ReadImage:
         if self._read_image is None:
             raise StoreError(
-                f"{self.root} was opened without a reader of images; open it with "
+                f"{self.root} was opened without an image reader; open it with "
                 f"alps.open_store({str(self.root)!r})"
             )
         return self._read_image
@@ -357,12 +362,14 @@ class LabelStore:
         return ImageIndex(self.root, self.plan, self.shard, partial(self.has, "masks"))
 
     def _find(self, image_id: str, stage: Stage) -> ImageRows:
-        """Return the rows of an image in its shard, which ``stage`` must have done."""
+        """Return the rows of an image in its shard, which ``stage`` must have processed."""
         if stage not in self.info.stages:
-            raise StoreError(f"{self.root} has no {stage}: its recipe does not include this stage")
+            raise StoreError(
+                f"{self.root} has no {COMMITS[stage]}: its recipe does not include them"
+            )
         if not self.has(stage, self._index.shard_of(image_id)):
             raise StoreError(
-                f"{image_id} has no {stage} in {self.root} yet; run the label.py command that made "
-                "the store again, it resumes where it stopped"
+                f"{image_id} has no {COMMITS[stage]} in {self.root} yet; repeat the label.py "
+                "command, which resumes where it stopped"
             )
         return self._index.find(image_id)

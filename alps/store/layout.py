@@ -18,7 +18,7 @@ stopped::
     categories.json, report.html, manifest.json
 
 A stage's fingerprint is the hash of the settings that change its output and of its parent's
-fingerprint. All files of a stage always belong to the fingerprint in store.json.
+fingerprint. All files of a stage were made with its fingerprint in store.json.
 """
 
 from __future__ import annotations
@@ -54,13 +54,13 @@ OUTPUTS: Mapping[Stage, tuple[str, ...]] = {
         "manifest.json",
     ),
 }
-#: The folder whose file for a shard marks that shard as done.
+#: The folder in which the file of a shard marks the shard as processed.
 COMMITS: Mapping[Stage, str] = {"masks": "masks", "features": "features", "assign": "labels"}
 
 
 @dataclass(frozen=True, slots=True)
 class ImageStatus:
-    """The outcome of one image: a row of images/.
+    """The status of one image: a row of images/.
 
     >>> ImageStatus("park", "ok", None, height=512, width=512, n_masks=57, covered=131072).coverage
     0.5
@@ -74,12 +74,10 @@ class ImageStatus:
     n_masks: int
     covered: int  # pixels inside at least one mask
     dropped: int = 0  # annotations that could not be used
-    valid: bytes | None = field(
-        default=None, repr=False
-    )  # valid pixels as compressed COCO RLE; None: all
-    sha256: str | None = field(
-        default=None, repr=False
-    )  # of the file when it was read; None: unknown
+    # Valid pixels as compressed COCO RLE; None: all pixels are valid.
+    valid: bytes | None = field(default=None, repr=False)
+    # Hash of the file when it was read; None: unknown.
+    sha256: str | None = field(default=None, repr=False)
 
     @property
     def pixels(self) -> int:
@@ -95,7 +93,7 @@ class ImageStatus:
 
     @property
     def coverage(self) -> float:
-        """Share of the valid pixels that lie inside at least one mask."""
+        """Fraction of the valid pixels that lie inside at least one mask."""
         return self.covered / max(self.pixels, 1)
 
     def read_valid(self) -> Bool[np.ndarray, "H W"] | None:
@@ -118,7 +116,7 @@ class StoreInfo:
 
 
 def read_info(root: Path) -> StoreInfo:
-    """Read store.json.
+    """Return the contents of store.json.
 
     Raises:
         StoreError: there is no store at ``root``, it is damaged, or a newer ALPS wrote it.
@@ -135,12 +133,12 @@ def read_info(root: Path) -> StoreInfo:
     try:
         if raw["schema_version"] != SCHEMA_VERSION:
             raise StoreError(
-                f"{root} has schema version {raw['schema_version']}, this ALPS reads "
+                f"{root} has schema version {raw['schema_version']}, but this ALPS reads version "
                 f"{SCHEMA_VERSION}; use the ALPS that wrote it ({raw['versions'].get('alps')})"
             )
         return StoreInfo(**raw)
     except (KeyError, TypeError, AttributeError) as error:
         raise StoreError(
-            f"{path} is damaged ({type(error).__name__}: {error}); the label.py command that made "
-            "the store repairs it with verify=true"
+            f"{path} is damaged ({type(error).__name__}: {error}); to repair it, repeat the "
+            "label.py command that made the store, with verify=true"
         ) from error

@@ -4,4 +4,4 @@ from __future__ import annotations
 
 from alps.structures.settings import Limits, Number
 
-STORE: Limits = {"shard_size": Number(at_least=1, whole=True, also=(None,))}
+STORE: Limits = {"shard_size": Number(at_least=1, integer=True, also=(None,))}

@@ -1,7 +1,7 @@
 """Stores of ALPS up to e2724f9, whose images and masks lack versions; supported for one release.
 
-Such stores stay readable. A run that resumes one describes itself as that version would have, so
-that the fingerprints of existing files still match, but only if it would make the same masks.
+Such stores can be read. They can be resumed if this version would make the same masks: the run then
+uses fingerprints as that version computed them, so that those of the existing files match.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ def is_old(info: StoreInfo) -> bool:
 def adapt_to_old_store(
     root: Path, info: StoreInfo, records: Sequence[ImageRecord]
 ) -> tuple[StoreInfo, Sequence[ImageRecord]]:
-    """Describe a run as an older version would have, if it resumes an old store.
+    """Describe a run as the older version would describe it, if it resumes an old store.
 
     Args:
-        root: folder of the store; it may be absent.
+        root: folder of the store; it may not exist.
         info: contents of store.json for this run.
         records: all images, sorted.
 
     Returns:
-        The adapted ``info`` and ``records``; unchanged if there is no old store at ``root`` or it
-        has other images or masks.
+        The adapted ``info`` and ``records``; unchanged if there is no old store at ``root``, or if
+        its images or masks differ.
     """
     store = _open(root)
     if store is None or not _same_images(store, records):
@@ -55,8 +55,8 @@ def adapt_to_old_store(
         return info, records
     if _annotated(records):
         log.warning(
-            "%s was made by an older ALPS: whether annotations or classes have changed since "
-            "cannot be checked",
+            "%s was made by an older ALPS: it cannot be checked whether annotations or classes "
+            "have changed since",
             root,
         )
         records = [*chain.from_iterable(store.plan)]
@@ -69,8 +69,8 @@ def refuse_mixture(root: Path, info: StoreInfo, *, redo: str | None, keep: bool)
     Args:
         root: folder of the store.
         info: contents of store.json for this run, a result of `adapt_to_old_store`.
-        redo: the stage that is requested to be redone.
-        keep: allow existing files to stay although this version would make different ones.
+        redo: the stage that the user wants to redo.
+        keep: keep existing files although this version would make different files.
 
     Raises:
         StoreMismatch: this version reads or labels an image of the store differently.
@@ -87,9 +87,9 @@ def refuse_mixture(root: Path, info: StoreInfo, *, redo: str | None, keep: bool)
         return
     if reason := find_change(Path(info.images["root"]), chain.from_iterable(store.plan)):
         raise StoreMismatch(
-            f"{root} was made by an older ALPS, which {reason}; overwrite=masks labels again, "
-            "store=DIR labels into another folder, and overwrite=assign keeps its masks, once they "
-            "are complete, and assigns the classes again"
+            f"{root} was made by an older ALPS, which {reason}; label again with "
+            "overwrite=masks or into another folder with store=DIR; or keep its masks, if they "
+            "are complete, and only assign classes again with overwrite=assign"
         )
 
 
@@ -102,7 +102,10 @@ def _open(root: Path) -> LabelStore | None:
 
 
 def _same_images(store: LabelStore, records: Sequence[ImageRecord]) -> bool:
-    """Return whether names and sizes in bytes match the plan; digests of annotations differ."""
+    """Return whether names and sizes in bytes match the plan.
+
+    Digests of annotations are not compared, because the older version computed them differently.
+    """
     if store.info.images.get("n") != len(records):
         return False
     try:
@@ -116,7 +119,7 @@ def _is_same(old: ImageRecord, new: ImageRecord) -> bool:
     same = (old.split, old.image_id, old.file_name) == (new.split, new.image_id, new.file_name)
     if old.annotations is None:
         return same and old.bytes == new.bytes and new.annotations is None
-    # For DIOR, the size of the annotation file was added to that of the image.
+    # For DIOR, the older version added the size of the annotation file to the size of the image.
     return same and old.bytes >= new.bytes and new.annotations is not None
 
 
@@ -141,11 +144,11 @@ def _annotated(records: Sequence[ImageRecord]) -> bool:
 
 
 def find_change(root: Path, records: Iterable[ImageRecord]) -> str | None:
-    """Describe how this version treats an image differently; return None if it treats none so.
+    """Return how this version treats any of the images differently, or None if it does not.
 
     Args:
         root: folder of the images.
-        records: all images; the first one treated differently is named.
+        records: all images; the description names the first one that is treated differently.
     """
     for record in records:
         if record.annotations is not None:
@@ -169,8 +172,8 @@ def _is_transparent(head: bytes) -> bool:
     if head[:8] == b"\x89PNG\r\n\x1a\n":
         return head[25:26] in (b"\4", b"\6") or b"tRNS" in head.partition(b"IDAT")[0]
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-        place = {b"VP8X": 20, b"VP8L": 24}.get(head[12:16], len(head))
-        return any(flags & 0x10 for flags in head[place : place + 1])
+        offset = {b"VP8X": 20, b"VP8L": 24}.get(head[12:16], len(head))
+        return any(flags & 0x10 for flags in head[offset : offset + 1])
     return False
 
 
@@ -181,6 +184,6 @@ def _is_float_volume(head: bytes) -> bool:
             head = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(head, 348)
         except zlib.error:
             return False
-    floats = (16, 64)  # datatype: float32, float64
-    kinds = (int.from_bytes(head[70:72], order) for order in ("little", "big"))
-    return head[344:347] in (b"n+1", b"ni1") and any(kind in floats for kind in kinds)
+    floats = (16, 64)  # NIfTI codes of float32 and float64
+    codes = (int.from_bytes(head[70:72], order) for order in ("little", "big"))
+    return head[344:347] in (b"n+1", b"ni1") and any(code in floats for code in codes)

@@ -1,4 +1,4 @@
-"""Prepare a store for writing: write its plan, or check that an existing store is of this run."""
+"""Prepare a store for writing: write its plan, or compare an existing store with this run."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def draft(
     versions: Mapping[str, str],
     shard_size: int | None = None,
 ) -> Draft:
-    """Describe a store before anything is written.
+    """Return the description of a store before anything is written.
 
     Args:
         name: name of the store.
@@ -147,18 +147,22 @@ def prepare(
 
     Args:
         root: folder of the store.
-        claims: claims of this run, which is registered at the store until they are released; None:
-            it is registered for this call only. A complete store needs no registration.
+        claims: claims of this run; the run stays registered at the store until they are released.
+            None: register the run during this call only. A complete store needs no registration.
         overwrite: redo this stage and later ones; ``failed``: redo the shards with images that
             could not be read.
         verified: the store has just been verified, so existing files are kept as they are.
         settings: arguments of `draft`.
 
+    Returns:
+        The store; its plan exists.
+
     Raises:
         ConfigError: two images have the same id.
-        StoreMismatch: a stage was made with other settings and ``overwrite`` does not cover it.
-        StoreError: the folder cannot be written or holds other files, or another run uses a store
-            that is to be overwritten.
+        StoreMismatch: a stage was made with settings that differ from this run's, and ``overwrite``
+            does not include it.
+        StoreError: the folder cannot be written, or is neither empty nor a store; or another run
+            uses a store that is to be overwritten.
     """
     root = Path(root)
     new = draft(**settings)
@@ -175,8 +179,8 @@ def prepare(
     if claims is None:
         with Claims(root) as claims:
             return prepare(root, claims=claims, overwrite=overwrite, verified=verified, **settings)
-    claims.arrive()
-    with claims.alone("plan"):
+    claims.register_run()
+    with claims.exclusive("plan"):
         entries = {path.name for path in root.iterdir()}
         if "store.json" not in entries and entries - {UNFINISHED, PARTS, FOLDER}:
             raise StoreError(
@@ -188,7 +192,7 @@ def prepare(
 
 def _write(root: Path, new: Draft, overwrite: Redo | None, claims: Claims) -> None:
     """Write store.json and the plan unless they exist; delete the stages to be redone."""
-    redo, begun = None, False
+    redo, has_output = None, False
     if (root / "store.json").exists():
         old = LabelStore(root)
         old.discard_unfinished()
@@ -196,27 +200,26 @@ def _write(root: Path, new: Draft, overwrite: Redo | None, claims: Claims) -> No
         redo = requested or first_difference(old.info, new.info)
         if redo is not None:
             _check_redo(old, new, redo, requested=requested is not None)
-            claims.require_alone(f"redo {redo}")
+            claims.require_exclusive(f"redo {redo}")
             _delete_from(root, redo)
         elif overwrite == "failed" and (shards := _failed(old)):
-            claims.require_alone("try failed images again")
+            claims.require_exclusive("retry failed images")
             _delete_from(root, "assign")
             for name in ("masks/{:05d}.parquet", "images/{:05d}.parquet", "features/{:05d}.npy"):
                 for shard in shards:
                     _delete(root / name.format(shard))
-        begun = any(map(old.has_begun, STAGES))
+        has_output = any(map(old.has_begun, STAGES))
     if redo is not None or not (root / "store.json").exists():
         new.write_info(root)
     # A run may have been stopped between writing store.json and plan.parquet.
-    if not begun and not (root / "plan.parquet").exists():
+    if not has_output and not (root / "plan.parquet").exists():
         new.write_plan(root)
 
 
 def _delete_from(root: Path, redo: Stage) -> None:
     """Delete the outputs of a stage and of later ones."""
-    _delete(
-        root / "manifest.json"
-    )  # first, so that a kill does not leave the store marked as complete
+    # First, so that a kill does not leave the store marked as complete.
+    _delete(root / "manifest.json")
     for stage in STAGES[STAGES.index(redo) :]:
         for output in OUTPUTS[stage]:
             _delete(root / output)
@@ -233,11 +236,11 @@ def _failed(store: LabelStore) -> list[int]:
 
 
 def _identify(record: ImageRecord) -> tuple[str | int, ...]:
-    """Return the identity of an image: its names, its size in bytes, its annotations' digest.
+    """Return the identity of an image: its names, size in bytes and digest of annotations.
 
     Images are not opened, which would take minutes for 100,000 files on a network drive at each
-    start of label.py. A change of pixels that keeps the file size is found by verify=images, from
-    the sha256 that is stored when an image is read.
+    start of label.py. verify=images detects a change of pixels that keeps the file size, by the
+    sha256 that is stored when an image is read.
     """
     boxes = () if record.annotations is None else (record.annotations,)
     return record.split, record.image_id, record.file_name, record.bytes, *boxes
@@ -272,13 +275,13 @@ def first_difference(old: StoreInfo, new: StoreInfo) -> Stage | None:
 
 
 def refuse_other_settings(old: LabelStore, new: Draft) -> None:
-    """Raise `StoreMismatch` if the existing part of a store was made with other settings."""
+    """Raise `StoreMismatch` if existing files were made with other settings than this run's."""
     if redo := first_difference(old.info, new.info):
         _check_redo(old, new, redo, requested=False)
 
 
 def _check_redo(old: LabelStore, new: Draft, redo: Stage, *, requested: bool) -> None:
-    """Raise `StoreMismatch` if redoing ``redo`` and later stages loses work without a request.
+    """Raise `StoreMismatch` if redoing ``redo`` and later stages would delete work unrequested.
 
     Args:
         old: the existing store.
@@ -300,7 +303,7 @@ def _check_redo(old: LabelStore, new: Draft, redo: Stage, *, requested: bool) ->
 
 
 def mismatch(root: Path, stage: Stage, what: str) -> StoreMismatch:
-    """Return the error about a store that was made otherwise.
+    """Return the error about a store that was made with other settings.
 
     Args:
         root: folder of the store.
@@ -308,8 +311,8 @@ def mismatch(root: Path, stage: Stage, what: str) -> StoreMismatch:
         what: description of the difference.
     """
     return StoreMismatch(
-        f"{root} was made with {what}; go back to these, label into a new store (store=DIR) "
-        f"or redo from this stage on (overwrite={stage})"
+        f"{root} was made with {what}; restore them, label into a new store (store=DIR), or redo "
+        f"this stage and the later ones (overwrite={stage})"
     )
 
 
@@ -334,8 +337,8 @@ def compare_settings(stage: Stage, old: Identity, new: Identity) -> str:
     """
     names = [name for name in sorted({*old, *new}) if old.get(name) != new.get(name)]
     return "other settings: " + ", ".join(
-        f"{stage}.{name} is {old.get(name, 'absent')} there and {new.get(name, 'absent')} in this "
-        "run"
+        f"{stage}.{name} is {old.get(name, 'absent')} in the store and {new.get(name, 'absent')} "
+        "in this run"
         for name in names[:3]
     )
 

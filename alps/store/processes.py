@@ -1,4 +1,4 @@
-"""Check whether processes live; files of dead ones may be removed."""
+"""Check whether processes are alive; files of dead processes may be removed."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ def _host() -> str:
 HOST = _host()
 
 
-def started(pid: int) -> int | None:
+def start_time(pid: int) -> int | None:
     """Return when a process of this machine started, in ticks since boot; None: unknown."""
     with suppress(IndexError, ValueError):
         return int(_stat(pid)[19])
     return None
 
 
-def lives(pid: int, since: int | None = None) -> bool:
-    """Return whether a process of this machine lives.
+def is_alive(pid: int, since: int | None = None) -> bool:
+    """Return whether a process of this machine is alive.
 
     Args:
         pid: process id.
-        since: its start in ticks since boot, as process ids are reused; None: any.
+        since: start of the process in ticks since boot, because process ids are reused; None: any.
     """
     try:
         os.kill(pid, 0)
@@ -46,13 +46,13 @@ def lives(pid: int, since: int | None = None) -> bool:
         pass
     if _stat(pid)[:1] == ["Z"]:  # a zombie: dead, but not yet reaped by its parent
         return False
-    now = started(pid)
-    return since is None or now is None or since == now
+    start = start_time(pid)
+    return since is None or start is None or since == start
 
 
 def _stat(pid: int) -> list[str]:
-    """Return the fields of /proc/PID/stat from the state on; empty where they cannot be read."""
+    """Return the fields of /proc/PID/stat from the state on; empty if they cannot be read."""
     with suppress(OSError):
-        # The program name before it, in parentheses, may contain any character.
+        # The program name before the state, in parentheses, may contain any character.
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return []

@@ -1,4 +1,4 @@
-"""Repair a label store: rewrite store.json and the plan, remove files that a run can make again."""
+"""Repair a label store: rewrite store.json and the plan, and remove damaged files."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ def repair_info(root: Path, new: Draft, listed: Mapping[str, Fault]) -> Fault | 
         The fault that was repaired, or None.
 
     Raises:
+        StoreError: a newer ALPS wrote the store.
         StoreMismatch: the store was made with other settings.
     """
     fault = listed.get("store.json")
@@ -40,24 +41,25 @@ def repair_info(root: Path, new: Draft, listed: Mapping[str, Fault]) -> Fault | 
             raise
         fault = fault or Fault("store.json", f"cannot be read: {_reason(error)}")
     else:
-        field = _other_field(store.info, new.info)
+        field = _differing_field(store.info, new.info)
         late = STAGES[STAGES.index(difference) :] if difference else STAGES
-        # New settings of a stage that has written nothing are no damage.
+        # If a stage has no output yet, new settings of this stage are not damage.
         if not fault and (field is None or (difference and not any(map(store.has_begun, late)))):
             return None
         if not fault and difference and _made_by_another(root, new):
             refuse_other_settings(store, new)
-        fault = fault or Fault("store.json", f"its {field} is not what this run says")
+        fault = fault or Fault("store.json", f"its field {field!r} differs from this run")
     if _made_by_another(root, new):
         raise StoreMismatch(
-            f"{root / 'store.json'} is damaged ({fault.problem}), and the tables beside it were "
-            "made with other settings than this run's; verify by the command that made the store"
+            f"{root / 'store.json'} is damaged ({fault.problem}), and the tables in "
+            "the store were made with other settings than this run's; verify the store with the "
+            "command that made it"
         )
     new.write_info(root)
     return fault
 
 
-def _other_field(old: StoreInfo, new: StoreInfo) -> str | None:
+def _differing_field(old: StoreInfo, new: StoreInfo) -> str | None:
     """Return the first field that differs, except versions and the folder of the images."""
     for field in fields(StoreInfo):
         a, b = getattr(old, field.name), getattr(new, field.name)
@@ -69,14 +71,14 @@ def _other_field(old: StoreInfo, new: StoreInfo) -> str | None:
 
 
 def _made_by_another(root: Path, new: Draft) -> bool:
-    """Return whether all readable tables of some stage have another fingerprint."""
+    """Return whether all readable tables of a stage have other fingerprints than this run."""
     for stage, described in new.info.stages.items():
-        found = {
+        matches = {
             _fingerprint(path) == described["fingerprint"]
             for path in (root / COMMITS[stage]).glob("*.parquet")
             if _fingerprint(path)
         }
-        if found == {False}:
+        if matches == {False}:
             return True
     return False
 
@@ -102,23 +104,23 @@ def repair_plan(root: Path, new: Draft, listed: Mapping[str, Fault]) -> Fault | 
         The fault that was repaired, or None.
 
     Raises:
-        StoreError: this run would put other images into the shards.
+        StoreError: this run would divide the images into other shards than the existing ones.
     """
     fault = listed.get("plan.parquet")
     if not fault:
         expected = pa.concat_tables(new.tables())
         try:
-            found = pq.read_table(root / "plan.parquet")
+            stored = pq.read_table(root / "plan.parquet")
             # Earlier versions lack some columns.
-            absent = {*expected.column_names} - {*found.column_names}
+            absent = {*expected.column_names} - {*stored.column_names}
             absent = {name for name in absent if expected[name].null_count == len(expected)}
             expected = expected.drop([*absent])
-            shards = found["shard"].to_numpy()
+            shards = stored["shard"].to_numpy()
             steps = {0, *(shards[1:] - shards[:-1]).tolist()}
-            same = found.drop(["shard"]).equals(expected.drop(["shard"]))
+            same = stored.drop(["shard"]).equals(expected.drop(["shard"]))
             if same and shards[0] == 0 and steps <= {0, 1}:
                 return None
-            fault = Fault("plan.parquet", "it is not the plan of this image set")
+            fault = Fault("plan.parquet", "it differs from the plan of this image set")
         except Exception as error:  # decoders may raise any exception on damaged files
             fault = Fault("plan.parquet", f"cannot be read: {_reason(error)}")
     for path in sorted((root / "images").glob("*.parquet")):
@@ -130,15 +132,15 @@ def repair_plan(root: Path, new: Draft, listed: Mapping[str, Fault]) -> Fault | 
         if ids != [r.image_id for r in new.records[start : start + new.shard_size]]:
             raise StoreError(
                 f"{root / 'plan.parquet'} is damaged ({fault.problem}), and images/{path.name} has "
-                f"{len(ids)} images that this run would not put there; give the shard_size that "
-                "the store was made with"
+                f"{len(ids)} images that this run would put into other shards; set the shard_size "
+                "with which the store was made"
             )
     new.write_plan(root)
     return fault
 
 
 def remove(store: LabelStore, faults: Mapping[str, Fault]) -> None:
-    """Delete damaged files and the files made from them; the manifest last.
+    """Delete damaged files and the files made from them, and the manifest last.
 
     If a run is killed in between, the manifest still shows which files are missing.
 

@@ -86,7 +86,7 @@ class Shard:
         self._root, self._info, self._name = root, info, f"{number:05d}"
 
     def images(self) -> list[ImageStatus]:
-        """Read the outcome of each image."""
+        """Read the status of each image."""
         return [ImageStatus(**row) for row in self._read_table("images").to_pylist()]
 
     def masks(self) -> dict[str, Masks]:
@@ -107,7 +107,7 @@ class Shard:
         return area.astype(np.int64)
 
     def features(self) -> Float16[np.ndarray, "N C"]:
-        """Map the features, one row per mask; C is 0 if the recipe has no features."""
+        """Memory-map the features, one row per mask; C is 0 if the recipe has no features."""
         if "features" not in self._info.stages:
             return np.zeros((len(self.areas()), 0), np.float16)
         path = self._root / f"features/{self._name}.npy"
@@ -128,10 +128,10 @@ class Shard:
         )
 
     def write_masks(self, statuses: Sequence[ImageStatus], masks: Mapping[str, Masks]) -> None:
-        """Write the image table, then the masks, which commits the shard.
+        """Write the image table, then the mask table, which commits the shard.
 
         Args:
-            statuses: outcome of each image, in plan order.
+            statuses: status of each image, in plan order.
             masks: masks by image, in plan order.
         """
         images = pa.Table.from_pylist([asdict(status) for status in statuses], IMAGES)
@@ -151,7 +151,7 @@ class Shard:
     def write_labels(
         self, category_id: Int[np.ndarray, " N"], distance: Float[np.ndarray, " N"] | None
     ) -> None:
-        """Commit the labels; the index maps must exist already.
+        """Write the labels, which commits them; the index maps must exist already.
 
         Args:
             category_id: class of each mask, in the order of the masks.
@@ -179,7 +179,8 @@ class ShardSequence(Sequence[T]):
     Args:
         read: returns the item of a shard.
         n: number of shards.
-        cached: number of cached items. A memory map keeps a file open, and a process may open 1024.
+        cached: maximum number of cached items. Each memory map keeps a file open, and a process may
+            open 1024 files.
     """
 
     def __init__(self, read: Callable[[int], T], n: int, cached: int) -> None:
@@ -187,7 +188,7 @@ class ShardSequence(Sequence[T]):
         self._read = lru_cache(cached)(read)
 
     def __reduce__(self) -> tuple[type[ShardSequence[T]], tuple[Any, ...]]:
-        return ShardSequence, self._arguments  # another process reads its own items
+        return ShardSequence, self._arguments  # without the cache
 
     def __len__(self) -> int:
         return self._arguments[1]

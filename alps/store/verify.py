@@ -1,10 +1,9 @@
-"""Check a label store, finished or not, and remove damaged files, so that a run makes them again.
+"""Check a finished or unfinished label store and remove its damaged files.
 
 Files listed in a manifest are compared with it by sha256. With or without a manifest, the contents
 of tables, features, labels and index maps are checked for consistency. On request, images are read
 and compared with the stored sha256. Then damaged files and the files computed from them are
-deleted; the next run makes what is missing, as after a kill. A store that another run uses is not
-verified.
+deleted; the next run makes them again. A store that another run uses is not verified.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ ROOT_FILES = (
     *("categories.json", "manifest.json"),
     *("report.html", "choose_k.html", "evaluation.json", "evaluation.html"),
 )
-#: Files that a run makes on request only, and the override that requests them.
+#: Files that a run writes on request only, and the override that requests each file.
 ON_REQUEST = {
     "evaluation.json": "evaluate=true",
     "evaluation.html": "evaluate=true",
@@ -54,12 +53,12 @@ class Verification:
     unknown_files: tuple[str, ...]  # files that no run writes; they are kept
     files: int  # number of files checked
     counts: Mapping[str, int]  # number of images, in total and by status, and of masks
-    redo: Mapping[Stage, int]  # number of shards that the next run has to make
-    before: Mapping[str, str]  # sha256 by file, from the manifest if there was one
+    redo: Mapping[Stage, int]  # number of shards that the next run has to process
+    before: Mapping[str, str]  # sha256 by file, from the manifest; empty without a manifest
     images: ImageChanges | None = None  # None: images were not compared
 
     def lost(self) -> dict[str, str]:
-        """Return removed files that are made on request only, and the override that does so."""
+        """Return the removed files that are written on request only, with the override for each."""
         return {
             fault.file: ON_REQUEST[fault.file] for fault in self.faults if fault.file in ON_REQUEST
         }
@@ -82,18 +81,22 @@ def verify(
         new: the store that this run would make, with the settings that made the existing one.
         paint: function that draws index maps.
         categories: the classes.
-        images: folder of the images if they are to be compared as well. Files made from an image
-            that has changed count as damaged.
+        images: folder of the images, to compare them with the stored sha256; None: do not compare.
+            Files made from an image that has changed count as damaged.
+
+    Returns:
+        The faults, and what the next run has to make again.
 
     Raises:
-        StoreError: there is no store, another run uses it, or the shards of the images are unknown.
-        StoreMismatch: the store was made with other settings than those of this run.
+        StoreError: there is no store, another run uses it, or this run would divide the
+            images into other shards.
+        StoreMismatch: the store was made with settings that differ from this run's.
     """
     if not any((root / name).exists() for name in ("store.json", "plan.parquet", "manifest.json")):
         raise StoreError(f"no label store at {root}, so there is nothing to verify; label first")
     with Claims(root) as claims:
-        claims.arrive()
-        claims.require_alone("verify it")
+        claims.register_run()
+        claims.require_exclusive("verify the store")
         return _verify(root, new, paint, categories, images)
 
 
@@ -146,14 +149,14 @@ def _verify(
 
 
 def _read_manifest(root: Path, faults: dict[str, Fault]) -> dict[str, Any]:
-    """Read the manifest; return {} if it is missing, or damaged, which is added to ``faults``."""
+    """Read the manifest; {} if it is missing or damaged. Damage is added to ``faults``."""
     try:
         text = (root / "manifest.json").read_bytes()
         manifest = json.loads(text)
         for entry in manifest["files"].values():
             _ = entry["bytes"], entry["sha256"]
         if json.dumps(manifest, indent=1).encode() != text or not manifest["counts"]:
-            raise ValueError("it is not the text that was written")
+            raise ValueError("its text is not as ALPS writes it")
         return dict(manifest)
     except FileNotFoundError:
         return {}
@@ -175,9 +178,9 @@ def _compare(root: Path, manifest: Mapping[str, Any]) -> Iterator[tuple[str, Fau
             try:
                 size = path.stat().st_size
                 if size != entry["bytes"]:
-                    yield name, Fault(name, f"{size} bytes, {entry['bytes']} were written")
+                    yield name, Fault(name, f"{size} bytes, expected {entry['bytes']}")
                 elif sha256(path) != entry["sha256"]:
-                    yield name, Fault(name, "changed since it was written: other sha256")
+                    yield name, Fault(name, "its sha256 has changed since it was written")
             except FileNotFoundError:
                 yield name, Fault(name, "missing")
             except OSError as error:
@@ -203,11 +206,13 @@ class _StoreFiles:
 
 
 def _find_missing(store: LabelStore, shard: int, *, complete: bool) -> Iterator[Fault]:
-    """Yield a fault for each missing file of a shard that later files were made from."""
-    late = complete or (store.root / "clusters/centroids.npy").exists() or store.has_begun("assign")
+    """Yield a fault for each missing file of a shard from which existing files were made."""
+    has_results = (
+        complete or (store.root / "clusters/centroids.npy").exists() or store.has_begun("assign")
+    )
     for stage in STAGES:
         suffix = "npy" if stage == "features" else "parquet"
-        needed = complete if stage == "assign" else late
+        needed = complete if stage == "assign" else has_results
         if needed and stage in store.info.stages and not store.has(stage, shard):
             yield Fault(f"{COMMITS[stage]}/{shard:05d}.{suffix}", "missing")
 

@@ -14,16 +14,16 @@ RowIndex = SupportsIndex | slice | Sequence[int] | Bool[np.ndarray, " _"] | Int[
 
 
 def check_array(name: str, array: Any, dtype: type[np.generic], shape: tuple[int, ...]) -> None:
-    """Raise `ValueError` unless ``array`` is an array of the expected type and shape.
+    """Raise `ValueError` unless ``array`` is an array of the expected dtype and shape.
 
     Args:
         name: name of the array in the message.
         array: the value to check.
-        dtype: expected type.
+        dtype: expected dtype.
         shape: expected shape.
 
     Raises:
-        ValueError: ``array`` is not an array, or has another type or shape.
+        ValueError: ``array`` is not an array, or has the wrong dtype or shape.
 
     >>> check_array("Masks.area", np.zeros(3), np.int64, (3,))
     Traceback (most recent call last):

@@ -1,4 +1,4 @@
-"""Annotated boxes, validated; they become prompts of SAM and classes of masks."""
+"""Validated annotated boxes, from which SAM's prompts and the classes of masks are taken."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from alps.structures.supervision import to_detections
 
 #: Minimum side of a box after clipping to the image, px.
 MIN_SIDE = 1.0
-#: Largest coordinate accepted, px: above any image, and exact enough in float32.
+#: Maximum absolute coordinate, px; no image is as large.
 LARGEST = 1e9
 #: Name, type and row shape of each array of `Boxes`.
 COLUMNS: Sequence[tuple[str, type[np.generic], tuple[int, ...]]] = (
@@ -34,10 +34,10 @@ class Annotation:
     """One object as read from a file, not validated.
 
     Args:
-        where: position in the file, for messages: "line 7".
+        where: position in the file, for messages, such as "line 7".
         category: category name in the file.
-        points: x y of two corners of a horizontal box or of all four of a rotated one, px.
-        quad: x y of the four corners of the rotated box, px, where the object has both boxes.
+        points: x y of two corners of a horizontal box or of four corners of a rotated box, px.
+        quad: x y of the four corners of the rotated box, px, if the object has both boxes.
         ignore: difficult, crowd or "don't care" object, excluded from training and scores.
         score: confidence of a detector.
         track_id: id shared by all frames that show the object.
@@ -60,8 +60,8 @@ class Annotation:
 class Boxes:
     """N non-empty boxes inside one image.
 
-    ``boxes[0]``, ``boxes[2:5]`` and ``boxes[boxes.ignore]`` are boxes again, of one row or of the
-    selected rows, and iteration yields one row at a time.
+    ``boxes[0]``, ``boxes[2:5]`` and ``boxes[boxes.ignore]`` return `Boxes` with the selected
+    rows, and iteration yields `Boxes` of length 1.
 
     >>> annotations = [
     ...     Annotation("line 1", "ship", (1, 1, 5, 4)),
@@ -74,7 +74,7 @@ class Boxes:
     array([[1., 1., 5., 4.]], dtype=float32)
 
     Raises:
-        ValueError: a column has another type or shape, or a box is empty.
+        ValueError: a field has the wrong dtype or shape, or a box is empty.
     """
 
     xyxy: Float32[np.ndarray, "N 4"]  # px, right and lower edges exclusive
@@ -118,7 +118,7 @@ class Boxes:
         return f"Boxes({', '.join(f'{name}={value}' for name, value in facts.items())})"
 
     def to_supervision(self) -> Any:
-        """Convert to ``supervision.Detections`` with classes, scores and tracks.
+        """Return ``supervision.Detections`` with classes, scores and tracks.
 
         Raises:
             MissingPackage: supervision is not installed.
@@ -134,7 +134,7 @@ class Boxes:
 
     @classmethod
     def empty(cls) -> Boxes:
-        """Return zero boxes, which is a valid annotation."""
+        """Return `Boxes` of length 0."""
         return check_boxes([], {}, (1, 1))[0]
 
     @classmethod
@@ -152,8 +152,8 @@ def check_boxes(
 ) -> tuple[Boxes, list[str]]:
     """Validate the annotations of one image.
 
-    A box that reaches beyond the image is clipped to it. Inverted corners are an error, because
-    they may as well be width and height; readers of datasets with unordered corners sort them.
+    Boxes are clipped to the image. Inverted corners are an error, because the values may be width
+    and height instead; readers of datasets with unordered corners sort them first.
 
     Args:
         annotations: the objects of the image.
@@ -163,7 +163,7 @@ def check_boxes(
     Returns:
         The valid boxes, and one message for each annotation that is not valid.
     """
-    rows, kept, problems, seen = [], [], [], set[int]()
+    rows, object_ids, problems, track_ids = [], [], [], set[int]()
     for i, annotation in enumerate(annotations):
         points = np.array(annotation.points, np.float64)
         box, problem = _check(points, size)
@@ -171,29 +171,28 @@ def check_boxes(
             _, problem = _check(np.array(annotation.quad, np.float64), size)
         if annotation.category not in categories:
             known = ", ".join(list(categories)[:8]) + (", …" if len(categories) > 8 else "")
-            problem = (
-                f"category {annotation.category[:60]!r} is none of the {len(categories)}: {known}"
-            )
+            name = annotation.category[:60]
+            problem = f"category {name!r} is not one of the {len(categories)}: {known}"
             if "\N{REPLACEMENT CHARACTER}" in annotation.category:
-                problem += "; the file is not in UTF-8, save it as UTF-8"
-        elif annotation.track_id is not None and annotation.track_id in seen:
-            problem = f"track {annotation.track_id} has another box in this frame"
+                problem += "; the file is not in UTF-8; save it as UTF-8"
+        elif annotation.track_id is not None and annotation.track_id in track_ids:
+            problem = f"track {annotation.track_id} has more than one box in this frame"
         if problem:
             problems.append(f"{annotation.where}: {problem}")
             continue
         if annotation.track_id is not None:
-            seen.add(annotation.track_id)
+            track_ids.add(annotation.track_id)
         quad = points if annotation.quad is None else np.array(annotation.quad, np.float64)
         if len(quad) == 4:
             quad = quad[[0, 1, 2, 1, 2, 3, 0, 3]]
-        kept.append(i)
+        object_ids.append(i)
         rows.append((annotation, box, quad))
     n = len(rows)
     boxes = Boxes(
         xyxy=np.array([box for _, box, _ in rows], np.float32).reshape(n, 4),
         quad=np.array([quad for _, _, quad in rows], np.float32).reshape(n, 8),
         category_id=np.array([categories[a.category] for a, _, _ in rows], np.int32),
-        object_id=np.array(kept, np.int32),
+        object_id=np.array(object_ids, np.int32),
         ignore=np.array([a.ignore for a, _, _ in rows], bool),
         score=np.array([np.nan if a.score is None else a.score for a, _, _ in rows], np.float32),
         track_id=np.array([-1 if a.track_id is None else a.track_id for a, _, _ in rows], np.int32),
@@ -220,10 +219,10 @@ def _check(points: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, str]:
         width, height = high - low
         return points, f"{_show(points)} is {width:g} by {height:g} px, expected 1 by 1 or more"
     limit = np.array(size[::-1], np.float64)
-    inside = np.concatenate([low.clip(0, limit), high.clip(0, limit)])
-    if (inside[2:] - inside[:2] < MIN_SIDE).any():
+    clipped = np.concatenate([low.clip(0, limit), high.clip(0, limit)])
+    if (clipped[2:] - clipped[:2] < MIN_SIDE).any():
         return points, f"{_show(points)} lies outside the image of {size[1]} by {size[0]} px"
-    return inside, ""
+    return clipped, ""
 
 
 def _show(points: np.ndarray) -> str:
@@ -238,7 +237,7 @@ class FrameAnnotations:
     problems: list[str] = field(default_factory=list)
 
     def add(self, entry: Annotation | str) -> None:
-        """Append an object, or the message about one that cannot be parsed."""
+        """Append an annotation, or the message about an entry that cannot be parsed."""
         if isinstance(entry, str):
             self.problems.append(entry)
         else:
@@ -246,7 +245,7 @@ class FrameAnnotations:
 
     @property
     def digest(self) -> str:
-        """Digest of objects and messages, without ground-truth masks, which change no label."""
+        """Digest of annotations and messages, without ground-truth masks, which affect no label."""
         objects = [
             [a.category, [*map(float, a.points)], a.ignore, a.score, a.track_id, a.text]
             for a in self.annotations

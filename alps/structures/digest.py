@@ -1,4 +1,4 @@
-"""Short digests of values, the parts of fingerprints."""
+"""Short digests of values, from which fingerprints are computed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def digest(*parts: Any) -> str:
 
 
 def digest_array(array: Shaped[np.ndarray, ...]) -> str:
-    """Return the first 16 hex digits of the sha256 of an array's values, shape and type."""
+    """Return the first 16 hex digits of the sha256 of an array's values, shape and dtype."""
     hasher = hashlib.sha256(f"{array.dtype} {array.shape} ".encode())
     hasher.update(np.ascontiguousarray(array).data)
     return hasher.hexdigest()[:16]

@@ -12,7 +12,7 @@ from alps.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
-#: Number of findings that are logged; the others are only counted.
+#: Maximum number of findings that are logged; further findings are only counted.
 MAX_LOGGED = 5
 
 
@@ -22,7 +22,7 @@ class Finding:
 
     Args:
         kind: short stable key, such as ``orphan_annotations``.
-        count: number of annotations, images or classes concerned.
+        count: number of affected annotations, images or classes.
         message: description with the count and the first instance; no absolute path.
         remedy: what to do about it, as an imperative.
     """
@@ -37,7 +37,7 @@ class Finding:
 
 
 @runtime_checkable
-class AuditedSet(Protocol):
+class AuditableSet(Protocol):
     """An image set that can check its own consistency."""
 
     def findings(self) -> list[Finding]:
@@ -45,7 +45,7 @@ class AuditedSet(Protocol):
 
 
 def report_findings(
-    findings: Iterable[Finding], *, name: str, strict: bool = False, rest: str = "findings.json"
+    findings: Iterable[Finding], *, name: str, strict: bool = False, file: str = "findings.json"
 ) -> None:
     """Log the most important findings, one line each, or raise them as one error.
 
@@ -53,21 +53,21 @@ def report_findings(
         findings: the findings, most important first.
         name: name of the dataset, at the start of each line.
         strict: raise instead of logging.
-        rest: file with the findings that are not logged, for the message.
+        file: file that lists all findings, for the message.
 
     Raises:
         ConfigError: ``strict`` is set and there are findings.
     """
-    listed = [*findings]
-    if strict and listed:
+    entries = [*findings]
+    if strict and entries:
         raise ConfigError(
-            f"strict=true, and {name} has {len(listed)} "
-            f"finding{'s' * (len(listed) > 1)}: {' | '.join(map(str, listed))}"
+            f"strict=true, and {name} has {len(entries)} "
+            f"finding{'s' * (len(entries) > 1)}: {' | '.join(map(str, entries))}"
         )
-    for finding in listed[:MAX_LOGGED]:
+    for finding in entries[:MAX_LOGGED]:
         log.warning("%s: %s", name, finding)
-    if len(listed) > MAX_LOGGED:
-        log.warning("%s: %d more findings are in %s", name, len(listed) - MAX_LOGGED, rest)
+    if len(entries) > MAX_LOGGED:
+        log.warning("%s: %d more findings are in %s", name, len(entries) - MAX_LOGGED, file)
 
 
 def findings_to_json(findings: Sequence[Finding]) -> str:
@@ -76,7 +76,7 @@ def findings_to_json(findings: Sequence[Finding]) -> str:
 
 
 def json_to_findings(text: str) -> list[Finding]:
-    """Parse the text that `findings_to_json` returned.
+    """Return the findings in a text that `findings_to_json` has returned.
 
     Raises:
         ValueError: the text is not a list of findings.

@@ -20,8 +20,8 @@ from alps.structures.supervision import to_detections
 class Masks:
     """N masks of one image, run-length encoded, with SA-1B's field names (arXiv 2304.02643).
 
-    ``masks[0]``, ``masks[2:5]`` and ``masks[masks.area > 100]`` are masks again, of one row or of
-    the selected rows, and iteration yields one row at a time.
+    ``masks[0]``, ``masks[2:5]`` and ``masks[masks.area > 100]`` return `Masks` with the
+    selected rows, and iteration yields `Masks` of length 1.
 
     >>> array = np.zeros((2, 4, 6), dtype=bool)
     >>> array[0, 1:3, 1:4] = array[1, :, 5] = True
@@ -34,7 +34,7 @@ class Masks:
     [6, 4]
 
     Raises:
-        ValueError: a column has another type or shape, or an area is negative.
+        ValueError: a field has the wrong dtype or shape, or an area is negative.
     """
 
     size: tuple[int, int]  # (H, W) of the image
@@ -53,12 +53,12 @@ class Masks:
         n = len(self.counts)
         if not all(isinstance(counts, bytes) for counts in self.counts):
             raise ValueError(
-                "Masks.counts are compressed run-length codes as bytes; encode with rle"
+                "Masks.counts must be compressed COCO RLE as bytes (alps.structures.rle.encode)"
             )
         for name, dtype, row in COLUMNS:
             check_array(f"Masks.{name}", getattr(self, name), dtype, (n, *row))
         if n and self.area.min() < 0:
-            raise ValueError(f"Masks.area holds {self.area.min()}, expected pixels, 0 or more")
+            raise ValueError(f"Masks.area contains {self.area.min()}, expected >= 0 pixels")
         if self.boxes is not None and len(self.boxes) != n:
             raise ValueError(f"Masks.boxes has {len(self.boxes)} rows, counts has {n}")
 
@@ -83,7 +83,7 @@ class Masks:
         return f"Masks(n={len(self)}, size={self.size}{area}{boxes})"
 
     def to_array(self) -> Bool[np.ndarray, "N H W"]:
-        """Decode all masks into one array, which takes N × H × W bytes.
+        """Return all masks as one array, which takes N × H × W bytes.
 
         Inverse of `from_array`; scores and prompts are not part of the array.
         """
@@ -92,18 +92,18 @@ class Masks:
         return np.stack([rle.decode(c, self.size) for c in self.counts])
 
     def to_supervision(self, category_id: Int[np.ndarray, " N"] | None = None) -> Any:
-        """Convert to ``supervision.Detections``, for its annotators, trackers and metrics.
+        """Return ``supervision.Detections``, for its annotators, trackers and metrics.
 
-        ``confidence`` is ``predicted_iou``, unless no mask has one; ``data`` holds ``area`` and
-        ``stability_score``.
+        ``confidence`` is ``predicted_iou``, or None if no mask has a value; ``data`` contains
+        ``area`` and ``stability_score``.
 
         Args:
-            category_id: class of each mask, such as `LabelStore.labels`; None: that of its box
-                prompt, or no class.
+            category_id: class of each mask, such as `LabelStore.labels` returns; None: the class of
+                its prompt box, or no class without prompt boxes.
 
         Raises:
             MissingPackage: supervision is not installed.
-            ValueError: ``category_id`` has another length.
+            ValueError: ``category_id`` does not have one value per mask.
         """
         if category_id is None and self.boxes is not None:
             category_id = self.boxes.category_id
@@ -129,7 +129,7 @@ class Masks:
         point_coords: Float[np.ndarray, "N 2"] | None = None,
         boxes: Boxes | None = None,
     ) -> Masks:
-        """Create masks from COCO RLE; boxes and areas are computed, missing scores are NaN.
+        """Return masks from COCO RLE; boxes and areas are computed, missing scores are NaN.
 
         Args:
             counts: compressed COCO RLE of each mask.
@@ -166,12 +166,16 @@ class Masks:
 
     @classmethod
     def empty(cls, size: tuple[int, int]) -> Masks:
-        """Return zero masks of an image of ``size`` (H, W), which is a valid result."""
+        """Return `Masks` of length 0 for an image of ``size`` (H, W), px."""
         return cls.from_counts((), size)
 
     @classmethod
     def cat(cls, parts: Sequence[Masks]) -> Masks:
-        """Concatenate masks of one image; all parts need the same size, and boxes or none."""
+        """Return the concatenation of `Masks` of one image.
+
+        Raises:
+            ValueError: their sizes differ, or only some of them have boxes.
+        """
         sizes = {part.size for part in parts}
         if len(sizes) != 1:
             raise ValueError(f"cannot join masks of {len(sizes)} image sizes: {sorted(sizes)}")

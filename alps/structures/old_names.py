@@ -65,9 +65,9 @@ _TARGET = re.compile(r"(_target_: *)(alps\.[\w.]+)")
 
 
 def rename_targets(config: str) -> str:
-    """Replace former import paths in a YAML configuration by the current ones.
+    """Return a YAML configuration with former import paths replaced by current ones.
 
     >>> rename_targets("_target_: alps.images.folder.Folder")
     '_target_: alps.images.Folder'
     """
-    return _TARGET.sub(lambda found: found[1] + OLD_NAMES.get(found[2], found[2]), config)
+    return _TARGET.sub(lambda match: match[1] + OLD_NAMES.get(match[2], match[2]), config)

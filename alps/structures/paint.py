@@ -9,12 +9,15 @@ from scipy.ndimage import distance_transform_edt
 from alps.structures import rle
 from alps.structures.masks import Masks
 
-#: Rows that `fill_uncovered` processes at a time.
+#: Number of rows that `fill_uncovered` processes at a time.
 STRIP = 512
 
 
 def ignore_index_for(num_classes: int) -> int:
     """Return 255 if it and all classes fit into uint8, else 65535.
+
+    Raises:
+        ValueError: there are more than 65535 classes.
 
     >>> ignore_index_for(255), ignore_index_for(256)
     (255, 65535)
@@ -29,11 +32,11 @@ def paint(
 ) -> Integer[np.ndarray, "H W"]:
     """Draw every mask with its class, small masks over large ones.
 
-    Of masks with equal areas the one with the higher ``mask_id`` (index in ``masks``) is on top.
+    If areas are equal, the mask with the higher ``mask_id`` (index in ``masks``) is on top.
 
     Args:
         masks: the N masks of an image.
-        category_id: class of each mask; a mask with -1 is unlabelled and not drawn.
+        category_id: class of each mask; -1: no class, the mask is not drawn.
         ignore_index: value of uncovered pixels.
 
     Returns:
@@ -55,19 +58,22 @@ def fill_uncovered(
 ) -> Integer[np.ndarray, "H W"]:
     """Fill uncovered pixels with the value of the nearest covered pixel.
 
-    This closes slivers between masks and small holes. Pixels of a mask without a class are covered,
+    This fills narrow gaps between masks and small holes. Masks without a class cover their pixels,
     so uncovered pixels nearest to such a mask stay unlabelled.
 
     Args:
         index_map: the result of `paint`.
-        masks: the masks drawn there.
+        masks: the masks that `paint` has drawn.
         within: maximum Euclidean distance between pixel centres, px; 0 fills nothing.
+
+    Returns:
+        The filled index map; ``index_map`` is not modified.
     """
     if not within or not len(masks):
         return index_map
     uncovered = ~rle.decode(rle.union(masks.counts, masks.size), masks.size)
     filled = index_map.copy()
-    # Strips bound the memory. Each is extended by `within` rows, so that no seam is visible.
+    # Strips limit the memory. `within` more rows on each side prevent seams between strips.
     for top in range(0, masks.size[0], STRIP):
         strip = uncovered[max(0, top - within) : top + STRIP + within]
         if not strip.any() or strip.all():
@@ -85,12 +91,13 @@ def ignore_nodata(
     valid: Bool[np.ndarray, "H W"] | None,
     ignore_index: int,
 ) -> Integer[np.ndarray, "H W"]:
-    """Set no-data pixels to ``ignore_index``.
+    """Return an index map with no-data pixels set to ``ignore_index``.
 
     Args:
         index_map: classes; not modified.
-        valid: True for pixels that are data; None: all are.
-        ignore_index: value of unlabelled pixels; the result has a larger type if it does not fit.
+        valid: True for pixels with data; None: all pixels have data.
+        ignore_index: value of unlabelled pixels; if it does not fit into the dtype of
+            ``index_map``, the result has a larger dtype.
     """
     if valid is None:
         return index_map
@@ -98,6 +105,6 @@ def ignore_nodata(
     return np.where(valid, index_map, np.array(ignore_index, dtype))
 
 
-def covered(masks: Masks) -> int:
+def count_covered(masks: Masks) -> int:
     """Count the pixels that at least one mask covers."""
     return int(rle.area([rle.union(masks.counts, masks.size)], masks.size)[0])

@@ -24,7 +24,7 @@ def color_classes(names: Sequence[str]) -> list[Category]:
 def distinct_colors(k: int) -> list[tuple[int, int, int]]:
     """Return ``k`` RGB colours that differ in hue first, then in lightness and saturation.
 
-    The colours are the same in every run.
+    The colours do not differ between runs.
 
     >>> distinct_colors(2)
     [(230, 69, 69), (48, 217, 97)]
@@ -33,7 +33,7 @@ def distinct_colors(k: int) -> list[tuple[int, int, int]]:
     colors = []
     for i in range(k):
         saturation, value = shades[i % len(shades)]
-        # The golden angle never repeats a hue, and neighbours in the order differ most.
+        # Steps of the golden angle never repeat a hue, and consecutive hues are far apart.
         red, green, blue = colorsys.hsv_to_rgb((i * 0.381966) % 1.0, saturation, value)
         colors.append((round(red * 255), round(green * 255), round(blue * 255)))
     return colors
@@ -42,9 +42,10 @@ def distinct_colors(k: int) -> list[tuple[int, int, int]]:
 def index_png(
     labels: Integer[np.ndarray, "H W"], colors: list[tuple[int, int, int]], ignore_index: int
 ) -> bytes:
-    """Encode an index map as PNG.
+    """Return an index map encoded as PNG.
 
-    uint8 gets a palette; uint16 is 16-bit gray, as PNG has no palette of more than 256 colours.
+    uint8 maps get a palette. uint16 maps become 16-bit gray, because a PNG palette has at most 256
+    colours.
 
     Args:
         labels: pixel values (H, W), uint8 or uint16.

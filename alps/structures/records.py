@@ -1,4 +1,4 @@
-"""Image records, samples, categories and clusters: frozen values, validated when created."""
+"""Image records, samples, categories and clusters: immutable, and validated on creation."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from alps.errors import ImageError
 from alps.structures.boxes import Boxes
 from alps.structures.tiles import Tile, cut_tiles
 
-#: Maximum bytes of a file name and of a path inside a store that all common file systems allow.
+#: Maximum bytes of a file name and of a path inside a store, for all common file systems.
 LONGEST_NAME, LONGEST_PATH = 255, 3072
 #: Largest class id of a 16-bit index map; 65535 is ignore_index.
 LARGEST_ID = 65534
 
 
-#: Matches all but plain relative POSIX paths: empty, absolute, "..", control characters, "\".
+#: Matches paths that are empty or absolute or contain "..", control characters or "\".
 INVALID_PATH = re.compile(r"^$|^/|(?:^|/)\.\.(?:/|$)|[\x00-\x1f\x7f\\]")
 
 
@@ -31,7 +31,8 @@ class ImageRecord:
     relative POSIX path that is short enough for ".png" to be appended.
 
     Raises:
-        ImageError: ``image_id`` or ``split`` is not such a path, or a number is negative.
+        ImageError: ``image_id`` or ``split`` is not such a path, or ``bytes`` or ``frame_index`` is
+            negative.
     """
 
     image_id: str
@@ -60,9 +61,9 @@ class ImageRecord:
         longest = max(map(len, path.split(b"/")))
         if longest > LONGEST_NAME or len(path) > LONGEST_PATH:
             raise ImageError(
-                f"image_id {self.image_id[:60]!r}… is too long: with '.png' it has {len(path)} "
-                f"bytes, {longest} of them in one name, the limits are {LONGEST_PATH} and "
-                f"{LONGEST_NAME}; rename the file"
+                f"image_id {self.image_id[:60]!r}… is too long: with '.png' its path has "
+                f"{len(path)} bytes and its longest name {longest}, the limits are "
+                f"{LONGEST_PATH} and {LONGEST_NAME}; rename the file"
             )
 
 
@@ -70,9 +71,8 @@ class ImageRecord:
 class Sample:
     """One decoded image.
 
-    Pixels that are not ``valid`` are no data and belong to no mask, feature, class or loss. They
-    are set to 0, so that no result depends on them. An array ``valid`` that is True everywhere is
-    replaced by None.
+    Pixels where ``valid`` is False have no data: they are excluded from masks, features, classes
+    and losses, and set to 0. If ``valid`` is True everywhere, it is replaced by None.
 
     >>> image = np.zeros((4, 6, 3), dtype=np.uint8)
     >>> Sample("park/tile_3", image)
@@ -82,14 +82,14 @@ class Sample:
     Sample('park/tile_4', size=(4, 6), valid=0.500)
 
     Raises:
-        ImageError: ``image`` or ``valid`` has another type or shape.
+        ImageError: ``image`` or ``valid`` has the wrong dtype or shape.
     """
 
     image_id: str
     image: UInt8[np.ndarray, "H W 3"]  # RGB; 0 where not valid
     boxes: Boxes | None = None  # None: the image set has no boxes
     dropped: tuple[str, ...] = ()  # one message for each annotation that cannot be used
-    valid: Bool[np.ndarray, "H W"] | None = None  # None: every pixel is data
+    valid: Bool[np.ndarray, "H W"] | None = None  # None: all pixels have data
 
     def __post_init__(self) -> None:
         if self.image.dtype != np.uint8 or self.image.shape[2:] != (3,):
@@ -180,16 +180,16 @@ COLUMNS: Sequence[tuple[str, type[np.generic], tuple[int, ...]]] = (
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Clusters:
-    """A fitted clustering, largest cluster first, with all that assignment needs."""
+    """A fitted clustering, the largest cluster first."""
 
     centroids: Float32[np.ndarray, "K D"]
-    counts: Int64[np.ndarray, " K"]  # rows nearest to each centroid
-    # Principal components onto which features are projected first; None: D equals C.
+    counts: Int64[np.ndarray, " K"]  # number of features nearest to each centroid
+    # The PCA by which features are projected first; None: no PCA, D equals C.
     mean: Float32[np.ndarray, " C"] | None = None
     components: Float32[np.ndarray, "D C"] | None = None
-    # Class of each cluster and the merges that led to it, as scipy's linkage matrix; None: each
-    # cluster is a class.
+    # Class of each cluster, and the merges of clusters as scipy's linkage matrix; None: one class
+    # per cluster.
     category_id: Int32[np.ndarray, " K"] | None = None
     tree: Float64[np.ndarray, "_ 4"] | None = None
-    # A mask farther than this from its centroid gets no class; None: no limit.
+    # Maximum distance of a mask from its centroid; farther masks get no class. None: no limit.
     radius: Float32[np.ndarray, " K"] | None = None

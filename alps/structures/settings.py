@@ -1,7 +1,7 @@
-"""Kinds of settings: their valid values and the message about an invalid one.
+"""Valid values of settings, and the message about an invalid value.
 
-The module ``limits`` of a package describes the settings of its classes. These modules import no
-other library, so that programs can reject a setting before the imports that take seconds.
+The module ``limits`` of a package describes the settings of its classes. These modules import
+no libraries, so that programs can reject a setting before imports that take seconds.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from typing import Any, Protocol, runtime_checkable
 from alps.errors import ConfigError
 
 Settings = Mapping[str, Any]
-#: Maps a parameter to the name that the user knows it by, such as ``masks.points_per_side``.
+#: Maps a parameter to its name in the configuration, such as ``masks.points_per_side``.
 Key = Callable[[str], str]
 
-#: A number, or the name of the setting whose value it is.
+#: A number, or the name of the setting that has this number as its value.
 Bound = int | float | str | None
 
-NO_OTHERS: Settings = MappingProxyType({})
+NO_SETTINGS: Settings = MappingProxyType({})
 BOUNDS = (
     ("at_least", operator.ge, ">="),
     ("above", operator.gt, ">"),
@@ -35,17 +35,17 @@ BOUNDS = (
 class Setting(Protocol):
     """The valid values of a setting."""
 
-    def expected(self, value: Any, others: Settings = NO_OTHERS, key: Key = str) -> str | None:
+    def expected(self, value: Any, settings: Settings = NO_SETTINGS, key: Key = str) -> str | None:
         """Return None if a value is valid, else a description of the valid values.
 
         Args:
             value: value of the setting.
-            others: all settings of the same class, by parameter; some may be absent.
-            key: names a parameter in the description.
+            settings: all settings of the same class, by parameter; some may be absent.
+            key: returns the name of a parameter for the description.
         """
 
 
-#: Settings of a class by parameter. A setting may refer to those above it.
+#: Settings of a class by parameter. A setting may refer to settings above it.
 Limits = Mapping[str, Setting]
 
 
@@ -57,51 +57,53 @@ class Number:
 
     Args:
         at_least: lowest valid value.
-        above: largest value that is too low.
+        above: exclusive lower bound.
         at_most: highest valid value.
-        below: lowest value that is too high.
-        whole: accept integers only.
+        below: exclusive upper bound.
+        integer: accept integers only.
         multiple_of: accept multiples of this integer only.
         also: further valid values, such as None.
-        noun: name of the number in the description; empty: "a number" or "a whole number".
+        noun: name of the number in the description; empty: "a number" or "an integer".
     """
 
     at_least: Bound = None
     above: Bound = None
     at_most: Bound = None
     below: Bound = None
-    whole: bool = False
+    integer: bool = False
     multiple_of: int | None = None
     also: tuple[Any, ...] = ()
     noun: str = ""
 
-    def expected(self, value: Any, others: Settings = NO_OTHERS, key: Key = str) -> str | None:
+    def expected(self, value: Any, settings: Settings = NO_SETTINGS, key: Key = str) -> str | None:
         """Return None if a value is valid, else a description of the valid values.
 
-        >>> share = Number(at_least=0, below=1, noun="a share")
-        >>> share.expected(1)
-        'a share >= 0 and < 1'
+        >>> fraction = Number(at_least=0, below=1, noun="a fraction")
+        >>> fraction.expected(1)
+        'a fraction >= 0 and < 1'
         """
         if value in self.also:
             return None
         valid, texts = self._is_number(value), []
-        for name, holds, sign in BOUNDS:
+        for name, compare, sign in BOUNDS:
             bound = getattr(self, name)
             text = f"{sign} {bound}"
             if isinstance(bound, str):
-                text = f"{sign} {key(bound)}={others.get(bound)}"
-                bound = others.get(bound)
+                text = f"{sign} {key(bound)}={settings.get(bound)}"
+                bound = settings.get(bound)
             if bound is not None:
                 texts.append(text)
-                valid = valid and holds(value, bound)
+                valid = valid and compare(value, bound)
         if valid:
             return None
-        noun = self.noun or ("a whole number" if self.whole else "a number")
-        return _either(*map(_shown, self.also), " ".join([noun, " and ".join(texts)]).strip())
+        noun = self.noun or ("an integer" if self.integer else "a number")
+        return _join_options(
+            *map(_format_value, self.also), " ".join([noun, " and ".join(texts)]).strip()
+        )
 
     def _is_number(self, value: Any) -> bool:
         """Return whether a value is a finite number of the right kind."""
-        if isinstance(value, bool) or not isinstance(value, int if self.whole else int | float):
+        if isinstance(value, bool) or not isinstance(value, int if self.integer else int | float):
             return False
         return -math.inf < value < math.inf and (
             self.multiple_of is None or value % self.multiple_of == 0
@@ -110,7 +112,7 @@ class Number:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One of several values.
+    """One of a list of values.
 
     Args:
         options: the values.
@@ -118,9 +120,9 @@ class Choice:
 
     options: tuple[Any, ...]
 
-    def expected(self, value: Any, others: Settings = NO_OTHERS, key: Key = str) -> str | None:
+    def expected(self, value: Any, settings: Settings = NO_SETTINGS, key: Key = str) -> str | None:
         """Return None if a value is valid, else a description of the valid values."""
-        return None if value in self.options else _either(*map(_shown, self.options))
+        return None if value in self.options else _join_options(*map(_format_value, self.options))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,17 +130,17 @@ class Flag:
     """True or False.
 
     Args:
-        needs: another setting, which has to be set if this one is True.
+        needs: name of a setting that must not be None if this flag is True.
     """
 
     needs: str | None = None
 
-    def expected(self, value: Any, others: Settings = NO_OTHERS, key: Key = str) -> str | None:
+    def expected(self, value: Any, settings: Settings = NO_SETTINGS, key: Key = str) -> str | None:
         """Return None if a value is valid, else a description of the valid values."""
         if not isinstance(value, bool):
             return "true or false"
-        if value and self.needs is not None and others.get(self.needs) is None:
-            return f"false, or a value of {key(self.needs)} as well"
+        if value and self.needs is not None and settings.get(self.needs) is None:
+            return f"false, or also a value for {key(self.needs)}"
         return None
 
 
@@ -149,7 +151,7 @@ class ListOf:
     Args:
         each: the valid entries.
         noun: description of the list.
-        holds: condition on the whole list; by default it must not be empty.
+        holds: condition on the list; by default, the list must not be empty.
         also: further valid values, such as None.
     """
 
@@ -158,22 +160,25 @@ class ListOf:
     holds: Callable[[Sequence[Any]], bool] = bool
     also: tuple[Any, ...] = ()
 
-    def expected(self, value: Any, others: Settings = NO_OTHERS, key: Key = str) -> str | None:
+    def expected(self, value: Any, settings: Settings = NO_SETTINGS, key: Key = str) -> str | None:
         """Return None if a value is valid, else a description of the valid values."""
         if value in self.also:
             return None
         if isinstance(value, Sequence) and not isinstance(value, str):
-            entries_valid = all(self.each.expected(entry, others, key) is None for entry in value)
+            entries_valid = all(self.each.expected(entry, settings, key) is None for entry in value)
             if entries_valid and self.holds(value):
                 return None
-        return _either(*map(_shown, self.also), self.noun)
+        return _join_options(*map(_format_value, self.also), self.noun)
 
 
-#: A number of pixels that is not 0, and the settings of tiles in pixels.
-PIXELS = Number(at_least=1, whole=True, noun="whole pixels")
+#: A positive number of pixels.
+PIXELS = Number(at_least=1, integer=True, noun="an integer number of pixels")
+#: The settings of tiles.
 TILES: Limits = {
     "tile_size": PIXELS,
-    "tile_overlap": Number(at_least=0, below="tile_size", whole=True, noun="whole pixels"),
+    "tile_overlap": Number(
+        at_least=0, below="tile_size", integer=True, noun="an integer number of pixels"
+    ),
 }
 
 
@@ -182,8 +187,8 @@ def check_settings(limits: Limits, settings: Settings, key: Key = str) -> None:
 
     Args:
         limits: the valid values.
-        settings: the values; absent ones are not checked.
-        key: names a parameter in the message.
+        settings: the values by parameter; missing parameters are not checked.
+        key: returns the name of a parameter for the message.
 
     Raises:
         ConfigError: a setting is invalid.
@@ -193,7 +198,7 @@ def check_settings(limits: Limits, settings: Settings, key: Key = str) -> None:
             value = settings[name]
             expected = setting.expected(value, settings, key)
             if expected is not None:
-                raise ConfigError(f"{key(name)}={_shown(value)}: expected {expected}")
+                raise ConfigError(f"{key(name)}={_format_value(value)}: expected {expected}")
 
 
 def check_attributes(limits: Limits, instance: object) -> None:
@@ -201,12 +206,12 @@ def check_attributes(limits: Limits, instance: object) -> None:
     check_settings(limits, {name: getattr(instance, name) for name in limits})
 
 
-def _either(*options: str) -> str:
+def _join_options(*options: str) -> str:
     """Join descriptions as "a, b or c"."""
     return " or ".join(filter(None, (", ".join(options[:-1]), options[-1])))
 
 
-def _shown(value: Any) -> str:
+def _format_value(value: Any) -> str:
     """Return a value as it is written in a configuration."""
     if value is None:
         return "null"

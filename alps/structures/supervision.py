@@ -20,11 +20,11 @@ def to_detections(
     tracker_id: Int[np.ndarray, " N"] | None,
     data: Mapping[str, Shaped[np.ndarray, " N"]],
 ) -> Any:
-    """Return ``supervision.Detections``; a column that holds no value in any row becomes None.
+    """Return ``supervision.Detections``; a column without a value in any row becomes None.
 
     Args:
         xyxy: px, right and lower edges exclusive.
-        mask: pixels of each mask; None: boxes only.
+        mask: pixels of each mask; None: there are only boxes.
         class_id: class of each row; -1: none.
         confidence: score of each row; NaN: none.
         tracker_id: track of each row; -1: none.

@@ -37,10 +37,10 @@ class Tile:
 
 
 def cut_tiles(size: tuple[int, int], tile_size: int, overlap: int) -> list[Tile]:
-    """Cover an image with square tiles, row by row.
+    """Return square tiles that cover an image, row by row.
 
-    The starts are spread evenly, so that the last tile ends at the image border. An image that is
-    not larger than a tile is one tile.
+    The tiles are evenly spaced, so that the last one ends at the image border. An image that
+    is not larger than a tile gets one tile.
 
     Args:
         size: (H, W) of the image, px.

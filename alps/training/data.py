@@ -25,7 +25,7 @@ from alps.errors import ConfigError, DatasetNotFound, ImageError
 from alps.pretrained.encoder import Encoder
 from alps.protocols import LabelledSet
 from alps.structures.digest import digest
-from alps.structures.findings import AuditedSet, Finding
+from alps.structures.findings import AuditableSet, Finding
 from alps.structures.records import ImageRecord
 from alps.structures.settings import check_settings
 from alps.training.lightning_private import batches_started
@@ -186,7 +186,7 @@ class SegmentationData(LightningDataModule):
             read_split(self.images, records, split, max_labels=max_labels)
             for split, records in (("train", self.train), ("val", self.val))
         ]
-        findings = self.images.findings() if isinstance(self.images, AuditedSet) else []
+        findings = self.images.findings() if isinstance(self.images, AuditableSet) else []
         return [*findings, *missing_classes(self.images, splits)]
 
     def val_dataloader(self) -> DataLoader[list[Example]]:

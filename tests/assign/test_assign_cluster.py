@@ -58,7 +58,7 @@ def test_each_setting_changes_the_identity() -> None:
 
 @pytest.mark.parametrize("name", ["k", "niter", "batch_size", "restarts", "pca", "merge"])
 def test_settings_below_one_are_refused(name: str) -> None:
-    with pytest.raises(ConfigError, match=rf"^{name}=0: expected .*whole number >= 1"):
+    with pytest.raises(ConfigError, match=rf"^{name}=0: expected .*integer >= 1"):
         Cluster(**{name: 0})
 
 
@@ -67,10 +67,10 @@ def test_settings_below_one_are_refused(name: str) -> None:
     [
         ({"metric": "cosine"}, "^metric=cosine: expected euclidean or spherical"),
         ({"weight": "pixels"}, "^weight=pixels: expected none, sqrt_area or area"),
-        ({"whiten": True}, "^whiten=true: expected false, or a value of pca as well"),
-        ({"k": 5, "merge": 6}, "^merge=6: expected null or a whole number >= 1 and <= k=5"),
+        ({"whiten": True}, "^whiten=true: expected false, or also a value for pca"),
+        ({"k": 5, "merge": 6}, "^merge=6: expected null or an integer >= 1 and <= k=5"),
         ({"reject": 1.0}, "^reject=1.0: expected a fraction of the masks >= 0 and < 1"),
-        ({"fill": -1}, "^fill=-1: expected whole pixels >= 0"),
+        ({"fill": -1}, "^fill=-1: expected an integer number of pixels >= 0"),
     ],
 )
 def test_settings_that_cannot_be_meant_are_refused(options: dict, message: str) -> None:

@@ -39,9 +39,9 @@ def test_random_classes_depend_on_seed_and_image_alone() -> None:
 def test_random_settings() -> None:
     made = [Random(), Random(k=7), Random(seed=7), Random(fill=7)]
     assert len({json.dumps(assigner.identity) for assigner in made}) == 4
-    with pytest.raises(ConfigError, match=r"^k=0: expected a whole number >= 1"):
+    with pytest.raises(ConfigError, match=r"^k=0: expected an integer >= 1"):
         Random(k=0)
-    with pytest.raises(ConfigError, match=r"^fill=-1: expected whole pixels"):
+    with pytest.raises(ConfigError, match=r"^fill=-1: expected an integer number of pixels"):
         Random(fill=-1)
 
 

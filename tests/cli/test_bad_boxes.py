@@ -65,7 +65,7 @@ TOLD = {
     "outside": "499 9 540 30 lies outside the image of 128 by 96 px",
     "nan": "coordinates .* nan .* are not all numbers",
     "inverted": "59 9 20 30 is inverted, expected x0 y0 x1 y1 with x0 < x1, y0 < y1",
-    "unknown": "category 'dog' is none of the 2: person, chair",
+    "unknown": "category 'dog' is not one of the 2: person, chair",
     "mixed": "0.25 0.25 0.5 0.75 look like fractions of the sides, expected pixels",
 }
 
@@ -124,9 +124,9 @@ def test_a_file_cut_short_costs_its_image_and_one_line(stills):
     status = statuses["cut"]
     [line] = [m for m in messages if status.image_id in m]
     assert re.match(
-        rf"skipped JPEGImages/{status.image_id}.jpg: .*{status.image_id}.xml is no wh", line
+        rf"skipped JPEGImages/{status.image_id}.jpg: .*{status.image_id}.xml is not a com", line
     )
-    assert line.endswith("it may be cut short, get it again")
+    assert line.endswith("it may be truncated, download it again")
     assert (status.status, status.n_masks) == ("failed", 0)
 
 
@@ -197,15 +197,17 @@ def test_videos_with_bad_annotations(tmp_path, caplog):
         "twice/000002": ("ok", 3, 0),
     }
     for message in (
-        r"skipped cut\.mp4: .*cut_GT\.xml is no whole XML file: .*; it may be cut short, get it .*",
+        r"skipped cut\.mp4: .*cut_GT\.xml is not a complete XML file: .*; it may be truncated, "
+        r"download it .*",
         r"skipped ends\.mp4: .* has 2 frames, there is no frame 2 \(counted from 0\); its annot.*",
         r"skipped past\.mp4: .* has 3 frames, there is no frame 29 \(counted from 0\); its annot.*",
-        r"dropped a box of twice/000000: twice_GT\.xml frame 1 object 2: track 1 has another b.*",
+        r"dropped a box of twice/000000: twice_GT\.xml frame 1 object 2: track 1 has more than.*",
     ):
         assert sum(bool(re.fullmatch(message, m)) for m in caplog.messages) == 1
     [finding] = [m for m in caplog.messages if m.startswith("video: ")]
     assert finding.startswith(
-        "video: the annotations of 1 of 4 videos cannot be read (first: cut_GT.xml is no whole XML"
+        "video: the annotations of 1 of 4 videos cannot be read (first: cut_GT.xml is not a "
+        "complete XML"
     )
     assert len(caplog.messages) == 5
     masks = {i: m for n in range(len(store.plan)) for i, m in store.shard(n).masks().items()}

@@ -91,7 +91,7 @@ def test_many_boxes_of_one_image_are_dropped_with_one_line(coco, tmp_path, caplo
     [line] = [m for m in caplog.messages if m.startswith("dropped")]
     assert line == (
         "dropped 4 boxes of 000000: instances.json 000000.jpg is 128 x 96 px and its annotations "
-        "are for an image of 256 x 192 px, so its boxes do not fit"
+        "are for an image of 256 x 192 px, so the boxes do not fit"
     )
 
 

@@ -1,6 +1,7 @@
 """label.py as a user meets it."""
 
 import json
+import logging
 import os
 import pickle
 import re
@@ -13,7 +14,9 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from PIL import Image
 
+from alps.cli.label import build_assigner
 from alps.cli.limits import check_classes
+from alps.cli.program import build_image_set
 from alps.errors import ConfigError, StoreError
 from alps.images.stored import StoredLabels
 from alps.protocols import ImageSet
@@ -21,6 +24,7 @@ from alps.store.layout import ImageStatus
 from alps.store.plan import prepare
 from alps.structures.masks import Masks
 from alps.structures.records import ImageRecord
+from tests.box_formats import create_voc
 from tests.factories import create_images
 from tests.programs import ROOT, start
 
@@ -164,7 +168,7 @@ def test_real_weights_end_to_end_broken_again_and_verified(tmp_path, monkeypatch
     (store / "labels/00000.parquet").write_bytes(b"half")
     mended = label(*command, *options, "verify=true")
     assert mended.returncode == 0, mended.stderr
-    assert re.search(r"labels/00000.parquet *│ 4 bytes, \d+ were written", mended.stdout)
+    assert re.search(r"labels/00000.parquet *│ 4 bytes, expected \d+", mended.stdout)
     assert "rebuilding assign of 1 shards" in mended.stdout
     assert "repaired; all bytes match the old manifest" in mended.stdout
     assert json.loads((store / "manifest.json").read_text())["files"] == after
@@ -172,7 +176,7 @@ def test_real_weights_end_to_end_broken_again_and_verified(tmp_path, monkeypatch
 
     other = label(*command, *options, "masks.points_per_side=5")
     assert other.returncode == 1
-    assert "masks.points_per_side is 4 there and 5 in this run" in other.stderr
+    assert "masks.points_per_side is 4 in the store and 5 in this run" in other.stderr
     assert other.stderr.count("\n") == 1
 
     many = label(
@@ -312,6 +316,17 @@ def test_an_interpolated_number_is_rejected_by_its_source(key):
         cfg = compose("label", [f"{key}=-1", "+dataset=sample"])
     with pytest.raises(ConfigError, match=rf"^{key}=-1: expected "):
         check_classes(cfg)
+
+
+def test_classes_of_boxes_are_read_once(tmp_path, caplog):
+    create_voc(tmp_path, 2)
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        cfg = compose("label", ["+dataset=voc", f"dataset.root={tmp_path}", "recipe=samrs"])
+    image_set = build_image_set(cfg.dataset)
+    with caplog.at_level(logging.INFO, logger="alps"):
+        assert len(image_set.records()) == 2
+        assert build_assigner(cfg, image_set).categories() == image_set.categories()
+    [_] = [message for message in caplog.messages if "has 2 classes" in message]
 
 
 def test_a_number_that_is_none_is_one_line(tmp_path, label, monkeypatch):

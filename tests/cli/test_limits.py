@@ -69,5 +69,7 @@ def test_settings_that_are_missing_or_filled_in_are_not_checked():
     limits = LIMITS["alps.prediction.SlidingWindow"]
     node = OmegaConf.create({"crop": None, "overlap": "???"})
     check_node(limits, "window", node, filled_in=("window.crop",))
-    with pytest.raises(ConfigError, match=r"^window\.crop=null: expected whole pixels >= 1"):
+    with pytest.raises(
+        ConfigError, match=r"^window\.crop=null: expected an integer number of pixels >= 1"
+    ):
         check_node(limits, "window", node)

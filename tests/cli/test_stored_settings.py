@@ -50,8 +50,8 @@ def test_equal_settings_are_accepted_wherever_devices_and_weights_differ(root, t
 @pytest.mark.parametrize(
     ("override", "difference"),
     [
-        ("masks.points_per_side=16", "masks.points_per_side is 32 there and 16 in this run"),
-        ("sam=vit_b", "masks.sam.architecture is mobile there and vit_b in this run"),
+        ("masks.points_per_side=16", "masks.points_per_side is 32 in the store and 16 in this run"),
+        ("sam=vit_b", "masks.sam.architecture is mobile in the store and vit_b in this run"),
     ],
 )
 def test_a_setting_that_differs_is_named(root, override, difference):
@@ -68,5 +68,7 @@ def test_settings_of_a_stage_that_has_not_begun_may_differ(root, override):
 def test_settings_of_joined_features_are_compared(root):
     (root / "features").mkdir(exist_ok=True)
     (root / "features/00000.npy").write_bytes(b"")
-    with pytest.raises(StoreMismatch, match=r"features.timm.pool is mask there and box in this"):
+    with pytest.raises(
+        StoreMismatch, match=r"features.timm.pool is mask in the store and box in this"
+    ):
         refuse_other_settings(composed("features.parts.timm.pool=box"), root)

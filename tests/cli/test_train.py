@@ -151,7 +151,7 @@ def test_labels_from_1_and_masks_of_255_are_learnt_and_exported(train, pair, tmp
         words = ("init=null", "trainer.max_steps=1", "logger=none")
         if more.endswith("=true"):
             status, _, err = train(*finetune(pair, *words))
-            assert (status, f"no file holds 0; {more} makes them" in err) == (1, True)
+            assert (status, f"no file contains 0; {more} maps them" in err) == (1, True)
         run = f"run={len(told)}"
         status, out, err = train(*finetune(pair, *words, run, more))
         assert (status, told in out) == (0, True), err

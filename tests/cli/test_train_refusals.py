@@ -102,7 +102,7 @@ def break_label(folder, change):
                 p, lambda label: np.where(label == 3, 10, label).astype(np.uint8)
             ),
             ["dataset.classes=[a,b,c,d]"],
-            r"holds the value 10 at \d+ pixels; expected 0 to 3 \(4 classes\) or 255",
+            r"contains the value 10 at \d+ pixels; expected 0 to 3 \(4 classes\) or 255",
         ),
         (lambda p: next((p / "ann_dir/train").iterdir()).unlink(), [], "1 of 6 .*label"),
         (
@@ -114,19 +114,19 @@ def break_label(folder, change):
         (
             lambda p: break_label(p, lambda label: np.where(label == 3, 10, label)),
             ["dataset.classes=[a,b,c,d]", "data.num_workers=1"],
-            r"the label of .* holds the value 10 at \d+ pixels; expected 0 to 3",
+            r"the label of .* contains the value 10 at \d+ pixels; expected 0 to 3",
         ),
         (
             lambda p: break_label(p, lambda label: np.where(label == 3, 77, label)),
             [],
-            r"holds the label 77, but no file holds 4; .*dataset.ignore_index=77",
+            r"contains the label 77, but no file contains 4; .*dataset.ignore_index=77",
         ),
         (lambda p: None, ["dataset.classes=road"], "classes=road: expected a list of distinct"),
         (lambda p: None, ["dataset.classes=[a,a]"], r"classes=\['a', 'a'\]: expected a list"),
         (lambda p: None, ["trainer.val_check_interval=3"], "3 does not divide .*try 1, 2"),
         (lambda p: None, ["trainer.max_steps=0"], "max_steps=0: expected"),
         (lambda p: None, ["data.crop=50"], "data.crop=50: .*multiple of 32 px"),
-        (lambda p: None, ["data.batch_size=0"], "batch_size=0: expected a whole number >= 1"),
+        (lambda p: None, ["data.batch_size=0"], "batch_size=0: expected an integer >= 1"),
         (lambda p: None, ["model.encoder=test_resnets"], "no encoder 'test_resnets'; similar na"),
         (
             lambda p: None,
@@ -138,14 +138,14 @@ def break_label(folder, change):
         (
             lambda p: None,
             ["data.scale=[-1.0,1.0]"],
-            r"data.scale=\[-1.0, 1.0\]: expected the least and",
+            r"data.scale=\[-1.0, 1.0\]: expected the minimum and",
         ),
         (lambda p: None, ["data.scale_p=2.0"], "data.scale_p=2.0: expected a probability"),
-        (lambda p: None, ["data.cat_max_ratio=0.0"], "cat_max_ratio=0.0: expected a share > 0"),
+        (lambda p: None, ["data.cat_max_ratio=0.0"], "cat_max_ratio=0.0: expected a fraction > 0"),
         (
             lambda p: None,
             ["data.fraction=2.0"],
-            "fraction=2.0: expected a share .* > 0 and <= 1",
+            "fraction=2.0: expected a fraction .* > 0 and <= 1",
         ),
         (
             lambda p: None,
@@ -155,9 +155,13 @@ def break_label(folder, change):
         (lambda p: None, ["loss.label_smoothing=2.0"], "label_smoothing=2.0: expected a fraction"),
         (lambda p: None, ["optim.lr=0.0"], "optim.lr=0.0: expected a number > 0"),
         (lambda p: None, ["head.channels=100"], "no model can be built with .*channels"),
-        (lambda p: None, ["seed=-1"], "seed=-1: expected a whole number >= 0"),
+        (lambda p: None, ["seed=-1"], "seed=-1: expected an integer >= 0"),
         (lambda p: None, ["+optim.optimizer.eps=-1"], "optim.optimizer=.*eps=-1.*: Invalid"),
-        (lambda p: None, ["window.crop=0"], "window.crop=0: expected whole pixels >= 1"),
+        (
+            lambda p: None,
+            ["window.crop=0"],
+            "window.crop=0: expected an integer number of pixels >= 1",
+        ),
         (lambda p: None, ["run=/proc/x"], "cannot write to /proc/x: .*run=DIR"),
         (
             lambda p: None,
@@ -279,8 +283,8 @@ def test_a_class_that_does_not_occur_is_told_with_its_score(train, pair, tmp_pat
     status, out, err = train(*words)
     assert status == 0, err
     line = (
-        "folder_pair: 1 of 4 classes do not occur in the 3 labels of val: 3; the mean scores "
-        "exclude them: score on more or on other images"
+        "folder_pair: 1 of 4 classes do not occur in the 3 labels of val: 3; mean scores "
+        "exclude them: add images with these classes"
     )
     assert line in err.splitlines()
     assert "do not occur in the 3 labels of train" not in err
@@ -305,7 +309,7 @@ def test_a_split_without_a_labelled_pixel_is_refused(train, pair, tmp_path, spli
     status, out, err = train(*words, "dataset.classes=[a,b,c,d]")
     assert (status, out) == (1, "")
     expected = (
-        rf"error: folder_pair: no pixel of {split} is labelled: all 3 labels hold only 255.*\n"
+        rf"error: folder_pair: no pixel of {split} is labelled: all 3 labels contain only 255.*\n"
     )
     assert re.fullmatch(expected, err), err
     assert not (tmp_path / "x").exists()

@@ -168,7 +168,7 @@ def test_a_label_of_another_size_is_refused(draw: Draw | int) -> None:
         dataset(images)[draw]
     assert str(error.value) == (
         "the label of image_0.png in memory has (height, width) = (16, 12) and its image (12, 16); "
-        "expected equal sizes: cut or export both again"
+        "expected equal sizes; cut or export both again"
     )
 
 
@@ -179,7 +179,7 @@ def test_a_label_value_outside_the_classes_is_refused(draw: Draw | int) -> None:
     with pytest.raises(LabelError) as error:
         dataset(images)[draw]
     assert str(error.value) == (
-        "the label of image_0.png in memory holds the value 4, 254 at 2 pixels; expected 0 to 3 "
+        "the label of image_0.png in memory contains the value 4, 254 at 2 pixels; expected 0 to 3 "
         "(4 classes) or 255 (ignored); correct the label or dataset.classes"
     )
 

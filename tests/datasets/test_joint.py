@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from alps.datasets.joint import JointDataset, JointDraw, JointSampler, shares
+from alps.datasets.joint import JointDataset, JointDraw, JointSampler, images_per_dataset
 from alps.datasets.sampler import Draw
 from alps.datasets.segmentation import SegmentationDataset
 from alps.errors import ConfigError
@@ -32,31 +32,31 @@ def stream(**options: int) -> list[list[JointDraw]]:
     ],
 )
 def test_a_batch_is_split_in_proportion_to_the_datasets(sizes, batch_size, expected):
-    assert shares(sizes, batch_size) == expected
+    assert images_per_dataset(sizes, batch_size) == expected
 
 
-def test_shares_fill_the_batch_and_differ_from_the_proportion_by_less_than_one():
+def test_numbers_of_images_sum_to_the_batch_size_and_are_proportional():
     rng = np.random.default_rng(0)
     for _ in range(200):
         sizes = rng.integers(1, 1000, rng.integers(1, 7)).tolist()
         batch_size = len(sizes) + int(rng.integers(0, 60))
-        found = shares(sizes, batch_size)
-        assert sum(found) == batch_size
-        assert min(found) >= 1
+        counts = images_per_dataset(sizes, batch_size)
+        assert sum(counts) == batch_size
+        assert min(counts) >= 1
         exact = np.array(sizes) * batch_size / sum(sizes)
         if exact.min() >= 1:
-            assert (np.abs(found - exact) < 1).all()
+            assert (np.abs(counts - exact) < 1).all()
 
 
 def test_too_small_a_batch_is_refused():
     with pytest.raises(ConfigError, match=r"batch of 2 .* 3 datasets; increase data.batch_size"):
-        shares((5, 5, 5), 2)
+        images_per_dataset((5, 5, 5), 2)
 
 
-def test_every_batch_holds_each_dataset_in_its_share():
+def test_every_batch_has_the_same_number_of_images_per_dataset():
     for batch in stream():
         counts = np.bincount([joint.dataset for joint in batch])
-        assert counts.tolist() == shares(SIZES, 6)
+        assert counts.tolist() == images_per_dataset(SIZES, 6)
         assert [joint.dataset for joint in batch] == sorted(joint.dataset for joint in batch)
 
 

@@ -56,8 +56,8 @@ def test_reading_is_limited_unless_the_limit_is_none():
 def test_all_labels_are_read_before_a_split_counts_as_unlabelled():
     images = Numbers([255] * 40)
     expected = (
-        r"numbers: no pixel of val is labelled: all 40 labels hold only 255, "
-        r"which is ignored; check how .* crowds\), or set another dataset.ignore_index"
+        r"numbers: no pixel of val is labelled: all 40 labels contain only 255, "
+        r"which is ignored; check how .* crowds\), or change dataset.ignore_index"
     )
     with pytest.raises(LabelError, match=expected):
         read(images, "val", max_labels=5)
@@ -82,14 +82,14 @@ def test_missing_classes_are_named():
         (
             "class_not_in_train",
             5,
-            "5 of 7 classes do not occur in the 2 labels of train: c, d, e, f, h; they cannot be "
-            "learnt: check the labels, and the classes of the dataset",
+            "5 of 7 classes do not occur in the 2 labels of train: c, d, e, f, h; the model cannot "
+            "learn them: check the labels, and the list of classes of the dataset",
         ),
         (
             "class_not_in_val",
             1,
-            "1 of 7 classes do not occur in 500 of the 900 labels of val: f; the mean scores "
-            "exclude them: score on more or on other images",
+            "1 of 7 classes do not occur in 500 of the 900 labels of val: f; mean scores "
+            "exclude them: add images with these classes",
         ),
     ]
     images.ignore_index = 255

@@ -181,7 +181,7 @@ def test_without_other_splits_all_images_are_learnt_on_and_scored(tmp_path, spli
     assert (found.learnt_on, found.scored_on) == ([*splits], [*splits])
     assert found.ratings["labels"].everywhere.OA == 1
     path = write_evaluation(LabelStore(tmp_path / "s"), truth, found)
-    assert "was learnt on the scored images themselves" in path.read_text()
+    assert "was determined on the scored images" in path.read_text()
 
 
 @pytest.mark.parametrize(("n", "best", "worst"), [(1, 1, 0), (2, 1, 1), (5, 3, 2), (9, 4, 4)])
@@ -330,7 +330,7 @@ def test_unusable_ground_truth_is_reported_counted_and_skipped(tmp_path, caplog)
             "cannot read /data/of/someone/val/0.png: truncated",
             "val/1.png is 48 x 30 pixels, expected 48 x 40, the size of the image when it was "
             "labelled; ",
-            "val/2.png holds the class 8, expected 0 to 3 or 255 (ignored); ",
+            "val/2.png contains the class 8, expected 0 to 3 or 255 (ignored); ",
         ),
         strict=True,
     ):
@@ -373,7 +373,7 @@ def test_page_and_json_have_the_same_numbers(tmp_path):
         assert re.search(rf"{name} [\d.]+% {re.escape(row)}", words)
     for image_id in {*content["best"], *content["worst"]}:
         assert image_id in words
-    assert "learnt on the 3 images of train and is scored on the images of val only" in words
+    assert "determined on the 3 images of train, and the scores are computed only on" in words
     table = np.array(content["cluster_pixels"])
     assert (
         pytest.approx(
@@ -506,7 +506,7 @@ def test_an_evaluating_run_holds_a_claim(tmp_path, label, monkeypatch):
 
         def watched(store, *rest):
             with Claims(store.root) as claims, pytest.raises(StoreError, match=r"another run uses"):
-                claims.require_alone("verify it")
+                claims.require_exclusive("verify the store")
             seen[name] = True
             return function(store, *rest)
 

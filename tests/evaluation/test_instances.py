@@ -1,4 +1,4 @@
-"""Masks of a store against true masks, object by object."""
+"""Compare the masks of a store with ground-truth masks, object by object."""
 
 import json
 from dataclasses import replace
@@ -109,7 +109,7 @@ def test_every_mask_is_compared_with_the_true_mask_of_its_box():
     assert [scores.of_size(size).tolist() for size in SIZES] == [[0.5], [1.0], [0.5]]
     assert scores.of_category(0).tolist() == [0.5, 0.5]
     assert (scores.image.tolist(), scores.mask_id.tolist()) == ([0, 0, 1], [0, 1, 0])
-    assert [scores.share(level) for level in LEVELS] == [1, 1 / 3, 1 / 3]
+    assert [scores.fraction_above(level) for level in LEVELS] == [1, 1 / 3, 1 / 3]
     assert (scores.images, scores.empty, scores.ignored, scores.unknown) == (2, 0, 1, 0)
     # Ships reach an IoU of 0.50 and no more, the plane all thresholds.
     assert scores.ap50 == pytest.approx(1.0)
@@ -152,7 +152,7 @@ def test_without_objects_no_score_is_computed(capsys):
     scores = score_instances(Empty(), Truth())
     assert isinstance(scores, InstanceScores)
     assert len(scores.iou) == 0
-    assert np.isnan([scores.mean, scores.ap, scores.share(0.5)]).all()
+    assert np.isnan([scores.mean, scores.ap, scores.fraction_above(0.5)]).all()
     assert json.loads(json.dumps(scores.to_json(), allow_nan=False))["IoU"] is None
     print_instances(scores, Empty())
     message, page = capsys.readouterr().out.splitlines()
@@ -167,7 +167,7 @@ def test_objects_without_true_mask_are_counted_and_not_compared():
 
 
 def test_a_dataset_without_usable_true_masks_is_an_error():
-    message = "none of the 3 objects of memory has a usable true mask, .*; add their"
+    message = "none of the 3 objects of memory has a valid ground-truth mask; add their"
     with pytest.raises(LabelError, match=message):
         score_instances(Store(), Truth({(i, k) for i in TRUE for k in range(3)}))
 

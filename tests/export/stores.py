@@ -11,7 +11,7 @@ from alps.store.plan import prepare
 from alps.structures import rle
 from alps.structures.boxes import Annotation, check_boxes
 from alps.structures.masks import Masks
-from alps.structures.paint import covered, ignore_index_for, paint
+from alps.structures.paint import count_covered, ignore_index_for, paint
 from alps.structures.palette import distinct_colors, index_png
 from alps.structures.records import Category, ImageRecord
 
@@ -102,7 +102,9 @@ def open_store(root, records, *, k, masks, assign, shard_size, images="nowhere",
 
 def write_masks(store, shard, masks):
     statuses = [
-        ImageStatus(r.image_id, "ok" if len(m) else "empty", None, *m.size, len(m), covered(m))
+        ImageStatus(
+            r.image_id, "ok" if len(m) else "empty", None, *m.size, len(m), count_covered(m)
+        )
         if (m := masks.get(r.image_id)) is not None
         else ImageStatus(r.image_id, "failed", f"{r.file_name} is cut short", 0, 0, 0, 0)
         for r in store.plan[shard]

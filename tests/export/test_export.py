@@ -74,7 +74,7 @@ def test_a_failed_export_leaves_nothing(store, tmp_path, monkeypatch):
 
     monkeypatch.setattr("alps.export.layouts.LAYOUTS", {"coco": full})
     with pytest.raises(
-        StoreError, match=r"cannot write .*/out: No space left on device; free space or"
+        StoreError, match=r"cannot write .*/out: No space left on device; free disk space or"
     ):
         export_store(store, "coco", tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
@@ -118,7 +118,7 @@ def test_the_command_counts_videos_and_reads_moved_images(tmp_path, capsys):
         (["--to", "coco", "--out", "full"], "full is not empty; export into a new folder, or del"),
         (
             ["--to", "coco", "--out", "full/x"],
-            "full/x: Not a directory; free space or grant permission",
+            "full/x: Not a directory; free disk space or fix the permissions",
         ),
     ],
 )

@@ -101,7 +101,7 @@ def test_missing_and_changed_frames_are_logged_and_counted(tmp_path, caplog):
     assert tally.images == 4
     assert "skipped a/000001: " in caplog.text
     assert (
-        "a/000002: it is 10 by 10 px and was 60 by 40 px when it was labelled; restore"
+        "a/000002: it is 10 by 10 px, but was 60 by 40 px when it was labelled; restore"
         in caplog.text
     )
     assert len(decode(tmp_path / "out/a.mp4")[0]) == 1

@@ -149,6 +149,8 @@ def test_more_classes_than_colours_of_samrs_keep_the_colours_of_the_store(tmp_pa
 
 def test_more_than_255_classes_are_refused(tmp_path):
     store = pseudo_store(tmp_path / "store", k=256, n=1)
-    with pytest.raises(ConfigError, match=r"has 256 classes, and SAMRS's 8-bit maps hold 255"):
+    with pytest.raises(
+        ConfigError, match=r"has 256 classes, and SAMRS's 8-bit maps hold at most 255"
+    ):
         export_store(store, "samrs", tmp_path / "out")
     assert {path.name for path in tmp_path.iterdir()} == {"store"}

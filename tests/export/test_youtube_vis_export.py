@@ -149,7 +149,7 @@ def test_a_track_has_the_most_frequent_class_of_its_masks(store):
 def test_masks_without_a_class_or_of_another_size_are_skipped_and_counted():
     tally = Tally()
     clip = _read_frames([frame(0, [0, -1]), frame(1, [1], size=(5, 4)), frame(2, [1])], tally)
-    assert +tally.skipped == {"unlabelled": 1, "in frames of another size than the first": 1}
+    assert +tally.skipped == {"unlabelled": 1, "in frames that differ in size from the first": 1}
     rows = _annotations(clip, tally)
     assert [[a is not None for a in row["areas"]] for row in rows] == [
         [True, False, False],

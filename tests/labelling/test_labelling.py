@@ -15,7 +15,7 @@ from alps.assign.cluster import Cluster
 from alps.errors import (
     ConfigError,
     ImageError,
-    PieceLost,
+    ItemCrashed,
     StoreError,
     StoreMismatch,
     TooFewMasks,
@@ -191,7 +191,7 @@ def test_a_full_disk_costs_at_most_one_shard(tmp_path, reference, monkeypatch, w
 
     monkeypatch.setattr("os.fsync", fill)
     with pytest.raises(
-        StoreError, match=r"No space left on device; free space or grant permission"
+        StoreError, match=r"No space left on device; free disk space or fix the permissions"
     ):
         run(tmp_path / "store", images())
     monkeypatch.undo()
@@ -203,7 +203,7 @@ def test_a_full_disk_costs_at_most_one_shard(tmp_path, reference, monkeypatch, w
 
 def test_clusters_without_features_are_refused(tmp_path):
     with pytest.raises(
-        ConfigError, match=r"assign=cluster .* but features is null; choose .*random"
+        ConfigError, match=r"assign=cluster .* features, and none are chosen: .*random"
     ):
         run(tmp_path / "store", images(1), with_features=False)
 
@@ -297,7 +297,7 @@ def test_unreadable_images_are_skipped_logged_and_counted(tmp_path, caplog):
 
 
 def test_a_dataset_without_readable_image_is_an_error(tmp_path):
-    with pytest.raises(ImageError, match=r"none of the 2 images of memory can be used; the first"):
+    with pytest.raises(ImageError, match=r"none of the 2 images of memory can be read; the first"):
         run(tmp_path / "store", {"a": "zero bytes", "b": "zero bytes"})
 
 
@@ -344,7 +344,9 @@ def test_overwrite_is_refused_while_other_runs_write(tmp_path, reference, monkey
     shutil.copytree(reference, root)
     with Claims(root) as other:
         other.take("labels-00002")
-        with pytest.raises(StoreError, match=r"another run uses .*labels-00002.*redo features"):
+        with pytest.raises(
+            StoreError, match=r"cannot redo features: another run uses .*labels-00002"
+        ):
             run(root, images(), overwrite="features")
     assert files(root) == files(reference)
     monkeypatch.setenv("SLURM_PROCID", "0")
@@ -357,9 +359,11 @@ def test_overwrite_is_refused_while_other_runs_write(tmp_path, reference, monkey
 def test_differing_settings_are_refused(tmp_path, reference):
     root = tmp_path / "store"
     shutil.copytree(reference, root)
-    with pytest.raises(StoreMismatch, match=r"masks\.points_per_side is 5 there and 6 in this run"):
+    with pytest.raises(
+        StoreMismatch, match=r"masks\.points_per_side is 5 in the store and 6 in this run"
+    ):
         run(root, images(), points_per_side=6)
-    with pytest.raises(StoreMismatch, match=r"assign\.seed is 0 there and 1 in this run"):
+    with pytest.raises(StoreMismatch, match=r"assign\.seed is 0 in the store and 1 in this run"):
         run(root, images(), seed=1)
 
 
@@ -383,7 +387,7 @@ def test_the_error_of_a_lost_shard_names_its_last_image_if_all_were_counted(tmp_
 
     def share(*_arguments, **_options):
         yield 2, 1
-        raise PieceLost(2, "was killed")
+        raise ItemCrashed(2, "was killed")
 
-    with pytest.raises(WorkersLost, match=r"shard 2 .*, at site/2\.png or one of the"):
+    with pytest.raises(WorkersLost, match=r"shard 2 .*; the cause is site/2\.png or one of the"):
         labelling._run_stages(share, store, Timings(), "masks", lambda _: Timings(), ("masks",))

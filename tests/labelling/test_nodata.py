@@ -208,7 +208,7 @@ def test_a_class_on_nodata_pixels_is_a_fault(tmp_path):
     Image.fromarray(pixels).save(path)
     (fault,) = faults(store, assign)
     assert fault.file == "ann/train/0.png"
-    assert fault.problem == "not what the masks and their classes paint"
+    assert fault.problem == "differs from its masks, painted with their classes"
 
 
 def test_a_malformed_valid_mask_is_a_fault(tmp_path):

@@ -27,7 +27,7 @@ class RecordingTask:
 
 def mapper(root, claims):
     return map_together(
-        partial(share, claims=claims, run=run_in_process, rank=0, world=1), root / "x"
+        partial(share, claims=claims, run=run_in_process, rank=0, world_size=1), root / "x"
     )
 
 
@@ -114,6 +114,6 @@ def test_a_shard_that_is_reported_twice_is_yielded_once(tmp_path):
             claims=claims,
             run=run_twice,
             rank=0,
-            world=1,
+            world_size=1,
         )
         assert [shard for shard, _ in results] == [4, 7]

@@ -100,5 +100,7 @@ def test_blocks_leave_no_gap(monkeypatch):
 
 @pytest.mark.parametrize("side", [-1, 3])
 def test_an_invalid_side_is_refused_before_segmenting(side):
-    with pytest.raises(ConfigError, match=f"^ground={side}: expected 0 or whole pixels >= 4"):
+    with pytest.raises(
+        ConfigError, match=f"^ground={side}: expected 0 or an integer number of pixels >="
+    ):
         AutoMasks(segmenter=ColorSegmenter(), ground=side)

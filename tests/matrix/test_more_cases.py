@@ -6,7 +6,7 @@ import pytest
 
 from tests.cli.test_train_stops import check_stopped_program
 from tests.labelling.engine import test_local
-from tests.labelling.engine.test_local import undisturbed  # noqa: F401 - a fixture
+from tests.labelling.engine.test_local import expected  # noqa: F401 - a fixture
 from tests.programs import LIGHTNING_WARNINGS
 from tests.sam import test_segmenter
 from tests.sam.test_segmenter import plot, segmenter  # noqa: F401 - fixtures
@@ -26,8 +26,8 @@ def test_a_terminated_run_says_how_to_go_on(pair, tmp_path):
     check_stopped_program(pair, tmp_path, signal.SIGTERM, 143)
 
 
-def test_a_terminated_process_is_resumed_by_two(tmp_path, undisturbed):  # noqa: F811
-    test_local.check_signal(tmp_path / "store", undisturbed, signal.SIGTERM, 1)
+def test_a_terminated_process_is_resumed_by_two(tmp_path, expected):  # noqa: F811
+    test_local.check_signal(tmp_path / "store", expected, signal.SIGTERM, 1)
 
 
 def test_automatic_masks_with_crops_equal_segment_anything(segmenter, plot):  # noqa: F811

@@ -193,9 +193,9 @@ def test_scores_without_pixels_are_nan() -> None:
 
 def test_invalid_clusters_and_classes_are_refused() -> None:
     labels, target = draw()
-    with pytest.raises(ValueError, match="labels hold clusters from 0 to 8, expected 0 to 6"):
+    with pytest.raises(ValueError, match="labels contain clusters from 0 to 8, expected 0 to 6"):
         table_of(labels, target, 7)
-    with pytest.raises(ValueError, match="target holds classes from 0 to 255, expected 0 to 5"):
+    with pytest.raises(ValueError, match="target contains classes from 0 to 255, expected 0 to 5"):
         table_of(labels, np.where(target == IGNORE, 255, target))
 
 

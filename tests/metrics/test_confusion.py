@@ -121,10 +121,10 @@ def test_scores_of_perfect_wrong_and_empty_predictions() -> None:
 def test_an_invalid_class_is_refused() -> None:
     prediction, target = index_maps()
     with pytest.raises(
-        ValueError, match=r"prediction holds classes from 40 to 46, expected 0 to 6"
+        ValueError, match=r"prediction contains classes from 40 to 46, expected 0 to 6"
     ):
         matrix(prediction + 40, target)
-    with pytest.raises(ValueError, match="target holds classes from -1 to 6"):
+    with pytest.raises(ValueError, match="target contains classes from -1 to 6"):
         matrix(prediction, target.where(target != 0, -1))
 
 

@@ -256,11 +256,11 @@ def test_scales_agree_on_a_plain_image():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"crop": 0}, "crop=0: expected whole pixels >= 1"),
+        ({"crop": 0}, "crop=0: expected an integer number of pixels >= 1"),
         ({"overlap": 1.0}, "overlap=1.0: expected a fraction of the crop >= 0 and < 1"),
         ({"overlap": 128.0}, "overlap=128.0: expected a fraction of the crop"),
         ({"blend": "max"}, "blend=max: expected gaussian or mean"),
-        ({"batch_size": 0}, "batch_size=0: expected a whole number >= 1"),
+        ({"batch_size": 0}, "batch_size=0: expected an integer >= 1"),
         ({"scales": ()}, r"scales=\(\): expected a list of numbers > 0"),
         ({"scales": (1.0, -1.0)}, "expected a list of numbers > 0"),
     ],

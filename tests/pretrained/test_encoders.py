@@ -194,7 +194,7 @@ def test_a_hub_that_does_not_answer_is_given_up_at_once(no_hub, tmp_path):
 
 
 def test_a_net_without_weights(no_hub):
-    with pytest.raises(WeightsNotFound, match="_lite1': timm has none of this name; set HF"):
+    with pytest.raises(WeightsNotFound, match="_lite1': timm has no weights of this name; set HF"):
         Encoder("efficientnet_lite1", pretrained=True)
 
 

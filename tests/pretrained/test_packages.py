@@ -126,14 +126,14 @@ def test_no_name_in_an_archive_decides_where_a_file_lies(tmp_path, unpack):
 @pytest.mark.parametrize("link", ["/etc/passwd", "real.txt"])
 def test_links_are_refused(tmp_path, unpack, link):
     write_sdist(tmp_path / "a.tar.gz", {"real.txt": b"real"}, link=link)
-    with pytest.raises(PackageError, match=r"tiny==1\.0 holds no regular file link"):
+    with pytest.raises(PackageError, match=r"tiny==1\.0 contains no regular file link"):
         unpack(tmp_path / "a.tar.gz", "link")
     assert not (tmp_path / "out").exists()
 
 
 def test_a_missing_member_is_named(tmp_path, unpack):
     write_wheel(tmp_path / "a.whl", FILES)
-    with pytest.raises(PackageError, match="holds no regular file tiny/nothing"):
+    with pytest.raises(PackageError, match="contains no regular file tiny/nothing"):
         unpack(tmp_path / "a.whl", "tiny/nothing")
 
 

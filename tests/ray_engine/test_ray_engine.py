@@ -16,7 +16,7 @@ ENGINE = RayEngine(actors=2, threads=1)
 
 
 def test_no_actors_are_refused():
-    with pytest.raises(ConfigError, match=r"^actors=0: expected a whole number >= 1"):
+    with pytest.raises(ConfigError, match=r"^actors=0: expected an integer >= 1"):
         RayEngine(actors=0)
 
 

@@ -60,9 +60,7 @@ def test_a_page_of_masks_without_groups_says_so(tmp_path, monkeypatch):
     write_choose_k(store, Cluster(), [2, 4, 8])
     page = Page(store.root / "choose_k.html")
     assert "The inertia has no clear elbow" in page.words
-    assert (
-        "0.1 of the height below that line or more, and the silhouette at it is 0.25" in page.words
-    )
+    assert "at least 0.1 of the height of the curve, and its silhouette at least 0.25" in page.words
     told = json.loads((store.root / "statistics/choose_k.json").read_text())
     assert (told["elbow"], told["silhouette"]) == (None, 2)
 

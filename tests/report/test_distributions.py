@@ -5,19 +5,19 @@ import pytest
 
 from alps.report.charts import distributions, numbers
 from alps.report.charts.heat import heat_maps
-from alps.report.counts.census import AREA_EDGES, COVERAGE_EDGES, Census
+from alps.report.counts.statistics import AREA_EDGES, COVERAGE_EDGES, StoreStatistics
 from alps.structures.records import Category
 
 
-def a_census(per_image=(0, 3, 3, 40), k=4, class_masks=(5, 0, 30, 11)):
-    census = Census.zeros(k)
-    census.class_masks += class_masks
-    census.class_pixels += np.array(class_masks)[::-1] * 9
-    census.masks_per_image = Counter(per_image)
-    census.masks = sum(per_image)
-    census.areas[9], census.areas[14] = 6, census.masks - 6
-    census.coverages[0], census.coverages[19] = 1, len(per_image) - 1
-    return census
+def statistics_fixture(per_image=(0, 3, 3, 40), k=4, class_masks=(5, 0, 30, 11)):
+    statistics = StoreStatistics.zeros(k)
+    statistics.class_masks += class_masks
+    statistics.class_pixels += np.array(class_masks)[::-1] * 9
+    statistics.masks_per_image = Counter(per_image)
+    statistics.masks = sum(per_image)
+    statistics.areas[9], statistics.areas[14] = 6, statistics.masks - 6
+    statistics.coverages[0], statistics.coverages[19] = 1, len(per_image) - 1
+    return statistics
 
 
 def categories(k):
@@ -31,11 +31,11 @@ def totals(chart):
 
 
 def test_bars_hold_every_mask_and_image():
-    census = a_census()
-    assert sum(totals(distributions.mask_sizes(census))) == 46
-    assert sum(totals(distributions.per_image(census.masks_per_image, "masks"))) == 4
-    assert sum(totals(distributions.coverages(census))) == 4
-    masks, pixels = distributions.class_sizes(census, categories(4))
+    statistics = statistics_fixture()
+    assert sum(totals(distributions.mask_sizes(statistics))) == 46
+    assert sum(totals(distributions.per_image(statistics.masks_per_image, "masks"))) == 4
+    assert sum(totals(distributions.coverages(statistics))) == 4
+    masks, pixels = distributions.class_sizes(statistics, categories(4))
     assert totals(masks) == [30, 11, 5, 0]
     assert totals(pixels) == [0, 45, 99, 270]  # in the same order
     for chart in (masks, pixels):
@@ -45,7 +45,7 @@ def test_bars_hold_every_mask_and_image():
 
 
 def test_mask_sizes_show_whole_decades():
-    chart = distributions.mask_sizes(a_census())
+    chart = distributions.mask_sizes(statistics_fixture())
     assert chart.ticks == [(0.0, "0.001%"), (4.0, "0.01%"), (8.0, "0.1%")]
     assert (chart.counts[1], chart.meanings[1]) == (6, "masks of 0.0018% to 0.0032%")
     assert "less than 0.056% of their image" in chart.finding
@@ -63,17 +63,17 @@ def test_masks_per_image_have_few_bars_at_round_places(per_image):
 
 def test_many_classes_are_cut_to_the_largest():
     n = 1000
-    census = a_census(k=n, class_masks=np.arange(n))
-    chart, _ = distributions.class_sizes(census, categories(n))
+    statistics = statistics_fixture(k=n, class_masks=np.arange(n))
+    chart, _ = distributions.class_sizes(statistics, categories(n))
     assert totals(chart) == list(range(999, 999 - distributions.CLASS_BARS, -1))
-    assert "most masks first, 200 of 1,000" in chart.x_label
+    assert "by decreasing number of masks, 200 of 1,000" in chart.x_label
 
 
 def test_an_empty_store_has_empty_charts():
-    charts = distributions.distributions(Census.zeros(3), categories(3))
+    charts = distributions.distributions(StoreStatistics.zeros(3), categories(3))
     for chart in (chart for group in charts.values() for chart in group):
         assert not chart.counts.any()
-    assert heat_maps(Census.zeros(3), categories(3)) == []
+    assert heat_maps(StoreStatistics.zeros(3), categories(3)) == []
 
 
 def test_figures_read_well():

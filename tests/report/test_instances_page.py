@@ -135,12 +135,12 @@ def test_the_page_holds_the_numbers_of_the_json(tmp_path):
         )
     shown = f"AP {found['AP']:.3f} AP50 {found['AP50']:.3f}, AP75 {found['AP75']:.3f}"
     assert shown in text
-    assert "objects compared 12 in 4 images empty masks 4 without" in text
+    assert "objects compared 12 in 4 images empty masks 4 their IoU" in text
     assert f"small {found['objects by size']['small']} {found['IoU small']:.3f}" in text
     ship = found["by class"]["ship"]
     assert re.search(rf"ship 8 {ship['IoU']:.3f} .* {ship['AP']:.3f} &lt;b&gt;plane 4 ", text)
     assert "<b>plane" not in path.read_text()
-    assert "stay below 0.5" in text
+    assert "are below 0.5" in text
     html = path.read_text()
     assert "<script" not in html
     assert not re.search(r"https?://", html)
@@ -182,8 +182,8 @@ def test_what_is_gone_is_not_shown_and_what_is_unknown_is_counted(tmp_path):
     assert (len(scores.iou), scores.unknown) == (8, 4)
     images.gone = {"0", "1", "2", "3"}
     text = words(write_instances(store, images, scores))
-    assert "objects compared 8 in 4 images; 4 without a true mask" in text
-    assert text.count("None could be read.") == 3
+    assert "objects compared 8 in 4 images; 4 without a ground-truth mask" in text
+    assert text.count("None of the images could be read.") == 3
 
 
 def test_a_store_without_objects_has_a_page(tmp_path):
@@ -191,7 +191,7 @@ def test_a_store_without_objects_has_a_page(tmp_path):
     store = make(tmp_path / "s", images)
     text = words(write_instances(store, images, score_instances(store, images)))
     assert "mean IoU - median -" in text
-    assert "There is no object." in text
+    assert "There are no objects." in text
 
 
 @pytest.mark.parametrize("videos", [False, True])

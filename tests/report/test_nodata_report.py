@@ -10,7 +10,7 @@ from PIL import Image
 from tiny_stores import make_store, some_scenes
 
 from alps.report import write_report
-from alps.report.counts.census import take_census
+from alps.report.counts.statistics import compute_statistics
 from alps.report.pages.statistics import tables, write_statistics
 from alps.report.pictures.album import make_album
 from alps.report.pictures.drawing import NODATA, draw_nodata, shrink_valid
@@ -30,30 +30,30 @@ def made(tmp_path_factory):
     valid = {"part0/scene_00": left, "nothing": np.zeros(SIZE, bool)}
     root = tmp_path_factory.mktemp("nodata") / "s"
     store, images = make_store(root, scenes, valid=valid)
-    return store, images, take_census(store)
+    return store, images, compute_statistics(store)
 
 
-def test_the_census_counts_no_data_apart(made):
-    store, _, census = made
-    assert (census.nodata, census.pixels) == (200 + 600, 3 * 600 + 400)
-    assert (census.nodata_images, census.blank) == (2, 1)
-    assert np.flatnonzero(census.nodata_shares).tolist() == [6, 19]  # a third, all
-    assert census.coverages.sum() == 4  # of the other nothing could be covered
+def test_no_data_is_counted_separately(made):
+    store, _, statistics = made
+    assert (statistics.nodata, statistics.pixels) == (200 + 600, 3 * 600 + 400)
+    assert (statistics.nodata_images, statistics.blank) == (2, 1)
+    assert np.flatnonzero(statistics.nodata_fractions).tolist() == [6, 19]  # a third, all
+    assert statistics.coverages.sum() == 4  # of the other nothing could be covered
     (status,) = [
         s
         for s in store.shard(0).images() + store.shard(1).images()
         if s.image_id == "part0/scene_00"
     ]
     assert status.coverage == status.covered / 400
-    assert status.coverage in [s.coverage for s in census.lowest]
+    assert status.coverage in [s.coverage for s in statistics.lowest]
 
 
 def test_the_page_says_what_is_no_data(made):
-    store, images, census = made
-    html = write_report(store, images, census=census).read_text()
+    store, images, statistics = made
+    html = write_report(store, images, statistics=statistics).read_text()
     words = " ".join(re.sub(r"<[^>]+>", " ", html.partition("<body>")[2]).split())
     assert "no data 26.7% of all pixels, in 2 images, 1 of them without data" in words
-    share = 100 * census.covered / census.pixels
+    share = 100 * statistics.covered / statistics.pixels
     assert f"coverage {share:.1f}% of the pixels with data are in a mask" in words
     assert "image size 30 \N{MULTIPLICATION SIGN} 20 0.003 megapixels" in words
     assert "empty: all of its pixels are no data" in words
@@ -65,26 +65,26 @@ def test_the_page_says_what_is_no_data(made):
 
 def test_a_store_without_no_data_does_not_speak_of_it(tmp_path):
     store, images = make_store(tmp_path / "s", some_scenes(3))
-    census = take_census(store)
-    html = write_report(store, images, census=census).read_text()
+    statistics = compute_statistics(store)
+    html = write_report(store, images, statistics=statistics).read_text()
     assert "no data" not in html
     assert "of all pixels are in a mask" in html
-    assert "nodata" not in tables(census, store.categories())
+    assert "nodata" not in tables(statistics, store.categories())
 
 
 @pytest.mark.usefixtures("no_pictures")
 def test_the_statistics_have_a_table_and_a_picture(made):
-    store, _, census = made
-    write_statistics(store, census)
-    header, rows = tables(census, store.categories())["nodata"]
+    store, _, statistics = made
+    write_statistics(store, statistics)
+    header, rows = tables(statistics, store.categories())["nodata"]
     assert header == ("share_from", "share_to", "images")
     assert [row[2] for row in rows if row[2]] == [1, 1]
     assert (store.root / "statistics/nodata.png").read_bytes() == b"a picture"
 
 
 def test_no_data_has_a_colour_of_its_own_in_every_picture(made):
-    store, images, census = made
-    album = make_album(store, images, census, distinct_colors(5))
+    store, images, statistics = made
+    album = make_album(store, images, statistics, distinct_colors(5))
     (shown,) = [s for s in album.images if s.status.valid is not None]
     for uri in (shown.masks, shown.classes):
         data = base64.b64decode(uri.partition("base64,")[2])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from tiny_stores import draw_boxed, make_boxed_store
 
-from alps.report.counts.census import take_census
+from alps.report.counts.statistics import compute_statistics
 from alps.report.pictures import outlines
 from alps.report.pictures.album import make_album
 from alps.structures import rle
@@ -68,7 +68,7 @@ def test_pictures_of_a_store_show_them(tmp_path):
         store, scenes = make_boxed_store(
             tmp_path / str(boxed), [(ImageRecord("a", "a.png"), masks)], boxed=boxed
         )
-        album = make_album(store, scenes, take_census(store), distinct_colors(3))
+        album = make_album(store, scenes, compute_statistics(store), distinct_colors(3))
         drawn[boxed] = album.images[0]
     assert drawn[True].masks != drawn[False].masks
     assert drawn[True].image == drawn[False].image

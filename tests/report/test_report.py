@@ -10,11 +10,11 @@ from PIL import Image
 from tiny_stores import Scenes, draw, make_store, some_scenes, write_labels
 
 from alps.report import write_report
-from alps.report.counts.census import take_census
+from alps.report.counts.statistics import compute_statistics
 from alps.report.pictures import album
 from alps.store.label_store import LabelStore
 from alps.structures.masks import Masks
-from alps.structures.paint import covered
+from alps.structures.paint import count_covered
 from alps.structures.palette import distinct_colors
 from alps.structures.records import Category
 
@@ -60,13 +60,13 @@ def test_the_figures_are_those_of_the_store(tmp_path):
     store, images = make_store(tmp_path / "tiny_pl", scenes, failed={"bad": "truncated"})
     page = report(store, images)
     n = sum(len(m) for _, m in scenes.values())
-    share = sum(covered(m) for _, m in scenes.values()) / (8 * 20 * 30)
+    share = sum(count_covered(m) for _, m in scenes.values()) / (8 * 20 * 30)
     assert "images 9 7 ok, 1 empty, 1 failed" in page.words
     assert f"masks {n} half below" in page.words
     assert f"masks per image {n / 8:.3g} median 4, most 4" in page.words
     assert f"coverage {100 * share:.1f}% of all pixels" in page.words
     assert "image size 30 \N{MULTIPLICATION SIGN} 20 0.0048 megapixels" in page.words
-    assert "classes 5 of 5 hold masks" in page.words
+    assert "classes 5 of 5 have masks" in page.words
     labels = np.concatenate([store.shard(s).labels()[0] for s in range(len(store.plan))])
     for c in range(5):
         of_class = int((labels == c).sum())
@@ -157,12 +157,12 @@ def test_every_kind_of_store_has_a_page(tmp_path, case):
     says = {
         "sixteen bits": "0 to 299 are classes, 65535 is unlabelled",
         "classes given": "classes come from annotations",
-        "no classes": "gives them no classes",
-        "no masks": "none has a mask",
+        "no classes": "unlabelled images, without classes",
+        "no masks": "no image has a mask",
         "no images": "and 20 more",
-        "more classes than masks": "of 40 hold masks",
+        "more classes than masks": "of 40 have masks",
     }
-    assert says.get(case, "id 0" if case == "one class" else "hold masks") in page.words
+    assert says.get(case, "id 0" if case == "one class" else "have masks") in page.words
     assert ("nearest to the centroid" in page.words) == (
         case not in ("classes given", "no classes", "no masks", "no images")
     )
@@ -176,13 +176,13 @@ def test_images_that_are_gone_or_changed_are_not_shown(tmp_path):
     images.images[ids[1]] = np.zeros((3, 3, 3), np.uint8)
     page = report(store, images)
     assert "3 of 5 images with masks" in page.words
-    assert "2 more could not be read, or have changed" in page.words
+    assert "could not be read or have changed since labelling: 2." in page.words
 
 
 def test_unlabelled_masks_are_counted(tmp_path):
     store, images = make_store(tmp_path / "s", some_scenes(2))
     write_labels(store, 0, np.array([-1, -1, 0, 1, 2, 3, 4, 0]))
-    assert "classes 5 of 5 hold masks, 2 masks in none" in report(store, images).words
+    assert "classes 5 of 5 have masks, 2 masks have no class" in report(store, images).words
 
 
 def test_pictures_are_bounded(tmp_path, monkeypatch):
@@ -212,7 +212,7 @@ def test_the_size_is_bounded_even_for_noise(tmp_path):
 
 def test_strips_run_from_near_to_far(tmp_path):
     store, images = make_store(tmp_path / "s", some_scenes(12), k=2)
-    drawn = album.make_album(store, images, take_census(store), distinct_colors(2))
+    drawn = album.make_album(store, images, compute_statistics(store), distinct_colors(2))
     labels = (store.shard(number).labels() for number in range(4))
     category, distance = (np.concatenate(x) for x in zip(*labels, strict=True))
     for c, strip in drawn.strips.items():
@@ -231,7 +231,7 @@ def test_pictures_are_those_of_the_images(tmp_path):
         )
     }
     store, images = make_store(tmp_path / "s", scenes)
-    shown = album.make_album(store, images, take_census(store), distinct_colors(5)).images[0]
+    shown = album.make_album(store, images, compute_statistics(store), distinct_colors(5)).images[0]
     data = base64.b64decode(shown.image.partition("base64,")[2])
     picture = np.asarray(Image.open(io.BytesIO(data)))
     assert picture.shape == (256, 256, 3)

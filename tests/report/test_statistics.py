@@ -1,4 +1,4 @@
-"""statistics/: tables that equal the census, and pictures of them."""
+"""statistics/: tables that equal the statistics, and pictures of them."""
 
 import csv
 import re
@@ -12,7 +12,7 @@ from tiny_stores import make_store, some_scenes
 from alps.report.charts import figures, heat
 from alps.report.charts.chart import LineChart, Point
 from alps.report.charts.distributions import class_sizes, coverages, mask_sizes
-from alps.report.counts.census import Census, take_census
+from alps.report.counts.statistics import StoreStatistics, compute_statistics
 from alps.report.pages.statistics import tables, to_csv, write_statistics
 from alps.store.label_store import LabelStore
 from alps.structures.masks import Masks
@@ -30,35 +30,38 @@ def column(rows, name):
     return np.array([float(row[name]) for row in rows])
 
 
-def test_the_tables_are_the_census(tmp_path):
+def test_the_tables_contain_the_statistics(tmp_path):
     scenes = some_scenes(5) | {"zz": (np.zeros((9, 9, 3), np.uint8), Masks.empty((9, 9)))}
     store, _ = make_store(tmp_path / "s", scenes, k=7, failed={"bad": "x"})
-    census = take_census(store)
-    write_statistics(store, census)
+    statistics = compute_statistics(store)
+    write_statistics(store, statistics)
     found = {path.stem: read(path) for path in (store.root / "statistics").glob("*.csv")}
     assert found.keys() == NAMES
     classes = found["classes"]
     assert [row["name"] for row in classes] == [f"thing_{i}" for i in range(7)]
     for name, counted in (
-        ("masks", census.class_masks),
-        ("pixels", census.class_pixels),
-        ("mean_distance", census.class_distance),
+        ("masks", statistics.class_masks),
+        ("pixels", statistics.class_pixels),
+        ("mean_distance", statistics.class_distance),
     ):
         np.testing.assert_allclose(column(classes, name), counted, rtol=1e-5)
-    assert column(found["mask_sizes"], "masks").sum() == census.masks == 20
+    assert column(found["mask_sizes"], "masks").sum() == statistics.masks == 20
     assert column(found["coverage"], "images").sum() == 6
     for what, counted in (
-        ("masks", census.masks_per_image),
-        ("classes", census.classes_per_image),
+        ("masks", statistics.masks_per_image),
+        ("classes", statistics.classes_per_image),
     ):
         rows = found[f"{what}_per_image"]
         assert {int(row[what]): int(row["images"]) for row in rows} == counted
     cells = found["heat_map"]
     assert (len(cells), cells[33]["row"], cells[33]["column"]) == (32 * 32, "1", "1")
     assert column(cells, "all").sum() == pytest.approx(20, rel=1e-4)
-    largest = census.by_size[0]
+    largest = statistics.by_size[0]
     np.testing.assert_allclose(
-        column(cells, f"thing_{largest}"), census.places[largest].ravel(), rtol=1e-5, atol=1e-12
+        column(cells, f"thing_{largest}"),
+        statistics.positions[largest].ravel(),
+        rtol=1e-5,
+        atol=1e-12,
     )
 
 
@@ -67,7 +70,7 @@ def test_the_pictures_open_and_the_same_store_gives_the_same_bytes(tmp_path):
     shutil.copytree(tmp_path / "s", tmp_path / "t")
     for root in ("s", "t"):
         copy = LabelStore(tmp_path / root)
-        write_statistics(copy, take_census(copy))
+        write_statistics(copy, compute_statistics(copy))
     files = sorted(path.name for path in (store.root / "statistics").iterdir())
     assert files == sorted(f"{name}.{suffix}" for name in NAMES for suffix in ("csv", "png"))
     for name in files:
@@ -84,7 +87,7 @@ def test_the_pictures_open_and_the_same_store_gives_the_same_bytes(tmp_path):
 @pytest.mark.parametrize("assign", [None, "category"])
 def test_a_store_without_clusters(tmp_path, assign):
     store, _ = make_store(tmp_path / "s", some_scenes(2), assign=assign)
-    write_statistics(store, take_census(store))
+    write_statistics(store, compute_statistics(store))
     names = {path.stem for path in (store.root / "statistics").iterdir()}
     assert names == (NAMES if assign else NAMES - {"classes", "classes_per_image"})
     if assign:
@@ -93,7 +96,7 @@ def test_a_store_without_clusters(tmp_path, assign):
 
 
 def test_a_store_without_masks_has_no_map():
-    assert "heat_map" not in tables(Census.zeros(2), [])
+    assert "heat_map" not in tables(StoreStatistics.zeros(2), [])
 
 
 def test_names_are_quoted():
@@ -105,17 +108,17 @@ def test_names_are_quoted():
 @pytest.mark.parametrize("k", [1, 64, 65])
 def test_many_classes_fit(k):
     """Up to 64 have their names below them, in any script; the picture grows by the longest."""
-    census = Census.zeros(k)
-    census.class_masks += np.arange(1, k + 1)
-    census.masks = int(census.class_masks.sum())
-    census.places[:k] = 1 / 1024
+    statistics = StoreStatistics.zeros(k)
+    statistics.class_masks += np.arange(1, k + 1)
+    statistics.masks = int(statistics.class_masks.sum())
+    statistics.positions[:k] = 1 / 1024
     heights = []
     for name in ("车", "a_very_long_name_of_a_class"):
         categories = [Category(i, f"{name}{i}", (i % 256, 99, 99)) for i in range(k)]
-        picture = figures.to_png(figures.draw_bars(class_sizes(census, categories)))
+        picture = figures.to_png(figures.draw_bars(class_sizes(statistics, categories)))
         heights.append(int.from_bytes(picture[20:24], "big"))  # IHDR
     assert (heights[1] > heights[0]) == (k <= 64)
-    assert "<image " in figures.to_svg(figures.draw_maps(heat.heat_maps(census, categories)))
+    assert "<image " in figures.to_svg(figures.draw_maps(heat.heat_maps(statistics, categories)))
 
 
 def test_lines_ring_what_is_favoured():
@@ -138,10 +141,10 @@ def test_lines_ring_what_is_favoured():
 
 
 def test_pages_give_a_figure_its_colours_and_tooltips():
-    census = Census.zeros(3)
-    census.class_masks += [3, 0, 12]
+    statistics = StoreStatistics.zeros(3)
+    statistics.class_masks += [3, 0, 12]
     categories = [Category(i, f'"<c{i}>', (1, 2, i)) for i in range(3)]
-    svg = figures.to_svg(figures.draw_bars(class_sizes(census, categories)[:1]))
+    svg = figures.to_svg(figures.draw_bars(class_sizes(statistics, categories)[:1]))
     tooltips = re.findall("<title>(.*)</title>", svg)
     assert tooltips == ['12 masks of "&lt;c2&gt;', '3 masks of "&lt;c0&gt;']
     assert "#010202" in svg
@@ -150,8 +153,8 @@ def test_pages_give_a_figure_its_colours_and_tooltips():
 
 
 def test_an_id_that_two_figures_of_a_page_share_stands_for_the_same():
-    census = Census.zeros(0)
-    svgs = [figures.to_svg(figures.draw_bars([f(census)])) for f in (mask_sizes, coverages)]
+    statistics = StoreStatistics.zeros(0)
+    svgs = [figures.to_svg(figures.draw_bars([f(statistics)])) for f in (mask_sizes, coverages)]
     defined = [dict(re.findall(r'<path id="(\w+)"([^>]*)', svg)) for svg in svgs]
     shared = defined[0].keys() & defined[1].keys()
     assert shared
@@ -159,9 +162,9 @@ def test_an_id_that_two_figures_of_a_page_share_stands_for_the_same():
 
 
 def test_small_counts_stay_visible():
-    census = Census.zeros(2)
-    census.class_masks += [1_000_000, 1]
-    charts = class_sizes(census, [Category(i, f"c{i}", (1, 2, 3)) for i in range(2)])
+    statistics = StoreStatistics.zeros(2)
+    statistics.class_masks += [1_000_000, 1]
+    charts = class_sizes(statistics, [Category(i, f"c{i}", (1, 2, 3)) for i in range(2)])
     assert min(bar.get_height() for bar in figures.draw_bars(charts[:1]).axes[0].patches) == 6000
 
 
@@ -172,16 +175,16 @@ def test_maps_are_as_fine_as_their_masks_allow():
         coarse = heat.coarsen(cells)
         assert coarse.shape == (side, side)
         assert coarse.sum() == pytest.approx(cells.sum())
-    census = Census.zeros(0)
-    census.places[0] = fine
-    assert "43.8% of the masks lie near a border" in heat.finding(census)
+    statistics = StoreStatistics.zeros(0)
+    statistics.positions[0] = fine
+    assert "43.8% of the masks are in the outer eighth" in heat.finding(statistics)
 
 
 def test_masks_without_a_pixel_lie_nowhere():
     """SAM may give an empty mask for a box, for every box of a class, too."""
-    census = Census.zeros(2)
-    census.masks, census.class_masks[:] = 5, (3, 2)
+    statistics = StoreStatistics.zeros(2)
+    statistics.masks, statistics.class_masks[:] = 5, (3, 2)
     categories = [Category(i, f"c{i}", (1, 2, 3)) for i in range(2)]
-    assert heat.heat_maps(census, categories) == []
-    census.places[1] = 1
-    assert [m.title for m in heat.heat_maps(census, categories)] == ["all", "c1"]
+    assert heat.heat_maps(statistics, categories) == []
+    statistics.positions[1] = 1
+    assert [m.title for m in heat.heat_maps(statistics, categories)] == ["all", "c1"]

@@ -9,7 +9,7 @@ from alps.store.plan import prepare
 from alps.structures import rle
 from alps.structures.boxes import Annotation, check_boxes
 from alps.structures.masks import Masks
-from alps.structures.paint import covered, ignore_index_for, paint
+from alps.structures.paint import count_covered, ignore_index_for, paint
 from alps.structures.palette import distinct_colors, index_png
 from alps.structures.records import Category, Clusters, ImageRecord, Sample
 
@@ -83,7 +83,9 @@ def make_store(
             data = valid.get(record.image_id)
             code = None if data is None else rle.encode(data[None])[0]
             statuses.append(
-                ImageStatus(record.image_id, status, None, *m.size, len(m), covered(m), valid=code)
+                ImageStatus(
+                    record.image_id, status, None, *m.size, len(m), count_covered(m), valid=code
+                )
             )
         n = sum(len(m) for m in masks.values())
         store.shard(shard).write_masks(statuses, masks)
@@ -174,7 +176,7 @@ def make_boxed_store(
             masks[i] = m if boxed else Masks.from_counts(m.counts, m.size)
             status = "ok" if len(m) else "empty"
             n = dropped.get(i, 0)
-            statuses.append(ImageStatus(i, status, None, *m.size, len(m), covered(m), n))
+            statuses.append(ImageStatus(i, status, None, *m.size, len(m), count_covered(m), n))
         store.shard(shard).write_masks(statuses, masks)
         if labelled:
             write_labels(store, shard, np.concatenate([*ids, []]).astype(np.int32))

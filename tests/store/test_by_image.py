@@ -99,7 +99,7 @@ def test_an_unknown_image_names_similar_ones(store):
         with pytest.raises(StoreError, match=r"no image 'twn/e'; similar: 'town/e', 'town/d'"):
             read("twn/e")
     with pytest.raises(
-        StoreError, match=r"no image 'zzz'; images\(\) lists all 5, the first is 'tow"
+        StoreError, match=r"no image 'zzz'; images\(\) lists all 5, starting with 'tow"
     ):
         store.masks("zzz")
 
@@ -113,12 +113,14 @@ def test_an_image_that_could_not_be_read_says_why(store, read):
 def test_what_is_not_made_yet_says_so(tmp_path):
     store = create_store(tmp_path, labelled=1)
     assert len(store.masks("town/e")) == 5
-    with pytest.raises(StoreError, match=r"town/e has no assign in .*town_pl yet; run the label"):
+    with pytest.raises(
+        StoreError, match=r"town/e has no labels in .*town_pl yet; repeat the label"
+    ):
         store.labels("town/e")
     assert repr(store) == (
         f"LabelStore('{store.root}', images=5, splits=['train', 'val'], classes=3, complete=False)"
     )
-    with pytest.raises(StoreError, match="2 of 3 shards have no assign yet"):
+    with pytest.raises(StoreError, match="2 of 3 shards have no labels yet"):
         store.as_dataset()
     (store.root / "plan.parquet").unlink()
     assert repr(LabelStore(store.root)) == f"LabelStore('{store.root}', classes=3, complete=False)"
@@ -126,7 +128,7 @@ def test_what_is_not_made_yet_says_so(tmp_path):
 
 def test_a_store_without_classes_says_so(tmp_path):
     store = create_store(tmp_path, labelled=0, stages=("masks", "features"))
-    with pytest.raises(StoreError, match="has no assign: its recipe does not include this stage"):
+    with pytest.raises(StoreError, match="has no labels: its recipe does not include them"):
         store.index_map("town/a")
 
 
@@ -149,17 +151,17 @@ def test_a_dataset_yields_images_and_index_maps(store):
 def test_images_that_moved_have_a_remedy(tmp_path):
     store = create_store(tmp_path)
     (tmp_path / "images").rename(tmp_path / "moved")
-    with pytest.raises(DatasetNotFound, match=r"/images \(no town/a.png\); name .*images=...\)"):
+    with pytest.raises(DatasetNotFound, match=r"/images \(no town/a.png\); set .*images=...\)"):
         store.as_dataset()
     found = alps.open_store(store.root, images=tmp_path / "moved")
     assert len(found.as_dataset()) == 3
     Image.new("RGB", (3, 2)).save(tmp_path / "moved/town/a.png")
-    with pytest.raises(ImageError, match=r"a.png has .* = \(2, 3\), and had \(6, 8\) when it was"):
+    with pytest.raises(ImageError, match=r"a.png has .* = \(2, 3\), but had \(6, 8\) when it was"):
         found.image("town/a")
 
 
 def test_a_store_without_a_reader_says_how_to_open_it(store):
-    with pytest.raises(StoreError, match=r"without a reader of images; .* alps.open_store\('"):
+    with pytest.raises(StoreError, match=r"without an image reader; .* alps.open_store\('"):
         LabelStore(store.root).as_dataset()
 
 

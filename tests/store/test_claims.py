@@ -1,4 +1,4 @@
-"""Claims keep two runs from the same work, and never keep anybody from work that nobody does."""
+"""Claims prevent duplicate work, and never block work that no process does."""
 
 import errno
 import io
@@ -15,7 +15,7 @@ import pytest
 from alps.errors import StoreError
 from alps.store import claims
 from alps.store.claims import Claims
-from alps.store.processes import HOST, lives, started
+from alps.store.processes import HOST, is_alive, start_time
 
 
 def dead_pid():
@@ -25,23 +25,23 @@ def dead_pid():
 
 
 def put(root, name, **who):
-    """A claim of somebody else."""
+    """Write a claim of another process."""
     path = root / ".claims" / name
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps({"host": HOST, "pid": os.getppid(), "started": None, **who}))
     return path
 
 
-def test_a_claim_is_held_by_one_and_gone_when_released(tmp_path):
+def test_a_claim_has_one_holder_until_it_is_released(tmp_path):
     with Claims(tmp_path) as ours:
         assert ours.take("masks-00000")
         with Claims(tmp_path) as theirs:
             assert not theirs.take("masks-00000")
             assert theirs.take("masks-00001")
-            assert ours.others() == ["masks-00001"]
+            assert ours.other_claims() == ["masks-00001"]
             ours.release("masks-00000")
             assert theirs.take("masks-00000")
-        assert ours.others() == []
+        assert ours.other_claims() == []
         assert ours.take("masks-00000")
         who = json.loads((tmp_path / ".claims/masks-00000").read_text())
         assert (who["host"], who["pid"]) == (HOST, os.getpid())
@@ -50,7 +50,7 @@ def test_a_claim_is_held_by_one_and_gone_when_released(tmp_path):
 
 
 def test_claims_are_released_when_the_work_fails(tmp_path):
-    with pytest.raises(KeyboardInterrupt), Claims(tmp_path) as ours, ours.alone("clusters"):
+    with pytest.raises(KeyboardInterrupt), Claims(tmp_path) as ours, ours.exclusive("clusters"):
         raise KeyboardInterrupt
     assert list(tmp_path.iterdir()) == []
 
@@ -59,7 +59,7 @@ def test_claims_are_released_when_the_work_fails(tmp_path):
     ("who", "free"),
     [
         ({"pid": dead_pid()}, True),
-        ({"started": -1}, True),  # the number of a dead process is another's by now
+        ({"started": -1}, True),  # the process id was reused
         ({}, False),
         ({"pid": dead_pid(), "host": "elsewhere"}, False),
     ],
@@ -67,7 +67,7 @@ def test_claims_are_released_when_the_work_fails(tmp_path):
 def test_a_claim_of_a_dead_process_of_this_machine_is_free(tmp_path, who, free):
     put(tmp_path, "labels-00003", **who)
     with Claims(tmp_path) as ours:
-        assert ours.others() == ([] if free else ["labels-00003"])
+        assert ours.other_claims() == ([] if free else ["labels-00003"])
         assert ours.take("labels-00003") == free
 
 
@@ -124,10 +124,10 @@ def test_of_racing_processes_one_gets_each_claim(tmp_path):
     assert sorted(won, key=int) == [str(i) for i in range(60)]
 
 
-def test_waiting_says_for_whom_once(tmp_path, caplog, monkeypatch):
+def test_waiting_logs_the_holder_once(tmp_path, caplog, monkeypatch):
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr(claims, "SILENCE", -1.0)
-    monkeypatch.setattr(claims, "PATIENCE", 0.0)
+    monkeypatch.setattr(claims, "LOG_AFTER", -1.0)
+    monkeypatch.setattr(claims, "POLL_INTERVAL", 0.0)
     put(tmp_path, "clusters", host="elsewhere", pid=7)
     with Claims(tmp_path) as ours:
         ours.wait("clusters")
@@ -135,7 +135,7 @@ def test_waiting_says_for_whom_once(tmp_path, caplog, monkeypatch):
     assert caplog.text.count("waiting for clusters: process 7 on elsewhere") == 1
 
 
-def test_a_place_that_cannot_be_written_is_named(tmp_path):
+def test_a_file_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with (
         Claims(tmp_path / "file") as ours,
@@ -144,18 +144,18 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
         ours.take("masks-00000")
 
 
-def test_processes_are_known_by_their_number_and_beginning():
-    assert lives(os.getpid(), started(os.getpid()))
-    assert not lives(dead_pid())
+def test_processes_are_identified_by_id_and_start_time():
+    assert is_alive(os.getpid(), start_time(os.getpid()))
+    assert not is_alive(dead_pid())
     zombie = subprocess.Popen([sys.executable, "-c", ""], stdout=subprocess.PIPE)
     zombie.stdout.read()  # until it has ended; nobody has waited for it
-    while lives(zombie.pid):  # the test ends when it is a zombie
+    while is_alive(zombie.pid):  # the test ends when it is a zombie
         time.sleep(0.01)
     zombie.wait()
     zombie.stdout.close()
 
 
-def test_an_empty_claim_is_removed_by_who_made_it(tmp_path, monkeypatch):
+def test_an_empty_claim_is_removed_by_its_creator(tmp_path, monkeypatch):
     real = claims.Path.open
 
     class Full(io.BytesIO):
@@ -177,7 +177,7 @@ def test_an_empty_claim_is_removed_by_who_made_it(tmp_path, monkeypatch):
 
 
 def test_a_live_claim_does_not_expire_while_another_run_leaves(tmp_path, monkeypatch):
-    """It removes the clock between two looks at it."""
+    """The other run removes the file that serves as the clock while it is read."""
     put(tmp_path, "masks-00000")
     real, gone = claims.Path.touch, []
 
@@ -189,5 +189,5 @@ def test_a_live_claim_does_not_expire_while_another_run_leaves(tmp_path, monkeyp
 
     monkeypatch.setattr(claims.Path, "touch", touch_and_lose)
     with Claims(tmp_path) as ours:
-        assert ours.others() == ["masks-00000"]
+        assert ours.other_claims() == ["masks-00000"]
         assert gone

@@ -181,7 +181,7 @@ def test_a_half_done_one_is_finished_as_it_would_have_been():
     ],
 )
 @pytest.mark.usefixtures("old")
-def test_one_whose_masks_would_be_others_is_refused_in_one_line(name, change, reason, half):
+def test_an_old_store_whose_masks_would_differ_is_refused_in_one_line(name, change, reason, half):
     if change:
         path = Path("images/2.png")
         size = path.stat().st_size
@@ -189,11 +189,10 @@ def test_one_whose_masks_would_be_others_is_refused_in_one_line(name, change, re
         path.write_bytes(path.read_bytes().ljust(size, b"\0"))
     if half:
         halve(name)
-    message = (
-        rf"{name}_pl was made by an older ALPS, which {reason}; overwrite=masks labels again, "
-    )
+    message = rf"{name}_pl was made by an older ALPS, which {reason}; label again with "
     with pytest.raises(
-        StoreMismatch, match=message + "store=DIR labels into another folder, and overwrite="
+        StoreMismatch,
+        match=message + "overwrite=masks or into another folder with store=DIR; or keep",
     ):
         run(name)
 
@@ -252,7 +251,7 @@ def test_its_classes_are_made_anew_from_its_masks(name, caplog):
     assert store.info.stages.get("features") == before.get("features")
     assert Path(f"{name}_pl/masks/00001.parquet").read_bytes() == masks
     assert check(name, **changes).faults == ()
-    unsure = "whether annotations or classes have changed since cannot be checked"
+    unsure = "it cannot be checked whether annotations or classes have changed since"
     assert (unsure in caplog.text) == (name == "dior")
 
 
@@ -273,10 +272,14 @@ def test_features_are_not_made_of_other_pixels():
 
 
 @pytest.mark.usefixtures("old")
-def test_other_images_and_other_settings_are_refused_as_ever():
-    with pytest.raises(StoreMismatch, match=r"other settings: assign.k is 3 there and 2 in this"):
+def test_changed_images_and_settings_are_refused():
+    with pytest.raises(
+        StoreMismatch, match=r"other settings: assign.k is 3 in the store and 2 in this"
+    ):
         run("images", assign=Cluster(k=2, pca=2, weight="none"))
-    with pytest.raises(StoreMismatch, match=r"other settings: masks.points_per_side is 4 there"):
+    with pytest.raises(
+        StoreMismatch, match=r"other settings: masks.points_per_side is 4 in the store"
+    ):
         run(
             "images",
             masks=AutoMasks(segmenter=ColorSegmenter(), points_per_side=5, **DEFAULTS, **TILES),

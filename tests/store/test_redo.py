@@ -83,7 +83,7 @@ def test_a_run_that_has_claimed_no_shard_yet_is_seen(tmp_path, monkeypatch):
 
     def prepare_and_be_disturbed(root, **settings):
         store = prepare(root, **settings)
-        with pytest.raises(StoreError, match=r"another run uses .*\(run-.*redo masks once") as e:
+        with pytest.raises(StoreError, match=r"cannot redo masks: another run uses .*\(run-") as e:
             prepare(root, **{**settings, "claims": None, "overwrite": "masks"})
         refused.append(e)
         return store
@@ -143,7 +143,7 @@ def test_images_that_vanish_with_their_folder_are_not_lost(tmp_path):
 
     images.read = read_and_lose
     with pytest.raises(
-        Unavailable, match=r"images no longer exists, so the image is not skipped; once it is"
+        Unavailable, match=r"images no longer exists, so the run stops instead of skipping"
     ):
         run(tmp_path / "store", images)
     away.rename(tmp_path / "images")
@@ -193,11 +193,11 @@ def test_links_and_hidden_files_in_a_store_are_left_alone(tmp_path):
 
 def test_others_are_told_where_claims_cannot_be_read(tmp_path, monkeypatch):
     with Claims(tmp_path) as claims:
-        claims.arrive()
+        claims.register_run()
 
         def refuse(_path):
             raise PermissionError(errno.EACCES, "Permission denied")
 
         with monkeypatch.context() as patch, pytest.raises(StoreError, match="Permission denied"):
             patch.setattr(Path, "iterdir", refuse)
-            claims.others()
+            claims.other_claims()

@@ -17,7 +17,7 @@ from alps.store.label_store import LabelStore
 from alps.store.layout import ImageStatus
 from alps.store.manifest import write_manifest
 from alps.store.plan import prepare
-from alps.store.processes import HOST, started
+from alps.store.processes import HOST, start_time
 from alps.structures.masks import Masks
 from alps.structures.records import Category, Clusters, ImageRecord
 
@@ -162,7 +162,7 @@ def test_only_what_dead_processes_left_is_removed(tmp_path):
     hour = time.time() - 3601
     names = {
         f"{dead.pid}-5-a-{HOST}": True,
-        f"{os.getpid()}-{started(os.getpid())}-b-{HOST}": False,
+        f"{os.getpid()}-{start_time(os.getpid())}-b-{HOST}": False,
         f"{os.getpid()}-5-of_an_earlier_process-{HOST}": True,
         "7-5-c-elsewhere": False,
         "7-5-d-long-ago-elsewhere": True,
@@ -185,9 +185,15 @@ def test_only_what_dead_processes_left_is_removed(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"masks": {"source": "auto", "points_per_side": 16}}, "masks.points_per_side is 32 there"),
-        ({"features": {"features": "timm"}}, "features.features is sam there and timm in this run"),
-        ({"assign": {"k": 5}}, r"assign.k is 3 there and 5 in this run.*overwrite=assign"),
+        (
+            {"masks": {"source": "auto", "points_per_side": 16}},
+            "masks.points_per_side is 32 in the store",
+        ),
+        (
+            {"features": {"features": "timm"}},
+            "features.features is sam in the store and timm in this run",
+        ),
+        ({"assign": {"k": 5}}, r"assign.k is 3 in the store and 5 in this run.*overwrite=assign"),
     ],
 )
 def test_other_settings_are_refused_by_name(tmp_path, change, message):
@@ -254,7 +260,7 @@ def test_no_store_newer_store_broken_store(tmp_path):
     open_store(tmp_path)
     raw = json.loads((tmp_path / "store.json").read_text())
     (tmp_path / "store.json").write_text(json.dumps({**raw, "schema_version": 99}))
-    with pytest.raises(StoreError, match="has schema version 99, this ALPS reads 1"):
+    with pytest.raises(StoreError, match="has schema version 99, but this ALPS reads version 1"):
         LabelStore(tmp_path)
     (tmp_path / "store.json").write_text("{")
     with pytest.raises(StoreError, match="cannot read"):

@@ -180,19 +180,23 @@ def other(values, new):
     ("name", "columns", "problem"),
     [
         ("images/00001.parquet", {"height": lambda v: other(v, lambda h: h + 1)}, "size of"),
-        ("images/00001.parquet", {"n_masks": lambda v: other(v, lambda n: n + 1)}, "rows, and"),
+        ("images/00001.parquet", {"n_masks": lambda v: other(v, lambda n: n + 1)}, "rows, but"),
         ("images/00001.parquet", {"covered": lambda v: other(v, lambda n: n - 1)}, "covered"),
         ("images/00001.parquet", {"status": lambda v: other(v, lambda _: "empty")}, "'empty' with"),
         ("images/00001.parquet", {"image_id": lambda v: other(v, lambda _: "x")}, "plan.parquet"),
         ("masks/00001.parquet", {"area": lambda v: other(v, lambda a: a + 1)}, "area of mask 0"),
         ("masks/00001.parquet", {"bbox": lambda v: other(v, lambda b: [0, *b[1:3], 1])}, "bbox of"),
-        ("masks/00001.parquet", {"mask_id": lambda v: other(v, lambda _: 7)}, "not counted from 0"),
+        (
+            "masks/00001.parquet",
+            {"mask_id": lambda v: other(v, lambda _: 7)},
+            "not numbered from 0",
+        ),
         ("masks/00001.parquet", {"counts": lambda v: other(v, lambda c: c[:-1])}, "mask 0 of"),
         ("masks/00001.parquet", {"counts": lambda v: other(v, lambda c: b"")}, "run-length"),
         ("masks/00001.parquet", {"counts": lambda v: other(v, lambda c: b"\xff\0")}, "run-length"),
         ("masks/00001.parquet", {"image_id": lambda v: other(v, lambda _: "x")}, "other images"),
         ("labels/00001.parquet", {"category_id": lambda v: other(v, lambda _: 3)}, "expected -1"),
-        ("labels/00001.parquet", {"mask_id": lambda v: v[::-1]}, "not those of the shard's masks"),
+        ("labels/00001.parquet", {"mask_id": lambda v: v[::-1]}, "do not match the shard's masks"),
     ],
 )
 def test_tables_that_contradict_each_other_are_removed(root, name, columns, problem):
@@ -213,7 +217,7 @@ def test_a_map_that_is_not_what_the_labels_paint(root, sound):
     run(root)
     rewrite(root, "labels/00000.parquet", category_id=lambda v: [(i + 1) % 3 for i in v])
     assert {fault.problem for fault in check(root).faults} == {
-        "not what the masks and their classes paint"
+        "differs from its masks, painted with their classes"
     }
     run(root)
     assert files(root) == files(sound)
@@ -309,14 +313,14 @@ def test_pages_that_were_asked_for_are_named(root):
 
 def test_another_recipe_deletes_nothing(root):
     before = files(root)
-    with pytest.raises(StoreMismatch, match=r"assign\.k is 3 there and 4 in this run"):
+    with pytest.raises(StoreMismatch, match=r"assign\.k is 3 in the store and 4 in this run"):
         check(root, assign=Cluster(k=4, pca=2))
     (root / "store.json").write_text("{")
-    with pytest.raises(StoreMismatch, match=r"store.json is damaged .* by the command that made"):
+    with pytest.raises(StoreMismatch, match=r"store.json is damaged .* with the command that made"):
         check(root, assign=Cluster(k=4, pca=2))
     shutil.copy(root / "config.yaml", root / "plan.parquet")
     (root / "store.json").write_bytes(before["store.json"])
-    with pytest.raises(StoreError, match=r"plan.parquet is damaged .* give the shard_size"):
+    with pytest.raises(StoreError, match=r"plan.parquet is damaged .* set the shard_size"):
         check(root, shard_size=3)
     (root / "plan.parquet").write_bytes(before["plan.parquet"])
     assert check(root, shard_size=3).faults == ()  # a plan is fixed once
@@ -344,10 +348,10 @@ def test_a_file_that_cannot_be_removed(root, monkeypatch):
 
 def test_a_store_that_another_run_writes_is_left_alone(root):
     before = files(root)
-    message = r"another run uses .* \(masks-00001\); verify it once"
+    message = r"cannot verify the store: another run uses .* \(masks-00001\); wait"
     with (
         Claims(root) as other,
-        other.alone("masks-00001"),
+        other.exclusive("masks-00001"),
         pytest.raises(StoreError, match=message),
     ):
         check(root)

@@ -122,7 +122,7 @@ def test_one_that_changed_is_named_and_all_it_decided_on_is_made_anew(folder, ca
     assert run(store, folder / "images").complete  # nobody looks into the images
     findings = check(folder)
     problems = {fault.file: fault.problem for fault in findings.faults}
-    assert problems["images/00000.parquet"] == "changed since read: 1.bmp"
+    assert problems["images/00000.parquet"] == "changed since they were read: 1.bmp"
     assert problems["clusters/centroids.npy"] == "made from images that have changed"
     assert "evaluation.json" in problems
     assert not (store / "evaluation.json").exists()

@@ -73,13 +73,13 @@ def test_corners_beside_a_box_are_checked_as_well():
 def test_an_unknown_category_is_named_with_the_known_ones():
     boxes, problems = check((10, 20, 30, 50), category="car")
     assert len(boxes) == 0
-    assert problems == ["line 0: category 'car' is none of the 2: ship, plane"]
+    assert problems == ["line 0: category 'car' is not one of the 2: ship, plane"]
 
 
 def test_a_track_has_one_box_in_a_frame():
     boxes, problems = check((10, 20, 30, 50), (50, 20, 60, 50), track_id=3)
     assert boxes.track_id.tolist() == [3]
-    assert problems == ["line 1: track 3 has another box in this frame"]
+    assert problems == ["line 1: track 3 has more than one box in this frame"]
 
 
 def test_boxes_are_indexed_and_joined():

@@ -6,7 +6,13 @@ from PIL import Image
 
 from alps.structures import paint as paint_module
 from alps.structures.masks import Masks
-from alps.structures.paint import covered, fill_uncovered, ignore_index_for, ignore_nodata, paint
+from alps.structures.paint import (
+    count_covered,
+    fill_uncovered,
+    ignore_index_for,
+    ignore_nodata,
+    paint,
+)
 from alps.structures.palette import distinct_colors, index_png
 
 
@@ -56,7 +62,7 @@ def test_equals_painting_pixel_by_pixel(seed):
         for y, x in zip(*np.nonzero(dense[i]), strict=True):
             reference[y, x] = ids[i]
     np.testing.assert_array_equal(paint(masks, ids, 255), reference)
-    assert covered(masks) == dense.any(0).sum()
+    assert count_covered(masks) == dense.any(0).sum()
 
 
 @pytest.mark.parametrize("within", [1, 2, 5, 100])

@@ -12,8 +12,8 @@ from alps.structures.settings import Choice, Flag, ListOf, Number, check_setting
         (Number(at_least=0, below=1), (0, 0.0, 0.999), (1, -1e-9, math.nan, math.inf)),
         (Number(above=0, at_most=1), (1, 1e-9), (0, 1.1)),
         (Number(at_least=-1), (-1, 10**400), (-2, math.inf, -math.inf)),
-        (Number(at_least=32, whole=True, multiple_of=32), (32, 96), (0, 33, 64.0)),
-        (Number(at_least=4, whole=True, also=(0, None)), (0, None, 4), (3, "4")),
+        (Number(at_least=32, integer=True, multiple_of=32), (32, 96), (0, 33, 64.0)),
+        (Number(at_least=4, integer=True, also=(0, None)), (0, None, 4), (3, "4")),
     ],
 )
 def test_bounds_belong_to_a_range_or_not(number, inside, outside):
@@ -31,7 +31,7 @@ def test_values_that_are_no_number(value):
     [
         (None, Number(at_least=0, below=1), "a=null: expected a number >= 0 and < 1"),
         ("x", Number(above=0, noun="a rate"), "a=x: expected a rate > 0"),
-        (1.5, Number(at_least=1, whole=True), "a=1.5: expected a whole number >= 1"),
+        (1.5, Number(at_least=1, integer=True), "a=1.5: expected an integer >= 1"),
         (0, Number(at_least=1, also=("auto",)), "a=0: expected auto or a number >= 1"),
         (True, Number(), "a=true: expected a number"),
         ("b", Choice(("c", "d", None)), "a=b: expected c, d or null"),
@@ -58,7 +58,7 @@ def test_a_flag_may_need_another_setting():
     limits = {"whiten": Flag(needs="pca")}
     check_settings(limits, {"whiten": True, "pca": 8})
     check_settings(limits, {"whiten": False, "pca": None})
-    with pytest.raises(ConfigError, match=r"^whiten=true: expected false, or a value of pca as we"):
+    with pytest.raises(ConfigError, match=r"^whiten=true: expected false, or also a value for pca"):
         check_settings(limits, {"whiten": True, "pca": None})
 
 

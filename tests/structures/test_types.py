@@ -164,7 +164,7 @@ def test_samples_of_another_type_or_shape_are_refused(changes, message):
     ("changes", "message"),
     [
         ({"size": (0, 3)}, r"Masks.size is \(0, 3\), expected \(height, width\) in pixels"),
-        ({"counts": ("a", "b")}, "Masks.counts are compressed run-length codes as bytes"),
+        ({"counts": ("a", "b")}, "Masks.counts must be compressed COCO RLE as bytes"),
         (
             {"counts": (b"a",)},
             r"xyxy is float32 of shape \(2, 4\), expected float32 of shape \(1, 4",
@@ -177,7 +177,7 @@ def test_samples_of_another_type_or_shape_are_refused(changes, message):
             {"area": np.ones(2, np.float32)},
             r"Masks.area is float32 .*, expected int64 of shape \(2,\)",
         ),
-        ({"area": np.array([3, -1])}, "Masks.area holds -1, expected pixels, 0 or more"),
+        ({"area": np.array([3, -1])}, "Masks.area contains -1, expected >= 0 pixels"),
         ({"predicted_iou": [0.5, 0.5]}, r"Masks.predicted_iou is list, expected float32 of shape"),
         ({"stability_score": np.ones((2, 1), np.float32)}, r"of shape \(2, 1\), expected float32"),
         ({"point_coords": np.ones(2, np.float32)}, r"of shape \(2,\), expected .* shape \(2, 2\)"),

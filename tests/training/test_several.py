@@ -7,7 +7,7 @@ import torch
 import yaml
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from alps.datasets.joint import shares
+from alps.datasets.joint import images_per_dataset
 from alps.errors import CheckpointError, ConfigError
 from alps.models.segmentation import SegmentationModel
 from alps.training.callbacks import Pictures, ScoreLines
@@ -63,7 +63,7 @@ def test_the_loss_is_the_sum_of_the_datasets_losses(tmp_path):
     data.trainer = task.trainer = tiny_trainer(tmp_path)
     data.setup("fit")
     batch = next(iter(data.train_dataloader()))
-    assert list(batch.counts) == shares((12, 3, 3), 6)
+    assert list(batch.counts) == images_per_dataset((12, 3, 3), 6)
     task.log = lambda *args, **options: None
     total = task.eval().training_step(batch, 0)
     start, parts = 0, []

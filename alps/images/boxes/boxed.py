@@ -1,4 +1,4 @@
-"""Read images with one box file each; shared by the readers of detection datasets."""
+"""Read images that have one annotation file each; shared by the readers of detection datasets."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Annotations(NamedTuple):
     """Content of an annotation file."""
 
     objects: list[Annotation]
-    unclear: list[str]  # one line per annotation that cannot be parsed
+    unparsed: list[str]  # one message per annotation that cannot be parsed
     size: tuple[int, int] | None = None  # (H, W) of the image, px; None if not stated
 
 
@@ -46,7 +46,7 @@ class AnnotatedFolder:
     split: str  # "": images that are not in `BoxedFolders.splits` are skipped
     images: str
     annotations: str
-    prefix: str = ""  # of image ids, if names recur in several folders
+    prefix: str = ""  # prefix of image ids, for names that occur in several folders
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,14 +54,15 @@ class BoxedFolders:
     """Images and annotations in folders, paired by file name without the suffix.
 
     Args:
-        root: folder that `folders` are relative to.
+        root: folder of the dataset; `folders` are relative to it.
         folders: folders of images and annotations, at least one pair.
         suffix: suffix of annotation files, in lower case.
         parse: function that reads one annotation file.
         classes: class names in the order of their ids.
         splits: split by image name, overriding the split of its folder.
         unknown_remedy: remedy for objects of an unknown class.
-        beside: folder of additional annotation files with the same names, which `parse` reads too.
+        additional: folder of additional annotation files with the same names, for digests; `parse`
+            reads them, too.
     """
 
     root: str
@@ -71,13 +72,13 @@ class BoxedFolders:
     classes: Sequence[str]
     splits: Mapping[str, str] = field(default_factory=dict)
     unknown_remedy: str = "correct the names in the annotations"
-    beside: Path | None = None
+    additional: Path | None = None
 
     def records(self, name: str) -> list[ImageRecord]:
         """Return all images; their ids are their names without the suffix.
 
         Raises:
-            DatasetNotFound: a folder holds no image, or none that is in a split.
+            DatasetNotFound: a folder contains no image, or no image is in a split.
             LabelError: an image has no annotation file.
         """
         records, keys = self._list(name)
@@ -86,8 +87,8 @@ class BoxedFolders:
             missing = sorted(self.splits.keys() - stems)
             raise DatasetNotFound(
                 f"none of the {len(stems)} images under {Path(self.root).absolute()} is among the "
-                f"{len(missing)} in the split lists (first: {missing[0]}); get images and lists "
-                "of the same release"
+                f"{len(missing)} names in the split lists (first: {missing[0]}); use images and "
+                "lists of the same release"
             )
         files = self._annotations
         searched = dict.fromkeys(
@@ -101,7 +102,7 @@ class BoxedFolders:
         return [replace(r, annotations=self._digest(files[self._key(r)])) for r in records]
 
     def findings(self) -> list[Finding]:
-        """Return inconsistencies; all annotations and image headers are read."""
+        """Return inconsistencies; this reads all annotations and image headers."""
         records, keys = self._list("")
         audit = Audit(self.classes, self.unknown_remedy)
         unreadable, files = Occurrences(), self._annotations
@@ -113,7 +114,7 @@ class BoxedFolders:
             except ImageError as error:
                 unreadable.add(str(error).replace(f"{Path(self.root)}/", ""))
                 continue
-            audit.add(record.file_name, file, annotations.objects, annotations.unclear)
+            audit.add(record.file_name, file, annotations.objects, annotations.unparsed)
             audit.add_size(Path(self.root, record.file_name), record.file_name, annotations.size)
         missing = sorted(self.splits.keys() - {stem for _, stem in keys})
         paths = {*files.values()}  # two image folders may share their annotation files
@@ -132,14 +133,14 @@ class BoxedFolders:
                 len(orphans),
                 f"{count_of(len(orphans), len(paths), 'annotation file')} belong to no image "
                 f"(first: {first})",
-                "get the images, or give images and annotations the same names",
+                "add the images, or give images and annotations the same names",
             ),
             Finding(
                 "missing_images",
                 len(missing),
                 f"{count_of(len(missing), len(self.splits), 'image')} in the split lists are "
                 f"missing (first: {', '.join(missing[:1])})",
-                "get them, or remove them from the lists; the others are used",
+                "add them, or remove them from the lists; until then they are skipped",
             ),
         ]
         for folder in self.folders:
@@ -147,7 +148,7 @@ class BoxedFolders:
         return [finding for finding in relations if finding.count] + audit.findings()
 
     def read(self, record: ImageRecord) -> Sample:
-        """Read image and boxes; raise `ImageError` if one of the files cannot be used."""
+        """Read image and boxes; raise `ImageError` if one of their files cannot be read."""
         pixels = read_pixels(Path(self.root, record.file_name))
         path = self._annotations[self._key(record)]
         annotations = self.parse(path)
@@ -157,7 +158,7 @@ class BoxedFolders:
             annotations.objects,
             self.classes,
             path,
-            annotations.unclear,
+            annotations.unparsed,
             annotations.size,
         )
 
@@ -166,9 +167,9 @@ class BoxedFolders:
         return color_classes(self.classes)
 
     def _digest(self, path: Path) -> str:
-        """Return the digest of an annotation file and of the file of that name in `beside`."""
+        """Return the digest of an annotation file and the `additional` file of the same name."""
         paths = [path]
-        if self.beside is not None and (other := self.beside / path.name).is_file():
+        if self.additional is not None and (other := self.additional / path.name).is_file():
             paths.append(other)
         return digest_files(paths, self.classes)
 
@@ -199,7 +200,7 @@ class BoxedFolders:
                     if other != annotation_folder / path:
                         raise LabelError(
                             f"{other} and {annotation_folder / path} annotate the same image; "
-                            "remove one of them"
+                            "remove one of the files"
                         )
         return annotations
 
@@ -211,7 +212,7 @@ class BoxedFolders:
 
 
 class BoxedImages(ABC):
-    """Image set made of `BoxedFolders`; base of DOTA, DIOR, FAIR1M, HRSC2016 and VOC.
+    """Base class of the image sets DOTA, DIOR, FAIR1M, HRSC2016 and VOC.
 
     Subclasses implement `find`, which locates the folders and files.
     """
@@ -227,13 +228,13 @@ class BoxedImages(ABC):
         """Return all images of the splits that exist.
 
         Raises:
-            DatasetNotFound: no split exists, or the splits hold no image.
+            DatasetNotFound: no split exists, or the splits contain no image.
             LabelError: an image has no annotation file.
         """
         return self._files.records(self.name)
 
     def read(self, record: ImageRecord) -> Sample:
-        """Read image and boxes; raise `ImageError` if one of the files cannot be used."""
+        """Read image and boxes; raise `ImageError` if one of their files cannot be read."""
         return self._files.read(record)
 
     def categories(self) -> list[Category]:
@@ -255,27 +256,27 @@ def make_sample(
     annotations: Sequence[Annotation],
     classes: Iterable[str],
     path: Path,
-    unclear: Sequence[str] = (),
+    unparsed: Sequence[str] = (),
     stated: tuple[int, int] | None = None,
 ) -> Sample:
-    """Return an image with its usable boxes, and one line for each dropped annotation.
+    """Return an image with its usable boxes, and a message for each dropped annotation.
 
     Args:
         record: record of the image.
         pixels: the image with its valid mask.
         annotations: annotations as read from the file.
         classes: class names in the order of their ids.
-        path: annotation file, whose name precedes each line.
-        unclear: one line for each annotation that could not be parsed.
+        path: annotation file; its name is prefixed to each message.
+        unparsed: one message for each annotation that could not be parsed.
         stated: (H, W) of the image according to the file, px, or None. If it differs from the size
             of the image, all boxes are dropped.
 
     Returns:
-        The image with its boxes and the lines.
+        The image with its boxes and the messages.
     """
     ids = {name: i for i, name in enumerate(classes)}
     boxes, dropped = check_boxes(annotations, ids, pixels.size)
     if problem := compare_sizes(PurePosixPath(record.file_name).name, pixels.size, stated):
         boxes, dropped = Boxes.empty(), [problem] * len(annotations)
-    lines = tuple(f"{path.name} {line}" for line in (*unclear, *dropped))
+    lines = tuple(f"{path.name} {line}" for line in (*unparsed, *dropped))
     return Sample(record.image_id, pixels.image, boxes, lines, pixels.valid)

@@ -43,16 +43,17 @@ logger = logging.getLogger(__name__)
 class Coco:
     """A folder of images and a COCO file with their boxes and, where present, masks.
 
-    Category ids are sorted and renumbered from 0. A file that is listed twice is one image with the
-    annotations of both entries; annotations of an image of another size are dropped.
+    Category ids are sorted and renumbered from 0. An image that is listed twice gets the
+    annotations of both entries. If the size stated in an entry differs from the size of the image
+    file, the annotations of the entry are dropped.
 
     Args:
         root: folder of the dataset.
         images: folder of the images, relative to the root.
         annotations: the JSON file, relative to the root.
         split: split of all images.
-        ignore_crowd: ignore objects with ``iscrowd``. False treats them as ordinary objects, as
-            some tools set the flag for every run-length mask.
+        ignore_crowd: ignore objects with ``iscrowd``. Set it to False if the file comes from a tool
+            that sets ``iscrowd`` for every run-length mask.
         name: name of the image set.
 
     Raises:
@@ -79,12 +80,12 @@ class Coco:
         self.name = name
 
     def records(self) -> list[ImageRecord]:
-        """Return all images of the file; an image missing on disk fails when it is read.
+        """Return all images that the file lists; `read` raises an error for those not on disk.
 
         Raises:
-            DatasetNotFound: there is no such file, or it lists no image.
+            DatasetNotFound: the file is missing, or lists no image.
             LabelError: the file is not a COCO file.
-            ImageError: no image has a name that can be stored.
+            ImageError: none of the image names can be stored.
         """
         images = self._images
         if not images:
@@ -118,7 +119,7 @@ class Coco:
         return records
 
     def read(self, record: ImageRecord) -> Sample:
-        """Read image and boxes; raise `ImageError` if the image cannot be used."""
+        """Read image and boxes; raise `ImageError` if the image cannot be read."""
         pixels = read_pixels(Path(self.root, record.file_name))
         size = pixels.size
         name = PurePosixPath(record.file_name).name
@@ -145,13 +146,13 @@ class Coco:
         return Sample(record.image_id, pixels.image, boxes, tuple(dropped), pixels.valid)
 
     def findings(self) -> list[Finding]:
-        """Return inconsistencies; the headers of images that state a size are read."""
+        """Return inconsistencies; reads the header of each image whose entry states a size."""
         audit = Audit(
             [*self._file.names.values()],
-            ignored_remedy="if they are not crowds (some tools mark every run-length mask), label "
-            "with dataset.ignore_crowd=false",
+            ignored_remedy="some tools set iscrowd for every run-length mask; if the objects are "
+            "not crowds, label with dataset.ignore_crowd=false",
         )
-        file, missing, composed = self._path.name, Occurrences(), Occurrences()
+        file, missing, other_normalisation = self._path.name, Occurrences(), Occurrences()
         for relative, entries in self._images.items():
             name = f"{self.images}/{relative}"
             objects = [o for entry in entries for o in self._objects(entry)]
@@ -166,7 +167,7 @@ class Coco:
             if not _is_file(path):
                 missing.add(name)
             elif all(relative not in entry["file_name"] for entry in entries):
-                composed.add(relative)
+                other_normalisation.add(relative)
             for entry in entries:
                 audit.add_size(path, name, stated_size(entry))
         n = len(self._images)
@@ -175,27 +176,27 @@ class Coco:
                 "missing_images",
                 missing.count,
                 f"{count_of(missing.count, n, 'image')} of {file} are missing {missing}",
-                "get them, or set dataset.images to their folder; they are skipped",
+                "add them, or set dataset.images to their folder; until then they are skipped",
             ),
             *self._file.findings,
             Finding(
                 "normalisation",
-                composed.count,
-                f"{count_of(composed.count, n, 'file name')} in {file} have other Unicode accents "
-                f"(NFC or NFD) than the files {composed}",
-                "use one spelling for other tools; ALPS treats both as equal",
+                other_normalisation.count,
+                f"{count_of(other_normalisation.count, n, 'file name')} in {file} differ from the "
+                f"files in Unicode normalisation (NFC or NFD) {other_normalisation}",
+                "rename the files if other tools need them; ALPS treats both forms as equal",
             ),
         ]
         if any(name.lower().endswith(RASTER_SUFFIXES) for name in self._images):
-            relations += find_sidecars(self._composed.values())
+            relations += find_sidecars(self._by_nfc_name.values())
         return [finding for finding in relations if finding.count] + audit.findings()
 
     def categories(self) -> list[Category]:
         """Return the classes; the id is the pixel value. Raise `LabelError` if there are none."""
         if not self._file.names:
             raise LabelError(
-                f"{self._path} lists no categories, so its boxes have no classes; add the list "
-                "categories, with an id and a name for each"
+                f"{self._path} lists no categories, so its boxes have no classes; add a list "
+                '"categories" with the id and name of each class'
             )
         return color_classes([*self._file.names.values()])
 
@@ -251,19 +252,21 @@ class Coco:
         return entries
 
     def _locate(self, name: str) -> str:
-        """Return the path of a file: as named, without the image folder, or with other accents.
+        """Return the path of an image relative to the image folder.
 
-        Some tools write paths relative to the image folder, others relative to its parent. If no
-        file is found, the name is returned unchanged.
+        Some tools write paths relative to the image folder, others relative to its parent, and file
+        systems may change the Unicode normalisation. If there is no such file, the name is returned
+        unchanged.
         """
         relative = name.removeprefix(f"{self.images}/")
         for path in (name, relative):
             if INVALID_PATH.search(path) or _is_file(Path(self.root, self.images, path)):
                 return path
-        return self._composed.get(to_nfc(name), self._composed.get(to_nfc(relative), name))
+        by_name = self._by_nfc_name
+        return by_name.get(to_nfc(name), by_name.get(to_nfc(relative), name))
 
     @cached_property
-    def _composed(self) -> dict[str, str]:
+    def _by_nfc_name(self) -> dict[str, str]:
         """Files below the image folder, by their name in NFC."""
         folder = Path(self.root, self.images)
         return {to_nfc(path): path for path, _ in walk(folder)} if folder.is_dir() else {}
@@ -279,7 +282,7 @@ class Coco:
 
 
 def _source_ids(entries: Sequence[Entry], objects: Sequence[Entry]) -> str:
-    """Return the ids of an image and its objects as JSON, without missing or ambiguous ids."""
+    """Return the ids of an image and its objects as JSON; missing or ambiguous ids are omitted."""
     ids: dict[str, Any] = {"image": entries[0]["id"]} if len(entries) == 1 else {}
     annotations = [to_id(o.get("id")) for o in objects]
     if all(object_id is not None for object_id in annotations):
@@ -288,7 +291,7 @@ def _source_ids(entries: Sequence[Entry], objects: Sequence[Entry]) -> str:
 
 
 def _bytes(file: Path) -> int:
-    """Return the size of a file in bytes; 0 if it is missing, which reading it reports."""
+    """Return the size of a file in bytes; 0 if it is missing, which `read` reports."""
     try:
         return file.stat().st_size
     except OSError:
@@ -296,7 +299,7 @@ def _bytes(file: Path) -> int:
 
 
 def _is_file(path: Path) -> bool:
-    """Return whether a path is a file, also for names that the file system does not allow."""
+    """Return whether a path is a file; False for a name that the file system does not allow."""
     try:
         return path.is_file()
     except OSError:  # the name is too long

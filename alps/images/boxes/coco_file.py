@@ -1,7 +1,7 @@
 """Read an untrusted COCO file (arXiv 1405.0312): images, objects and categories by id.
 
-An id may be a number or text; "7", 7 and 7.0 are the same id. An entry that cannot be used is
-counted and skipped; the file is refused if two images or two classes have the same id.
+An id may be a number or text; "7", 7 and 7.0 are the same id. Invalid entries are counted and
+skipped. A file in which two images or two classes have the same id is rejected.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ MAX_NAME = 500
 
 @dataclass(frozen=True, eq=False)
 class CocoFile:
-    """The usable entries of a file."""
+    """The valid entries of a file."""
 
     images: Sequence[Entry]  # "id" normalized by `to_id`, "file_name" with /
     objects: Mapping[Id, Sequence[Entry]]  # by image id; "where" is the location
@@ -47,12 +47,12 @@ def read_coco(path: Path) -> CocoFile:
         path: the JSON file.
 
     Returns:
-        Its usable entries and its inconsistencies.
+        The valid entries and the inconsistencies of the file.
 
     Raises:
         FileNotFoundError: there is no such file.
-        LabelError: the file is not a COCO file, has no usable image, has two images or two
-            categories with one id, or has a category that cannot be used.
+        LabelError: the file is not a COCO file, it has no valid image or an invalid category, or
+            two images or two categories have the same id.
     """
     try:
         raw = parse_json(decode_text(read_bytes(path, MAX_DATASET_BYTES)))
@@ -96,23 +96,23 @@ def read_coco(path: Path) -> CocoFile:
             "orphan_annotations",
             orphans.count,
             f"{count_of(orphans.count, n, 'annotation')} belong to no image {orphans}",
-            "correct their image_id or add the images; they are skipped",
+            "correct their image_id or add the images; until then they are skipped",
         ),
         *category_findings,
         *image_findings,
         Finding(
             "ids_as_text",
             text_ids.count,
-            f"{count_of(text_ids.count, n, 'annotation')} write an id as text that is a number "
-            f"elsewhere, or the other way round {text_ids}",
-            "write ids as numbers for other tools; ALPS treats both as equal",
+            f"{count_of(text_ids.count, n, 'annotation')} have an id as text that is a number in "
+            f"images or categories, or vice versa {text_ids}",
+            "write ids as numbers if other tools need the file; ALPS treats both as equal",
         ),
     ]
     return CocoFile(images, objects, names, [finding for finding in findings if finding.count])
 
 
 def to_id(value: object) -> Id | None:
-    """Return a normalized id, with whole numbers as int even if stored as text; None if invalid.
+    """Return a normalised id; None if it is invalid. Integers become int, even if stored as text.
 
     >>> to_id(7), to_id("7"), to_id(7.0), to_id("007"), to_id("a"), to_id(None), to_id(1.5)
     (7, 7, 7, '007', 'a', None, None)
@@ -127,14 +127,14 @@ def to_id(value: object) -> Id | None:
 
 
 def stated_size(image: Entry) -> tuple[int, int] | None:
-    """Return the (H, W) that an entry states, px; None if a side is missing or 0."""
+    """Return the (H, W) in an entry of images, px; None if one is missing or 0."""
     sides = [to_id(image.get(key)) for key in ("height", "width")]
     height, width = (side if isinstance(side, int) and side > 0 else None for side in sides)
     return None if height is None or width is None else (height, width)
 
 
 def to_annotation(entry: Entry, names: Mapping[Id, str]) -> Annotation | str:
-    """Convert an object to an annotation, or return a message if it cannot be used.
+    """Convert an object to an annotation, or return a message if its category is unknown.
 
     Args:
         entry: an entry of `CocoFile.objects`.
@@ -166,13 +166,13 @@ def _where(entry: Any, i: int) -> str:
 
 
 def _find_problem(entry: Any, where: str, name: str) -> str:
-    """Return why an entry of images or categories cannot be used, or "" if it is usable."""
+    """Return why an entry of images or categories is invalid, or "" if it is valid."""
     if not isinstance(entry, dict):
         return f"{where} is not an object, expected id, {name}"
     if missing := [key for key in ("id", name) if key not in entry]:
         return f"{where} has no {' and no '.join(missing)}"
     if to_id(entry["id"]) is None:
-        return f"id of {where} is {str(entry['id'])[:60]!r}, expected a whole number"
+        return f"id of {where} is {str(entry['id'])[:60]!r}, expected an integer"
     value = entry[name]
     is_text = isinstance(value, str) and value.isprintable() and len(value) <= MAX_NAME
     if not is_text or not PurePosixPath(value).name:
@@ -184,7 +184,7 @@ def _find_problem(entry: Any, where: str, name: str) -> str:
 
 
 def _read_images(path: Path, entries: Sequence[Any]) -> tuple[list[Entry], list[Finding]]:
-    """Return the usable entries, one per id, and the findings."""
+    """Return the valid entries, one per id, and the findings."""
     images: dict[Id, Entry] = {}
     unusable, backslashes, repeated = Occurrences(), Occurrences(), Occurrences()
     names = set[str]()
@@ -213,40 +213,39 @@ def _read_images(path: Path, entries: Sequence[Any]) -> tuple[list[Entry], list[
         Finding(
             "unusable_images",
             unusable.count,
-            f"{count_of(unusable.count, n, 'entry', 'entries')} in images cannot be used "
-            f"{unusable}",
-            "correct or remove them; they are skipped",
+            f"{count_of(unusable.count, n, 'entry', 'entries')} in images are invalid {unusable}",
+            "correct or remove them; until then they are skipped",
         ),
         Finding(
             "listed_twice",
             repeated.count,
             f"{count_of(repeated.count, n, 'image')} are listed twice or more {repeated}",
-            "list each once; ALPS merges the annotations of all its entries",
+            "list each image once; ALPS merges the annotations of its entries",
         ),
         Finding(
             "backslashes",
             backslashes.count,
             f"{count_of(backslashes.count, n, 'file name')} have backslashes, as written on "
             f"Windows {backslashes}",
-            "use / for other tools; ALPS reads them as /",
+            "use / if other tools need the file; ALPS reads backslashes as /",
         ),
     ]
 
 
 def _read_categories(path: Path, entries: Sequence[Any]) -> tuple[dict[Id, str], list[Finding]]:
     """Return the names by id, made unique, and the findings."""
-    found: dict[Id, Entry] = {}
+    by_id: dict[Id, Entry] = {}
     for i, entry in enumerate(entries):
         key = to_id(entry.get("id")) if isinstance(entry, dict) else None
         if key is None or _find_problem(entry, f"categories[{i}]", "name"):
             raise LabelError(f"{path}: {_find_problem(entry, f'categories[{i}]', 'name')}")
-        other = found.setdefault(key, entry)
+        other = by_id.setdefault(key, entry)
         if other["name"] != entry["name"]:
             raise LabelError(
                 f"{path}: two categories have the id {key}, {other['name']!r} and "
                 f"{entry['name']!r}, so annotations are ambiguous; give each a unique id"
             )
-    ordered = sorted(found.items(), key=lambda item: _order(item[0]))
+    ordered = sorted(by_id.items(), key=lambda item: _order(item[0]))
     occurrences = Counter(entry["name"] for _, entry in ordered)
     names: dict[Id, str] = {}
     repeated = Occurrences()
@@ -265,7 +264,7 @@ def _read_categories(path: Path, entries: Sequence[Any]) -> tuple[dict[Id, str],
         "same_class_name",
         repeated.count,
         f"{count_of(repeated.count, len(names), 'category', 'categories')} share a name {repeated}",
-        "give each a unique name, or merge them; until then they are different classes",
+        "give each a unique name, or merge them; until then, each is a separate class",
     )
     return names, [finding]
 
@@ -283,7 +282,7 @@ def _score(value: Any) -> float | None:
 
 
 def _corners(bbox: Any) -> list[float]:
-    """Convert XYWH to corners; malformed boxes are reported by the later check."""
+    """Convert XYWH to corners; `check_boxes` reports malformed boxes."""
     try:
         values = [float(value) for value in bbox]
     except (TypeError, ValueError, OverflowError):

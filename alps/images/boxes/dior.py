@@ -1,8 +1,8 @@
 """Read DIOR and DIOR-R: aerial images with horizontal and oriented boxes.
 
-The 23,463 images (Li et al., arXiv 1909.00133) have two annotation files each, in XML like that of
-Pascal VOC. Objects of 00001.xml in ``Horizontal Bounding Boxes/`` and in ``Oriented Bounding
-Boxes/`` (Cheng et al., arXiv 2110.01931; corners as read by open-mmlab/mmrotate,
+The 23,463 images (Li et al., arXiv 1909.00133) have two annotation files each, XML files similar to
+Pascal VOC's. The same object of 00001.xml in ``Horizontal Bounding Boxes/`` and in ``Oriented
+Bounding Boxes/`` (Cheng et al., arXiv 2110.01931; corners as read by open-mmlab/mmrotate,
 mmrotate/datasets/dior.py)::
 
     <object><name>golffield</name>
@@ -13,9 +13,9 @@ mmrotate/datasets/dior.py)::
         <x_right_top>684</x_right_top> … <y_left_bottom>672</y_left_bottom></robndbox>
       <angle>0</angle></object>
 
-Coordinates are pixel edges and used unchanged: both kinds of files agree on them, and SAMRS
-(ViTAE-Transformer/SAMRS, Generate Dataset/loaddata.py) reads them so. According to SAMRS, some
-horizontal boxes are named ``<robndbox>``, and some oriented files have a ``<bndbox>``.
+Coordinates are used unchanged, as pixel edges: they are equal in both kinds of files, and SAMRS
+(ViTAE-Transformer/SAMRS, Generate Dataset/loaddata.py) uses them unchanged, too. According to
+SAMRS, some horizontal boxes are named ``<robndbox>``, and some oriented files have a ``<bndbox>``.
 """
 
 from __future__ import annotations
@@ -31,25 +31,25 @@ from alps.images.boxes.voc import EDGES, SIZE
 from alps.images.files.fields import read_splits
 from alps.images.files.listing import contents
 from alps.images.files.xml_file import (
+    describe_flag,
     is_difficult,
     plain,
     read_xml,
     stated_size,
     text,
-    unclear_mark,
     values,
 )
 from alps.structures.boxes import Annotation
 
 URL = "https://gcheng-nwpu.github.io/#Datasets"
-#: In the order of SIOR's pixel values (SAMRS, arXiv 2305.02034).
+#: Class names in the order of SIOR's pixel values (SAMRS, arXiv 2305.02034).
 CLASSES = (
     *("airplane", "airport", "baseballfield", "basketballcourt", "bridge", "chimney"),
     *("expressway-service-area", "expressway-toll-station", "dam", "golffield"),
     *("groundtrackfield", "harbor", "overpass", "ship", "stadium", "storagetank"),
     *("tenniscourt", "trainstation", "vehicle", "windmill"),
 )
-#: Folders of images, and the split of images that are in no list.
+#: Folders of images, each with the split of its images that are in no list.
 IMAGES: Mapping[str, str] = {"JPEGImages-trainval": "train", "JPEGImages-test": "test"}
 #: Folders of annotations.
 BOXES: Mapping[str, str] = {
@@ -67,17 +67,18 @@ _NAMES = {plain(name): name for name in CLASSES}
 class Dior(BoxedImages):
     """DIOR in ``JPEGImages-trainval/``, ``JPEGImages-test/`` and ``Annotations/`` below the root.
 
-    Splits come from ``ImageSets/Main/``; without it they are train and test. If an image has both
-    kinds of boxes and their objects match, the horizontal box is used with the oriented one as its
-    corners; otherwise only the oriented boxes are used.
+    Splits come from the lists in ``ImageSets/Main/``; without lists, they are train and test. If an
+    image has horizontal and oriented boxes of the same objects, both are used: the oriented box
+    gives the corners of the horizontal one. If the objects differ, only the oriented boxes are
+    used.
 
     Args:
         root: folder of the dataset.
-        boxes: "horizontal" or "oriented" to use only these. None: all that exist.
+        boxes: "horizontal" or "oriented" to use only these boxes. None: both, if they exist.
         name: name of the image set.
 
     Raises:
-        ConfigError: there are no such boxes.
+        ConfigError: ``boxes`` has another value.
     """
 
     def __init__(self, *, root: str, boxes: str | None = None, name: str = "dior") -> None:
@@ -101,30 +102,30 @@ class Dior(BoxedImages):
             expected = [BOXES[kind] for kind in BOXES if self.boxes in (None, kind)]
             raise DatasetNotFound(
                 f"no DIOR under {root.absolute()}: found {contents(root)}, looked for "
-                f"{'/ or '.join(IMAGES)}/ and {'/ or '.join(expected)}/; get it at {URL}, or set "
-                "dataset.root to its folder"
+                f"{'/ or '.join(IMAGES)}/ and {'/ or '.join(expected)}/; download it from {URL}, "
+                "or set dataset.root to its folder"
             )
         first, *others = sources
         folders = [
             AnnotatedFolder(IMAGES[i], i, first.relative_to(root).as_posix()) for i in images
         ]
-        beside = others[0] if others else None
-        read = partial(parse_both, oriented=beside) if beside else parse
+        oriented = others[0] if others else None
+        read = partial(parse_both, oriented=oriented) if oriented else parse
         splits = read_splits(root / "ImageSets" / "Main")
-        return BoxedFolders(self.root, folders, ".xml", read, CLASSES, splits, beside=beside)
+        return BoxedFolders(self.root, folders, ".xml", read, CLASSES, splits, additional=oriented)
 
 
 def parse(path: Path) -> Annotations:
-    """Return the objects of a file of either kind, and one line for each invalid one."""
-    annotations, unclear = [], []
+    """Return the objects of a file of either kind, and a message for each invalid object."""
+    annotations, unparsed = [], []
     root = read_xml(path, "annotation")
     for i, item in enumerate(root.findall("object"), 1):
         boxes = [box for tag in ("robndbox", "bndbox") if (box := item.find(tag)) is not None]
         if not boxes:
-            unclear.append(f"object {i}: no <bndbox> and no <robndbox>, expected one of them")
+            unparsed.append(f"object {i}: no <bndbox> and no <robndbox>, expected one")
             continue
         if (difficult := is_difficult(item)) is None:
-            unclear.append(f"object {i}: {unclear_mark(item)}")
+            unparsed.append(f"object {i}: {describe_flag(item)}")
             continue
         tags = EDGES if boxes[0].find(CORNERS[0]) is None else CORNERS
         name = text(item, "name")
@@ -136,22 +137,22 @@ def parse(path: Path) -> Annotations:
                 ignore=difficult,
             )
         )
-    return Annotations(annotations, unclear, stated_size(root, *SIZE))
+    return Annotations(annotations, unparsed, stated_size(root, *SIZE))
 
 
 def parse_both(path: Path, *, oriented: Path) -> Annotations:
     """Return the objects of a file of horizontal boxes, with corners from the oriented boxes.
 
-    Objects are matched by their order if each pair has the same class and the centre of the
-    oriented box lies in the horizontal one; otherwise only the oriented boxes are returned. If the
+    Objects are paired by their order. If two paired objects differ in class, or the centre of the
+    oriented box lies outside the horizontal one, only the oriented boxes are returned. If the
     oriented file is missing, the horizontal boxes are returned.
 
     Args:
         path: file of horizontal boxes.
-        oriented: folder of the oriented file, which has the same name.
+        oriented: folder with the file of oriented boxes, which has the same name.
 
     Returns:
-        The objects, and one line for each invalid one.
+        The objects, and a message for each invalid object.
     """
     horizontal = parse(path)
     if not (oriented / path.name).is_file():
@@ -166,10 +167,7 @@ def parse_both(path: Path, *, oriented: Path) -> Annotations:
 
 
 def _is_same_object(box: Annotation, rotated: Annotation) -> bool:
-    """Return whether two boxes may be the same object.
-
-    They need the same class, and the centre of the rotated box must lie inside the horizontal one.
-    """
+    """Return whether two boxes have the same class and the rotated box's centre is in ``box``."""
     xs, ys = rotated.points[::2], rotated.points[1::2]
     x0, y0, x1, y1 = box.points[:4]
     inside = x0 <= sum(xs) / len(xs) <= x1 and y0 <= sum(ys) / len(ys) <= y1

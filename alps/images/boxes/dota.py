@@ -21,7 +21,8 @@ from alps.images.files.listing import contents
 from alps.structures.boxes import Annotation
 
 URL = "https://captain-whu.github.io/DOTA/dataset.html"
-#: In the order of SOTA's pixel values (SAMRS, arXiv 2305.02034); each version has the first n.
+#: Class names in the order of SOTA's pixel values (SAMRS, arXiv 2305.02034); version 1.0 has the
+#: first 15, version 1.5 the first 16.
 CLASSES = (
     *("large-vehicle", "swimming-pool", "helicopter", "bridge", "plane", "ship"),
     *("soccer-ball-field", "basketball-court", "ground-track-field", "small-vehicle"),
@@ -34,14 +35,14 @@ SPLITS = ("train", "val")
 
 
 class Dota(BoxedImages):
-    """DOTA in ``images/`` and ``labelTxt/``, below the root or below its train/ and val/.
+    """DOTA in ``images/`` and ``labelTxt/``, in the root or in its subfolders train/ and val/.
 
-    The labels may also be in ``labelTxt-v2.0/`` and so on, at any depth, as the archives unpack.
+    The label folder may also be ``labelTxt-v2.0/`` and so on, with subfolders, as in the archives.
 
     Args:
         root: folder of the dataset.
-        version: 1.0, 1.5 or 2.0, which have 15, 16 and 18 classes.
-        classes: custom class names in the order of their ids. None: those of the version.
+        version: 1.0 (15 classes), 1.5 (16 classes) or 2.0 (18 classes).
+        classes: custom class names in the order of their ids. None: the classes of the version.
         name: name of the image set.
 
     Raises:
@@ -80,28 +81,28 @@ class Dota(BoxedImages):
             raise DatasetNotFound(
                 f"no DOTA-v{self.version} under {root.absolute()}: found {contents(root)}, looked "
                 f"for images/ and labelTxt/ (or labelTxt-v{self.version}/) there and in train/ and "
-                f"val/; get it at {URL}, or set dataset.root to its folder"
+                f"val/; download it from {URL}, or set dataset.root to its folder"
             )
         classes = self.classes or CLASSES[: VERSIONS[self.version]]
         return BoxedFolders(self.root, folders, ".txt", parse, classes, unknown_remedy=SET_CLASSES)
 
 
 def parse(path: Path) -> Annotations:
-    """Return the objects of a label file, and one line for each that cannot be parsed."""
-    annotations, unclear = [], []
+    """Return the objects of a label file, and a message for each line that cannot be parsed."""
+    annotations, unparsed = [], []
     for i, line in enumerate(read_text(path).splitlines(), 1):
         fields = line.split()
         if not fields or fields[0].startswith(("imagesource:", "gsd:")):
             continue
         if len(fields) not in (9, 10):
             expected = "x1 y1 … x4 y4 category difficult"
-            unclear.append(f"line {i}: {len(fields)} fields, expected {expected}")
+            unparsed.append(f"line {i}: {len(fields)} fields, expected {expected}")
             continue
         ignore = parse_flag(fields[9] if len(fields) == 10 else "")
         if ignore is None:
-            unclear.append(f"line {i}: difficult is {fields[9][:60]!r}, expected 0, 1 or 2")
+            unparsed.append(f"line {i}: difficult is {fields[9][:60]!r}, expected 0, 1 or 2")
             continue
         annotations.append(
             Annotation(f"line {i}", fields[8], parse_numbers(fields[:8]), ignore=ignore)
         )
-    return Annotations(annotations, unclear)
+    return Annotations(annotations, unparsed)

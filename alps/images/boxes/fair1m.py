@@ -1,7 +1,7 @@
 """Read FAIR1M: satellite images with rotated boxes of 37 classes (Sun et al., arXiv 2103.05569).
 
-An annotation file is XML. A box is given by its four corners in any order, followed by the first
-one again (layout as read by microsoft/torchgeo, torchgeo/datasets/fair1m.py)::
+An annotation file is XML. A box is given by its four corners in any order; the first corner is
+repeated at the end (layout as read by microsoft/torchgeo, torchgeo/datasets/fair1m.py)::
 
     <annotation><source><filename>0.tif</filename><origin>GF2/GF3</origin></source> …
       <objects><object>
@@ -26,7 +26,8 @@ from alps.images.files.xml_file import plain, read_xml, stated_size, text
 from alps.structures.boxes import Annotation
 
 URL = "https://www.gaofen-challenge.com/benchmark"
-#: In the order of FAST's pixel values (SAMRS, arXiv 2305.02034); the files have spaces for hyphens.
+#: Class names in the order of FAST's pixel values (SAMRS, arXiv 2305.02034). The annotation files
+#: have spaces instead of hyphens.
 CLASSES = (
     *("A220", "A321", "A330", "A350", "ARJ21", "Baseball-Field", "Basketball-Court"),
     *("Boeing737", "Boeing747", "Boeing777", "Boeing787", "Bridge", "Bus", "C919", "Cargo-Truck"),
@@ -35,7 +36,7 @@ CLASSES = (
     *("other-ship", "other-vehicle", "Passenger-Ship", "Roundabout", "Small-Car", "Tennis-Court"),
     *("Tractor", "Trailer", "Truck-Tractor", "Tugboat", "Van", "Warship"),
 )
-#: Folders that may hold images and labels, and their split.
+#: Folders that may contain images and labels, with their splits.
 PARTS: Mapping[str, str] = {
     "train/part1": "train",
     "train/part2": "train",
@@ -52,9 +53,9 @@ _NAMES = {plain(name): name for name in CLASSES}
 class Fair1m(BoxedImages):
     """FAIR1M in ``images/`` and ``labelXml/`` of train/part1, train/part2 and validation.
 
-    The folders may also be in train/, val/ or the root itself; the parts that exist are used. Image
-    ids have the form ``train/part1/0``, since numbers recur in several parts. The test images have
-    no public labels and are skipped.
+    The folders may also be in train/, val/ or the root itself; all that exist are used. Image ids
+    contain the folder, as in ``train/part1/0``, because the parts use the same numbers. The test
+    images have no public labels and are skipped.
 
     Args:
         root: folder of the dataset.
@@ -81,20 +82,20 @@ class Fair1m(BoxedImages):
         if not folders:
             raise DatasetNotFound(
                 f"no FAIR1M under {root.absolute()}: found {contents(root)}, looked for images/ "
-                "and labelXml/ there and in train/part1/, train/part2/ and validation/; get it at "
-                f"{URL}, or set dataset.root to its folder"
+                "and labelXml/ there and in train/part1/, train/part2/ and validation/; download "
+                f"it from {URL}, or set dataset.root to its folder"
             )
         return BoxedFolders(self.root, folders, ".xml", parse, CLASSES)
 
 
 def parse(path: Path) -> Annotations:
-    """Return the objects of a label file, and one line for each not in pixel coordinates."""
-    annotations, unclear = [], []
+    """Return the objects of a label file, and a message for each object not in pixels."""
+    annotations, unparsed = [], []
     root = read_xml(path, "annotation")
     for i, item in enumerate(root.findall("objects/object"), 1):
         unit = text(item, "coordinate") or "pixel"
         if unit != "pixel":
-            unclear.append(f"object {i}: coordinates in {unit}, expected pixel")
+            unparsed.append(f"object {i}: coordinates in {unit}, expected pixel")
             continue
         points = [(point.text or "").split(",") for point in item.findall("points/point")]
         if len(points) == 5 and points[0] == points[-1]:
@@ -102,4 +103,4 @@ def parse(path: Path) -> Annotations:
         name = text(item, "possibleresult/name")
         coordinates = parse_numbers([word for point in points for word in point])
         annotations.append(Annotation(f"object {i}", _NAMES.get(plain(name), name), coordinates))
-    return Annotations(annotations, unclear, stated_size(root, *SIZE))
+    return Annotations(annotations, unparsed, stated_size(root, *SIZE))

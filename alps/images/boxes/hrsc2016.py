@@ -1,8 +1,8 @@
 """Read HRSC2016: satellite images with rotated boxes of ships (Liu et al., ICPRAM 2017).
 
-An annotation file is XML. A ship has a horizontal box in pixels and a rotated one given by centre,
-sides and angle, in radians from the x axis to the y axis, that is clockwise on screen (layout as
-read by open-mmlab/mmrotate, tools/data/hrsc; excerpt of 100000001.xml)::
+An annotation file is XML. A ship has a horizontal box in pixels, and a rotated box with centre,
+width, height and angle. The angle is in radians, from the x axis to the y axis, which is clockwise
+on screen (layout as read by open-mmlab/mmrotate, tools/data/hrsc; excerpt of 100000001.xml)::
 
     <HRSC_Image><Img_ID>100000001</Img_ID> … <HRSC_Objects><HRSC_Object>
         <Object_ID>100000001</Object_ID><Class_ID>100000013</Class_ID> … <difficult>0</difficult>
@@ -25,17 +25,18 @@ from alps.images.boxes.boxed import AnnotatedFolder, Annotations, BoxedFolders, 
 from alps.images.files.fields import read_splits
 from alps.images.files.listing import contents
 from alps.images.files.xml_file import (
+    describe_flag,
     is_difficult,
     read_xml,
     stated_size,
     text,
-    unclear_mark,
     values,
 )
 from alps.structures.boxes import Annotation
 
 URL = "https://aistudio.baidu.com/aistudio/datasetdetail/54106"
-#: By Class_ID (open-mmlab/mmrotate, mmrotate/datasets/hrsc.py), from 100000001; two are unused.
+#: Class names by Class_ID, from 100000001 (open-mmlab/mmrotate, mmrotate/datasets/hrsc.py); two
+#: ids are unused.
 _NAMES = (
     *("ship", "aircraft carrier", "warcraft", "merchant ship", "Nimitz", "Enterprise"),
     *("Arleigh Burke", "WhidbeyIsland", "Perry", "Sanantonio", "Ticonderoga", "Kitty Hawk"),
@@ -46,7 +47,7 @@ _NAMES = (
 )
 TYPES: Mapping[str, str] = {f"1{i:08}": name for i, name in enumerate(_NAMES, 1) if name}
 LEVELS: Mapping[str, tuple[str, ...]] = {"ship": ("ship",), "type": tuple(TYPES.values())}
-#: Folders of images and annotations, and the split of images that are in no list.
+#: Folders of images and annotations, each with the split of its images that are in no list.
 PARTS: Mapping[str, str] = {"Train": "train", "Test": "test"}
 IMAGES = ("AllImages", "JPEGImages")
 BOX = ("box_xmin", "box_ymin", "box_xmax", "box_ymax")
@@ -57,9 +58,9 @@ ROTATED_BOX = ("mbox_cx", "mbox_cy", "mbox_w", "mbox_h", "mbox_ang")
 class Hrsc2016(BoxedImages):
     """HRSC2016 in ``Train/`` and ``Test/`` or in ``FullDataSet/`` below the root.
 
-    Each folder holds AllImages/ (or JPEGImages/) and Annotations/. Splits come from ``ImageSets/``.
-    Images of FullDataSet that are in no list have no annotations and are skipped. Difficult ships
-    are ignored. The masks of some images are not read.
+    Each folder contains AllImages/ (or JPEGImages/) and Annotations/. Splits come from
+    ``ImageSets/``. Images of FullDataSet that are in no list have no annotations and are skipped.
+    Difficult ships are ignored. The masks that some images have are not read.
 
     Args:
         root: folder of the dataset.
@@ -67,7 +68,7 @@ class Hrsc2016(BoxedImages):
         name: name of the image set.
 
     Raises:
-        ConfigError: there is no such level.
+        ConfigError: ``level`` has another value.
     """
 
     def __init__(self, *, root: str, level: str = "ship", name: str = "hrsc2016") -> None:
@@ -94,19 +95,19 @@ class Hrsc2016(BoxedImages):
             raise DatasetNotFound(
                 f"no HRSC2016 under {root.absolute()}: found {contents(root)}, looked for "
                 "AllImages/ and Annotations/ in Train/ and Test/, or in FullDataSet/ with the "
-                f"lists in ImageSets/; get it at {URL}, or set dataset.root to its folder"
+                f"lists in ImageSets/; download it from {URL}, or set dataset.root to its folder"
             )
         read = partial(parse, level=self.level)
         return BoxedFolders(self.root, folders, ".xml", read, LEVELS[self.level], splits)
 
 
 def parse(path: Path, *, level: str = "ship") -> Annotations:
-    """Return the ships of an annotation file, and one line for each with an invalid flag."""
-    annotations, unclear = [], []
+    """Return the ships of an annotation file, and a message for each ship with an invalid flag."""
+    annotations, unparsed = [], []
     root = read_xml(path, "HRSC_Image")
     for i, item in enumerate(root.findall("HRSC_Objects/HRSC_Object"), 1):
         if (difficult := is_difficult(item)) is None:
-            unclear.append(f"object {i}: {unclear_mark(item)}")
+            unparsed.append(f"object {i}: {describe_flag(item)}")
             continue
         class_id = text(item, "Class_ID")
         annotations.append(
@@ -118,7 +119,7 @@ def parse(path: Path, *, level: str = "ship") -> Annotations:
                 ignore=difficult,
             )
         )
-    return Annotations(annotations, unclear, stated_size(root, *SIZE))
+    return Annotations(annotations, unparsed, stated_size(root, *SIZE))
 
 
 def _corners(cx: float, cy: float, width: float, height: float, angle: float) -> list[float]:

@@ -1,16 +1,16 @@
-"""Read images with a table of boxes (CSV or Parquet): one row per box, with its image by name.
+"""Read images with a table of boxes (CSV or Parquet): one row per box, with the name of its image.
 
 ::
 
     image,x0,y0,x1,y1,category
     a/OSBS_029.png,203,67,227,90,tree
 
-Columns: ``image``, its path relative to the image folder, with or without the suffix;
-``x0 y0 x1 y1``, the corners of a horizontal box in pixels, or ``x0 y0`` to ``x3 y3``, those of a
-rotated one; and optionally ``category`` (by default all boxes are of the class "object"),
-``ignore`` (0 or 1), ``score``, ``text`` and ``counts``, the ground-truth mask in COCO's compressed
-run-length encoding. Other columns are ignored. Whitespace around names and values is stripped, and
-backslashes in ``image`` are read as /.
+Columns: ``image``, the path of the image relative to the image folder, with or without suffix;
+``x0 y0 x1 y1``, the corners of a horizontal box in pixels, or ``x0 y0`` to ``x3 y3``, the corners
+of a rotated box; and optionally ``category`` (by default "object"), ``ignore`` (0 or 1), ``score``,
+``text`` and ``counts`` (the ground-truth mask in COCO's compressed run-length encoding). Columns
+with other names are ignored. Whitespace around names and values is stripped, and backslashes in
+``image`` are read as /.
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ from alps.structures.masks import Masks
 from alps.structures.palette import color_classes
 from alps.structures.records import Category, ImageRecord, Sample
 
-#: The class of tables without categories.
+#: Class name for tables without the column ``category``.
 OBJECT = "object"
 
 
 class Table:
-    """All images of a folder; images that the table does not name have no boxes.
+    """All images of a folder; images that are not in the table have no boxes.
 
     Args:
         root: folder of the dataset.
         images: folder of the images, relative to the root.
         annotations: the table, relative to the root.
         split: split of all images.
-        classes: class names in the order of their ids. None: those that occur, in alphabetical
-            order.
+        classes: class names in the order of their ids. None: all names in the table, in
+            alphabetical order.
         name: name of the image set.
 
     Raises:
@@ -79,21 +79,21 @@ class Table:
 
         Raises:
             DatasetNotFound: there is no table, or no image.
-            LabelError: the table cannot be used, or names none of the images.
+            LabelError: the table cannot be read, or contains none of the images.
         """
         records, keys, classes = [], set(), digest([*self._classes])
         for record in Folder(str(Path(self.root, self.images)), self.name, self.split).records():
             path = f"{self.images}/{record.file_name}"
             record = replace(record, file_name=path)
             keys.add(self._key(record))
-            content = digest(classes, self._marks(record).digest)
-            records.append(replace(record, annotations=content))
+            annotations = digest(classes, self._content(record).digest)
+            records.append(replace(record, annotations=annotations))
         unmatched = sorted(self._rows.keys() - keys)
         if unmatched and len(unmatched) == len(self._rows):
             raise LabelError(
-                f"{self._path} names none of the {len(records)} images under "
-                f"{Path(self.root, self.images)}: the first is {unmatched[0]!r} there and "
-                f"{records[0].image_id!r} here; write paths relative to that folder"
+                f"{self._path} contains none of the {len(records)} images under "
+                f"{Path(self.root, self.images)}: the first image is {unmatched[0]!r} in the table "
+                f"and {records[0].image_id!r} in the folder; write paths relative to the folder"
             )
         return records
 
@@ -102,25 +102,25 @@ class Table:
         records = self.records()
         audit = Audit(self._classes, SET_CLASSES)
         for record in records:
-            marks = self._marks(record)
-            audit.add(record.file_name, self.annotations, marks.annotations, marks.problems)
+            content = self._content(record)
+            audit.add(record.file_name, self.annotations, content.annotations, content.problems)
         unmatched = sorted(self._rows.keys() - {self._key(record) for record in records})
         missing = Finding(
             "missing_images",
             len(unmatched),
             f"{count_of(len(unmatched), len(self._rows), 'image')} in {self.annotations} are not "
             f"under {self.images}/ (first: {', '.join(unmatched[:1])})",
-            "get them, or correct their paths in the table; the others are used",
+            "add them, or correct their paths in the table; until then they are skipped",
         )
         sidecars = Folder(str(Path(self.root, self.images)), self.name).findings()
         return [missing] * bool(unmatched) + sidecars + audit.findings()
 
     def read(self, record: ImageRecord) -> Sample:
-        """Read image and boxes; raise `ImageError` if the image cannot be used."""
+        """Read image and boxes; raise `ImageError` if the image cannot be read."""
         pixels = read_pixels(Path(self.root, record.file_name))
-        marks = self._marks(record)
+        content = self._content(record)
         return make_sample(
-            record, pixels, marks.annotations, self._classes, self._path, marks.problems
+            record, pixels, content.annotations, self._classes, self._path, content.problems
         )
 
     def categories(self) -> list[Category]:
@@ -130,7 +130,7 @@ class Table:
     @property
     def has_instances(self) -> bool:
         """Whether any row has a ground-truth mask."""
-        rows = (a for marks in self._rows.values() for a in marks.annotations)
+        rows = (a for content in self._rows.values() for a in content.annotations)
         return any(annotation.counts for annotation in rows)
 
     def read_instances(self, record: ImageRecord, boxes: Boxes, size: tuple[int, int]) -> Masks:
@@ -144,7 +144,7 @@ class Table:
         Returns:
             The masks with their boxes.
         """
-        return read_counts(self._marks(record).annotations, boxes, size, self._path)
+        return read_counts(self._content(record).annotations, boxes, size, self._path)
 
     @property
     def _path(self) -> Path:
@@ -152,7 +152,7 @@ class Table:
 
     @cached_property
     def _rows(self) -> dict[str, FrameAnnotations]:
-        """Annotations of each image, by its name in the table, with / and in NFC."""
+        """Annotations of each image, by the name in the table (with /, in NFC)."""
         if not self._path.is_file():
             raise DatasetNotFound(
                 f"no {self.annotations} under {Path(self.root).absolute()}: found "
@@ -166,15 +166,15 @@ class Table:
 
     @cached_property
     def _classes(self) -> Sequence[str]:
-        """Class names: the requested ones, those in the table, or `OBJECT` alone."""
-        names = {a.category for marks in self._rows.values() for a in marks.annotations}
+        """Class names: `classes` if given, else the names in the table, else only `OBJECT`."""
+        names = {a.category for content in self._rows.values() for a in content.annotations}
         return self.classes or sorted(names) or [OBJECT]
 
     def _key(self, record: ImageRecord) -> str:
-        """Return the name of an image in the table: its path with or without the suffix."""
+        """Return the name of an image in the table, its path with or without suffix."""
         path = to_nfc(record.file_name.removeprefix(f"{self.images}/"))
         return path if path in self._rows else to_nfc(record.image_id)
 
-    def _marks(self, record: ImageRecord) -> FrameAnnotations:
+    def _content(self, record: ImageRecord) -> FrameAnnotations:
         """Return the annotations of an image."""
         return self._rows.get(self._key(record), FrameAnnotations())

@@ -1,12 +1,13 @@
-"""Read Pascal VOC (Everingham et al., IJCV 88, 2010) and similar sets with horizontal boxes.
+"""Read Pascal VOC (Everingham et al., IJCV 88, 2010) and similar datasets with horizontal boxes.
 
-An annotation file is XML; an object of 000005.xml of VOC2007::
+An annotation file is XML. An object in VOC2007's 000005.xml::
 
     <object><name>chair</name><pose>Rear</pose><truncated>0</truncated><difficult>0</difficult>
       <bndbox><xmin>263</xmin><ymin>211</ymin><xmax>324</xmax><ymax>339</ymax></bndbox></object>
 
-VOC counts pixels from 1 and includes the last one, so a box from 1 to W spans the whole width: 0 to
-W as edges (as in facebookresearch/detectron2, detectron2/data/datasets/pascal_voc.py).
+VOC counts pixels from 1 and includes the last one: a box from 1 to W spans the full width. Its
+edges are read as 0 and W (as in facebookresearch/detectron2,
+detectron2/data/datasets/pascal_voc.py).
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ from alps.images.files.audit import SET_CLASSES
 from alps.images.files.fields import check_classes, read_splits
 from alps.images.files.listing import contents, walk
 from alps.images.files.xml_file import (
+    describe_flag,
     is_difficult,
     read_xml,
     stated_size,
     text,
-    unclear_mark,
     values,
 )
 from alps.structures.boxes import Annotation
@@ -43,14 +44,14 @@ SIZE = ("size/height", "size/width")
 class Voc(BoxedImages):
     """Pascal VOC in ``JPEGImages/``, ``Annotations/`` and, for splits, ``ImageSets/Main/``.
 
-    If there are split lists, images in none of them are skipped, as the releases include images
-    that were annotated for other tasks. Without lists, all images are for training. Difficult
-    objects are ignored.
+    If there are split lists, only images in the lists are read, because the releases include images
+    that were annotated for segmentation or actions. Without lists, all images are in the split
+    "train". Difficult objects are ignored.
 
     Args:
         root: folder of the dataset, such as VOCdevkit/VOC2007.
-        classes: class names in the order of their ids. None: all that occur, in alphabetical order,
-            which reads every file once.
+        classes: class names in the order of their ids. None: all names in the annotations, in
+            alphabetical order; every file is then read once.
         name: name of the image set.
 
     Raises:
@@ -75,8 +76,8 @@ class Voc(BoxedImages):
         if not ((root / "JPEGImages").is_dir() and (root / "Annotations").is_dir()):
             raise DatasetNotFound(
                 f"no Pascal VOC under {root.absolute()}: found {contents(root)}, looked for "
-                f"JPEGImages/ and Annotations/; get one at {URL}, or set dataset.root to the "
-                "folder that holds these two"
+                f"JPEGImages/ and Annotations/; download it from {URL}, or set dataset.root to the "
+                "folder that contains them"
             )
         splits = read_splits(root / "ImageSets" / "Main")
         folders = [AnnotatedFolder("" if splits else "train", "JPEGImages", "Annotations")]
@@ -85,26 +86,26 @@ class Voc(BoxedImages):
 
 
 def parse(path: Path) -> Annotations:
-    """Return the objects of an annotation file, and one line for each invalid one."""
-    annotations, unclear = [], []
+    """Return the objects of an annotation file, and a message for each invalid object."""
+    annotations, unparsed = [], []
     root = read_xml(path, "annotation")
     for i, item in enumerate(root.findall("object"), 1):
         box = item.find("bndbox")
         if box is None:
-            unclear.append(f"object {i}: no <bndbox>, expected one with {' '.join(EDGES)}")
+            unparsed.append(f"object {i}: no <bndbox>, expected one with {' '.join(EDGES)}")
             continue
         if (difficult := is_difficult(item)) is None:
-            unclear.append(f"object {i}: {unclear_mark(item)}")
+            unparsed.append(f"object {i}: {describe_flag(item)}")
             continue
         x0, y0, x1, y1 = edges = values(box, EDGES)
-        fractions = all(0 <= edge <= 1 for edge in edges)  # reported by the later check
+        fractions = all(0 <= edge <= 1 for edge in edges)  # check_boxes reports them
         points = edges if fractions else (x0 - 1, y0 - 1, x1, y1)
         annotations.append(Annotation(f"object {i}", text(item, "name"), points, ignore=difficult))
-    return Annotations(annotations, unclear, stated_size(root, *SIZE))
+    return Annotations(annotations, unparsed, stated_size(root, *SIZE))
 
 
 def _find_classes(folder: Path) -> list[str]:
-    """Return the class names that occur; unreadable files are reported with their image."""
+    """Return the class names in the annotations; `read` reports unreadable files."""
     paths = [folder / path for path, _ in walk(folder) if path.lower().endswith(".xml")]
     names, first_error = set[str](), ""
     for path in tqdm(paths, "counting classes", unit="file", delay=1):
@@ -119,8 +120,8 @@ def _find_classes(folder: Path) -> list[str]:
         )
     if not names:
         raise LabelError(
-            f"the {len(paths)} .xml files under {folder.absolute()} hold no object, so there are "
-            "no classes; set dataset.classes=[...], or check that these are the right files"
+            f"the {len(paths)} .xml files under {folder.absolute()} contain no object, so there "
+            "are no classes; set dataset.classes=[...], or check that these are the right files"
         )
     logger.info(
         "%s has %d class%s: %s; set dataset.classes=[...] to name them and skip the counting",

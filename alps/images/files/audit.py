@@ -10,7 +10,7 @@ from alps.images.files.header import compare_sizes, read_size
 from alps.structures.boxes import Annotation
 from alps.structures.findings import Finding
 
-#: Maximum length of a first instance in a message, in characters.
+#: Maximum number of characters of `Occurrences.first`.
 MAX_LENGTH = 300
 #: Remedy for unknown classes in datasets that accept ``dataset.classes``.
 SET_CLASSES = "set dataset.classes=[...], or correct them in the annotations"
@@ -34,7 +34,7 @@ class Occurrences:
 
 
 def count_of(n: int, total: int, noun: str, plural: str = "") -> str:
-    """Return "``n`` of ``total``" followed by the noun in the right number.
+    """Return "``n`` of ``total``" followed by the noun in the singular or plural.
 
     Args:
         n: number of affected items.
@@ -71,7 +71,7 @@ class Audit:
     used: set[str] = field(default_factory=set)
     other_size: Occurrences = field(default_factory=Occurrences)
     unknown: Occurrences = field(default_factory=Occurrences)
-    unclear: Occurrences = field(default_factory=Occurrences)
+    unparsed: Occurrences = field(default_factory=Occurrences)
     unannotated: Occurrences = field(default_factory=Occurrences)
     duplicates: Occurrences = field(default_factory=Occurrences)
 
@@ -80,7 +80,7 @@ class Audit:
         image: str,
         file: str,
         annotations: Iterable[Annotation],
-        unclear: Sequence[str] = (),
+        unparsed: Sequence[str] = (),
     ) -> None:
         """Count the annotations of one image.
 
@@ -88,12 +88,12 @@ class Audit:
             image: path of the image relative to the root.
             file: annotation file, for messages.
             annotations: annotations as read from the file.
-            unclear: one line for each annotation that could not be parsed.
+            unparsed: one line for each annotation that could not be parsed.
         """
         keys = set[tuple[str, tuple[float, ...], int | None]]()
-        n = len(unclear)
-        for line in unclear:
-            self.unclear.add(f"{file} {line}")
+        n = len(unparsed)
+        for line in unparsed:
+            self.unparsed.add(f"{file} {line}")
         for a in annotations:
             n += 1
             self.ignored += a.ignore
@@ -110,9 +110,9 @@ class Audit:
             self.unannotated.add(image)
 
     def add_size(self, path: Path, image: str, stated: tuple[int, int] | None) -> None:
-        """Compare the size stated by annotations with the header of the image.
+        """Compare the size stated in the annotations with the header of the image.
 
-        Nothing is counted if either size is unknown.
+        If one of the sizes is unknown, nothing is counted.
 
         Args:
             path: image file.
@@ -132,8 +132,8 @@ class Audit:
             Finding(
                 "other_size",
                 self.other_size.count,
-                f"{count_of(self.other_size.count, self.sized, 'image')} differ in size from "
-                f"what their annotations state {self.other_size}",
+                f"{count_of(self.other_size.count, self.sized, 'image')} do not have the size "
+                f"stated in their annotations {self.other_size}",
                 "use the images that were annotated, or correct the stated size if the boxes fit; "
                 "until then these boxes are dropped",
             ),
@@ -152,17 +152,17 @@ class Audit:
             ),
             Finding(
                 "unclear_annotations",
-                self.unclear.count,
-                f"{count_of(self.unclear.count, self.objects, 'annotation')} cannot be parsed "
-                f"{self.unclear}",
+                self.unparsed.count,
+                f"{count_of(self.unparsed.count, self.objects, 'annotation')} cannot be parsed "
+                f"{self.unparsed}",
                 "correct or remove them; they are dropped",
             ),
             Finding(
                 "duplicate_annotations",
                 self.duplicates.count,
-                f"{count_of(self.duplicates.count, self.objects, 'annotation')} repeat another "
-                f"one of the same image {self.duplicates}",
-                "remove them; each one gets a separate mask",
+                f"{count_of(self.duplicates.count, self.objects, 'annotation')} duplicate another "
+                f"annotation of the same image {self.duplicates}",
+                "remove them; otherwise each one gets its own mask",
             ),
             Finding(
                 "images_without_annotations",

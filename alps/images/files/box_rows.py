@@ -1,4 +1,4 @@
-"""Read tables with one row per box (CSV or Parquet), for still images and for videos."""
+"""Read tables with one row per box (CSV or Parquet), for still images and videos."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from alps.errors import LabelError
 from alps.images.files.coco_masks import read_masks
 from alps.images.files.fields import parse_flag, parse_numbers
 from alps.images.files.limits import MAX_DATASET_BYTES, check_bytes
-from alps.images.files.text import parse_whole_number
+from alps.images.files.text import parse_integer
 from alps.structures.boxes import Annotation, Boxes
 from alps.structures.masks import Masks
 
 logger = logging.getLogger(__name__)
 
-#: Corner columns; the first four define a horizontal box if the others are missing or empty.
+#: Columns with corners; if only the first four are present and filled, the box is horizontal.
 CORNERS = ("x0", "y0", "x1", "y1", "x2", "y2", "x3", "y3")
 COLUMNS = (
     *(*CORNERS, "image", "video", "frame", "track"),
@@ -28,7 +28,8 @@ COLUMNS = (
 )
 #: Maximum number of rows; Open Images, the largest published table, has 15 million boxes.
 MAX_ROWS = 20_000_000
-#: A Parquet file with more rows than this must have at least one byte per row, as rows differ.
+#: A Parquet file with more rows than this must have at least one byte per row: rows differ, so a
+#: higher compression is implausible.
 SMALL_TABLE_ROWS = 100_000
 Row = Mapping[str, str]
 
@@ -57,19 +58,17 @@ def read_rows(path: Path, required: Sequence[str]) -> list[Row]:
     except (pa.ArrowException, OSError, UnicodeError) as error:
         reason = " ".join(str(error).split())[:500]
         if isinstance(error, UnicodeError) or "invalid UTF8" in reason:
-            reason = f"it is not in UTF-8 ({reason}); save it as UTF-8 (spreadsheets: CSV UTF-8)"
+            reason = f"it is not UTF-8 ({reason}); save it as UTF-8 (in spreadsheets: CSV UTF-8)"
         raise LabelError(f"cannot read {path}: {reason}") from error
     if repeated := sorted({n for n in COLUMNS if names.count(n) > 1}):
-        raise LabelError(
-            f"{path} has several columns called {' and '.join(repeated)}, expected one"
-        )
+        raise LabelError(f"{path} has several columns named {' and '.join(repeated)}, expected one")
     expected = [*required, *CORNERS[:4]]
     if missing := [name for name in expected if name not in names]:
         raise LabelError(
             f"{path} has no {' and no '.join(missing)}: its columns are "
             f"{' '.join(map(repr, names))[:500]}, "
-            f"expected {' '.join(expected)}, for rotated boxes "
-            f"also {' '.join(CORNERS[4:])}; rename the columns"
+            f"expected {' '.join(expected)}, and for rotated boxes "
+            f"{' '.join(CORNERS[4:])}; rename the columns"
         )
     columns_used = [name for name in COLUMNS if name in names]
     columns = [
@@ -91,8 +90,8 @@ def row_to_annotation(row: Row, where: str, category: str) -> Annotation | str:
         The annotation, or an error message.
     """
     track, flag = row.get("track", ""), row.get("ignore", "")
-    if track and parse_whole_number(track) is None:
-        return f"{where}: track {track!r}, expected a whole number"
+    if track and parse_integer(track) is None:
+        return f"{where}: track {track!r}, expected an integer"
     if (ignore := parse_flag(flag)) is None:
         return f"{where}: ignore {flag!r}, expected 0 or 1"
     rotated = any(row.get(name) for name in CORNERS[4:])
@@ -103,7 +102,7 @@ def row_to_annotation(row: Row, where: str, category: str) -> Annotation | str:
         parse_numbers([row.get(name, "") for name in CORNERS[: 8 if rotated else 4]]),
         ignore=ignore,
         score=score if row.get("score") else None,
-        track_id=parse_whole_number(track),
+        track_id=parse_integer(track),
         text=row.get("text") or None,
         counts=row.get("counts") or None,
     )
@@ -112,13 +111,14 @@ def row_to_annotation(row: Row, where: str, category: str) -> Annotation | str:
 def read_counts(
     annotations: Sequence[Annotation], boxes: Boxes, size: tuple[int, int], path: Path
 ) -> Masks:
-    """Read the ground-truth masks in the column ``counts``, for the boxes that have one.
+    """Read the ground-truth masks of the boxes that have one, from the column ``counts``.
 
     Invalid masks are logged and skipped.
 
     Args:
         annotations: all annotations of the image.
-        boxes: boxes made from these annotations, possibly a subset; ``object_id`` indexes them.
+        boxes: boxes made from ``annotations``, possibly a subset; ``object_id`` is the index of
+            their annotation.
         size: (H, W) of the image, px.
         path: the table, for messages.
 
@@ -131,9 +131,9 @@ def read_counts(
 
 
 def _read_parquet(path: Path) -> pa.Table:
-    """Read a Parquet table, checking rows and text sizes before memory is allocated for them.
+    """Read a Parquet table, after checking the number of rows and the size of the text.
 
-    Text columns are read as dictionaries, so a value repeated a million times is stored once.
+    Text columns are read as dictionaries, which store a repeated value only once.
 
     Returns:
         The table.
@@ -169,7 +169,7 @@ def _check_extent(rows: int, size: int, limit: int) -> None:
     if rows > limit or size > MAX_DATASET_BYTES:
         raise OSError(
             errno.EFBIG,
-            f"it unpacks to {rows} rows and {size} bytes, the limits here are {limit} and "
+            f"it unpacks to {rows} rows and {size} bytes, the limits are {limit} and "
             f"{MAX_DATASET_BYTES}; check that it is the right file, or split it",
         )
 

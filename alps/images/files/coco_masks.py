@@ -1,7 +1,7 @@
-"""Convert COCO's "segmentation", in any of its formats, to run-length encoding.
+"""Convert a COCO "segmentation" in any of its formats to run-length encoding.
 
-pycocotools does not validate its input: a corner at 1e9 allocates gigabytes, and invalid counts are
-read past their end. All input is therefore validated first.
+Input is validated first, because pycocotools does not: a corner at 1e9 allocates gigabytes, and
+invalid counts are read past their end.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ def read_masks(shapes: Sequence[tuple[str, Any]], boxes: Boxes, size: tuple[int,
     """Read the ground-truth masks of the boxes that have one; invalid masks are logged and skipped.
 
     Args:
-        shapes: for each box its location, for messages, and an argument of `encode_segmentation`
-            or None.
+        shapes: for each box, its location for messages, and its segmentation as expected by
+            `encode_segmentation`, or None.
         boxes: boxes of one image.
         size: (H, W) of the image, px.
 
@@ -47,9 +47,11 @@ def read_masks(shapes: Sequence[tuple[str, Any]], boxes: Boxes, size: tuple[int,
         except ValueError as error:
             problems.append(f"{where}: {error}")
     for problem in problems[:MAX_LOGGED]:
-        logger.warning("skipped a true mask: %s", problem)
+        logger.warning("skipped a ground-truth mask: %s", problem)
     if len(problems) > MAX_LOGGED:
-        logger.warning("skipped %d more true masks of this image", len(problems) - MAX_LOGGED)
+        logger.warning(
+            "skipped %d more ground-truth masks of this image", len(problems) - MAX_LOGGED
+        )
     return Masks.from_counts(counts, size, boxes=boxes[np.array(rows, np.int64)])
 
 
@@ -65,7 +67,7 @@ def encode_segmentation(shape: Any, size: tuple[int, int]) -> bytes:
         The counts in COCO's compressed encoding.
 
     Raises:
-        ValueError: the segmentation is malformed, or its size differs from that of the image.
+        ValueError: the segmentation is malformed, or its size differs from ``size``.
     """
     height, width = size
     if isinstance(shape, list):
@@ -77,9 +79,9 @@ def encode_segmentation(shape: Any, size: tuple[int, int]) -> bytes:
     counts = shape.get("counts")
     if isinstance(counts, list):
         if not all(type(n) is int and 0 <= n <= height * width for n in counts):
-            raise ValueError("its counts are not whole numbers within the image")
+            raise ValueError("its counts are not integers within the image")
         if sum(counts) != height * width:
-            raise ValueError(f"its counts hold {sum(counts)} pixels, not {height} x {width}")
+            raise ValueError(f"its counts contain {sum(counts)} pixels, not {height} x {width}")
         runs = {"size": [height, width], "counts": counts}
         return bytes(coco.frPyObjects(runs, height, width)["counts"])
     if isinstance(counts, str):
@@ -91,9 +93,9 @@ def encode_segmentation(shape: Any, size: tuple[int, int]) -> bytes:
 
 
 def _check_size(declared: Any, size: tuple[int, int]) -> None:
-    """Raise `ValueError` unless the untrusted ``declared`` equals ``size``.
+    """Raise `ValueError` unless the size in a segmentation equals ``size``.
 
-    A different size with the same number of pixels would shear the mask.
+    A mask decoded with another width and the same number of pixels would be sheared.
 
     Raises:
         ValueError: the sizes differ, or ``declared`` is malformed.
@@ -103,7 +105,9 @@ def _check_size(declared: Any, size: tuple[int, int]) -> None:
     except (TypeError, ValueError, OverflowError):
         raise ValueError("its size is not a height and a width") from None
     if (height, width) != size:
-        raise ValueError(f"it is {height} x {width} pixels, the image {size[0]} x {size[1]}")
+        raise ValueError(
+            f"its size is {height} x {width} pixels, the size of the image {size[0]} x {size[1]}"
+        )
 
 
 def _check_polygon(polygon: Any, size: tuple[int, int]) -> list[float]:
@@ -111,7 +115,7 @@ def _check_polygon(polygon: Any, size: tuple[int, int]) -> list[float]:
     if not isinstance(polygon, list) or not all(type(value) in (int, float) for value in polygon):
         raise ValueError("a polygon is not a list of numbers")
     if len(polygon) < 6 or len(polygon) % 2:
-        raise ValueError(f"a polygon of {len(polygon)} numbers, expected three corners or more")
+        raise ValueError(f"a polygon has {len(polygon)} numbers, expected three corners or more")
     points = np.array([float(min(max(value, -1e300), 1e300)) for value in polygon])
     if not (np.abs(points) <= MAX_OUTSIDE * max(size)).all():  # NaN, too
         raise ValueError("a corner of a polygon is not a number, or lies far outside the image")

@@ -9,10 +9,10 @@ from alps.errors import ConfigError, ImageError
 from alps.images.files.ids import to_nfc
 from alps.images.files.limits import decode_text, read_bytes
 
-#: Image lists as in Pascal VOC, with their splits; later entries take precedence.
+#: Split by the name of the image list, as in Pascal VOC; later entries take precedence.
 LISTS: Mapping[str, str] = {"trainval": "train", "train": "train", "val": "val", "test": "test"}
 
-#: Values of a flag such as "difficult"; 2 is used by DOTA, which has two degrees of difficulty.
+#: Values of flags such as "difficult"; DOTA has two degrees of difficulty, 1 and 2.
 FLAGS: Mapping[str, bool] = {
     **dict.fromkeys(("", "0", "0.0", "false", "no", "unspecified"), False),
     **dict.fromkeys(("1", "1.0", "2", "2.0", "true", "yes"), True),
@@ -42,7 +42,7 @@ def read_text(path: Path) -> str:
 
 
 def check_classes(classes: Sequence[object] | None) -> list[str] | None:
-    """Return class names as strings, or None for None.
+    """Return class names as strings; None stays None.
 
     Raises:
         ConfigError: the names are not a non-empty list of distinct names.
@@ -58,7 +58,7 @@ def check_classes(classes: Sequence[object] | None) -> list[str] | None:
 
 
 def parse_flag(text: str) -> bool | None:
-    """Return whether a flag is set; None if its value is not in `SWITCH`."""
+    """Return whether a flag is set; None if its value is not in `FLAGS`."""
     return FLAGS.get(text.strip().lower())
 
 

@@ -28,9 +28,9 @@ MAX_OPEN = 4
 
 
 def read_frame(root: str | Path, record: ImageRecord) -> Pixels:
-    """Read the image of a record; for a video or volume, the frame or slice with its index.
+    """Read the image of a record: an image file, a frame of a video, or a slice of a volume.
 
-    Sequential access is fastest, since the decoder of a video stays open at the current frame.
+    Sequential access to a video is fastest, because its decoder stays open at the current frame.
 
     Returns:
         The image and its valid mask.
@@ -71,9 +71,10 @@ def frame_rate(root: str | Path, record: ImageRecord) -> Fraction | None:
 
 
 def list_frames(folder: Path) -> dict[int, Path]:
-    """Return a folder's images by frame index: the last number in a name minus the lowest one.
+    """Return the images of a folder by frame index.
 
-    So 1.jpg, 2.jpg … 10.jpg are frames 0 to 9, and a missing frame does not shift the others.
+    The index is the last number in a file name minus the lowest such number: 1.jpg, 2.jpg …
+    10.jpg are frames 0 to 9. A missing frame does not change the index of the next ones.
 
     Raises:
         ImageError: a name has no number, or two names have the same number.
@@ -86,8 +87,8 @@ def list_frames(folder: Path) -> dict[int, Path]:
         other = by_number.setdefault(int(digits[-1]), file) if digits else None
         if other != file:
             raise ImageError(
-                f"{file} {f'has the number of {other.name}' if other else 'has no number'}; the "
-                "images of a folder of frames are named by their numbers, as 1.jpg or 000001.png"
+                f"{file} {f'has the number of {other.name}' if other else 'has no number'}; "
+                "frames in a folder are named after their numbers, such as 1.jpg or 000001.png"
             )
     return {number - min(by_number): file for number, file in by_number.items()}
 
@@ -101,12 +102,12 @@ def _open(path: Path, process: int) -> VideoFile:  # noqa: ARG001 - part of the 
 class VideoFile:
     """The frames of a video, numbered from 0 in presentation order.
 
-    Container metadata (number of frames, frame rate, keyframes) may be wrong, and a timestamp
-    divided by the rate gives no frame number if the rate varies. Frames are therefore counted while
-    the video is decoded from its start, and their timestamps are recorded. A later frame is reached
-    by decoding forward, so sequential access decodes each frame once. An earlier frame is reached
-    from the last keyframe before it if the decoder arrives there at a recorded timestamp, otherwise
-    from the start.
+    The metadata of a video (number of frames, frame rate, keyframes) may be wrong, and timestamps
+    do not give frame numbers if the frame rate varies. Frames are therefore counted while the video
+    is decoded from its start, and their timestamps are recorded. To read a later frame, the video
+    is decoded forward, so sequential access decodes each frame once. To read an earlier frame, the
+    decoder seeks to the last keyframe before it; if the timestamp there was not recorded, decoding
+    restarts at the first frame.
 
     Args:
         path: the video file.
@@ -130,12 +131,12 @@ class VideoFile:
         self._numbers: dict[int, int] = {}  # by timestamp
         self._keyframes: dict[int, int] = {}  # timestamps by frame number
         self._frames: Iterator[Any] = iter(())
-        self._next = 0  # frame number of the first item of _frames
-        self._end: str | None = None  # description of what follows the last frame, once known
+        self._next = 0  # number of the frame that _frames yields next
+        self._end: str | None = None  # once the end is reached: "", or a note on damaged data
         self._restart()
 
     def __len__(self) -> int:
-        """Return the number of frames, decoding those not decoded so far."""
+        """Return the number of frames; decodes the rest of the video on the first call."""
         while self._end is None:
             self._advance()
         return len(self._times)
@@ -165,7 +166,7 @@ class VideoFile:
                 f"{self.path} has {n}{f' of {declared}' * (declared > n)} frames{self._end}, there "
                 f"is no frame {index} (counted from 0); "
                 + (
-                    "it is truncated, get it again"
+                    "it is truncated, download it again"
                     if is_truncated
                     else "its annotations refer to later frames"
                 )
@@ -176,7 +177,7 @@ class VideoFile:
         return np.ascontiguousarray(np.rot90(image, frame.rotation // 90))
 
     def _advance_to(self, index: int) -> Any:
-        """Decode up to the frame ``index`` and return it; None if the video ends before."""
+        """Decode up to the frame ``index`` and return it; None if the video has fewer frames."""
         frame = None
         while self._next <= index:
             frame = self._advance()
@@ -190,7 +191,7 @@ class VideoFile:
         try:
             frame = next(self._frames, None)
         except self._av.FFmpegError as error:
-            # Frames after the damage may be decodable, but their numbers are unknown.
+            # Later frames may be decodable, but their numbers are unknown.
             damage = f", followed by damaged data ({error.strerror})"
         is_new = self._next == len(self._times)
         if frame is None:
@@ -199,7 +200,7 @@ class VideoFile:
             return None
         if is_new:
             self._times.append(frame.pts)
-            # Seeking needs a timestamp that exists and is unique.
+            # Seeking needs a unique timestamp.
             if frame.pts is not None and frame.pts not in self._numbers:
                 self._numbers[frame.pts] = self._next
                 if frame.key_frame:
@@ -208,13 +209,13 @@ class VideoFile:
         return frame
 
     def _seek(self, index: int) -> None:
-        """Position the decoder at the frame ``index`` or at one before it."""
+        """Position the decoder at the frame ``index`` or at an earlier frame."""
         if keyframe := max((k for k in self._keyframes if k <= index), default=0):
             with suppress(self._av.FFmpegError):
                 self._container.seek(self._keyframes[keyframe], stream=self._stream)
                 frames = self._container.decode(self._stream)
                 first = next(frames, None)
-                # After a seek some codecs start with frames that depend on skipped ones.
+                # After a seek, some codecs yield frames that depend on skipped frames.
                 if first is not None and first.key_frame:
                     number = None if first.pts is None else self._numbers.get(first.pts)
                     if number is not None and number <= index:
@@ -233,6 +234,6 @@ class VideoFile:
         if not self._container.streams.video:
             raise ImageError(f"cannot read {self.path}: it has no video stream")
         self._stream = self._container.streams.video[0]
-        # With threads, a forked process would block when it frees the decoder.
+        # With several threads, a forked process would block when it frees the decoder.
         self._stream.codec_context.thread_count = 1
         self._frames, self._next = self._container.decode(self._stream), 0

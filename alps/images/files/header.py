@@ -22,7 +22,7 @@ def read_size(path: Path) -> tuple[int, int] | None:
     It takes 0.1 to 1 ms on a local disk.
 
     Returns:
-        The size. None if the header cannot be parsed; reading the pixels then reports the problem.
+        The size. None if the header cannot be parsed; the error is reported when the image is read.
     """
     try:
         with path.open("rb") as file:
@@ -44,7 +44,7 @@ def _read_picture(path: Path) -> tuple[int, int, int]:
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # Pillow warns about many pixels and malformed tags
         with Image.open(path, formats=FORMATS) as image:
-            # The getexif of PNG decodes all pixels to find chunks that follow them.
+            # PngImageFile.getexif decodes all pixels to find EXIF chunks after them.
             exif = Image.Image.getexif(image) if image.format == "PNG" else image.getexif()
             orientation = exif.get(ExifTags.Base.Orientation, 1)
             return image.height, image.width, orientation if orientation in range(1, 9) else 1
@@ -66,5 +66,5 @@ def compare_sizes(image: str, size: tuple[int, int], stated: tuple[int, int] | N
     note = " (rotated, as by an EXIF orientation)" if stated == size[::-1] else ""
     return (
         f"{image} is {size[1]} x {size[0]} px and its annotations are for an image of "
-        f"{stated[1]} x {stated[0]} px{note}, so its boxes do not fit"
+        f"{stated[1]} x {stated[0]} px{note}, so the boxes do not fit"
     )

@@ -1,4 +1,4 @@
-"""Derive image ids from file names; every file written for an image is named after its id."""
+"""Derive image ids from file names; output files are named after the id of their image."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from alps.errors import ConfigError
 
 
 def to_nfc(name: str) -> str:
-    """Return a name in Unicode NFC, since some file systems decompose accents.
+    """Return a name in Unicode NFC, because some file systems decompose accented letters.
 
     >>> len("e\N{COMBINING ACUTE ACCENT}"), len(to_nfc("e\N{COMBINING ACUTE ACCENT}"))
     (2, 1)
@@ -20,16 +20,16 @@ def to_nfc(name: str) -> str:
 
 
 def image_ids(files: Sequence[PurePosixPath]) -> list[str]:
-    """Return one id per file: its path without the suffix, unique case-insensitively.
+    """Return one id per file: its path without the suffix; ids are unique case-insensitively.
 
-    All files that would share an id keep their suffix, so ids do not depend on the order of files.
+    Files that would have the same id keep their suffix, so ids do not depend on the order of files.
 
     >>> image_ids([PurePosixPath(f) for f in ("a/OSBS_029.tif", "a/OSBS_029.png", "b.png")])
     ['a/OSBS_029.tif', 'a/OSBS_029.png', 'b']
 
     Raises:
-        ConfigError: two paths differ only in case or in the Unicode form of their accents; on some
-            disks one output would overwrite the other.
+        ConfigError: two paths differ only in case or Unicode normalisation; on some disks, the
+            labels of one image would overwrite those of the other.
     """
     ids = [str(file.with_suffix("")) for file in files]
     while True:
@@ -39,7 +39,7 @@ def image_ids(files: Sequence[PurePosixPath]) -> list[str]:
         groups = [group for group in by_id.values() if len(group) > 1]
         if not groups:
             return ids
-        # A kept suffix may collide with another file's id (a.png, a.tif, a.png.jpg): repeat.
+        # Repeat: an id with its suffix may equal the id of another file (a.png, a.tif, a.png.jpg).
         with_suffix = [(i, str(files[i])) for group in groups for i in group]
         if all(ids[i] == path for i, path in with_suffix):
             first, second = min(sorted(str(files[i]) for i in group)[:2] for group in groups)
@@ -55,5 +55,5 @@ def image_ids(files: Sequence[PurePosixPath]) -> list[str]:
 def _difference(first: str, second: str) -> str:
     """Describe how two file names with the same id differ."""
     if to_nfc(first) == to_nfc(second):
-        return "how their accents are encoded (Unicode NFC and NFD)"
+        return "their Unicode normalisation (NFC and NFD)"
     return "upper and lower case"

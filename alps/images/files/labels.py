@@ -1,4 +1,4 @@
-"""Read index maps, which hold the class of every pixel, from files of numbers or colours."""
+"""Read index maps, which contain the class of every pixel, from files of numbers or colours."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ Labels = UInt8[np.ndarray, "H W"] | UInt16[np.ndarray, "H W"]
 def read_labels(path: str | Path) -> Labels:
     """Read an index map: a PNG or TIFF with one band of class numbers.
 
-    Values are the stored numbers (as GDAL reads them): palettes and the photometric interpretation
-    of a TIFF (white or black is zero) are ignored. A TIFF may have any data type, including signed
-    and floating-point ones, as long as its values are whole numbers from 0 to 65535.
+    The stored values are returned, as by GDAL: palettes and a TIFF's photometric interpretation
+    (white or black is zero) are ignored. A TIFF may have any data type, including signed and
+    floating-point types, as long as its values are integers from 0 to 65535.
 
     Returns:
         The index map, (H, W).
@@ -43,7 +43,7 @@ def read_labels(path: str | Path) -> Labels:
         with path.open("rb") as file:
             driver = find_driver(file.read(16))
         if driver == "GTiff":
-            return _whole_numbers(path)
+            return _read_integers(path)
         with open_image(path) as image:
             kind = f"{image.format} in mode {image.mode}"
             is_index_map = image.mode in _MODES and image.format == "PNG"
@@ -60,8 +60,8 @@ def read_labels(path: str | Path) -> Labels:
     return values
 
 
-def _whole_numbers(path: Path) -> Labels:
-    """Return the values of a TIFF in the smallest unsigned type that holds them."""
+def _read_integers(path: Path) -> Labels:
+    """Return the values of a TIFF as uint8 if they fit, else as uint16."""
     with Raster(path) as raster:
         if raster.count > 1:
             raise LabelError(
@@ -75,16 +75,17 @@ def _whole_numbers(path: Path) -> Labels:
     if wrong.any():
         row, column = (int(i) for i in np.unravel_index(wrong.argmax(), wrong.shape))
         raise LabelError(
-            f"{path} holds {values[row, column]} in row {row}, column {column} ({values.dtype}), "
-            f"expected class numbers from 0 to {MAX_CLASS}; write unlabelled pixels as 255"
+            f"{path} contains {values[row, column]} in row {row}, column {column} "
+            f"({values.dtype}), expected class numbers from 0 to {MAX_CLASS}; write unlabelled "
+            "pixels as 255"
         )
     return values.astype(np.uint8 if values.max() <= 255 else np.uint16)
 
 
 def _numbers(image: Image.Image) -> Labels:
-    """Return the stored values of a PNG; Pillow scales gray of 2 and 4 bits to 0 to 255.
+    """Return the stored values of a PNG, undoing Pillow's scaling of 2 and 4 bits to 0 to 255.
 
-    The bit depth is read from the tile, which loading the pixels clears.
+    The bit depth is read before the pixels, because loading them clears ``image.tile``.
     """
     tiles = image.tile if isinstance(image, PngImagePlugin.PngImageFile) else []
     bits = {"L;2": 2, "L;4": 4}.get(str(tiles[0].args), 8) if tiles else 8
@@ -99,7 +100,7 @@ def _numbers(image: Image.Image) -> Labels:
 def read_colors(path: str | Path) -> UInt8[np.ndarray, "H W 3"]:
     """Read an RGB label image for `colors_to_index`; raise `LabelError` if it cannot be read."""
     try:
-        return decode(path).image  # colours are kept even where they are declared as no data
+        return decode(path).image  # unlike read_pixels, decode keeps the colours of no-data pixels
     except ImageError as error:
         raise LabelError(str(error)) from error
 
@@ -125,7 +126,7 @@ def colors_to_index(
     for (red, green, blue), value in colors.items():
         table[red | green << 8 | blue << 16] = value
     index = np.empty(rgb.shape[:2], np.uint8)
-    for start in range(0, len(rgb), 512):  # in strips, to bound memory for orthophotos
+    for start in range(0, len(rgb), 512):  # in strips, because orthophotos are large
         rgba = cv2.cvtColor(rgb[start : start + 512], cv2.COLOR_RGB2RGBA)
         codes = rgba.view("<u4")[..., 0] & 0xFFFFFF
         table.take(codes, out=index[start : start + 512])
@@ -136,7 +137,7 @@ def colors_to_index(
         raise LabelError(
             f"{path} has {np.count_nonzero(wrong)} pixels of unknown colours, the first "
             f"{tuple(rgb[row, column].tolist())} in row {row}, column {column}; expected "
-            f"{', '.join(map(str, colors))}; get the file as it was published"
+            f"{', '.join(map(str, colors))}; use the published file"
         )
     return index
 

@@ -11,12 +11,12 @@ from typing import Literal
 
 from alps.structures.digest import digest
 
-#: Maximum bytes of a file about one image or video; the largest published ones have about 10 MB.
+#: Maximum bytes of the annotations of one image or video; the largest published files have 10 MB.
 MAX_IMAGE_BYTES = 2**26
-#: Maximum bytes of a file about a whole dataset; instances_train2017.json of COCO has 448 MB,
-#: that of LVIS 1.1 GB.
+#: Maximum bytes of the annotations of a dataset; the training file of COCO 2017 has 448 MB, that of
+#: LVIS 1.1 GB.
 MAX_DATASET_BYTES = 2**31
-#: Byte order marks and their encodings; UTF-32 first, since its mark starts with that of UTF-16.
+#: Byte order marks and their encodings; UTF-32 first, because its mark starts like UTF-16's.
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -36,24 +36,24 @@ def check_bytes(path: Path, limit: int = MAX_IMAGE_BYTES) -> None:
     if size > limit:
         raise OSError(
             errno.EFBIG,
-            f"it has {size} bytes, the limit of such a file is {limit}; check that it is the "
+            f"it has {size} bytes, the limit for such files is {limit}; check that it is the "
             "right file, or split it",
         )
 
 
 def read_bytes(path: Path, limit: int = MAX_IMAGE_BYTES) -> bytes:
-    """Read a whole file; raise `OSError` if it is missing or has more than ``limit`` bytes."""
+    """Read a file; raise `OSError` if it is missing or has more than ``limit`` bytes."""
     check_bytes(path, limit)
     return path.read_bytes()
 
 
 def digest_files(paths: Iterable[Path], classes: Iterable[str]) -> str:
-    """Return a digest of the content of all annotation files of one image.
+    """Return a digest of the annotation files of one image.
 
     Args:
         paths: all annotation files of the image.
-        classes: class names in the order of their ids. Box masks store these ids, so other classes
-            change the meaning of the same file.
+        classes: class names in the order of their ids. Box masks store these ids, so the digest
+            must change with the classes.
     """
     return digest(list(classes), [_digest_file(path) for path in paths])
 
@@ -63,19 +63,19 @@ def _digest_file(path: Path) -> str:
     try:
         return hashlib.sha256(read_bytes(path)).hexdigest()
     except OSError as error:
-        return f"cannot be read: {error.strerror}"  # reading the image reports it, too
+        return f"cannot be read: {error.strerror}"  # reported when the image is read
 
 
 def decode_text(data: bytes, errors: Literal["strict", "replace"] = "strict") -> str:
     """Decode text as UTF-8, or in the encoding of its byte order mark.
 
-    Editors and spreadsheets on Windows write such marks; PowerShell writes UTF-16.
+    Editors and spreadsheets on Windows write byte order marks; PowerShell writes UTF-16.
 
     Returns:
         The text without its byte order mark.
 
     Raises:
-        ValueError: ``errors`` is "strict" and the text is in another encoding.
+        ValueError: ``errors`` is "strict" and the text cannot be decoded.
     """
     encoding = next((name for mark, name in _MARKS if data.startswith(mark)), "utf-8")
     try:
@@ -87,4 +87,4 @@ def decode_text(data: bytes, errors: Literal["strict", "replace"] = "strict") ->
 def not_utf8(data: bytes, error: UnicodeDecodeError) -> str:
     """Return a message that locates the first byte that is not UTF-8, with a remedy."""
     line = data.count(b"\n", 0, error.start) + 1
-    return f"it is not in UTF-8 (byte 0x{data[error.start]:02x} in line {line}); save it as UTF-8"
+    return f"it is not UTF-8 (byte 0x{data[error.start]:02x} in line {line}); save it as UTF-8"

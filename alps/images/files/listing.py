@@ -1,4 +1,4 @@
-"""List the files of a folder in order, following each link once."""
+"""List the files of a folder in order, following each symbolic link once."""
 
 from __future__ import annotations
 
@@ -21,10 +21,9 @@ def contents(folder: Path) -> str:
 def walk(folder: str | Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
     """Yield the files below a folder in name order, with their paths relative to it.
 
-    Hidden files are skipped. Links are followed, so the target of two links has two names. Each
-    link is followed only once, under the first name of its folder, and never into one of its own
-    parent folders; the number of names is therefore at most files times links, however the links
-    cross.
+    Hidden files are skipped. Symbolic links are followed, so a folder with two links to it is
+    listed twice. Each link is followed only once, where it is first encountered, and never if it
+    leads to a parent folder. Links in circles therefore do not cause endless listings.
 
     Raises:
         OSError: a folder cannot be listed.

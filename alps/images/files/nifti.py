@@ -1,8 +1,8 @@
 """Read slices of NIfTI volumes (CT, MRI) as images, through nibabel.
 
-Volumes are reoriented by their affine so that the axes point to the patient's right, front and head
-(nibabel's "closest canonical", RAS); slices are taken along the last axis. A slice is shown in the
-radiological convention: front at the top, the patient's right on the left.
+Volumes are reoriented by their affine to nibabel's "closest canonical" orientation (RAS): the axes
+point to the patient's right, front and head. Slices are taken along the last axis and returned in
+the radiological convention: front at the top, the patient's right side at the left.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from alps.rasters.stretch import stretch_between, stretch_limits
 
 #: Suffixes of volumes, compared case-insensitively.
 SUFFIXES = (".nii", ".nii.gz")
-#: Number of volumes kept open: an image and its labels. Compressed ones are held in memory.
+#: Number of volumes kept open: an image and its labels. Compressed volumes are kept in memory.
 MAX_OPEN = 2
 #: Maximum number of evenly spaced voxels that determine the window; 64 MB as float32.
 MAX_SAMPLE = 2**24
@@ -52,14 +52,14 @@ def count_slices(path: Path) -> int:
 def read_slice(path: Path, index: int) -> Pixels:
     """Read one slice as 8-bit gray in RGB; slices are counted from 0 at the feet.
 
-    The values between the percentiles `alps.rasters.stretch.STRETCH` of the whole volume map to 0
-    to 255, so that all slices share one window. Non-finite voxels become 0 and are not valid.
+    The percentiles `alps.rasters.stretch.STRETCH` of the volume map to 0 and 255, so that all its
+    slices have the same window. Non-finite voxels become 0 and are not valid.
 
     Returns:
         The slice and its valid mask.
 
     Raises:
-        ImageError: the file cannot be used, or has no such slice.
+        ImageError: the file cannot be read, or has no such slice.
         MissingPackage: nibabel is not installed.
     """
     try:
@@ -89,8 +89,8 @@ def read_label_slice(path: Path, index: int, image: Path) -> Labels:
         Class numbers, (H, W).
 
     Raises:
-        LabelError: the file cannot be used, differs in shape from the image, or holds a value that
-            is not a class number.
+        LabelError: the file cannot be read, its shape differs from the image's, or a value is not a
+            class number.
         MissingPackage: nibabel is not installed.
     """
     try:
@@ -98,7 +98,7 @@ def read_label_slice(path: Path, index: int, image: Path) -> Labels:
         if volume.shape != (expected := _open(image, os.getpid()).shape):
             raise LabelError(
                 f"{path} has the shape {volume.shape} and its image {expected}, expected the same; "
-                "get both as they were published"
+                "use the published files"
             )
         plane = volume.plane(index)
     except ImageError as error:
@@ -109,8 +109,8 @@ def read_label_slice(path: Path, index: int, image: Path) -> Labels:
     if (numbers != plane).any() or numbers.min() < 0 or numbers.max() > 255:
         invalid = plane[(numbers != plane) | (numbers < 0) | (numbers > 255)][0]
         raise LabelError(
-            f"{path} holds {invalid:g} in slice {index}, expected class numbers from 0 to 255; get "
-            "the file as it was published"
+            f"{path} contains {invalid:g} in slice {index}, expected class numbers from 0 to 255; "
+            "use the published file"
         )
     labels: UInt8[np.ndarray, "H W"] = numbers.astype(np.uint8)
     return labels
@@ -151,7 +151,9 @@ class Volume:
                 "write each time step or channel into a separate file (as fslsplit does)"
             )
         if self._dtype.kind not in "iuf":
-            raise ImageError(f"{path} holds {self._dtype}, expected whole or floating numbers")
+            raise ImageError(
+                f"{path} contains {self._dtype}, expected integers or floating-point numbers"
+            )
         if np.isnan(orientation).any():
             raise ImageError(f"{path} has an affine that does not determine all axes; correct it")
         self._orientation = orientation
@@ -161,26 +163,26 @@ class Volume:
         self._zipped = path.name.lower().endswith(".gz")
         self._length: int = image.dataobj.offset + math.prod(shape) * self._dtype.itemsize  # bytes
         if image.dataobj.offset < 0:
-            raise ImageError(f"{path} declares a negative voxel offset; get it again")
+            raise ImageError(f"{path} declares a negative voxel offset; download it again")
         if not self._is_complete():
             raise ImageError(
                 f"cannot read {path}: it is truncated: its header declares {math.prod(shape)} "
-                f"voxels of {self._dtype}; get it again"
+                f"voxels of {self._dtype}; download it again"
             )
 
     def _is_complete(self) -> bool:
-        """Return whether the file holds all voxels, which a broken download does not."""
+        """Return whether the file contains all voxels; an interrupted download does not."""
         size = self.path.stat().st_size
         if not self._zipped:
             return size >= self._length
         with self.path.open("rb") as file:  # gzip ends with the uncompressed length modulo 2^32
             file.seek(-min(4, size), os.SEEK_END)
             word = int.from_bytes(file.read(), "little")
-        # The length differs in multi-member files, and if data follow the voxels.
+        # The lengths also differ in multi-member files, and if data follow the voxels.
         return word == self._length % 2**32 or self._unzips()
 
     def _unzips(self) -> bool:
-        """Return whether decompression yields all expected bytes."""
+        """Return whether the file decompresses to at least the expected number of bytes."""
         missing: int = self._length
         with gzip.open(self.path) as file:
             try:
@@ -212,7 +214,7 @@ class Volume:
             while file.read(1 << 20):  # read to the end, where gzip verifies the checksum
                 pass
         if len(data) < self._length:
-            raise EOFError("it is cut short")
+            raise EOFError("it is truncated")
         stored: np.ndarray = np.ndarray(
             self._stored_shape, self._dtype, buffer=data, offset=proxy.offset, order="F"
         )
@@ -249,4 +251,4 @@ def _window(path: Path) -> tuple[float, float]:
 def _describe_error(path: Path, error: Exception) -> str:
     """Return the message for a file that cannot be decoded."""
     reason = " ".join(str(error).split()) or type(error).__name__
-    return f"cannot read {path}: {reason}; expected a NIfTI volume; get it again"
+    return f"cannot read {path}: {reason}; expected a NIfTI volume; download it again"

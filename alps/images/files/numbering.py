@@ -19,12 +19,12 @@ FILES_AHEAD = 64
 
 
 def label_values(paths: Sequence[Path]) -> Iterator[set[int] | LabelError]:
-    """Read the values of label files, in parallel but in order.
+    """Read the values of label files in parallel, and yield them in the order of the files.
 
-    The first file is read separately, since its values often suffice for a decision.
+    The first file is read alone, because its values often suffice for the caller.
 
     Yields:
-        For each file its set of values, or the error if it cannot be read.
+        The set of values of each file, or the error if the file cannot be read.
     """
 
     def values(path: Path) -> set[int] | LabelError:
@@ -39,9 +39,10 @@ def label_values(paths: Sequence[Path]) -> Iterator[set[int] | LabelError]:
 
 
 def is_binary(value_sets: Iterable[set[int] | LabelError]) -> bool:
-    """Return whether label files hold exactly the values 0 and 255; stop at the first other value.
+    """Return whether the only values in label files are 0 and 255, and both occur.
 
-    Unreadable files are skipped here and reported when the label is used.
+    Reading stops at the first other value. Unreadable files are skipped; they are reported when
+    the label is used.
 
     Args:
         value_sets: results of `label_values`.
@@ -71,14 +72,14 @@ def binary_to_index(labels: Labels) -> Labels:
 
 
 def reduce_zero_label(labels: Labels, ignore_index: int, path: Path) -> Labels:
-    """Map 0 to ``ignore_index`` and 1..n to 0..n-1, like mmsegmentation's option of that name.
+    """Map 0 to ``ignore_index`` and 1..n to 0..n-1, like mmsegmentation's ``reduce_zero_label``.
 
     >>> reduce_zero_label(np.array([[0, 1, 2, 255]], np.uint8), 255, Path("x.png"))
     array([[255,   0,   1, 255]], dtype=uint8)
 
     Args:
         labels: index map, (H, W).
-        ignore_index: label of ignored pixels; they stay ignored.
+        ignore_index: label of ignored pixels; it is not changed.
         path: source file, for messages.
 
     Returns:
@@ -89,8 +90,8 @@ def reduce_zero_label(labels: Labels, ignore_index: int, path: Path) -> Labels:
     """
     if (labels == ignore_index + 1).any():
         raise LabelError(
-            f"{path} holds the label {ignore_index + 1}, which dataset.reduce_zero_label=true "
-            f"would make the ignored {ignore_index}; set another dataset.ignore_index"
+            f"{path} contains the label {ignore_index + 1}, which dataset.reduce_zero_label=true "
+            f"would map to the ignored {ignore_index}; change dataset.ignore_index"
         )
     ignored = (labels == 0) | (labels == ignore_index)
     dtype = np.result_type(labels.dtype, np.min_scalar_type(ignore_index))

@@ -39,17 +39,18 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 def read_pixels(path: str | Path) -> Pixels:
     """Read a PNG, JPEG, TIFF, JPEG 2000, BMP or WebP file as 8-bit RGB with its valid mask.
 
-    The format is detected from the content, not from the name. One or two bands are read as gray,
-    three or four as RGB (and infrared, which is not used); alpha does not count as a band.
-    Orientation is applied. 8-bit values are kept; all others go through `stretch`. Invalid pixels
-    (alpha 0 in a PNG or WebP; for TIFF and JPEG 2000 see `alps.rasters.raster.Raster`) become 0.
+    The format is detected from the content, not from the name. Alpha does not count as a band: one
+    or two bands are read as gray, three or four as RGB (and infrared, which is not used). The
+    orientation is applied. 8-bit values are kept; other values are mapped to 8 bits by `stretch`.
+    Invalid pixels (alpha 0 in a PNG or WebP; for TIFF and JPEG 2000 see
+    `alps.rasters.raster.Raster`) become 0.
 
     Returns:
         The image and its valid mask.
 
     Raises:
-        ImageError: the file is missing, empty, truncated, or not an image; has an unsupported
-            number of bands; or is too large for the memory or for its file (`alps.rasters.limits`).
+        ImageError: the file is missing, empty, truncated, or not an image; it has an unsupported
+            number of bands; or its pixels exceed the limits of `alps.rasters.limits`.
     """
     return blank_invalid(decode(path))
 
@@ -110,7 +111,7 @@ def _decode_pillow(path: Path) -> Pixels:
         transparent = image.format in WITH_ALPHA and image.has_transparency_data
         rgb = np.empty((*size, 3), np.uint8)
         valid = np.empty(size, bool) if transparent else None
-        # In strips, because Pillow needs 4 bytes per RGB pixel and copies it in crop and convert.
+        # In strips to save memory: Pillow needs 4 bytes per RGB pixel, and crop and convert copy.
         for top in range(0, image.height, STRIP_ROWS):
             rows, box = np.s_[top : top + STRIP_ROWS], (0, top, image.width, top + STRIP_ROWS)
             strip = image if image.height <= STRIP_ROWS else image.crop(box)
@@ -124,7 +125,7 @@ def _decode_pillow(path: Path) -> Pixels:
 
 
 def _decode_deep_png(path: Path) -> Pixels:
-    """Decode a 16-bit PNG, of which Pillow would keep only the upper 8 bits of colours."""
+    """Decode a 16-bit PNG; Pillow would keep only the upper 8 bits of colours."""
     with open_image(path) as image:
         check_size(path, image.height, image.width, 2 * max(len(image.getbands()), 3))
         orientation = 1
@@ -132,13 +133,13 @@ def _decode_deep_png(path: Path) -> Pixels:
             if "exif" in image.info:
                 orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
         transparent_value = image.info.get("transparency")  # the transparent gray value or colour
-        image.verify()  # cv2 may ignore damage
+        image.verify()  # because cv2 may ignore damage
     cv2.utils.logging.setLogLevel(
         cv2.utils.logging.LOG_LEVEL_SILENT
     )  # otherwise it logs each bad file
     values = cv2.imdecode(_critical_chunks(path.read_bytes()), cv2.IMREAD_UNCHANGED)
     if values is None or values.dtype != np.uint16:
-        raise ValueError("damaged; get it again")
+        raise ValueError("damaged; download it again")
     valid = None
     if values.ndim == 2:
         values = values[..., None]
@@ -154,7 +155,7 @@ def _decode_deep_png(path: Path) -> Pixels:
 
 
 def _critical_chunks(data: bytes) -> UInt8[np.ndarray, " N"]:
-    """Return a PNG without profiles and texts, which can make libpng print warnings."""
+    """Return a PNG without colour profiles and texts, because libpng prints warnings about them."""
     chunks, offset = [_PNG], len(_PNG)
     while offset + 12 <= len(data):
         (length,) = struct.unpack_from(">I", data, offset)
@@ -170,7 +171,7 @@ _pillow_limit = threading.Lock()
 
 @contextmanager
 def open_image(path: Path) -> Iterator[Image.Image]:
-    """Open an image with Pillow under the pixel limit of ALPS; Pillow's own is too low."""
+    """Open an image with Pillow, with the pixel limit of ALPS; Pillow's limit is too low."""
     with ExitStack() as stack:
         with _pillow_limit:
             limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None

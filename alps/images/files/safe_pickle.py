@@ -1,13 +1,16 @@
-"""Read pickles of plain values without running any code that they name.
+"""Read pickles of plain values without executing code from them.
 
-A pickle is a program: it may call anything it can import, so `pickle.load` on an untrusted file
-runs its author's code. Here an import resolves to an object of this module or fails. Of NumPy's
-arrays and scalars only the description is read, and `numpy.frombuffer` builds the values from it.
-The file imports and calls nothing of NumPy, so the NumPy version that wrote it does not matter.
+Plain values are dicts, lists, tuples, text, numbers, bytes and numeric NumPy arrays; NumPy scalars
+become Python numbers.
 
-The names and arguments are those of ``ndarray.__reduce__``, ``dtype.__reduce__`` and
-``generic.__reduce__`` (numpy/_core/src/multiarray), of ``numpy._core.numeric._frombuffer``
-(protocol 5), and of ``bytes`` under the protocols 0 to 2 (Lib/pickle.py, save_bytes).
+A pickle may call any function that can be imported, so `pickle.load` on an untrusted file runs its
+author's code. Here, an import resolves to a stand-in from this module or fails. For NumPy arrays
+and scalars, only dtype, shape and bytes are read, and `numpy.frombuffer` builds the values. The
+pickle calls no NumPy function, so the NumPy version that wrote it does not matter.
+
+The accepted names and arguments are those that ``ndarray.__reduce__``, ``dtype.__reduce__`` and
+``generic.__reduce__`` (numpy/_core/src/multiarray), ``numpy._core.numeric._frombuffer`` (protocol
+5), and ``bytes`` in the protocols 0 to 2 (Lib/pickle.py, save_bytes) write.
 """
 
 from __future__ import annotations
@@ -26,12 +29,12 @@ import numpy as np
 from alps.errors import ImageError
 from alps.images.files.limits import read_bytes
 
-#: The standard library's unpickler in Python. The one in C can neither be interrupted nor refuse a
-#: key, and allocates memory up to the greatest memo index.
+#: The standard library's unpickler written in Python. The C unpickler cannot be interrupted, cannot
+#: refuse a key, and allocates memory up to the highest memo index.
 _PythonUnpickler: Any = pickle._Unpickler
 #: Data types that an array may have.
 NUMBER = re.compile(r"[<>=|]?(b1|[iu][1248]|f[248])")
-#: Maximum number of opcodes of a file, as one of a byte may create a list.
+#: Maximum number of opcodes of a file, because an opcode of one byte may create a list.
 OPCODES = 10**6
 #: Maximum number of values of a file; repeated references count each time.
 VALUES = 10**6
@@ -42,7 +45,7 @@ class _Refused(Exception):
 
 
 class _Name:
-    """Stand-in for an imported name; it can be called and nothing else."""
+    """Stand-in for an imported name; it can only be called."""
 
     __slots__ = ("_call",)
 
@@ -63,19 +66,19 @@ class _Dtype:
 
     def __init__(self, code: object, *_: object) -> None:
         if not isinstance(code, str) or not NUMBER.fullmatch(code):
-            raise _Refused(f"it holds an array of {_describe(code)}, expected plain numbers")
+            raise _Refused(f"it contains an array of {_describe(code)}, expected plain numbers")
         self._code = code.lstrip("<>=|")
 
     def __setstate__(self, state: Any) -> None:
         _version, order, *rest = state
         if order not in ("<", ">", "=", "|") or any(part is not None for part in rest[:3]):
-            raise _Refused("it holds an array with fields, expected plain numbers")
+            raise _Refused("it contains an array with fields, expected plain numbers")
         self._code = order.replace("|", "") + self._code
 
     def values(self, raw: object) -> np.ndarray:
         """Return the numbers that raw bytes encode."""
         if not isinstance(raw, (bytes, bytearray)):
-            raise _Refused("it holds an array of objects, expected plain numbers")
+            raise _Refused("it contains an array of objects, expected plain numbers")
         return np.frombuffer(raw, np.dtype(self._code))
 
 
@@ -127,16 +130,16 @@ _NAMES: Mapping[tuple[str, str], Callable[..., Any]] = {
 
 
 class _Dict(dict[str, Any]):
-    """A dict that refuses other keys than text before it hashes them.
+    """A dict that accepts only text as keys and hashes nothing else.
 
-    Numbers can be chosen to have the same hash, and nested tuples to take years.
+    Numbers could be chosen to have the same hash, and hashing nested tuples could take years.
     """
 
     __slots__ = ()
 
     def __setitem__(self, key: Any, value: Any) -> None:
         if not isinstance(key, str):
-            raise _Refused("it has a key that is no text")
+            raise _Refused("it has a key that is not text")
         super().__setitem__(key, value)
 
 
@@ -160,7 +163,7 @@ class _Plain(_PythonUnpickler):  # type: ignore[misc]  # its base has no types
 
     def refuse_set(self) -> None:
         """Refuse a set, whose items would be hashed."""
-        raise _Refused("it holds a set")
+        raise _Refused("it contains a set")
 
     def find_class(self, module: str, name: str) -> Any:
         """Return the stand-in for an imported name, or refuse it."""
@@ -171,7 +174,7 @@ class _Plain(_PythonUnpickler):  # type: ignore[misc]  # its base has no types
         return _Name(_NAMES[module, name])
 
     def _encode(self, text: object, encoding: object) -> bytes:
-        """Stand in for ``_codecs.encode``, which protocols 0 to 2 use to store bytes."""
+        """Encode text as ``_codecs.encode`` does, which protocols 0 to 2 use to store bytes."""
         if not isinstance(text, str) or encoding != "latin1":
             raise _Refused(f"it encodes text as {_describe(encoding)}")
         self._left -= len(text)
@@ -188,13 +191,7 @@ class _Plain(_PythonUnpickler):  # type: ignore[misc]  # its base has no types
 
 
 def load_plain(path: Path) -> Any:
-    """Read a pickle of dicts, lists, tuples, text, numbers, bytes and numeric NumPy arrays.
-
-    NumPy scalars become Python numbers.
-
-    Raises:
-        ImageError: the file cannot be read, or requests anything else.
-    """
+    """Read a pickle of plain values; raise `ImageError` if it contains or calls anything else."""
     try:
         data = read_bytes(path)
         if next(itertools.islice(pickletools.genops(data), OPCODES, None), None):
@@ -202,8 +199,8 @@ def load_plain(path: Path) -> Any:
         return _finish(_Plain(data).load(), {})[0]
     except _Refused as error:
         raise ImageError(
-            f"{path} is refused: {error}; such a file could run any program, and what is expected "
-            "here are lists, numbers and text; get it from its authors"
+            f"{path} is refused: {error}; a pickle can run any program, so only lists, numbers and "
+            "text are read; download the file from its authors"
         ) from error
     except Exception as error:  # the unpickler may raise anything for damaged data
         reason = " ".join(str(error).split())[:200] or type(error).__name__
@@ -218,10 +215,13 @@ def _describe(value: object) -> str:
 def _finish(value: Any, done: dict[int, tuple[Any, int]]) -> tuple[Any, int]:
     """Replace array stand-ins by arrays, and count the values.
 
-    Values referenced several times are converted once and counted each time.
+    A value that is referenced several times is converted once and counted each time.
 
     Returns:
-        The converted value and the number of values in it.
+        The converted value, and the number of values that it contains.
+
+    Raises:
+        _Refused: the value has a type that is not allowed, or too many values.
     """
     if id(value) in done:
         return done[id(value)]
@@ -239,8 +239,8 @@ def _finish(value: Any, done: dict[int, tuple[Any, int]]) -> tuple[Any, int]:
     elif value is None or isinstance(value, (str, int, float, bytes)):
         result = value
     else:
-        raise _Refused(f"it holds a {type(value).__name__.lstrip('_').lower()}")
+        raise _Refused(f"it contains a {type(value).__name__.lstrip('_').lower()}")
     if n > VALUES:
-        raise _Refused(f"it holds more than {VALUES} values")
+        raise _Refused(f"it contains more than {VALUES} values")
     done[id(value)] = result, n
     return result, n

@@ -10,8 +10,8 @@ from typing import Any
 MAX_ID = 2**31 - 1
 
 
-def parse_whole_number(value: object) -> int | None:
-    """Return the whole number that a value ends with (7 for "7", "7.0", "frame_7"), else None."""
+def parse_integer(value: object) -> int | None:
+    """Return the integer at the end of a value (7 for "7", "7.0", "frame_7"), or None."""
     digits = re.search(r"(?<![\d.-])0*(\d{1,10})(\.0*)?$", str(value).strip())
     number = int(digits[1]) if digits else MAX_ID + 1
     return number if number <= MAX_ID else None
@@ -20,8 +20,7 @@ def parse_whole_number(value: object) -> int | None:
 def parse_json(text: str) -> Any:
     """Parse JSON; malformed text raises `ValueError` and no other exception.
 
-    As in Python's `json`, NaN, Infinity and numbers of any size are accepted; callers check
-    numbers.
+    Like Python's `json`, it accepts NaN, Infinity and numbers of any size; callers check them.
 
     Returns:
         The parsed value.
@@ -36,5 +35,5 @@ def parse_json(text: str) -> Any:
 
 
 def is_id(value: object) -> bool:
-    """Return whether a value can be an id: a whole number or a string."""
+    """Return whether a value can be an id: an integer or a string."""
     return isinstance(value, int | str) and not isinstance(value, bool)

@@ -27,7 +27,7 @@ _BARE = re.compile(r"&(?!(?:#\d+|#x[0-9a-fA-F]+|amp|lt|gt|quot|apos);)")
 
 
 def read_xml(path: Path, root: str) -> Element:
-    """Return the root element; raise `ImageError` unless the file is whole and the root matches."""
+    """Return the root element; raise `ImageError` if the file is damaged or has another root."""
     try:
         data = read_bytes(path)
     except OSError as error:
@@ -36,27 +36,27 @@ def read_xml(path: Path, root: str) -> Element:
         element = parse_xml(data)
     except (expat.ExpatError, ValueError, LookupError) as error:  # LookupError: unknown encoding
         if problem := _find_problem(data, error):
-            raise ImageError(f"{path} is no XML: {problem}") from error
+            raise ImageError(f"{path} is not XML: {problem}") from error
         reason = " ".join(str(error).split())[:200]  # the message may quote the file
         raise ImageError(
-            f"{path} is no whole XML file: {reason}; it may be cut short, get it again"
+            f"{path} is not a complete XML file: {reason}; it may be truncated, download it again"
         ) from error
     if element.tag.lower() != root.lower():
-        raise ImageError(f"{path} is of another format: <{element.tag[:60]}>, expected <{root}>")
+        raise ImageError(f"{path} has another format: <{element.tag[:60]}>, expected <{root}>")
     return element
 
 
 def parse_xml(data: bytes) -> Element:
     """Return the root element of a document that declares no entities and no attributes.
 
-    Entities can name files, or expand from a few lines to gigabytes ("billion laughs"), and the
-    default of a declared attribute is copied into every element. No annotation format uses either,
-    so the first declaration is refused before it can be used. (defusedxml allows declared
-    attributes, unless it refuses every DOCTYPE, and rejects the multi-byte encodings.)
+    Entities can refer to files, or expand from a few lines to gigabytes ("billion laughs"), and the
+    default value of a declared attribute is copied into every element. No annotation format uses
+    such declarations, so the first one is refused. (defusedxml would allow declared attributes or
+    refuse every DOCTYPE, and reject multi-byte encodings.)
 
     Raises:
-        ValueError: the document declares an entity or an attribute, uses an entity that only an
-            external file could declare, or is not in its declared encoding.
+        ValueError: the document declares an entity or an attribute, uses an entity of an external
+            file, or is not in its declared encoding.
         ExpatError: the document is not XML.
         LookupError: its encoding is unknown.
     """
@@ -77,44 +77,44 @@ def parse_xml(data: bytes) -> Element:
 
 
 def _declared(data: bytes) -> str:
-    """Return the declared encoding of a document in lower case; "" if it declares none."""
-    found = _DECLARED.match(data)
-    return found[1].decode().lower() if found else ""
+    """Return the declared encoding of a document in lower case, or "" if there is none."""
+    match = _DECLARED.match(data)
+    return match[1].decode().lower() if match else ""
 
 
 def _find_problem(data: bytes, error: Exception) -> str:
-    """Return a common mistake in a document, with its remedy; "" if none is found."""
+    """Describe a common mistake in a document with its remedy; return "" if there is none."""
     declared = _declared(data)
     if declared in ("", "utf-8", "utf8"):
         try:
             text = decode_text(data)
-        except ValueError as other:
-            return str(other)
+        except ValueError as problem:
+            return str(problem)
     elif codec := MULTIBYTE.get(declared):
         try:
             text = data.decode(codec)
         except UnicodeDecodeError:
-            return f"it says that it is in {declared}, and is not; save it as UTF-8"
+            return f"it declares the encoding {declared}, but has another; save it as UTF-8"
     elif isinstance(error, LookupError | UnicodeError) or "encoding" in str(error):
-        return f"it says that it is in {declared}, which cannot be read; save it as UTF-8"
+        return f"it declares the encoding {declared}, which cannot be read; save it as UTF-8"
     else:
         return ""
     if "<!DOCTYPE" not in text and (bare := _BARE.search(text)):
         line = text.count("\n", 0, bare.start()) + 1
         piece = text[max(bare.start() - 10, 0) : bare.start() + 10]
-        return f"it has a bare & in line {line} ({piece!r}); write &amp; there"
+        return f"it has an unescaped & in line {line} ({piece!r}); write &amp; instead"
     return ""
 
 
 def _refuse_entity(name: str, *_: object) -> None:
     """Raise `ValueError` for a declared or unknown entity."""
-    raise ValueError(f"it has an entity of its own ({name[:60]}), and such are not expanded")
+    raise ValueError(f"it declares an entity ({name[:60]}); declared entities are not expanded")
 
 
 def _refuse_attribute(element: str, name: str, *_: object) -> None:
     """Raise `ValueError` for a declared attribute."""
     raise ValueError(
-        f"it declares an attribute ({element[:60]} {name[:60]}), and such are not filled in"
+        f"it declares an attribute ({element[:60]} {name[:60]}); declared attributes are not read"
     )
 
 
@@ -124,17 +124,17 @@ def text(element: Element, path: str) -> str:
 
 
 def values(element: Element, tags: Sequence[str]) -> list[float]:
-    """Return the numbers in the elements with these tags; NaN where there is none."""
+    """Return the numbers in the elements ``tags``; NaN for a missing or malformed number."""
     return parse_numbers([text(element, tag) for tag in tags])
 
 
 def is_difficult(element: Element) -> bool | None:
-    """Return whether an object is marked as difficult; None if the flag is not in `SWITCH`."""
+    """Return whether an object is marked as difficult; None if the flag is not in `FLAGS`."""
     return parse_flag(text(element, "difficult"))
 
 
-def unclear_mark(element: Element) -> str:
-    """Return a message about a difficult flag for which `is_difficult` returns None."""
+def describe_flag(element: Element) -> str:
+    """Return the message for a difficult flag that `is_difficult` cannot parse."""
     return f"<difficult> is {text(element, 'difficult')[:60]!r}, expected 0 or 1"
 
 

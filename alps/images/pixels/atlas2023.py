@@ -1,9 +1,9 @@
 """Read ATLAS 2023: contrast-enhanced MRI of 60 livers with tumours.
 
 Quinton et al., Data 8(5), 2023. The training set of the challenge "A Tumor and Liver Automatic
-Segmentation", as its archive unpacks: ``atlas-train-dataset-1.0.1/train/`` with
-``imagesTr/im0.nii.gz``, ``labelsTr/lb0.nii.gz`` and so on. According to its dataset.json, the label
-values are 0 background, 1 liver and 2 tumour.
+Segmentation", laid out as in its archive: ``atlas-train-dataset-1.0.1/train/`` with
+``imagesTr/im0.nii.gz``, ``labelsTr/lb0.nii.gz`` and so on. The label values are 0 background, 1
+liver and 2 tumour (dataset.json).
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ CLASSES = (
     ("tumour", (250, 220, 60)),
 )
 FILE = re.compile(r"(im|lb)(\d+)\.nii(\.gz)?", re.IGNORECASE)
-#: Volumes whose number is a multiple of this are used for validation, since the labels of the test
-#: set are not public and there is no official validation split.
+#: Volumes whose number is a multiple of this are used for validation, because there is no official
+#: validation split and the labels of the test set are not public.
 VAL = 5
 LAYOUT = "imagesTr/im0.nii.gz and labelsTr/lb0.nii.gz and so on"
 
 
 class Atlas2023:
-    """The slices of the training volumes; ids are ``im0/0012``, the slice counted from the feet.
+    """The slices of the training volumes; ids are ``im0/0012``, with slices counted from the feet.
 
     Volumes 0, 5, 10 … are the split "val"; all slices of a patient are in one split.
 
     Args:
-        root: folder that holds the files at any depth.
+        root: folder that contains the files at any depth.
         name: name of the image set.
     """
 
@@ -55,7 +55,9 @@ class Atlas2023:
         self.name = name
 
     def records(self) -> list[ImageRecord]:
-        """Return all slices; of an unusable volume only the first, which fails when it is read.
+        """Return all slices.
+
+        A damaged volume is listed with one slice; `read` raises the error.
 
         Raises:
             DatasetNotFound: there is no volume.
@@ -67,7 +69,7 @@ class Atlas2023:
         if not images:
             raise DatasetNotFound(
                 f"no volume of ATLAS 2023 under {root.absolute()}: found {contents(root)}, looked "
-                f"at any depth for {LAYOUT}; register at {URL}, get "
+                f"at any depth for {LAYOUT}; register at {URL}, download "
                 "atlas-train-dataset-1.0.1.zip and unzip it there, or set "
                 "dataset.root to its folder"
             )
@@ -91,7 +93,7 @@ class Atlas2023:
             The slice with its valid mask.
 
         Raises:
-            ImageError: the volume cannot be used.
+            ImageError: the volume cannot be read.
             MissingPackage: nibabel is not installed.
         """
         return read_slice_sample(self.root, record)
@@ -101,22 +103,22 @@ class Atlas2023:
         return number_classes(CLASSES)
 
     def read_target(self, record: ImageRecord) -> Labels:
-        """Read the index map of one slice; raise `LabelError` if it cannot be used."""
+        """Read the index map of one slice; raise `LabelError` if it cannot be read."""
         match = FILE.fullmatch(PurePosixPath(record.file_name).name)
-        assert match, "records() lists no other file"
+        assert match, "records() lists only files that match"
         path = Path(self.root, self._files["lb", int(match[2])])
         image = Path(self.root, record.file_name)
         labels = read_label_slice(path, record.frame_index or 0, image)
         if labels.max() >= len(CLASSES):
             raise LabelError(
-                f"{path} holds {labels.max()} in slice {record.frame_index}, expected 0 to "
-                f"{len(CLASSES) - 1}; get the file as it was published"
+                f"{path} contains {labels.max()} in slice {record.frame_index}, expected 0 to "
+                f"{len(CLASSES) - 1}; use the published file"
             )
         return labels
 
     @cached_property
     def _files(self) -> dict[tuple[str, int], str]:
-        """Paths by kind and number; of a volume stored twice, the faster uncompressed file."""
+        """Paths by kind and number; uncompressed volumes take precedence, as they are faster."""
         root = Path(self.root)
         paths = sorted((path for path, _ in walk(root)), reverse=True) if root.is_dir() else []
         matches = ((FILE.fullmatch(PurePosixPath(path).name), path) for path in paths)

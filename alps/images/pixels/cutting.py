@@ -1,4 +1,4 @@
-"""Cut large labelled images into tiles, which are stored once beside the images."""
+"""Cut large labelled images into tiles, and store the tiles in the dataset's folder."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from alps.structures.palette import index_png
 from alps.structures.records import ImageRecord, Sample
 from alps.structures.tiles import Tile
 
-#: Run-length encoding compresses photographs as well as zlib level 6, seven times faster.
+#: Run-length encoding compresses photographs as well as zlib level 6 and is seven times faster.
 PNG = (
     *(cv2.IMWRITE_PNG_COMPRESSION, 1),
     *(cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE),
@@ -37,7 +37,7 @@ IGNORE_INDEX = 255
 class LabelledRaster:
     """A large image and its label file."""
 
-    name: str  # unique in the dataset; prefix of its tiles' names
+    name: str  # unique in the dataset; the names of its tiles start with it
     split: str
     image: Path
     label: Path
@@ -45,7 +45,7 @@ class LabelledRaster:
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
-    """State of a file when tiles were cut from it."""
+    """Size, modification time and hash of a file from which tiles were cut."""
 
     bytes: int
     mtime_ns: int
@@ -58,7 +58,7 @@ class SourceFile:
         return cls(status.st_size, status.st_mtime_ns, sha256(path))
 
     def matches(self, path: Path) -> bool:
-        """Return whether a file is unchanged; it is hashed only if its timestamp differs."""
+        """Return whether a file is unchanged; it is hashed only if the timestamp differs."""
         status = path.stat()
         if (status.st_size, status.st_mtime_ns) == (self.bytes, self.mtime_ns):
             return True
@@ -67,22 +67,22 @@ class SourceFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tiles:
-    """The tiles of a dataset, arranged and named as by mmsegmentation's converters.
+    """The tiles of a dataset, with the folders and names of mmsegmentation's converters.
 
     ::
 
         img_dir/<split>/<tile>.png                   alpha 0 is nodata; no alpha if all is valid
         ann_dir/<split>/<tile><label_suffix>.png     index maps, 255 is ignored
-        cut/<raster>.json      the raster's tiles; written last, so all of them exist
+        cut/<raster>.json      list of the raster's tiles; written after the tiles
 
-    Once cut, the rasters are no longer needed. A raster that still exists is cut again if its
-    content or that of its label has changed.
+    Once cut, the rasters are no longer needed. A raster that still exists is cut again if the
+    raster or its label file has changed.
 
     Args:
         root: folder of the dataset.
         folder: folder of the tiles, relative to the root.
-        tile_size: height and width of a tile, px; smaller images are padded with nodata, whose
-            label is 255.
+        tile_size: height and width of a tile, px. Smaller images are padded with nodata, and their
+            labels with 255.
         stride: distance between tiles, px; the last tile is moved inwards.
         tile_name: function from a raster's name and the window to the tile's name.
         read_label: function that reads the index map of a label file.
@@ -106,7 +106,7 @@ class Tiles:
         if not 0 < self.stride <= self.tile_size:
             raise ConfigError(
                 f"tiles of {self.tile_size} px every {self.stride} px: expected a stride from 1 to "
-                "the tile's size, that is an overlap from 0 to less than it; change "
+                "the tile size, or an overlap from 0 to less than the tile size; change "
                 "dataset.tile_size, dataset.stride or dataset.overlap"
             )
 
@@ -116,7 +116,7 @@ class Tiles:
         return self.root / self.folder
 
     def cut(self, rasters: Sequence[LabelledRaster]) -> None:
-        """Cut new and changed rasters; safe to call from several processes at once.
+        """Cut new and changed rasters; several processes may call it at once.
 
         Raises:
             DatasetNotFound: the tiles cannot be written.
@@ -132,13 +132,13 @@ class Tiles:
                     self._cut_all(outdated)
         except OSError as error:
             raise DatasetNotFound(
-                f"cannot write tiles to {self.path.absolute()}: {error.strerror or error}; free "
-                "space or grant permission, or link the dataset's files into another folder and "
-                "set dataset.root to it; finished tiles are kept"
+                f"cannot write tiles to {self.path.absolute()}: {error.strerror or error}; "
+                "free disk space or fix the permissions, or link the dataset's files into another "
+                "folder and set dataset.root to it; finished tiles are kept"
             ) from error
 
     def records(self) -> list[ImageRecord]:
-        """Return the tiles of all rasters that were cut."""
+        """Return the tiles of all cut rasters."""
         records = []
         for mark in sorted((self.path / "cut").glob("*.json")):
             content = json.loads(mark.read_text())
@@ -150,11 +150,11 @@ class Tiles:
         return records
 
     def read(self, record: ImageRecord) -> Sample:
-        """Read one tile; raise `ImageError` if it cannot be used."""
+        """Read one tile; raise `ImageError` if it cannot be read."""
         return read_sample(self.root, record)
 
     def read_target(self, record: ImageRecord) -> Labels:
-        """Read the index map of one tile; raise `LabelError` if it cannot be used."""
+        """Read the index map of one tile; raise `LabelError` if it cannot be read."""
         return read_labels(self._label_path(record.split, record.image_id))
 
     def _label_path(self, split: str, tile: str) -> Path:
@@ -174,9 +174,8 @@ class Tiles:
         if not self._mark_path(raster).is_file():
             return False
         content = json.loads(self._mark_path(raster).read_text())
-        if (
-            "sources" not in content
-        ):  # cut by an earlier version, which read TIFF and padded differently
+        if "sources" not in content:
+            # Cut by an earlier version, which read TIFF and padded differently.
             size = read_size(raster.image)
             padded = size is not None and min(size) < self.tile_size
             return raster.image.suffix.lower() not in (".tif", ".tiff") and not padded
@@ -203,21 +202,21 @@ class Tiles:
                 for job in as_completed(jobs):
                     job.result()
                     bar.update(jobs[job])
-            finally:  # after an error or interrupt, start no other raster
+            finally:  # after an error or interrupt, do not start the next raster
                 pool.shutdown(cancel_futures=True)
 
     def _cut_one(self, raster: LabelledRaster) -> None:
         """Write the tiles of one raster, then its mark."""
-        # The state is recorded before reading, so that a file that changes meanwhile is cut again.
+        # Record the state before reading: a file that changes meanwhile is then cut again.
         sources = [SourceFile.read(path) for path in (raster.image, raster.label)]
         labels = self.read_label(raster.label)
         pixels = read_pixels(raster.image)
         image = pixels.image
         if image.shape[:2] != labels.shape:
             raise LabelError(
-                f"{raster.label} has {labels.shape[0]} x {labels.shape[1]} pixels and its image "
-                f"{raster.image} {image.shape[0]} x {image.shape[1]}, expected the same; get both "
-                "as they were published"
+                f"{raster.label} has {labels.shape[0]} x {labels.shape[1]} pixels, and its image "
+                f"{raster.image} {image.shape[0]} x {image.shape[1]}, expected the same; use "
+                "the published files"
             )
         valid = np.ones(labels.shape, dtype=bool) if pixels.valid is None else pixels.valid
         labels = ignore_nodata(labels, pixels.valid, IGNORE_INDEX)
@@ -243,7 +242,7 @@ class Tiles:
 
 def _encode(image: UInt8[np.ndarray, "H W 3"], valid: Bool[np.ndarray, "H W"]) -> bytes:
     """Encode a tile as PNG, with alpha 0 for nodata; without alpha if all pixels are valid."""
-    # Readers of three bands, such as mmsegmentation's, ignore alpha.
+    # Programs that read three bands, such as mmsegmentation, ignore alpha.
     bands = image[..., ::-1]
     if not valid.all():
         bands = np.dstack([bands, valid * np.uint8(255)])
@@ -252,10 +251,10 @@ def _encode(image: UInt8[np.ndarray, "H W 3"], valid: Bool[np.ndarray, "H W"]) -
 
 
 def tile_grid(size: tuple[int, int], tile_size: int, stride: int) -> list[Tile]:
-    """Return the tiles of an image in row order, as mmsegmentation's converters lay them out.
+    """Return the tiles of an image, row by row.
 
-    As in the converters for Potsdam and iSAID, a tile that would extend beyond the image is moved
-    inwards, and tiles that then coincide are merged.
+    A tile that would extend beyond the image is moved inwards, and equal tiles are listed once, as
+    in mmsegmentation's converters for Potsdam and iSAID.
 
     >>> [(t.x0, t.x1) for t in tile_grid((512, 1200), tile_size=512, stride=512)]
     [(0, 512), (512, 1024), (688, 1200)]

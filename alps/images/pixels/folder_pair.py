@@ -39,17 +39,17 @@ LAYOUT = "img_dir/{train,val,test}/ and ann_dir/{train,val,test}/"
 class FolderPair:
     """``img_dir/<split>/x.jpg`` with ``ann_dir/<split>/x.png``, at any depth below the split.
 
-    Splits are train, val and test, if they exist. The id of an image is its path relative to
-    img_dir without the suffix, ``train/x``, since one name may occur in several splits.
+    The splits are train, val and test, if they exist. Image ids are paths relative to img_dir
+    without the suffix, such as ``train/x``, because a name may occur in several splits.
 
-    If there are two classes and the masks hold only 0 and 255, 255 is read as class 1, which is
-    logged.
+    If there are two classes and the label files contain only 0 and 255, 255 is read as class 1, and
+    a warning is logged.
 
     Args:
-        root: the folder that holds img_dir and ann_dir.
+        root: the folder that contains img_dir and ann_dir.
         name: name of the image set.
-        classes: class names in the order of their ids. None: the classes are counted; every label
-            is then read once.
+        classes: class names in the order of their ids. None: every label file is read once to count
+            the classes.
         ignore_index: label that is excluded from training and scores.
         reduce_zero_label: ignore 0 as well, and map the labels 1..n to the classes 0..n-1.
 
@@ -102,7 +102,7 @@ class FolderPair:
         """Return all images of the splits that exist.
 
         Raises:
-            DatasetNotFound: the folders are missing, or hold no image of a split.
+            DatasetNotFound: the folders are missing, or contain no image of a split.
             LabelError: an image has no label.
         """
         root = Path(self.root)
@@ -116,22 +116,22 @@ class FolderPair:
         if not records:
             raise DatasetNotFound(
                 f"no image under {root.absolute()} in the layout {LAYOUT}: found {contents(root)}, "
-                f"in img_dir {contents(root / 'img_dir')}; arrange the files so, or set "
-                "dataset.root to the folder that holds img_dir and ann_dir"
+                f"in img_dir {contents(root / 'img_dir')}; use this layout, or set "
+                "dataset.root to the folder that contains img_dir and ann_dir"
             )
         refuse_unlabelled(
             [r.file_name for r in records if _stem(r) not in self._labels],
             len(records),
-            f"each below {root.absolute() / 'ann_dir'} as below img_dir, as {_SUFFIXES}",
+            f"a {_SUFFIXES} file with the same relative path below {root.absolute() / 'ann_dir'}",
         )
         return records
 
     def read(self, record: ImageRecord) -> Sample:
-        """Read one image; raise `ImageError` if it cannot be used."""
+        """Read one image; raise `ImageError` if it cannot be read."""
         return read_sample(self.root, record)
 
     def findings(self) -> list[Finding]:
-        """Return a finding if images have sidecar files, which are not read."""
+        """Return a finding if images have sidecar files, because these are not read."""
         return find_sidecars(path for path, _ in walk(Path(self.root, "img_dir")))
 
     def categories(self) -> list[Category]:
@@ -139,7 +139,7 @@ class FolderPair:
         return color_classes(self.classes or [str(i) for i in range(self._num_classes)])
 
     def read_target(self, record: ImageRecord) -> Labels:
-        """Read the index map of one image; raise `LabelError` if it cannot be used."""
+        """Read the index map of one image; raise `LabelError` if it cannot be read."""
         path = self._labels[_stem(record)]
         labels = read_labels(path)
         if self.reduce_zero_label:
@@ -168,7 +168,7 @@ class FolderPair:
 
     @cached_property
     def _binary(self) -> bool:
-        """Whether 255 is class 1; with two named classes, files are read until one excludes it."""
+        """Whether 255 is class 1; with two named classes, reading stops at any other value."""
         if self.reduce_zero_label or self.ignore_index == 0:
             return False
         if self.classes is None:
@@ -177,7 +177,7 @@ class FolderPair:
             binary = len(self.classes) == 2 and is_binary(label_values(self._paths))
         if binary:
             logger.warning(
-                "%s: every label file holds only 0 and %d; %d is read as class 1",
+                "%s: every label file contains only 0 and %d; %d is read as class 1",
                 self.root,
                 FOREGROUND,
                 FOREGROUND,
@@ -186,7 +186,7 @@ class FolderPair:
 
     @cached_property
     def _files_by_label(self) -> dict[int, Path]:
-        """For each label, one file that holds it."""
+        """A file that contains the label, by label."""
         paths, files_by_label = self._paths, dict[int, Path]()
         bar = tqdm(label_values(paths), "counting classes", len(paths), unit="label", delay=1)
         for path, numbers in zip(paths, bar, strict=True):
@@ -197,7 +197,7 @@ class FolderPair:
 
     @cached_property
     def _num_classes(self) -> int:
-        """Number of classes: the highest class plus one; every lower class must occur."""
+        """Number of classes: the highest label plus one; all lower labels must occur."""
         if self._binary:
             return 2
         first = 1 if self.reduce_zero_label else 0
@@ -207,23 +207,23 @@ class FolderPair:
         folder = Path(self.root, "ann_dir")
         if len(labels) < 2:
             raise LabelError(
-                f"the labels under {folder} hold only "
+                f"the labels under {folder} contain only "
                 f"{' and '.join(map(str, sorted(self._files_by_label)))}, expected two classes or "
-                "more; check that these are the labels"
+                "more; check that these are the right files"
             )
         highest = max(labels)
         from_one = {*range(1, highest + 1)} - {self.ignore_index}
         if labels == from_one and first == 0 and self.ignore_index != 0:
             raise LabelError(
-                f"the labels under {folder} are 1 to {highest}, and no file holds 0; "
-                f"dataset.reduce_zero_label=true makes them the classes 0 to {highest - 1}; if "
+                f"the labels under {folder} are 1 to {highest}, and no file contains 0; "
+                f"dataset.reduce_zero_label=true maps them to the classes 0 to {highest - 1}; if "
                 "0 is a class that does not occur, set dataset.classes=[...]"
             )
         if absent := sorted(set(range(first, highest)) - {self.ignore_index} - labels):
             raise LabelError(
-                f"the classes cannot be counted: {self._files_by_label[highest]} holds the label "
-                f"{highest}, but no file holds {absent[0]}; if {highest} is not a class, set "
-                f"dataset.ignore_index={highest}, otherwise set dataset.classes=[...]"
+                f"the classes cannot be counted: {self._files_by_label[highest]} contains the "
+                f"label {highest}, but no file contains {absent[0]}; if {highest} is not a class, "
+                f"set dataset.ignore_index={highest}, otherwise set dataset.classes=[...]"
             )
         logger.info(
             "%s has %d classes: the highest label is %d, in %s; set "

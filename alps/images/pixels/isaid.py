@@ -49,19 +49,18 @@ LAYOUT = (
 class Isaid:
     """The training and validation images with their semantic masks, in tiles.
 
-    The test images have no public labels and are skipped. Files are found at any depth below
-    ``train`` and ``val``, whether the archives are unzipped in place or merged into the devkit's
-    single folder of images and masks.
+    The test images have no public labels and are skipped. Files may be at any depth below ``train``
+    and ``val``, in the folders of the archives or in a single folder, as the devkit expects.
 
     Args:
-        root: folder that holds train and val; the tiles are written into it.
+        root: folder that contains train and val; the tiles are written into it.
         name: name of the image set.
         tile_size: height and width of a tile, px.
         stride: distance between tiles, px.
     """
 
     ignore_index = IGNORE_INDEX  # only for padding: all pixels have a class
-    background = 0  # SAMRS averages over the other 15 classes
+    background = 0  # SAMRS excludes it from mean scores
 
     def __init__(
         self, *, root: str, name: str = "isaid", tile_size: int = 896, stride: int = 512
@@ -87,7 +86,7 @@ class Isaid:
 
         Raises:
             DatasetNotFound: there is neither an image nor a tile.
-            LabelError: an image has no mask, or one that cannot be used.
+            LabelError: an image has no mask, or its mask cannot be read.
         """
         root = Path(self.root)
         self._tiles.cut([*_rasters(root, "train"), *_rasters(root, "val")])
@@ -95,14 +94,14 @@ class Isaid:
         if not records:
             raise DatasetNotFound(
                 f"no image of iSAID under {root.absolute()}: found {contents(root)}, in train "
-                f"{contents(root / 'train')}, looked for {LAYOUT}; get the masks from {URL} and "
-                "the images from DOTA-v1.0 (linked there) and unzip them there, or set "
+                f"{contents(root / 'train')}, looked for {LAYOUT}; download the masks from {URL} "
+                "and the images of DOTA-v1.0 (linked on that page) and unzip them there, or set "
                 "dataset.root to their folder"
             )
         return records
 
     def read(self, record: ImageRecord) -> Sample:
-        """Read one tile; raise `ImageError` if it cannot be used."""
+        """Read one tile; raise `ImageError` if it cannot be read."""
         return self._tiles.read(record)
 
     def categories(self) -> list[Category]:
@@ -110,7 +109,7 @@ class Isaid:
         return number_classes(CLASSES)
 
     def read_target(self, record: ImageRecord) -> Labels:
-        """Read the index map of one tile; raise `LabelError` if it cannot be used."""
+        """Read the index map of one tile; raise `LabelError` if it cannot be read."""
         return self._tiles.read_target(record)
 
 
@@ -128,7 +127,8 @@ def _rasters(root: Path, split: str) -> list[LabelledRaster]:
     )
     if unmatched := sorted(labels.keys() - images.keys()):
         logger.warning(
-            "%d of %d masks of iSAID's %s have no image (first: %s); get all parts of DOTA-v1.0",
+            "%d of %d masks of iSAID's %s have no image (first: %s); download all parts of "
+            "DOTA-v1.0",
             len(unmatched),
             len(labels),
             split,

@@ -44,9 +44,9 @@ class Contest:
     name: str
     title: str
     splits: Mapping[str, str]  # areas by split, separated by spaces
-    identify: Callable[[str], tuple[str, str] | None]  # path to area and kind of a file
-    labels: str  # labels to expect, for messages; {} is the suffix of scored ones
-    where: str  # files to look for and their source, for messages
+    identify: Callable[[str], tuple[str, str] | None]  # from path to area and kind of a file
+    labels: str  # expected label files, for messages; {} is the suffix of those for scoring
+    where: str  # expected files and where to download them, for messages
 
     @property
     def areas(self) -> list[str]:
@@ -58,15 +58,15 @@ class ContestImages:
     """The orthophotos of a contest with their labels, in tiles.
 
     The training images are the split "train". The contest's test images, whose labels are now
-    public, are "val": scores on them are the published benchmark, so do not use them to choose
-    settings that you report. As in the contest, training uses the full labels and scoring those
-    with eroded boundaries.
+    public, are the split "val". Published scores are computed on "val", so do not use it to choose
+    settings that you report. As in the contest, training uses the full labels, and scoring uses the
+    labels with eroded boundaries.
 
     Args:
-        root: folder that holds the published files at any depth; the tiles are written into it.
-        name: name of the image set. None: that of the contest.
+        root: folder that contains the published files at any depth; the tiles are written into it.
+        name: name of the image set. None: the name of the contest.
         num_classes: 5 ignores clutter, as in most published scores; 6 makes it a class.
-        eroded: score on the eroded references. None: if they exist.
+        eroded: whether to score on the eroded references. None: True if they exist.
         tile_size: height and width of a tile, px.
         overlap: overlap of neighbouring tiles, px.
 
@@ -114,7 +114,7 @@ class ContestImages:
 
         Raises:
             DatasetNotFound: there is neither an image nor a tile.
-            LabelError: an image has no label, or one that cannot be used.
+            LabelError: an image has no label, or its label cannot be read.
         """
         contest = self.contest
         images = {area: path for (area, kind), path in self._files.items() if kind == IMAGE}
@@ -140,7 +140,8 @@ class ContestImages:
             )
         if 0 < len(images) < len(contest.areas):
             logger.warning(
-                "%s holds %d of the %d images of %s; scores are not those of the benchmark",
+                "%s contains %d of the %d images of %s; scores are not comparable to published "
+                "scores",
                 self.root,
                 len(images),
                 len(contest.areas),
@@ -149,7 +150,7 @@ class ContestImages:
         return records
 
     def read(self, record: ImageRecord) -> Sample:
-        """Read one tile; raise `ImageError` if it cannot be used."""
+        """Read one tile; raise `ImageError` if it cannot be read."""
         return self._tiles.read(record)
 
     def categories(self) -> list[Category]:
@@ -157,7 +158,7 @@ class ContestImages:
         return number_classes(CLASSES[: self.num_classes])
 
     def read_target(self, record: ImageRecord) -> Labels:
-        """Read the index map of one tile; raise `LabelError` if it cannot be used."""
+        """Read the index map of one tile; raise `LabelError` if it cannot be read."""
         labels = self._tiles.read_target(record)
         if self.num_classes == 5:
             labels[labels == CLUTTER] = IGNORE_INDEX
@@ -165,7 +166,7 @@ class ContestImages:
 
     @cached_property
     def _files(self) -> dict[tuple[str, str], Path]:
-        """Published files by area and kind; files that occur in two archives are identical."""
+        """Published files by area and kind; copies of a file in two archives are identical."""
         root = Path(self.root)
         paths = [path for path, _ in walk(root)] if root.is_dir() else []
         identified = ((self.contest.identify(path), path) for path in sorted(paths))

@@ -1,7 +1,7 @@
 """Read LoveDA: 1024 × 1024 px images at 0.3 m of three cities and their countryside, seven classes.
 
-Wang et al., arXiv 2110.08733. The layout is that of the archives; the mask values are those of
-Junjue-Wang/LoveDA: 0 is nodata, 1 to 7 are the classes. As in mmsegmentation's LoveDADataset,
+Wang et al., arXiv 2110.08733. The folders are laid out as in the archives. In the masks, 0 is
+nodata and 1 to 7 are the classes (Junjue-Wang/LoveDA). As in mmsegmentation's LoveDADataset,
 classes are renumbered from 0 and nodata is ignored.
 """
 
@@ -44,7 +44,7 @@ class LoveDA:
     The images of Test have no public masks and are skipped.
 
     Args:
-        root: folder that holds Train and Val.
+        root: folder that contains Train and Val.
         name: name of the image set.
     """
 
@@ -84,18 +84,18 @@ class LoveDA:
         if not records:
             raise DatasetNotFound(
                 f"no image of LoveDA under {root.absolute()}: found {contents(root)}, looked for "
-                f"{LAYOUT}; get Train.zip and Val.zip through {URL} and unzip them there, or set "
+                f"{LAYOUT}; download Train.zip and Val.zip from {URL} and unzip them there, or set "
                 "dataset.root to their folder"
             )
         refuse_unlabelled(
             [r.file_name for r in records if not self._mask(r).is_file()],
             len(records),
-            f"a file of the same name in {MASKS} beside {IMAGES}",
+            f"a file of the same name in {MASKS}, next to {IMAGES}",
         )
         return records
 
     def read(self, record: ImageRecord) -> Sample:
-        """Read one image; raise `ImageError` if it cannot be used."""
+        """Read one image; raise `ImageError` if it cannot be read."""
         return read_sample(self.root, record)
 
     def categories(self) -> list[Category]:
@@ -103,13 +103,13 @@ class LoveDA:
         return number_classes(CLASSES)
 
     def read_target(self, record: ImageRecord) -> Labels:
-        """Read the index map of one image; raise `LabelError` if it cannot be used."""
+        """Read the index map of one image; raise `LabelError` if it cannot be read."""
         path = self._mask(record)
         values = read_labels(path)
         if values.max() > len(CLASSES):
             raise LabelError(
-                f"{path} holds the value {values.max()}, expected 0 (no data) to {len(CLASSES)}; "
-                "get the file as it was published"
+                f"{path} contains the value {values.max()}, expected 0 (no data) to "
+                f"{len(CLASSES)}; use the published file"
             )
         return np.where(values == NO_DATA, IGNORE_INDEX, values - 1).astype(np.uint8)
 

@@ -39,8 +39,8 @@ class Potsdam(ContestImages):
         splits=SPLITS,
         identify=identify,
         labels="top_potsdam_*_label.tif for training and top_potsdam_*_label{}.tif for scoring "
-        "(5_Labels_all.zip, 5_Labels_all_noBoundary.zip; dataset.eroded=false takes the first for "
-        "both)",
-        where="top_potsdam_2_10_RGB.tif, top_potsdam_2_10_label.tif and so on; get "
+        "(5_Labels_all.zip, 5_Labels_all_noBoundary.zip; dataset.eroded=false uses the full labels "
+        "for both)",
+        where="top_potsdam_2_10_RGB.tif, top_potsdam_2_10_label.tif and so on; download "
         f"2_Ortho_RGB.zip and 5_Labels_all.zip from {URL}",
     )

@@ -1,8 +1,8 @@
 """Read ISPRS Vaihingen: 33 true orthophotos of about 2500 × 2000 pixels at 9 cm, six classes.
 
 2D Semantic Labeling Contest, ISPRS WG III/4 (imagery by the DGPF; Cramer, PFG 2010). The bands near
-infrared, red and green are stored as red, green and blue. Names and split are those of
-open-mmlab/mmsegmentation, tools/dataset_converters/vaihingen.py, which also trains on the eroded
+infrared, red and green are stored as red, green and blue. Names and splits are the same as in
+mmsegmentation's tools/dataset_converters/vaihingen.py, but mmsegmentation also trains on the eroded
 references.
 """
 
@@ -22,11 +22,13 @@ SPLITS = {
     "area29 area31 area33 area35 area38",
 }
 FILE = re.compile(r"top_mosaic_09cm_(area\d+)(_noBoundary)?\.tif")
-IMAGES = "top"  # folder of the images; references have the same names in other folders
+IMAGES = "top"  # folder of the images; label files have the same names, outside this folder
 
 
 def identify(path: str) -> tuple[str, str] | None:
-    """Return area and kind of a published file; only files in the folder ``top`` are images.
+    """Return area and kind of a published file, or None for an unknown file.
+
+    Files in the folder ``top`` are images, files elsewhere are references.
 
     >>> identify("top/top_mosaic_09cm_area1.tif")
     ('area1', 'image')
@@ -49,10 +51,10 @@ class Vaihingen(ContestImages):
         splits=SPLITS,
         identify=identify,
         labels="top_mosaic_09cm_area*.tif for training and top_mosaic_09cm_area*{}.tif for scoring "
-        "beside the folder top (ISPRS_semantic_labeling_Vaihingen_ground_truth_COMPLETE.zip and "
-        "..._ground_truth_eroded_COMPLETE.zip, each in a folder of its own; dataset.eroded=false "
-        "takes the first for both)",
-        where="top/top_mosaic_09cm_area1.tif and, in any other folder, for its labels, "
-        "top_mosaic_09cm_area1.tif; get ISPRS_semantic_labeling_Vaihingen.zip and "
+        "outside the folder top (ISPRS_semantic_labeling_Vaihingen_ground_truth_COMPLETE.zip and "
+        "..._ground_truth_eroded_COMPLETE.zip, each in a separate folder; dataset.eroded=false "
+        "uses the full labels for both)",
+        where="the image top/top_mosaic_09cm_area1.tif and, outside the folder top, its label "
+        "top_mosaic_09cm_area1.tif; download ISPRS_semantic_labeling_Vaihingen.zip and "
         f"ISPRS_semantic_labeling_Vaihingen_ground_truth_COMPLETE.zip from {URL}",
     )

@@ -20,9 +20,10 @@ logger = logging.getLogger(__name__)
 class Folder:
     """All images under a folder, sorted by path.
 
-    Hidden files and folders are skipped. Links are followed as by `walk`. A file whose name cannot
-    be stored (a backslash, a line break, bytes that are not UTF-8, more than the 255 bytes that
-    file systems allow) is skipped with a warning that counts such files and names the first.
+    Hidden files and folders are skipped. Symbolic links are followed, each once (see `walk`). A
+    file whose name cannot be stored (a backslash, a line break, bytes that are not UTF-8, more than
+    the 255 bytes that file systems allow) is skipped; a warning states the number of such files and
+    the first name.
 
     Args:
         root: the folder.
@@ -39,8 +40,8 @@ class Folder:
         """Return all images.
 
         Raises:
-            DatasetNotFound: the folder is missing, cannot be listed or holds no image.
-            ConfigError: two paths differ only in case or in the Unicode form of their accents.
+            DatasetNotFound: the folder is missing, cannot be listed or contains no image.
+            ConfigError: two paths differ only in case or Unicode normalisation.
         """
         root = Path(self.root)
         if not root.is_dir():
@@ -48,14 +49,14 @@ class Folder:
                 f"{root.absolute()} is not a folder; set dataset.root to the folder of your images"
             )
         sizes: dict[str, int] = {}
-        others: Counter[str] = Counter()
+        other_suffixes: Counter[str] = Counter()
         try:
             for path, entry in walk(root):
                 suffix = PurePosixPath(path).suffix.lower()
                 if suffix in SUFFIXES:
                     sizes[path] = entry.stat().st_size
                 else:
-                    others[suffix or "without suffix"] += 1
+                    other_suffixes[suffix or "without suffix"] += 1
         except OSError as error:
             raise DatasetNotFound(f"cannot list {root.absolute()}: {error}") from error
 
@@ -69,27 +70,27 @@ class Folder:
                 unstorable.append(path)
         if unstorable:
             logger.warning(
-                "%d of %d images under %s are skipped: their names have a backslash or a line "
-                "break, are not UTF-8, or leave no room for that of a label (first: %a); rename "
-                "them",
+                "%d of %d images under %s are skipped: their names contain a backslash or a line "
+                "break, are not UTF-8, or are too long for the name of the label file (first: "
+                "%a); rename them",
                 len(unstorable),
                 len(files),
                 root,
                 unstorable[0],
             )
         if not records:
-            kinds = " ".join(suffix for suffix, _ in others.most_common(5))
+            kinds = " ".join(suffix for suffix, _ in other_suffixes.most_common(5))
             raise DatasetNotFound(
-                f"no images under {root.absolute()}: found {others.total()} other files"
+                f"no images under {root.absolute()}: found {other_suffixes.total()} other files"
                 f"{f' ({kinds})' if kinds else ''} and {len(unstorable)} images with names that "
                 f"cannot be stored, looked for {' '.join(SUFFIXES)}"
             )
         return records
 
     def read(self, record: ImageRecord) -> Sample:
-        """Read one image; raise `ImageError` if it cannot be used."""
+        """Read one image; raise `ImageError` if it cannot be read."""
         return read_sample(self.root, record)
 
     def findings(self) -> list[Finding]:
-        """Return a finding if images have sidecar files, which are not read."""
+        """Return a finding if images have sidecar files, because these are not read."""
         return find_sidecars(path for path, _ in walk(self.root))

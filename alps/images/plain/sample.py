@@ -1,4 +1,4 @@
-"""Provide aerial images for a first run: four forest plots, with boxes of tree crowns."""
+"""Provide four aerial images of forests for a first run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DEEPFOREST = Package(
 )
 _LICENSE = "deepforest-2.1.0.dist-info/licenses/LICENSE"
 _DATA = "deepforest/data/"
-# OSBS_029.tif holds the same image as the PNG.
+# OSBS_029.tif contains the same image as the PNG.
 FILES = (
     "2019_YELL_2_541000_4977000_image_crop.png",
     "2019_YELL_2_541000_4977000_image_crop.xml",
@@ -36,14 +36,15 @@ LARGE_FILES = (
 
 
 class SampleImages:
-    """Plots of the National Ecological Observatory Network from the package deepforest.
+    """Aerial images of the National Ecological Observatory Network from the package deepforest.
 
-    RGB, 10 cm per pixel, MIT licence: three of 400 × 400 and one of 1035 × 1249 pixels (4 MB), with
-    boxes as VOC XML and CSV beside them. Missing files are downloaded from the package index.
+    RGB, 10 cm per pixel, MIT licence: three images of 400 × 400 pixels and one of 1035 × 1249
+    pixels (4 MB), with files of tree-crown boxes (VOC XML and CSV). Missing files are downloaded
+    from the package index.
 
     Args:
-        root: the folder to store them in.
-        large: also include the plot of 2472 × 2299 pixels (15 MB).
+        root: the folder to store the files in.
+        large: also include an image of 2472 × 2299 pixels (15 MB).
         name: name of the image set.
     """
 
@@ -67,9 +68,9 @@ class SampleImages:
                 fetch_members(DEEPFOREST, missing)
         except PackageError as error:
             raise DatasetNotFound(
-                f"{root.absolute()} lacks {len(missing)} of {len(members)} files of the sample, "
-                f"and they cannot be downloaded: {error}. To install them manually, unzip the "
-                f"wheel of {DEEPFOREST} and copy {_DATA}* to {root.absolute()}"
+                f"{len(missing)} of {len(members)} files of the sample are missing in "
+                f"{root.absolute()} and cannot be downloaded: {error}. To install them manually, "
+                f"unzip the wheel of {DEEPFOREST} and copy {_DATA}* to {root.absolute()}"
             ) from error
         images = [PurePosixPath(f) for f in files if PurePosixPath(f).suffix in SUFFIXES]
         return [
@@ -78,5 +79,5 @@ class SampleImages:
         ]
 
     def read(self, record: ImageRecord) -> Sample:
-        """Read one image; raise `ImageError` if it cannot be used."""
+        """Read one image; raise `ImageError` if it cannot be read."""
         return read_sample(self.root, record)

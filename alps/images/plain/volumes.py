@@ -17,9 +17,10 @@ logger = logging.getLogger(__name__)
 
 
 class Volumes:
-    """All slices of all volumes under a folder; ids are ``<volume>/<slice>`` with four digits.
+    """All slices of all volumes under a folder, from the feet to the head.
 
-    A volume is treated as a video whose frames are its slices, from the feet to the head.
+    Image ids are ``<volume>/<slice>``, the slice with four digits. A volume is treated as a video
+    whose frames are the slices.
 
     Args:
         root: the folder.
@@ -33,11 +34,13 @@ class Volumes:
         self.split = split
 
     def records(self) -> list[ImageRecord]:
-        """Return all slices; of an unusable volume only the first, which fails when it is read.
+        """Return all slices.
+
+        A damaged volume is listed with one slice; `read` raises the error.
 
         Raises:
             DatasetNotFound: there is no volume.
-            ConfigError: two paths differ only in case or in the Unicode form of their accents.
+            ConfigError: two paths differ only in case or Unicode normalisation.
             MissingPackage: nibabel is not installed.
         """
         root = Path(self.root)
@@ -47,7 +50,7 @@ class Volumes:
                 f"no volume under {root.absolute()}: found {contents(root)}, looked at any depth "
                 f"for {' and '.join(SUFFIXES)}; set dataset.root to the folder of your volumes"
             )
-        # image_ids removes one suffix; if a volume exists with and without .gz, both keep theirs.
+        # image_ids removes only one suffix. If x.nii and x.nii.gz exist, both ids keep the suffix.
         plain = [re.sub(r"\.nii\.gz$", ".gz", path, flags=re.IGNORECASE) for path in paths]
         volumes = zip(image_ids([*map(PurePosixPath, plain)]), paths, strict=True)
         return [
@@ -63,7 +66,7 @@ class Volumes:
             The slice with its valid mask.
 
         Raises:
-            ImageError: the volume cannot be used.
+            ImageError: the volume cannot be read.
             MissingPackage: nibabel is not installed.
         """
         return read_slice_sample(self.root, record)
@@ -76,7 +79,7 @@ def read_slice_sample(root: str, record: ImageRecord) -> Sample:
         The slice with its valid mask.
 
     Raises:
-        ImageError: the volume cannot be used.
+        ImageError: the volume cannot be read.
         MissingPackage: nibabel is not installed.
     """
     path = Path(root, record.file_name)
@@ -94,7 +97,7 @@ def slice_records(root: Path, path: str, volume: str, split: str) -> Iterator[Im
         split: split of the volume.
 
     Yields:
-        The slices; for an unusable volume only the first, which fails when it is read.
+        The slices; a single slice for a damaged volume, whose error is raised when it is read.
     """
     try:
         n = count_slices(root / path)

@@ -41,14 +41,14 @@ from alps.structures.records import Category, ImageRecord, Sample
 
 
 class SamrsBoxes:
-    """The images of one subset that have a file in ``ins/``, with the objects in it.
+    """The images of one subset that have a file in ``ins/``, with the objects in these files.
 
     Use it to compare masks from box prompts with those published by SAMRS.
 
     Args:
-        root: folder that holds the subset.
+        root: folder that contains the subset.
         subset: sota, sior or fast.
-        name: name of the image set. None: that of the subset followed by _boxes.
+        name: name of the image set. None: the name of the subset followed by ``_boxes``.
 
     Raises:
         ConfigError: there is no such subset.
@@ -64,14 +64,14 @@ class SamrsBoxes:
         """Return all images with objects.
 
         Raises:
-            DatasetNotFound: there are no images, or none with objects.
+            DatasetNotFound: there are no images, or no image has objects.
         """
         records = list_labelled(self.root, self.subset, "ins", ".pkl")
         classes = CLASSES[self.subset]
         return [replace(r, annotations=digest_files([self._path(r)], classes)) for r in records]
 
     def read(self, record: ImageRecord) -> Sample:
-        """Read image and boxes; raise `ImageError` if one of the files cannot be used."""
+        """Read image and boxes; raise `ImageError` if one of their files cannot be read."""
         pixels = read_pixels(Path(self.root, record.file_name))
         path = self._path(record)
         rows = read_rows(path)
@@ -110,7 +110,7 @@ class SamrsBoxes:
 
     @property
     def has_instances(self) -> bool:
-        """Always True: every object has a mask; invalid ones are reported when they are read."""
+        """Always True: every object has a mask. Invalid masks are reported when they are read."""
         return True
 
     def read_instances(self, record: ImageRecord, boxes: Boxes, size: tuple[int, int]) -> Masks:
@@ -125,7 +125,7 @@ class SamrsBoxes:
             The masks with their boxes.
 
         Raises:
-            ImageError: the file cannot be used.
+            ImageError: the file cannot be read.
         """
         path = self._path(record)
         rows = read_rows(path)
@@ -138,12 +138,12 @@ class SamrsBoxes:
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Return the objects of a file; raise `ImageError` if it cannot be used."""
+    """Return the objects of a file; raise `ImageError` if it cannot be read."""
     rows = load_plain(path)
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise ImageError(
-            f"{path} holds a {type(rows).__name__}, expected a list with a dict per object; get it "
-            "as it was published"
+            f"{path} contains a {type(rows).__name__}, expected a list with a dict per object; use "
+            "the published file"
         )
     return rows
 
@@ -161,7 +161,7 @@ def _annotation(i: int, row: dict[str, Any]) -> Annotation:
 
 
 def _size_of_masks(rows: Sequence[dict[str, Any]]) -> tuple[int, int] | None:
-    """Return the (H, W) shared by all masks of a file, px; None if there is none or several."""
+    """Return the (H, W) of the masks of a file, px; None if there are no masks or they differ."""
     sizes = {
         tuple(size)
         for row in rows
@@ -173,7 +173,7 @@ def _size_of_masks(rows: Sequence[dict[str, Any]]) -> tuple[int, int] | None:
 
 
 def _mask(row: dict[str, Any]) -> Any:
-    """Return the mask of an object; a missing one becomes an invalid value, which is reported."""
+    """Return the mask of an object; a missing mask becomes an invalid value to be reported."""
     mask = row.get("mask")
     return "nothing" if mask is None else mask
 

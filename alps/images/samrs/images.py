@@ -1,6 +1,6 @@
 """Read SAMRS: 105,090 images in the subsets SOTA, SIOR and FAST (Wang et al., arXiv 2305.02034).
 
-The layout (`SUBSETS`) is that of its authors' pre-training (ViTAE-Transformer/SAMRS,
+The folders (`SUBSETS`) are laid out as for the authors' pre-training (ViTAE-Transformer/SAMRS,
 Encoder_Decoder/main_pretrain.py). This module reads images and splits, but no labels.
 """
 
@@ -29,7 +29,7 @@ class Subset:
     """Location of one subset."""
 
     folders: tuple[str, ...]  # relative to the root; the first that exists is used
-    images: str  # relative to the folder, which also holds train.txt and valid.txt
+    images: str  # relative to the folder, which also contains train.txt and valid.txt
     suffix: str
 
 
@@ -43,13 +43,13 @@ SUBSETS: Mapping[str, Subset] = {
 class Samrs:
     """The images of SAMRS; ids are ``sota/P0000__1024__0___0`` and so on.
 
-    Images in valid.txt are in the split "val", all others in "train": those in train.txt, those in
-    no list, and all images if there are no lists. (The authors drew the lists at random, 95 to 5,
-    to check their code, and do not require them: issue 30 of their repository.)
+    Images in valid.txt are in the split "val"; all other images are in "train", whether they are in
+    train.txt or in no list. (The authors drew the lists at random, 95 to 5, to check their code,
+    and do not require them: issue 30 of their repository.)
 
     Args:
-        root: folder that holds the subsets; those that exist are used.
-        subsets: names of the subsets to look for.
+        root: folder that contains the subsets.
+        subsets: names of the subsets to look for; the ones that exist are used.
         name: name of the image set.
 
     Raises:
@@ -74,7 +74,7 @@ class Samrs:
         """Return all images of the subsets that exist.
 
         Raises:
-            DatasetNotFound: no subset exists, or they hold no image.
+            DatasetNotFound: no subset exists, or the subsets contain no image.
         """
         root = Path(self.root)
         records = []
@@ -96,12 +96,12 @@ class Samrs:
             )
         if missing_subsets:
             logger.warning(
-                "%s holds no %s; the other subsets are used", root, ", ".join(missing_subsets)
+                "%s contains no %s; the other subsets are used", root, ", ".join(missing_subsets)
             )
         return records
 
     def read(self, record: ImageRecord) -> Sample:
-        """Read one image; raise `ImageError` if it cannot be used."""
+        """Read one image; raise `ImageError` if it cannot be read."""
         return read_sample(self.root, record)
 
 

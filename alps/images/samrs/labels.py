@@ -1,8 +1,8 @@
-"""Read SAMRS with its own labels: SOTA, SIOR and FAST (Wang et al., arXiv 2305.02034).
+"""Read SAMRS with its labels: SOTA, SIOR and FAST (Wang et al., arXiv 2305.02034).
 
-The layout is that of its authors' pre-training (ViTAE-Transformer/SAMRS, Encoder_Decoder/
-main_pretrain.py): ``gray/`` holds the class of every pixel; 255 (no object) is ignored. Classes and
-colours are those of its Generate Dataset/mapping.py.
+The folders are laid out as for the authors' pre-training (ViTAE-Transformer/SAMRS,
+Encoder_Decoder/main_pretrain.py): ``gray/`` contains index maps, in which 255 (no object) is
+ignored. Classes and colours are those in the authors' Generate Dataset/mapping.py.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from alps.structures.records import Category, ImageRecord, Sample, number_classe
 
 logger = logging.getLogger(__name__)
 
-#: Names in the order of the pixel values.
+#: Class names in the order of the pixel values, by subset.
 CLASSES: Mapping[str, Sequence[str]] = {
     "sota": dota.CLASSES,
     "sior": dior.CLASSES,
@@ -43,15 +43,15 @@ FOLDERS = ("hbox_segs_init", "hbox_segs_trainvaltest_init", "rhbox_segs_init")
 
 
 class SamrsLabels:
-    """The images of one subset that have an index map in ``gray/``, with these maps.
+    """The images of one subset that have an index map in ``gray/``, and these maps.
 
-    SAMRS has no map for images without objects; these are counted and skipped. Ids and splits are
-    those of `alps.images.samrs.images.Samrs`.
+    SAMRS has no maps for images without objects; these images are counted and skipped. Ids and
+    splits are the same as in `alps.images.samrs.images.Samrs`.
 
     Args:
-        root: folder that holds the subset.
+        root: folder that contains the subset.
         subset: sota, sior or fast.
-        name: name of the image set. None: that of the subset.
+        name: name of the image set. None: the name of the subset.
 
     Raises:
         ConfigError: there is no such subset.
@@ -77,12 +77,12 @@ class SamrsLabels:
         """Return all images with an index map.
 
         Raises:
-            DatasetNotFound: there are no images, or none with a map.
+            DatasetNotFound: there are no images, or no image has a map.
         """
         return list_labelled(self.root, self.subset, "gray", ".png")
 
     def read(self, record: ImageRecord) -> Sample:
-        """Read one image; raise `ImageError` if it cannot be used."""
+        """Read one image; raise `ImageError` if it cannot be read."""
         return read_sample(self.root, record)
 
     def categories(self) -> list[Category]:
@@ -90,7 +90,7 @@ class SamrsLabels:
         return subset_categories(self.subset)
 
     def read_target(self, record: ImageRecord) -> Labels:
-        """Read the index map of one image; raise `LabelError` if it cannot be used."""
+        """Read the index map of one image; raise `LabelError` if it cannot be read."""
         return read_labels(label_path(self.root, record, "gray", ".png"))
 
 
@@ -109,13 +109,13 @@ def list_labelled(root: str, subset: str, kind: str, suffix: str) -> list[ImageR
     """Return the images of a subset that have a label of one kind.
 
     Args:
-        root: folder that holds the subset.
+        root: folder that contains the subset.
         subset: sota, sior or fast.
         kind: folder of the labels, gray or ins.
         suffix: suffix of the label files.
 
     Raises:
-        DatasetNotFound: there are no images, or none with a label.
+        DatasetNotFound: there are no images, or no image has a label.
     """
     records = Samrs(root, [subset]).records()
     labelled = [r for r in records if label_path(root, r, kind, suffix).is_file()]
@@ -141,7 +141,7 @@ def label_path(root: str, record: ImageRecord, kind: str, suffix: str) -> Path:
     """Return the path of an image's label; if none exists, the path where it is expected.
 
     Args:
-        root: folder that holds the subset.
+        root: folder that contains the subset.
         record: the image.
         kind: folder of the labels, gray or ins.
         suffix: suffix of the label file.

@@ -1,4 +1,4 @@
-"""Define the annotations of a video, shared by the readers of all formats."""
+"""Type of the annotations of a video, shared by the readers of all formats."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from alps.structures.boxes import FrameAnnotations
 TEXT = "text"
 
 
-#: Annotations by frame index, counted from 0; frames not in it are not annotated.
+#: Annotations by frame index, counted from 0; missing frames are not annotated.
 Clip = Mapping[int, FrameAnnotations]
 
 
 def new_clip() -> defaultdict[int, FrameAnnotations]:
-    """Return an empty clip to add frames to."""
+    """Return a clip without frames."""
     return defaultdict(FrameAnnotations)
 
 

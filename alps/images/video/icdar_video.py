@@ -12,10 +12,11 @@ The file of Video_10_1_1.mp4 is Video_10_1_1_GT.xml (https://rrc.cvc.uab.es/?ch=
       <frame ID="2"></frame>
     </Frames>
 
-The files count frames from 1, ALPS from 0; a frame without objects is annotated as empty. ID is the
-track. Words of low quality and those transcribed as ``##DONT#CARE##`` are ignored. DSText
-(https://rrc.cvc.uab.es/?ch=22&com=tasks, arXiv 2304.04376) has ``Category`` instead of ``Mirrored``
-and ``Quality``. Names are compared case-insensitively, since releases differ in their case.
+The files count frames from 1, ALPS from 0. A frame without objects is annotated as empty. The ID of
+an object is the track id. Words of low quality, or with the transcription ``##DONT#CARE##``, are
+ignored. DSText (https://rrc.cvc.uab.es/?ch=22&com=tasks, arXiv 2304.04376) has ``Category`` instead
+of ``Mirrored`` and ``Quality``. Names are compared case-insensitively, because releases differ in
+their case.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from pathlib import Path
 from xml.etree.ElementTree import Element
 
 from alps.images.files.fields import parse_numbers
-from alps.images.files.text import parse_whole_number
+from alps.images.files.text import parse_integer
 from alps.images.files.xml_file import read_xml
 from alps.images.video.clip import TEXT, Clip, new_clip, video_name
 from alps.structures.boxes import Annotation
@@ -34,28 +35,29 @@ ILLEGIBLE = ("##DONT#CARE##", "###")
 
 
 def parse(path: Path) -> dict[str, Clip]:
-    """Read the clip in a file; raise `ImageError` if it is truncated or of another format."""
+    """Read the clip in a file; raise `ImageError` if it is truncated or has another format."""
     clip, index = new_clip(), 0
     for item in read_xml(path, "frames").findall("frame"):
-        number = parse_whole_number(_lower(item).get("id", ""))
+        number = parse_integer(_lower(item).get("id", ""))
         if not number:
             clip[index].add(
-                f"<frame> after frame {index + 1}: no ID from 1, its objects are skipped"
+                f"<frame> after frame {index + 1}: no ID from 1; the objects of the frame are "
+                "skipped"
             )
             continue
         index = number - 1
-        marks = clip[index]
+        frame = clip[index]
         for i, element in enumerate(item.findall("object"), 1):
-            marks.add(_read(element, f"frame {number} object {i}"))
+            frame.add(_read(element, f"frame {number} object {i}"))
     return {video_name(path): clip}
 
 
 def _read(element: Element, where: str) -> Annotation | str:
     """Convert an object to an annotation, or return an error message."""
     values = _lower(element)
-    track_id = parse_whole_number(values.get("id", ""))
+    track_id = parse_integer(values.get("id", ""))
     if track_id is None:
-        return f"{where}: track ID {values.get('id')!r}, expected a whole number"
+        return f"{where}: track ID {values.get('id')!r}, expected an integer"
     corners = [_lower(point) for point in element if point.tag.lower() == "point"]
     transcription = values.get("transcription", "")
     illegible = transcription in ILLEGIBLE

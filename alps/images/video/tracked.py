@@ -28,8 +28,8 @@ from alps.structures.masks import Masks
 from alps.structures.palette import color_classes
 from alps.structures.records import Category, ImageRecord, Sample
 
-#: Parsers of annotation files by suffix, which return clips by video name. They raise `ImageError`
-#: for a file of one clip, `LabelError` for a file of all clips.
+#: Parsers of annotation files by suffix. They return clips by video name. A file of one clip that
+#: cannot be read raises `ImageError`, a file of all clips `LabelError`.
 PARSERS: Mapping[str, Callable[[Path], dict[str, Clip]]] = {
     ".xml": icdar_video.parse,
     ".json": bovtext.parse,
@@ -40,19 +40,20 @@ PARSERS: Mapping[str, Callable[[Path], dict[str, Clip]]] = {
 
 @dataclass(frozen=True, slots=True)
 class ClipSummary:
-    """Summary of a clip, kept because the boxes of a large dataset would take gigabytes."""
+    """Summary of a clip; the boxes are not kept, because those of large datasets take gigabytes."""
 
     file: Path
-    digests: Mapping[int, str]  # of `FrameAnnotations`, by frame index
+    digests: Mapping[int, str]  # digests of the annotations, by frame index
     categories: frozenset[str]
     masks: bool  # whether any object has a ground-truth mask
 
 
 class VideoBoxes:
-    """Image set of the annotated frames of videos, including those annotated as empty.
+    """Image set of the annotated frames of videos, including frames annotated as empty.
 
-    A video is a file or a folder of frames, at any depth, named as in its annotations. Image ids
-    are ``<video>/<frame>`` with six digits, so the frames of a video are consecutive.
+    A video is a file or a folder of frames, at any depth, with the name that its annotations state.
+    Image ids are ``<video>/<frame>``, the frame with six digits, so that the frames of a video are
+    consecutive.
 
     Args:
         root: folder of the dataset.
@@ -60,9 +61,9 @@ class VideoBoxes:
         annotations: name or glob pattern of the annotation files, such as ``*_GT.xml``, at any
             depth below the root. The suffix determines the format (`PARSERS`).
         split: split of all frames.
-        classes: class names in the order of their ids. None: those that occur, in alphabetical
-            order.
-        url: source of the dataset, for the message if it is missing.
+        classes: class names in the order of their ids. None: all names in the annotations, in
+            alphabetical order.
+        url: where to download the dataset, for the message if it is missing.
         name: name of the image set.
 
     Raises:
@@ -92,10 +93,10 @@ class VideoBoxes:
     def records(self) -> list[ImageRecord]:
         """Return all annotated frames.
 
-        A video with unreadable annotations yields its first frame, which fails when it is read.
+        A video with unreadable annotations is listed with its first frame; `read` raises the error.
 
         Raises:
-            DatasetNotFound: there are no annotations, or none of their videos.
+            DatasetNotFound: there are no annotations, or none of the annotated videos exists.
             LabelError: an annotation file has an unknown suffix, a table cannot be read, or two
                 videos match one name in the annotations.
         """
@@ -103,7 +104,7 @@ class VideoBoxes:
         for name, (video_id, path) in self._videos.items():
             path_of_video = Path(self.root, path)
             frames = _frames(path_of_video)
-            for index, marks in self._summaries[name].digests.items():
+            for index, annotations_digest in self._summaries[name].digests.items():
                 file = frames.get(index, path_of_video)
                 records.append(
                     ImageRecord(
@@ -113,7 +114,7 @@ class VideoBoxes:
                         file.stat().st_size if file.is_file() else 0,
                         video_id,
                         index,
-                        digest(classes, marks),
+                        digest(classes, annotations_digest),
                     )
                 )
         return records
@@ -125,15 +126,15 @@ class VideoBoxes:
             The frame with its boxes.
 
         Raises:
-            ImageError: one of the files cannot be used, or the video has no such frame.
+            ImageError: one of the files cannot be read, or the video has no such frame.
             MissingPackage: the video is a file and PyAV is not installed.
         """
-        file, marks = self._marks(record)
+        file, frame = self._frame(record)
         pixels = read_frame(self.root, record)
-        return make_sample(record, pixels, marks.annotations, self._classes, file, marks.problems)
+        return make_sample(record, pixels, frame.annotations, self._classes, file, frame.problems)
 
     def findings(self) -> list[Finding]:
-        """Return inconsistencies between videos and annotations; all annotations are read."""
+        """Return inconsistencies between videos and annotations; this reads all annotations."""
         audit = Audit(self._classes, SET_CLASSES)
         unreadable, root = Occurrences(), Path(self.root)
         for name, (video_id, _) in self._videos.items():
@@ -143,9 +144,9 @@ class VideoBoxes:
             except ImageError as error:
                 unreadable.add(str(error).replace(f"{root}/", ""))
                 continue
-            for index, marks in clip.items():
-                where = f"{video_id}/{index:06d}"
-                audit.add(where, file.name, marks.annotations, marks.problems)
+            for index, frame in clip.items():
+                image_id = f"{video_id}/{index:06d}"
+                audit.add(image_id, file.name, frame.annotations, frame.problems)
         missing = sorted(self._summaries.keys() - self._videos.keys())
         n = len(self._summaries)
         relations = [
@@ -161,19 +162,19 @@ class VideoBoxes:
                 len(missing),
                 f"{count_of(len(missing), n, 'annotated video')} are not under {self.videos}/ "
                 f"(first: {', '.join(missing[:1])})",
-                "get them, or set dataset.videos to their folder; the others are used",
+                "add them, or set dataset.videos to their folder; until then they are skipped",
             ),
         ]
         findings = [finding for finding in relations if finding.count] + audit.findings()
-        # A frame without boxes is explicitly annotated as empty.
+        # A frame without boxes is annotated as empty.
         return [finding for finding in findings if finding.kind != "images_without_annotations"]
 
     def categories(self) -> list[Category]:
         """Return the classes; the id is the pixel value."""
         return color_classes(self._classes)
 
-    def _marks(self, record: ImageRecord) -> tuple[Path, FrameAnnotations]:
-        """Return the annotation file of a frame and the annotations in it."""
+    def _frame(self, record: ImageRecord) -> tuple[Path, FrameAnnotations]:
+        """Return the annotation file of a frame, and the annotations of the frame."""
         name = next(name for name, (i, _) in self._videos.items() if i == record.video_id)
         file = self._summaries[name].file
         return file, self._parse(file)[name].get(record.frame_index or 0, FrameAnnotations())
@@ -187,36 +188,37 @@ class VideoBoxes:
         if not files:
             raise DatasetNotFound(
                 f"no {self.annotations} under {root.absolute()}: found {contents(root)}; "
-                + (f"get the dataset at {self.url}, or " if self.url else "")
+                + (f"download the dataset from {self.url}, or " if self.url else "")
                 + "set dataset.root to its folder and dataset.annotations to its files"
             )
         summaries: dict[str, ClipSummary] = {}
         for file in tqdm(files, "listing frames", unit="file", delay=1):
             try:
                 clips = self._parse(file)
-            except ImageError:  # reported with the first frame
+            except ImageError:  # raised again when the first frame is read
                 clips = {video_name(file): {0: FrameAnnotations()}}
             for name, clip in clips.items():
-                digests = {i: marks.digest for i, marks in clip.items()}
-                classes = {a.category for marks in clip.values() for a in marks.annotations}
-                masks = any(a.counts for marks in clip.values() for a in marks.annotations)
+                digests = {i: frame.digest for i, frame in clip.items()}
+                classes = {a.category for frame in clip.values() for a in frame.annotations}
+                masks = any(a.counts for frame in clip.values() for a in frame.annotations)
                 summary = ClipSummary(file, digests, frozenset(classes), masks)
                 other = summaries.setdefault(name, summary)
                 if other.file != file:
                     raise LabelError(
-                        f"{other.file} and {file} annotate the video {name}; remove one of them"
+                        f"{other.file} and {file} annotate the same video {name}; remove one of "
+                        "the files"
                     )
         return summaries
 
     @cached_property
     def _classes(self) -> Sequence[str]:
-        """Class names: the requested ones, those in the annotations, or `TEXT` alone."""
+        """Class names: `classes` if given, else the names in the annotations, else only `TEXT`."""
         names = frozenset[str]().union(*(clip.categories for clip in self._summaries.values()))
         return self.classes or sorted(names) or [TEXT]
 
     @cached_property
     def _videos(self) -> dict[str, tuple[str, str]]:
-        """Video id and path relative to the root of each existing clip, by its annotated name."""
+        """Id and path (relative to the root) of each existing video, by its annotated name."""
         folder = Path(self.root, self.videos)
         ids_by_path = dict[str, str]()  # video id by path
         for file in (PurePosixPath(file) for file, _ in walk(folder)):
@@ -236,7 +238,7 @@ class VideoBoxes:
             if len(matches) > 1:
                 raise LabelError(
                     f"the annotations of {name} match {' and '.join(sorted(matches)[:3])} under "
-                    f"{folder}; set dataset.videos to the folder of the right ones"
+                    f"{folder}; set dataset.videos to the folder of the right videos"
                 )
             if not matches:
                 missing.append(name)
@@ -244,7 +246,8 @@ class VideoBoxes:
             video = ids_by_path[matches[0]], str(PurePosixPath(self.videos, matches[0]))
             if other := next((other for other in videos if videos[other] == video), None):
                 raise LabelError(
-                    f"{other} and {name} in the annotations are both {video[1]}; use one name"
+                    f"{other} and {name} in the annotations are the same video {video[1]}; use one "
+                    "name"
                 )
             videos[name] = video
         if not videos:
@@ -257,7 +260,7 @@ class VideoBoxes:
         return videos
 
     def _parse(self, file: Path) -> dict[str, Clip]:
-        """Return the clips in a file; the last file is cached, since frames are read in order."""
+        """Return the clips in a file; the last file is cached, because frames are read in order."""
         if file != self._cached[0]:
             self._cached = file, _parser(file)(file)
         return self._cached[1]
@@ -274,7 +277,7 @@ def _parser(file: Path) -> Callable[[Path], dict[str, Clip]]:
 
 
 def _frames(folder: Path) -> dict[int, Path]:
-    """Return the frames of a folder; an invalid folder is reported with each frame."""
+    """Return the frames of a folder; {} if it is invalid, which `read` reports for each frame."""
     try:
         return list_frames(folder) if folder.is_dir() else {}
     except ImageError:
@@ -300,5 +303,5 @@ class VideoMasks(VideoBoxes):
         Returns:
             The masks with their boxes.
         """
-        file, marks = self._marks(record)
-        return read_counts(marks.annotations, boxes, size, file)
+        file, frame = self._frame(record)
+        return read_counts(frame.annotations, boxes, size, file)

@@ -20,7 +20,7 @@ from alps.labelling.engine.pool import WorkerPool
 from alps.labelling.engine.rank import LauncherRank, read_rank
 from alps.labelling.engine.worker import Event, Task, Worker, set_threads, task_values
 from alps.labelling.limits import LIMITS
-from alps.protocols import Run
+from alps.protocols import TaskRunner
 from alps.structures.settings import check_attributes
 
 
@@ -29,11 +29,11 @@ class LocalEngine:
     """Process shards in this process or in worker processes that it starts.
 
     Args:
-        processes: number of processes, where 1 is this process itself; "auto" is one per visible
-            GPU, or 1 if there is no GPU or if a launcher has started several runs. Worker r uses
-            GPU r.
-        threads: CPU threads per process, used by mask sources and k-means. The number does not
-            change the results, because each part of the work is computed by a single thread.
+        processes: number of processes; 1 uses this process and starts none. "auto" starts one
+            process per visible GPU, or uses this process if there is no GPU or if a launcher has
+            started several runs. Worker r uses GPU r.
+        threads: CPU threads per process, for mask sources and k-means. The results do not depend on
+            it, because each item is computed by one thread.
 
     Raises:
         ConfigError: ``processes`` or ``threads`` is not a positive integer.
@@ -46,20 +46,20 @@ class LocalEngine:
         check_attributes(LIMITS["alps.labelling.LocalEngine"], self)
 
     @property
-    def place(self) -> LauncherRank:
-        """Rank of this run among those that a launcher has started."""
+    def rank(self) -> LauncherRank:
+        """Rank of this run among the runs that its launcher has started."""
         return read_rank()
 
     @contextmanager
-    def workers(self) -> Iterator[Run]:
+    def workers(self) -> Iterator[TaskRunner]:
         """Provide a function that runs tasks while the context is open."""
-        place, gpus = self.place, _visible_gpus()
+        rank, gpus = self.rank, _visible_gpus()
         if isinstance(self.processes, int):
             n = self.processes
         else:
-            n = max(1, len(gpus)) if place.world == 1 else 1
+            n = max(1, len(gpus)) if rank.world_size == 1 else 1
         worker_gpus = (
-            [gpus[(place.local_rank * n + r) % len(gpus)] for r in range(n)] if gpus else []
+            [gpus[(rank.local_rank * n + r) % len(gpus)] for r in range(n)] if gpus else []
         )
         if n == 1 and worker_gpus == gpus[:1]:
             set_threads(self.threads)
@@ -71,21 +71,21 @@ class LocalEngine:
 
 def run_in_process(task: Task, items: Iterable[Any]) -> Iterator[tuple[int, Any]]:
     """Run ``task`` on every item in this process, with the interface of `WorkerPool.run`."""
-    for place, item in enumerate(items):
+    for index, item in enumerate(items):
         for value in task_values(task(item)):
-            yield place, value
+            yield index, value
 
 
 class LocalProcesses:
     """Worker processes connected by pipes; implements `alps.labelling.engine.pool.WorkerBackend`.
 
     They are spawned rather than forked, because a fork of a process that has used PyTorch or faiss
-    would inherit locked locks.
+    inherits locks that may be held and are then never released.
 
     Args:
         n: number of processes.
         threads: CPU threads per process.
-        gpus: name of the GPU of each process; empty for none.
+        gpus: value of ``CUDA_VISIBLE_DEVICES`` for each process; empty: do not set it.
     """
 
     def __init__(self, n: int, threads: int, gpus: list[str]) -> None:
@@ -97,20 +97,22 @@ class LocalProcesses:
         """Start all processes at once, because each takes seconds to import its libraries."""
         context = multiprocessing.get_context("spawn")
         level = logging.getLogger("alps").getEffectiveLevel()
-        resource_tracker.ensure_running()  # if it started later, it would reset the signal mask
-        # Only this process handles Ctrl-C and SIGTERM: it ends the workers, which inherit the mask.
+        # Start the resource tracker now: starting it later would unblock the signals.
+        resource_tracker.ensure_running()
+        # Workers inherit the blocked signals, so only this process handles Ctrl-C and SIGTERM; it
+        # then kills the workers.
         previous_mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
         try:
             for worker in range(self._n):
-                own_end, worker_end = context.Pipe()
+                parent_end, worker_end = context.Pipe()
                 gpu = self._gpus[worker] if self._gpus else None
                 process = context.Process(
                     target=serve, args=(worker_end, self._threads, level, gpu), daemon=True
                 )
                 process.start()
-                worker_end.close()  # so that the pipe ends with the process
+                worker_end.close()  # so that recv raises EOFError when the worker dies
                 self._processes.append(process)
-                self._pipes[worker] = own_end
+                self._pipes[worker] = parent_end
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, previous_mask)
         return self._n
@@ -132,7 +134,7 @@ class LocalProcesses:
                 try:
                     events.append((worker, pipe.recv()))
                 except (EOFError, OSError):
-                    events.append((worker, ("dead", self._end(worker))))
+                    events.append((worker, ("dead", self._remove(worker))))
         return events
 
     def stop(self) -> None:
@@ -143,10 +145,11 @@ class LocalProcesses:
             process.join()
 
     def _send(self, worker: int, message: tuple[str, Any]) -> None:
-        with suppress(BrokenPipeError, ConnectionResetError):  # listen() reports the dead worker
+        with suppress(BrokenPipeError, ConnectionResetError):  # receive() reports the dead worker
             self._pipes[worker].send(message)
 
-    def _end(self, worker: int) -> str:
+    def _remove(self, worker: int) -> str:
+        """Close the pipe of a dead worker and return why the worker has died."""
         self._pipes.pop(worker).close()
         process = self._processes[worker]
         process.join()
@@ -154,9 +157,9 @@ class LocalProcesses:
         if code == -signal.SIGKILL:
             reason = "was killed (SIGKILL, often because memory ran out)"
         elif code < 0:
-            reason = f"was ended by {signal.Signals(-code).name}"
+            reason = f"was terminated by {signal.Signals(-code).name}"
         else:
-            reason = f"ended with status {code}"
+            reason = f"exited with status {code}"
         return f"(process {process.pid}) {reason}"
 
 
@@ -166,12 +169,12 @@ def serve(pipe: Connection, threads: int, level: int, gpu: str | None) -> None:
     Args:
         pipe: connection to the process that started the worker.
         threads: CPU threads.
-        level: level of the log records to send.
-        gpu: value of ``CUDA_VISIBLE_DEVICES``; None: unchanged.
+        level: minimum level of the log records to send.
+        gpu: value of ``CUDA_VISIBLE_DEVICES``. None: do not set it.
     """
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # before CUDA is first used
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
     worker = Worker(threads, level)
     handlers: dict[str, Callable[[Any], Iterator[Event] | None]]
     handlers = {"task": worker.set_task, "item": worker.run}
@@ -184,8 +187,8 @@ def serve(pipe: Connection, threads: int, level: int, gpu: str | None) -> None:
                 pipe.send(event)
 
 
-def _end_with_parent() -> None:
-    """Exit as soon as the parent has ended, even if it was killed during a long shard."""
+def _exit_with_parent() -> None:
+    """Exit as soon as the parent process has exited, even if it was killed during a long shard."""
     parent = parent_process()
     assert parent is not None, "this process was spawned"
     parent.join()
@@ -193,7 +196,7 @@ def _end_with_parent() -> None:
 
 
 def _visible_gpus() -> list[str]:
-    """Return the names of the visible GPUs, as CUDA_VISIBLE_DEVICES lists them."""
-    names = os.environ.get("CUDA_VISIBLE_DEVICES")
+    """Return the visible GPUs as ids for CUDA_VISIBLE_DEVICES."""
+    ids = os.environ.get("CUDA_VISIBLE_DEVICES")
     n = torch.cuda.device_count()
-    return names.split(",")[:n] if names else [str(i) for i in range(n)]
+    return ids.split(",")[:n] if ids else [str(i) for i in range(n)]

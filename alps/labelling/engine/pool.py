@@ -1,4 +1,4 @@
-"""Distribution of items to workers in other processes; items of a dead worker are retried."""
+"""Distribution of items to worker processes; items of a dead worker are retried."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Any, Protocol, runtime_checkable
 
-from alps.errors import ConfigError, PieceLost, WorkersLost
+from alps.errors import ConfigError, ItemCrashed, WorkersLost
 from alps.labelling.engine.worker import Event, Task
 
 log = logging.getLogger(__name__)
 
-#: Number of workers that may die on one item before the item is assumed to be the cause.
+#: Number of workers that die on the same item before the run stops with an error.
 DEATHS = 3
 
 
@@ -35,21 +35,21 @@ class WorkerBackend(Protocol):
         """Wait for events and return them with the indices of their workers."""
 
     def stop(self) -> None:
-        """End all workers at once, which is safe because they write files atomically."""
+        """Kill all workers, which is safe because they write files atomically."""
 
 
 class WorkerPool:
-    """Context of workers, which start with the first item and are ended with the context.
+    """Context manager of workers: they start with the first item and are killed on exit.
 
     Args:
-        hands: interface to the workers.
+        backend: interface to the workers.
     """
 
     def __init__(self, backend: WorkerBackend) -> None:
         self._backend = backend
         self._alive: set[int] = set()
         self._idle: set[int] = set()
-        self._sent_task: dict[int, Task] = {}  # the task last sent to each worker
+        self._sent_task: dict[int, Task] = {}  # last task sent to each worker
         self._pickled: tuple[Task, bytes] | None = None
 
     def __enter__(self) -> WorkerPool:
@@ -67,8 +67,8 @@ class WorkerPool:
     def run(self, task: Task, items: Iterable[Any]) -> Iterator[tuple[int, Any]]:
         """Run ``task`` on every item in the workers.
 
-        An item is requested from ``items`` only when a worker is idle. The same task object is
-        sent only once to each worker.
+        ``items`` is advanced only when a worker is idle. A task object is sent only once to each
+        worker.
 
         Args:
             task: function of an item.
@@ -79,8 +79,8 @@ class WorkerPool:
 
         Raises:
             WorkersLost: all workers have died.
-            PieceLost: `DEATHS` workers have died on the same item, or at least two including the
-                last one alive.
+            ItemCrashed: `DEATHS` workers have died on the same item, or at least two and no worker
+                is left.
             Exception: the task raised an exception in a worker.
         """
         pending, retries = enumerate(items), deque[tuple[int, Any]]()
@@ -90,7 +90,7 @@ class WorkerPool:
             retries.append(first)
             self._alive = set(range(self._backend.start()))
         busy: dict[int, tuple[int, Any]] = {}
-        deaths: Counter[int] = Counter()  # of workers, by index of the item
+        deaths: Counter[int] = Counter()  # number of dead workers by index of the item
         while True:
             for worker in sorted(self._idle):
                 entry = retries.popleft() if retries else next(pending, None)
@@ -110,11 +110,11 @@ class WorkerPool:
                 elif kind == "dead":
                     if worker in busy:
                         retries.append(busy.pop(worker))
-                        place = retries[-1][0]
-                        deaths[place] += 1
-                        last = self._alive == {worker} and deaths[place] > 1
-                        if last or deaths[place] == DEATHS:
-                            raise PieceLost(place, content)
+                        index = retries[-1][0]
+                        deaths[index] += 1
+                        is_last = self._alive == {worker} and deaths[index] > 1
+                        if is_last or deaths[index] == DEATHS:
+                            raise ItemCrashed(index, content)
                     self._remove(worker, content)
                 else:
                     busy.pop(worker, None)
@@ -134,12 +134,12 @@ class WorkerPool:
         self._idle.discard(worker)
         if not self._alive:
             raise WorkersLost(
-                f"all workers have died, the last one {reason}; finished shards are kept and the "
-                "same command resumes. Fewer workers (engine.processes, engine.actors) need less "
-                "memory"
+                f"all workers have died, the last one {reason}; if memory ran out, use fewer "
+                "workers (engine.processes, engine.actors); repeat the command to resume; finished "
+                "shards are kept"
             )
         log.warning(
-            "worker %d %s; another one repeats its item (%d remaining)",
+            "worker %d %s; another worker repeats its item (%d workers remaining)",
             *(worker, reason, len(self._alive)),
         )
 

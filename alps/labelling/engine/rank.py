@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-#: Variables of each launcher for the rank, the number of processes and the rank on the machine.
-#: Lightning reads them too, but takes seconds to import and rejects ``srun -n 8`` without
+#: Environment variables of each launcher: rank, number of processes and rank on the machine.
+#: Lightning also reads them, but its import takes seconds, and it rejects ``srun -n 8`` without
 #: ``--ntasks-per-node``.
 LAUNCHERS = (
-    # torchrun comes first, because SLURM may have started it once per machine.
+    # torchrun's are read first, because SLURM may have started torchrun once per machine.
     ("RANK", "WORLD_SIZE", "LOCAL_RANK"),
-    # Those of the step, not of the job: a batch script or a shell runs a command only once.
+    # Of the SLURM step, not of the job: a batch script or a shell runs a command only once.
     ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID"),
     ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK"),
     ("PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID"),
@@ -21,17 +21,17 @@ LAUNCHERS = (
 
 @dataclass(frozen=True, slots=True)
 class LauncherRank:
-    """Rank of this run among those that its launcher has started."""
+    """Rank of this run among the runs that its launcher has started."""
 
     rank: int = 0  # among all runs
-    world: int = 1  # number of runs
+    world_size: int = 1  # number of runs
     local_rank: int = 0  # among the runs on this machine
 
 
 def read_rank() -> LauncherRank:
     """Read the rank that torchrun, SLURM, MPI or LSF has set; rank 0 of 1 without a launcher."""
     for names in LAUNCHERS:
-        rank, world, local_rank = (os.environ.get(name) for name in names)
-        if rank and world:
-            return LauncherRank(int(rank), int(world), int(local_rank or 0))
+        rank, world_size, local_rank = (os.environ.get(name) for name in names)
+        if rank and world_size:
+            return LauncherRank(int(rank), int(world_size), int(local_rank or 0))
     return LauncherRank()

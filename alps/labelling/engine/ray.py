@@ -21,7 +21,7 @@ from alps.labelling.engine.pool import WorkerPool
 from alps.labelling.engine.rank import LauncherRank, read_rank
 from alps.labelling.engine.worker import Event, Worker
 from alps.labelling.limits import LIMITS
-from alps.protocols import Run
+from alps.protocols import TaskRunner
 from alps.structures.settings import check_attributes
 
 log = logging.getLogger(__name__)
@@ -35,9 +35,10 @@ class RayEngine:
     """Process shards in the actors of a Ray cluster.
 
     Args:
-        actors: number of actors. Each takes a CPU, and a share of a GPU if the cluster has any.
-        address: address of a cluster; None: the one of RAY_ADDRESS or ``ray start``, or else a
-            cluster on this machine that ends with the run.
+        actors: number of actors. Each uses one CPU and, if the cluster has GPUs, a fraction of a
+            GPU.
+        address: address of a cluster. None: the cluster of RAY_ADDRESS or ``ray start`` or, if
+            there is none, a new cluster on this machine that stops after the run.
         threads: CPU threads per actor, as for `alps.labelling.engine.local.LocalEngine`.
 
     Raises:
@@ -53,12 +54,12 @@ class RayEngine:
         check_attributes(LIMITS["alps.labelling.RayEngine"], self)
 
     @property
-    def place(self) -> LauncherRank:
-        """Rank of this run among those that a launcher has started."""
+    def rank(self) -> LauncherRank:
+        """Rank of this run among the runs that its launcher has started."""
         return read_rank()
 
     @contextmanager
-    def workers(self) -> Iterator[Run]:
+    def workers(self) -> Iterator[TaskRunner]:
         """Provide a function that runs tasks; it connects to the cluster with the first item."""
         with WorkerPool(RayActors(self.actors, self.address, self.threads)) as pool:
             yield pool.run
@@ -83,7 +84,7 @@ class RayActors:
         self._timeout: float | None = FIRST_ACTOR_SECONDS  # None once the first actor has answered
 
     def start(self) -> int:
-        """Connect and request all actors; each starts when the cluster has room for it."""
+        """Connect and request all actors; each starts when the cluster has a free CPU for it."""
         ray = self._ray
         if not ray.is_initialized():
             with _restore_sigterm():
@@ -126,8 +127,8 @@ class RayActors:
             self._timeout = None
         except SystemExit as error:  # raised by Ray when the cluster ends during a run
             raise WorkersLost(
-                "the Ray cluster no longer responds (see its logs for the cause); finished shards "
-                "are kept and the same command resumes"
+                "the Ray cluster no longer responds (see its logs for the cause); repeat the "
+                "command to resume; finished shards are kept"
             ) from error
         events: list[tuple[int, Event]] = []
         for worker, stream in list(self._streams.items()):
@@ -143,7 +144,7 @@ class RayActors:
         return events
 
     def stop(self) -> None:
-        """End the actors, and the connection or cluster if this object opened it."""
+        """Kill the actors, and close the connection or cluster if this object opened it."""
         for actor in self._actors:
             self._ray.kill(actor)
         if self._connected:
@@ -178,7 +179,7 @@ class RayWorker(Worker):
 
     Args:
         threads: CPU threads.
-        level: level of the log records to send.
+        level: minimum level of the log records to send.
         folder: working directory.
     """
 
@@ -200,17 +201,17 @@ def _import_ray() -> Any:
 
 
 def _check_server(address: str) -> None:
-    """Raise `OSError` if no server listens at the address, as Ray would wait for minutes."""
+    """Raise `OSError` if no server listens at the address; Ray would wait for minutes."""
     host, _, port = address.rpartition(":")
     if port.isdigit() and "//" not in address:
         socket.create_connection((host, int(port)), timeout=10).close()
 
 
 def _environment() -> dict[str, str]:
-    """Return the environment variables for actors: those of ALPS and the threads of BLAS.
+    """Return the environment variables for actors: ALPS_* and OMP_NUM_THREADS.
 
-    By default Ray gives each actor a single thread, and the rounding of matrix products depends
-    on the number of threads.
+    Ray sets one BLAS thread per actor by default, and the rounding of matrix products depends on
+    the number of threads.
     """
     variables = {name: value for name, value in os.environ.items() if name.startswith("ALPS_")}
     return {

@@ -1,4 +1,4 @@
-"""The part of a worker that runs in another process."""
+"""The code of a worker process."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from alps.errors import AlpsError
 Task = Callable[[Any], Any]
 #: Kind and content. ``ready``: the worker is idle. ``value``: a value of the item. ``done``: the
 #: item has no more values. ``error``: the exception that the task raised. ``log``: a log record.
-#: ``dead``: the reason why the worker has ended.
+#: ``dead``: the reason why the worker has died.
 Event = tuple[Literal["ready", "value", "done", "error", "log", "dead"], Any]
 
 
 def set_threads(threads: int) -> None:
-    """Set the threads of this process.
+    """Set the number of threads of this process.
 
-    PyTorch gets a single thread, because mask sources and faiss use the others.
+    PyTorch gets one thread, because mask sources and faiss are multi-threaded themselves.
     """
     torch.set_num_threads(1)
     faiss.omp_set_num_threads(threads)
@@ -40,12 +40,12 @@ def task_values(result: Any) -> Iterator[Any]:
 
 
 class Worker:
-    """Run the items that an `alps.labelling.engine.pool.WorkerPool` sends and report events.
+    """Process the items that an `alps.labelling.engine.pool.WorkerPool` sends, and report events.
 
     Args:
-        threads: CPU threads.
-        level: level from which log records of ALPS are sent; records of other libraries are sent
-            only above this level.
+        threads: number of CPU threads.
+        level: minimum level of the log records of ALPS to send. Log records of other libraries are
+            sent above this level.
     """
 
     def __init__(self, threads: int, level: int) -> None:
@@ -78,7 +78,7 @@ class Worker:
                 yield "value", value
             yield from self._pending_logs()
             yield "done", None
-        except Exception as error:  # raised again by the process that started the worker
+        except Exception as error:  # the process that started the worker raises it again
             yield from self._pending_logs()
             yield "error", _picklable(error)
 
@@ -96,6 +96,6 @@ def _picklable(error: Exception) -> Exception:
         error.add_note("in a worker:\n" + "".join(traceback.format_exception(error)))
     try:
         pickle.loads(pickle.dumps(error))  # noqa: S301 - just written
-    except Exception:  # unpickling calls a constructor that may need other arguments
+    except Exception:  # unpickling fails if the constructor takes more arguments than the message
         return RuntimeError("".join(traceback.format_exception(error)))
     return error

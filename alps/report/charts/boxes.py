@@ -1,4 +1,4 @@
-"""Turn the counts of masks prompted with boxes into charts and tables."""
+"""Charts and tables of masks that were prompted with boxes."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from jaxtyping import Int64
 from alps.evaluation.objects import SIZES
 from alps.report.charts.chart import BarChart, fifths, overlaps
 from alps.report.charts.numbers import count, percent, short
-from alps.report.counts.boxes import IOU_EDGES, SIZE_EDGES, BoxCensus, Objects
+from alps.report.counts.boxes import IOU_EDGES, SIZE_EDGES, BoxStatistics, Objects
 from alps.report.counts.histogram import half_above
-from alps.report.counts.tracks import COV_EDGES, TrackCensus
+from alps.report.counts.tracks import COV_EDGES, TrackStatistics
 from alps.structures.records import Category
 
-SPLITS = 6  # the most splits with a chart of their own
-ROWS = 40  # the most classes of a split on the page, the largest first
+SPLITS = 6  # maximum number of splits with a chart
+ROWS = 40  # maximum number of classes per split on the page, the largest first
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +29,8 @@ class ObjectRow:
     split: str
     category: Category | None  # None: objects without a class
     objects: int
-    sizes: tuple[int, ...]  # objects of each size in `SIZES`
-    pixels: int  # sum over the masks
+    sizes: tuple[int, ...]  # number of objects of each size in `SIZES`
+    pixels: int  # sum of the mask areas
     iou: float  # mean IoU of mask and prompt box
 
     @property
@@ -49,8 +49,8 @@ class ObjectRow:
         return self.pixels / self.objects
 
 
-def box_charts(boxes: BoxCensus) -> dict[str, list[BarChart]]:
-    """Return the bar charts by subject."""
+def box_charts(boxes: BoxStatistics) -> dict[str, list[BarChart]]:
+    """Return the bar charts by name."""
     charts = {
         "object_sizes": object_sizes(boxes),
         "box_iou": [box_iou(boxes.prompt_iou, "its prompt box")],
@@ -62,13 +62,13 @@ def box_charts(boxes: BoxCensus) -> dict[str, list[BarChart]]:
     return charts
 
 
-def box_section(boxes: BoxCensus, categories: Sequence[Category]) -> dict[str, Any]:
+def box_section(boxes: BoxStatistics, categories: Sequence[Category]) -> dict[str, Any]:
     """Return the values of the section on boxes, for the template of the page."""
     rows = list(object_rows(boxes, categories))
     split = [
         {
             "name": name,
-            "census": objects,
+            "statistics": objects,
             "objects": int(objects.sizes.sum()),
             "sizes": objects.sizes.sum(axis=0).tolist(),
             "rows": [row for row in rows if row.split == name],
@@ -76,14 +76,14 @@ def box_section(boxes: BoxCensus, categories: Sequence[Category]) -> dict[str, A
         for name, objects in boxes.splits.items()
     ]
     return {
-        "census": boxes,
+        "statistics": boxes,
         "splits": split,
         "sizes": [(name, *bounds) for name, bounds in SIZES.items()],
         "most_rows": ROWS,
     }
 
 
-def object_sizes(boxes: BoxCensus) -> list[BarChart]:
+def object_sizes(boxes: BoxStatistics) -> list[BarChart]:
     """Return a histogram of mask sizes in pixels per split, all with the same x axis."""
     splits = list(boxes.splits.items())[:SPLITS]
     used = np.flatnonzero(sum(objects.areas for _, objects in splits))
@@ -121,7 +121,7 @@ def box_iou(counts: Int64[np.ndarray, " B"], box: str) -> BarChart:
     )
 
 
-def track_cov(tracks: TrackCensus) -> BarChart:
+def track_cov(tracks: TrackStatistics) -> BarChart:
     """Return a histogram of the coefficient of variation of mask sizes along a track."""
     edges, runs = COV_EDGES.tolist(), int(tracks.covs.sum())
     half = half_above(tracks.covs, COV_EDGES) if runs else 0.0
@@ -131,15 +131,15 @@ def track_cov(tracks: TrackCensus) -> BarChart:
         ticks=fifths(len(edges) - 1),
         title="Mask size along a track",
         finding=f"Half of {count(runs)} runs of consecutive frames vary by more than {half:.2g}. "
-        f"Not shown: {count(tracks.above)} above 1, {count(tracks.without)} of a single mask or of "
-        "empty ones.",
+        f"Not shown: {count(tracks.above)} runs above 1, {count(tracks.without)} runs of a single "
+        "mask or of empty masks.",
         x_label="standard deviation / mean of the mask pixels along a track",
         y_label="runs",
     )
 
 
-def object_rows(boxes: BoxCensus, categories: Sequence[Category]) -> Iterator[ObjectRow]:
-    """Yield the classes with objects of each split, by decreasing number of objects."""
+def object_rows(boxes: BoxStatistics, categories: Sequence[Category]) -> Iterator[ObjectRow]:
+    """Yield the classes that have objects, by split and decreasing number of objects."""
     for split, counts in boxes.splits.items():
         objects = counts.by_class
         for c in np.argsort(-objects, kind="stable")[: np.count_nonzero(objects)]:

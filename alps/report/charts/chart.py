@@ -1,4 +1,4 @@
-"""Charts as plain numbers; `figures` draws them."""
+"""Charts as numbers and texts; `figures` draws them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from alps.structures.records import Category
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chart:
-    """The texts of a plot."""
+    """The texts of a chart."""
 
     title: str
-    finding: str  # a sentence on what the chart shows
+    finding: str  # what the chart shows, in a sentence
     x_label: str
     y_label: str
 
@@ -27,9 +27,9 @@ class BarChart(Chart):
 
     counts: Int[np.ndarray, " N"]
     meanings: Sequence[str]  # what each bar counts, in the plural
-    ticks: Sequence[tuple[float, str]]  # (position, text) on the x axis, in bars from the left
-    classes: Sequence[Category] = ()  # the class of each bar, which gives its colour and name
-    log: bool = False  # logarithmic y axis
+    ticks: Sequence[tuple[float, str]]  # (position, text) on the x axis; a bar has the width 1
+    classes: Sequence[Category] = ()  # class of each bar, for its colour and name
+    log: bool = False  # whether the y axis is logarithmic
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Point:
 
     x: int
     y: float
-    favoured: bool
+    favoured: bool  # whether the score is best at this point
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +57,7 @@ def overlaps(
     Args:
         counts: the counts of N bins of equal width from 0 to 1.
         title: the title of the chart.
-        finding: a sentence on what the chart shows.
+        finding: what the chart shows, in a sentence.
         x_label: the label of the x axis.
         y_label: what is counted, in the plural; also the label of the y axis.
     """

@@ -1,4 +1,4 @@
-"""Bar charts of a census: mask sizes, coverage, masks per image and class sizes."""
+"""Bar charts of statistics: mask sizes, coverage, masks per image and class sizes."""
 
 from __future__ import annotations
 
@@ -11,49 +11,51 @@ from jaxtyping import Int64
 
 from alps.report.charts.chart import BarChart
 from alps.report.charts.numbers import count, percent, round_step
-from alps.report.counts.census import AREA_EDGES, COVERAGE_EDGES, Census
 from alps.report.counts.histogram import half_below
+from alps.report.counts.statistics import AREA_EDGES, COVERAGE_EDGES, StoreStatistics
 from alps.structures.records import Category
 
-COUNT_BARS = 24  # the most bars of masks per image
-CLASS_BARS = 200  # the most bars of class sizes
-UNEVEN = 100  # the largest ratio of class sizes on a linear scale
+COUNT_BARS = 24  # maximum number of bars of masks per image
+CLASS_BARS = 200  # maximum number of bars of class sizes
+UNEVEN = 100  # ratio of class sizes above which the scale is logarithmic
 
 
-def distributions(census: Census, categories: Sequence[Category]) -> dict[str, list[BarChart]]:
-    """Return the bar charts by subject; without ``categories``, there are none of classes."""
+def distributions(
+    statistics: StoreStatistics, categories: Sequence[Category]
+) -> dict[str, list[BarChart]]:
+    """Return the bar charts by name; without ``categories``, there are no charts of classes."""
     charts = {
-        "mask_sizes": [mask_sizes(census)],
-        "coverage": [coverages(census)],
-        "masks_per_image": [per_image(census.masks_per_image, "masks")],
+        "mask_sizes": [mask_sizes(statistics)],
+        "coverage": [coverages(statistics)],
+        "masks_per_image": [per_image(statistics.masks_per_image, "masks")],
     }
-    if census.nodata:
-        charts["nodata"] = [nodata_shares(census)]
+    if statistics.nodata:
+        charts["nodata"] = [nodata_fractions(statistics)]
     if not categories:
         return charts
     return {
-        "classes": class_sizes(census, categories),
+        "classes": class_sizes(statistics, categories),
         **charts,
-        "classes_per_image": [per_image(census.classes_per_image, "classes")],
+        "classes_per_image": [per_image(statistics.classes_per_image, "classes")],
     }
 
 
-def mask_sizes(census: Census) -> BarChart:
-    """Return a histogram of the share of its image that a mask covers, on a log scale."""
-    used = np.flatnonzero(census.areas)
+def mask_sizes(statistics: StoreStatistics) -> BarChart:
+    """Return a histogram of mask sizes as fractions of the image, on a log scale."""
+    used = np.flatnonzero(statistics.areas)
     first, last = (used[0], used[-1]) if len(used) else (16, 27)
     start, stop = first // 4 * 4, last // 4 * 4 + 4  # whole decades: a tick at both ends
     edges = AREA_EDGES[start : stop + 1].tolist()
     return BarChart(
-        counts=census.areas[start:stop],
+        counts=statistics.areas[start:stop],
         meanings=[f"masks of {percent(a)} to {percent(b)}" for a, b in itertools.pairwise(edges)],
         ticks=[(float(i), percent(edges[i])) for i in range(0, len(edges), 4)],
         title="Mask sizes",
         finding="Half of the masks cover less than "
-        f"{percent(half_below(census.areas, AREA_EDGES))} of their image."
-        if census.masks
+        f"{percent(half_below(statistics.areas, AREA_EDGES))} of their image."
+        if statistics.masks
         else "There are no masks.",
-        x_label="share of its image that a mask covers, log scale",
+        x_label="mask area as a fraction of the image, log scale",
         y_label="masks",
     )
 
@@ -79,47 +81,49 @@ def per_image(counted: Counter[int], what: str) -> BarChart:
     )
 
 
-def class_sizes(census: Census, categories: Sequence[Category]) -> list[BarChart]:
-    """Return charts of the masks and of the pixels of each class, those with most masks first.
+def class_sizes(statistics: StoreStatistics, categories: Sequence[Category]) -> list[BarChart]:
+    """Return charts of masks per class and pixels per class, classes with most masks first.
 
     If the masks were prompted with boxes and the classes are very uneven, the scale is logarithmic.
     """
-    order = np.lexsort((-census.class_pixels, -census.class_masks))
-    order = order[(census.class_masks + census.class_pixels)[order] > 0]
+    order = np.lexsort((-statistics.class_pixels, -statistics.class_masks))
+    order = order[(statistics.class_masks + statistics.class_pixels)[order] > 0]
     return [
-        _class_sizes(sizes, unit, order, categories, log=_is_uneven(sizes) and bool(census.boxes))
-        for sizes, unit in ((census.class_masks, "masks"), (census.class_pixels, "pixels"))
+        _class_sizes(
+            sizes, unit, order, categories, log=_is_uneven(sizes) and bool(statistics.boxes)
+        )
+        for sizes, unit in ((statistics.class_masks, "masks"), (statistics.class_pixels, "pixels"))
     ]
 
 
-def coverages(census: Census) -> BarChart:
-    """Return a histogram of the share of an image's pixels with data that lie in a mask."""
-    images = max(int(census.coverages.sum()), 1)
-    half = len(census.coverages) // 2
-    data = " with data" if census.nodata else ""
-    return _shares(
-        census.coverages,
+def coverages(statistics: StoreStatistics) -> BarChart:
+    """Return a histogram of the coverage: the fraction of the pixels with data inside a mask."""
+    images = max(int(statistics.coverages.sum()), 1)
+    half = len(statistics.coverages) // 2
+    data = " with data" if statistics.nodata else ""
+    return _fractions(
+        statistics.coverages,
         title="Coverage",
         finding=f"At least half of the pixels{data} lie inside a mask in "
-        f"{percent(census.coverages[half:].sum() / images)} of the images.",
-        x_label=f"share of the image's pixels{data} inside a mask",
+        f"{percent(statistics.coverages[half:].sum() / images)} of the images.",
+        x_label=f"fraction of the image's pixels{data} inside a mask",
     )
 
 
-def nodata_shares(census: Census) -> BarChart:
-    """Return a histogram of the share of no-data pixels of the images that have any."""
-    images = census.masks_per_image.total()
-    return _shares(
-        census.nodata_shares,
+def nodata_fractions(statistics: StoreStatistics) -> BarChart:
+    """Return a histogram of the fraction of no-data pixels, of images with no-data pixels."""
+    images = statistics.masks_per_image.total()
+    return _fractions(
+        statistics.nodata_fractions,
         title="No data",
-        finding=f"{percent(census.nodata_images / images)} of the images have no-data pixels, "
-        f"{percent(census.blank / images)} have nothing else.",
-        x_label="share of no-data pixels in the image",
+        finding=f"{percent(statistics.nodata_images / images)} of the images have no-data pixels, "
+        f"{percent(statistics.blank / images)} have nothing else.",
+        x_label="fraction of no-data pixels in the image",
     )
 
 
 def median(counts: Counter[int]) -> int:
-    """Return the lower median of counted numbers; 0 if there are none.
+    """Return the lower median of numbers with counts; 0 if there are none.
 
     >>> median(Counter({1: 2, 5: 2}))
     1
@@ -132,7 +136,9 @@ def median(counts: Counter[int]) -> int:
     return 0
 
 
-def _shares(counts: Int64[np.ndarray, " B"], *, title: str, finding: str, x_label: str) -> BarChart:
+def _fractions(
+    counts: Int64[np.ndarray, " B"], *, title: str, finding: str, x_label: str
+) -> BarChart:
     """Return a histogram of images over `COVERAGE_EDGES`."""
     edges = COVERAGE_EDGES.tolist()
     return BarChart(
@@ -169,7 +175,7 @@ def _class_sizes(
         "them."
         if total
         else f"No {unit} have a class.",
-        x_label=f"classes, those with most masks first{few}",
+        x_label=f"classes, by decreasing number of masks{few}",
         y_label=f"{unit}, log scale" if log else unit,
         classes=[categories[c] for c in largest],
         log=log,

@@ -1,7 +1,7 @@
 """Draw charts with matplotlib, as SVG for the pages and as PNG for papers and slides.
 
-Neither pyplot nor the user's matplotlibrc is used, and no time or version is written, so that a
-chart always gives the same bytes.
+A chart always gives the same bytes: pyplot and the user's matplotlibrc are not used, and no time or
+version is written.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from alps.report.charts.numbers import count, css_color, decimal, short
 
 DPI = 200
 INK, SOFT, LINE, ACCENT = "#17201e", "#5b6865", "#dde2e0", "#0f766e"
-#: Colours that a page replaces by its own, which differ in the dark and in print.
+#: CSS variables of the pages that replace colours, for dark mode and print.
 PAGE_COLORS = {INK: "var(--ink)", SOFT: "var(--soft)", LINE: "var(--line)", ACCENT: "var(--accent)"}
-STEPS = (1, 2, 5, 10)  # of the y axis, times a power of ten
-#: Parts of an SVG that a page does without: a style that would apply to the whole page (page.css
-#: has it), clip paths of shapes inside the axes, ids that all figures share, namespaces and fonts.
+STEPS = (1, 2, 5, 10)  # distances of the ticks of the y axis, times a power of ten
+#: Parts of an SVG to remove: a style that would apply to the page (page.css contains it), clip
+#: paths that are not needed, ids that would not be unique in the page, namespaces and fonts.
 UNUSED = (
     r"<defs>\s*<(style|clipPath).*?</\1>\s*</defs>",
     r' clip-path="[^"]*"',
@@ -35,12 +35,12 @@ UNUSED = (
     r' xmlns(:xlink)?="[^"]*"',
     r"font-family: [^;]*; ",
 )
-NAMED = 64  # the most classes with their names below their bars
-LONGEST = 18  # the most characters of a class name above a map
-THINNEST = 0.006  # the least height of a bar, as a share of the plot's: one mask stays visible
-# In inches. Margins are fixed because a layout engine would draw everything twice.
+NAMED = 64  # maximum number of classes with names below the bars
+LONGEST = 18  # maximum number of characters of a class name above a map
+THINNEST = 0.006  # minimum height of a bar as a fraction of the plot, so that one mask is visible
+# Margins in inches; they are fixed, because a layout engine would draw everything twice.
 LEFT, RIGHT, TOP, BOTTOM = 0.75, 0.35, 0.45, 0.6
-LETTER = 0.065  # width of a letter of a class name
+LETTER = 0.065  # width of a letter of a class name, in inches
 STYLE = {
     "font.size": 10,
     "axes.titlesize": 11,
@@ -69,7 +69,7 @@ STYLE = {
 
 
 def draw_bars(charts: Sequence[BarChart]) -> Figure:
-    """Draw charts with the same bars below each other."""
+    """Draw charts with a common x axis below each other."""
     classes = charts[0].classes
     named = 0 < len(classes) <= NAMED
     label = LETTER * max(len(c.name) for c in classes) if named else 0.0
@@ -90,11 +90,11 @@ def _draw_bars(axes: Axes, chart: BarChart) -> None:
     counts, n = chart.counts.tolist(), max(len(chart.counts), 1)
     _set_texts(axes, chart)
     axes.set_xlim(-0.5, n - 0.5)
-    axes.set_xticks([place - 0.5 for place, _ in chart.ticks], [text for _, text in chart.ticks])
+    axes.set_xticks([x - 0.5 for x, _ in chart.ticks], [text for _, text in chart.ticks])
     most = max(counts, default=0)
     if chart.log:
         axes.set_yscale("log")
-        axes.set_ylim(0.5, 10 ** len(str(max(most, 10) - 1)))  # 1 has a height
+        axes.set_ylim(0.5, 10 ** len(str(max(most, 10) - 1)))  # from 0.5, so that 1 is visible
         axes.yaxis.set_major_locator(LogLocator(numticks=6))
         axes.yaxis.set_minor_locator(NullLocator())
     else:
@@ -114,7 +114,7 @@ def _draw_bars(axes: Axes, chart: BarChart) -> None:
 
 
 def draw_lines(charts: Sequence[LineChart]) -> Figure:
-    """Draw charts side by side with rings around the favoured points."""
+    """Draw charts side by side, with rings around the best points."""
     with style.context(["default", STYLE]):
         figure = _figure(3.5 * len(charts), 3.2)
         panels = figure.subplots(1, len(charts), squeeze=False, gridspec_kw={"wspace": 0.35})[0]
@@ -135,7 +135,7 @@ def draw_lines(charts: Sequence[LineChart]) -> Figure:
 
 
 def draw_maps(maps: Sequence[HeatMap]) -> Figure:
-    """Draw the first map large and up to six others small beside it."""
+    """Draw the first map large, and up to six more maps small next to it."""
     grid = [[0, 0, 1, 2, 3, "scale"], [0, 0, 4, 5, 6, "scale"]] if maps[1:] else [[0, "scale"]]
     with style.context(["default", STYLE, {"axes.titlepad": 5, "axes.titlesize": 10}]):
         figure = _figure(10.4 if maps[1:] else 4.8, 4.2, left=0.2, right=0.7, bottom=0.2)
@@ -150,13 +150,13 @@ def draw_maps(maps: Sequence[HeatMap]) -> Figure:
             short_title = title if len(title) <= LONGEST else f"{title[: LONGEST - 1]}…"
             panels[i].set_title(f"{short_title}\n{count(heat_map.masks)} masks")
             panels[i].set_axis_off()
-        label = "masks in a cell, as a share of the fullest"
+        label = "masks in a cell / maximum"
         figure.colorbar(image, cax=panels["scale"], label=label)
     return figure
 
 
 def to_png(figure: Figure) -> bytes:
-    """Encode a figure as PNG on white."""
+    """Encode a figure as PNG with a white background."""
     return _save(figure, "png", dpi=DPI, facecolor="white", metadata={"Software": None})
 
 
@@ -199,8 +199,8 @@ def _set_texts(axes: Axes, chart: Chart) -> None:
 def _save(figure: Figure, form: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
     with style.context(["default", STYLE]), warnings.catch_warnings():
-        # Class names may be in any script. A letter that the font lacks is drawn as a box in a PNG;
-        # the page shows it.
+        # Class names may be in any script. A letter that the font lacks is a box in a PNG; in the
+        # page, the browser has fonts for it.
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
         figure.savefig(buffer, format=form, **options)
     return buffer.getvalue()

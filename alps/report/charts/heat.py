@@ -9,19 +9,19 @@ import numpy as np
 from jaxtyping import Float64
 
 from alps.report.charts.numbers import percent
-from alps.report.counts.census import Census
+from alps.report.counts.statistics import StoreStatistics
 from alps.structures.records import Category
 
-CLASSES = 6  # the largest classes have a map of their own
-COARSEST = 8  # cells per side
-RIM = 8  # the rim is 1 / RIM of the width and height at each side
+CLASSES = 6  # number of classes with a separate map, the largest first
+COARSEST = 8  # minimum number of cells per side
+RIM = 8  # the border region is 1 / RIM of the width and height at each side
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class HeatMap:
-    """Masks per cell of a grid over all images, each stretched to a square.
+    """Number of masks per cell of a grid; images are stretched to the square of the grid.
 
-    A mask counts 1 in sum, spread evenly over its box. The first cell is the upper left one.
+    A mask is distributed evenly over its box and sums to 1. The first cell is at the upper left.
     """
 
     title: str
@@ -34,22 +34,22 @@ class HeatMap:
         return round(float(self.cells.sum()))
 
 
-def heat_maps(census: Census, categories: Sequence[Category]) -> list[HeatMap]:
-    """Return a map of all masks, then of the largest classes; none if all masks are empty."""
-    if not census.places.any():
+def heat_maps(statistics: StoreStatistics, categories: Sequence[Category]) -> list[HeatMap]:
+    """Return a map of all masks and maps of the largest classes; [] if all masks are empty."""
+    if not statistics.positions.any():
         return []
     return [
-        HeatMap("all", census.places.sum(axis=0)),
+        HeatMap("all", statistics.positions.sum(axis=0)),
         *(
-            HeatMap(categories[c].name, census.places[c], categories[c])
-            for c in census.by_size[:CLASSES]
-            if census.places[c].any()
+            HeatMap(categories[c].name, statistics.positions[c], categories[c])
+            for c in statistics.by_size[:CLASSES]
+            if statistics.positions[c].any()
         ),
     ]
 
 
 def coarsen(cells: Float64[np.ndarray, "G G"]) -> Float64[np.ndarray, "g g"]:
-    """Merge cells two by two until they hold one mask on average, as fewer are noise.
+    """Return cells merged 2 × 2 until they contain at least one mask on average, to reduce noise.
 
     >>> coarsen(np.full((32, 32), 0.3)).shape
     (16, 16)
@@ -60,12 +60,12 @@ def coarsen(cells: Float64[np.ndarray, "G G"]) -> Float64[np.ndarray, "g g"]:
     return cells
 
 
-def finding(census: Census) -> str:
-    """Return a sentence on how many masks lie near the border of their image."""
-    cells = census.places.sum(axis=0)
+def finding(statistics: StoreStatistics) -> str:
+    """Return a sentence about the number of masks near the border of their image."""
+    cells = statistics.positions.sum(axis=0)
     rim = len(cells) // RIM
     inner = cells[rim:-rim, rim:-rim]
     return (
-        f"{percent(1 - inner.sum() / cells.sum())} of the masks lie near a border: in the outer "
-        f"eighth on any side, {percent(1 - inner.size / cells.size)} of an image."
+        f"{percent(1 - inner.sum() / cells.sum())} of the masks are in the outer eighth at any "
+        f"side, which is {percent(1 - inner.size / cells.size)} of an image."
     )

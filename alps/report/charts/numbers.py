@@ -6,7 +6,7 @@ import math
 
 
 def count(n: int) -> str:
-    """Format a whole number with thousands separators.
+    """Return an integer with thousands separators.
 
     >>> count(1234567)
     '1,234,567'
@@ -15,7 +15,7 @@ def count(n: int) -> str:
 
 
 def short(n: int) -> str:
-    """Format a count briefly, with a unit prefix.
+    """Return a count in short form, with a unit prefix.
 
     >>> [short(n) for n in (0, 950, 1500, 20_000, 3_000_000)]
     ['0', '950', '1.5k', '20k', '3M']
@@ -26,28 +26,28 @@ def short(n: int) -> str:
     return f"{n:g}"
 
 
-def percent(share: float) -> str:
-    """Format a share in 0..1 to a tenth of a percent, or to two digits below 1%.
+def percent(fraction: float) -> str:
+    """Return a fraction in 0..1 as a percentage: to a tenth, or two digits below 1%.
 
-    >>> [percent(share) for share in (1.0, 0.98765, 0.0123, 0.0000312, 0.0)]
+    >>> [percent(fraction) for fraction in (1.0, 0.98765, 0.0123, 0.0000312, 0.0)]
     ['100%', '98.8%', '1.2%', '0.0031%', '0%']
     """
-    value = 100 * share
+    value = 100 * fraction
     digits = 1 if value >= 1 or value <= 0 else 1 - math.floor(math.log10(value))
     return f"{value:.{digits}f}".rstrip("0").rstrip(".") + "%"
 
 
-def share(part: float) -> str:
-    """Format a share for a table column, to a tenth of a percent; a dash for NaN.
+def table_percent(part: float) -> str:
+    """Return a fraction as a percentage to a tenth, for table columns; a dash for NaN.
 
-    >>> [share(part) for part in (0.5, 0.98765, -0.002, float("nan"))]
+    >>> [table_percent(part) for part in (0.5, 0.98765, -0.002, float("nan"))]
     ['50.0%', '98.8%', '-0.2%', '-']
     """
     return "-" if math.isnan(part) else f"{100 * part:.1f}%"
 
 
 def decimal(x: float) -> str:
-    """Format a number with three digits; "unknown" if it is not finite.
+    """Return a number with three significant digits; "unknown" if it is not finite.
 
     >>> decimal(0.51234), decimal(float("nan"))
     ('0.512', 'unknown')
@@ -56,7 +56,7 @@ def decimal(x: float) -> str:
 
 
 def score(value: float) -> str:
-    """Format an IoU or an AP to a thousandth; a dash for NaN.
+    """Return an IoU or AP with three decimals; a dash for NaN.
 
     >>> score(0.87654), score(float("nan"))
     ('0.877', '-')
@@ -65,7 +65,7 @@ def score(value: float) -> str:
 
 
 def round_step(x: float) -> int:
-    """Return the least of 1, 2, 5, 10, 20, 50, … that is not below ``x``.
+    """Return the smallest of 1, 2, 5, 10, 20, 50, … that is not below ``x``.
 
     >>> [round_step(x) for x in (0.0, 1.5, 3.0, 11.0)]
     [1, 2, 5, 20]
@@ -75,7 +75,7 @@ def round_step(x: float) -> int:
 
 
 def css_color(color: tuple[int, int, int]) -> str:
-    """Format an RGB colour in 0..255 for CSS.
+    """Return an RGB colour in 0..255 as a CSS colour.
 
     >>> css_color((230, 69, 9))
     '#e64509'

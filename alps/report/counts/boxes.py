@@ -1,8 +1,8 @@
 """Count masks that were prompted with boxes: their sizes, and their IoU with the boxes.
 
-The sizes by class and subset are those of SAMRS (arXiv 2305.02034, section 4), the IoU of mask and
-box is that of SAMText (arXiv 2305.01443, section 3). Ignored boxes are counted, and excluded from
-all other counts.
+Sizes by class and split are counted as in SAMRS (arXiv 2305.02034, section 4), and the IoU of mask
+and box as in SAMText (arXiv 2305.01443, section 3). Ignored boxes are counted, but excluded from
+sizes and IoU.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float32, Float64, Int, Int64
 
 from alps.evaluation.objects import SIZES
 from alps.report.counts.histogram import empty_histogram
-from alps.report.counts.tracks import TrackCensus, clip_steps
+from alps.report.counts.tracks import TrackStatistics, clip_steps
 from alps.store.label_store import LabelStore
 from alps.store.layout import ImageStatus
 from alps.structures import rle
@@ -23,26 +23,26 @@ from alps.structures.boxes import Boxes
 from alps.structures.masks import Masks
 from alps.structures.records import ImageRecord
 
-#: Edges of the bins of mask sizes in pixels: four per decade; larger masks are in the last bin.
+#: Bin edges of mask sizes in pixels, four bins per decade; larger masks are in the last bin.
 SIZE_EDGES = np.logspace(0, 8, 33)
-#: Edges of the bins of the IoU of a mask and its box.
+#: Bin edges of the IoU of a mask and its box.
 IOU_EDGES = np.linspace(0, 1, 21)
 
-MOST_DROPPED = 10  # number of images to list
+MOST_DROPPED = 10  # maximum number of images in the list of dropped annotations
 UPRIGHT = 1e-3  # tolerance for the corners of a horizontal box, in pixels
 
 
 @dataclass(slots=True, eq=False)
 class Objects:
-    """The objects of one split. C is K + 1: a row per class, the last for no class."""
+    """The objects of one split. C is K + 1: one row per class, and the last row for no class."""
 
-    sizes: Int64[np.ndarray, "C S"]  # objects that are not ignored, by COCO's sizes
-    pixels: Int64[np.ndarray, " C"]  # sum over the masks; pixels in two masks count twice
+    sizes: Int64[np.ndarray, "C S"]  # number of objects that are not ignored, by COCO's sizes
+    pixels: Int64[np.ndarray, " C"]  # sum of the mask areas; a pixel in two masks counts twice
     iou: Float64[np.ndarray, " C"]  # sum of the IoU of mask and prompt box
-    areas: Int64[np.ndarray, " A"]  # objects by mask size; empty masks are in no bin
+    areas: Int64[np.ndarray, " A"]  # number of objects by mask size; empty masks are in no bin
     ignored: int = 0
-    blank: int = 0  # empty masks of objects that are not ignored
-    dropped: int = 0  # annotations that could not be used
+    blank: int = 0  # number of empty masks of objects that are not ignored
+    dropped: int = 0  # number of unusable annotations
 
     @classmethod
     def zeros(cls, num_classes: int) -> Objects:
@@ -63,28 +63,28 @@ class Objects:
 
 
 @dataclass(slots=True, eq=False)
-class BoxCensus:
+class BoxStatistics:
     """The counts of all splits."""
 
     num_classes: int
     prompt: str  # one of `alps.masks.limits.PROMPTS`
-    tracks: TrackCensus
+    tracks: TrackStatistics
     splits: dict[str, Objects] = field(default_factory=dict)
-    # Objects by the IoU of their mask and the prompt box (clipped to the image), and of their mask
-    # and the annotated box where this is rotated.
+    # Number of objects by the IoU of mask and prompt box (clipped to the image), and, for rotated
+    # boxes, by the IoU of mask and annotated box.
     prompt_iou: Int64[np.ndarray, " B"] = field(default_factory=lambda: empty_histogram(IOU_EDGES))
     rotated_iou: Int64[np.ndarray, " B"] = field(default_factory=lambda: empty_histogram(IOU_EDGES))
-    most_dropped: list[ImageStatus] = field(default_factory=list)  # those with most
-    images_dropped: int = 0  # images with a dropped annotation
+    most_dropped: list[ImageStatus] = field(default_factory=list)  # by dropped annotations
+    images_dropped: int = 0  # number of images with dropped annotations
 
     @classmethod
-    def of(cls, store: LabelStore) -> BoxCensus:
+    def of(cls, store: LabelStore) -> BoxStatistics:
         """Return counts of zero for a store."""
-        tracks = TrackCensus(clip_steps(store.plan))
+        tracks = TrackStatistics(clip_steps(store.plan))
         return cls(store.info.num_classes, prompt_of(store), tracks)
 
     def __bool__(self) -> bool:
-        """Return whether any box was counted, used or dropped."""
+        """Return whether there is any box, used or dropped."""
         return bool(self.splits)
 
     def count(self, record: ImageRecord, masks: Masks, category_id: Int[np.ndarray, " N"]) -> None:
@@ -102,22 +102,22 @@ class BoxCensus:
         objects.ignored += int(masks.boxes.ignore.sum())
         keep = ~masks.boxes.ignore
         masks, category_id = masks[keep], category_id[keep]
-        assert masks.boxes is not None, "an index keeps them"
+        assert masks.boxes is not None, "indexing keeps the boxes"
         size = np.digitize(masks.area, [low for low, _ in SIZES.values()]) - 1
-        np.add.at(objects.sizes, (category_id, size), 1)  # -1 is the last row
+        np.add.at(objects.sizes, (category_id, size), 1)  # the class -1 is the last row
         np.add.at(objects.pixels, category_id, masks.area)
-        drawn = masks.area[masks.area > 0]
-        objects.blank += len(masks) - len(drawn)
-        objects.areas += np.histogram(drawn.clip(max=int(SIZE_EDGES[-1])), SIZE_EDGES)[0]
+        areas = masks.area[masks.area > 0]
+        objects.blank += len(masks) - len(areas)
+        objects.areas += np.histogram(areas.clip(max=int(SIZE_EDGES[-1])), SIZE_EDGES)[0]
         iou = quad_iou(masks, prompt_quads(masks.boxes, self.prompt, masks.size))
         np.add.at(objects.iou, category_id, iou)
         self.prompt_iou += np.histogram(iou, IOU_EDGES)[0]
-        turned = is_rotated(masks.boxes.quad)
-        iou = quad_iou(masks[turned], masks.boxes.quad[turned])
+        rotated = is_rotated(masks.boxes.quad)
+        iou = quad_iou(masks[rotated], masks.boxes.quad[rotated])
         self.rotated_iou += np.histogram(iou, IOU_EDGES)[0]
 
     def count_dropped(self, record: ImageRecord, status: ImageStatus) -> None:
-        """Count the annotations of an image that could not be used."""
+        """Count the dropped annotations of an image."""
         if status.dropped:
             self.images_dropped += 1
             self._objects(record.split).dropped += status.dropped

@@ -1,4 +1,4 @@
-"""Histograms with fixed bins, which grow shard by shard."""
+"""Histograms with fixed bins."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from jaxtyping import Int64
 
 
 def empty_histogram(edges: np.ndarray) -> Int64[np.ndarray, " B"]:
-    """Return the counts of bins between ``edges``, all zero."""
+    """Return a count of zero for each bin between ``edges``."""
     return np.zeros(len(edges) - 1, np.int64)
 
 

@@ -1,8 +1,8 @@
-"""Measure how much the mask of a tracked object changes its size from frame to frame.
+"""Measure how much the mask size of a tracked object varies between frames.
 
-As in SAMText (arXiv 2305.01443, section 3), this is the coefficient of variation, the standard
-deviation over the mean, of the mask sizes of an individual in consecutive frames; coefficients
-above 1 are excluded.
+As in SAMText (arXiv 2305.01443, section 3), the measure is the coefficient of variation (standard
+deviation divided by mean) of an object's mask sizes in consecutive frames. Coefficients above 1 are
+excluded.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from alps.report.counts.histogram import empty_histogram
 from alps.structures.masks import Masks
 from alps.structures.records import ImageRecord
 
-#: Edges of the bins of the coefficient of variation; larger ones are only counted.
+#: Bin edges of the coefficient of variation; larger coefficients are only counted.
 COV_EDGES = np.linspace(0, 1, 21)
 
 #: A clip, as (split, video id).
@@ -29,7 +29,7 @@ Clip = tuple[str, str]
 class Run:
     """Sums over the masks of a track in consecutive frames."""
 
-    frame_index: int  # of the last mask
+    frame_index: int  # frame of the last mask
     n: int = 0  # number of masks
     total: int = 0  # sum of the mask sizes, in pixels
     squares: int = 0  # sum of the squared mask sizes
@@ -47,12 +47,12 @@ class Run:
 
 
 @dataclass(slots=True, eq=False)
-class TrackCensus:
-    """The counts of all tracks; only the runs of the current clip are in memory.
+class TrackStatistics:
+    """Counts of all tracks; only the runs of the current clip are kept in memory.
 
-    Two frames are consecutive if they are as far apart as the nearest frames of their clip, because
-    a clip may be annotated in every fifth frame only. A track that is absent from a frame is split
-    into two runs.
+    Because a clip may be annotated only in, for example, every fifth frame, two frames are
+    consecutive if their distance is the smallest in the clip. A track that is absent from a frame
+    is split into two runs.
     """
 
     steps: Mapping[Clip, int]  # distance of consecutive frames, see `clip_steps`
@@ -60,8 +60,8 @@ class TrackCensus:
     covs: Int64[np.ndarray, " B"] = field(
         default_factory=lambda: empty_histogram(COV_EDGES)
     )  # runs by coefficient
-    above: int = 0  # runs with a coefficient above 1
-    without: int = 0  # runs of one mask or of empty masks, which have no coefficient
+    above: int = 0  # number of runs with a coefficient above 1
+    without: int = 0  # number of runs of one mask or of empty masks, without a coefficient
     _clip: Clip | None = None
     _runs: dict[int, Run] = field(default_factory=dict)  # by track id
 
@@ -111,7 +111,7 @@ class TrackCensus:
 
 
 def clip_steps(plan: Sequence[Sequence[ImageRecord]]) -> dict[Clip, int]:
-    """Return the distance of the nearest two frames of each clip that has two or more."""
+    """Return the smallest distance between frames of each clip with at least two frames."""
     steps: dict[Clip, int] = {}
     last: tuple[Clip, int] | None = None
     for record in (record for shard in plan for record in shard):

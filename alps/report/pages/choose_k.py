@@ -1,4 +1,4 @@
-"""The page on the number of classes: a comparison of several K on the same features."""
+"""The page that compares numbers of classes, K, on the same features."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ from alps.report.pages.rendering import render
 from alps.report.pages.statistics import to_csv
 from alps.store.label_store import LabelStore
 
-#: Score → (title, label of its axis, how to read it).
+#: (title, axis label, explanation) by score.
 SCORES = {
     "inertia": (
         "Inertia",
         "inertia",
-        "Mean squared distance of a mask to the centre of its class. It falls with every class; "
-        "look for the elbow, after which more classes bring little.",
+        "Mean squared distance of a mask to the centroid of its class. It decreases with K; look "
+        "for the elbow, after which it decreases slowly.",
     ),
     "silhouette": (
         "Silhouette",
         "silhouette",
-        "How much nearer a mask is to its own class than to the next one. 1 is far apart, 0 is "
-        "on the border; larger is better.",
+        "How much closer a mask is to its class than to the nearest other class: 1 for well "
+        "separated classes, 0 for a mask between two classes; larger is better.",
     ),
     "stability": (
         "Stability",
         "ARI",
-        "How far two runs with other seeds agree (adjusted Rand index). 1 is always, 0 is by "
-        "chance; larger is better.",
+        "Agreement of two runs with different seeds (adjusted Rand index): 1 for equal classes, 0 "
+        "for chance; larger is better.",
     ),
 }
 
@@ -56,7 +56,7 @@ def write_choose_k(store: LabelStore, cluster: Cluster, ks: Sequence[int]) -> li
 
     Args:
         store: a label store with features.
-        cluster: the settings of the clustering, of which only K is varied.
+        cluster: the clustering; its settings other than K are used.
         ks: the numbers of classes to compare.
 
     Returns:
@@ -69,7 +69,7 @@ def write_choose_k(store: LabelStore, cluster: Cluster, ks: Sequence[int]) -> li
     from alps.report.charts.figures import draw_lines, to_png, to_svg
 
     shards = range(len(store.plan))
-    # The largest K first, so that too few masks raise an error at once.
+    # The largest K first, so that too few masks raise an error immediately.
     order = sorted(set(ks), reverse=True)
     blocks, areas = store.all_features(), [store.shard(i).areas() for i in shards]
     scored = compare_k(partial(with_classes, cluster), blocks, areas, ks=order, seeds=SEEDS)
@@ -104,7 +104,7 @@ def write_choose_k(store: LabelStore, cluster: Cluster, ks: Sequence[int]) -> li
 
 
 def to_json(best: Mapping[str, int | None]) -> bytes:
-    """Encode the K that each score favours (or null) and the thresholds of a clear elbow."""
+    """Encode the best K of each score (null if there is none), and the thresholds of an elbow."""
     content = {
         "elbow": best["inertia"],
         "silhouette": best["silhouette"],

@@ -1,4 +1,4 @@
-"""The page on the evaluation of labels: the values that its template shows."""
+"""The page about the evaluation of labels."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import numpy as np
 
 from alps.evaluation.pseudo_labels import Evaluation, Rating, caveats, evaluation_to_json
 from alps.protocols import LabelledSet
-from alps.report.charts.numbers import count, percent, share
+from alps.report.charts.numbers import count, percent, table_percent
 from alps.report.pages.confusion import class_rows, cluster_rows, truth_pixels, unlabelled_cells
 from alps.report.pages.rendering import render
 from alps.report.pages.store import LONGEST, without_paths
 from alps.report.pictures.gallery import gallery
 from alps.store.label_store import LabelStore
 
-FOUND_IOU = 0.25  # the least IoU of a class that counts as found
-CHIPS = 12  # the most clusters to name beside a class
-SKIPPED = 50  # the most skipped images to list with the reason
+FOUND_IOU = 0.25  # minimum IoU of a class that counts as found
+CHIPS = 12  # maximum number of clusters in the row of a class
+SKIPPED = 50  # maximum number of skipped images to list with the reason
 
 #: Rows of the first table, by rating: (title, explanation).
 ROWS = {
@@ -27,33 +27,33 @@ ROWS = {
         "oracle",
         "each mask with the most frequent class in it; uncovered pixels count as wrong",
     ),
-    "random": ("random clusters", "the same masks with clusters at random"),
+    "random": ("random clusters", "the same masks with random clusters"),
     "binary": ("binary mask", "two clusters: inside a mask and outside"),
 }
 #: Columns of the first table: (title, explanation, value of a rating).
 COLUMNS: Sequence[tuple[str, str, Callable[[Rating], float]]] = (
     (
         "accuracy",
-        "Share of correct pixels. A pixel without a label counts as wrong.",
+        "Fraction of correct pixels. A pixel without a label counts as wrong.",
         lambda r: r.everywhere.OA,
     ),
-    ("of covered", "The same over labelled pixels only.", lambda r: r.covered.OA),
+    ("of covered", "Accuracy over the labelled pixels only.", lambda r: r.covered.OA),
     (
         "mIoU",
-        "Mean over the classes of intersection over union of labels and truth: rare classes count "
-        "as much as frequent ones.",
+        "Mean of the classes' intersection over union of labels and ground truth: rare classes "
+        "count as much as frequent classes.",
         lambda r: r.everywhere.mIoU,
     ),
-    ("of covered", "The same over labelled pixels only.", lambda r: r.covered.mIoU),
+    ("of covered", "mIoU over the labelled pixels only.", lambda r: r.covered.mIoU),
     (
         "one to one",
         "Accuracy with at most one cluster per class (the best matching): low if classes are split "
-        "over many clusters.",
+        "into many clusters.",
         lambda r: r.one_to_one,
     ),
     (
         "purity",
-        "Share of the labelled pixels that belong to the most frequent class of their cluster, "
+        "Fraction of the labelled pixels that belong to the most frequent class of their cluster, "
         "counted on the scored images.",
         lambda r: r.agreement.purity,
     ),
@@ -67,24 +67,28 @@ COLUMNS: Sequence[tuple[str, str, Callable[[Rating], float]]] = (
         "100% if all pixels of each class are in one cluster.",
         lambda r: r.agreement.completeness,
     ),
-    ("NMI", "The harmonic mean of these two, also called V-measure.", lambda r: r.agreement.nmi),
+    (
+        "NMI",
+        "The harmonic mean of homogeneity and completeness, also called V-measure.",
+        lambda r: r.agreement.nmi,
+    ),
     (
         "ARI",
         "Adjusted Rand index: agreement of clusters and classes on pairs of pixels; 0 by chance.",
         lambda r: r.agreement.ari,
     ),
-    ("coverage", "Share of the pixels that have a label.", lambda r: r.coverage),
+    ("coverage", "Fraction of the pixels that have a label.", lambda r: r.coverage),
 )
 
 
 def write_evaluation(store: LabelStore, image_set: LabelledSet, evaluation: Evaluation) -> Path:
     """Write evaluation.json and, as a self-contained page, evaluation.html into a store.
 
-    The page needs no network and no script, and holds no time, host or absolute path.
+    The page needs no network and no script, and contains no time, host or absolute path.
 
     Args:
         store: the evaluated label store.
-        image_set: its images, for the pictures; images that cannot be read are not shown.
+        image_set: images for the pictures; images that cannot be read are not shown.
         evaluation: the result of `alps.evaluation.pseudo_labels.evaluate`.
 
     Returns:
@@ -108,9 +112,9 @@ def write_evaluation(store: LabelStore, image_set: LabelledSet, evaluation: Eval
             (name, note, evaluation.ratings[key].everywhere.OA)
             for key, (name, note) in ROWS.items()
         ],
-        columns=[(title, says) for title, says, _ in COLUMNS],
+        columns=[(title, explanation) for title, explanation, _ in COLUMNS],
         rows=[
-            (name, note, [share(value(evaluation.ratings[key])) for _, _, value in COLUMNS])
+            (name, note, [table_percent(value(evaluation.ratings[key])) for _, _, value in COLUMNS])
             for key, (name, note) in ROWS.items()
         ],
         most_chips=CHIPS,
@@ -132,28 +136,32 @@ def write_evaluation(store: LabelStore, image_set: LabelledSet, evaluation: Eval
 
 
 def tiles(evaluation: Evaluation) -> list[tuple[str, str, str]]:
-    """Return (label, value, note) of the main scores, with those of the two controls."""
+    """Return (label, value, note) of the main scores; the notes have the scores of baselines."""
     labels, random, oracle = (evaluation.ratings[name] for name in ("labels", "random", "oracle"))
     present = np.flatnonzero(truth_pixels(evaluation)).tolist()
-    lost = [c for c in present if labels.everywhere.iou[c] < FOUND_IOU]
+    missed = [c for c in present if labels.everywhere.iou[c] < FOUND_IOU]
 
-    def between(value: Callable[[Rating], float]) -> tuple[str, str]:
-        controls = f"random {share(value(random))}, oracle {share(value(oracle))}"
-        return share(value(labels)), controls
+    def with_baselines(value: Callable[[Rating], float]) -> tuple[str, str]:
+        baselines = f"random {table_percent(value(random))}, oracle {table_percent(value(oracle))}"
+        return table_percent(value(labels)), baselines
 
     return [
-        ("accuracy", *between(lambda r: r.everywhere.OA)),
-        ("mIoU", *between(lambda r: r.everywhere.mIoU)),
+        ("accuracy", *with_baselines(lambda r: r.everywhere.OA)),
+        ("mIoU", *with_baselines(lambda r: r.everywhere.mIoU)),
         (
             "classes found",
-            f"{len(present) - len(lost)} of {len(present)}",
+            f"{len(present) - len(missed)} of {len(present)}",
             f"with an IoU of {percent(FOUND_IOU)} or more"
-            + (f"; not {', '.join(evaluation.categories[c].name for c in lost)}" if lost else ""),
+            + (
+                f"; missed: {', '.join(evaluation.categories[c].name for c in missed)}"
+                if missed
+                else ""
+            ),
         ),
-        ("coverage", share(labels.coverage), "of the pixels have a label"),
+        ("coverage", table_percent(labels.coverage), "of the pixels have a label"),
         (
             "correct masks",
-            share(evaluation.mask_accuracy),
+            table_percent(evaluation.mask_accuracy),
             "whose cluster is mapped to the most frequent class in them",
         ),
         (
@@ -170,8 +178,8 @@ def mask_scores(evaluation: Evaluation) -> list[tuple[str, str, str]]:
     return [
         (
             "coverage",
-            share(masks.coverage),
-            "Share of the pixels inside at least one mask.",
+            table_percent(masks.coverage),
+            "Fraction of the pixels inside at least one mask.",
         ),
         (
             "masks per image",
@@ -180,35 +188,37 @@ def mask_scores(evaluation: Evaluation) -> list[tuple[str, str, str]]:
         ),
         (
             "AR@100",
-            share(masks.ar_100),
-            "COCO's average recall of the true regions (connected parts of a class, at least 0.01% "
-            "of the image) by the best 100 masks of an image, over IoU thresholds 0.5 to 0.95.",
+            table_percent(masks.ar_100),
+            "COCO's average recall of the ground-truth regions (connected parts of a class, at "
+            "least 0.01% of the image) by the best 100 masks of an image, over IoU thresholds 0.5 "
+            "to 0.95.",
         ),
-        ("AR@1000", share(masks.ar_1000), "The same with the best 1000 masks."),
+        ("AR@1000", table_percent(masks.ar_1000), "Average recall by the best 1000 masks."),
         (
             "achievable segmentation accuracy",
-            share(masks.achievable_accuracy),
-            "Share of correct pixels if each mask had the class of the region it overlaps most.",
+            table_percent(masks.achievable_accuracy),
+            "Fraction of correct pixels if each mask had the class of the region it overlaps most.",
         ),
         (
             "under-segmentation error",
-            share(masks.undersegmentation_error),
-            "Pixels of masks outside their region, and pixels in no mask; lower is better.",
+            table_percent(masks.undersegmentation_error),
+            "Pixels of masks outside the region that they overlap most, and pixels in no mask; "
+            "lower is better.",
         ),
         (
             "boundary IoU",
-            share(masks.boundary_iou),
-            "IoU within 2% of the diagonal from the outlines, with the best class of each mask: "
-            "accuracy of the outlines.",
+            table_percent(masks.boundary_iou),
+            "IoU of the pixels within 2% of the diagonal from the outlines, with the best class of "
+            "each mask; it measures the accuracy of the outlines.",
         ),
         (
             "boundary F1",
-            share(masks.boundary_f1),
-            "F1 of outlines that agree within 0.75% of the diagonal.",
+            table_percent(masks.boundary_f1),
+            "F1 score of outlines, which match within 0.75% of the diagonal.",
         ),
         (
             "purity of the masks",
-            share(evaluation.mask_purity),
-            "Share of the masks that belong to the most frequent class of their cluster.",
+            table_percent(evaluation.mask_purity),
+            "Fraction of the masks that belong to the most frequent class of their cluster.",
         ),
     ]

@@ -1,4 +1,4 @@
-"""The page on the comparison of masks from boxes with true masks."""
+"""The page that compares masks from boxes with ground-truth masks."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from jaxtyping import Float
 from alps.evaluation.objects import LEVELS, SIZES, InstanceScores
 from alps.protocols import InstanceSet
 from alps.report.charts.chart import BarChart, overlaps
-from alps.report.charts.numbers import count, percent, score, share
+from alps.report.charts.numbers import count, percent, score, table_percent
 from alps.report.pages.rendering import render
 from alps.report.pictures.objects import COLORS, show_objects
 from alps.store.label_store import LabelStore
 from alps.structures.records import Category
 
 BINS = 20  # number of bins of the histogram
-CLASSES = 200  # the most rows of the table, by number of objects
+CLASSES = 200  # maximum number of rows of the table, classes with most objects first
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Row:
     name: str
     objects: int
     iou: float
-    shares: list[float]  # share of the objects that reach each of `LEVELS`
+    fractions: list[float]  # fraction of the objects with at least the IoU of each of `LEVELS`
     category: Category | None = None
     ap: float = float("nan")
     ap50: float = float("nan")
@@ -38,12 +38,12 @@ class Row:
 def write_instances(store: LabelStore, image_set: InstanceSet, scores: InstanceScores) -> Path:
     """Write evaluation.json and, as a self-contained page, evaluation.html into a store.
 
-    The page needs no network and no script, and holds no time, host or absolute path. Its size does
-    not grow with the store.
+    The page needs no network and no script, and contains no time, host or absolute path. Its size
+    does not grow with the store.
 
     Args:
         store: the scored label store.
-        image_set: its images, for the pictures; images that cannot be read are not shown.
+        image_set: images for the pictures; images that cannot be read are not shown.
         scores: the result of `alps.evaluation.objects.score_instances`.
 
     Returns:
@@ -78,7 +78,10 @@ def tiles(scores: InstanceScores) -> list[tuple[str, str, str]]:
     objects = len(scores.iou)
     excluded = [
         f"{count(n)} {what}"
-        for n, what in ((scores.ignored, "ignored"), (scores.unknown, "without a true mask"))
+        for n, what in (
+            (scores.ignored, "ignored"),
+            (scores.unknown, "without a ground-truth mask"),
+        )
         if n
     ]
     return [
@@ -86,7 +89,7 @@ def tiles(scores: InstanceScores) -> list[tuple[str, str, str]]:
         *(
             (
                 f"IoU ≥ {level:g}",
-                share(scores.share(level)),
+                table_percent(scores.fraction_above(level)),
                 f"{count(int((scores.iou >= level).sum()))} objects",
             )
             for level in LEVELS
@@ -97,7 +100,7 @@ def tiles(scores: InstanceScores) -> list[tuple[str, str, str]]:
             count(objects),
             f"in {count(scores.images)} images" + "".join(f"; {text}" for text in excluded),
         ),
-        ("empty masks", count(scores.empty), "without a pixel; their IoU is 0"),
+        ("empty masks", count(scores.empty), "their IoU is 0"),
     ]
 
 
@@ -106,12 +109,12 @@ def histogram(scores: InstanceScores) -> BarChart:
     counts = np.histogram(scores.iou, BINS, (0, 1))[0]
     return overlaps(
         counts,
-        title="IoU of mask and true mask",
-        finding=f"Half of the masks reach {score(_median(scores.iou))} or more; "
-        f"{percent(1 - scores.share(LEVELS[0]))} stay below {LEVELS[0]:g}."
+        title="IoU of mask and ground-truth mask",
+        finding=f"Half of the masks have an IoU of {score(_median(scores.iou))} or more; "
+        f"{percent(1 - scores.fraction_above(LEVELS[0]))} are below {LEVELS[0]:g}."
         if len(scores.iou)
-        else "There is no object.",
-        x_label="IoU of the mask with the true one",
+        else "There are no objects.",
+        x_label="IoU of mask and ground-truth mask",
         y_label="objects",
     )
 

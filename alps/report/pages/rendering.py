@@ -7,7 +7,7 @@ from pathlib import Path
 
 import jinja2
 
-from alps.report.charts.numbers import count, css_color, decimal, percent, score, share
+from alps.report.charts.numbers import count, css_color, decimal, percent, score, table_percent
 
 
 def render(template: str, **values: object) -> str:
@@ -24,6 +24,6 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = (count, css_color, decimal, percent, score, share)
+    filters = (count, css_color, decimal, percent, score, table_percent)
     environment.filters |= {f.__name__: f for f in filters}
     return environment

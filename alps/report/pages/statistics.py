@@ -13,23 +13,23 @@ from alps.evaluation.objects import SIZES
 from alps.report.charts.boxes import box_charts, object_rows
 from alps.report.charts.distributions import distributions
 from alps.report.charts.heat import HeatMap, heat_maps
-from alps.report.counts.boxes import IOU_EDGES, SIZE_EDGES, BoxCensus
-from alps.report.counts.census import AREA_EDGES, COVERAGE_EDGES, GRID, Census
+from alps.report.counts.boxes import IOU_EDGES, SIZE_EDGES, BoxStatistics
+from alps.report.counts.statistics import AREA_EDGES, COVERAGE_EDGES, GRID, StoreStatistics
 from alps.report.counts.tracks import COV_EDGES
 from alps.store.label_store import LabelStore
 from alps.store.labelled import is_labelled
 from alps.structures.records import Category
 
-MEANS = ("mean_pixels", "mean_iou")  # pixels of a mask; IoU of mask and prompt box
+MEANS = ("mean_pixels", "mean_iou")  # mean pixels of a mask, and mean IoU of mask and prompt box
 
 #: A table, as (column names, rows).
 Table = tuple[tuple[str, ...], list[tuple[object, ...]]]
 
 
-def write_statistics(store: LabelStore, census: Census) -> None:
+def write_statistics(store: LabelStore, statistics: StoreStatistics) -> None:
     """Write ``statistics/<name>.csv`` and ``statistics/<name>.png`` into a finished store.
 
-    The files depend on the store only: the same store gives the same bytes.
+    The same store always gives the same bytes.
 
     Raises:
         StoreError: a file cannot be written.
@@ -37,58 +37,58 @@ def write_statistics(store: LabelStore, census: Census) -> None:
     from alps.report.charts.figures import draw_bars, draw_maps, to_png
 
     categories = store.categories() if is_labelled(store) else []
-    charts = distributions(census, categories)
-    if census.boxes:
-        charts |= box_charts(census.boxes)
+    charts = distributions(statistics, categories)
+    if statistics.boxes:
+        charts |= box_charts(statistics.boxes)
     figures = {name: draw_bars(group) for name, group in charts.items()}
-    if maps := heat_maps(census, categories):
+    if maps := heat_maps(statistics, categories):
         figures["heat_map"] = draw_maps(maps)
     for name, figure in figures.items():
         with store.writing(f"statistics/{name}.png") as file:
             file.write(to_png(figure))
-    for name, table in tables(census, categories).items():
+    for name, table in tables(statistics, categories).items():
         with store.writing(f"statistics/{name}.csv") as file:
             file.write(to_csv(table))
 
 
-def tables(census: Census, categories: Sequence[Category]) -> dict[str, Table]:
-    """Return the tables by name; unlike the charts, they hold all classes."""
+def tables(statistics: StoreStatistics, categories: Sequence[Category]) -> dict[str, Table]:
+    """Return the tables by name; unlike the charts, the tables contain all classes."""
     content: dict[str, Table] = {
         "mask_sizes": (
             ("share_from", "share_to", "masks"),
-            _histogram(AREA_EDGES, census.areas),
+            _histogram(AREA_EDGES, statistics.areas),
         ),
         "coverage": (
             ("share_from", "share_to", "images"),
-            _histogram(COVERAGE_EDGES, census.coverages),
+            _histogram(COVERAGE_EDGES, statistics.coverages),
         ),
-        "masks_per_image": (("masks", "images"), sorted(census.masks_per_image.items())),
+        "masks_per_image": (("masks", "images"), sorted(statistics.masks_per_image.items())),
     }
-    if census.nodata:
+    if statistics.nodata:
         content["nodata"] = (
             ("share_from", "share_to", "images"),
-            _histogram(COVERAGE_EDGES, census.nodata_shares),
+            _histogram(COVERAGE_EDGES, statistics.nodata_fractions),
         )
-    if maps := heat_maps(census, categories):
+    if maps := heat_maps(statistics, categories):
         content["heat_map"] = _heat(maps)
-    if census.boxes:
-        content |= box_tables(census.boxes, categories)
+    if statistics.boxes:
+        content |= box_tables(statistics.boxes, categories)
     if not categories:
         return content
-    means = [float(d) if np.isfinite(d) else None for d in census.class_distance]
-    classes = zip(categories, census.class_masks, census.class_pixels, means, strict=True)
+    means = [float(d) if np.isfinite(d) else None for d in statistics.class_distance]
+    classes = zip(categories, statistics.class_masks, statistics.class_pixels, means, strict=True)
     content["classes"] = (
         ("category_id", "name", "masks", "pixels", "mean_distance"),
         [(c.id, c.name, int(masks), int(pixels), d) for c, masks, pixels, d in classes],
     )
     content["classes_per_image"] = (
         ("classes", "images"),
-        sorted(census.classes_per_image.items()),
+        sorted(statistics.classes_per_image.items()),
     )
     return content
 
 
-def box_tables(boxes: BoxCensus, categories: Sequence[Category]) -> dict[str, Table]:
+def box_tables(boxes: BoxStatistics, categories: Sequence[Category]) -> dict[str, Table]:
     """Return the tables of masks that were prompted with boxes, by name."""
     splits, tracks = boxes.splits, boxes.tracks
     content: dict[str, Table] = {
@@ -131,8 +131,8 @@ def box_tables(boxes: BoxCensus, categories: Sequence[Category]) -> dict[str, Ta
         )
     if tracks.tracks:
         # The runs with a coefficient above 1, and those without a coefficient.
-        rest = [(1, None, tracks.above), (None, None, tracks.without)]
-        table = [*_histogram(COV_EDGES, tracks.covs), *rest]
+        other_runs = [(1, None, tracks.above), (None, None, tracks.without)]
+        table = [*_histogram(COV_EDGES, tracks.covs), *other_runs]
         content["track_cov"] = (("cov_from", "cov_to", "runs"), table)
     return content
 

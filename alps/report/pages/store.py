@@ -1,4 +1,4 @@
-"""The report page of a store: each function turns counts into the values of a section."""
+"""The report page of a store; each function returns the values of a section."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from alps.report.charts import heat
 from alps.report.charts.boxes import box_charts, box_section
 from alps.report.charts.distributions import distributions, median
 from alps.report.charts.numbers import count, decimal, percent
-from alps.report.counts.census import AREA_EDGES, SKIPPED, Census, take_census
 from alps.report.counts.histogram import half_below
+from alps.report.counts.statistics import AREA_EDGES, SKIPPED, StoreStatistics, compute_statistics
 from alps.report.pages.rendering import render
 from alps.report.pictures.album import make_album
 from alps.store.label_store import LabelStore
@@ -24,28 +24,28 @@ from alps.store.labelled import is_labelled
 from alps.store.layout import ImageStatus
 from alps.structures.records import Category
 
-BAND = 256  # the most classes in the band of colours, the largest first
-LONGEST = 300  # the most characters of an error to show
+BAND = 256  # maximum number of classes in the band of colours, the largest first
+LONGEST = 300  # maximum number of characters of an error message
 
 
 def write_report(
     store: LabelStore,
     image_set: ImageSet,
     *,
-    census: Census | None = None,
+    statistics: StoreStatistics | None = None,
     name: str = "report.html",
 ) -> Path:
-    """Write a self-contained page about a finished store into it.
+    """Write a self-contained page about a finished store into the store.
 
-    The page needs no network and no script, and holds no time, host or absolute path: the same
-    store gives the same bytes. Its size does not grow with the store: numbers cover the whole
-    store, and pictures a fixed number of images spread over it.
+    The page needs no network and no script, and contains no time, host or absolute path: the same
+    store gives the same bytes. The size of the page does not grow with the store: it shows pictures
+    of a fixed number of images, and numbers about the entire store.
 
     Args:
         store: a label store in which all stages have run.
         image_set: the image set that the store was made from; images that cannot be read are not
             shown.
-        census: the counts of the store; None takes them.
+        statistics: the statistics of the store. None: they are computed.
         name: the file to write, relative to the store.
 
     Returns:
@@ -56,28 +56,30 @@ def write_report(
     """
     from alps.report.charts.figures import draw_maps, plots, to_svg
 
-    census = census or take_census(store)
+    statistics = statistics or compute_statistics(store)
     categories = store.categories() if is_labelled(store) else []
-    album = make_album(store, image_set, census, [c.color for c in categories])
-    maps = heat.heat_maps(census, categories)
+    album = make_album(store, image_set, statistics, [c.color for c in categories])
+    maps = heat.heat_maps(statistics, categories)
     html = render(
         "page.html.jinja",
         store=store.info,
         clustered=store.clusters() is not None,
         categories=categories,
-        census=census,
+        statistics=statistics,
         album=album,
-        tiles=tiles(census, categories),
-        band=band(census, categories),
-        classes=classes(census, categories),
-        plots=plots(distributions(census, categories).values()),
-        boxes=box_section(census.boxes, categories) if census.boxes else None,
-        box_plots=plots(box_charts(census.boxes).values()) if census.boxes else [],
+        tiles=tiles(statistics, categories),
+        band=band(statistics, categories),
+        classes=classes(statistics, categories),
+        plots=plots(distributions(statistics, categories).values()),
+        boxes=box_section(statistics.boxes, categories) if statistics.boxes else None,
+        box_plots=plots(box_charts(statistics.boxes).values()) if statistics.boxes else [],
         maps=to_svg(draw_maps(maps)) if maps else "",
-        border=heat.finding(census) if maps else "",
+        border=heat.finding(statistics) if maps else "",
         findings=store.findings() or [],
-        skipped=skipped(census, [str(image_set.root), str(store.root), str(store.root.resolve())]),
-        lowest=[(s.image_id, s.n_masks, s.coverage) for s in census.lowest],
+        skipped=skipped(
+            statistics, [str(image_set.root), str(store.root), str(store.root.resolve())]
+        ),
+        lowest=[(s.image_id, s.n_masks, s.coverage) for s in statistics.lowest],
         recipe=recipe(store, image_set),
         command=command(store),
         choose_k=(store.root / "choose_k.html").exists(),
@@ -88,9 +90,11 @@ def write_report(
     return store.root / name
 
 
-def tiles(census: Census, categories: Sequence[Category]) -> list[tuple[str, str, str]]:
+def tiles(
+    statistics: StoreStatistics, categories: Sequence[Category]
+) -> list[tuple[str, str, str]]:
     """Return (label, value, note) of the main numbers."""
-    images, readable = census.images, census.masks_per_image.total()
+    images, readable = statistics.images, statistics.masks_per_image.total()
     main = [
         (
             "images",
@@ -98,76 +102,78 @@ def tiles(census: Census, categories: Sequence[Category]) -> list[tuple[str, str
             f"{count(images['ok'])} ok, {count(images['empty'])} empty, "
             f"{count(images['failed'])} failed",
         ),
-        ("image size", *_sizes(census)),
+        ("image size", *_sizes(statistics)),
         (
             "masks",
-            count(census.masks),
-            f"half below {percent(half_below(census.areas, AREA_EDGES))} of an image"
-            if census.masks
+            count(statistics.masks),
+            f"half below {percent(half_below(statistics.areas, AREA_EDGES))} of an image"
+            if statistics.masks
             else "",
         ),
         (
             "masks per image",
-            decimal(census.masks / max(readable, 1)),
-            f"median {count(median(census.masks_per_image))}, "
-            f"most {count(max(census.masks_per_image, default=0))}",
+            decimal(statistics.masks / max(readable, 1)),
+            f"median {count(median(statistics.masks_per_image))}, "
+            f"most {count(max(statistics.masks_per_image, default=0))}",
         ),
         (
             "coverage",
-            percent(census.covered / max(census.pixels, 1)),
-            f"of {'the pixels with data' if census.nodata else 'all pixels'} are in a mask",
+            percent(statistics.covered / max(statistics.pixels, 1)),
+            f"of {'the pixels with data' if statistics.nodata else 'all pixels'} are in a mask",
         ),
     ]
-    if census.nodata:
-        blank = f", {count(census.blank)} of them without data" if census.blank else ""
-        where = "image" if census.nodata_images == 1 else "images"
+    if statistics.nodata:
+        blank = f", {count(statistics.blank)} of them without data" if statistics.blank else ""
+        where = "image" if statistics.nodata_images == 1 else "images"
         main.append(
             (
                 "no data",
-                percent(census.nodata / (census.nodata + census.pixels)),
-                f"of all pixels, in {count(census.nodata_images)} {where}{blank}",
+                percent(statistics.nodata / (statistics.nodata + statistics.pixels)),
+                f"of all pixels, in {count(statistics.nodata_images)} {where}{blank}",
             )
         )
     if categories:
-        unlabelled = census.masks - int(census.class_masks.sum())
-        used = f"of {count(len(categories))} hold masks"
-        rest = f", {count(unlabelled)} masks in none" if unlabelled else ""
-        main.append(("classes", count(len(census.by_size)), used + rest))
+        unlabelled = statistics.masks - int(statistics.class_masks.sum())
+        used = f"of {count(len(categories))} have masks"
+        note = f", {count(unlabelled)} masks have no class" if unlabelled else ""
+        main.append(("classes", count(len(statistics.by_size)), used + note))
     return main
 
 
-def band(census: Census, categories: Sequence[Category]) -> list[tuple[Category, float]]:
-    """Return the largest classes by pixels, with their shares of the labelled pixels."""
-    pixels = census.class_pixels
+def band(
+    statistics: StoreStatistics, categories: Sequence[Category]
+) -> list[tuple[Category, float]]:
+    """Return the largest classes, with their fractions of the labelled pixels."""
+    pixels = statistics.class_pixels
     order = np.argsort(-pixels, kind="stable")[:BAND]
     return [(categories[c], pixels[c] / pixels.sum()) for c in order if pixels[c]]
 
 
-def classes(census: Census, categories: Sequence[Category]) -> list[dict[str, Any]]:
+def classes(statistics: StoreStatistics, categories: Sequence[Category]) -> list[dict[str, Any]]:
     """Return the numbers of each class with masks, the largest first."""
-    masks, pixels = int(census.class_masks.sum()), max(int(census.class_pixels.sum()), 1)
+    masks, pixels = int(statistics.class_masks.sum()), max(int(statistics.class_pixels.sum()), 1)
     return [
         {
             "category": categories[c],
-            "masks": int(census.class_masks[c]),
-            "share": census.class_masks[c] / masks,
-            "pixels": census.class_pixels[c] / pixels,
-            "distance": float(census.class_distance[c]),
+            "masks": int(statistics.class_masks[c]),
+            "fraction": statistics.class_masks[c] / masks,
+            "pixels": statistics.class_pixels[c] / pixels,
+            "distance": float(statistics.class_distance[c]),
         }
-        for c in census.by_size
+        for c in statistics.by_size
     ]
 
 
-def skipped(census: Census, roots: Sequence[str]) -> list[tuple[str, str, str]]:
+def skipped(statistics: StoreStatistics, roots: Sequence[str]) -> list[tuple[str, str, str]]:
     """Return (image id, status, reason) of the first images without labels, failed ones first."""
-    rows = [*census.failed, *census.empty][:SKIPPED]
+    rows = [*statistics.failed, *statistics.empty][:SKIPPED]
     return [
         (s.image_id, s.status, without_paths(s.error or _no_mask(s), roots)[:LONGEST]) for s in rows
     ]
 
 
 def _no_mask(status: ImageStatus) -> str:
-    """Return why an image that was read has no mask."""
+    """Return why a readable image has no mask."""
     return "no mask was found" if status.pixels else "all of its pixels are no data"
 
 
@@ -190,12 +196,12 @@ def command(store: LabelStore) -> str:
     return f"python train.py stage=pretrain dataset=store dataset.root={folder}"
 
 
-def _sizes(census: Census) -> tuple[str, str]:
+def _sizes(statistics: StoreStatistics) -> tuple[str, str]:
     """Return the smallest size as W × H, and a note with the largest."""
-    if census.smallest is None or census.largest is None:
+    if statistics.smallest is None or statistics.largest is None:
         return "none", "no image could be read"
-    (h, w), (height, width) = census.smallest, census.largest
-    pixels = f"{decimal((census.pixels + census.nodata) / 1e6)} megapixels in all"
+    (h, w), (height, width) = statistics.smallest, statistics.largest
+    pixels = f"{decimal((statistics.pixels + statistics.nodata) / 1e6)} megapixels in all"
     if (h, w) == (height, width):
         return f"{w} \N{MULTIPLICATION SIGN} {h}", pixels
     return (
@@ -205,7 +211,7 @@ def _sizes(census: Census) -> tuple[str, str]:
 
 
 def _settings(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Yield nested settings as flat rows, without the folders of paths and the ends of digests."""
+    """Yield nested settings as flat rows; paths are reduced to names, and digests shortened."""
     for key, value in values.items():
         if isinstance(value, Mapping):
             yield from _settings(value, f"{prefix}{key}.")
@@ -222,7 +228,7 @@ def _setting(value: object) -> str:
 
 
 def without_paths(text: str, roots: Sequence[str]) -> str:
-    """Remove the folders of the machine from a message, those in ``roots`` and absolute ones."""
+    """Remove the folders in ``roots``, and absolute folders, from the paths in a message."""
     for root in sorted(roots, key=len, reverse=True):
         if folder := root.rstrip("/"):
             text = text.replace(folder + "/", "")

@@ -1,4 +1,4 @@
-"""Choose images of a store to show, and make pictures of them; each image is read once."""
+"""Select images of a store and make pictures of them; each image is read once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from jaxtyping import Int, UInt8
 
 from alps.errors import ImageError
 from alps.protocols import ImageSet
-from alps.report.counts.census import Candidate, Census
+from alps.report.counts.statistics import Candidate, StoreStatistics
 from alps.report.pictures.drawing import (
     cut_out,
     data_uri,
@@ -27,12 +27,12 @@ from alps.store.label_store import LabelStore
 from alps.store.labelled import LabelledImage, labelled_images
 from alps.store.layout import ImageStatus
 
-IMAGES = 6  # number of images to show whole
-READ = 48  # the most images to read
+IMAGES = 6  # number of complete images to show
+READ = 48  # maximum number of images to read
 CLASSES = 12  # number of classes to show, the largest first
 CUTOUTS = 10  # number of masks to show per class
-ENOUGH = 40  # number of masks per class from which these are chosen
-KEY = 5  # number of classes to name beside an image
+ENOUGH = 40  # number of masks per class among which the shown masks are selected
+KEY = 5  # number of classes in the caption of an image
 
 # 6 × 3 pictures and 12 × 10 cut-outs: 2.7 MB at most, 3.6 MB in base64.
 PICTURE_BYTES = 95_000
@@ -44,11 +44,11 @@ class ImagePictures:
     """An image, its masks and its classes; pictures are data URIs."""
 
     status: ImageStatus
-    nodata: float  # share of the pixels without data
+    nodata: float  # fraction of no-data pixels
     image: str
     masks: str
     classes: str | None  # None: the store has no classes
-    # Classes and their shares of the pixels with data in the picture, the largest first.
+    # The largest classes, with their fractions of the picture's pixels with data.
     key: list[tuple[int, float]]
 
 
@@ -68,58 +68,58 @@ class Album:
     """All pictures of a report."""
 
     images: list[ImagePictures]
-    strips: dict[int, list[CutOut]]  # category id → masks, from typical to untypical
-    n_read: int  # images read
-    n_lost: int  # images that could no longer be read
+    strips: dict[int, list[CutOut]]  # masks by category id, from typical to atypical
+    n_read: int  # number of images that were read
+    n_unreadable: int  # number of images that could not be read
 
 
 def make_album(
     store: LabelStore,
     image_set: ImageSet,
-    census: Census,
+    statistics: StoreStatistics,
     colors: Sequence[tuple[int, int, int]],
 ) -> Album:
-    """Choose images spread over the store that hold its largest classes, and draw them.
+    """Select images that are spread over the store and contain its largest classes; draw them.
 
     Args:
         store: a finished label store.
         image_set: the image set that the store was made from.
-        census: the counts of the store.
+        statistics: the counts of the store.
         colors: the RGB colour of each class; empty if the store has no classes.
 
     Returns:
-        The pictures as data URIs, and the counts of images read and lost.
+        The pictures as data URIs, and the numbers of readable and unreadable images.
     """
-    classes = census.by_size[:CLASSES]
-    whole = {census.pool[i].record.image_id for i in spread(len(census.pool), IMAGES)}
-    images = _reload(store, [census.pool[i] for i in choose_images(census.pool, classes)])
+    classes = statistics.by_size[:CLASSES]
+    shown = {statistics.pool[i].record.image_id for i in spread(len(statistics.pool), IMAGES)}
+    images = _reload(store, [statistics.pool[i] for i in choose_images(statistics.pool, classes)])
     strips = {c: _choose_masks(images, c) for c in classes}
-    chosen = {place for places in strips.values() for place in places}
+    selection = {position for positions in strips.values() for position in positions}
 
     pictures: list[ImagePictures] = []
     cutouts: dict[tuple[int, int], CutOut] = {}
-    n_lost = 0
+    n_unreadable = 0
     for n, image in enumerate(images):
         pixels = _read(image_set, image)
         if pixels is None:
-            n_lost += 1
+            n_unreadable += 1
             continue
-        if image.record.image_id in whole:
-            prompt = census.boxes.prompt if census.boxes else ""
+        if image.record.image_id in shown:
+            prompt = statistics.boxes.prompt if statistics.boxes else ""
             pictures.append(_draw(image, pixels, colors, prompt))
         for i in range(len(image.masks)):
-            if (n, i) in chosen:
+            if (n, i) in selection:
                 cutouts[n, i] = _cut(image, pixels, i)
     return Album(
         images=pictures,
-        strips={c: [cutouts[p] for p in places if p in cutouts] for c, places in strips.items()},
-        n_read=len(images) - n_lost,
-        n_lost=n_lost,
+        strips={c: [cutouts[p] for p in ps if p in cutouts] for c, ps in strips.items()},
+        n_read=len(images) - n_unreadable,
+        n_unreadable=n_unreadable,
     )
 
 
 def spread(n: int, k: int) -> list[int]:
-    """Return ``k`` of ``n`` positions, as evenly spaced as possible, or all if ``n`` < ``k``.
+    """Return ``k`` evenly spaced indices out of ``n``, or all if ``n`` < ``k``.
 
     >>> spread(10, 4), spread(2, 4)
     ([0, 3, 6, 9], [0, 1])
@@ -128,18 +128,18 @@ def spread(n: int, k: int) -> list[int]:
 
 
 def choose_images(pool: Sequence[Candidate], classes: Sequence[int]) -> list[int]:
-    """Return positions in ``pool``: some evenly spaced, others that add masks of ``classes``."""
+    """Return indices of images in ``pool``: evenly spaced, and some with masks of ``classes``."""
     chosen = spread(len(pool), IMAGES)
     counts = np.array([[np.sum(c.category_id == k) for k in classes] for c in pool])
     counts = counts.reshape(len(pool), len(classes))
-    have = counts[chosen].sum(axis=0)
+    total = counts[chosen].sum(axis=0)
     while len(chosen) < READ:
-        gain = np.minimum(counts, (ENOUGH - have).clip(0)).sum(axis=1)
+        gain = np.minimum(counts, (ENOUGH - total).clip(0)).sum(axis=1)
         gain[chosen] = 0
         if not gain.any():
             break
         chosen.append(int(gain.argmax()))
-        have += counts[chosen[-1]]
+        total += counts[chosen[-1]]
     return sorted(chosen)
 
 
@@ -151,13 +151,13 @@ def _reload(store: LabelStore, candidates: Sequence[Candidate]) -> list[Labelled
 
 
 def _choose_masks(images: Sequence[LabelledImage], category: int) -> list[tuple[int, int]]:
-    """Return (image, mask) positions of a class, evenly spaced from nearest to farthest."""
-    places = [
+    """Return (image, mask) indices of a class, evenly spaced by distance to the centroid."""
+    positions = [
         (n, int(i)) for n, m in enumerate(images) for i in np.flatnonzero(m.category_id == category)
     ]
-    distance = np.array([images[n].distance[i] for n, i in places])
+    distance = np.array([images[n].distance[i] for n, i in positions])
     order = np.argsort(distance, kind="stable")
-    return [places[order[i]] for i in spread(len(places), CUTOUTS)]
+    return [positions[order[i]] for i in spread(len(positions), CUTOUTS)]
 
 
 def _read(image_set: ImageSet, image: LabelledImage) -> UInt8[np.ndarray, "H W 3"] | None:

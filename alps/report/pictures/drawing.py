@@ -1,6 +1,6 @@
 """Draw and encode the pictures of the reports: masks, classes and cut-outs.
 
-Everything is drawn at the size of the picture, not of the image: masks are sampled at its pixels.
+Masks are sampled at the pixels of the picture, which is usually smaller than the image.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from alps.structures.masks import Masks
 from alps.structures.palette import distinct_colors
 from alps.structures.tiles import Tile
 
-LONG_SIDE = 640  # pixels of a picture; shown at half that size, to be sharp on dense screens
-ENLARGE = 4  # the largest scale, for small images: outlines stay thin
-CUTOUT = 128  # pixels of a cut-out's long side
+LONG_SIDE = 640  # longer side of a picture in pixels; pages show it at half that size
+ENLARGE = 4  # maximum scale for small images
+CUTOUT = 128  # longer side of a cut-out in pixels
 WRONG = (232, 48, 32)
 #: RGB of the 8 px squares of a chequerboard over no-data pixels; no class has these colours.
 NODATA = ((74, 82, 122), (60, 67, 102))
-FOG = 170  # gray level around a mask in a cut-out: dark and bright masks both stand out
+FOG = 170  # gray level around a mask in a cut-out, which contrasts with dark and bright masks
 
 
 def picture_size(size: tuple[int, int]) -> tuple[int, int]:
@@ -35,10 +35,10 @@ def picture_size(size: tuple[int, int]) -> tuple[int, int]:
 
 
 def shrink(image: UInt8[np.ndarray, "H W 3"], size: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]:
-    """Resize an image to ``size`` (h, w), which may be larger."""
-    smaller = size[0] <= image.shape[0]
-    how = cv2.INTER_AREA if smaller else cv2.INTER_CUBIC
-    return cv2.resize(image, size[::-1], interpolation=how).astype(np.uint8, copy=False)
+    """Resize an image to ``size`` (h, w), which may also be larger than the image."""
+    is_smaller = size[0] <= image.shape[0]
+    method = cv2.INTER_AREA if is_smaller else cv2.INTER_CUBIC
+    return cv2.resize(image, size[::-1], interpolation=method).astype(np.uint8, copy=False)
 
 
 def top_masks(masks: Masks, size: tuple[int, int]) -> Int32[np.ndarray, "h w"]:
@@ -68,7 +68,7 @@ def shrink_classes(
 def draw_masks(
     image: UInt8[np.ndarray, "h w 3"], top: Int32[np.ndarray, "h w"]
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """Draw each mask in its own colour with an outline, over the dimmed image."""
+    """Draw each mask in a distinct colour with an outline, over the dimmed image."""
     colors = np.array([*distinct_colors(int(top.max()) + 1), (0, 0, 0)], np.float32)
     gray = image.mean(axis=2, keepdims=True)
     dimmed = 0.35 * (0.4 * image + 0.6 * gray)
@@ -105,12 +105,14 @@ def draw_errors(
     classes: Int32[np.ndarray, "h w"],
     target: Int32[np.ndarray, "h w"],
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """Draw wrong classes in red over the gray image, hatched without a label, black without truth.
+    """Draw wrong classes in red over the gray image.
+
+    Pixels without a label are hatched, pixels without ground truth are black.
 
     Args:
-        image: the RGB image of both maps.
-        classes: the label of each pixel; -1 without a label.
-        target: the true class of each pixel; -1 without one.
+        image: the RGB image.
+        classes: the class of each pixel in the labels; -1 without a label.
+        target: the class of each pixel in the ground truth; -1 without ground truth.
 
     Returns:
         An RGB picture.
@@ -128,7 +130,7 @@ def draw_errors(
 def draw_nodata(
     picture: UInt8[np.ndarray, "h w 3"], valid: Bool[np.ndarray, "h w"] | None
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """Return the picture with a chequerboard over its no-data pixels, see `shrink_valid`."""
+    """Return the picture with a chequerboard over its no-data pixels (see `shrink_valid`)."""
     if valid is None:
         return picture
     y, x = np.indices(valid.shape) // 8
@@ -139,7 +141,7 @@ def draw_nodata(
 def shrink_valid(
     valid: Bool[np.ndarray, "H W"] | None, size: tuple[int, int]
 ) -> Bool[np.ndarray, "h w"] | None:
-    """Return which pixels of a picture of ``size`` (h, w) show data, by their centres."""
+    """Return the pixels of a picture of ``size`` (h, w) whose centres show data."""
     if valid is None:
         return None
     ys, xs = _centers(valid.shape[0], size[0]), _centers(valid.shape[1], size[1])
@@ -158,7 +160,7 @@ def cut_out(
         xyxy: the box of the mask, in pixels.
 
     Returns:
-        An RGB picture whose long side is `CUTOUT` pixels; a square unless the image is too narrow.
+        An RGB picture, `CUTOUT` pixels square; one side is shorter if the image is too small.
     """
     tile = around(xyxy, (image.shape[0], image.shape[1]))
     height, width = tile.size
@@ -175,13 +177,15 @@ def cut_out(
 
 
 def data_uri(picture: UInt8[np.ndarray, "h w c"], max_bytes: int, *, flat: bool = False) -> str:
-    """Encode a picture as a WebP data URI in the best quality that fits; halve it if none does.
+    """Encode a picture as a WebP data URI, in the best quality that fits into ``max_bytes``.
+
+    If no quality fits, width and height of the picture are halved.
 
     Args:
         picture: an RGB or RGBA picture.
-        max_bytes: the largest size before base64, which adds a third.
-        flat: whether the picture has areas of one colour with sharp edges; such pictures are
-            lossless if that fits.
+        max_bytes: maximum size in bytes before base64 encoding, which adds a third.
+        flat: whether the picture has areas of one colour with sharp edges; lossless encoding is
+            then tried first.
 
     Returns:
         The data URI, for the ``src`` of an image.
@@ -209,7 +213,7 @@ def around(xyxy: Float32[np.ndarray, " 4"], size: tuple[int, int]) -> Tile:
 
 
 def _centers(n: int, m: int) -> Int64[np.ndarray, " m"]:
-    """Return which of ``n`` pixels hold the centres of ``m`` pixels over the same length."""
+    """Return the indices of the ``n`` pixels at the centres of ``m`` pixels of the same extent."""
     return (np.arange(m) * 2 + 1) * n // (2 * m)
 
 
@@ -220,7 +224,7 @@ def _hatch(size: tuple[int, ...]) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def _edges(values: Int32[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
-    """Return the pixels whose left, right, upper or lower neighbour has another value."""
+    """Return the pixels whose value differs from a left, right, upper or lower neighbour."""
     edges = np.zeros(values.shape, dtype=bool)
     down, right = values[1:] != values[:-1], values[:, 1:] != values[:, :-1]
     edges[1:] |= down

@@ -1,4 +1,4 @@
-"""Pictures of the best and the worst images of an evaluation, with their ground truth."""
+"""Pictures of the best and the worst images of an evaluation, with labels and ground truth."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from alps.report.pictures.drawing import (
 from alps.store.label_store import LabelStore
 from alps.structures.paint import ignore_nodata
 
-PICTURE_BYTES = 60_000  # per picture, of at most 8 × 4: 2.6 MB in base64
+PICTURE_BYTES = 60_000  # maximum per picture; at most 8 × 4 pictures take 2.6 MB in base64
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ def gallery(
 ) -> list[tuple[str, list[ComparedImage]]]:
     """Return (title, images) of the best and of the worst images.
 
-    A single image gets no title, as it is neither. Images that cannot be read are skipped.
+    A single image has the title "". Images that cannot be read are skipped.
 
     Args:
         store: the evaluated label store.

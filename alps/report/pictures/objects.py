@@ -1,4 +1,4 @@
-"""Pictures of objects with their box, their true outline and the outline of their mask."""
+"""Pictures of objects with box, outline of the ground-truth mask and outline of the mask."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from alps.structures.masks import Masks
 from alps.structures.records import Category, ImageRecord
 from alps.structures.tiles import Tile
 
-OBJECTS = 7  # number of objects of each kind: a row of a wide page
-SIDE = 320  # pixels of a picture's long side; shown at less than half that size
-PICTURE_BYTES = 20_000  # per picture, of at most 3 × 7: 0.6 MB in base64
+OBJECTS = 7  # number of best, of median and of worst objects
+SIDE = 320  # longer side of a picture in pixels; pages show it at less than half that size
+PICTURE_BYTES = 20_000  # maximum per picture; at most 3 × 7 pictures take 0.6 MB in base64
 TRUE, MASK, BOX = (0, 229, 255), (255, 61, 113), (255, 255, 255)
 COLORS = {
-    "true outline": TRUE,
+    "outline of the ground-truth mask": TRUE,
     "outline of the mask, on top": MASK,
     "prompt box": BOX,
 }
@@ -40,16 +40,16 @@ class ObjectPicture:
     mask_id: int
     category: Category
     iou: float
-    area: int  # pixels of the true mask
+    area: int  # pixels of the ground-truth mask
 
 
 def choose_objects(scores: InstanceScores, records: Sequence[ImageRecord]) -> dict[str, list[int]]:
-    """Return rows of the best, median and worst objects, from as many images as possible.
+    """Return the rows of the best, median and worst objects, from as many images as possible.
 
     The frames of a video count as one image.
     """
     sources = {_source(records[i]) for i in np.unique(scores.image)}
-    most = -(-OBJECTS // max(len(sources), 1))  # from one image or video
+    most = -(-OBJECTS // max(len(sources), 1))  # maximum number of objects per image or video
     order = np.argsort(-scores.iou, kind="stable")
     middle = len(order) // 2
     by_distance = np.argsort(np.abs(np.arange(len(order)) - middle), kind="stable")
@@ -93,21 +93,21 @@ def show_objects(
 def _draw(
     store: LabelStore, image_set: InstanceSet, scores: InstanceScores, rows: Int64[np.ndarray, " n"]
 ) -> Iterator[tuple[int, ObjectPicture]]:
-    place = 0
+    index = 0  # position of the image in the plan
     categories = {category.id: category for category in scores.categories}
     for shard, records in enumerate(store.plan):
         images = scores.image[rows]
-        if not ((images >= place) & (images < place + len(records))).any():
-            place += len(records)
+        if not ((images >= index) & (images < index + len(records))).any():
+            index += len(records)
             continue
         masks = store.shard(shard).masks()
         for record in records:
-            of_image = rows[images == place]
-            place += 1
+            of_image = rows[images == index]
+            index += 1
             if not len(of_image):
                 continue
             drawn = masks[record.image_id][scores.mask_id[of_image]]
-            assert drawn.boxes is not None, "they were compared"
+            assert drawn.boxes is not None, "only masks with boxes are scored"
             try:
                 image = image_set.read(record).image
             except ImageError:
@@ -133,20 +133,20 @@ def _draw(
 def draw_object(
     image: UInt8[np.ndarray, "H W 3"], mask: Masks, true: Masks
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """Draw a box and the outlines of its mask and its true mask over that part of the image.
+    """Draw a box, its mask and its ground-truth mask over the part of the image around them.
 
     Args:
         image: the RGB image.
         mask: a single mask of the store with its box.
-        true: its true mask.
+        true: the ground-truth mask.
 
     Returns:
-        An RGB picture whose long side is `SIDE` pixels.
+        An RGB picture whose longer side is `SIDE` pixels.
     """
-    assert mask.boxes is not None, "the box is drawn"
+    assert mask.boxes is not None, "only masks with boxes are scored"
     box = mask.boxes.xyxy[0]
-    whole = box if not true.area[0] else _join(box, true.xyxy[0])
-    tile = around(whole, (image.shape[0], image.shape[1]))
+    extent = box if not true.area[0] else _join(box, true.xyxy[0])
+    tile = around(extent, (image.shape[0], image.shape[1]))
     scale = SIDE / max(tile.size)
     size = (max(round(tile.size[0] * scale), 1), max(round(tile.size[1] * scale), 1))
     window = np.ascontiguousarray(image[tile.y0 : tile.y1, tile.x0 : tile.x1])
@@ -154,7 +154,7 @@ def draw_object(
     corners = np.array([tile.x0, tile.y0] * 2, np.float32)
     x0, y0, x1, y1 = np.round((box - corners) * scale).astype(int).tolist()
     cv2.rectangle(picture, (x0, y0), (x1 - 1, y1 - 1), BOX, 1, cv2.LINE_8)
-    # The true outline is wider, so that both are visible where they agree.
+    # The outline of the ground-truth mask is wider, so that both are visible where they coincide.
     for counts, color, width in ((true.counts[0], TRUE, 5), (mask.counts[0], MASK, 2)):
         inside = _inside(counts, image.shape[0], tile, size)
         outlines, _ = cv2.findContours(inside, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)

@@ -13,15 +13,15 @@ from alps.structures.masks import Masks
 PROMPT = (255, 255, 255)
 IGNORED = (190, 190, 190)
 AROUND = (255, 214, 10)
-DASH = 3  # pixels of a dash, and of the gap after it
-OPACITY = 0.6  # of the lines: masks stay visible under hundreds of them
-FINE = 4  # fractional bits of OpenCV's coordinates
+DASH = 3  # length of a dash and of a gap, in pixels
+OPACITY = 0.6  # opacity of the lines, so that masks are visible under hundreds of lines
+FINE = 4  # number of fractional bits of OpenCV's coordinates
 
 
 def draw_boxes(picture: UInt8[np.ndarray, "h w 3"], masks: Masks, prompt: str) -> None:
-    """Draw the prompt box and the rotated box around each mask into a picture, in place.
+    """Draw the prompt box of each mask, and the rotated box around it, into a picture in place.
 
-    Prompts of ignored boxes are dashed, and there is no box around their masks.
+    The prompt boxes of ignored masks are dashed, and their rotated boxes are not drawn.
 
     Args:
         picture: an RGB picture of the whole image, at any size.
@@ -50,7 +50,7 @@ def draw_boxes(picture: UInt8[np.ndarray, "h w 3"], masks: Masks, prompt: str) -
 def _scale(
     quads: Float[np.ndarray, "N 8"], size: tuple[int, int], picture: UInt8[np.ndarray, "h w 3"]
 ) -> Float[np.ndarray, "N 4 2"]:
-    """Return corners in pixels of the picture, with the first pixel's centre at 0, as in OpenCV."""
+    """Return corners in pixels of the picture; as in OpenCV, 0 is the centre of the first pixel."""
     scale = np.array([picture.shape[1] / size[1], picture.shape[0] / size[0]])
     corners: np.ndarray = quads.reshape(-1, 4, 2) * scale - 0.5
     return corners

@@ -65,15 +65,18 @@ def test_masks_may_be_polygons_or_plain_counts_and_follow_the_boxes(root):
 @pytest.mark.parametrize(
     ("shape", "line"),
     [
-        ([[10, 10, 30, 10]], "a polygon of 4 numbers, expected three corners or more"),
+        ([[10, 10, 30, 10]], "a polygon has 4 numbers, expected three corners or more"),
         ([[10, 10, 30, 10, 1e9, 20]], "a corner of a polygon is not a number, or lies far outside"),
         ([[10, 10, 30, 10, "a", 20]], "a polygon is not a list of numbers"),
-        ({"counts": [96, 96]}, "its counts hold 192 pixels, not 96 x 128"),
+        ({"counts": [96, 96]}, "its counts contain 192 pixels, not 96 x 128"),
         ({"counts": "7 7"}, "its counts are not a run-length code, or are truncated"),
         ({"counts": "1o"}, "its counts are not a run-length code, or are truncated"),
         ({"counts": "PPPPPPPPPPP0"}, "a run in its counts is longer than any image"),
         ({"counts": "05"}, "its counts hold 5 pixels, the image has 96 x 128 = 12288"),
-        ({"size": [128, 96], "counts": [128 * 96]}, "it is 128 x 96 pixels, the image 96 x 128"),
+        (
+            {"size": [128, 96], "counts": [128 * 96]},
+            "its size is 128 x 96 pixels, the size of the image 96 x 128",
+        ),
         ({"size": "", "counts": [128 * 96]}, "its size is not a height and a width"),
         ({"size": [96, 128]}, "expected polygons, or size and counts"),
         (7, "expected polygons, or size and counts"),
@@ -88,7 +91,7 @@ def test_an_unusable_true_mask_is_logged_and_the_others_kept(root, shape, line, 
     masks = images.read_instances(record, sample.boxes, sample.size)
     assert (len(sample.boxes), masks.boxes.object_id.tolist()) == (4, [0, 3])
     [told] = caplog.messages
-    assert told.startswith(f"skipped a true mask: instances.json annotation 101: {line}")
+    assert told.startswith(f"skipped a ground-truth mask: instances.json annotation 101: {line}")
 
 
 def test_a_file_without_masks_has_no_instances(root):

@@ -71,7 +71,7 @@ def test_another_encoding_is_reported(coco, file, tmp_path):
     coco()
     text = json.dumps(file).replace("house", "h\xf4tel").encode("latin-1")
     (tmp_path / "instances.json").write_bytes(text)
-    message = r"instances\.json: it is not in UTF-8 \(byte 0xf4 in line 1\); save it as UTF-8"
+    message = r"instances\.json: it is not UTF-8 \(byte 0xf4 in line 1\); save it as UTF-8"
     with pytest.raises(LabelError, match=message):
         Coco(root=str(tmp_path)).records()
 
@@ -85,9 +85,9 @@ def test_ids_in_another_spelling_are_equal(coco, file, key, spell):
     assert classes(images) == SOUND
     if spell is str:
         assert str(images.findings()[0]) == (
-            "2 of 2 annotations write an id as text that is a number elsewhere, or the other way "
-            f'round (first: {key} of annotation 1 is "1"); write ids as numbers for other tools; '
-            "ALPS treats both as equal"
+            "2 of 2 annotations have an id as text that is a number in images or categories, or "
+            f'vice versa (first: {key} of annotation 1 is "1"); write ids as numbers if other '
+            "tools need the file; ALPS treats both as equal"
         )
     else:
         assert images.findings() == []
@@ -147,7 +147,8 @@ def test_annotations_of_no_image_are_counted(coco, file, value):
     assert (finding.kind, finding.count) == ("orphan_annotations", 2)
     assert str(finding) == (
         "2 of 3 annotations belong to no image (first: annotation 2 has image_id "
-        f"{json.dumps(value)}); correct their image_id or add the images; they are skipped"
+        f"{json.dumps(value)}); correct their image_id or add the images; until then they are "
+        f"skipped"
     )
 
 
@@ -242,7 +243,7 @@ def test_backslashes_and_paths_from_the_root_are_read(coco, file):
     assert [*classes(images).values()] == [["car"], ["house"]]
     assert str(kinds(images)["backslashes"]) == (
         "2 of 2 file names have backslashes, as written on Windows (first: 'images\\\\a.png'); "
-        "use / for other tools; ALPS reads them as /"
+        "use / if other tools need the file; ALPS reads backslashes as /"
     )
 
 
@@ -261,8 +262,8 @@ def test_missing_images_are_counted(coco, tmp_path):
     images = coco()
     (tmp_path / "images/b.png").unlink()
     assert str(images.findings()[0]) == (
-        "1 of 2 images of instances.json are missing (first: images/b.png); get them, or set "
-        "dataset.images to their folder; they are skipped"
+        "1 of 2 images of instances.json are missing (first: images/b.png); add them, or set "
+        "dataset.images to their folder; until then they are skipped"
     )
 
 
@@ -272,8 +273,9 @@ def test_crowds_can_be_treated_as_objects(coco, file):
     images, objects = coco(), coco(ignore_crowd=False)
     assert [s.boxes.ignore.tolist() for s in read_all(images).values()] == [[True], [True]]
     assert str(images.findings()[0]) == (
-        "all 2 objects are marked as ignored, so no pixel gets a class; if they are not crowds "
-        "(some tools mark every run-length mask), label with dataset.ignore_crowd=false"
+        "all 2 objects are marked as ignored, so no pixel gets a class; some tools set iscrowd for "
+        "every run-length mask; if the objects are not crowds, label with "
+        "dataset.ignore_crowd=false"
     )
     assert [s.boxes.ignore.tolist() for s in read_all(objects).values()] == [[False], [False]]
     assert objects.findings() == []
@@ -287,7 +289,7 @@ def test_crowds_can_be_treated_as_objects(coco, file):
     [
         (7, r"images[2] is not an object, expected id, file_name"),
         ({"id": 3}, r"images[2] has no file_name"),
-        ({"id": None, "file_name": "c.png"}, r"id of images[2] is 'None', expected a whole number"),
+        ({"id": None, "file_name": "c.png"}, r"id of images[2] is 'None', expected an integer"),
         (
             {"id": 3, "file_name": "\n"},
             r"file_name of images[2] is '\n', expected text of at most 500",

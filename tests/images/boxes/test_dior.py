@@ -65,9 +65,9 @@ def test_the_published_excerpts(tmp_path):
             f"{head}<source><database>DIOR</database></source><object><name>golffield</name>"
             f"<pose>Unspecified</pose><{tag}>{box}</{tag}></object></annotation>"
         )
-        ((field,), unclear, _) = parse(horizontal)
+        ((field,), unparsed, _) = parse(horizontal)
         assert (field.category, field.where, field.ignore) == ("golffield", "object 1", False)
-        assert (field.points, field.quad, unclear) == ([133, 237, 684, 672], None, [])
+        assert (field.points, field.quad, unparsed) == ([133, 237, 684, 672], None, [])
     (tmp_path / "oriented").mkdir()
     (tmp_path / "oriented/00001.xml").write_text(
         f"{head}<object><type>robndbox</type><name>golffield</name><truncated>0</truncated>"
@@ -77,10 +77,10 @@ def test_the_published_excerpts(tmp_path):
         "<y_right_bottom>672</y_right_bottom><x_left_bottom>133</x_left_bottom>"
         "<y_left_bottom>672</y_left_bottom></robndbox><angle>0</angle></object></annotation>"
     )
-    ((field,), unclear, _) = parse_both(horizontal, oriented=tmp_path / "oriented")
+    ((field,), unparsed, _) = parse_both(horizontal, oriented=tmp_path / "oriented")
     assert field.points == [133, 237, 684, 672]
     assert field.quad == [133, 237, 684, 237, 684, 672, 133, 672]
-    assert unclear == []
+    assert unparsed == []
 
 
 def first_object(path: Path) -> str:
@@ -122,7 +122,9 @@ def test_a_truncated_annotation_file_costs_one_image(root, folder):
     path.write_text(path.read_text()[:300])
     images = Dior(root=str(root))
     first, cut, last = images.records()
-    with pytest.raises(ImageError, match=rf"{path} is no whole XML file: .*; it may be cut short"):
+    with pytest.raises(
+        ImageError, match=rf"{path} is not a complete XML file: .*; it may be truncated"
+    ):
         images.read(cut)
     assert len(images.read(first).boxes) == len(images.read(last).boxes) == 4
 
@@ -137,8 +139,8 @@ def test_unusable_objects_are_reported_and_the_others_kept(root):
     sample = read_all(Dior(root=str(root)))["00001"]
     assert sample.boxes.object_id.tolist() == [1, 2, 3]
     assert sample.dropped == (
-        "00001.xml object 5: no <bndbox> and no <robndbox>, expected one of them",
-        "00001.xml object 1: category 'Zeppelin' is none of the 20: airplane, airport, "
+        "00001.xml object 5: no <bndbox> and no <robndbox>, expected one",
+        "00001.xml object 1: category 'Zeppelin' is not one of the 20: airplane, airport, "
         "baseballfield, basketballcourt, bridge, chimney, expressway-service-area, "
         "expressway-toll-station, …",
     )
@@ -159,7 +161,7 @@ def test_the_error_names_what_is_missing(root, tmp_path):
         DatasetNotFound,
         match=rf"no DIOR under {tmp_path / 'no'}: found no such folder, looked for "
         r"JPEGImages-trainval/ or JPEGImages-test/ and Annotations/Horizontal Bounding Boxes/ or "
-        r"Annotations/Oriented Bounding Boxes/; get it at https://gcheng-nwpu.github.io/#Datasets,",
+        r"Annotations/Oriented Bounding Boxes/; download it from https://gcheng-nwpu.github.io/#Datasets,",
     ):
         Dior(root=str(tmp_path / "no")).records()
     (root / HORIZONTAL / "00001.xml").unlink()

@@ -37,11 +37,11 @@ def test_the_published_excerpt(tmp_path):
         "2753 2408 2861 2385 2888 2468 2805 2502 plane 0\n"
         "3445.0 3391.0 3484.0 3409.0 3478.0 3422.0 3437.0 3402.0 large-vehicle 1\n"
     )
-    (plane, vehicle), unclear, _ = parse(tmp_path / "P0000.txt")
+    (plane, vehicle), unparsed, _ = parse(tmp_path / "P0000.txt")
     assert plane.points == [2753, 2408, 2861, 2385, 2888, 2468, 2805, 2502]
     assert (plane.category, plane.where, plane.ignore) == ("plane", "line 3", False)
     assert (vehicle.category, vehicle.where, vehicle.ignore) == ("large-vehicle", "line 4", True)
-    assert unclear == []
+    assert unparsed == []
 
 
 @pytest.mark.parametrize(("version", "n"), [("1.0", 15), ("1.5", 16), ("2.0", 18), (1.5, 16)])
@@ -58,7 +58,7 @@ def test_a_class_of_a_later_version_is_unknown(root):
         (root / split / "labelTxt-v2.0").rename(root / split / "labelTxt")
     sample = read_all(Dota(root=str(root), version="1.0"))["P0000"]
     assert sample.dropped == (
-        "P0000.txt line 5: category 'helipad' is none of the 15: large-vehicle, swimming-pool, "
+        "P0000.txt line 5: category 'helipad' is not one of the 15: large-vehicle, swimming-pool, "
         "helicopter, bridge, plane, ship, soccer-ball-field, basketball-court, …",
     )
     assert sample.boxes.object_id.tolist() == [0, 1, 3]
@@ -103,7 +103,8 @@ def test_the_error_names_what_is_missing(root, tmp_path):
     with pytest.raises(
         DatasetNotFound,
         match=rf"no DOTA-v2.0 under {tmp_path / 'no'}: found no such folder, looked for images/ "
-        r"and labelTxt/ .* get it at https://captain-whu.github.io/DOTA/dataset.html, or set",
+        r"and labelTxt/ .* download it from https://captain-whu.github.io/DOTA/dataset.html, or "
+        r"set",
     ):
         Dota(root=str(tmp_path / "no")).records()
     (root / "train/labelTxt-v2.0/P0002.txt").unlink()

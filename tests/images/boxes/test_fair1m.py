@@ -77,10 +77,10 @@ def test_images_splits_and_boxes(published):
 def test_the_published_layout_of_a_file(tmp_path, written, category):
     for last in (LAST, ""):  # closed or not
         (tmp_path / "0.xml").write_text(PUBLISHED.format(unit="pixel", name=written, last=last))
-        ((item,), unclear, _) = parse(tmp_path / "0.xml")
+        ((item,), unparsed, _) = parse(tmp_path / "0.xml")
         assert (item.category, item.where, item.ignore) == (category, "object 1", False)
         assert item.points == [40, 10, 70, 40, 60, 50, 30, 20]
-        assert unclear == []
+        assert unparsed == []
 
 
 def test_unusable_objects_are_reported_and_the_others_kept(root):
@@ -94,7 +94,7 @@ def test_unusable_objects_are_reported_and_the_others_kept(root):
     assert len(sample.boxes) == 1
     assert sample.dropped == (
         "0.xml object 1: coordinates in geodegree, expected pixel",
-        "0.xml object 2: category 'Canoe' is none of the 37: A220, A321, A330, A350, ARJ21, "
+        "0.xml object 2: category 'Canoe' is not one of the 37: A220, A321, A330, A350, ARJ21, "
         "Baseball-Field, Basketball-Court, Boeing737, …",
         "0.xml object 4: 12 coordinates, expected 4 (x0 y0 x1 y1) or 8 (four corners)",
     )
@@ -117,7 +117,9 @@ def test_a_truncated_annotation_file_costs_one_image(root):
     path.write_text(path.read_text()[:500])
     images = Fair1m(root=str(root))
     first, cut, last = images.records()
-    with pytest.raises(ImageError, match=rf"{path} is no whole XML file: .*; it may be cut short"):
+    with pytest.raises(
+        ImageError, match=rf"{path} is not a complete XML file: .*; it may be truncated"
+    ):
         images.read(cut)
     assert len(images.read(first).boxes) == len(images.read(last).boxes) == 4
 
@@ -134,7 +136,7 @@ def test_the_error_names_what_is_missing(root, tmp_path):
     with pytest.raises(
         DatasetNotFound,
         match=rf"no FAIR1M under {tmp_path / 'no'}: found no such folder, looked for images/ and "
-        r"labelXml/ there and in train/part1/, train/part2/ and validation/; get it at "
+        r"labelXml/ there and in train/part1/, train/part2/ and validation/; download it from "
         r"https://www.gaofen-challenge.com/benchmark, or set dataset.root to its folder",
     ):
         Fair1m(root=str(tmp_path / "no")).records()

@@ -56,7 +56,7 @@ def test_images_splits_and_both_boxes(published):
 def test_the_published_excerpt_has_its_bow_at_the_right_corner(tmp_path):
     path = tmp_path / "100000001.xml"
     path.write_text(PUBLISHED, encoding="utf-8-sig")
-    ((ship,), unclear, _) = parse(path)
+    ((ship,), unparsed, _) = parse(path)
     assert (ship.category, ship.where, ship.ignore) == ("ship", "object 1", False)
     assert ship.points == [194, 243, 972, 507]
     quad = np.reshape(ship.quad, (4, 2))
@@ -66,7 +66,7 @@ def test_the_published_excerpt_has_its_bow_at_the_right_corner(tmp_path):
     # The angle turns from x to y, which points down: this ship heads to the upper right.
     bow = quad[1:3].mean(0)
     assert math.dist(bow, (964, 290)) < 25
-    assert unclear == []
+    assert unparsed == []
     ((carrier,), _, _) = parse(path, level="type")
     assert carrier.category == "Kuznetsov"
 
@@ -84,8 +84,9 @@ def test_types_of_ships(root):
     samples = read_all(images)
     assert samples["100000003"].boxes.category_id.tolist() == [12] * 4
     assert samples["100000001"].dropped == (
-        "100000001.xml object 1: category '100000021' is none of the 31: ship, aircraft carrier, "
-        "warcraft, merchant ship, Nimitz, Enterprise, Arleigh Burke, WhidbeyIsland, …",
+        "100000001.xml object 1: category '100000021' is not one of the 31: ship, "
+        "aircraft carrier, warcraft, merchant ship, Nimitz, Enterprise, Arleigh Burke, "
+        "WhidbeyIsland, …",
     )
     with pytest.raises(ConfigError, match=r"dataset.level=2: choose ship or type"):
         Hrsc2016(root=str(root), level="2")
@@ -130,7 +131,9 @@ def test_a_truncated_annotation_file_costs_one_image(root):
     path.write_text(path.read_text()[:500])
     images = Hrsc2016(root=str(root))
     first, cut, last = images.records()
-    with pytest.raises(ImageError, match=rf"{path} is no whole XML file: .*; it may be cut short"):
+    with pytest.raises(
+        ImageError, match=rf"{path} is not a complete XML file: .*; it may be truncated"
+    ):
         images.read(cut)
     assert len(images.read(first).boxes) == len(images.read(last).boxes) == 4
 
@@ -147,7 +150,8 @@ def test_the_error_names_what_is_missing(root, tmp_path):
     with pytest.raises(
         DatasetNotFound,
         match=rf"no HRSC2016 under {tmp_path / 'no'}: found no such folder, looked for AllImages/ "
-        r"and Annotations/ in Train/ and Test/, .*; get it at https://aistudio.baidu.com/.*, or",
+        r"and Annotations/ in Train/ and Test/, .*; download it from "
+        r"https://aistudio.baidu.com/.*, or",
     ):
         Hrsc2016(root=str(tmp_path / "no")).records()
     (root / "Test/Annotations/100000003.xml").unlink()

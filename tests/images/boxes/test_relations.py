@@ -22,7 +22,7 @@ from alps.images.pixels.folder_pair import FolderPair
 from alps.images.samrs.boxes import SamrsBoxes
 from alps.images.samrs.images import Samrs
 from alps.images.video.tracked import VideoBoxes
-from alps.structures.findings import AuditedSet
+from alps.structures.findings import AuditableSet
 from tests import box_formats as formats
 from tests import ground_truth
 from tests.factories import create_folder_pair, create_image, create_samrs
@@ -67,7 +67,7 @@ def first_sample(images, path):
 @pytest.mark.parametrize("kind", FORMATS)
 def test_an_intact_dataset_has_only_findings_on_unused_classes(kind, tmp_path):
     images = create(tmp_path, kind)[0]()
-    assert isinstance(images, AuditedSet)
+    assert isinstance(images, AuditableSet)
     unused = kinds(images).pop("unused_classes", None)
     assert kinds(images).keys() <= {"unused_classes"}
     if unused:
@@ -90,13 +90,13 @@ def test_boxes_of_a_resized_image_are_dropped_and_counted(kind, tmp_path):
     [line] = set(sample.dropped)
     problem = (
         f"{path.name} is {width // 2} x {height // 2} px and its annotations are for an image of "
-        f"{width} x {height} px, so its boxes do not fit"
+        f"{width} x {height} px, so the boxes do not fit"
     )
     assert line.endswith(problem)
     finding = kinds(images)["other_size"]
     n = len(images.records())
     assert finding.message == (
-        f"1 of {n} images differ in size from what their annotations state (first: "
+        f"1 of {n} images do not have the size stated in their annotations (first: "
         f"{path.relative_to(tmp_path).parent.as_posix()}/{problem})"
     )
     assert finding.remedy.startswith("use the images that were annotated, or correct the stated")
@@ -202,7 +202,7 @@ def test_names_that_differ_only_in_unicode_form_are_refused(tmp_path):
         create_image(tmp_path / f"images/{name}.png", (8, 8))
     (tmp_path / "boxes.csv").write_text("image,x0,y0,x1,y1\na,1,1,9,9\n")
     with pytest.raises(
-        Exception, match=r"differ only in how their accents are encoded .*; rename one"
+        Exception, match=r"differ only in their Unicode normalisation .*; rename one"
     ):
         Table(root=str(tmp_path)).records()
 
@@ -216,7 +216,7 @@ def test_annotations_without_image_are_counted(kind, tmp_path):
     assert finding.count == 1
     name = file.with_stem("orphan").relative_to(tmp_path).as_posix()
     assert f"belong to no image (first: {name})" in finding.message
-    assert finding.remedy == "get the images, or give images and annotations the same names"
+    assert finding.remedy == "add the images, or give images and annotations the same names"
 
 
 @pytest.mark.parametrize("kind", ["voc", "hrsc2016", "dota", "coco", "dior"])
@@ -247,7 +247,7 @@ def test_duplicates_images_without_objects_and_invalid_objects_are_counted(kind,
         bare = text[:start] + text[text.rindex(f"</{tag}>") + len(f"</{tag}>") :]
     found = kinds(make())
     assert found["duplicate_annotations"].count == 1
-    assert "annotations repeat another one of the same image (first: " in str(found)
+    assert "annotations duplicate another annotation of the same image (first: " in str(found)
     if kind == "dota":
         assert "line 8: 3 fields, expected x1 y1" in found["unclear_annotations"].message
     file.write_text(bare)
@@ -302,11 +302,13 @@ def test_xml_in_a_multi_byte_encoding_is_read(encoding, tmp_path):
     assert len(read_all(images)["a"].boxes) == 1
     file.write_bytes(text.encode(encoding).replace(encoding.upper().encode(), b"utf-8"))
     with pytest.raises(
-        Exception, match=r"a\.xml is no XML: it is not in UTF-8 \(byte 0x.. in line 1\); "
+        Exception, match=r"a\.xml is not XML: it is not UTF-8 \(byte 0x.. in line 1\); "
     ):
         Voc(root=str(tmp_path)).categories()
     file.write_bytes(text.encode(encoding)[:-30] + name.encode(encoding)[:1] + b"</annotation>")
-    with pytest.raises(Exception, match=r"it says that it is in .*, and is not; save it as UTF-8"):
+    with pytest.raises(
+        Exception, match=r"it declares the encoding .*, but has another; save it as UTF-8"
+    ):
         Voc(root=str(tmp_path)).categories()
 
 
@@ -316,8 +318,9 @@ def test_unreadable_files_are_counted_with_the_first_reason(tmp_path):
     file.write_text(file.read_text().replace("<name>", "<name>A & ", 1))
     finding = kinds(make())["unreadable_annotations"]
     assert str(finding) == (
-        "1 of 3 annotation files cannot be read (first: Annotations/000001.xml is no XML: it has "
-        "a bare & in line 2 ('t><name>A & person</'); write &amp; there); repair or remove them; "
+        "1 of 3 annotation files cannot be read (first: Annotations/000001.xml is not XML: it has "
+        "an unescaped & in line 2 ('t><name>A & person</'); write &amp; instead); repair or "
+        "remove them; "
         "until then their images are skipped"
     )
 
@@ -343,7 +346,7 @@ def test_text_in_another_encoding_is_reported(tmp_path):
     file = next(tmp_path.rglob("P0000.txt"))
     file.write_bytes(file.read_bytes().replace(b"plane", "汽车".encode("gbk"), 1))
     [line] = first_sample(make(), path).dropped
-    assert line.endswith("; the file is not in UTF-8, save it as UTF-8")
+    assert line.endswith("; the file is not in UTF-8; save it as UTF-8")
 
 
 def test_dota_accepts_custom_classes(tmp_path):

@@ -59,7 +59,7 @@ def test_classes_are_named_in_the_order_of_their_ids(root):
     sample = images.read(images.records()[0])
     assert [c.name for c in images.categories()] == ["ship"]
     assert sample.boxes.category_id.tolist() == [0]
-    assert sample.dropped == ("boxes.csv row 2: category 'plane' is none of the 1: ship",)
+    assert sample.dropped == ("boxes.csv row 2: category 'plane' is not one of the 1: ship",)
 
 
 def test_parquet_gives_the_same_boxes(root):
@@ -108,7 +108,7 @@ def test_a_row_may_have_four_corners(root):
         ("two,30,20,10,50,ship,0,,,", "30 20 10 50 is inverted, expected x0 y0 x1 y1"),
         ("two,0.1,0.2,0.3,0.5,ship,0,,,", "0.1 0.2 0.3 0.5 look like fractions of the sides"),
         ("two,100,20,130,50,ship,0,,,", "100 20 130 50 lies outside the image of 96 by 64 px"),
-        ("two,10,20,30,50,,0,,,", "category '' is none of the 3"),
+        ("two,10,20,30,50,,0,,,", "category '' is not one of the 3"),
         ("two,10,20,30,50,ship,maybe,,,", "ignore 'maybe', expected 0 or 1"),
     ],
 )
@@ -175,9 +175,11 @@ def test_some_rows_may_have_true_masks(root, caplog):
     assert masks.boxes.object_id.tolist() == [1]
     np.testing.assert_array_equal(masks.to_array(), dense)
     assert caplog.messages == [
-        "skipped a true mask: boxes.csv row 5: its counts are not a run-length code, or are "
+        "skipped a ground-truth mask: boxes.csv row 5: its counts are not a run-length code, or "
+        "are "
         "truncated",
-        "skipped a true mask: boxes.csv row 4: its counts hold 5760 pixels, the image has 64 x 96 "
+        "skipped a ground-truth mask: boxes.csv row 4: its counts hold 5760 pixels, the image "
+        "has 64 x 96 "
         "= 6144",
     ]
 
@@ -190,7 +192,7 @@ def test_many_invalid_masks_of_an_image_are_counted(root, caplog):
     sample = images.read(record)
     assert len(images.read_instances(record, sample.boxes, sample.size)) == 0
     assert len(caplog.messages) == 6
-    assert caplog.messages[-1] == "skipped 4 more true masks of this image"
+    assert caplog.messages[-1] == "skipped 4 more ground-truth masks of this image"
 
 
 def test_a_true_mask_changes_no_box(root):
@@ -210,12 +212,13 @@ def test_the_error_names_what_is_missing(root):
     assert len(read(root)) == 3
     missing, bare = map(str, Table(root=str(root)).findings())
     assert missing.startswith(
-        "1 of 2 images in boxes.csv are not under images/ (first: four); get them, or correct"
+        "1 of 2 images in boxes.csv are not under images/ (first: four); add them, or correct"
     )
     assert bare.startswith("2 of 3 images have no annotation (first: images/three.")
     (root / "boxes.csv").write_text(HEADER + ROWS.replace("two", "four").replace("a/one", "one"))
     with pytest.raises(
-        LabelError, match=r"the first is 'four' there and 'a/one' here; write paths"
+        LabelError,
+        match=r"the first image is 'four' in the table and 'a/one' in the folder; write paths",
     ):
         read(root)
 

@@ -64,11 +64,11 @@ def test_the_published_excerpt_is_read_as_pixel_edges(tmp_path):
         </object>
         </annotation>"""
     )
-    (chair, hidden), unclear, size = parse(tmp_path / "000005.xml")
+    (chair, hidden), unparsed, size = parse(tmp_path / "000005.xml")
     assert (chair.where, chair.category, chair.ignore) == ("object 1", "chair", False)
     assert chair.points == (262, 210, 324, 339)
     assert (hidden.points, hidden.ignore) == ((4, 243, 67, 374), True)
-    assert unclear == []
+    assert unparsed == []
     assert size == (375, 500)
 
 
@@ -78,7 +78,7 @@ def test_named_classes_keep_their_order(root):
     sample = read_all(images)["000000"]
     assert sample.boxes.object_id.tolist() == [0, 2]
     assert sample.dropped == tuple(
-        f"000000.xml object {i}: category 'chair' is none of the 2: person, dog" for i in (2, 4)
+        f"000000.xml object {i}: category 'chair' is not one of the 2: person, dog" for i in (2, 4)
     )
     for classes in (["dog", "dog"], "dog"):
         with pytest.raises(ConfigError, match=r"dataset.classes=.*dog.*: expected a list of dist"):
@@ -93,10 +93,10 @@ def test_images_in_no_list_are_skipped_unless_there_are_no_lists(root):
     assert list(splits(images)) == ["000001", "000002"]
     orphans, missing = map(str, images.findings())
     assert orphans.startswith(
-        "1 of 3 annotation files belong to no image (first: Annotations/000000.xml); get the images"
+        "1 of 3 annotation files belong to no image (first: Annotations/000000.xml); add the images"
     )
     assert missing.startswith(
-        "1 of 3 images in the split lists are missing (first: 000000); get them, or remove"
+        "1 of 3 images in the split lists are missing (first: 000000); add them, or remove"
     )
     (root / "JPEGImages/extra.jpg").unlink()
     shutil.rmtree(root / "ImageSets")
@@ -108,7 +108,7 @@ def test_lists_of_other_images_are_an_error(root):
         path.write_text("2008_000001\n")
     with pytest.raises(
         DatasetNotFound,
-        match=r"none of the 3 images under .* among the 1 in the split lists \(first: 2008_",
+        match=r"none of the 3 images under .* among the 1 names in the split lists \(first: 2008_",
     ):
         Voc(root=str(root)).records()
 
@@ -120,7 +120,7 @@ def test_a_truncated_annotation_file_costs_one_image(root):
     first, cut, last = images.records()
     with pytest.raises(
         ImageError,
-        match=rf"{path} is no whole XML file: .*: line \d+, column \d+; it may be cut short",
+        match=rf"{path} is not a complete XML file: .*: line \d+, column \d+; it may be truncated",
     ):
         images.read(cut)
     assert len(images.read(first).boxes) == len(images.read(last).boxes) == 4
@@ -129,13 +129,16 @@ def test_a_truncated_annotation_file_costs_one_image(root):
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("", "is no whole XML file: no element found"),
-        ("<HRSC_Image/>", "is of another format: <HRSC_Image>, expected <annotation>"),
+        ("", "is not a complete XML file: no element found"),
+        ("<HRSC_Image/>", "has another format: <HRSC_Image>, expected <annotation>"),
         (
             '<?xml version="1.0" encoding="nosuch"?><annotation/>',
-            "is no XML: it says that it is in nosuch, which cannot be read; save it as UTF-8",
+            "is not XML: it declares the encoding nosuch, which cannot be read; save it as UTF-8",
         ),
-        ("<annotation>\n<object>A & B", r"it has a bare & in line 2 \('.*A & B'\); write &amp; th"),
+        (
+            "<annotation>\n<object>A & B",
+            r"it has an unescaped & in line 2 \('.*A & B'\); write &amp; in",
+        ),
     ],
 )
 def test_files_of_another_format_are_refused(tmp_path, text, why):
@@ -152,7 +155,7 @@ def test_entities_are_not_expanded(tmp_path):
     thief = f'<!DOCTYPE a [<!ENTITY e SYSTEM "{tmp_path}/secret">]><annotation>&e;</annotation>'
     for text in (bomb, thief):
         path.write_text(text)
-        with pytest.raises(ImageError, match=r"x.xml is no whole XML file"):
+        with pytest.raises(ImageError, match=r"x.xml is not a complete XML file"):
             parse(path)
 
 
@@ -184,7 +187,8 @@ def test_the_error_names_what_is_missing(root, tmp_path):
     with pytest.raises(
         DatasetNotFound,
         match=rf"no Pascal VOC under {tmp_path / 'no'}: found no such folder, looked for "
-        "JPEGImages/ and Annotations/; get one at http://host.robots.ox.ac.uk/pascal/VOC/, or",
+        "JPEGImages/ and Annotations/; download it from "
+        "http://host.robots.ox.ac.uk/pascal/VOC/, or",
     ):
         Voc(root=str(tmp_path / "no")).records()
     (root / "Annotations/000002.xml").unlink()
@@ -194,5 +198,7 @@ def test_the_error_names_what_is_missing(root, tmp_path):
         Voc(root=str(root)).records()
     for path in (root / "Annotations").iterdir():
         path.write_text("<annotation/>")
-    with pytest.raises(LabelError, match=r"the 2 .xml files under .* hold no object, so there are"):
+    with pytest.raises(
+        LabelError, match=r"the 2 .xml files under .* contain no object, so there are"
+    ):
         Voc(root=str(root)).categories()

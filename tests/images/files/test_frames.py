@@ -97,7 +97,7 @@ def test_a_truncated_video_keeps_its_frames_and_states_their_number(drawn, video
     assert 10 < n < N
     with pytest.raises(ImageError, match=rf"a\.mp4 has {n} of {N} frames.*, there is no frame 39 "):
         file.read(39)
-    with pytest.raises(ImageError, match="it is truncated, get it again"):
+    with pytest.raises(ImageError, match="it is truncated, download it again"):
         file.read(n)
     for i in (n - 2, 0, n - 3):
         np.testing.assert_array_equal(file.read(i), whole.read(i))
@@ -186,7 +186,7 @@ def test_frames_must_be_numbered(tmp_path):
     image = Image.new("RGB", (4, 4))
     for name in ("1.png", "cover.png"):
         image.save(tmp_path / name)
-    with pytest.raises(ImageError, match=r"cover.png has no number; the images of a folder of"):
+    with pytest.raises(ImageError, match=r"cover.png has no number; frames in a folder are"):
         list_frames(tmp_path)
     (tmp_path / "cover.png").rename(tmp_path / "01.png")
     with pytest.raises(ImageError, match=r"1.png has the number of 01.png"):

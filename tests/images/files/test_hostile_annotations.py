@@ -44,7 +44,7 @@ def test_entities_are_refused(name, tmp_path):
     create_voc(tmp_path, 1)
     (record,) = (images := Voc(root=str(tmp_path), classes=["person"])).records()
     (tmp_path / "Annotations/000000.xml").write_bytes(ENTITIES[name])
-    with pytest.raises(ImageError, match=r"000000.xml .*an entity of its own \(.*not expanded"):
+    with pytest.raises(ImageError, match=r"000000.xml .*it declares an entity \(.*not expanded"):
         images.read(record)
 
 
@@ -58,7 +58,7 @@ def test_declared_attributes_are_refused(tmp_path, encoding):
         f"<annotation>{'<x/>' * 20_000}</annotation>",
         encoding=encoding,
     )
-    with pytest.raises(ImageError, match=r"a.xml .*it declares an attribute \(x a\).*not filled"):
+    with pytest.raises(ImageError, match=r"a.xml .*it declares an attribute \(x a\).*not read"):
         read_xml(file, "annotation")
 
 
@@ -117,7 +117,7 @@ def table(path, rows, word):
         (
             200_000,
             "a.png",
-            "it unpacks to 200000 rows and [0-9]+ bytes, the limits here are 100000",
+            "it unpacks to 200000 rows and [0-9]+ bytes, the limits are 100000",
         ),
         (
             3000,
@@ -190,7 +190,7 @@ def put(key, name, value):
         (lambda file: file.update(images={}), "is not a COCO file: it has no images"),
         (lambda file: file.update(images=[7]), r"images\[0\] is not an object"),
         (lambda file: file["images"][0].clear(), r"images\[0\] has no id and no file_name"),
-        (put("images", "id", float("nan")), r"id of images\[0\] is 'nan', expected a whole"),
+        (put("images", "id", float("nan")), r"id of images\[0\] is 'nan', expected an integer"),
         (put("categories", "id", float("inf")), r"id of categories\[0\] is 'inf', expected"),
         (put("images", "file_name", "a\0.jpg"), r"file_name of images\[0\] is 'a\\x00.jpg', exp"),
         (put("images", "file_name", "a\nerror: .jpg"), r"file_name of images\[0\] is 'a\\n"),
@@ -255,12 +255,12 @@ def test_an_invalid_score_is_unknown(coco, score):
         ([[0, 0, 1e9, 0, 1e9, 1e9]], "far outside the image"),
         ([[0, 0, float("nan"), 0, 3, 3]], "not a number"),
         ([[0, 0, 10**400, 0, 3, 3]], "far outside"),
-        ([[1, 2, 3, 4]], "a polygon of 4 numbers"),
+        ([[1, 2, 3, 4]], "a polygon has 4 numbers"),
         ([["a"] * 6], "not a list of numbers"),
         (["abcdef"], "not a list of numbers"),
-        ({"counts": [1, 10**12]}, "not whole numbers"),
-        ({"counts": [-1, 49]}, "not whole numbers"),
-        ({"counts": [1, 2]}, "hold 3 pixels, not 6 x 8"),
+        ({"counts": [1, 10**12]}, "not integers"),
+        ({"counts": [-1, 49]}, "not integers"),
+        ({"counts": [1, 2]}, "contain 3 pixels, not 6 x 8"),
         ({"counts": "\xff"}, "not a run-length code"),
         ({"counts": "PPPPPPPPPP"}, "truncated"),
         ({"counts": "oooooooooo1"}, "longer than any image"),
@@ -280,7 +280,9 @@ def test_a_hostile_segmentation_is_logged(coco, caplog):
     ).records()
     boxes = images.read(record).boxes
     images.read_instances(record, boxes, (96, 128))
-    assert caplog.messages[0].startswith("skipped a true mask: instances.json annotation 100: ")
+    assert caplog.messages[0].startswith(
+        "skipped a ground-truth mask: instances.json annotation 100: "
+    )
 
 
 def test_valid_counts_have_no_problem():

@@ -49,7 +49,7 @@ IMAGES = {
     ),
     "a TIFF that says nothing but a large size": (
         tiff((256, 4, 1, 30_000), (257, 4, 1, 30_000), *HUGE[2:], *LAID_OUT, (273, 4, 1, 8)),
-        "30000 x 30000 pixels of 3 bytes in [0-9]+ bytes: damaged, or made to exhaust the memory",
+        "30000 x 30000 pixels of 3 bytes in a file of [0-9]+ bytes: damaged, or made to exhaust",
     ),
     "four billion strips": (
         tiff((256, 4, 1, 9), (257, 4, 1, 9), *HUGE[2:], *LAID_OUT, (273, 4, 2**32 - 1, 8)),
@@ -60,7 +60,10 @@ IMAGES = {
         "",
     ),
     "a JPEG of 65,535 x 65,535": (jpeg(65535, 65535), "65535 x 65535 pixels, the limit is"),
-    "a JPEG of 30,000 x 30,000": (jpeg(30000, 30000), "30000 x 30000 pixels of 3 bytes in [0-9]+ "),
+    "a JPEG of 30,000 x 30,000": (
+        jpeg(30000, 30000),
+        "30000 x 30000 pixels of 3 bytes in a file of [0-9]+ ",
+    ),
     "text that unpacks to 100 MB": (
         png(
             (b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0)),
@@ -118,8 +121,8 @@ def test_images_of_ordinary_size_may_be_compressed_without_limit(tmp_path, name)
 @pytest.mark.parametrize(
     ("bomb", "shown"),
     [
-        (mutations.empty_tiff(8192), "8192 x 8192 pixels of 32 bytes in 162 bytes"),
-        (mutations.black_png(16384), "16384 x 16384 pixels of 3 bytes in [0-9]+ bytes"),
+        (mutations.empty_tiff(8192), "8192 x 8192 pixels of 32 bytes in a file of 162 bytes"),
+        (mutations.black_png(16384), "16384 x 16384 pixels of 3 bytes in a file of [0-9]+ bytes"),
     ],
 )
 def test_the_limit_counts_the_bytes_of_all_bands(tmp_path, bomb, shown):

@@ -144,7 +144,9 @@ def test_invalid_class_numbers_are_refused(tmp_path, dtype, value):
     labels = LABELS.astype(dtype)
     labels[7, 5] = value
     create_raster(tmp_path / "a.tif", labels[None])
-    message = rf"a\.tif holds {value} in row 7, column 5 \({dtype}\), expected class numbers from 0"
+    message = (
+        rf"a\.tif contains {value} in row 7, column 5 \({dtype}\), expected class numbers from 0"
+    )
     with pytest.raises(LabelError, match=message):
         read_labels(tmp_path / "a.tif")
 

@@ -224,11 +224,11 @@ def huge(path):
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
-        (cut_short, "it is truncated: its header declares 4800 voxels of int16; get it again"),
+        (cut_short, "it is truncated: its header declares 4800 voxels of int16; download it again"),
         (lambda p: cut_short(p, 0.01), "cannot read .*a.nii.gz"),
         (no_volume, "cannot read .*expected a NIfTI volume"),
         (empty, "cannot read .*Empty file"),
-        (complex_values, "holds complex64, expected whole or floating numbers"),
+        (complex_values, "contains complex64, expected integers or floating-point numbers"),
         (no_axes, "has an affine that does not determine all axes"),
         (huge, "it is truncated|has slices of"),
     ],
@@ -262,9 +262,9 @@ def test_damage_in_a_compressed_volume_is_reported_when_it_is_read(root):
     path.write_bytes(bytes(data))
     images = Volumes(root=str(root))
     first = images.records()[0]
-    with pytest.raises(ImageError, match=r"cannot read .*a.nii.gz: .*get it again"):
+    with pytest.raises(ImageError, match=r"cannot read .*a.nii.gz: .*download it again"):
         images.read(first)
-    with pytest.raises(LabelError, match=r"cannot read .*a.nii.gz: .*get it again"):
+    with pytest.raises(LabelError, match=r"cannot read .*a.nii.gz: .*download it again"):
         read_label_slice(path, 0, root / "b/x.nii.gz")
 
 
@@ -286,7 +286,12 @@ def test_a_missing_slice_is_an_error(root):
 
 @pytest.mark.parametrize(
     ("value", "message"),
-    [(0.5, "holds 0.5 in slice 1"), (-1, "holds -1 in"), (300, "holds 300"), (np.nan, "holds nan")],
+    [
+        (0.5, "contains 0.5 in slice 1"),
+        (-1, "contains -1 in"),
+        (300, "contains 300"),
+        (np.nan, "contains nan"),
+    ],
 )
 def test_labels_are_class_numbers(tmp_path, value, message):
     values, labels = draw_volume(SHAPE)

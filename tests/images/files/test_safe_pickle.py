@@ -104,7 +104,7 @@ def test_a_file_that_would_write_a_file_is_refused(tmp_path, monkeypatch, protoc
         (np.save, ("harm", np.zeros(1)), "numpy.save"),
     ):
         data = pickle.dumps(place(Evil(function, *arguments)), protocol)
-        told = f"(it would call {name}|it has a key that is no text)"
+        told = f"(it would call {name}|it has a key that is not text)"
         with pytest.raises(ImageError, match=rf"x.pkl is refused: {told}; .*lists"):
             load(tmp_path, data)
         assert not list(tmp_path.glob("harm*"))
@@ -137,8 +137,8 @@ ENDLESS = b"]q\0" + b"0](h\0h\0eq\0" * 60
         (by_hand(b"c_codecs\nencode\n", b"}U\x01aK\x01s", b"b"), "would change a function"),
         (by_hand(b"c_codecs\nencode\n", b"X\x01\x00\x00\x00a", b"U\x03hex\x86R"), "encodes text"),
         (by_hand(b"cnumpy\nndarray\n", b"K\x05\x85R"), "it would call numpy.ndarray"),
-        (by_hand(b"cnumpy\nndarray\n"), "refused: it holds a name"),
-        (by_hand(b"cnumpy\ndtype\n", b"U\x02f8\x85R"), "refused: it holds a dtype"),
+        (by_hand(b"cnumpy\nndarray\n"), "refused: it contains a name"),
+        (by_hand(b"cnumpy\ndtype\n", b"U\x02f8\x85R"), "refused: it contains a dtype"),
         # What unpickles by other words than names.
         (by_hand(b"K\x01Q"), "cannot read .*persistent"),
         (by_hand(b"(cos\nsystem\no"), "it would call os.system"),
@@ -148,21 +148,21 @@ ENDLESS = b"]q\0" + b"0](h\0h\0eq\0" * 60
         # Sizes out of all proportion.
         (by_hand(b"T" + struct.pack("<i", 2**31 - 1) + b"a"), "cannot read"),
         # A few bytes that would be hashed, or told, for years.
-        (by_hand(b"})", b"2\x86" * 60, b"K\x01s"), "refused: it has a key that is no text"),
+        (by_hand(b"})", b"2\x86" * 60, b"K\x01s"), "refused: it has a key that is not text"),
         (by_hand(b"})", b"\x85" * 10**6, b"K\x01s"), "it has more than 1000000 opcodes"),
-        (by_hand(b")q\0", b"0h\0h\0\x86q\0" * 60, b"0}h\0Ns"), "it has a key that is no text"),
+        (by_hand(b")q\0", b"0h\0h\0\x86q\0" * 60, b"0}h\0Ns"), "it has a key that is not text"),
         (by_hand(b"cnumpy\ndtype\n", ENDLESS, b"\x85R"), "an array of a list"),
         (by_hand(b"c_codecs\nencode\nU\1a", ENDLESS, b"\x86R"), "encodes text as a list"),
-        (by_hand(b"(", *ALIKE, b"d"), "refused: it has a key that is no text"),
-        (by_hand(b"}(", *ALIKE, b"u"), "refused: it has a key that is no text"),
-        (by_hand(b"}", *(pair + b"s" for pair in ALIKE)), "it has a key that is no text"),
+        (by_hand(b"(", *ALIKE, b"d"), "refused: it has a key that is not text"),
+        (by_hand(b"}(", *ALIKE, b"u"), "refused: it has a key that is not text"),
+        (by_hand(b"}", *(pair + b"s" for pair in ALIKE)), "it has a key that is not text"),
         (by_hand(b"}U\1aq\0(0", *ALIKE, b"u"), "cannot read"),
         (by_hand(b"N\x94" * 6, b"0}U\1aq\x06h\5Ns"), "cannot read"),
-        (by_hand(b"\x8f(", *ALIKE, b"\x90"), "refused: it holds a set"),
-        (by_hand(b"(", *ALIKE, b"\x91"), "refused: it holds a set"),
+        (by_hand(b"\x8f(", *ALIKE, b"\x90"), "refused: it contains a set"),
+        (by_hand(b"(", *ALIKE, b"\x91"), "refused: it contains a set"),
         (by_hand(b"(", b"]" * 10**6, b"l"), "refused: it has more than 1000000 opcodes"),
         (by_hand(b"N", b"\x94" * 10**6), "refused: it has more than 1000000 opcodes"),
-        (by_hand(b"]", b"q\0](h\0h\0e" * 60), "refused: it holds more than 1000000 values"),
+        (by_hand(b"]", b"q\0](h\0h\0e" * 60), "refused: it contains more than 1000000 values"),
         (
             by_hand(
                 b"c_codecs\nencode\nq\0X\x64\0\0\0" + b"a" * 100 + b"X\6\0\0\0latin1\x86q\1",
@@ -188,12 +188,12 @@ def test_hostile_and_damaged_files_are_refused(tmp_path, data, message):
 @pytest.mark.parametrize(
     ("array", "message"),
     [
-        (np.array([{}], object), "holds an array of 'O8', expected plain numbers"),
-        (np.zeros(2, [("a", "f4"), ("b", "i4")]), "holds an array of 'V8'"),
-        (np.array(["text"]), "holds an array of 'U4'"),
-        (np.array([1j]), "holds an array of 'c16'"),
-        (np.array(["2023-01-01"], "M8[D]"), "holds an array of 'M8'"),
-        ({1, 2}, "it holds a set"),
+        (np.array([{}], object), "contains an array of 'O8', expected plain numbers"),
+        (np.zeros(2, [("a", "f4"), ("b", "i4")]), "contains an array of 'V8'"),
+        (np.array(["text"]), "contains an array of 'U4'"),
+        (np.array([1j]), "contains an array of 'c16'"),
+        (np.array(["2023-01-01"], "M8[D]"), "contains an array of 'M8'"),
+        ({1, 2}, "it contains a set"),
         (1j, "would call builtins.complex"),
     ],
 )
@@ -224,7 +224,7 @@ def test_what_contains_itself_ends(tmp_path):
     for _ in range(200):
         wide = [wide, wide]
     with pytest.raises(
-        ImageError, match="it holds more than 1000000 values"
+        ImageError, match="it contains more than 1000000 values"
     ):  # told, they are 2^200
         load(tmp_path, pickle.dumps(wide))
 

@@ -86,7 +86,7 @@ def test_invalid_labels_are_errors(tmp_path):
     write_volume(path, np.full((64, 48, 3), 7, np.uint8))
     images = atlas(tmp_path)
     first = images.records()[0]
-    with pytest.raises(LabelError, match=r"lb0.nii.gz holds 7 in slice 0, expected 0 to 2"):
+    with pytest.raises(LabelError, match=r"lb0.nii.gz contains 7 in slice 0, expected 0 to 2"):
         images.read_target(first)
     create_atlas2023(tmp_path / "other")
     path = train(tmp_path / "other") / "labelsTr/lb0.nii.gz"

@@ -213,7 +213,7 @@ def test_a_label_of_another_size_is_an_error(tmp_path):
     tiles, rasters = make(tmp_path / "x")
     create_image(rasters[0].image, (64, 95))
     with pytest.raises(
-        LabelError, match=r"train/0.png has 64 x 96 pixels and its image .*0.jpg 64 x 95, expected"
+        LabelError, match=r"train/0.png has 64 x 96 pixels, and its image .*0.jpg 64 x 95, expected"
     ):
         tiles.cut(rasters)
 

@@ -70,7 +70,7 @@ def test_named_classes_need_no_counting(root):
 
 
 def test_the_ignored_label_is_not_counted(root):
-    with pytest.raises(LabelError, match=r"holds the label 255, but no file holds 4; "):
+    with pytest.raises(LabelError, match=r"contains the label 255, but no file contains 4; "):
         FolderPair(root=str(root), ignore_index=3).categories()
     assert len(FolderPair(root=str(root), ignore_index=255).categories()) == 4
 
@@ -108,7 +108,7 @@ def test_in_masks_of_0_and_255_the_latter_is_class_1(root, caplog, options):
     found = [np.unique(images.read_target(record)).tolist() for record in images.records()]
     assert found == [[0], [0, 1], [0, 1], [0, 1]]
     (record,) = caplog.records
-    expected = f"{root}: every label file holds only 0 and 255; 255 is read as class 1"
+    expected = f"{root}: every label file contains only 0 and 255; 255 is read as class 1"
     assert record.getMessage() == expected
     copy = pickle.loads(pickle.dumps(images))  # as a loader's process gets it
     assert copy.read_target(images.records()[1]).max() == 1
@@ -138,14 +138,15 @@ def test_255_stays_ignored_if_other_values_occur(root, caplog, change, options):
 
 def test_masks_with_a_single_value_cannot_be_counted(root):
     write_labels(root, lambda i, labels: labels * 0)
-    with pytest.raises(LabelError, match=r"ann_dir hold only 0, expected two classes or"):
+    with pytest.raises(LabelError, match=r"ann_dir contain only 0, expected two classes or"):
         FolderPair(root=str(root)).categories()
 
 
 def test_labels_from_1_are_reduced_on_request(root):
     write_labels(root, lambda i, labels: np.where(labels == 255, labels, labels + 1))
     expected = (
-        r"are 1 to 4, and no file holds 0; dataset.reduce_zero_label=true makes them the classes 0 "
+        r"are 1 to 4, and no file contains 0; dataset.reduce_zero_label=true maps them to the "
+        r"classes 0 "
         r"to 3; if 0 is a class .* dataset.classes=\[...\]"
     )
     with pytest.raises(LabelError, match=expected):
@@ -176,7 +177,9 @@ def test_labels_of_16_bits_are_reduced(root):
     assert found.dtype == np.uint16
     assert found[:3, 0].tolist() == [65535, 65535, 299]
     images = FolderPair(root=str(root), ignore_index=299, reduce_zero_label=True, classes=["a"])
-    with pytest.raises(LabelError, match=r"train/0.png holds the label 300, which .* ignored 299;"):
+    with pytest.raises(
+        LabelError, match=r"train/0.png contains the label 300, which .* ignored 299;"
+    ):
         images.read_target(record)
 
 
@@ -223,7 +226,8 @@ def test_images_without_labels_are_an_error(root):
     with pytest.raises(
         LabelError,
         match=r"2 of 4 images have no label \(first: img_dir/train/0.jpg, img_dir/val/1.jpg\); "
-        rf"expected each below {root}/ann_dir as below img_dir, as \.png or \.tif or \.tiff; add",
+        rf"expected a \.png or \.tif or \.tiff file with the same relative path below "
+        rf"{root}/ann_dir; add",
     ):
         FolderPair(root=str(root)).records()
 
@@ -254,7 +258,7 @@ def test_the_error_about_another_layout_describes_it(tmp_path, there):
     }[there]
     pattern = (
         rf"no image under {root} in the layout img_dir/{{train,val,test}}/ and "
-        rf"ann_dir/{{train,val,test}}/: found {found}; arrange .* dataset\.root"
+        rf"ann_dir/{{train,val,test}}/: found {found}; use this layout, .* dataset\.root"
     )
     with pytest.raises(DatasetNotFound, match=pattern):
         FolderPair(root=str(root)).records()

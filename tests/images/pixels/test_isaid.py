@@ -104,7 +104,8 @@ def test_the_error_of_a_missing_dataset_names_its_source(tmp_path):
     (tmp_path / "train/images/part1.zip").touch()
     with pytest.raises(
         DatasetNotFound,
-        match=rf"no image of iSAID under {tmp_path}: found 1 entries \(train\), in train 1 entries "
-        r"\(images\), looked for .*P0000_instance_color_RGB.png; get .*https://captain-whu.* unzip",
+        match=rf"no image of iSAID under {tmp_path}: found 1 entries \(train\), in train 1 "
+        r"entries \(images\), looked for .*P0000_instance_color_RGB.png; download .*"
+        r"https://captain-whu.* unzip",
     ):
         isaid(tmp_path).records()

@@ -61,7 +61,9 @@ def test_an_unknown_value_is_an_error(tmp_path):
     mask[3, 4] = 9
     Image.fromarray(mask).save(path)
     images = loveda(tmp_path)
-    with pytest.raises(LabelError, match=r"0.png holds the value 9, expected 0 \(no data\) to 7"):
+    with pytest.raises(
+        LabelError, match=r"0.png contains the value 9, expected 0 \(no data\) to 7"
+    ):
         images.read_target(images.records()[0])
 
 

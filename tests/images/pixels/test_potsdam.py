@@ -133,7 +133,7 @@ def test_images_without_labels_are_an_error(root):
 def test_an_incomplete_copy_is_logged(root, caplog):
     with caplog.at_level(logging.WARNING):
         potsdam(root).records()
-    assert "holds 3 of the 38 images of ISPRS Potsdam; scores are not those" in caplog.text
+    assert "contains 3 of the 38 images of ISPRS Potsdam; scores are not comparable" in caplog.text
 
 
 def test_files_may_be_at_any_depth_and_others_are_ignored(tmp_path):

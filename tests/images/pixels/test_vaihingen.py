@@ -108,7 +108,9 @@ def test_the_labels_for_participants_are_incomplete(root):
 def test_an_incomplete_copy_is_logged(root, caplog):
     with caplog.at_level(logging.WARNING):
         vaihingen(root).records()
-    assert "holds 3 of the 33 images of ISPRS Vaihingen; scores are not those" in caplog.text
+    assert (
+        "contains 3 of the 33 images of ISPRS Vaihingen; scores are not comparable" in caplog.text
+    )
 
 
 def test_the_error_of_a_missing_dataset_names_its_source(tmp_path):

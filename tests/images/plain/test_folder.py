@@ -126,7 +126,7 @@ def test_names_too_long_for_their_label_are_skipped(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         assert listed(tmp_path) == ["a.png", "a.tif", f"{'x' * 251}.png"]
     assert "2 of 5 images" in caplog.text
-    assert "leave no room for that of a label (first: '\\xf6" in caplog.text
+    assert "are too long for the name of the label file (first: '\\xf6" in caplog.text
 
 
 def test_folders_named_like_images_are_folders(tmp_path):

@@ -65,7 +65,9 @@ def test_without_network_the_error_describes_manual_installation(tmp_path, monke
     monkeypatch.setattr(sample, "fetch_members", fail)
     with pytest.raises(DatasetNotFound) as error:
         SampleImages(str(tmp_path)).records()
-    assert f"{tmp_path} lacks 9 of 9 files of the sample" in str(error.value)
+    assert f"9 of 9 files of the sample are missing in {tmp_path} and cannot be downloaded" in str(
+        error.value
+    )
     assert "no network. To install them manually, unzip the wheel of deepforest==2.1.0" in str(
         error.value
     )

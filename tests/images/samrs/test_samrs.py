@@ -60,7 +60,7 @@ def test_existing_subsets_are_used(root, caplog):
     shutil.rmtree(root / "dior")
     with caplog.at_level(logging.WARNING):
         assert {i.split("/")[0] for i in splits(root)} == {"sota", "fast"}
-    assert "holds no sior" in caplog.text
+    assert "contains no sior" in caplog.text
 
 
 def test_folders_named_like_the_subsets_are_read(root):

@@ -184,7 +184,7 @@ def test_unusable_boxes_are_reported(tmp_path, pkl):
     assert [line.split(":")[0] for line in sample.dropped] == [
         f"{pkl.name} object {i}" for i in range(3)
     ]
-    assert "category 'boat' is none of the 18" in sample.dropped[0]
+    assert "category 'boat' is not one of the 18" in sample.dropped[0]
     assert "is inverted" in sample.dropped[1]
     assert "are not all numbers" in sample.dropped[2]
 
@@ -223,7 +223,7 @@ def test_invalid_masks_are_logged_and_skipped(tmp_path, pkl, mask, caplog):
     found = images.read_instances(record, sample.boxes, sample.size)
     assert 1 not in found.boxes.object_id
     assert len(found) == len(sample.boxes) - 1
-    assert "skipped a true mask" in caplog.text
+    assert "skipped a ground-truth mask" in caplog.text
     assert "0.pkl object 1: " in caplog.text
 
 
@@ -237,7 +237,9 @@ def test_the_message_about_a_mask_of_another_image_names_both_sizes(tmp_path, pk
     sample = images.read(record)
     images.read_instances(record, sample.boxes, sample.size)
     [told] = caplog.messages
-    assert told.endswith("0.pkl object 1: it is 32 x 192 pixels, the image 64 x 96")
+    assert told.endswith(
+        "0.pkl object 1: its size is 32 x 192 pixels, the size of the image 64 x 96"
+    )
     assert len(sample.boxes) == 3  # the box is used
 
 
@@ -245,7 +247,7 @@ def test_a_file_with_other_content_is_refused(tmp_path, pkl):
     pkl.write_bytes(pickle.dumps({"mask": 1}))
     images = boxes(tmp_path)
     record = images.records()[0]
-    with pytest.raises(ImageError, match=r"0.pkl holds a dict, expected a list with a dict per"):
+    with pytest.raises(ImageError, match=r"0.pkl contains a dict, expected a list with a dict per"):
         images.read(record)
     pkl.unlink()
     with pytest.raises(ImageError, match=r"cannot read .*0.pkl"):

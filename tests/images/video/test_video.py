@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from alps.errors import DatasetNotFound, ImageError, LabelError
-from alps.images.files.text import parse_whole_number
+from alps.images.files.text import parse_integer
 from alps.images.video.tracked import VideoBoxes
 from alps.protocols import ImageSet
 from alps.store.plan import prepare
@@ -146,8 +146,8 @@ def test_frames_annotated_as_empty_are_images_and_unannotated_frames_are_not(one
     ("old", "new", "line", "left"),
     [
         ('ID="2" L', 'ID="1" L', "frame 1 object 2: track 1 has another box in this frame", [1, 3]),
-        ('ID="2" L', 'ID="b" L', "frame 1 object 2: track ID 'b', expected a whole number", [1, 3]),
-        ('ID="2" L', 'ID="-2" L', "frame 1 object 2: track ID '-2', expected a whole n", [1, 3]),
+        ('ID="2" L', 'ID="b" L', "frame 1 object 2: track ID 'b', expected an integer", [1, 3]),
+        ('ID="2" L', 'ID="-2" L', "frame 1 object 2: track ID '-2', expected an int", [1, 3]),
         ('<Point x="', '<Point x="a', "frame 1 object 1: coordinates nan ", [2, 3]),
         ('<Point x="', '<Pt x="', "frame 1 object 1: 6 coordinates, expected 4", [2, 3]),
     ],
@@ -189,7 +189,7 @@ def test_a_frame_without_a_number_is_reported_with_the_previous_one(one):
     images = open_set(one)
     assert [r.frame_index for r in images.records()] == [0, 2, 3]
     assert images.read(images.records()[0]).dropped == (
-        "Video_1_GT.xml <frame> after frame 1: no ID from 1, its objects are skipped",
+        "Video_1_GT.xml <frame> after frame 1: no ID from 1; the objects of the frame are skipped",
     )
 
 
@@ -206,10 +206,15 @@ def test_a_frame_number_beyond_the_end_is_an_error(one):
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        ("icdar", r"Video_2_GT\.xml is no whole XML file: .*; it may be cut short, get it again"),
+        (
+            "icdar",
+            r"Video_2_GT\.xml is not a complete XML file: .*; it may be truncated, download it "
+            r"again",
+        ),
         (
             "bovtext",
-            r"Video_2\.json is not a complete JSON file: .*; it may be truncated, get it again",
+            r"Video_2\.json is not a complete JSON file: .*; it may be truncated, download it "
+            r"again",
         ),
     ],
 )
@@ -228,7 +233,7 @@ def test_truncated_annotations_cost_one_video_and_one_line(tmp_path, kind, messa
 
 def test_other_formats_are_refused(one):
     (one / "Video_1_GT.xml").write_text("<annotation></annotation>")
-    with pytest.raises(ImageError, match="is of another format: <annotation>, expected <frames>"):
+    with pytest.raises(ImageError, match="has another format: <annotation>, expected <frames>"):
         open_set(one).read(open_set(one).records()[0])
     (one / "Video_1.json").write_text('{"1": {"points": []}}')
     images = open_set(one, "*.json")
@@ -243,7 +248,8 @@ def test_the_error_names_what_is_missing(one):
     with pytest.raises(DatasetNotFound) as error:
         open_set(one, "*.json", url="https://example.org").records()
     assert str(error.value) == (
-        f"no *.json under {one}: found 2 entries (Video_1.mp4, Video_1_GT.xml); get the dataset at "
+        f"no *.json under {one}: found 2 entries (Video_1.mp4, Video_1_GT.xml); download the "
+        f"dataset from "
         "https://example.org, or set dataset.root to its folder and "
         "dataset.annotations to its files"
     )
@@ -252,8 +258,8 @@ def test_the_error_names_what_is_missing(one):
     assert len(images.records()) == 4
     [finding] = map(str, images.findings())
     assert finding == (
-        "1 of 2 annotated videos are not under ./ (first: Video_2); get them, or set "
-        "dataset.videos to their folder; the others are used"
+        "1 of 2 annotated videos are not under ./ (first: Video_2); add them, or set "
+        "dataset.videos to their folder; until then they are skipped"
     )
     (one / "Video_1.mp4").rename(one / "other.mp4")
     with pytest.raises(DatasetNotFound) as error:
@@ -274,10 +280,11 @@ def test_ambiguous_names_are_refused(one):
     (one / "Video_1.mp4").rename(one / "a/Video_1.mp4")
     with pytest.raises(LabelError, match=r"match a/Video_1\.mp4 and frames/Video_1 under ") as e:
         open_set(one).records()
-    assert "set dataset.videos to the folder of the right ones" in str(e.value)
+    assert "set dataset.videos to the folder of the right videos" in str(e.value)
     (one / "a/Video_1_GT.xml").write_bytes((one / "Video_1_GT.xml").read_bytes())
     with pytest.raises(
-        LabelError, match=r"Video_1_GT\.xml annotate the video Video_1; remove one of them"
+        LabelError,
+        match=r"Video_1_GT\.xml annotate the same video Video_1; remove one of the files",
     ):
         open_set(one, videos="frames").records()
 
@@ -316,9 +323,9 @@ def test_a_table_may_hold_many_videos(tmp_path):
     assert third.boxes.category_id.tolist() == [0]
     assert third.boxes.ignore.tolist() == [True]
     assert third.boxes.track_id.tolist() == [-1]
-    assert first.dropped == ("boxes.csv row 3: frame 'zero', expected a whole number from 0",)
+    assert first.dropped == ("boxes.csv row 3: frame 'zero', expected an integer from 0",)
     assert second.dropped == (
-        "boxes.csv row 4: track '1.5', expected a whole number",
+        "boxes.csv row 4: track '1.5', expected an integer",
         "boxes.csv row 5: ignore 'some', expected 0 or 1",
     )
     assert len(second.boxes) == 1
@@ -328,7 +335,9 @@ def test_a_video_with_two_names_in_a_table_is_refused(tmp_path):
     write_video(tmp_path / "x.mp4", draw_video(2).frames)
     table = tmp_path / "boxes.csv"
     table.write_text("video,frame,x0,y0,x1,y1\nx,0,1,1,9,9\nx.mp4,1,1,1,9,9\n")
-    with pytest.raises(LabelError, match=r"x and x\.mp4 in the annotations are both x\.mp4; use"):
+    with pytest.raises(
+        LabelError, match=r"x and x\.mp4 in the annotations are the same video x\.mp4; use"
+    ):
         open_set(tmp_path, "boxes.csv").records()
     table.write_text(table.read_text().replace("x.mp4", "x"))
     assert [r.image_id for r in open_set(tmp_path, "boxes.csv").records()] == [
@@ -350,4 +359,4 @@ def test_a_video_with_two_names_in_a_table_is_refused(tmp_path):
     ],
 )
 def test_numbers(word, number):
-    assert parse_whole_number(word) == number
+    assert parse_integer(word) == number

@@ -64,7 +64,7 @@ def test_some_objects_may_have_masks(root, caplog):
         found.append(images.read_instances(record, boxes, (120, 160)).boxes.track_id.tolist())
     assert found == [[1, 2, 3], [1, 3], [], []]
     [line] = caplog.messages
-    assert line.startswith("skipped a true mask: boxes.csv row 5: its counts ")
+    assert line.startswith("skipped a ground-truth mask: boxes.csv row 5: its counts ")
 
 
 @pytest.mark.parametrize("kind", ["csv", "icdar", "bovtext"])

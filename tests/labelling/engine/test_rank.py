@@ -17,7 +17,7 @@ MPI = {"PMI_RANK": "1", "PMI_SIZE": "2"}
 
 
 @pytest.mark.parametrize(
-    ("environment", "place"),
+    ("environment", "rank"),
     [
         ({}, LauncherRank()),
         (SLURM, LauncherRank(5, 8, 1)),
@@ -28,15 +28,15 @@ MPI = {"PMI_RANK": "1", "PMI_SIZE": "2"}
         ({"RANK": "", "WORLD_SIZE": ""}, LauncherRank()),
     ],
 )
-def test_the_rank_is_read_from_the_variables_of_the_launcher(monkeypatch, environment, place):
+def test_the_rank_is_read_from_the_variables_of_the_launcher(monkeypatch, environment, rank):
     for name in chain(*LAUNCHERS):
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert read_rank() == place
+    assert read_rank() == rank
 
 
-def share_order(root, rank, world, done, claimed=()):
+def share_order(root, rank, world_size, done, claimed=()):
     """Return the order in which a run processes ten shards."""
     order = []
 
@@ -55,7 +55,7 @@ def share_order(root, rank, world, done, claimed=()):
             claims=claims,
             run=run_in_process,
             rank=rank,
-            world=world,
+            world_size=world_size,
         )
         shards = []
         for shard, _ in values:

@@ -53,12 +53,15 @@ class Stop(Losses):
 def fit(folder, stop, *, resume=None, ema=False, **options):
     """Eight steps with four validations, as `alps.training.runs.fit` sets them up."""
     task, interrupt = tiny_task(), Interrupt(folder)
-    checkpoint = ModelCheckpoint(
-        folder, "best", monitor="val/mIoU", mode="max", save_last=True, enable_version_counter=False
-    )
+    checkpoints = [  # as in conf/callbacks
+        ModelCheckpoint(
+            folder, "best", monitor="val/mIoU", mode="max", enable_version_counter=False
+        ),
+        ModelCheckpoint(folder, "last", enable_version_counter=False),
+    ]
     averaging = [EMAWeightAveraging(decay=0.5)] if ema else []
     logger = CSVLogger(folder)
-    trainer = tiny_trainer(folder, 8, [stop, *averaging, checkpoint], logger=logger, **options)
+    trainer = tiny_trainer(folder, 8, [stop, *averaging, *checkpoints], logger=logger, **options)
     trainer.callbacks.append(interrupt)
     try:
         trainer.fit(task, datamodule=tiny_data(), ckpt_path=resume, weights_only=True)

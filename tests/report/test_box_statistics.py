@@ -16,15 +16,15 @@ from alps.report.counts import boxes as boxes_module
 from alps.report.counts.boxes import (
     IOU_EDGES,
     SIZE_EDGES,
-    BoxCensus,
+    BoxStatistics,
     Objects,
     is_rotated,
     prompt_quads,
     quad_iou,
 )
-from alps.report.counts.census import Census, take_census
 from alps.report.counts.histogram import half_above, half_below
-from alps.report.counts.tracks import TrackCensus
+from alps.report.counts.statistics import StoreStatistics, compute_statistics
+from alps.report.counts.tracks import TrackStatistics
 from alps.structures import rle
 from alps.structures.masks import Masks
 from alps.structures.records import Category, ImageRecord
@@ -68,8 +68,8 @@ def test_the_figures_are_those_of_a_plain_count(tmp_path):
         [*images, (ImageRecord("gone", "gone.png"), None)],
         dropped={"i0": 2, "i1": 1, "i4": 5},
     )
-    census = take_census(store)
-    boxes = census.boxes
+    statistics = compute_statistics(store)
+    boxes = statistics.boxes
     for split in ("train", "val"):
         own = boxes.splits[split]
         masks = [m for record, m in images if record.split == split]
@@ -108,7 +108,7 @@ def test_the_figures_are_those_of_a_plain_count(tmp_path):
 def test_the_iou_is_that_of_dense_masks(tmp_path, prompt):
     images = some_images(5)
     store, _ = make_boxed_store(tmp_path / "s", images, prompt=prompt)
-    boxes = take_census(store).boxes
+    boxes = compute_statistics(store).boxes
     prompted, turned = [], []
     for _, masks in images:
         kept = masks[~masks.boxes.ignore]
@@ -140,15 +140,15 @@ def test_a_mask_that_fills_its_box_has_an_iou_of_one():
 def test_every_number_is_in_the_tables(tmp_path):
     images = some_images()
     store, scenes = make_boxed_store(tmp_path / "s", images, dropped={"i2": 3})
-    census = take_census(store)
-    write_statistics(store, census)
-    page = write_report(store, scenes, census=census).read_text()
+    statistics = compute_statistics(store)
+    write_statistics(store, statistics)
+    page = write_report(store, scenes, statistics=statistics).read_text()
     names = {path.stem for path in (store.root / "statistics").iterdir()}
     assert names >= BOXED | {"dropped"}
     assert "track_cov" not in names
     splits = {row["split"]: row for row in read(store, "boxes")}
     rows = read(store, "objects")
-    for split, own in census.boxes.splits.items():
+    for split, own in statistics.boxes.splits.items():
         assert int(splits[split]["objects"]) == own.sizes.sum()
         assert [int(splits[split][s]) for s in ("small", "medium", "large")] == own.sizes.sum(
             0
@@ -162,23 +162,25 @@ def test_every_number_is_in_the_tables(tmp_path):
         assert sizes == own.areas.tolist()
         assert f"Mask sizes in pixels, {split}" in page
     iou = read(store, "box_iou")
-    assert [int(row["prompt"]) for row in iou] == census.boxes.prompt_iou.tolist()
-    assert [int(row["rotated_box"]) for row in iou] == census.boxes.rotated_iou.tolist()
+    assert [int(row["prompt"]) for row in iou] == statistics.boxes.prompt_iou.tolist()
+    assert [int(row["rotated_box"]) for row in iou] == statistics.boxes.rotated_iou.tolist()
     assert read(store, "dropped") == [{"image_id": "i2", "dropped": "3"}]
     means = [(float(row["mean_pixels"]), float(row["mean_iou"])) for row in rows]
-    expected = [(row.mean_pixels, row.iou) for row in object_rows(census.boxes, store.categories())]
+    expected = [
+        (row.mean_pixels, row.iou) for row in object_rows(statistics.boxes, store.categories())
+    ]
     np.testing.assert_allclose(means, expected, rtol=1e-5)
 
 
 def test_a_store_without_boxes_has_no_such_section(tmp_path):
     store, scenes = make_store(tmp_path / "s", some_scenes(3))
-    census = take_census(store)
-    assert census.boxes is None
-    write_statistics(store, census)
+    statistics = compute_statistics(store)
+    assert statistics.boxes is None
+    write_statistics(store, statistics)
     assert not {path.stem for path in (store.root / "statistics").iterdir()} & (
         BOXED | {"dropped", "track_cov"}
     )
-    page = write_report(store, scenes, census=census).read_text()
+    page = write_report(store, scenes, statistics=statistics).read_text()
     assert 'id="boxes"' not in page
     assert "#boxes" not in page
     assert "outline" not in page
@@ -190,7 +192,7 @@ def test_boxes_change_no_other_statistics(tmp_path):
     store, _ = make_boxed_store(tmp_path / "a", images)
     other, _ = make_boxed_store(tmp_path / "b", images, boxed=False)
     for one in (store, other):
-        write_statistics(one, take_census(one))
+        write_statistics(one, compute_statistics(one))
     files = {path.name for path in (other.root / "statistics").iterdir()}
     assert files == {
         path.name for path in (store.root / "statistics").iterdir() if path.stem not in BOXED
@@ -202,10 +204,10 @@ def test_boxes_change_no_other_statistics(tmp_path):
 
 def test_boxes_without_classes_are_counted(tmp_path):
     store, scenes = make_boxed_store(tmp_path / "s", some_images(3), labelled=False)
-    census = take_census(store)
-    write_statistics(store, census)
+    statistics = compute_statistics(store)
+    write_statistics(store, statistics)
     assert {row["name"] for row in read(store, "objects")} == {""}
-    assert "no class" in write_report(store, scenes, census=census).read_text()
+    assert "no class" in write_report(store, scenes, statistics=statistics).read_text()
 
 
 @pytest.mark.parametrize("masks", ["none", "empty", "ignored"])
@@ -220,9 +222,9 @@ def test_a_store_where_nothing_is_left_of_the_boxes(tmp_path, masks):
         drawn = Masks.from_counts(drawn.counts, SIZE, boxes=boxes)
     images = [(ImageRecord("a", "a.png"), drawn), (ImageRecord("b", "b.png"), None)]
     store, scenes = make_boxed_store(tmp_path / "s", images, dropped={"a": 1})
-    census = take_census(store)
-    write_statistics(store, census)
-    assert 'id="boxes"' in write_report(store, scenes, census=census).read_text()
+    statistics = compute_statistics(store)
+    write_statistics(store, statistics)
+    assert 'id="boxes"' in write_report(store, scenes, statistics=statistics).read_text()
     row = read(store, "boxes")[0]
     assert (row["objects"], row["ignored"], row["empty_masks"], row["dropped"]) == {
         "none": ("0", "0", "0", "1"),
@@ -238,20 +240,20 @@ def test_many_classes_and_dropped_boxes_are_cut_short(tmp_path, monkeypatch):
         tmp_path / "s", some_images(8), dropped={f"i{i}": i + 1 for i in range(4)}
     )
     page = write_report(store, scenes).read_text()
-    assert "and 1 more; all are in statistics/objects.csv" in page
+    assert "and 1 more; all classes are in statistics/objects.csv" in page
     assert "In 4 images" in page
-    assert "The 2 with most" in page
+    assert "The 2 images with most" in page
     assert '<td class="mono">i3</td><td class="number">4</td>' in page
     assert '<td class="mono">i1</td><td class="number">2</td>' not in page
 
 
 def test_uneven_classes_of_boxes_have_a_logarithmic_scale():
-    census = Census.zeros(3)
-    census.class_masks += [20_000, 1, 30]
+    statistics = StoreStatistics.zeros(3)
+    statistics.class_masks += [20_000, 1, 30]
     categories = [Category(i, f"c{i}", (1, 2, 3)) for i in range(3)]
-    assert class_sizes(census, categories)[0].y_label == "masks"
-    census.boxes = BoxCensus(3, "hbox", TrackCensus({}), {"train": Objects.zeros(3)})
-    masks, pixels = class_sizes(census, categories)
+    assert class_sizes(statistics, categories)[0].y_label == "masks"
+    statistics.boxes = BoxStatistics(3, "hbox", TrackStatistics({}), {"train": Objects.zeros(3)})
+    masks, pixels = class_sizes(statistics, categories)
     assert (masks.y_label, pixels.y_label) == ("masks, log scale", "pixels")
     figure = draw_bars([masks])
     assert [bar.get_height() for bar in figure.axes[0].patches] == [20_000, 30, 1]
@@ -274,6 +276,6 @@ def test_a_store_has_no_more_charts_than_six_splits(tmp_path):
         (ImageRecord(f"i{i}", f"i{i}.png", f"s{i}"), masks)
         for i, (_, masks) in enumerate(some_images(8, masks=2))
     ]
-    boxes = take_census(make_boxed_store(tmp_path / "s", images)[0]).boxes
+    boxes = compute_statistics(make_boxed_store(tmp_path / "s", images)[0]).boxes
     assert len(boxes.splits) == 8
     assert len(box_charts(boxes)["object_sizes"]) == 6
