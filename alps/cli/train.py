@@ -62,7 +62,9 @@ def run_folder(cfg: DictConfig) -> str:
         return str(HydraConfig.get().runtime.output_dir)
     if cfg.resume is not None:
         if sets_run() and Path(cfg.run).resolve() != Path(cfg.resume).resolve().parent:
-            raise ConfigError(f"run={cfg.run}: resume={cfg.resume} writes to its folder; omit run=")
+            raise ConfigError(
+                f"run={cfg.run}: a resumed run writes to the folder of its checkpoint; omit run="
+            )
         return str(Path(cfg.resume).parent)
     return str(job_folder(cfg) or cfg.run)  # str resolves the time in the path once
 

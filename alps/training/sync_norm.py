@@ -48,7 +48,7 @@ class SyncBatchNorm(LayerSync):
         for name, original in self._originals.items():
             synchronised = model.get_submodule(name)
             for key, buffer in synchronised.named_buffers(recurse=False):
-                setattr(original, key, buffer)  # moving a buffer between devices creates a new tensor
+                setattr(original, key, buffer)  # a move between devices replaces it
             original.train(synchronised.training)
             parent, _, child = name.rpartition(".")
             setattr(model.get_submodule(parent), child, original)

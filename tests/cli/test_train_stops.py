@@ -36,7 +36,7 @@ def test_a_run_resumes_in_its_folder_with_its_settings(train, pair, tmp_path):
             "optim.lr was 0.0001, is 0.01; restore them, or start",
         ),
         (("trainer.max_steps=6", "data.batch_size=3"), "data.batch_size was 2, is 3"),
-        (("trainer.max_steps=6", "run=there"), "run=there: resume=here/last.ckpt continues in its"),
+        (("trainer.max_steps=6", "run=there"), "run=there: a resumed run writes to the folder"),
     ):
         status, _, err = train(*resume, *more)
         assert status == 1
