@@ -168,16 +168,16 @@ def print_verification(verification: Verification) -> None:
 def print_repair(verification: Verification, store: LabelStore) -> None:
     """Print whether the files of a repaired store match the hashes of its old manifest."""
     files = json.loads((store.root / "manifest.json").read_text())["files"]
-    differing = [
+    changed = [
         name
         for name, digest in verification.before.items()
         if name not in verification.lost() and files.get(name, {}).get("sha256") != digest
     ]
     console = Console(highlight=False, markup=False)
-    if differing:
+    if changed:
         console.print(
-            f"repaired; {len(differing)} files differ from the old manifest (first: {differing[0]}): "
-            "the manifest was damaged, or the images or the versions of ALPS and torch have changed",
+            f"repaired; {len(changed)} files differ from the old manifest (first: {changed[0]}): the "
+            "manifest was damaged, or the images or the versions of ALPS and torch have changed",
             soft_wrap=True,
         )
     else:
