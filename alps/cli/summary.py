@@ -176,8 +176,8 @@ def print_repair(verification: Verification, store: LabelStore) -> None:
     console = Console(highlight=False, markup=False)
     if changed:
         console.print(
-            f"repaired; {len(changed)} files differ from the old manifest (first: {changed[0]}): the "
-            "manifest was damaged, or the images or the versions of ALPS and torch have changed",
+            f"repaired; {len(changed)} files differ from the old manifest (first: {changed[0]}): "
+            "the manifest was damaged, or images or the versions of ALPS and torch have changed",
             soft_wrap=True,
         )
     else:

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from alps.assign.cluster import Cluster
-from alps.cli.summary import print_findings
+from alps.cli.summary import print_verification
 from alps.errors import StoreError, StoreMismatch
 from alps.features.sam import SamFeatures
 from alps.labelling.engine.local import LocalEngine
@@ -295,7 +295,7 @@ def test_any_bit_of_the_description_may_flip(root, sound, bit):
 
 def test_names_with_brackets_are_told_as_they_are(capsys):
     faults = tuple(Fault(f"ann/{name}.png", "broken") for name in ("scene[final]", "a[/b]", "a["))
-    print_findings(Verification(faults, (), 3, {"images": 3, "masks": 0}, {}, {}))
+    print_verification(Verification(faults, (), 3, {"images": 3, "masks": 0}, {}, {}))
     told = capsys.readouterr().out
     assert all(fault.file in told for fault in faults)
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from alps.assign.cluster import Cluster
-from alps.cli.summary import print_findings
+from alps.cli.summary import print_verification
 from alps.features.shape import ShapeFeatures
 from alps.images.plain.folder import Folder
 from alps.labelling.engine.local import LocalEngine
@@ -111,7 +111,7 @@ def test_images_that_are_the_same_are_no_fault(folder, capsys):
     (folder / "images/0.bmp").touch()
     findings = check(folder)
     assert findings.faults == ()
-    print_findings(findings)
+    print_verification(findings)
     assert capsys.readouterr().out.startswith("4 images are unchanged\nintact: ")
 
 
@@ -127,7 +127,7 @@ def test_one_that_changed_is_named_and_all_it_decided_on_is_made_anew(folder, ca
     assert "evaluation.json" in problems
     assert not (store / "evaluation.json").exists()
     assert findings.redo == {"masks": 1, "features": 1, "assign": 2}
-    print_findings(findings)
+    print_verification(findings)
     assert "1 images have changed (first: 1.bmp): their shards" in capsys.readouterr().out
     run(store, folder / "images", verified=True)
     whole = folder / "whole/store"
