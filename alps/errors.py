@@ -58,7 +58,7 @@ class StoreError(AlpsError):
 
 
 class StoreMismatch(StoreError):
-    """A label store was made with settings that differ from this run's; the message names one."""
+    """A label store was made with settings that differ from this run's; the message names them."""
 
 
 class TooFewMasks(AlpsError):

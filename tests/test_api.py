@@ -1,5 +1,6 @@
 """The functions of the package itself."""
 
+import re
 import subprocess
 import sys
 
@@ -66,6 +67,9 @@ def test_label_open_evaluate_export(tmp_path, monkeypatch):
     store = alps.open_store("data/town_pl")
     assert store.info == made.info
     evaluation = alps.evaluate(store, images)
+    assert re.fullmatch(
+        r"Evaluation\('town pair.*', images=\d+, accuracy={'labels': .*\)", repr(evaluation)
+    )
     assert evaluation.ratings["labels"].everywhere == (
         alps.evaluate("data/town_pl", "pair").ratings["labels"].everywhere
     )

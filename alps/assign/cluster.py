@@ -31,7 +31,7 @@ class Cluster:
 
     Args:
         k: number of clusters, K.
-        niter: maximum number of passes over the features in which centroids are updated.
+        niter: maximum number of k-means iterations.
         batch_size: number of rows in a mini-batch, and in memory at a time.
         seed: random seed.
         metric: ``euclidean``, or ``spherical``, which scales rows and centroids to length 1 and so
@@ -46,7 +46,7 @@ class Cluster:
             cluster is a class.
         reject: fraction of each cluster's masks that get no class; these are the masks farthest
             from the centroid.
-        fill: uncovered pixels within this distance of a mask get its class, in pixels.
+        fill: distance in pixels up to which uncovered pixels get the class of the nearest mask.
 
     Raises:
         ConfigError: a setting is out of range, or two settings contradict each other.

@@ -60,7 +60,7 @@ class ImageScore:
     accuracy: float  # unlabelled pixels count as wrong
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Evaluation:
     """The comparison of a store's labels (K clusters) with ground truth (G classes)."""
 
@@ -78,6 +78,16 @@ class Evaluation:
     ratings: Mapping[str, Rating]  # keys: labels, random, binary, oracle
     best: Sequence[ImageScore]
     worst: Sequence[ImageScore]
+
+    def __repr__(self) -> str:
+        """Return the main scores and those of the baselines, without the arrays."""
+        accuracy = {name: round(r.everywhere.OA, 4) for name, r in self.ratings.items()}
+        labels = self.ratings["labels"]
+        return (
+            f"Evaluation({self.protocol!r}, images={sum(self.images.values())}, "
+            f"accuracy={accuracy}, mIoU={labels.everywhere.mIoU:.4f}, "
+            f"coverage={labels.coverage:.4f})"
+        )
 
     @property
     def held_out(self) -> bool:

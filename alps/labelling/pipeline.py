@@ -252,7 +252,8 @@ def _run_stages(
         WorkersLost: all workers have died, or one shard has crashed every worker that processed it.
     """
     pending = sorted({shard for stage in stages for shard in store.missing(stage)})
-    counted = dict.fromkeys(pending, 0)  # a shard whose worker died is counted once
+    # Images counted per shard, so that a shard repeated after a crash counts once.
+    counted = dict.fromkeys(pending, 0)
 
     def is_done(shard: int) -> bool:
         return all(store.has(stage, shard) for stage in stages)

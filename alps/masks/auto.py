@@ -44,7 +44,7 @@ class AutoMasks:
         points_per_side: points along each side of a tile; a tile gets the square of this number.
         points_per_batch: number of prompts per batch; None: 16 on a CPU, as many as fit into the
             memory of a GPU.
-        pred_iou_thresh: minimum IoU that SAM predicts for a mask.
+        pred_iou_thresh: masks with a lower predicted IoU are dropped.
         stability_score_thresh: minimum stability score, the IoU of the two masks thresholded at
             ``-stability_score_offset`` and ``+stability_score_offset``.
         stability_score_offset: offset of the two thresholds from 0, in logits.
@@ -67,9 +67,9 @@ class AutoMasks:
             `alps.masks.superpixels`); 0: no superpixels.
         fast: compute logits in bfloat16 if the hardware supports it (see `alps.masks.proposals`).
             Masks differ slightly from those of float32, so the fingerprint contains the setting.
-        screen: decode all points at half the resolution, then only those that yield a new mask at
-            full resolution (see `alps.masks.screen`). This halves the time and loses a few, mostly
-            tiny, masks.
+        screen: decode all points at half the resolution, then decode at full resolution only the
+            points that gave a new mask (see `alps.masks.screen`). This halves the time and loses a
+            few, mostly tiny, masks.
         threads: number of CPU threads that decode the prompts; it does not affect the masks.
 
     Raises:
@@ -102,7 +102,7 @@ class AutoMasks:
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """All settings and those of the segmenter; ``version`` counts changes of the algorithm."""
+        """Settings that affect the masks, with the segmenter's; ``version`` counts code changes."""
         settings = {field.name: getattr(self, field.name) for field in fields(self)}
         del settings["segmenter"], settings["threads"]
         source = "AutoMasks"
@@ -228,7 +228,7 @@ class AutoMasks:
         )
 
     def _best_of_crops(self, masks: Sequence[CropProposal]) -> list[int]:
-        """Return the indices of the masks that no overlapping mask of a smaller crop replaces."""
+        """Return the indices of masks kept by NMS across crops, which prefers smaller crops."""
         boxes = np.array(
             [
                 (m.crop.x0 + x0, m.crop.y0 + y0, m.crop.x0 + x1, m.crop.y0 + y1)

@@ -1,8 +1,8 @@
-"""Claims on parts of a store: files below ``.claims/``, one per part in progress.
+"""Claims on units of work (a shard, a part of a k-means pass): files in ``.claims/``.
 
-Claims keep the runs on one store from doing the same work twice. No result depends on them: a part
-that is computed twice has the same bytes and is written atomically, so a claim that a file system
-shows too late only costs time.
+Claims keep the runs on one store from doing the same work twice. No result depends on them: a unit
+that is computed twice has the same bytes and is written atomically. If a network file system makes
+a claim visible too late, only time is lost.
 """
 
 from __future__ import annotations
@@ -135,10 +135,13 @@ class Claims:
         except FileNotFoundError:
             return []
         except OSError as error:
-            raise StoreError(cannot_write(self.folder, error)) from error
+            raise StoreError(
+                f"cannot list {self.folder}: {error.strerror or error}; fix the permissions, or "
+                "choose another folder with store=DIR"
+            ) from error
 
     def require_exclusive(self, action: str) -> None:
-        """Raise `StoreError`, which refuses ``action``, if another run uses the store."""
+        """Raise `StoreError` if another run uses the store; the message names ``action``."""
         if names := self.other_claims():
             raise StoreError(
                 f"cannot {action}: another run uses {self.folder.parent} ({', '.join(names[:3])}); "
@@ -146,7 +149,7 @@ class Claims:
             )
 
     def clear(self) -> None:
-        """Remove the claims of all other processes, once no work is left."""
+        """Remove the claims of all processes; call this only after all work is done."""
         with suppress(OSError):
             for path in self.folder.iterdir():
                 if path.name not in self._contents:

@@ -244,7 +244,7 @@ class LabelStore:
 
     def has(self, stage: Stage, shard: int) -> bool:
         """Return whether ``stage`` has processed a shard."""
-        folder = self.root / COMMITS[stage]  # not listed, because it may contain a million files
+        folder = self.root / COMMITS[stage]  # two paths are tested: listing a million files is slow
         return any((folder / f"{shard:05d}{suffix}").exists() for suffix in (".parquet", ".npy"))
 
     def has_begun(self, stage: Stage) -> bool:

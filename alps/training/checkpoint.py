@@ -236,8 +236,8 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     """Return a checkpoint, loaded onto the CPU without executing any code stored in it.
 
     Raises:
-        WeightsNotFound: the file is not a checkpoint.
         CheckpointError: the file does not exist, or was not written by train.py.
+        WeightsNotFound: the file cannot be read as weights.
     """
     if not Path(path).is_file():
         raise CheckpointError(f"{path}: no such file; pass the best.ckpt or last.ckpt of a run")

@@ -43,9 +43,9 @@ logger = logging.getLogger(__name__)
 class Coco:
     """A folder of images and a COCO file with their boxes and, where present, masks.
 
-    Category ids are sorted and renumbered from 0. An image that is listed twice gets the
-    annotations of both entries. If the size stated in an entry differs from the size of the image
-    file, the annotations of the entry are dropped.
+    Category ids are sorted and renumbered from 0. If two entries name the same file, it gets the
+    annotations of both. If the size stated in an entry differs from the size of the image file, the
+    annotations of the entry are dropped.
 
     Args:
         root: folder of the dataset.
@@ -276,7 +276,7 @@ class Coco:
         return self._images[record.file_name.removeprefix(f"{self.images}/")]
 
     def _objects(self, image: Entry) -> Sequence[Entry]:
-        """Return the objects of an entry, with ``iscrowd`` cleared unless crowds are ignored."""
+        """Return the objects of an entry; if ``ignore_crowd`` is False, ``iscrowd`` is set to 0."""
         objects = self._file.objects.get(image["id"], ())
         return objects if self.ignore_crowd else [{**o, "iscrowd": 0} for o in objects]
 

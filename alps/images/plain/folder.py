@@ -21,8 +21,8 @@ class Folder:
     """All images under a folder, sorted by path.
 
     Hidden files and folders are skipped. Symbolic links are followed, each once (see `walk`). A
-    file whose name cannot be stored (a backslash, a line break, bytes that are not UTF-8, more than
-    the 255 bytes that file systems allow) is skipped; a warning states the number of such files and
+    file whose name cannot be stored (a backslash, a line break, bytes that are not UTF-8, too
+    long for the name of its label file) is skipped; a warning states the number of such files and
     the first name.
 
     Args:

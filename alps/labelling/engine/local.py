@@ -31,7 +31,7 @@ class LocalEngine:
     Args:
         processes: number of processes; 1 uses this process and starts none. "auto" starts one
             process per visible GPU, or uses this process if there is no GPU or if a launcher has
-            started several runs. Worker r uses GPU r.
+            started several runs. Workers are distributed over the visible GPUs.
         threads: CPU threads per process, for mask sources and k-means. The results do not depend on
             it, because each item is computed by one thread.
 
@@ -97,7 +97,7 @@ class LocalProcesses:
         """Start all processes at once, because each takes seconds to import its libraries."""
         context = multiprocessing.get_context("spawn")
         level = logging.getLogger("alps").getEffectiveLevel()
-        # Start the resource tracker now: starting it later would unblock the signals.
+        # The resource tracker unblocks these signals when it starts, so it is started first.
         resource_tracker.ensure_running()
         # Workers inherit the blocked signals, so only this process handles Ctrl-C and SIGTERM; it
         # then kills the workers.

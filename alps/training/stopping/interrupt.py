@@ -27,13 +27,13 @@ PERIOD = 8
 
 
 class Interrupt(Callback):
-    """Write ``last.ckpt`` when a run is stopped by Ctrl-C, SIGTERM or an unusable file.
+    """Write ``last.ckpt`` when a run is stopped by a signal or an unusable file.
 
     A handler only records that a signal has arrived. After each step and each validation batch, the
     processes exchange their recorded signals, so that all stop at the same point. Lightning's
-    handlers are replaced, because they start a collective wherever they interrupt a process, which
-    conflicts with the collectives of the step. A second Ctrl-C stops at once and writes nothing.
-    Outside the main thread, Python does not handle signals, so none is recorded.
+    handlers are replaced, because they call a collective operation at an arbitrary point of a step,
+    which can deadlock. A second Ctrl-C stops at once and writes nothing. Handlers can be set in the
+    main thread only; in other threads, signals are not recorded.
 
     The checkpoint records whether a validation was interrupted; the resumed run then starts with
     this validation. If only one of several processes reads an unusable file, the run stops without
@@ -114,11 +114,11 @@ class Interrupt(Callback):
         self._due = True
         if self.signal:
             raise SIGTERMException
-        # Exchange signals only after the batches that all processes have.
+        # Processes may have different numbers of batches; the last ones exchange no signals.
         self._shared_batches = _reduce(trainer, int(sum(trainer.num_val_batches)), "min")
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Record that averaged weights may be in place of the trained weights."""
+        """Record that `WeightAveraging` may have swapped in the averaged weights."""
         self._scoring = True
 
     def on_validation_batch_end(
