@@ -42,12 +42,12 @@ class LabelStore:
     >>> import alps
     >>> store = alps.open_store("data/town_pl")
     >>> store
-    LabelStore('data/town_pl', images=4, splits=['train', 'val'], masks=56, classes=2)
+    LabelStore('data/town_pl', images=4, splits=['train', 'val'], masks=36, classes=2)
     >>> [image.image_id for image in store.images("val")]
     ['val/0', 'val/1']
     >>> masks = store.masks("val/0")
     >>> masks
-    Masks(n=13, size=(32, 48), area=1..870)
+    Masks(n=9, size=(32, 48), area=1..2)
     >>> len(store.labels("val/0")) == len(masks)
     True
     >>> image, index_map = store.as_dataset("val")[0]

@@ -203,7 +203,7 @@ def test_a_full_disk_costs_at_most_one_shard(tmp_path, reference, monkeypatch, w
 
 def test_clusters_without_features_are_refused(tmp_path):
     with pytest.raises(
-        ConfigError, match=r"assign=cluster .* features, and none are chosen: .*random"
+        ConfigError, match=r"assign=cluster .*, but features is null; choose .*random"
     ):
         run(tmp_path / "store", images(1), with_features=False)
 

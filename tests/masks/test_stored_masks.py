@@ -120,7 +120,7 @@ def test_missing_and_incomplete_stores_are_refused(source, tmp_path):
     shutil.copytree(source.root, broken)
     (broken / "features/00001.npy").unlink()
     (broken / "masks/00002.parquet").unlink()
-    with pytest.raises(StoreError, match=r"1 of 3 shards have no masks yet; run the label\.py"):
+    with pytest.raises(StoreError, match=r"1 of 3 shards have no masks yet; repeat the label\.py"):
         StoredMasks(store=str(broken))
     with pytest.raises(StoreError, match="1 of 3 shards have no features yet"):
         StoredFeatures(store=str(broken))

@@ -145,7 +145,12 @@ def test_frames_annotated_as_empty_are_images_and_unannotated_frames_are_not(one
 @pytest.mark.parametrize(
     ("old", "new", "line", "left"),
     [
-        ('ID="2" L', 'ID="1" L', "frame 1 object 2: track 1 has another box in this frame", [1, 3]),
+        (
+            'ID="2" L',
+            'ID="1" L',
+            "frame 1 object 2: track 1 has more than one box in this frame",
+            [1, 3],
+        ),
         ('ID="2" L', 'ID="b" L', "frame 1 object 2: track ID 'b', expected an integer", [1, 3]),
         ('ID="2" L', 'ID="-2" L', "frame 1 object 2: track ID '-2', expected an int", [1, 3]),
         ('<Point x="', '<Point x="a', "frame 1 object 1: coordinates nan ", [2, 3]),
