@@ -29,8 +29,9 @@ PERIOD = 8
 class Interrupt(Callback):
     """Write ``last.ckpt`` when a run is stopped by a signal or an unusable file.
 
-    A handler only records that a signal has arrived. After each step and each validation batch, the
-    processes exchange their recorded signals, so that all stop at the same point. Lightning's
+    A handler only records that a signal has arrived. After each step (on GPUs, every `PERIOD` steps)
+    and each validation batch, the processes exchange their recorded signals, so that all stop at
+    the same point. Lightning's
     handlers are replaced, because they call a collective operation at an arbitrary point of a step,
     which can deadlock. A second Ctrl-C stops at once and writes nothing. Handlers can be set in the
     main thread only; in other threads, signals are not recorded.
@@ -88,7 +89,7 @@ class Interrupt(Callback):
             before = signal.getsignal(number)
             if number == signal.SIGUSR1 and before == self._lightning_handlers[number]:
                 continue  # Lightning has set no handler: not under SLURM
-            self._lightning_handlers[number] = before  # Lightning restores the original one
+            self._lightning_handlers[number] = before  # for on_exception
             signal.signal(number, self._record)
         self._unblock_signals()
         if self._due:
