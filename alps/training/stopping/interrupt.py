@@ -34,10 +34,14 @@ class Interrupt(Callback):
     stop at the same point. Lightning's handlers are replaced, because they call a collective
     operation at an arbitrary point of a step, which can deadlock. A second Ctrl-C stops at once
     and writes nothing. Handlers can be set in the main thread only; in other threads, signals are
-    not recorded. The checkpoint records whether a validation was interrupted; the resumed run then
-    starts with this validation. If only one of several processes reads an unusable file, the run
-    stops without a checkpoint, because the remaining processes are blocked in a different
-    collective. Args: folder: folder of ``last.ckpt``.
+    not recorded.
+
+    The checkpoint records whether a validation was interrupted; the resumed run then starts with
+    this validation. If only one of several processes reads an unusable file, the run stops without
+    a checkpoint, because the remaining processes are blocked in a different collective.
+
+    Args:
+        folder: folder of ``last.ckpt``.
     """
 
     def __init__(self, folder: str | Path) -> None:
