@@ -100,7 +100,7 @@ class Interrupt(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Stop after this step if any process has a signal; on several GPUs, every `PERIOD` steps."""
+        """Stop after this step if a process has a signal; on several GPUs, every `PERIOD` steps."""
         check_every_step = trainer.world_size == 1 or trainer.strategy.root_device.type == "cpu"
         if (batch_idx + 1) % trainer.accumulate_grad_batches == 0 and (
             check_every_step or trainer.global_step % PERIOD == 0
