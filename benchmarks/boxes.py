@@ -15,7 +15,8 @@ from torch import Tensor
 
 from alps.sam.protocol import Embedding
 from alps.sam.segmenter import SamSegmenter, load_segmenter
-from alps.sam.upsample import Axis, Patch
+from alps.sam.patch import Patch
+from alps.sam.upsample import Axis
 from benchmarks.measure import (
     MARINA_X,
     MARINA_Y,

@@ -18,8 +18,9 @@ from alps.errors import ImageError
 from alps.masks.filter import box_iou
 from alps.masks.limits import LIMITS
 from alps.masks.valid import keep_data
+from alps.sam.patch import Patch
 from alps.sam.protocol import Embedding, Segmenter
-from alps.sam.upsample import Axis, Patch
+from alps.sam.upsample import Axis
 from alps.structures import rle
 from alps.structures.boxes import Boxes
 from alps.structures.masks import Masks

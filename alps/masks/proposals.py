@@ -10,69 +10,31 @@ unstable is dropped in either order, and an unstable mask suppresses no mask.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from itertools import chain
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, Int64
+from jaxtyping import Bool, Float32, Int64
 
-from alps.masks.filter import may_be_stable, pixel_box_iou
+from alps.masks.candidates import (
+    Box,
+    Candidates,
+    Context,
+    Proposal,
+    StackCandidates,
+    Thresholds,
+    WindowCandidates,
+)
+from alps.masks.filter import pixel_box_iou
 from alps.masks.screen import IOU_MARGIN, pick_prompts
-from alps.masks.valid import cut_window
 from alps.sam.protocol import Embedding, Prediction, Segmenter
-from alps.sam.upsample import Axis, Patch
+from alps.sam.upsample import image_axes
 from alps.structures.tiles import Tile
-
-Box = tuple[int, int, int, int]
-
-#: Masks whose bfloat16 stability score is this close to the threshold are decoded in float32.
-FLOAT32_MARGIN = 0.01
-#: Bytes of logits kept for the candidates of a window; candidates beyond it are decoded again.
-BUDGET = 64 << 20
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Thresholds:
-    """Thresholds of SAM's filters (see `alps.masks.auto.AutoMasks`), with areas in pixels."""
-
-    pred_iou_thresh: float
-    stability_score_thresh: float
-    stability_score_offset: float
-    box_nms_thresh: float
-    min_area: float
-    max_area: float
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Candidate:
-    """A mask before suppression."""
-
-    prompt: int
-    mask: int  # index among the masks of the prompt
-    predicted_iou: float
-    box: Box  # x0, y0, x1, y1 in pixels, right and lower edge exclusive
-    patch: Patch | None  # None if `BUDGET` is exhausted
-
-    @property
-    def nbytes(self) -> int:
-        """Size of the logits in bytes, 0 without a patch."""
-        return 0 if self.patch is None else self.patch.logits.numel() * 4
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Proposal:
-    """A mask that passed all filters."""
-
-    prompt: int
-    predicted_iou: float
-    stability_score: float
-    box: Box
-    window: Bool[np.ndarray, "h w"]  # the mask in its box, without no-data pixels
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -116,36 +78,35 @@ class Proposer:
         self.segmenter, self.embedding, self.points = segmenter, embedding, points
         self.points_per_batch, self.thresholds, self.fast = points_per_batch, thresholds, fast
         self.screen, self.threads, self.valid = screen, threads, valid
-        side = max(embedding.input_size)
-        low = embedding.low_res
-        device = embedding.features.device
-        self.axes = tuple(
-            Axis(low, side, used, pixels, device)
-            for used, pixels in zip(embedding.input_size, embedding.size, strict=True)
-        )
+        self.axes = image_axes(embedding)
 
     @torch.inference_mode()
-    def __call__(
-        self, accept: Callable[[Box], bool] = lambda _: True, taken: Sequence[Box] = ()
-    ) -> list[Proposal]:
+    def __call__(self, accept: Callable[[Box], bool] = lambda _: True) -> list[Proposal]:
         """Return the masks in descending order of predicted IoU.
 
         Args:
             accept: returns whether to keep a mask with this box.
-            taken: boxes of earlier masks, which suppress new masks.
         """
-        candidates = [c for c in self._decode() if accept(c.box)]
-        return list(self._suppress(candidates, taken))
+        candidates = self._decode()
+        return candidates.proposals(self._suppress(candidates, accept))
 
-    def _decode(self) -> list[Candidate]:
+    def _decode(self) -> Candidates:
         """Decode all prompts; return the masks that pass the cheap filters, with exact boxes."""
-        candidates = []
-        budget = BUDGET
+        on_cpu = self.embedding.features.device.type == "cpu"
+        candidates: Candidates = (WindowCandidates if on_cpu else StackCandidates)(
+            Context(
+                thresholds=self.thresholds,
+                axes=self.axes,
+                valid=self.valid,
+                fast=self.fast,
+                decode=self._predict,
+            )
+        )
         prompts = np.arange(len(self.points))
         # PyTorch has a number of threads for each thread.
         with ExitStack() as stack:
             run: Callable[..., Iterator[Any]] = map
-            if self.threads > 1:  # a pool of one thread would only add a memory arena
+            if self.threads > 1 and on_cpu:  # a pool of one thread would only add a memory arena
                 pool = ThreadPoolExecutor(
                     self.threads, initializer=torch.set_num_threads, initargs=(1,)
                 )
@@ -157,9 +118,9 @@ class Proposer:
                     self.thresholds.stability_score_offset,
                     self.thresholds.stability_score_thresh,
                 )
-            for candidate in chain.from_iterable(run(self._decode_batch, self._batches(prompts))):
-                budget -= candidate.nbytes
-                candidates.append(candidate if budget > 0 else replace(candidate, patch=None))
+            decode = partial(self._decode_batch, candidates)
+            for part in run(decode, self._batches(prompts)):
+                candidates.add(part)
         return candidates
 
     def _batches(self, prompts: Int64[np.ndarray, " n"]) -> list[Int64[np.ndarray, " _"]]:
@@ -181,74 +142,33 @@ class Proposer:
         return replace(prediction, prompt=prediction.prompt + int(batch[0]))
 
     @torch.inference_mode()
-    def _decode_batch(self, batch: Int64[np.ndarray, " n"]) -> list[Candidate]:
-        """Return the non-empty candidates of a batch of prompts that may be stable."""
-        t = self.thresholds
-        prediction = self.segmenter.predict(
+    def _decode_batch(self, candidates: Candidates, batch: Int64[np.ndarray, " n"]) -> list[Any]:
+        """Return the candidates of a batch of prompts."""
+        prediction = self._predict(batch, self.fast, self.thresholds.pred_iou_thresh)
+        return candidates.collect(batch, prediction)
+
+    def _predict(
+        self, batch: Int64[np.ndarray, " n"], fast: bool, pred_iou_thresh: float = -1.0
+    ) -> Prediction:
+        """Return the masks of a batch of prompts whose predicted IoU exceeds a threshold."""
+        return self.segmenter.predict(
             self.embedding,
             points=self.points[batch],
-            pred_iou_thresh=t.pred_iou_thresh,
-            fast=self.fast,
+            pred_iou_thresh=pred_iou_thresh,
+            fast=fast,
         )
-        used = self.axes[0].stop[-1], self.axes[1].stop[-1]
-        stable = may_be_stable(
-            prediction.logits[:, : used[0], : used[1]],
-            t.stability_score_offset,
-            t.stability_score_thresh,
-        )
-        prompts, masks = batch[prediction.prompt.cpu().numpy()].tolist(), prediction.mask.tolist()
-        scores = prediction.predicted_iou.tolist()
-        candidates = []
-        for i in torch.nonzero(stable)[:, 0].tolist():
-            patch = Patch.cut(prediction.logits[i], t.stability_score_offset, *self.axes)
-            box = patch.box() if patch else None
-            if patch is not None and box is not None:
-                candidates.append(Candidate(prompts[i], masks[i], scores[i], box, patch))
-        return candidates
 
-    def _suppress(self, candidates: list[Candidate], taken: Sequence[Box]) -> Iterator[Proposal]:
-        """Yield the masks that pass suppression, stability and area filters, the best first."""
-        t = self.thresholds
-        kept = _boxes(taken)
+    def _suppress(self, candidates: Candidates, accept: Callable[[Box], bool]) -> list[int]:
+        """Return the candidates that pass suppression and all filters, the best first."""
+        scores, boxes = candidates.finish()
+        xyxy = boxes.astype(np.float32)
+        suppressed = np.zeros(len(scores), bool)
+        kept: list[int] = []
         # Two points often give the same mask and score, so the sort has to be stable.
-        for candidate in sorted(candidates, key=lambda c: -c.predicted_iou):
-            box = _boxes([candidate.box])
-            if (pixel_box_iou(box[0], kept) > t.box_nms_thresh).any():
+        for i in np.argsort(-scores, kind="stable").tolist():
+            x0, y0, x1, y1 = boxes[i].tolist()
+            if suppressed[i] or not accept((x0, y0, x1, y1)) or not candidates.passes(i):
                 continue
-            patch = candidate.patch or self._redraw(candidate, fast=self.fast)
-            stability = patch.stability(t.stability_score_offset)
-            if self.fast and abs(stability - t.stability_score_thresh) < FLOAT32_MARGIN:
-                patch = self._redraw(candidate, fast=False)
-                stability = patch.stability(t.stability_score_offset)
-            if stability < t.stability_score_thresh:
-                continue
-            window = self._window(patch, candidate.box)
-            if window is None or not t.min_area <= window.sum() <= t.max_area:
-                continue
-            kept = np.concatenate([kept, box])
-            yield Proposal(
-                candidate.prompt, candidate.predicted_iou, stability, candidate.box, window
-            )
-
-    def _window(self, patch: Patch, box: Box) -> Bool[np.ndarray, "h w"] | None:
-        """Return the pixels of a mask in its box; None if most of them have no data."""
-        window: np.ndarray = patch.window(box).cpu().numpy()
-        if self.valid is None:
-            return window
-        x0, y0, x1, y1 = box
-        return cut_window(window, self.valid[y0:y1, x0:x1])
-
-    def _redraw(self, candidate: Candidate, *, fast: bool) -> Patch:
-        """Decode a candidate again and return its patch."""
-        point = self.points[candidate.prompt][None]
-        prediction = self.segmenter.predict(self.embedding, points=point, fast=fast)
-        logits = prediction.logits[prediction.mask == candidate.mask][0]
-        patch = Patch.cut(logits, self.thresholds.stability_score_offset, *self.axes)
-        if patch is None:
-            raise RuntimeError("decoding a prompt again gave an empty mask")
-        return patch
-
-
-def _boxes(boxes: Sequence[Box]) -> Float[np.ndarray, "N 4"]:
-    """Convert boxes to an array."""
-    return np.array(boxes, dtype=np.float32).reshape(-1, 4)
+            kept.append(i)
+            suppressed |= pixel_box_iou(xyxy[i], xyxy) > self.thresholds.box_nms_thresh
+        return kept

@@ -7,10 +7,12 @@ quarter of the exact decoder's time.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
-from jaxtyping import Int64
+import torch
+from jaxtyping import Bool, Int64
+from torch import Tensor
 
 from alps.masks.filter import may_be_stable
 from alps.sam.protocol import Prediction
@@ -36,21 +38,34 @@ def pick_prompts(
     Returns:
         The indices of the prompts, ascending.
     """
-    bits, scores, prompts = [], [], []
+    parts, scores, prompts = [], [], []
     for batch in predictions:
         stable = may_be_stable(batch.logits, offset, stability_score_thresh - STABILITY_MARGIN)
-        masks = batch.logits[stable].flatten(1) > 0
-        bits.append(np.packbits(masks.cpu().numpy(), axis=1))
-        scores.append(batch.predicted_iou[stable].cpu().numpy())
-        prompts.append(batch.prompt[stable].cpu().numpy())
-    if not bits:
+        stable = stable.cpu()
+        parts.append(batch.logits[stable.nonzero()[:, 0].to(batch.logits.device)].flatten(1) > 0)
+        scores.append(batch.predicted_iou[stable].numpy())
+        prompts.append(batch.prompt[stable].numpy())
+    if not parts:
         return np.zeros(0, dtype=np.int64)
-    words = np.concatenate(bits).view(np.uint64)
-    area = np.bitwise_count(words).sum(axis=1, dtype=np.int64)
+    area, overlap = _overlaps(torch.cat(parts))
+    skipped = area == 0
     kept: list[int] = []
-    for i in np.argsort(-np.concatenate(scores), kind="stable"):
-        both = np.bitwise_count(words[kept] & words[i]).sum(axis=1, dtype=np.int64)
-        either = area[kept] + area[i] - both
-        if area[i] and not (both >= DUPLICATE_IOU * either).any():
-            kept.append(int(i))
+    for i in np.argsort(-np.concatenate(scores), kind="stable").tolist():
+        if not skipped[i]:
+            kept.append(i)
+            both = overlap(i)
+            skipped |= both >= DUPLICATE_IOU * (area + area[i] - both)
     return np.unique(np.concatenate(prompts)[kept])
+
+
+def _overlaps(
+    masks: Bool[Tensor, "n p"],
+) -> tuple[Int64[np.ndarray, " n"], Callable[[int], Int64[np.ndarray, " n"]]]:
+    """Return the areas of masks, and a function that returns the overlaps of one with all."""
+    if masks.device.type == "cpu":
+        words = np.packbits(masks.numpy(), axis=1).view(np.uint64)
+        area = np.bitwise_count(words).sum(axis=1, dtype=np.int64)
+        return area, lambda i: np.bitwise_count(words & words[i]).sum(axis=1, dtype=np.int64)
+    pixels = masks.float()  # the products are exact in TF32 too
+    pairs = (pixels @ pixels.T).long().cpu().numpy()
+    return pairs.diagonal(), lambda i: pairs[i]

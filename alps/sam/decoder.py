@@ -53,7 +53,9 @@ class FoldedDecoder:
         group: number of prompts whose image tokens are computed at a time. The prompts of a batch
             share one pass over the weights, so large batches are fastest, but a CPU's cache holds
             the image tokens of only two prompts. On a GPU, use the batch size.
-        rows: number of image tokens upscaled at a time; the cache limits it too.
+        upscale_group: number of prompts whose masks are upscaled at a time: one on a CPU, as many
+            as fit into memory on a GPU.
+        rows: number of image tokens upscaled at a time; a CPU's cache limits it too.
         compile: compile the transformer with torch.compile.
 
     The decoder rearranges copies of the weights: build a new decoder after the weights are moved or
@@ -69,12 +71,13 @@ class FoldedDecoder:
         upscale_dtype: torch.dtype | None = None,
         pool: int = 1,
         group: int = 2,
+        upscale_group: int = 1,
         rows: int = 512,
         compile: bool = False,  # noqa: A002 - the name in torch
     ) -> None:
         self.prompt_encoder: Any = prompt_encoder
         self.mask_decoder: Any = mask_decoder
-        self.pool, self.group, self.rows = pool, group, rows
+        self.pool, self.group, self.upscale_group, self.rows = pool, group, upscale_group, rows
         self.dtype = mask_decoder.iou_token.weight.dtype
         position = self._tokens(prompt_encoder.get_dense_pe())
         self.transformer = FoldedTransformer(mask_decoder.transformer, position, group)
@@ -155,9 +158,20 @@ class FoldedDecoder:
 
     @torch.no_grad()
     def upscale(self, decoded: Decoded, keep: Bool[Tensor, "B M"]) -> Float[Tensor, "n y x"]:
-        """Return low-resolution logits of the kept masks, in the order of ``keep.nonzero()``."""
-        prompts = keep.any(1).nonzero()[:, 0].tolist()
-        return self._arrange([self._upscale_prompt(decoded, i, keep[i]) for i in prompts])
+        """Return low-resolution logits of the kept masks, in the order of ``keep.nonzero()``.
+
+        Args:
+            decoded: prompts from `decode`.
+            keep: masks to upscale; on the CPU, because it determines the shapes.
+        """
+        blocks = []
+        for first in range(0, len(keep), self.group):
+            stop = min(first + self.group, len(keep))
+            for start in range(first, stop, self.upscale_group):
+                part = keep[start : min(start + self.upscale_group, stop)]
+                if part.any():
+                    blocks.append(self._upscale_prompts(decoded, start, part))
+        return self._arrange(blocks)
 
     @torch.no_grad()
     def upscale_part(
@@ -175,7 +189,7 @@ class FoldedDecoder:
 
         Args:
             decoded: prompts from `decode`.
-            keep: masks to upscale.
+            keep: masks to upscale; on the CPU.
             inside: image tokens to upscale, for each prompt.
             above: threshold of the logits at the border.
 
@@ -186,14 +200,14 @@ class FoldedDecoder:
         for i in keep.any(1).nonzero()[:, 0].tolist():
             at = inside[i].flatten().nonzero()[:, 0]
             if not 0 < len(at) < 0.7 * self.height * self.width:
-                blocks_of_prompts.append(self._upscale_prompt(decoded, i, keep[i]))
+                blocks_of_prompts.append(self._upscale_prompts(decoded, i, keep[i, None]))
                 continue
             # A token is at the border if one of its 3×3 neighbours is outside; the image's edge is
             # no border.
             border = F.max_pool2d((~inside[i])[None].float(), 3, 1, 1).flatten()[at] > 0
-            part = self._upscale_prompt(decoded, i, keep[i], at)
+            part = self._upscale_prompts(decoded, i, keep[i, None], at)
             if (part[:, border] > above).any():
-                blocks_of_prompts.append(self._upscale_prompt(decoded, i, keep[i]))
+                blocks_of_prompts.append(self._upscale_prompts(decoded, i, keep[i, None]))
                 continue
             complete = part.new_full((len(part), self.height * self.width, 16), -32.0)
             complete[:, at] = part
@@ -210,28 +224,44 @@ class FoldedDecoder:
         inside: Tensor = ((y > y0) & (y < y1))[:, :, None] & ((x > x0) & (x < x1))[:, None]
         return inside
 
-    def _upscale_prompt(
+    def _upscale_prompts(
         self,
         decoded: Decoded,
-        prompt: int,
-        keep: Bool[Tensor, " M"],
+        start: int,
+        keep: Bool[Tensor, "b M"],
         at: Int64[Tensor, " n"] | None = None,
     ) -> Float[Tensor, "m n 16"]:
-        """Return the 4×4 logits of the image tokens ``at`` (default: all) in a prompt's masks."""
-        state, i = decoded.tokens[prompt // self.group], prompt % self.group
-        factors = decoded.image.upscaled, state.a[i, :, None], state.u[i].T
+        """Return 4×4 logits of image tokens in the kept masks of some prompts of one group.
+
+        Args:
+            decoded: prompts from `decode`.
+            start: index of the first prompt.
+            keep: masks of the b prompts from ``start`` on; on the CPU.
+            at: indices of the image tokens; None: all.
+        """
+        state = decoded.tokens[start // self.group]
+        first = start % self.group
+        prompts = slice(first, first + len(keep))
+        factors = decoded.image.upscaled, state.a[prompts, :, None], state.u[prompts].mT
         if at is not None:
-            factors = factors[0][at], factors[1][at], factors[2][at]
-        r = state.r[i] @ self.first
-        hyper = decoded.hyper[prompt, keep].to(self.upscale_dtype)
+            factors = factors[0][at], factors[1][:, at], factors[2][:, at]
+        r = state.r[prompts] @ self.first
+        # Prompts with fewer kept masks than others are padded with masks that are dropped again.
+        n_kept = keep.sum(1)
+        masks = keep.int().argsort(dim=1, descending=True, stable=True)[:, : int(n_kept.max())]
+        kept = (torch.arange(masks.shape[1]) < n_kept[:, None]).flatten()
+        rows = torch.arange(start, start + len(keep))[:, None]
+        device = decoded.hyper.device
+        hyper = decoded.hyper[rows.to(device), masks.to(device)].to(self.upscale_dtype)
         blocks = []
-        for f, a, u in zip(*(torch.split(x, self.rows) for x in factors), strict=True):
+        for f, a, u in zip(*(torch.split(x, self.rows, dim=-2) for x in factors), strict=True):
             # Y W = a ⊙ (F W) + Uᵀ (R W) + bias
-            y = torch.addcmul(self.first_bias, f, a).addmm_(u, r)  # (rows, S)
+            y = torch.addcmul(self.first_bias, f, a).baddbmm_(u, r)  # (b, rows, S)
             y = self.norm(y.view(-1, self.norm.normalized_shape[0])).to(self.upscale_dtype)
             y = torch.addmm(self.second_bias, F.gelu(y), self.second)
-            blocks.append(hyper @ F.gelu(y).view(-1, hyper.shape[1]).T)
-        return torch.cat(blocks, dim=1).view(len(hyper), -1, 16)
+            blocks.append(torch.bmm(hyper, F.gelu(y).view(len(keep), -1, hyper.shape[2]).mT))
+        logits = torch.cat(blocks, dim=2).view(len(kept), -1, 16)
+        return logits if kept.all() else logits[kept.nonzero()[:, 0].to(device)]
 
     def _arrange(self, blocks_of_prompts: list[Float[Tensor, "_ N 16"]]) -> Float[Tensor, "n y x"]:
         """Rearrange blocks of 4×4 logits into masks."""

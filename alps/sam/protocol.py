@@ -35,7 +35,10 @@ class Embedding:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prediction:
-    """The n masks of all prompts whose predicted IoU exceeds the threshold."""
+    """The n masks of all prompts whose predicted IoU exceeds the threshold.
+
+    Only the logits are on the device of the model.
+    """
 
     logits: Float[Tensor, "n h w"]  # stride 4 or 8 in the padded square input
     predicted_iou: Float[Tensor, " n"]

@@ -25,6 +25,8 @@ from alps.sam.protocol import Embedding, Prediction
 #: Peak memory in bytes per prompt of a batch: the factors of its image tokens (98 rows of 4096),
 #: three times as much for their products, and its low-resolution logits.
 PROMPT_BYTES = 16 << 20
+#: Prompts that a GPU decodes and upscales at a time.
+GPU_BATCH, GPU_UPSCALED = 256, 64
 
 
 class SamSegmenter:
@@ -172,10 +174,11 @@ class SamSegmenter:
         if masks is not None:
             return self._predict_each(embedding, points, boxes, masks, multimask_output)
         if not any(len(prompts) for prompts in (points, boxes) if prompts is not None):
-            empty = embedding.features.new_zeros(0)
-            indices = empty.long()
             side = embedding.low_res
-            return Prediction(empty.reshape(0, side, side), empty, indices, indices)
+            indices = torch.zeros(0, dtype=torch.int64)
+            return Prediction(
+                embedding.features.new_zeros(0, side, side), torch.zeros(0), indices, indices
+            )
         input_boxes = self._boxes_to_input(boxes, embedding)
         decoder = self.coarse_decoder if coarse else self.decoders[fast and points is not None]
         decoded = decoder.decode(
@@ -184,13 +187,15 @@ class SamSegmenter:
             boxes=input_boxes,
             multimask_output=multimask_output,
         )
-        keep = decoded.iou > pred_iou_thresh
-        if fast and not coarse and points is None and input_boxes is not None:
+        iou = decoded.iou.cpu()  # the only synchronisation
+        keep = iou > pred_iou_thresh
+        on_cpu = self.device.type == "cpu"  # a GPU upscales all prompts at once
+        if fast and on_cpu and not coarse and points is None and input_boxes is not None:
             logits = decoder.upscale_part(decoded, keep, decoder.tokens_around(input_boxes))
         else:
             logits = decoder.upscale(decoded, keep)
         prompt, mask = keep.nonzero(as_tuple=True)
-        return Prediction(logits, decoded.iou[keep], prompt, mask)
+        return Prediction(logits, iou[keep], prompt, mask)
 
     def _predict_each(
         self,
@@ -214,36 +219,45 @@ class SamSegmenter:
                 boxes=None if input_boxes is None else input_boxes[i, None],
                 multimask_output=multimask_output,
             )
-            logits.append(decoder.upscale(decoded, torch.ones_like(decoded.iou, dtype=torch.bool)))
+            logits.append(decoder.upscale(decoded, torch.ones(decoded.iou.shape, dtype=torch.bool)))
             ious.append(decoded.iou[0])
         n = len(ious[0]) if ious else 1
-        each = torch.arange(n * len(masks), device=self.device)
+        each = torch.arange(n * len(masks))
         side = embedding.low_res
         return Prediction(
             torch.cat([*logits, embedding.features.new_zeros(0, side, side)]),
-            torch.cat([*ious, embedding.features.new_zeros(0)]),
+            torch.cat([*ious, embedding.features.new_zeros(0)]).cpu(),
             *(each // n, each % n),
         )
 
     @cached_property
     def decoders(self) -> tuple[FoldedDecoder, FoldedDecoder]:
         """The float32 decoder and one that upscales in bfloat16; they share prepared images."""
-        parts = self.model.prompt_encoder, self.model.mask_decoder
-        group = 2 if self.device.type == "cpu" else 64
-        exact = FoldedDecoder(*parts, group=group, compile=self.compile)
+        exact = self._build_decoder()
         if not has_bfloat16(self.device):
             return exact, exact
-        fast = FoldedDecoder(
-            *parts, upscale_dtype=torch.bfloat16, group=group, compile=self.compile
-        )
-        return exact, fast
+        return exact, self._build_decoder(upscale_dtype=torch.bfloat16)
 
     @cached_property
     def coarse_decoder(self) -> FoldedDecoder:
         """The decoder at half the resolution, whose groups hold four times as many prompts."""
-        parts = self.model.prompt_encoder, self.model.mask_decoder
-        group = 8 if self.device.type == "cpu" else 256
-        return FoldedDecoder(*parts, pool=2, group=group, compile=self.compile)
+        return self._build_decoder(pool=2)
+
+    def _build_decoder(
+        self, pool: int = 1, upscale_dtype: torch.dtype | None = None
+    ) -> FoldedDecoder:
+        """Return a decoder with groups for the cache of a CPU or the memory of a GPU."""
+        sizes = {"group": 2 * pool**2, "upscale_group": 1, "rows": 512}
+        if self.device.type != "cpu":
+            sizes = {"group": GPU_BATCH, "upscale_group": GPU_UPSCALED, "rows": 4096}
+        return FoldedDecoder(
+            self.model.prompt_encoder,
+            self.model.mask_decoder,
+            pool=pool,
+            upscale_dtype=upscale_dtype,
+            compile=self.compile,
+            **sizes,
+        )
 
     def _prepare(self, embedding: Embedding, decoder: FoldedDecoder) -> PreparedImage:
         """Return the prepared image of an embedding; the latest one is cached."""

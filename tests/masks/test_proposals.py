@@ -7,8 +7,9 @@ from segment_anything.utils.amg import batched_mask_to_box, calculate_stability_
 from torch.nn import functional as F
 from torchvision.ops import nms
 
-from alps.masks import proposals
-from alps.masks.proposals import Proposer, Thresholds
+from alps.masks import candidates
+from alps.masks.candidates import Thresholds
+from alps.masks.proposals import Proposer
 from alps.sam.protocol import Embedding, Prediction
 
 OPEN = Thresholds(
@@ -91,7 +92,7 @@ def propose(blobs, embedding, points, **options):
 @pytest.mark.parametrize("budget", [64 << 20, 0])
 def test_equals_the_plain_order(embedding, seed, budget, monkeypatch):
     """Also where no logits may be kept and every mask is decoded again."""
-    monkeypatch.setattr(proposals, "BUDGET", budget)
+    monkeypatch.setattr(candidates, "BUDGET", budget)
     blobs = Blobs(seed)
     points = np.random.default_rng(seed).integers(0, 90, (30, 2)).astype(np.float32)
     masks, iou, stability, prompt = plain(blobs, points, embedding)
@@ -125,14 +126,6 @@ def test_refused_boxes_and_areas_suppress_nothing(embedding):
     rest = propose(blobs, embedding, points)(accept=lambda box: box != first)
     assert first not in [p.box for p in rest]
     assert {p.box for p in rest} - {p.box for p in every}  # what the first had suppressed
-
-
-def test_taken_boxes_suppress(embedding):
-    blobs = Blobs(1)
-    points = np.random.default_rng(1).integers(0, 90, (30, 2)).astype(np.float32)
-    every = propose(blobs, embedding, points)()
-    rest = propose(blobs, embedding, points)(taken=[p.box for p in every])
-    assert not {p.box for p in rest} & {p.box for p in every}
 
 
 def test_fast_decides_doubtful_masks_in_float32(embedding):

@@ -3,7 +3,8 @@ import torch
 from segment_anything.utils.amg import batched_mask_to_box, calculate_stability_score
 from torch.nn import functional as F
 
-from alps.sam.upsample import Axis, Patch, bilinear
+from alps.sam.patch import Patch
+from alps.sam.upsample import Axis, bilinear
 
 
 @pytest.mark.parametrize(("low", "high"), [(64, 256), (256, 90), (154, 90), (1, 5), (7, 7)])
