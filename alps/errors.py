@@ -35,7 +35,7 @@ class DivergedError(AlpsError):
 
 
 class ImageError(AlpsError):
-    """An image cannot be used; it is reported, counted and skipped."""
+    """An image cannot be used: labelling reports, counts and skips it, training stops."""
 
 
 class LabelError(AlpsError):

@@ -91,8 +91,8 @@ class MaskSource(Protocol):
     def __call__(self, sample: Sample) -> Masks:
         """Return the masks of one image, in image coordinates and without no-data pixels.
 
-        `alps.masks.valid.keep_data` removes the no-data pixels. If the image has boxes,
-        `Masks.boxes` has the prompt box of each mask, and boxes without a mask are logged.
+        `alps.masks.valid.keep_data` removes the no-data pixels. If boxes prompt the
+        masks, `Masks.boxes` has the prompt box of each mask, and boxes without a mask are logged.
         """
 
 

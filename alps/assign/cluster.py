@@ -26,8 +26,8 @@ from alps.structures.settings import check_attributes
 class Cluster:
     """Classes by online k-means over the features of all masks (ALPS, arXiv 2406.10855).
 
-    Class 0 is the largest, not a background class; uncovered pixels have the store's
-    ``ignore_index``.
+    Class 0 is the largest, not a background class; pixels without a mask have the store's
+    ``ignore_index``, unless ``fill`` gives them a class.
 
     Args:
         k: number of clusters, K.

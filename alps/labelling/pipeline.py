@@ -83,7 +83,8 @@ def label(
         shard_size: images per shard. None: the default of `alps.store.plan.prepare`.
         overwrite: first stage to repeat; ``failed`` repeats the shards with images that could not
             be read.
-        verified: whether the store has just been verified; if it is complete, it is not changed.
+        verified: whether the store has just been verified, so that files of an earlier version of
+            ALPS are accepted.
         strict: whether inconsistencies in the dataset are an error.
 
     Returns:
@@ -95,7 +96,7 @@ def label(
         DatasetNotFound: there are no images.
         ImageError: none of the images can be read.
         StoreError: the store cannot be written or was made with different settings.
-        TooFewMasks: there are fewer masks than classes.
+        TooFewMasks: there are fewer masks than clusters.
     """
     timings = Timings()
     rank = engine.rank

@@ -66,11 +66,11 @@ class Claims:
             self.folder.rmdir()
 
     def register_run(self) -> None:
-        """Register this run until its end, so that other runs see it while it claims no part."""
+        """Register this run until its end, so that other runs see it before it claims a unit."""
         self.take(f"run-{secrets.token_hex(4)}")
 
     def take(self, name: str) -> bool:
-        """Claim a part.
+        """Claim a unit of work.
 
         Returns:
             Whether this process now holds the claim; False if another process holds it.
@@ -149,7 +149,7 @@ class Claims:
             )
 
     def clear(self) -> None:
-        """Remove the claims of all processes; call this only after all work is done."""
+        """Remove the claims of all other processes; call this only after all work is done."""
         with suppress(OSError):
             for path in self.folder.iterdir():
                 if path.name not in self._contents:

@@ -129,7 +129,7 @@ class Masks:
         point_coords: Float[np.ndarray, "N 2"] | None = None,
         boxes: Boxes | None = None,
     ) -> Masks:
-        """Return masks from COCO RLE; boxes and areas are computed, missing scores are NaN.
+        """Return masks from COCO RLE; computes bounding boxes and areas, missing scores are NaN.
 
         Args:
             counts: compressed COCO RLE of each mask.

@@ -29,9 +29,10 @@ class LocalEngine:
     """Process shards in this process or in worker processes that it starts.
 
     Args:
-        processes: number of processes; 1 uses this process and starts none. "auto" starts one
-            process per visible GPU, or uses this process if there is no GPU or if a launcher has
-            started several runs. Workers are distributed over the visible GPUs.
+        processes: number of processes. 1 uses this process, or one worker process if a launcher has
+            assigned this run a GPU that is not the first visible one. "auto" is the number of
+            visible GPUs, but 1 if there is no GPU or if a launcher has started several runs.
+            Workers are distributed over the visible GPUs.
         threads: CPU threads per process, for mask sources and k-means. The results do not depend on
             it, because each item is computed by one thread.
 

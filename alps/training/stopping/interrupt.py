@@ -29,11 +29,12 @@ PERIOD = 8
 class Interrupt(Callback):
     """Write ``last.ckpt`` when a run is stopped by a signal or an unusable file.
 
-    A handler only records that a signal has arrived. After each step and each validation batch, the
-    processes exchange their recorded signals, so that all stop at the same point. Lightning's
-    handlers are replaced, because they call a collective operation at an arbitrary point of a step,
-    which can deadlock. A second Ctrl-C stops at once and writes nothing. Handlers can be set in the
-    main thread only; in other threads, signals are not recorded.
+    A handler only records that a signal has arrived. After each step (on several GPUs, every
+    `PERIOD` steps) and each validation batch, the processes exchange their recorded signals, so
+    that all stop at the same point. Lightning's handlers are replaced, because they call a
+    collective operation at an arbitrary point of a step, which can deadlock. A second Ctrl-C stops
+    at once and writes nothing. Handlers can be set in the main thread only; in other threads,
+    signals are not recorded.
 
     The checkpoint records whether a validation was interrupted; the resumed run then starts with
     this validation. If only one of several processes reads an unusable file, the run stops without
@@ -47,7 +48,7 @@ class Interrupt(Callback):
         self.path = Path(folder) / "last.ckpt"
         self.signal = 0  # the signal that stops all processes; 0: none
         self._received = 0  # the highest signal number that this process has received
-        self._lightning_handlers: dict[int, Handler] = {}
+        self._previous_handlers: dict[int, Handler] = {}
         self._mask: set[int] | None = None
         self._due = False
         self._finished = False
@@ -76,7 +77,7 @@ class Interrupt(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Block signals until this callback has replaced Lightning's handlers."""
         self.signal = self._received = 0
-        self._lightning_handlers = {signal.SIGUSR1: signal.getsignal(signal.SIGUSR1)}
+        self._previous_handlers = {signal.SIGUSR1: signal.getsignal(signal.SIGUSR1)}
         if _may_set_handlers():
             self._mask = {*signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)}
         if self._due and self._finished:  # otherwise Lightning would not start the fit loop
@@ -86,9 +87,9 @@ class Interrupt(Callback):
         """Replace Lightning's handlers, and run a validation that is due."""
         for number in STOPS if _may_set_handlers() else ():
             before = signal.getsignal(number)
-            if number == signal.SIGUSR1 and before == self._lightning_handlers[number]:
+            if number == signal.SIGUSR1 and before == self._previous_handlers[number]:
                 continue  # Lightning has set no handler: not under SLURM
-            self._lightning_handlers[number] = before  # Lightning restores the original one
+            self._previous_handlers[number] = before  # for on_exception
             signal.signal(number, self._record)
         self._unblock_signals()
         if self._due:
@@ -99,7 +100,7 @@ class Interrupt(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Stop after this step if any process has a signal; on GPUs, check every `PERIOD` steps."""
+        """Stop after this step if a process has a signal; on several GPUs, every `PERIOD` steps."""
         check_every_step = trainer.world_size == 1 or trainer.strategy.root_device.type == "cpu"
         if (batch_idx + 1) % trainer.accumulate_grad_batches == 0 and (
             check_every_step or trainer.global_step % PERIOD == 0
@@ -155,14 +156,14 @@ class Interrupt(Callback):
                 if isinstance(callback, WeightAveraging):  # restores the trained weights
                     callback.on_validation_epoch_end(trainer, pl_module)
         trainer.save_checkpoint(self.path)
-        requeue = self._lightning_handlers.get(self.signal)
+        requeue = self._previous_handlers.get(self.signal)
         if self.signal == signal.SIGUSR1 and callable(requeue):
             requeue(self.signal, None)
 
     def _record(self, number: int, _frame: FrameType | None) -> None:
         self._received = max(self._received, number)
         if number == signal.SIGINT:
-            signal.signal(number, self._lightning_handlers[number])
+            signal.signal(number, self._previous_handlers[number])
 
     def _exchange_signals(self, trainer: Trainer) -> int:
         """Return the highest signal number that any process has received."""
