@@ -6,6 +6,7 @@ import torch
 import wandb
 
 from tests.factories import create_folder_pair
+from tests.pretend_cuda import PretendCuda
 from tests.programs import call
 
 
@@ -21,6 +22,13 @@ def interruptible():
     """A shell's background job, as of a CI, ignores Ctrl-C, and so would all that it begins."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture
+def cuda():
+    """A CUDA device, pretended, that counts kernels and waits."""
+    with PretendCuda() as device:
+        yield device
 
 
 @pytest.fixture(scope="module")

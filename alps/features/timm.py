@@ -17,6 +17,7 @@ from alps.errors import ConfigError
 from alps.features.cutout import batches_of_cutouts
 from alps.features.limits import LIMITS
 from alps.features.pool import FeatureMap, MaskMeans
+from alps.pretrained.device import DeviceSetting
 from alps.pretrained.encoder import Encoder
 from alps.sam.upsample import bilinear
 from alps.structures.masks import Masks
@@ -41,7 +42,8 @@ class TimmFeatures:
             to length 1, so that the map with the largest values does not dominate.
         tile_size: side of the overlapping tiles that larger images are cut into, in pixels.
         tile_overlap: overlap of neighbouring tiles, in pixels.
-        device: a PyTorch device; "auto" is the first GPU, or the CPU if there is none.
+        device: a PyTorch device; "auto" is the first GPU, or the CPU if there is none, in each
+            process that computes features.
 
     The weights are fetched and loaded when they are first needed.
 
@@ -67,9 +69,15 @@ class TimmFeatures:
         self.scale, self.box_size, self.normalize = scale, box_size, normalize
         self.tile_size, self.tile_overlap = tile_size, tile_overlap
         check_attributes(LIMITS["alps.features.TimmFeatures"], self)
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.device = torch.device(device)
+        self._device = DeviceSetting(device, key="features.device")
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the device, which each process chooses for itself, and a network on it."""
+        state = vars(self).copy()
+        if state.pop("_on_device", None) is not None:
+            del state["encoder"]
+        state.pop("device", None)
+        return state
 
     @property
     def identity(self) -> Mapping[str, Any]:
@@ -81,7 +89,7 @@ class TimmFeatures:
             **{name: getattr(self, name) for name in names},
             "strides": self.strides,
             "sha256": self._sha256,
-            "device": self.device.type,
+            "device": self._device.kind,
         }
 
     @property
@@ -104,15 +112,29 @@ class TimmFeatures:
             return torch.cat(parts, dim=1).numpy()
 
     @cached_property
+    def device(self) -> torch.device:
+        """The device of this process.
+
+        Raises:
+            ConfigError: this process has no device of the kind of `identity`.
+        """
+        return self._device.choose()
+
+    @cached_property
     def encoder(self) -> Encoder:
-        """The network, loaded on first use."""
+        """The network, loaded on first use, on the CPU until it computes."""
         encoder = Encoder(self.model, pretrained=True)
         if encoder.pyramid is not None and self.strides != [16]:
             raise ConfigError(
                 f"features.strides={self.strides}: {self.model!r} is a plain ViT, whose only "
                 "trained feature map has stride 16; set features.strides=[16]"
             )
-        return encoder.eval().requires_grad_(False).to(self.device)
+        return encoder.eval().requires_grad_(False)
+
+    @cached_property
+    def _on_device(self) -> Encoder:
+        """`encoder`, moved to the device of this process."""
+        return self.encoder.to(self.device)
 
     def _inside_masks(self, sample: Sample, masks: Masks) -> list[Float[Tensor, "N _"]]:
         """Return the mean of each feature map inside each mask."""
@@ -151,7 +173,7 @@ class TimmFeatures:
         x = torch.tensor(pixels, device=self.device).permute(0, 3, 1, 2).float()
         if size != x.shape[2:]:
             x = F.interpolate(x, size, mode="bilinear", align_corners=False, antialias=True)
-        levels = dict(zip(self.encoder.strides, self.encoder((x - mean) / std), strict=True))
+        levels = dict(zip(self.encoder.strides, self._on_device((x - mean) / std), strict=True))
         return [levels[stride].cpu() for stride in self.strides]
 
     def _input_size(self, size: tuple[int, int]) -> tuple[int, int]:

@@ -9,5 +9,9 @@ from alps.structures.settings import Choice, Flag, Limits
 ARCHITECTURES = ("mobile", "vit_b", "vit_l", "vit_h")
 
 LIMITS: Mapping[str, Limits] = {
-    "alps.sam.load_segmenter": {"architecture": Choice(ARCHITECTURES), "compile": Flag()}
+    "alps.sam.load_segmenter": {
+        "architecture": Choice(ARCHITECTURES),
+        "dtype": Choice(("float32", "bfloat16")),
+        "compile": Flag(),
+    }
 }

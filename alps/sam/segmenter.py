@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from functools import cached_property, lru_cache
@@ -15,18 +16,28 @@ from segment_anything.modeling import Sam
 from segment_anything.utils.transforms import ResizeLongestSide
 from torch import Tensor
 
-from alps.errors import PromptError
+from alps.errors import PromptError, Unavailable
 from alps.pretrained.cache import load_weights, weights_sha256
+from alps.pretrained.device import DeviceSetting
 from alps.sam.build import build_sam, load_sam_state
 from alps.sam.decoder import FoldedDecoder, PreparedImage
+from alps.sam.limits import LIMITS
 from alps.sam.mobile import MobileEncoder
 from alps.sam.protocol import Embedding, Prediction
+from alps.sam.vit import fuse_attention
+from alps.structures.settings import check_settings
 
-#: Peak memory in bytes per prompt of a batch: the factors of its image tokens (98 rows of 4096),
-#: three times as much for their products, and its low-resolution logits.
-PROMPT_BYTES = 16 << 20
-#: Prompts that a GPU decodes and upscales at a time.
-GPU_BATCH, GPU_UPSCALED = 256, 64
+log = logging.getLogger(__name__)
+
+#: Prompts per batch on a GPU, independent of its memory, because rounding depends on the shapes of
+#: products. At most 4.4 MiB per prompt exist at a time (tests/sam/test_memory.py counts the tensors
+#: of the decoder on PyTorch's meta device), so 1.1 GiB per batch.
+GPU_PROMPTS = 256
+#: Prompts whose masks a GPU upscales at a time; this takes 1.5 GiB.
+GPU_UPSCALED = 64
+#: Images per batch of each encoder on a GPU. At the same time exist 0.17 GiB per image of MobileSAM
+#: and, in float32, 0.9 to 1.2 GiB per image of a ViT (counted like the prompts).
+GPU_IMAGES = {"mobile": 8, "vit_b": 4, "vit_l": 4, "vit_h": 4}
 
 
 class SamSegmenter:
@@ -35,13 +46,20 @@ class SamSegmenter:
     Args:
         architecture: one of `alps.sam.limits.ARCHITECTURES`.
         checkpoint: path of the weights; None uses the official weights.
-        device: a PyTorch device; "auto" is the first GPU, or the CPU if there is none.
+        device: a PyTorch device; "auto" is the first GPU, or the CPU if there is none, in each
+            process that embeds images.
+        dtype: "float32" or "bfloat16", in which the encoder multiplies. bfloat16 is several times
+            faster on a GPU, and changes the masks slightly.
         compile: compile encoder and decoder with torch.compile. This takes a minute at the start
             and is then faster on a GPU, but not on a CPU.
         keep: number of latest embeddings to cache, 4 MB each, so that masks and features of an
             image share them. With features=sam, images with more tiles are encoded twice.
 
-    The weights are fetched and loaded when the first image is embedded.
+    The weights are fetched and loaded when the first image is embedded. A pickled segmenter has
+    neither weights nor embeddings: each process loads its own.
+
+    Raises:
+        ConfigError: ``dtype`` is unknown.
     """
 
     def __init__(
@@ -50,36 +68,58 @@ class SamSegmenter:
         *,
         checkpoint: str | None = None,
         device: str = "auto",
+        dtype: str = "float32",
         compile: bool = False,  # noqa: A002 - the name in torch
         keep: int = 16,
     ) -> None:
+        check_settings(LIMITS["alps.sam.load_segmenter"], {"dtype": dtype})
         self.architecture = architecture
         self.weights = checkpoint or architecture
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.device = torch.device(device)
+        self.dtype = dtype
         self.compile = compile
         self.keep = keep
+        self._device = DeviceSetting(device, key="sam.device")
         self._embeddings: OrderedDict[bytes, Embedding] = OrderedDict()
         self._prepared: tuple[Embedding, dict[int, PreparedImage]] | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the settings only."""
+        names = ("architecture", "weights", "dtype", "compile", "keep", "_device")
+        return {name: getattr(self, name) for name in names}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        vars(self).update(state)
+        self._embeddings = OrderedDict()
+        self._prepared = None
+
     @property
     def identity(self) -> Mapping[str, Any]:
-        """Architecture, hash of the weights, kind of device, and whether it is compiled."""
-        return {
+        """Architecture, hash of the weights, kind of device, and what affects rounding on it."""
+        identity = {
             "sam.architecture": self.architecture,
             "sam.sha256": weights_sha256(self.weights),
-            "sam.device": self.device.type,
+            "sam.device": self._device.kind,
             "sam.compile": self.compile,
         }
+        if self._device.kind != "cpu":
+            identity["sam.points_per_batch"] = GPU_PROMPTS
+        if self._device.kind != "cpu" or self.dtype != "float32":
+            identity["sam.dtype"] = self.dtype
+        return identity
+
+    @cached_property
+    def device(self) -> torch.device:
+        """The device of this process.
+
+        Raises:
+            ConfigError: this process has no device of the kind of `identity`.
+        """
+        return self._device.choose()
 
     @property
     def points_per_batch(self) -> int:
-        """Number of prompts per batch: 16 on a CPU; 16 to 1024 on a GPU, by free memory."""
-        if self.device.type == "cpu":
-            return 16
-        free, _ = torch.cuda.mem_get_info(self.device)
-        return int(min(max(free // 2 // PROMPT_BYTES, 16), 1024))
+        """Number of prompts per batch: 16 on a CPU, `GPU_PROMPTS` on a GPU."""
+        return 16 if self.device.type == "cpu" else GPU_PROMPTS
 
     @cached_property
     def model(self) -> Sam:
@@ -88,6 +128,8 @@ class SamSegmenter:
         load_sam_state(sam, self.architecture, load_weights(self.weights))
         if isinstance(sam.image_encoder, MobileEncoder):
             sam.image_encoder.fold()
+        elif self.device.type != "cpu":
+            fuse_attention(sam.image_encoder)
         if self.compile:
             sam.image_encoder.compile()
         return sam.requires_grad_(False).to(self.device)
@@ -114,12 +156,7 @@ class SamSegmenter:
         """Return the embeddings of images, from the cache where possible."""
         keys = [_digest(image) for image in images]
         new = {k: im for k, im in zip(keys, images, strict=True) if k not in self._embeddings}
-        # One image at a time on a CPU, where a batch is not faster and rounds differently.
-        size = 1 if self.device.type == "cpu" else 8
-        for start in range(0, len(new), size):
-            batch = list(new)[start : start + size]
-            encoded = self._encode([new[key] for key in batch])
-            self._embeddings.update(zip(batch, encoded, strict=True))
+        self._embeddings.update(zip(new, self._encode_all([*new.values()]), strict=True))
         for key in keys:
             self._embeddings.move_to_end(key)
         embeddings = [self._embeddings[key] for key in keys]
@@ -127,17 +164,48 @@ class SamSegmenter:
             self._embeddings.popitem(last=False)
         return embeddings
 
+    @cached_property
+    def _images_per_batch(self) -> int:
+        """Number of images per batch."""
+        # One image at a time on a CPU, where a batch is not faster and rounds differently.
+        return 1 if self.device.type == "cpu" else GPU_IMAGES[self.architecture]
+
+    def _encode_all(self, images: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> list[Embedding]:
+        """Encode images in batches, and in smaller ones after the memory of the GPU has run out."""
+        encoded: list[Embedding] = []
+        while rest := images[len(encoded) :]:
+            batch = rest[: self._images_per_batch]
+            try:
+                encoded += self._encode(batch)
+                continue
+            except torch.OutOfMemoryError as error:
+                if len(batch) == 1:
+                    raise Unavailable(
+                        f"the memory of {self.device} is too small for one image in SAM "
+                        f"{self.architecture} ({str(error).partition('. ')[0]}); run fewer "
+                        "processes per GPU (engine.processes, engine.actors), end other programs "
+                        "on it, or choose a smaller model with sam="
+                    ) from error
+            # After the except block, because the traceback of the error holds tensors.
+            self._images_per_batch = len(batch) // 2
+            torch.cuda.empty_cache()
+            log.warning(
+                "the memory of %s ran out; SAM continues with %d images per batch",
+                *(self.device, self._images_per_batch),
+            )
+        return encoded
+
     def _encode(self, images: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> list[Embedding]:
         """Run the encoder on a batch of images."""
         resize = ResizeLongestSide(self.model.image_encoder.img_size)
         resized = [resize.apply_image(image) for image in images]
         pixels = [torch.as_tensor(r, device=self.device).permute(2, 0, 1)[None] for r in resized]
         inputs = torch.cat([self.model.preprocess(p) for p in pixels])
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == "bfloat16"):
+            batch = self.model.image_encoder(inputs).float()
         return [
             Embedding(features, (image.shape[0], image.shape[1]), (r.shape[0], r.shape[1]))
-            for features, image, r in zip(
-                self.model.image_encoder(inputs), images, resized, strict=True
-            )
+            for features, image, r in zip(batch, images, resized, strict=True)
         ]
 
     @torch.inference_mode()
@@ -249,7 +317,7 @@ class SamSegmenter:
         """Return a decoder with groups for the cache of a CPU or the memory of a GPU."""
         sizes = {"group": 2 * pool**2, "upscale_group": 1, "rows": 512}
         if self.device.type != "cpu":
-            sizes = {"group": GPU_BATCH, "upscale_group": GPU_UPSCALED, "rows": 4096}
+            sizes = {"group": GPU_PROMPTS, "upscale_group": GPU_UPSCALED, "rows": 4096}
         return FoldedDecoder(
             self.model.prompt_encoder,
             self.model.mask_decoder,
@@ -323,6 +391,7 @@ def load_segmenter(
     architecture: str,
     checkpoint: str | None = None,
     device: str = "auto",
+    dtype: str = "float32",
     compile: bool = False,  # noqa: A002 - the name in torch
 ) -> SamSegmenter:
     """Return a segmenter that the mask source and the features of a process share.
@@ -334,9 +403,10 @@ def load_segmenter(
         architecture: one of `alps.sam.limits.ARCHITECTURES`.
         checkpoint: path of the weights; None uses the official weights.
         device: a PyTorch device; "auto" is the first GPU, or the CPU if there is none.
+        dtype: "float32" or "bfloat16", in which the encoder multiplies.
         compile: compile encoder and decoder with torch.compile.
     """
-    segmenter = _cached_segmenter(architecture, checkpoint, device, compile)
+    segmenter = _cached_segmenter(architecture, checkpoint, device, dtype, compile)
     segmenter.forget()
     return segmenter
 
@@ -346,7 +416,10 @@ def _cached_segmenter(
     architecture: str,
     checkpoint: str | None,
     device: str,
+    dtype: str,
     compile: bool,  # noqa: A002 - the name in torch
 ) -> SamSegmenter:
     """Build a segmenter; the latest one is cached."""
-    return SamSegmenter(architecture, checkpoint=checkpoint, device=device, compile=compile)
+    return SamSegmenter(
+        architecture, checkpoint=checkpoint, device=device, dtype=dtype, compile=compile
+    )

@@ -1,11 +1,13 @@
 """Parity with segment_anything, on real weights and a real image."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
 from segment_anything import SamAutomaticMaskGenerator, SamPredictor
 
-from alps.errors import ConfigError, PromptError, WeightsNotFound
+from alps.errors import ConfigError, PromptError, Unavailable, WeightsNotFound
 from alps.features.sam import SamFeatures
 from alps.images.plain.sample import SampleImages
 from alps.masks.auto import SAM_SETTINGS, AutoMasks
@@ -13,7 +15,7 @@ from alps.pretrained.cache import load_weights
 from alps.sam.build import build_sam, load_sam_state
 from alps.sam.mobile import rename_keys
 from alps.sam.protocol import Embedding
-from alps.sam.segmenter import SamSegmenter, load_segmenter
+from alps.sam.segmenter import GPU_PROMPTS, SamSegmenter, load_segmenter
 from alps.sam.upsample import Axis
 from alps.structures import rle
 from alps.structures.records import Sample
@@ -207,13 +209,83 @@ def test_prefetched_images_are_encoded_in_batches_on_a_gpu(plot):
     assert batches == [8, 2]
 
 
-@pytest.mark.parametrize(("free_gib", "prompts"), [(0, 16), (2, 64), (8, 256), (139, 1024)])
-def test_the_batch_follows_the_memory_of_a_gpu(monkeypatch, free_gib, prompts):
-    segmenter = SamSegmenter("mobile", device="cpu")
-    assert segmenter.points_per_batch == 16
-    segmenter.device = torch.device("cuda")
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (free_gib << 30, 139 << 30))
-    assert segmenter.points_per_batch == prompts
+@pytest.fixture
+def crowded(plot):
+    """A segmenter on a GPU on which some batches of images do not fit; 16 images."""
+    segmenter = SamSegmenter("mobile", keep=64)
+    segmenter.device = torch.device("meta")
+    segmenter.batches, segmenter.fits = [], lambda n: True
+
+    def encode(images):
+        segmenter.batches.append(len(images))
+        if not segmenter.fits(len(images)):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3 GiB. GPU 0 has")
+        return [Embedding(torch.zeros(256, 64, 64), im.shape[:2], (1024, 1024)) for im in images]
+
+    segmenter._encode = encode
+    return segmenter, [plot.image[i : i + 50] for i in range(0, 320, 20)]
+
+
+def test_the_batch_of_images_is_halved_once_if_memory_runs_out_once(crowded, caplog):
+    segmenter, images = crowded
+    segmenter.fits = lambda _: len(segmenter.batches) > 1
+    segmenter.prefetch(images)
+    assert segmenter.batches == [8, 4, 4, 4, 4]
+    assert len(segmenter._embeddings) == 16
+    (line,) = caplog.messages
+    assert line == "the memory of meta ran out; SAM continues with 4 images per batch"
+
+
+def test_an_image_that_does_not_fit_is_one_error(crowded):
+    segmenter, images = crowded
+    segmenter.fits = lambda n: n < 0
+    message = (
+        r"meta is too small for one image in SAM mobile \(CUDA out of memory\); run fewer proc"
+    )
+    with pytest.raises(Unavailable, match=message):
+        segmenter.prefetch(images[:3])
+    assert segmenter.batches == [3, 1]
+
+
+def test_what_affects_rounding_on_a_gpu_is_in_the_identity():
+    cpu, gpu, bfloat16 = (
+        SamSegmenter("mobile", device=device, dtype=dtype)
+        for device, dtype in (("cpu", "float32"), ("cuda", "float32"), ("cpu", "bfloat16"))
+    )
+    names = ["sam.architecture", "sam.sha256", "sam.device", "sam.compile"]
+    assert [*cpu.identity] == names  # as in stores of earlier versions
+    assert [*gpu.identity.items()][2:] == [
+        ("sam.device", "cuda"),
+        ("sam.compile", False),
+        ("sam.points_per_batch", GPU_PROMPTS),
+        ("sam.dtype", "float32"),
+    ]
+    assert bfloat16.identity["sam.dtype"] == "bfloat16"
+    with pytest.raises(ConfigError, match="dtype=float16: expected float32 or bfloat16"):
+        SamSegmenter("mobile", dtype="float16")
+
+
+def test_bfloat16_changes_the_embedding_slightly(segmenter, plot):
+    exact = segmenter.embed(plot.image).features
+    rounded = SamSegmenter("mobile", device="cpu", dtype="bfloat16").embed(plot.image).features
+    assert rounded.dtype == torch.float32
+    assert 1e-4 < (rounded - exact).norm() / exact.norm() < 0.05
+
+
+def test_a_worker_chooses_its_own_device_and_loads_its_own_network(segmenter, plot, monkeypatch):
+    segmenter.embed(plot.image)
+    pickled = pickle.dumps(segmenter)
+    assert len(pickled) < 1000
+    worker = pickle.loads(pickled)
+    assert worker.identity == segmenter.identity
+    torch.testing.assert_close(
+        worker.embed(plot.image).features, segmenter.embed(plot.image).features, rtol=0, atol=0
+    )
+    unplanned = pickle.dumps(SamSegmenter("mobile"))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert pickle.loads(unplanned).device.type == "cuda"
+    with pytest.raises(ConfigError, match=r"sam.device=auto: .* recorded cpu; set sam.device=cuda"):
+        _ = pickle.loads(pickled).device
 
 
 def test_images_of_a_batch_are_embedded_as_alone(segmenter, plot):

@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import connection, parent_process, resource_tracker
@@ -20,6 +20,7 @@ from alps.labelling.engine.pool import WorkerPool
 from alps.labelling.engine.rank import LauncherRank, read_rank
 from alps.labelling.engine.worker import Event, Task, Worker, set_threads, task_values
 from alps.labelling.limits import LIMITS
+from alps.pretrained.device import PROCESSES_PER_GPU
 from alps.protocols import TaskRunner
 from alps.structures.settings import check_attributes
 
@@ -106,9 +107,9 @@ class LocalProcesses:
         try:
             for worker in range(self._n):
                 parent_end, worker_end = context.Pipe()
-                gpu = self._gpus[worker] if self._gpus else None
+                variables = self._gpu_variables(worker)
                 process = context.Process(
-                    target=serve, args=(worker_end, self._threads, level, gpu), daemon=True
+                    target=serve, args=(worker_end, self._threads, level, variables), daemon=True
                 )
                 process.start()
                 worker_end.close()  # so that recv raises EOFError when the worker dies
@@ -145,6 +146,13 @@ class LocalProcesses:
         for process in self._processes:
             process.join()
 
+    def _gpu_variables(self, worker: int) -> dict[str, str]:
+        """Return the environment variables with the GPU of a worker and its number of processes."""
+        if not self._gpus:
+            return {}
+        gpu = self._gpus[worker]
+        return {"CUDA_VISIBLE_DEVICES": gpu, PROCESSES_PER_GPU: str(self._gpus.count(gpu))}
+
     def _send(self, worker: int, message: tuple[str, Any]) -> None:
         with suppress(BrokenPipeError, ConnectionResetError):  # receive() reports the dead worker
             self._pipes[worker].send(message)
@@ -164,17 +172,16 @@ class LocalProcesses:
         return f"(process {process.pid}) {reason}"
 
 
-def serve(pipe: Connection, threads: int, level: int, gpu: str | None) -> None:
+def serve(pipe: Connection, threads: int, level: int, variables: Mapping[str, str]) -> None:
     """Run a worker until the pipe is closed.
 
     Args:
         pipe: connection to the process that started the worker.
         threads: CPU threads.
         level: minimum level of the log records to send.
-        gpu: value of ``CUDA_VISIBLE_DEVICES``. None: do not set it.
+        variables: environment variables to set.
     """
-    if gpu is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # before CUDA is first used
+    os.environ.update(variables)  # before CUDA is first used
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     worker = Worker(threads, level)
     handlers: dict[str, Callable[[Any], Iterator[Event] | None]]

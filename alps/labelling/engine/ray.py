@@ -21,6 +21,7 @@ from alps.labelling.engine.pool import WorkerPool
 from alps.labelling.engine.rank import LauncherRank, read_rank
 from alps.labelling.engine.worker import Event, Worker
 from alps.labelling.limits import LIMITS
+from alps.pretrained.device import PROCESSES_PER_GPU
 from alps.protocols import TaskRunner
 from alps.structures.settings import check_attributes
 
@@ -91,10 +92,11 @@ class RayActors:
                 self._connect()
             self._connected = True
         gpus = int(ray.cluster_resources().get("GPU", 0))
+        actors_per_gpu = -(-self._n // gpus) if gpus else 0  # so that all actors fit on the GPUs
         actor = ray.remote(RayWorker).options(
             num_cpus=1,
-            num_gpus=1 / -(-self._n // gpus) if gpus else 0,  # so that all actors fit on the GPUs
-            runtime_env={"env_vars": _environment()},
+            num_gpus=1 / actors_per_gpu if gpus else 0,
+            runtime_env={"env_vars": _environment(actors_per_gpu)},
         )
         level = logging.getLogger("alps").getEffectiveLevel()
         for worker in range(self._n):
@@ -207,7 +209,7 @@ def _check_server(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=10).close()
 
 
-def _environment() -> dict[str, str]:
+def _environment(actors_per_gpu: int) -> dict[str, str]:
     """Return the environment variables for actors: ALPS_* and OMP_NUM_THREADS.
 
     Ray sets one BLAS thread per actor by default, and the rounding of matrix products depends on
@@ -216,6 +218,7 @@ def _environment() -> dict[str, str]:
     variables = {name: value for name, value in os.environ.items() if name.startswith("ALPS_")}
     return {
         **variables,
+        **({PROCESSES_PER_GPU: str(actors_per_gpu)} if actors_per_gpu else {}),
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(os.cpu_count() or 1)),
     }
 
