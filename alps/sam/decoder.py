@@ -145,16 +145,35 @@ class FoldedDecoder:
             The predicted IoUs, and the inputs of `upscale`.
         """
         decoder = self.mask_decoder
-        sparse, _ = self.prompt_encoder(points=points, boxes=boxes, masks=None)
+        sparse = [] if points is None else [self._embed_points(*points, pad=boxes is None)]
+        if boxes is not None:
+            sparse.append(self.prompt_encoder._embed_boxes(boxes))
         outputs = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
-        outputs = outputs.expand(len(sparse), -1, -1)
-        start = torch.cat([outputs, sparse.to(self.dtype)], dim=1)
+        outputs = outputs.expand(len(sparse[0]), -1, -1)
+        start = torch.cat([outputs, *(part.to(self.dtype) for part in sparse)], dim=1)
         tokens, states = self.transform(image.depths, start)
         chosen = {True: slice(1, None), False: slice(0, 1), None: slice(None)}[multimask_output]
         masks = range(decoder.num_mask_tokens)[chosen]
         hyper = [decoder.output_hypernetworks_mlps[i](tokens[:, 1 + i]) for i in masks]
         iou = decoder.iou_prediction_head(tokens[:, 0])[:, chosen]
         return Decoded(image, iou, torch.stack(hyper, dim=1), states)
+
+    def _embed_points(
+        self, points: Float[Tensor, "B P 2"], labels: Tensor, *, pad: bool
+    ) -> Float[Tensor, "B _ C"]:
+        """Embed points as SAM's prompt encoder, without boolean indices, for which a GPU waits."""
+        encoder = self.prompt_encoder
+        if pad:  # a further point with the label −1, which stands for "no box"
+            points, labels = F.pad(points, (0, 0, 0, 1)), F.pad(labels, (0, 1), value=-1)
+        position = encoder.pe_layer.forward_with_coords(points + 0.5, encoder.input_image_size)
+        kinds = [
+            encoder.not_a_point_embed,
+            encoder.point_embeddings[0],
+            encoder.point_embeddings[1],
+        ]
+        table = torch.cat([kind.weight for kind in kinds])
+        embedded: Tensor = position.where((labels >= 0)[..., None], 0) + table[labels.long() + 1]
+        return embedded
 
     @torch.no_grad()
     def upscale(self, decoded: Decoded, keep: Bool[Tensor, "B M"]) -> Float[Tensor, "n y x"]:

@@ -31,8 +31,8 @@ log = logging.getLogger(__name__)
 
 #: Prompts per batch on a GPU, independent of its memory, because rounding depends on the shapes of
 #: products. At most 4.4 MiB per prompt exist at a time (tests/sam/test_memory.py counts the tensors
-#: of the decoder on PyTorch's meta device), so 1.1 GiB per batch.
-GPU_PROMPTS = 256
+#: of the decoder on PyTorch's meta device), so 2.2 GiB per batch.
+GPU_PROMPTS = 512
 #: Prompts whose masks a GPU upscales at a time; this takes 1.5 GiB.
 GPU_UPSCALED = 64
 #: Images per batch of each encoder on a GPU. At the same time exist 0.17 GiB per image of MobileSAM
