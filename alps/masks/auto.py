@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
+from alps.masks.candidates import Box, Proposal, Thresholds
 from alps.masks.cover import further_masks
 from alps.masks.filter import near_crop_edge, pixel_box_iou, values_at
 from alps.masks.limits import LIMITS
-from alps.masks.proposals import Box, CropProposal, Proposal, Proposer, Thresholds
+from alps.masks.proposals import CropProposal, Proposer
 from alps.masks.stitch import stitch
 from alps.masks.superpixels import add_superpixels
 from alps.sam.protocol import Segmenter

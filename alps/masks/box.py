@@ -6,13 +6,15 @@ prompt.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float32, Int64
+import torch
+from jaxtyping import Bool, Float, Float32, Int64
+from torch import Tensor
 
 from alps.errors import ImageError
 from alps.masks.filter import box_iou
@@ -20,7 +22,8 @@ from alps.masks.limits import LIMITS
 from alps.masks.valid import keep_data
 from alps.sam.patch import Patch
 from alps.sam.protocol import Embedding, Segmenter
-from alps.sam.upsample import Axis
+from alps.sam.stack import draw, measure, to_measures
+from alps.sam.upsample import Axis, image_axes
 from alps.structures import rle
 from alps.structures.boxes import Boxes
 from alps.structures.masks import Masks
@@ -33,8 +36,6 @@ MASK_PROMPT = 1000.0
 BATCH = 32  # boxes per batch; the prompts of a batch share one pass over the weights
 #: A quadrilateral that fills less than this fraction of its horizontal box counts as rotated.
 ROTATED_FRACTION = 0.95
-#: The extent of an empty mask.
-EMPTY = (0, 0, 0, 0)
 #: Fraction of a box from which a tile contains it completely; below 1 to allow for rounding.
 COMPLETE = 1.0 - 1e-6
 
@@ -149,25 +150,23 @@ class BoxMasks:
             multimask_output=None if self.best else False,
             fast=self.fast,
         )
-        side = max(embedding.input_size)
-        axes = [
-            Axis(embedding.low_res, side, used, pixels, prediction.logits.device)
-            for used, pixels in zip(embedding.input_size, embedding.size, strict=True)
-        ]
-        patches = [Patch.cut(logits, 0.0, *axes) for logits in prediction.logits]
-        extents = [(patch and patch.box()) or EMPTY for patch in patches]
-        ious = prediction.predicted_iou.cpu().numpy()
-        per_box = len(patches) // len(boxes)
+        extents, windows = _draw_windows(prediction.logits, image_axes(embedding))
+        quality = prediction.predicted_iou.numpy().reshape(len(boxes), -1).copy()
+        indices = np.arange(quality.size).reshape(quality.shape)
         inside = boxes.xyxy - np.array([tile.x0, tile.y0] * 2, np.float32)
         quads = boxes.quad.reshape(-1, 4, 2) - np.array([tile.x0, tile.y0], np.float32)
-        for i, (box, quad) in enumerate(zip(inside, quads, strict=True)):
-            candidates = slice(i * per_box, (i + 1) * per_box)
-            quality = ious[candidates] * box_iou(box, np.array(extents[candidates], np.float32))
-            if per_box > 1 and is_rotated(quad):
-                pairs = zip(patches[candidates], extents[candidates], strict=True)
-                quality *= [rotated_iou(quad, _window(*pair), pair[1]) for pair in pairs]
-            j = i * per_box + int(quality.argmax())
-            yield extents[j], _window(patches[j], extents[j]), float(ious[j])
+        for i, box in enumerate(inside):
+            quality[i] *= box_iou(box, extents[indices[i]].astype(np.float32))
+        if self.best:
+            rotated = [i for i, quad in enumerate(quads) if is_rotated(quad)]
+            drawn = iter(windows(indices[rotated].ravel()))
+            for i in rotated:
+                of_box = extents[indices[i]].tolist()
+                quality[i] *= [rotated_iou(quads[i], next(drawn), extent) for extent in of_box]
+        chosen = indices[np.arange(len(boxes)), quality.argmax(1)]
+        for i, window in zip(chosen, windows(chosen), strict=True):
+            x0, y0, x1, y1 = extents[i].tolist()
+            yield (x0, y0, x1, y1), window, float(prediction.predicted_iou[i])
 
     def _prompts(self, tile: Tile, boxes: Boxes, embedding: Embedding) -> dict[str, np.ndarray]:
         """Return the prompts of the boxes by kind, in pixels of the tile."""
@@ -200,7 +199,7 @@ def is_rotated(quad: Float32[np.ndarray, "4 2"]) -> bool:
 def rotated_iou(
     quad: Float32[np.ndarray, "4 2"],
     window: Bool[np.ndarray, "h w"],
-    extent: tuple[int, int, int, int],
+    extent: Sequence[int],
 ) -> float:
     """Return the IoU of a quadrilateral and a mask after rotation to the longest side.
 
@@ -255,12 +254,28 @@ def choose_tiles(
     return chosen
 
 
-def _window(patch: Patch | None, extent: tuple[int, int, int, int]) -> Bool[np.ndarray, "h w"]:
-    """Return the pixels of a patch in its extent; an empty array if there is no patch."""
-    if patch is None or extent == EMPTY:
-        return np.zeros((0, 0), bool)
-    window: np.ndarray = patch.window(extent).cpu().numpy()
-    return window
+def _draw_windows(
+    logits: Float[Tensor, "N h w"], axes: tuple[Axis, Axis]
+) -> tuple[Int64[np.ndarray, "N 4"], Callable[[Int64[np.ndarray, " n"]], list[np.ndarray]]]:
+    """Return the extents of masks, and a function that draws some of them in their extents.
+
+    The extents are xyxy in pixels, zeros if a mask is empty.
+    """
+    if logits.device.type != "cpu":
+        boxes = to_measures([measure(logits, axes, 0.0)]).boxes
+        return boxes, lambda some: draw(logits[torch.from_numpy(some)], axes, boxes[some])
+    patches = [Patch.cut(mask, 0.0, *axes) for mask in logits]
+    found = [patch and patch.box() for patch in patches]
+    boxes = np.array([box or (0, 0, 0, 0) for box in found], np.int64).reshape(-1, 4)
+
+    def windows(some: Int64[np.ndarray, " n"]) -> list[np.ndarray]:
+        pairs = ((patches[i], found[i]) for i in some)
+        return [
+            patch.window(box).numpy() if patch and box else np.zeros((0, 0), bool)
+            for patch, box in pairs
+        ]
+
+    return boxes, windows
 
 
 def _valid_in_box(box: Float32[np.ndarray, " 4"], sample: Sample) -> Bool[np.ndarray, "h w"]:

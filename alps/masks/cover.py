@@ -11,8 +11,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import Bool, Float32
 
+from alps.masks.candidates import Proposal
 from alps.masks.filter import values_at
-from alps.masks.proposals import CropProposal, Proposal
+from alps.masks.proposals import CropProposal
 from alps.structures.tiles import Tile
 
 #: Fraction of a mask's pixels that must be uncovered for a further pass to add it.

@@ -29,7 +29,8 @@ class Measures:
     @property
     def stability(self) -> Float[np.ndarray, " N"]:
         """Stability score: IoU of the masks thresholded at the offset and minus the offset."""
-        return self.inner / np.maximum(self.outer, 1)
+        scores: np.ndarray = self.inner / np.maximum(self.outer, 1)
+        return scores
 
 
 @torch.inference_mode()
