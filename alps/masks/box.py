@@ -36,7 +36,8 @@ MASK_PROMPT = 1000.0
 BATCH = 32  # boxes per batch; the prompts of a batch share one pass over the weights
 #: A quadrilateral that fills less than this fraction of its horizontal box counts as rotated.
 ROTATED_FRACTION = 0.95
-#: Fraction of a box from which a tile contains it completely; below 1 to allow for rounding.
+#: A tile that contains at least this fraction of a box contains it completely; below 1 to allow for
+#: rounding.
 COMPLETE = 1.0 - 1e-6
 
 
