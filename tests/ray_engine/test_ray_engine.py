@@ -10,7 +10,7 @@ from alps.errors import AlpsError, ConfigError, StoreError
 from alps.labelling.engine.local import LocalEngine
 from alps.labelling.engine.ray import RayEngine
 from tests.labelling.engine.runs import IMAGES, files, run
-from tests.labelling.engine.tasks import act
+from tests.labelling.engine.tasks import add_one
 
 ENGINE = RayEngine(actors=2, threads=1)
 
@@ -27,15 +27,15 @@ def test_an_address_where_nobody_listens_is_named():
             AlpsError, match=r"no Ray cluster responds at 127\.0\.0\.1:1: .*refused; start"
         ),
     ):
-        list(run_all(act, [1]))
+        list(run_all(add_one, [1]))
 
 
 def test_a_killed_actor_is_named_and_its_piece_done_by_another(tmp_path, caplog):
     with ENGINE.workers() as run_all:  # on a cluster of its own
         items = [1, 2, str(tmp_path / "died"), 3, 4]
-        assert [value for _, value in sorted(run_all(act, items))] == [2, 3, 8, 4, 5]
+        assert [value for _, value in sorted(run_all(add_one, items))] == [2, 3, 8, 4, 5]
         with pytest.raises(StoreError, match=r"^no space left$"):
-            list(run_all(act, [13]))
+            list(run_all(add_one, [13]))
     assert "(a Ray actor) has died" in caplog.text
     assert caplog.text.count("acted on") == 5
     assert not ray.is_initialized()
