@@ -49,11 +49,22 @@ def ratio(peer: Sequence[float], ours: Sequence[float]) -> Spread:
     return Spread.of(np.array(peer) / np.array(ours))
 
 
+def clock() -> float:
+    """Return CPU seconds of all threads, as wall time depends on other load.
+
+    If a GPU is in use, wait for it and return wall seconds.
+    """
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+        return time.perf_counter()
+    return time.process_time()
+
+
 def cpu_seconds(work: Callable[[], Any]) -> tuple[Any, float]:
-    """Return the result and the CPU seconds of all threads, as wall time depends on other load."""
-    start = time.process_time()
+    """Return the result and the seconds of `clock`."""
+    start = clock()
     result = work()
-    return result, time.process_time() - start
+    return result, clock() - start
 
 
 def interleave(

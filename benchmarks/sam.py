@@ -1,16 +1,17 @@
 """Compare SAM with segment_anything: all masks of an image, memory, the floor, boxes.
 
-python -m benchmarks.sam [--full] [--keep DIR] [--picture FILE]
+python -m benchmarks.sam [--full] [--keep DIR] [--picture FILE] [--device cuda]
 
 One thread of one process, CPU seconds, interleaved peers; `benchmarks.race` describes what is
-composed.
+composed. On a GPU: wall seconds of whole images, and boxes.
 """
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
-from alps.sam.segmenter import load_segmenter
+from alps.sam.segmenter import SamSegmenter, load_segmenter
 from benchmarks import boxes, picture
 from benchmarks.floor import show_floor
 from benchmarks.measure import arguments, load_images, one_thread, show
@@ -24,9 +25,13 @@ def main() -> None:
     parser = arguments(str(__doc__))
     parser.add_argument("--keep", type=Path, help="folder for the stock's masks, minutes each")
     parser.add_argument("--picture", type=Path, help="draw the stages of the first image (SVG)")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
     args = parser.parse_args()
     one_thread()
-    segmenter = load_segmenter("mobile", device="cpu")
+    segmenter = load_segmenter("mobile", device=args.device)
+    if args.device != "cpu":
+        measure_gpu(segmenter, args)
+        return
     exact, fast = segmenter.decoders
     watches = {
         "stock": watch_stock(segmenter.model),
@@ -59,6 +64,16 @@ def main() -> None:
     )  # fmt: skip
     rounds, each = (5, 100) if args.full else (3, 48)
     boxes.compare(segmenter, args.data, images[first], rounds, each)
+
+
+def measure_gpu(segmenter: SamSegmenter, args: argparse.Namespace) -> None:
+    """Measure whole images and boxes; parts of the grid would not fill a GPU."""
+    images = load_images(args.data)
+    args.full = True
+    for name, image in images.items():
+        segmenter.embed(image)  # warms up
+        show_whole(segmenter, name, image, BATCHES[-1], True, args)
+    boxes.compare(segmenter, args.data, next(iter(images.values())), 5, 100)
 
 
 if __name__ == "__main__":

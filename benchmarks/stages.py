@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from typing import Any
 
@@ -12,13 +11,14 @@ from segment_anything.modeling import Sam
 
 from alps.sam.decoder import FoldedDecoder
 from alps.sam.protocol import Embedding
+from benchmarks.measure import clock
 
 #: The encoder is measured apart; what the other three leave of the whole is the last.
 STAGES = ("encoder", "transformer", "upscaling", "masks in the image")
 
 
 class Stopwatch:
-    """CPU seconds of each watched method since the last `lap`."""
+    """Seconds (`benchmarks.measure.clock`) of each watched method since the last `lap`."""
 
     def __init__(self) -> None:
         self.seconds: Counter[str] = Counter()
@@ -28,11 +28,11 @@ class Stopwatch:
         inner = getattr(owner, method)
 
         def timed(*args: Any, **kwargs: Any) -> Any:
-            start = time.process_time()
+            start = clock()
             try:
                 return inner(*args, **kwargs)
             finally:
-                self.seconds[stage] += time.process_time() - start
+                self.seconds[stage] += clock() - start
 
         setattr(owner, method, timed)
 

@@ -8,8 +8,10 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Float32
 
+from alps.errors import Unavailable
 from alps.masks.candidates import Box, Proposal, Thresholds
 from alps.masks.cover import further_masks
 from alps.masks.filter import near_crop_edge, pixel_box_iou, values_at
@@ -43,8 +45,7 @@ class AutoMasks:
     Args:
         segmenter: SAM.
         points_per_side: points along each side of a tile; a tile gets the square of this number.
-        points_per_batch: number of prompts per batch; None: 16 on a CPU, as many as fit into the
-            memory of a GPU.
+        points_per_batch: number of prompts per batch; None: 16 on a CPU, 256 on a GPU.
         pred_iou_thresh: masks with a lower predicted IoU are dropped.
         stability_score_thresh: minimum stability score, the IoU of the two masks thresholded at
             ``-stability_score_offset`` and ``+stability_score_offset``.
@@ -125,9 +126,22 @@ class AutoMasks:
         )
 
     def __call__(self, sample: Sample) -> Masks:
-        """Return the masks of one image, possibly none."""
+        """Return the masks of one image, possibly none.
+
+        Raises:
+            Unavailable: the memory of the GPU does not suffice for a batch of prompts.
+        """
         tiles = sample.tiles(self.tile_size, self.tile_overlap)
-        parts = [_to_masks(self._segment_tile(sample, tile), sample.size) for tile in tiles]
+        try:
+            parts = [_to_masks(self._segment_tile(sample, tile), sample.size) for tile in tiles]
+        except torch.OutOfMemoryError as error:
+            # A smaller batch would round differently, so it is a setting of the store.
+            raise Unavailable(
+                f"the memory of the GPU is too small for {self._batch} prompts at a time "
+                f"({str(error).partition('. ')[0]}); set masks.points_per_batch to half of that, "
+                "run fewer processes per GPU (engine.processes, engine.actors), or end other "
+                "programs on it"
+            ) from error
         masks = stitch(list(zip(tiles, parts, strict=True)), sample.size)
         return add_superpixels(masks, sample, self.ground)
 
@@ -197,13 +211,18 @@ class AutoMasks:
             self.segmenter,
             self.segmenter.embed(sample.image[crop.y0 : crop.y1, crop.x0 : crop.x1]),
             points,
-            points_per_batch=self.points_per_batch or self.segmenter.points_per_batch,
+            points_per_batch=self._batch,
             thresholds=thresholds,
             fast=self.fast,
             screen=screen,
             threads=self.threads,
             valid=None if sample.valid is None else sample.valid_in(crop),
         )
+
+    @property
+    def _batch(self) -> int:
+        """Number of prompts per batch."""
+        return self.points_per_batch or self.segmenter.points_per_batch
 
     def _points(self, crop: Tile, layer: int) -> Float32[np.ndarray, "P 2"]:
         """Return the grid of a crop layer like amg.build_point_grid, (x, y) in crop pixels."""

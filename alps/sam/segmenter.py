@@ -48,8 +48,8 @@ class SamSegmenter:
         checkpoint: path of the weights; None uses the official weights.
         device: a PyTorch device; "auto" is the first GPU, or the CPU if there is none, in each
             process that embeds images.
-        dtype: "float32" or "bfloat16", in which the encoder multiplies. bfloat16 is several times
-            faster on a GPU, and changes the masks slightly.
+        dtype: "float32" or "bfloat16", in which the encoder multiplies. GPUs multiply bfloat16
+            faster; the masks differ slightly.
         compile: compile encoder and decoder with torch.compile. This takes a minute at the start
             and is then faster on a GPU, but not on a CPU.
         keep: number of latest embeddings to cache, 4 MB each, so that masks and features of an

@@ -14,8 +14,8 @@ from torch.nn import functional as F
 def fuse_attention(encoder: ImageEncoderViT) -> None:
     """Replace the attention of all blocks by `FusedAttention`: equal results up to rounding.
 
-    This takes less time and a third of the memory on a GPU, where the fused kernel does not store
-    the attention maps.
+    On a GPU, the fused kernel does not store the attention maps, which are two thirds of the
+    encoder's memory.
 
     Args:
         encoder: a ViT encoder of segment_anything, with its weights.

@@ -1,3 +1,4 @@
+import pickle
 import re
 
 import numpy as np
@@ -149,3 +150,19 @@ def test_a_plain_vit_has_one_trained_map(monkeypatch, sample, masks):
         TimmFeatures(model="vit_tiny_patch16_224")(sample, masks)
     features = TimmFeatures(model="vit_tiny_patch16_224", strides=(16,))
     assert features(sample, masks).shape == (18, features.channels) == (18, 192)
+
+
+def test_a_worker_gets_the_network_and_chooses_its_own_device(sample, masks, monkeypatch):
+    """As long as the network was only hashed; one on a device would be of no use elsewhere."""
+    features = TimmFeatures()
+    assert features.identity["device"] == "cpu"
+    planned = pickle.dumps(features)
+    assert "encoder" in vars(pickle.loads(planned))
+    expected = features(sample, masks)
+    used = pickle.loads(pickle.dumps(features))
+    assert "encoder" not in vars(used)
+    np.testing.assert_array_equal(used(sample, masks), expected)
+    np.testing.assert_array_equal(pickle.loads(planned)(sample, masks), expected)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with pytest.raises(ConfigError, match=r"features.device=auto: .* set features.device=cuda"):
+        pickle.loads(planned)(sample, masks)

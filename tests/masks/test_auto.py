@@ -3,6 +3,7 @@ import pytest
 import torch
 from segment_anything.utils.amg import build_point_grid
 
+from alps.errors import Unavailable
 from alps.masks.auto import AutoMasks
 from alps.sam.protocol import Prediction
 from alps.structures.records import Sample
@@ -111,3 +112,14 @@ def test_one_mask_from_many_points_is_there_once_however_thin_the_image(size):
 def test_crops_of_an_image_of_one_pixel():
     find = AutoMasks(segmenter=Everything(), points_per_side=4, crop_n_layers=2)
     assert find(Sample("x", np.zeros((1, 1, 3), np.uint8))).area.tolist() == [1]
+
+
+def test_a_batch_that_does_not_fit_into_a_gpu_is_one_error():
+    class Crowded(ColorSegmenter):
+        def predict(self, embedding, **prompts):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3 GiB. GPU 0 has")
+
+    source = AutoMasks(segmenter=Crowded(), points_per_side=4)
+    message = r"for 32 prompts at a time \(CUDA out of memory\); set masks.points_per_batch to half"
+    with pytest.raises(Unavailable, match=message):
+        source(Sample("x", flat_colors(80, 80, seed=1)))

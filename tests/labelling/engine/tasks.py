@@ -46,3 +46,20 @@ class UnpicklableError(Exception):
 
 def raise_unpicklable(number):
     raise UnpicklableError(number, number)
+
+
+def choose_gpu(number):
+    """Return the visible GPU, and the fraction of its memory that this process may use."""
+    from unittest.mock import patch
+
+    import torch
+
+    from alps.pretrained.device import DeviceSetting
+    from tests.pretend_cuda import PretendCuda
+
+    with (
+        PretendCuda(),
+        patch.object(torch.cuda, "set_per_process_memory_fraction") as limit,
+    ):
+        DeviceSetting("auto", key="sam.device").choose()
+    return os.environ["CUDA_VISIBLE_DEVICES"], [call.args[0] for call in limit.call_args_list]

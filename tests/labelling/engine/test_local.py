@@ -15,10 +15,17 @@ import pytest
 
 from alps.assign.rows import Rows
 from alps.errors import AlpsError, ConfigError, ItemCrashed, StoreError, WorkersLost
-from alps.labelling.engine.local import LocalEngine
+from alps.labelling.engine.local import LocalEngine, LocalProcesses
+from alps.labelling.engine.pool import WorkerPool
 from tests.fakes import ArrayImages
 from tests.labelling.engine.runs import IMAGES, arrays, files, run
-from tests.labelling.engine.tasks import add_one, die_at_five, raise_unpicklable, square
+from tests.labelling.engine.tasks import (
+    add_one,
+    choose_gpu,
+    die_at_five,
+    raise_unpicklable,
+    square,
+)
 
 ROOT = Path(__file__).parents[3]
 MAIN = "from tests.labelling.engine import runs; runs.main"
@@ -193,6 +200,12 @@ def test_values_are_returned_with_the_index_of_their_item(caplog):
         assert dict(run_tasks(square, iter(range(3)))) == {0: 0, 1: 1, 2: 4}
         assert list(run_tasks(square, [])) == []
     assert caplog.text.count("squared") == 43
+
+
+def test_processes_on_one_gpu_divide_its_memory():
+    with WorkerPool(LocalProcesses(2, 1, ["0", "0"])) as pool:
+        values = [value for _, value in pool.run(choose_gpu, range(4))]
+    assert values == [("0", [0.45])] * 4
 
 
 @pytest.mark.parametrize(
