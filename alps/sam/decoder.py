@@ -149,7 +149,7 @@ class FoldedDecoder:
         if boxes is not None:
             sparse.append(self.prompt_encoder._embed_boxes(boxes))
         outputs = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
-        outputs = outputs.expand(len(sparse[0]), -1, -1)
+        outputs = outputs.expand(len(sparse[0]) if sparse else 1, -1, -1)  # or one mask prompt
         start = torch.cat([outputs, *(part.to(self.dtype) for part in sparse)], dim=1)
         tokens, states = self.transform(image.depths, start)
         chosen = {True: slice(1, None), False: slice(0, 1), None: slice(None)}[multimask_output]

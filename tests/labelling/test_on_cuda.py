@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -15,7 +14,6 @@ from alps.features.timm import TimmFeatures
 from alps.images.plain.sample import SampleImages
 from alps.masks.auto import AutoMasks
 from alps.masks.box import BoxMasks
-from alps.masks.candidates import StackCandidates
 from alps.masks.limits import PROMPTS
 from alps.protocols import MaskSource
 from alps.sam.decoder import FoldedDecoder
@@ -23,20 +21,8 @@ from alps.sam.segmenter import GPU_PROMPTS, SamSegmenter
 from alps.structures.boxes import Annotation, check_boxes
 from alps.structures.masks import Masks
 from alps.structures.records import Sample
-from tests.pretend_cuda import PretendCuda, by_stage
-
-#: Most kernels and waits of one image of 1024 px with 32 × 32 prompts, encoder to run lengths and
-#: features; before masks were measured and drawn together, 365,501 and 40,309.
-MAX_KERNELS, MAX_WAITS = 2000, 20
-
-STAGES = {
-    "encode": [(SamSegmenter, "_encode")],
-    "decode": [(FoldedDecoder, name) for name in ("prepare", "decode")],
-    "upscale": [(FoldedDecoder, "upscale")],
-    "measure": [(StackCandidates, "collect")],
-    "draw": [(StackCandidates, "proposals")],
-    "features": [(TimmFeatures, "__call__")],
-}
+from tests.launches import check_launches
+from tests.pretend_cuda import PretendCuda
 
 
 @pytest.fixture(scope="module")
@@ -163,17 +149,6 @@ def test_features(cuda, on_cpu, on_gpu, sample, masks):
     np.testing.assert_array_equal(found, expected)
 
 
-@pytest.mark.parametrize("side", [8, pytest.param(32, marks=pytest.mark.slow)])
-def test_launches_of_the_default_recipe(cuda, on_gpu, sample, masks, side):
-    """One tile: encoder, masks and features. ``pytest -s`` prints the table."""
-    tile = Sample("tile", cv2.resize(sample.image, (1024, 1024), interpolation=cv2.INTER_CUBIC))
-    features = TimmFeatures(device="cuda")
-    features(sample, masks)  # moves the network to the device
-    with cuda.stages(STAGES):
-        cuda.reset()
-        found = AutoMasks(segmenter=on_gpu, points_per_side=side)(tile)
-        features(tile, found)
-    print(f"\n{side} x {side} points, {len(found)} masks\n{cuda.table()}")  # noqa: T201
-    assert by_stage(cuda.waits)["encode"] == 0
-    assert cuda.kernels.total() <= MAX_KERNELS
-    assert cuda.waits.total() <= MAX_WAITS
+def test_launches_of_the_default_recipe(cuda, on_gpu, sample):
+    """tests/matrix has the same with 32 × 32 points."""
+    check_launches(cuda, on_gpu, sample.image, 8)

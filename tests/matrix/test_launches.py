@@ -1,0 +1,14 @@
+"""The budget of launches for a whole tile; with 8 × 8 points in tests/labelling/test_on_cuda.py."""
+
+from alps.images.plain.sample import SampleImages
+from alps.sam.segmenter import SamSegmenter
+from tests.launches import check_launches
+from tests.pretend_cuda import PretendCuda
+
+
+def test_launches_of_the_default_recipe(tmp_path):
+    images = SampleImages(root=str(tmp_path))
+    record = next(r for r in images.records() if "YELL" in r.image_id)
+    with PretendCuda() as cuda:
+        segmenter = SamSegmenter("mobile", device="cuda")
+        check_launches(cuda, segmenter, images.read(record).image[:1024, :1024], 32)
