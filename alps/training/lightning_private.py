@@ -21,6 +21,14 @@ def stop_after_step(trainer: Trainer, stop: bool) -> None:
     trainer._signal_connector.received_sigterm = stop
 
 
+def skip_signal_exchange(trainer: Trainer) -> None:
+    """Omit Lightning's exchange of SIGTERM among the processes, which waits for the GPU every step.
+
+    `Interrupt` exchanges signals itself.
+    """
+    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
+
+
 def add_max_steps(trainer: Trainer, steps: int) -> None:
     """Change the number of steps of a running fit."""
     trainer.fit_loop.epoch_loop.max_steps += steps

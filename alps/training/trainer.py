@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import Logger
 
 from alps.prediction.device import choose_accelerator
-from alps.training.callbacks import Pictures, ProgressBar, ScoreLines, Speed
+from alps.training.callbacks import LearningRates, Pictures, ProgressBar, ScoreLines, Speed
 from alps.training.sync_norm import SyncBatchNorm
 
 
@@ -32,7 +32,7 @@ def build_trainer(
     Args:
         trainer: callable that builds the trainer, such as a partial of Lightning's class.
         run: folder of the run.
-        callbacks: callbacks of the run; `LearningRateMonitor` is dropped if there is no logger.
+        callbacks: callbacks of the run.
         logger: logger of the curves.
         accelerator: ``auto``, ``cpu``, ``gpu`` or any accelerator of Lightning.
         interval: number of steps between two validations.
@@ -56,7 +56,7 @@ def build_trainer(
         log_every_n_steps=min(interval, log_every_n_steps),
         default_root_dir=run,
         logger=logger or False,
-        callbacks=[c for c in callbacks if logger or not isinstance(c, LearningRateMonitor)],
+        callbacks=list(callbacks),
     )
 
 
@@ -73,7 +73,7 @@ def default_callbacks(run: Path) -> list[Callback]:
         ),
         # Written after every validation; save_last would write it only with a new best.ckpt.
         ModelCheckpoint(dirpath=run, filename="last", enable_version_counter=False),
-        LearningRateMonitor(),
+        LearningRates(),
         Speed(),
         ProgressBar(),
         ScoreLines(),
