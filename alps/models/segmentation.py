@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -64,6 +64,18 @@ class SegmentationModel(nn.Module):
     def num_classes(self) -> int:
         """Number of classes K, summed over all datasets."""
         return sum(classifier.out_channels for classifier in _each(self.classifier))
+
+    def compile(self, **options: Any) -> None:  # type: ignore[override]  # only keywords are used
+        """Compile the encoder and the heads in place, but not the classifiers.
+
+        The number of images of each dataset varies from batch to batch and would need another
+        graph each time; the classifiers are single convolutions.
+
+        Args:
+            options: arguments of `torch.compile`.
+        """
+        for module in filter(None, (self.encoder, self.head, self.aux_head)):
+            module.compile(**options)
 
     def forward(
         self,

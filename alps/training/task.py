@@ -98,7 +98,7 @@ class SegmentationTask(LightningModule):
         """
         loss = torch.zeros((), device=self.device)
         outputs = self.model(batch.image, batch.counts)
-        targets = torch.split(batch.target, list(batch.counts))
+        targets = torch.split(batch.target.long(), list(batch.counts))
         labelled = torch.zeros((), dtype=torch.int64, device=self.device)
         parts = zip(self.subjects, self.losses, outputs, targets, strict=True)
         for subject, criterion, output, target in parts:

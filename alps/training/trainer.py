@@ -10,7 +10,7 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import Logger
 
-from alps.prediction.device import choose_accelerator
+from alps.prediction.device import choose_accelerator, choose_precision
 from alps.training.callbacks import LearningRates, Pictures, ProgressBar, ScoreLines, Speed
 from alps.training.sync_norm import SyncBatchNorm
 
@@ -22,6 +22,7 @@ def build_trainer(
     callbacks: Sequence[Callback],
     logger: Logger | None = None,
     accelerator: str = "auto",
+    precision: str = "auto",
     interval: int = 1,
     accumulate_grad_batches: int = 1,
     log_every_n_steps: int = 10,
@@ -35,6 +36,7 @@ def build_trainer(
         callbacks: callbacks of the run.
         logger: logger of the curves.
         accelerator: ``auto``, ``cpu``, ``gpu`` or any accelerator of Lightning.
+        precision: ``auto`` or a precision of Lightning.
         interval: number of steps between two validations.
         accumulate_grad_batches: number of batches per step.
         log_every_n_steps: maximum number of steps between two logged values.
@@ -49,6 +51,7 @@ def build_trainer(
     synchronised = sync_batchnorm and accelerator != "cpu"
     return trainer(
         accelerator=accelerator,
+        precision=choose_precision(precision, accelerator),
         sync_batchnorm=False,  # torch's conversion drops activations of timm's models
         plugins=[SyncBatchNorm()] if synchronised else None,
         accumulate_grad_batches=accumulate_grad_batches,
