@@ -14,6 +14,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from rich import get_console
 
 from alps.datasets.segmentation import Batch
+from alps.training.lightning_private import logs_step
 from alps.training.pictures import sheet
 from alps.training.subject import FOREGROUND, MEANS
 from alps.training.task import SegmentationTask
@@ -77,8 +78,7 @@ class LearningRates(Callback):
         self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int
     ) -> None:
         """Log the rates of the steps for which the loss is logged."""
-        every = trainer.log_every_n_steps
-        if not every or (trainer.global_step + 1) % every:
+        if not logs_step(trainer):
             return
         (optimizer,) = trainer.optimizers
         groups = optimizer.param_groups
@@ -123,9 +123,8 @@ class ScoreLines(Callback):
         means = [f"val/{name}" for name in MEANS]
         if pl_module.recent_losses.was_read:  # not in a validation without training
             parts.append(f"train/loss {pl_module.recent_losses.last:.3f}")
-        for name in dict.fromkeys([*means, *names]):
-            if name in metrics:
-                parts.append(f"{name} {float(metrics[name]):.4f}")
+        logged = [name for name in dict.fromkeys([*means, *names]) if name in metrics]
+        parts += [f"{name} {float(metrics[name]):.4f}" for name in logged]
         parts += filter(None, [s.coverage() for s in pl_module.subjects])
         if IMAGES_PER_SECOND in metrics:
             parts.append(f"{float(metrics[IMAGES_PER_SECOND]):.1f} images/s")

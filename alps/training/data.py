@@ -12,8 +12,8 @@ from functools import cached_property
 from typing import Any
 
 import cv2
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import LightningDataModule, Trainer
-from lightning.pytorch.plugins.environments import SLURMEnvironment
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from alps.datasets.label_census import MAX_LABELS, missing_classes, read_split

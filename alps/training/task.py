@@ -23,15 +23,12 @@ from alps.errors import DivergedError
 from alps.models.segmentation import SegmentationModel
 from alps.prediction.sliding import BUFFER, SlidingWindow, most_probable
 from alps.structures.tiles import Tile
-from alps.training.lightning_private import batch_index
+from alps.training.lightning_private import batch_index, logs_step
 from alps.training.optim import Optim
 from alps.training.recent_losses import REMEDY, RecentLosses
 from alps.training.subject import MEANS, Part, Subject
 
 logger = logging.getLogger(__name__)
-
-#: Steps between two readings of the losses if trainer.log_every_n_steps is 0.
-READ_PERIOD = 10
 
 
 class SegmentationTask(LightningModule):
@@ -90,8 +87,8 @@ class SegmentationTask(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Float[Tensor, ""]:
         """Return the loss of a batch.
 
-        The losses are read and logged every ``trainer.log_every_n_steps`` steps, so that a GPU
-        rarely has to be waited for.
+        The losses are read and logged every ``trainer.log_every_n_steps`` steps, because the
+        program waits for the GPU whenever it reads one.
 
         Raises:
             DivergedError: a loss since the last reading is not finite.
@@ -108,7 +105,7 @@ class SegmentationTask(LightningModule):
                 loss = loss + self.aux_weight * criterion(output.aux, target)
         self._labelled = labelled if self._labelled is None else self._labelled + labelled
         self.recent_losses.add(loss, self.global_step, batch_idx, batch.image_ids)
-        if (self.global_step + 1) % (self.trainer.log_every_n_steps or READ_PERIOD) == 0:
+        if logs_step(self.trainer):
             self.recent_losses.read(self.trainer.strategy)
             self.log("train/loss", torch.tensor(self.recent_losses.last))  # not on the device
         return loss
