@@ -57,9 +57,11 @@ class Synchronisations(TorchDispatchMode):
 
     def _created(self, create):
         def call(*args, device=None, **options):
+            tensor = create(*args, device=device, **options)
             if device is not None:
                 self.counts["copy to the device"] += 1
-            return create(*args, device=device, **options)
+                self.host.pop(tensor, None)
+            return tensor
 
         return call
 
@@ -135,11 +137,13 @@ def test_it_counts_what_waits():
         values = torch.arange(4.0)
         host = torch.tensor(1.0).clone()
         host.item()
+        created = torch.tensor(1.0, device="cpu")
         for wait in (
             lambda: bool(values.sum() > 1),
             lambda: values.tolist(),
             lambda: values[values > 1],
             lambda: torch.tensor(1.0, device="cpu"),
+            lambda: created.item(),
             lambda: values.cpu(),
             lambda: (values + host)[0].item(),
         ):
