@@ -59,7 +59,7 @@ def loop(
     device = torch.device(device)
     for batch in batches:
         image = batch.image.to(device, non_blocking=True)
-        target = batch.target.to(device, non_blocking=True)
+        target = batch.target.to(device, non_blocking=True).long()
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             value = loss(net(image), target)
         optimizer.zero_grad()
@@ -74,7 +74,7 @@ def learner(model: nn.Module, net: Net, crop: int, batch: int) -> Callable[[], T
     optimizer = AdamW(model.train().parameters(), lr=1e-4)
     schedule = LambdaLR(optimizer, lambda _: 1.0)
     image = torch.randint(0, 256, (batch, 3, crop, crop), dtype=torch.uint8)
-    target = torch.randint(0, NUM_CLASSES, (batch, crop, crop))
+    target = torch.randint(0, NUM_CLASSES, (batch, crop, crop), dtype=torch.uint8)
     batches = repeat(Batch(image, target, [], (batch,)))
     return loop(net, batches, CrossEntropy(ignore_index=255), optimizer, schedule).__next__
 

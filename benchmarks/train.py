@@ -1,4 +1,4 @@
-"""Measure training: the task against a bare loop, networks against smp, the loader, a step.
+"""Measure training: the task against a bare loop, networks against smp, the loader, precision.
 
 python -m benchmarks.train
 """
@@ -9,7 +9,7 @@ import logging
 import time
 import warnings
 from collections.abc import Iterator
-from itertools import islice
+from itertools import islice, product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -26,15 +26,29 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from alps.cli.build import build_model, build_trainer
+from alps.images.files.read import read_image
 from alps.images.pixels.folder_pair import FolderPair
 from alps.training.data import SegmentationData
 from alps.training.runs import EXPECTED_WARNINGS
 from alps.training.subject import Subject
 from alps.training.task import SegmentationTask
-from benchmarks.measure import Spread, arguments, console, load_images, one_thread, show
+from benchmarks.measure import (
+    Spread,
+    arguments,
+    console,
+    interleave,
+    load_images,
+    one_thread,
+    show,
+)
 from benchmarks.nets import NETS, NUM_CLASSES, against_smp, by_size, configuration, loop
 
 SMALL = next(iter(NETS.values()))
+#: A net for showing on a CPU that the comparison runs; generating its code would take minutes.
+TINY = (
+    *("model=timm", "model.encoder=test_resnet"),
+    *("head=fpn", "head.channels=32", "head.pyramid_channels=32"),
+)
 Seconds = Float64[np.ndarray, "2"]  # wall, CPU
 Steps = Float64[np.ndarray, "n 2"]
 
@@ -59,30 +73,34 @@ class Alternate(Callback):
         return before[1:] - after[:-1], (after - before)[1:]
 
 
-class GpuClock(Callback):
-    """Measure ``steps`` steps after the first ``skip``."""
+class Clock(Callback):
+    """Measure ``steps`` steps after the first ``skip``, on a GPU without waiting in between."""
 
-    def __init__(self, steps: int, skip: int) -> None:
+    def __init__(self, steps: int, skip: int, *, on_gpu: bool) -> None:
         self.steps, self.skip, self.step = steps, skip, 0
         self.wall = 0.0
-        self.profile = profile(activities=[ProfilerActivity.CUDA])
+        self.profile = profile(activities=[ProfilerActivity.CUDA]) if on_gpu else None
 
     def on_train_batch_end(self, *_: Any) -> None:
-        """Start and stop the clock, without synchronising in between."""
+        """Start and stop the clock."""
         self.step += 1
-        if self.step in (self.skip, self.skip + self.steps):
+        if self.step not in (self.skip, self.skip + self.steps):
+            return
+        if self.profile:
             torch.cuda.synchronize()
             if self.step == self.skip:
                 self.profile.start()  # may take seconds
-            self.wall = time.perf_counter() - self.wall
-            if self.step > self.skip:
-                self.profile.stop()
+        self.wall = time.perf_counter() - self.wall
+        if self.profile and self.step > self.skip:
+            self.profile.stop()
 
     @property
-    def busy(self) -> float:
-        """Return the share of the wall time in which the GPU was busy."""
+    def busy(self) -> str:
+        """Return the share of the wall time in which the GPU was busy, in per cent."""
+        if not self.profile:
+            return ""
         spent = sum(event.self_device_time_total for event in self.profile.key_averages())
-        return float(spent) / 1e6 / self.wall
+        return f"{100 * float(spent) / 1e6 / self.wall:.0f}"
 
 
 def now() -> Seconds:
@@ -93,8 +111,11 @@ def build(cfg: DictConfig, images: FolderPair) -> tuple[SegmentationTask, Segmen
     """Build the task as train.py does; two calls give equal weights."""
     seed_everything(cfg.seed, verbose=False)
     data = SegmentationData(images, **cfg.data, seed=cfg.seed)
+    model = build_model(cfg, NUM_CLASSES)
+    if cfg.compile:
+        model.compile(backend="inductor" if torch.cuda.is_available() else "aot_eager")
     task = SegmentationTask(
-        model=build_model(cfg, NUM_CLASSES),
+        model=model,
         subjects=[Subject.of(images, loss=instantiate(cfg.loss, ignore_index=images.ignore_index))],
         window=instantiate(cfg.window, crop=data.crop),
         optim=instantiate(cfg.optim),
@@ -105,10 +126,11 @@ def build(cfg: DictConfig, images: FolderPair) -> tuple[SegmentationTask, Segmen
 def ours(cfg: DictConfig, images: FolderPair, callback: Callback) -> float:
     """Train under Lightning's Trainer and return the last loss."""
     task, data = build(cfg, images)
-    trainer = build_trainer(cfg)
+    trainer = build_trainer(cfg, interval=cfg.trainer.max_steps)
     trainer.callbacks.append(callback)
     trainer.fit(task, datamodule=data)
-    return float(trainer.callback_metrics["train/loss"])
+    task.recent_losses.read(trainer.strategy)
+    return task.recent_losses.last
 
 
 def bare(cfg: DictConfig, images: FolderPair) -> Iterator[Tensor]:
@@ -124,7 +146,7 @@ def bare(cfg: DictConfig, images: FolderPair) -> Iterator[Tensor]:
         task.losses[0],
         *task.optim.build(model, cfg.trainer.max_steps),
         device=device,
-        bf16=cfg.trainer.precision == "bf16-mixed",
+        bf16=data.trainer.precision == "bf16-mixed",
     )
 
 
@@ -175,29 +197,68 @@ def loading(sets: dict[tuple[str, int], FolderPair], rounds: int) -> None:
     show("The loader alone", ["", "workers", "images/s", "images per CPU s"], rows)
 
 
-def on_gpu(images: FolderPair, steps: int = 30) -> None:
-    """Measure the default network and sizes of train.py: float32 and bf16, compiled or not."""
-    if not torch.cuda.is_available():
-        console.print("no GPU: bf16, compile and utilisation are not measured")
-        return
+def by_precision(images: FolderPair) -> None:
+    """Measure float32, TF32 and bfloat16, compiled or not: train.py's default net on a GPU."""
+    on_gpu = torch.cuda.is_available()
+    steps, skip = (30, 10) if on_gpu else (4, 2)
+    net: tuple[str, ...] = ("trainer=gpu", "data.crop=512")
+    if not on_gpu:
+        net = (*TINY, "trainer=cpu", "data.crop=64", "data.batch_size=2")
+    variants = {"float32": ("32-true", "highest"), "bf16": ("bf16-mixed", "highest")}
+    if on_gpu:
+        variants["TF32"] = ("32-true", "high")
     rows = []
-    for precision in ("32-true", "bf16-mixed"):
-        for compiled in ("false", "true"):
-            more = ("trainer=gpu", f"trainer.precision={precision}", f"compile={compiled}")
-            cfg = configuration(*more, "data.crop=512", f"trainer.max_steps={steps + 10}")
-            for name in ("bare loop", "our task"):
+    for variant, (precision, products) in variants.items():
+        torch.set_float32_matmul_precision(products)
+        for compiled, name in product((False, True), ("bare loop", "our task")):
+            length = f"trainer.max_steps={skip + steps}"
+            words = (f"trainer.precision={precision}", f"compile={str(compiled).lower()}", length)
+            cfg = configuration(*net, *words)
+            clock = Clock(steps, skip, on_gpu=on_gpu)
+            if on_gpu:
                 torch.cuda.reset_peak_memory_stats()
-                clock = GpuClock(steps, skip=10)
-                if name == "our task":
-                    ours(cfg, images, clock)
-                else:
-                    for _ in bare(cfg, images):
-                        clock.on_train_batch_end()
-                speed = cfg.data.batch_size * steps / clock.wall
-                memory = torch.cuda.max_memory_allocated() / 2**30
-                words = f"{precision}{', compiled' * (compiled == 'true')}, {name}"
-                rows.append([words, f"{speed:.1f}", f"{100 * clock.busy:.0f}", f"{memory:.1f}"])
-    show("resnet50 + upernet, crop 512", ["", "images/s", "GPU busy, %", "memory, GiB"], rows)
+            if name == "our task":
+                ours(cfg, images, clock)
+            else:
+                for _ in bare(cfg, images):
+                    clock.on_train_batch_end()
+            speed = f"{cfg.data.batch_size * steps / clock.wall:.1f}"
+            memory = f"{torch.cuda.max_memory_allocated() / 2**30:.1f}" if on_gpu else ""
+            title = f"{variant}{', compiled' * compiled}, {name}"
+            rows.append([title, speed, clock.busy, memory])
+    title = (
+        "resnet50 + upernet, crop 512"
+        if on_gpu
+        else "test_resnet + fpn, crop 64, on the CPU (aot_eager)"
+    )
+    show(title, ["", "images/s", "GPU busy, %", "memory, GiB"], rows)
+
+
+def decoding(picture: UInt8[np.ndarray, "H W 3"], crop: int, rounds: int) -> None:
+    """Measure what a loader spends per image on decoding, and on a crop with augmentation."""
+    megapixels = picture.shape[0] * picture.shape[1] / 1e6
+    with TemporaryDirectory() as folder:
+        images = write_pairs(Path(folder), picture)
+        record = images.records()[0]
+        jpeg = Path(folder, "a.jpg")
+        Image.fromarray(picture).save(jpeg, quality=90)
+        transform = SegmentationData(images, batch_size=1, crop=crop).train_dataset().transform
+        assert transform
+        image = torch.tensor(picture).permute(2, 0, 1)
+        target = torch.from_numpy(images.read_target(record))
+        peers = {
+            "PNG": lambda: images.read(record),
+            "JPEG, quality 90": lambda: read_image(jpeg),
+            "label, PNG": lambda: images.read_target(record),
+            f"crop {crop} with augmentation": lambda: transform(image, target),
+        }
+        seconds = interleave(peers, rounds)[1]
+    rows = [
+        [name, Spread.of(1000 * np.array(s)), Spread.of(1000 / megapixels * np.array(s))]
+        for name, s in seconds.items()
+    ]
+    size = "x".join(map(str, picture.shape[1::-1]))
+    show(f"Decoding {size} px", ["", "CPU ms an image", "CPU ms a megapixel of it"], rows)
 
 
 def write_pairs(root: Path, picture: UInt8[np.ndarray, "H W 3"]) -> FolderPair:
@@ -230,8 +291,9 @@ def main() -> None:
         against_bare(small, crop=64, batch=2, steps=120 if args.full else 40)
         against_smp(crop=128, batch=2, rounds=rounds)
         loading({("224 px", 224): small, ("1024 px", 224): large, ("1024 px", 512): large}, rounds)
+        decoding(picture, crop=512, rounds=3 * rounds)
         by_size(batch=2, rounds=rounds)
-        on_gpu(large)
+        by_precision(large)
 
 
 if __name__ == "__main__":

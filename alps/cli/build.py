@@ -50,6 +50,7 @@ def build_trainer(cfg: DictConfig, interval: int = 1) -> Any:
         callbacks=[instantiate(callback) for callback in cfg.callbacks.values()],
         logger=instantiate(cfg.logger) or None,
         accelerator=cfg.trainer.accelerator,
+        precision=cfg.trainer.precision,
         interval=interval,
         accumulate_grad_batches=cfg.trainer.accumulate_grad_batches,
         log_every_n_steps=cfg.trainer.log_every_n_steps,

@@ -103,12 +103,16 @@ def fit(cfg: DictConfig) -> float:
     from lightning.pytorch import seed_everything
     from lightning.pytorch.utilities import rank_zero_only
 
+    from alps.prediction.device import choose_accelerator, choose_precision
     from alps.training.runs import RunStopped
     from alps.training.train import train
 
     if getattr(rank_zero_only, "rank", 0):
         for name in RANK_ZERO_LOGGERS:
             logging.getLogger(name).setLevel(logging.ERROR)
+    # The checkpoint names the precision that was used.
+    accelerator = choose_accelerator(cfg.trainer.accelerator)
+    cfg.trainer.precision = choose_precision(cfg.trainer.precision, accelerator)
     seed_everything(cfg.seed, workers=True, verbose=False)
     settings = to_dict(cfg)
     refuse_secrets(settings)  # also secrets that result from interpolations

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Int32, Int64, Integer, UInt8
+from jaxtyping import Int32, Integer, UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -41,7 +41,7 @@ class Batch(NamedTuple):
     """Stacked examples of equal size, sorted by dataset."""
 
     image: UInt8[Tensor, "B 3 H W"]
-    target: Int64[Tensor, "B H W"]
+    target: UInt8[Tensor, "B H W"] | Int32[Tensor, "B H W"]
     image_ids: list[str]
     counts: tuple[int, ...]  # number of images of each dataset, possibly 0
 
@@ -50,7 +50,7 @@ def collate(examples: list[Example]) -> Batch:
     """Stack examples of equal size."""
     return Batch(
         torch.stack([example.image for example in examples]),
-        torch.stack([example.target for example in examples]).long(),
+        torch.stack([example.target for example in examples]),
         [example.image_id for example in examples],
         (len(examples),),
     )

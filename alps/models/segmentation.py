@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -65,6 +66,18 @@ class SegmentationModel(nn.Module):
         """Number of classes K, summed over all datasets."""
         return sum(classifier.out_channels for classifier in _each(self.classifier))
 
+    def compile(self, **options: Any) -> None:
+        """Compile the encoder and the heads in place, as one graph, but not the classifiers.
+
+        The number of images per dataset varies from batch to batch, and each would need another
+        graph.
+
+        Args:
+            options: arguments of `torch.compile`.
+        """
+        compiled = torch.compile(type(self)._decode, **options)
+        self._decode = partial(compiled, self)  # type: ignore[method-assign]
+
     def forward(
         self,
         image: UInt8[Tensor, "B C H W"] | Float[Tensor, "B C H W"],
@@ -80,15 +93,25 @@ class SegmentationModel(nn.Module):
         Returns:
             Logits (B, K, H, W), or a list with the logits of each dataset if ``counts`` is given.
         """
-        normalised = (image - self.mean) / self.std
-        features = self.encoder(normalised.contiguous(memory_format=torch.channels_last))
+        features, aux_features = self._decode(image)
         parts = [len(image)] if counts is None else counts
-        logits = _classify(self.classifier, self.head(features), parts, image)
+        logits = _classify(self.classifier, features, parts, image)
         aux: Sequence[Tensor | None] = [None] * len(logits)
-        if self.training and self.aux_head is not None and self.aux_classifier is not None:
-            aux = _classify(self.aux_classifier, self.aux_head(features), parts, image)
+        if aux_features is not None and self.aux_classifier is not None:
+            aux = _classify(self.aux_classifier, aux_features, parts, image)
         outputs = [Logits(*pair) for pair in zip(logits, aux, strict=True)]
         return outputs[0] if counts is None else outputs
+
+    def _decode(
+        self, image: UInt8[Tensor, "B C H W"] | Float[Tensor, "B C H W"]
+    ) -> tuple[Float[Tensor, "B _ _ _"], Float[Tensor, "B _ _ _"] | None]:
+        """Return the maps of the head and, in training, of the auxiliary head."""
+        normalised = (image - self.mean) / self.std
+        features = self.encoder(normalised.contiguous(memory_format=torch.channels_last))
+        aux_features = None
+        if self.training and self.aux_head is not None:
+            aux_features = self.aux_head(features)
+        return self.head(features), aux_features
 
 
 def _classifiers(head: nn.Module, num_classes: int | Mapping[str, int]) -> nn.Module:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from alps.errors import ConfigError, ImageError
 from alps.models.segmentation import SegmentationModel
-from alps.prediction.device import choose_accelerator
+from alps.prediction.device import choose_accelerator, choose_precision
 from alps.prediction.files import Counts, Predictor
 from alps.prediction.sliding import BUFFER, SlidingWindow
 from alps.structures.paint import ignore_index_for
@@ -33,7 +33,7 @@ class Net:
             increase the overlap.
         weights: SHA-256 of the weights, which `predict_files` records.
         device: ``cpu``, ``cuda`` or ``auto``.
-        precision: precision of the computation, as in Lightning: ``32-true``, ``bf16-mixed``, ...
+        precision: ``auto`` (bf16-mixed on GPUs that support it), or a precision of Lightning.
 
     Raises:
         ConfigError: a GPU is requested, but there is none.
@@ -47,12 +47,12 @@ class Net:
         window: SlidingWindow,
         weights: str,
         device: str = "auto",
-        precision: str = "32-true",
+        precision: str = "auto",
     ) -> None:
-        options: dict[str, Any] = {
-            "precision": precision
-        }  # Any, because Lightning types it as a Literal
-        fabric = Fabric(accelerator=choose_accelerator(device), devices=1, **options)
+        accelerator = choose_accelerator(device)
+        # Any, because Lightning types it as a Literal.
+        options: dict[str, Any] = {"precision": choose_precision(precision, accelerator)}
+        fabric = Fabric(accelerator=accelerator, devices=1, **options)
         self.model = model
         self.categories = tuple(categories)
         self.window = window

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.loggers import WandbLogger
@@ -13,6 +14,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from rich import get_console
 
 from alps.datasets.segmentation import Batch
+from alps.training.lightning_private import logs_step
 from alps.training.pictures import sheet
 from alps.training.subject import FOREGROUND, MEANS
 from alps.training.task import SegmentationTask
@@ -56,7 +58,9 @@ class Speed(Callback):
         elif self._last is not None:
             self.images += len(batch.target) * trainer.world_size
             self.seconds += now - self._last
-            pl_module.log(IMAGES_PER_SECOND, self.images_per_second, rank_zero_only=True)
+            # A float would be copied to the device, and the copy waited for.
+            value = torch.tensor(self.images_per_second)
+            pl_module.log(IMAGES_PER_SECOND, value, rank_zero_only=True)
         self._last = now
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -64,13 +68,36 @@ class Speed(Callback):
         self._last = None
 
 
+class LearningRates(Callback):
+    """Log the learning rate of each group of parameters, named as by `LearningRateMonitor`.
+
+    Lightning's callback also copies each rate to the device, and waits for it.
+    """
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int
+    ) -> None:
+        """Log the rates of the steps for which the loss is logged."""
+        if not logs_step(trainer):
+            return
+        (optimizer,) = trainer.optimizers
+        groups = optimizer.param_groups
+        name = f"lr-{type(optimizer).__name__}"
+        names = [f"{name}/pg{i}" for i in range(1, len(groups) + 1)] if groups[1:] else [name]
+        rates = {name: group["lr"] for name, group in zip(names, groups, strict=True)}
+        for logger in trainer.loggers:
+            logger.log_metrics(rates, step=trainer.global_step)
+
+
 class ProgressBar(RichProgressBar):
-    """Show Lightning's progress bar over the steps of a run, with images per second."""
+    """Show Lightning's progress bar over the steps of a run, with loss and images per second."""
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
-        """Return the metrics that are displayed with the bar."""
+        """Return the metrics that are displayed with the bar, without reading from the device."""
         metrics = super().get_metrics(trainer, pl_module)
         metrics.pop("v_num", None)
+        if isinstance(pl_module, SegmentationTask) and pl_module.recent_losses.was_read:
+            metrics = {"train/loss": pl_module.recent_losses.last, **metrics}
         speed = trainer.callback_metrics.get(IMAGES_PER_SECOND)
         return metrics if speed is None else {**metrics, "images/s": f"{float(speed):.1f}"}
 
@@ -94,10 +121,10 @@ class ScoreLines(Callback):
         parts = [f"step {trainer.global_step}/{trainer.max_steps}"]
         names = [s.named("val", m) for s in pl_module.subjects for m in ("mIoU", FOREGROUND)]
         means = [f"val/{name}" for name in MEANS]
-        for name in dict.fromkeys(["train/loss", *means, *names]):
-            places = 3 if name == "train/loss" else 4
-            if name in metrics:
-                parts.append(f"{name} {float(metrics[name]):.{places}f}")
+        if pl_module.recent_losses.was_read:  # not in a validation without training
+            parts.append(f"train/loss {pl_module.recent_losses.last:.3f}")
+        logged = [name for name in dict.fromkeys([*means, *names]) if name in metrics]
+        parts += [f"{name} {float(metrics[name]):.4f}" for name in logged]
         parts += filter(None, [s.coverage() for s in pl_module.subjects])
         if IMAGES_PER_SECOND in metrics:
             parts.append(f"{float(metrics[IMAGES_PER_SECOND]):.1f} images/s")

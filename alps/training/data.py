@@ -11,6 +11,8 @@ from contextlib import suppress
 from functools import cached_property
 from typing import Any
 
+import cv2
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import LightningDataModule, Trainer
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -42,6 +44,8 @@ SIZE_SAMPLE = 8
 READ_AHEAD = 1 << 30
 #: Bytes per pixel: RGB in uint8 and a target in int32.
 PIXEL_BYTES = 7
+#: Upper limit of the default number of loader workers of a process.
+MAX_WORKERS = 16
 #: Fixed, so that runs with different seeds are scored on the same images.
 HOLD_OUT_SEED = 0
 
@@ -64,8 +68,9 @@ class SegmentationData(LightningDataModule):
         fraction: fraction of the training images to use; smaller subsets are contained in larger
             ones.
         hold_out: fraction of the training images to validate on if there is no split ``val``.
-        num_workers: number of loader workers; None: one per core, at most eight, or 0 if training
-            runs on the CPU, where workers would compete with the model.
+        num_workers: number of loader workers; None: one per core that this process may use, at
+            most `MAX_WORKERS`, or 0 if training runs on the CPU, where workers would compete with
+            the model.
         seed: seed of all random choices.
 
     Raises:
@@ -221,7 +226,9 @@ class SegmentationData(LightningDataModule):
             collate_fn=list,
             num_workers=processes,
             prefetch_factor=1 if processes else None,
-            worker_init_fn=ignore_signals,
+            persistent_workers=processes > 0,  # for all validations of the run
+            pin_memory=_feeds_gpu(trainer),
+            worker_init_fn=start_worker,
         )
 
     def _whole_at_once(self, trainer: Trainer) -> tuple[int, int]:
@@ -277,20 +284,40 @@ def loader(
         batch_sampler=sampler,
         collate_fn=collate,
         num_workers=count_workers(trainer, num_workers),
-        pin_memory=trainer.strategy.root_device.type == "cuda",
-        worker_init_fn=ignore_signals,
+        pin_memory=_feeds_gpu(trainer),
+        worker_init_fn=start_worker,
     )
 
 
 def count_workers(trainer: Trainer, num_workers: int | None) -> int:
     """Return the number of loader workers.
 
-    The default is one per core, at most eight, or 0 if training runs on the CPU.
+    The default is one per core that this process may use, at most `MAX_WORKERS`, or 0 if training
+    runs on the CPU. The processes of a run on one machine share its cores, except under SLURM,
+    which gives each task cores of its own.
     """
     if num_workers is not None:
         return num_workers
-    on_cpu = trainer.strategy.root_device.type == "cpu"
-    return 0 if on_cpu else min(8, os.cpu_count() or 1)
+    if trainer.strategy.root_device.type == "cpu":
+        return 0
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    environment = getattr(trainer.strategy, "cluster_environment", None)
+    if not isinstance(environment, SLURMEnvironment):
+        cores //= trainer.num_devices
+    return min(MAX_WORKERS, max(1, cores))
+
+
+def start_worker(worker: int) -> None:
+    """Prepare a loader worker: one thread, no reaction to the signals that stop a run.
+
+    OpenCV's threads do not survive a fork, but their locks do, possibly locked.
+    """
+    cv2.setNumThreads(0)
+    ignore_signals(worker)
+
+
+def _feeds_gpu(trainer: Trainer) -> bool:
+    return trainer.strategy.root_device.type == "cuda"
 
 
 def ignore_signals(_worker: int) -> None:

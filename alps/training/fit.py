@@ -15,7 +15,7 @@ from lightning.pytorch.loggers import CSVLogger
 from alps.errors import ConfigError
 from alps.images.stored import StoredLabels
 from alps.models.build import bind_model
-from alps.prediction.device import choose_accelerator
+from alps.prediction.device import choose_accelerator, choose_precision
 from alps.prediction.net import Net
 from alps.prediction.sliding import SlidingWindow
 from alps.protocols import ImageSet, LabelledSet
@@ -41,7 +41,7 @@ def fit(
     lr: float | None = None,
     run: str | Path | None = None,
     device: str = "auto",
-    precision: str = "32-true",
+    precision: str = "auto",
     seed: int = 0,
     strict: bool = False,
 ) -> Net:
@@ -66,7 +66,8 @@ def fit(
         lr: highest learning rate of AdamW; None: the default of ``model``.
         run: folder of the run; None: a new folder in ``runs/finetune``.
         device: ``cpu``, ``cuda`` or ``auto``.
-        precision: precision of the training, as in Lightning: ``32-true``, ``bf16-mixed``, ...
+        precision: ``auto`` (bf16-mixed on GPUs that support it, otherwise 32-true), or a precision
+            of Lightning: ``32-true``, ``bf16-mixed``, ...
         seed: random seed; the caller's random state of torch is restored after the call.
         strict: whether inconsistencies of the images and labels are errors.
 
@@ -96,7 +97,7 @@ def fit(
         lr=lr,
         run=str(folder),
         device=device,
-        precision=precision,
+        precision=choose_precision(precision, choose_accelerator(device)),
         seed=seed,
         strict=strict,
     )
@@ -148,6 +149,7 @@ def _train(
     """Train with the given settings, without changing the caller's random state of torch."""
     optim, trainer = options(settings["optim"]), options(settings["trainer"])
     accelerator = choose_accelerator(trainer.pop("accelerator"))
+    precision = trainer.pop("precision")
     optimizer = partial(torch.optim.AdamW, **options(optim.pop("optimizer")))
     # Only torch is seeded; all other random numbers come from separate generators.
     with torch.random.fork_rng(devices=[] if accelerator == "cpu" else [0]):
@@ -165,6 +167,7 @@ def _train(
                 callbacks=default_callbacks(folder),
                 logger=CSVLogger(folder, name="csv"),
                 accelerator=accelerator,
+                precision=precision,
             ),
             data=settings["data"],
             settings=settings,

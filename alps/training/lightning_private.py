@@ -21,6 +21,20 @@ def stop_after_step(trainer: Trainer, stop: bool) -> None:
     trainer._signal_connector.received_sigterm = stop
 
 
+def skip_signal_exchange(trainer: Trainer) -> None:
+    """Omit Lightning's exchange of SIGTERM among the processes, which waits for the GPU every step.
+
+    `Interrupt` exchanges signals itself.
+    """
+    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
+
+
+def logs_step(trainer: Trainer) -> bool:
+    """Return whether Lightning writes the values of the current step to the loggers."""
+    logs: bool = trainer._logger_connector.should_update_logs
+    return logs
+
+
 def add_max_steps(trainer: Trainer, steps: int) -> None:
     """Change the number of steps of a running fit."""
     trainer.fit_loop.epoch_loop.max_steps += steps

@@ -23,7 +23,7 @@ def load_net(
     *,
     classifier: str | None = None,
     device: str = "auto",
-    precision: str = "32-true",
+    precision: str = "auto",
 ) -> Net:
     """Return the trained model of a checkpoint that `alps.fit` or train.py wrote.
 
@@ -32,7 +32,7 @@ def load_net(
         classifier: name of the dataset whose classes are predicted, if the model was trained on
             several.
         device: ``cpu``, ``cuda`` or ``auto``.
-        precision: precision of the computation, as in Lightning: ``32-true``, ``bf16-mixed``, ...
+        precision: ``auto`` (bf16-mixed on GPUs that support it), or a precision of Lightning.
 
     Raises:
         CheckpointError: the checkpoint cannot be read or has no such classifier.

@@ -60,12 +60,12 @@ class CrossEntropy(nn.Module):
             reduction="sum",
             label_smoothing=self.label_smoothing,
         )
-        labelled = target[target != self.ignore_index]
-        mass = (
-            self.weight[labelled].sum()
-            if self.weight is not None
-            else labelled.new_tensor(labelled.numel(), dtype=torch.float32)
-        )
+        # Without a boolean index, whose result has a size that only the device knows.
+        labelled = target != self.ignore_index
+        if self.weight is None:
+            mass = labelled.sum().float()
+        else:
+            mass = (self.weight[target.where(labelled, 0)] * labelled).sum()
         processes = 1
         if dist.is_available() and dist.is_initialized():
             dist.all_reduce(mass)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
@@ -85,6 +86,7 @@ def fit(
     """
     if trainer.is_global_zero:
         _start(run, task.config, resume)
+        _print_hardware(trainer)
     interrupt = Interrupt(run)
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]  # a connector sets it
     callbacks.append(interrupt)
@@ -93,7 +95,7 @@ def fit(
             logger.log_hyperparams(dict(config))
     with _expected_warnings_ignored():
         try:
-            with ending_together(trainer):
+            with ending_together(trainer), _tf32(trainer.strategy.root_device):
                 trainer.fit(task, datamodule=data, ckpt_path=resume, weights_only=True)
         except SIGTERMException:
             raise RunStopped(
@@ -190,6 +192,28 @@ def _start(run: Path, config: str, resume: str | None) -> None:
             f"cannot write to {run}: {error.strerror or error}; choose a different folder with "
             "run=DIR"
         ) from error
+
+
+@contextmanager
+def _tf32(device: torch.device) -> Iterator[None]:
+    """Multiply float32 matrices in TF32 within the context, on GPUs that have it (from Ampere)."""
+    if device.type != "cuda" or torch.cuda.get_device_capability(device) < (8, 0):
+        yield
+        return
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def _print_hardware(trainer: Trainer) -> None:
+    device = trainer.strategy.root_device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    processes = f"{trainer.world_size} x " if trainer.world_size > 1 else ""
+    line = f"training on {processes}{name}, precision {trainer.precision}"
+    get_console().print(line, highlight=False, soft_wrap=True)
 
 
 def _print_scores(task: SegmentationTask, split: str, images: Sequence[int]) -> None:

@@ -23,13 +23,12 @@ from alps.errors import DivergedError
 from alps.models.segmentation import SegmentationModel
 from alps.prediction.sliding import BUFFER, SlidingWindow, most_probable
 from alps.structures.tiles import Tile
-from alps.training.lightning_private import batch_index
+from alps.training.lightning_private import batch_index, logs_step
 from alps.training.optim import Optim
+from alps.training.recent_losses import REMEDY, RecentLosses
 from alps.training.subject import MEANS, Part, Subject
 
 logger = logging.getLogger(__name__)
-
-REMEDY = "lower optim.lr, lengthen optim.warmup or set trainer.gradient_clip_val=1"
 
 
 class SegmentationTask(LightningModule):
@@ -71,6 +70,7 @@ class SegmentationTask(LightningModule):
         self.aux_weight = aux_weight
         self.config = config
         self.seed = seed
+        self.recent_losses = RecentLosses()
         self._labelled: Tensor | None = None  # labelled pixels that this process has trained on
 
     def mean(self, name: str) -> float:
@@ -87,12 +87,15 @@ class SegmentationTask(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Float[Tensor, ""]:
         """Return the loss of a batch.
 
+        The losses are read and logged every ``trainer.log_every_n_steps`` steps, because the
+        program waits for the GPU whenever it reads one.
+
         Raises:
-            DivergedError: the loss is not finite.
+            DivergedError: a loss since the last reading is not finite.
         """
         loss = torch.zeros((), device=self.device)
         outputs = self.model(batch.image, batch.counts)
-        targets = torch.split(batch.target, list(batch.counts))
+        targets = torch.split(batch.target.long(), list(batch.counts))
         labelled = torch.zeros((), dtype=torch.int64, device=self.device)
         parts = zip(self.subjects, self.losses, outputs, targets, strict=True)
         for subject, criterion, output, target in parts:
@@ -100,13 +103,11 @@ class SegmentationTask(LightningModule):
             loss = loss + criterion(output.logits, target)
             if output.aux is not None:
                 loss = loss + self.aux_weight * criterion(output.aux, target)
-        if not loss.isfinite():
-            raise DivergedError(
-                f"the loss is {loss.item()} at step {self.global_step} (batch {batch_idx}: "
-                f"{', '.join(batch.image_ids)}); {REMEDY}, or check these images"
-            )
         self._labelled = labelled if self._labelled is None else self._labelled + labelled
-        self.log("train/loss", loss, prog_bar=True, sync_dist=True, batch_size=len(batch.target))
+        self.recent_losses.add(loss, self.global_step, batch_idx, batch.image_ids)
+        if logs_step(self.trainer):
+            self.recent_losses.read(self.trainer.strategy)
+            self.log("train/loss", torch.tensor(self.recent_losses.last))  # not on the device
         return loss
 
     def validation_step(
@@ -120,13 +121,12 @@ class SegmentationTask(LightningModule):
         self._count(batch, 0)
 
     def on_validation_epoch_start(self) -> None:
-        """Check the weights and reset the counts of pixels.
+        """Check the losses and the weights, and reset the counts of pixels.
 
         Raises:
-            DivergedError: a weight is not finite.
+            DivergedError: a loss or a weight is not finite.
         """
-        if not all(parameter.isfinite().all() for parameter in self.model.parameters()):
-            raise DivergedError(f"weights are not finite after step {self.global_step}; {REMEDY}")
+        self._check_divergence()
         if self._labelled is not None and not self._add(self._labelled):
             rank_zero_only(logger.warning)(
                 "no pixel of the steps up to %d was labelled, so train/loss is 0 and the weights "
@@ -176,7 +176,12 @@ class SegmentationTask(LightningModule):
         Precision.clip_gradients(precision, optimizer, gradient_clip_val, algorithm)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the configuration, classes and evaluation protocol of the weights."""
+        """Add the configuration, classes and evaluation protocol of the weights.
+
+        Raises:
+            DivergedError: a loss or a weight is not finite, so there is nothing worth saving.
+        """
+        self._check_divergence()
         specs = {
             subject.name: {
                 "categories": [(c.id, c.name, c.color) for c in subject.categories],
@@ -192,6 +197,12 @@ class SegmentationTask(LightningModule):
             **specs.get("", {"datasets": specs}),
             "crop": self.window.crop,
         }
+
+    def _check_divergence(self) -> None:
+        self.recent_losses.read(self.trainer.strategy)
+        finite = torch.stack([parameter.isfinite().all() for parameter in self.model.parameters()])
+        if not finite.all():
+            raise DivergedError(f"weights are not finite after step {self.global_step}; {REMEDY}")
 
     def _count(self, batch: list[Example], dataset: int) -> None:
         for example, parts in zip(batch, self._predict(batch, dataset), strict=True):

@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import Logger
 
-from alps.prediction.device import choose_accelerator
-from alps.training.callbacks import Pictures, ProgressBar, ScoreLines, Speed
+from alps.prediction.device import choose_accelerator, choose_precision
+from alps.training.callbacks import LearningRates, Pictures, ProgressBar, ScoreLines, Speed
 from alps.training.sync_norm import SyncBatchNorm
 
 
@@ -22,6 +22,7 @@ def build_trainer(
     callbacks: Sequence[Callback],
     logger: Logger | None = None,
     accelerator: str = "auto",
+    precision: str = "auto",
     interval: int = 1,
     accumulate_grad_batches: int = 1,
     log_every_n_steps: int = 10,
@@ -32,9 +33,10 @@ def build_trainer(
     Args:
         trainer: callable that builds the trainer, such as a partial of Lightning's class.
         run: folder of the run.
-        callbacks: callbacks of the run; `LearningRateMonitor` is dropped if there is no logger.
+        callbacks: callbacks of the run.
         logger: logger of the curves.
         accelerator: ``auto``, ``cpu``, ``gpu`` or any accelerator of Lightning.
+        precision: ``auto`` or a precision of Lightning.
         interval: number of steps between two validations.
         accumulate_grad_batches: number of batches per step.
         log_every_n_steps: maximum number of steps between two logged values.
@@ -49,6 +51,7 @@ def build_trainer(
     synchronised = sync_batchnorm and accelerator != "cpu"
     return trainer(
         accelerator=accelerator,
+        precision=choose_precision(precision, accelerator),
         sync_batchnorm=False,  # torch's conversion drops activations of timm's models
         plugins=[SyncBatchNorm()] if synchronised else None,
         accumulate_grad_batches=accumulate_grad_batches,
@@ -56,7 +59,7 @@ def build_trainer(
         log_every_n_steps=min(interval, log_every_n_steps),
         default_root_dir=run,
         logger=logger or False,
-        callbacks=[c for c in callbacks if logger or not isinstance(c, LearningRateMonitor)],
+        callbacks=list(callbacks),
     )
 
 
@@ -73,7 +76,7 @@ def default_callbacks(run: Path) -> list[Callback]:
         ),
         # Written after every validation; save_last would write it only with a new best.ckpt.
         ModelCheckpoint(dirpath=run, filename="last", enable_version_counter=False),
-        LearningRateMonitor(),
+        LearningRates(),
         Speed(),
         ProgressBar(),
         ScoreLines(),

@@ -145,20 +145,47 @@ def test_bfloat16(head):
     assert (actual - expected).abs().max() < 0.1 * expected.abs().max()
 
 
-def test_it_compiles_whole():
-    """In a process of its own: here each call is checked, which the compiler cannot look into."""
+def test_it_compiles_to_one_graph_for_any_number_of_images_per_dataset():
+    """torch.compile gives up after eight graphs.
+
+    In a process of its own: here each call is checked, which the compiler cannot look into.
+    """
     code = """
+import copy
 import torch
+from torch._dynamo.utils import counters
 from alps.pretrained.encoder import Encoder
+from alps.models.heads.fcn import FCN
 from alps.models.heads.upernet import UPerNet
 from alps.models.segmentation import SegmentationModel
 
 torch.set_num_threads(1)
-image = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
+image = torch.randint(0, 256, (8, 3, 64, 64), dtype=torch.uint8)
 encoder = Encoder("test_vit")
-model = SegmentationModel(encoder, UPerNet(encoder.channels, channels=8), num_classes=3).eval()
-compiled = torch.compile(model, backend="eager", fullgraph=True)
-torch.testing.assert_close(compiled(image).logits, model(image).logits)
+model = SegmentationModel(
+    encoder,
+    UPerNet(encoder.channels, channels=8, dropout=0.0),
+    num_classes={"a": 3, "b": 2},
+    aux_head=FCN(encoder.channels, channels=8),
+)
+model.eval()
+expected = [model(image, (n, 8 - n)) for n in range(9)]
+names = [*model.state_dict()]
+model.compile(backend="eager", fullgraph=True)
+for n, outputs in enumerate(expected):
+    for found, output in zip(model(image, (n, 8 - n)), outputs, strict=True):
+        torch.testing.assert_close(found.logits, output.logits)
+assert counters["stats"]["unique_graphs"] == 1, counters["stats"]
+model.train()
+for n in range(9):
+    sum(output.logits.sum() + output.aux.sum() for output in model(image, (n, 8 - n))).backward()
+assert counters["stats"]["unique_graphs"] == 2, counters["stats"]  # with the auxiliary head
+assert not counters["graph_break"]
+assert [*model.state_dict()] == names
+
+averaged = copy.deepcopy(model)  # as weight averaging does
+torch.nn.init.zeros_(averaged.encoder.trunk.patch_embed.proj.weight)
+assert not averaged(image, (4, 4))[0].logits.equal(model(image, (4, 4))[0].logits)
 """
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
 

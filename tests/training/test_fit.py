@@ -85,6 +85,8 @@ def test_the_settings_and_callbacks_are_those_of_train_py(fitted, tmp_path):
     for key in ("callbacks", "logger", "paths", "resume", "compile", "name"):
         assert key not in own
         del conf[key]
+    assert conf["trainer"].pop("precision") == "auto"
+    assert own["trainer"].pop("precision") == "32-true"  # what was used is saved
     assert own == conf
     types = [
         node["_target_"].rpartition(".")[2] for node in composed(*ARGUMENTS).callbacks.values()

@@ -72,7 +72,7 @@ def test_the_loss_is_the_sum_of_the_datasets_losses(tmp_path):
         counts = [0, 0, 0]
         counts[i] = count
         logits = task.model(batch.image[rows], counts)[i].logits
-        parts.append(task.losses[i](logits, batch.target[rows]))
+        parts.append(task.losses[i](logits, batch.target[rows].long()))
         start += count
     torch.testing.assert_close(total, sum(parts))
 

@@ -140,10 +140,10 @@ def tiny_trainer(
 
 
 class Losses(Callback):
-    """The loss of every step."""
+    """The loss of every step, averaged over the processes."""
 
     def __init__(self) -> None:
         self.values: list[float] = []
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
-        self.values.append(float(trainer.callback_metrics["train/loss"]))
+        self.values.append(float(trainer.strategy.reduce(outputs["loss"].clone())))

@@ -16,7 +16,12 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from alps.errors import ImageError, LabelError
 from alps.training.checkpoint import VALIDATION_DUE
-from alps.training.lightning_private import add_max_steps, run_validation, stop_after_step
+from alps.training.lightning_private import (
+    add_max_steps,
+    run_validation,
+    skip_signal_exchange,
+    stop_after_step,
+)
 
 Handler = Callable[[int, FrameType | None], Any] | int | signal.Handlers | None
 
@@ -77,6 +82,7 @@ class Interrupt(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Block signals until this callback has replaced Lightning's handlers."""
         self.signal = self._received = 0
+        skip_signal_exchange(trainer)
         self._previous_handlers = {signal.SIGUSR1: signal.getsignal(signal.SIGUSR1)}
         if _may_set_handlers():
             self._mask = {*signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)}
