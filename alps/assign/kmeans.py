@@ -52,7 +52,7 @@ def fit_kmeans(
     """Cluster all rows; equal rows, settings and seed give the same bytes.
 
     Args:
-        rows: features, usually memory-mapped; a block may have no rows.
+        rows: features in blocks, usually memory-mapped; a block may have no rows.
         k: number of clusters, K.
         niter: maximum number of passes that update the centroids: one in mini-batches (Sculley
             2010, "Web-scale k-means clustering"), then Lloyd's iterations. A last pass counts the
@@ -236,7 +236,7 @@ class Passes:
 
     def __init__(self, rows: Rows, batch_size: int, mapper: Mapper = map) -> None:
         self._parts = [(part, rows.weights(slice(*part))) for part in rows.parts(batch_size)]
-        # Workers cache this object, so the weights are sent with each part instead.
+        # Workers keep this function in memory; they get only the weights of their parts.
         self._sum_part = partial(_sum_part, rows.unweighted(), batch_size)
         self._mapper = mapper
 

@@ -29,6 +29,6 @@ def main() -> None:
         (sys.stdout if is_help else sys.stderr).write(f"{problem}{USAGE.format(lines)}\n")
         sys.exit(0 if is_help else 2)
     module = import_module(COMMANDS[command][0])
-    # Lightning runs this file to start further processes of a run.
+    # Lightning starts further processes of a run by running sys.argv[0].
     sys.argv = [str(Path(str(module.__file__))), *arguments]
     module.start()

@@ -22,8 +22,9 @@ REMEDY = (
 def refuse_secrets(config: Mapping[str, Any]) -> None:
     """Raise `ConfigError` if a configuration contains a secret.
 
-    A value is a secret if its setting has one of `NAMES`, or if it contains the value of one of
-    the environment variables `VARIABLES`. The message contains the name, never the value.
+    A value is a secret if its setting has one of `NAMES`, or if it contains one of the environment
+    variables `VARIABLES`, as a value or as an interpolation. The message contains the name, never
+    the value.
     """
     _refuse(_leaves(config))
 

@@ -14,7 +14,7 @@ from alps.cli.limits import LIMITS, classes_in, plain_settings
 def refuse_other_settings(cfg: DictConfig, root: Path) -> None:
     """Raise `StoreMismatch` if a store was made with settings that differ from this run's.
 
-    Weights, devices and images are compared later, because this takes libraries and files.
+    Weights, devices and images are compared later, because this needs slow imports and reads files.
 
     Args:
         cfg: the configuration of label.py.

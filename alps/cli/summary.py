@@ -150,15 +150,15 @@ def print_verification(verification: Verification) -> None:
                 soft_wrap=True,
             )
     c = verification.counts
-    total = f"{verification.files} files, {c['images']} images, {c['masks']} masks"
     if not verification.faults:
         todo = sum(verification.redo.values())
+        total = f"{verification.files} files, {c['images']} images, {c['masks']} masks"
         console.print(f"intact: {total}" + (" so far" if todo else ""), soft_wrap=True)
         return
     redo = ", ".join(f"{stage} of {n} shards" for stage, n in verification.redo.items() if n)
     console.print(
-        f"{len(verification.faults)} of {total}: damaged and removed; rebuilding "
-        f"{redo or 'pages and lists'}",
+        f"{verification.files} files checked, {len(verification.faults)} damaged (removed) or "
+        f"missing; rebuilding {redo or 'pages and lists'}",
         soft_wrap=True,
     )
     for name, how in verification.lost().items():

@@ -202,7 +202,9 @@ def predict(cfg: DictConfig) -> None:
         precision=cfg.trainer.precision,
     )
     net.window = build_window(cfg, net.window.crop)
-    counts = net.predict_files(cfg.input, cfg.output)
+    kept = f"finished predictions are kept; repeat the command with output={cfg.output} to resume"
+    with one_line_errors(interrupted=kept):
+        counts = net.predict_files(cfg.input, cfg.output)
     print(  # noqa: T201 - the result
         f"{counts.written} predicted, {counts.kept} already present, {counts.failed} skipped\n"
         f"predictions {cfg.output}"

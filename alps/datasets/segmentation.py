@@ -91,8 +91,8 @@ class SegmentationDataset(Dataset[Example]):
         """Return an example.
 
         Raises:
-            ImageError: the image (for a draw, also each of the next `MAX_UNREADABLE`) cannot be
-                read.
+            ImageError: the image cannot be read; for a draw, none of `MAX_UNREADABLE` consecutive
+                images from this one on.
             LabelError: the label does not have the size of the image, or has an unknown class.
         """
         if not isinstance(draw, Draw):

@@ -64,7 +64,7 @@ class InstanceScores:
     images: int  # number of images with scored objects
     empty: int  # number of scored masks without pixels
     ignored: int  # number of ignored objects
-    unknown: int  # number of objects without a ground-truth mask
+    unknown: int  # number of objects without a usable ground-truth mask, or mostly no-data
     truth: str  # digest of the ground-truth masks
 
     @property

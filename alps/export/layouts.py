@@ -32,7 +32,8 @@ def export_store(
 ) -> Tally:
     """Export a store to a layout that other tools read.
 
-    The store is read shard by shard, so memory use does not grow with its size.
+    Masks are read shard by shard (youtube_vis: video by video). Besides them, memory holds only the
+    list of images.
 
     Args:
         store: a finished label store, or its folder.

@@ -34,7 +34,8 @@ BATCH = 32  # boxes per batch; the prompts of a batch share one pass over the we
 ROTATED_FRACTION = 0.95
 #: The extent of an empty mask.
 EMPTY = (0, 0, 0, 0)
-#: Fraction of a box from which a tile contains it completely; below 1 to allow for rounding.
+#: A tile that contains at least this fraction of a box contains it completely; below 1 to allow for
+#: rounding.
 COMPLETE = 1.0 - 1e-6
 
 

@@ -17,8 +17,8 @@ from alps.structures.records import Sample
 
 #: Side in pixels of the blocks that are segmented one at a time, to limit the memory.
 BLOCK = 1024
-#: Gradient in CIELAB units that equals one pixel of distance from the seed, for superpixels of 16
-#: pixels; it keeps them round where the image has no edges.
+#: Gradient in CIELAB units that equals one pixel of distance from the seed, for superpixels
+#: with a side of 16 pixels; it keeps them round where the image has no edges.
 COMPACTNESS = 1.0
 #: Smallest area of a superpixel, as a fraction of side²; smaller ones are slivers between masks.
 SLIVER = 1 / 8

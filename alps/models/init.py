@@ -16,7 +16,7 @@ from alps.models.segmentation import SegmentationModel
 from alps.pretrained.cache import load_weights
 
 PARTS = ("encoder", "head", "classifier", "aux_head", "aux_classifier")
-#: Units that a file must contain completely or not at all.
+#: Units that a file must contain completely or, except for the trunk, not at all.
 UNITS = ("encoder.trunk", "encoder.pyramid", *PARTS[1:])
 #: Last layers, with one row of weights per class.
 CLASSIFIERS = ("classifier", "aux_classifier")
@@ -76,7 +76,8 @@ def load_init(
 ) -> InitReport:
     """Initialise the weights of a model.
 
-    A part that the file lacks keeps its random weights; every part in the file must fit.
+    A part that the file lacks keeps its random weights, but a file without the encoder is an error.
+    Every part in the file must fit.
 
     Args:
         model: the model, which is changed in place unless an error is raised.
@@ -220,7 +221,7 @@ def _check_unit(
     fitting: Mapping[str, Tensor],
     source: str,
 ) -> None:
-    """Raise if a unit is incomplete or has extra layers in the file, or if the encoder is missing.
+    """Raise if a unit is incomplete, has extra weights in a layer, or is a missing trunk.
 
     Raises:
         CheckpointError: the file is a checkpoint of a different model.

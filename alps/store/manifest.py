@@ -35,7 +35,7 @@ def write_manifest(store: LabelStore) -> None:
 def _files(root: Path, folder: str = "") -> Iterator[str]:
     """Yield the files of a store, sorted within each folder; memory holds one folder at a time.
 
-    Links and hidden files are skipped, because no run writes them.
+    Links, which no run writes, and hidden files, which belong to unfinished runs, are skipped.
     """
     with os.scandir(root / folder) as entries:
         names = sorted(

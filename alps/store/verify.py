@@ -206,7 +206,7 @@ class _StoreFiles:
 
 
 def _find_missing(store: LabelStore, shard: int, *, complete: bool) -> Iterator[Fault]:
-    """Yield a fault for each missing file of a shard from which existing files were made."""
+    """Yield a fault for each missing file of a shard if files made from it exist."""
     has_results = (
         complete or (store.root / "clusters/centroids.npy").exists() or store.has_begun("assign")
     )

@@ -140,7 +140,7 @@ class Flag:
         if not isinstance(value, bool):
             return "true or false"
         if value and self.needs is not None and settings.get(self.needs) is None:
-            return f"false, or also a value for {key(self.needs)}"
+            return f"false, or true together with a value for {key(self.needs)}"
         return None
 
 

@@ -205,9 +205,11 @@ class SegmentationData(LightningDataModule):
         if not records:
             raise self._too_few(split)
         if len(records) < trainer.world_size:
+            held_out = split == "val" and records[0].split == "train"
             raise ConfigError(
                 f"{len(records)} images in {split} are too few for {trainer.world_size} processes; "
-                f"set trainer.devices={len(records)} or less, or increase data.hold_out"
+                f"set trainer.devices={len(records)} or less"
+                + (", or increase data.hold_out" if held_out else "")
             )
         batch_size, in_flight = self._whole_at_once(trainer)
         processes = min(count_workers(trainer, self.num_workers), in_flight)

@@ -113,7 +113,7 @@ def fit(
 
 
 def test(task: SegmentationTask, data: SegmentationData, trainer: Trainer) -> float:
-    """Score a model on the split ``test``, or on ``val`` without ``test``, and print the scores.
+    """Score a model on the split ``test``, or ``val`` if there is none, and print the scores.
 
     Args:
         task: the model to score.

@@ -169,7 +169,10 @@ def test_real_weights_end_to_end_broken_again_and_verified(tmp_path, monkeypatch
     mended = label(*command, *options, "verify=true")
     assert mended.returncode == 0, mended.stderr
     assert re.search(r"labels/00000.parquet *│ 4 bytes, expected \d+", mended.stdout)
-    assert "rebuilding assign of 1 shards" in mended.stdout
+    assert re.search(
+        r"\n\d+ files checked, 1 damaged \(removed\) or missing; rebuilding assign of 1 shards\n",
+        mended.stdout,
+    )
     assert "repaired; all bytes match the old manifest" in mended.stdout
     assert json.loads((store / "manifest.json").read_text())["files"] == after
     assert not any(b"deadbeef" in p.read_bytes() for p in tmp_path.rglob("*") if p.is_file())

@@ -14,6 +14,7 @@ from alps.images.video.tracked import VideoBoxes
 from alps.labelling.engine.local import LocalEngine
 from alps.labelling.pipeline import label
 from alps.masks.box import BoxMasks
+from alps.structures.palette import index_png
 from tests.box_formats import create_dota
 from tests.factories import create_folder_pair
 from tests.fakes import Ellipses
@@ -23,7 +24,7 @@ from tests.videos import create_video
 pytestmark = LIGHTNING_WARNINGS
 
 
-def test_train_resume_test_and_predict(train, pair, tmp_path):
+def test_train_resume_test_and_predict(train, pair, tmp_path, monkeypatch):
     """One life of a net: from random weights to index maps."""
     steps = ("trainer.max_steps=4", "trainer.val_check_interval=2")
     status, out, err = train(*finetune(pair, "init=null", *steps, "run=first"))
@@ -80,9 +81,22 @@ def test_train_resume_test_and_predict(train, pair, tmp_path):
     assert "model=swin_tiny: stage=test uses the model of ckpt=first/last.ckpt" in err
 
     maps = ("stage=predict", f"input={tmp_path}/moved/img_dir", "output=maps", "trainer=cpu")
+
+    def interrupted_at_the_third(*arguments):
+        if len(list(tmp_path.glob("maps/*/*.png"))) == 2:
+            raise KeyboardInterrupt
+        return index_png(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("alps.prediction.files.index_png", interrupted_at_the_third)
+        status, _, err = train(*maps, "ckpt=first/last.ckpt")
+    assert (status, err.splitlines()[-1]) == (
+        130,
+        "interrupted: finished predictions are kept; repeat the command with output=maps to resume",
+    )
     status, out, err = train(*maps, "ckpt=first/last.ckpt")
     assert status == 0, err
-    assert "6 predicted, 0 already present, 0 skipped" in out
+    assert "4 predicted, 2 already present, 0 skipped" in out
     status, out, err = train(*maps, "ckpt=first/last.ckpt", "window.batch_size=1")
     assert "0 predicted, 6 already present, 0 skipped" in out, err
     status, _, err = train(*maps, "ckpt=first/last.ckpt", "window.overlap=0.25")
@@ -141,7 +155,7 @@ def test_export_for_mmsegmentation(train, pair, tmp_path):
 def test_labels_from_1_and_masks_of_255_are_learnt_and_exported(train, pair, tmp_path):
     """The words that the errors say are the ones that help."""
     for change, more, told in (
-        (lambda i: i + (i < 4), "dataset.reduce_zero_label=true", "labels from 1, 0 and 255 ignor"),
+        (lambda i: i + (i < 4), "dataset.reduce_zero_label=true", "labels from 1; 0 and 255 ignor"),
         (lambda i: 255 * (i > 1), "dataset.classes=[ground,roof]", "2 classes, labels 0 and 255"),
     ):
         for path in pair.glob("ann_dir/*/*"):

@@ -79,8 +79,8 @@ def test_levels():
     [
         ({"type": "UNet"}, r"UNet is not a decode head of mmsegmentation; expected one of ANNHead"),
         ({"type": "os.system"}, r"os\.system is not a decode head"),
-        ({"type": "DAHead"}, r"levels of \[8, 16, 24, 32\].*'pam_channels'.*\+head\.KEY=VALUE"),
-        ({"type": "DAHead", "pam_channels": 4}, "gives a tuple that is no map"),
+        ({"type": "DAHead"}, r"levels with \[8, 16, 24, 32\].*'pam_channels'.*\+head\.KEY=VALUE"),
+        ({"type": "DAHead", "pam_channels": 4}, "returns a tuple, not one feature map"),
         ({"type": "FCNHead", "in_index": 4}, "tuple index out of range"),
         ({"type": "PSPHead", "in_index": [0, 1]}, r"fails with in_index=\[0, 1\]"),
         ({"type": "SegmenterMaskTransformerHead"}, "num_layers"),

@@ -124,7 +124,7 @@ def test_the_norms_of_swin_are_reported(tmp_path):
     assert {name.rpartition(".")[0] for name in report.unused} == {
         f"encoder.trunk.norm{i}" for i in range(4)
     }
-    assert "8 tensors of the file are not in the net: encoder.trunk.norm0.weight" in str(report)
+    assert "8 tensors of the file are not in the model: encoder.trunk.norm0.weight" in str(report)
 
 
 def test_its_own_head(tmp_path):

@@ -126,7 +126,7 @@ def test_a_net_it_trained_on_starts_ours(program, pair, tmp_path):
 def undecided(checkpoint):
     """Weights and statistics as of a long training, and every class somewhere the likeliest."""
     torch.manual_seed(0)
-    _, _, model = restore(checkpoint, None)
+    _, model = restore(checkpoint)
     for part in (model.head, model.classifier):
         randomise(part)
     with Image.open("pair/img_dir/val/0.png") as file, torch.no_grad():

@@ -58,7 +58,8 @@ def test_a_flag_may_need_another_setting():
     limits = {"whiten": Flag(needs="pca")}
     check_settings(limits, {"whiten": True, "pca": 8})
     check_settings(limits, {"whiten": False, "pca": None})
-    with pytest.raises(ConfigError, match=r"^whiten=true: expected false, or also a value for pca"):
+    expected = r"^whiten=true: expected false, or true together with a value for pca"
+    with pytest.raises(ConfigError, match=expected):
         check_settings(limits, {"whiten": True, "pca": None})
 
 

@@ -3,6 +3,7 @@ import warnings
 import numpy as np
 import pytest
 from hydra.utils import instantiate
+from lightning.pytorch import Trainer
 from PIL import Image
 
 from alps.errors import ConfigError, DatasetNotFound
@@ -114,6 +115,21 @@ def test_without_a_split_val_images_are_held_out(tmp_path):
     data.trainer = tiny_trainer(tmp_path)
     with pytest.raises(DatasetNotFound, match=r"no image in val \(train 1, val 0, test 0\)"):
         data.val_dataloader()
+
+
+@pytest.mark.parametrize(
+    ("val", "loader", "remedy"),
+    [
+        (0, "val_dataloader", "set trainer.devices=1 or less, or increase data.hold_out"),
+        (1, "val_dataloader", "set trainer.devices=1 or less"),
+        (0, "test_dataloader", "set trainer.devices=1 or less"),  # hold_out is the checkpoint's
+    ],
+)
+def test_hold_out_is_suggested_only_where_it_has_an_effect(val, loader, remedy):
+    data = SegmentationData(ColoredBlocks(n=4, val=val), batch_size=2, hold_out=0.2)
+    data.trainer = Trainer(accelerator="cpu", devices=2, logger=False)
+    with pytest.raises(ConfigError, match=f"^1 images in .* too few for 2 processes; {remedy}$"):
+        getattr(data, loader)()
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more than we have cores

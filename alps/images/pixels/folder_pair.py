@@ -95,7 +95,7 @@ class FolderPair:
         if self._binary:
             labels = f"labels 0 and {FOREGROUND}"
         elif self.reduce_zero_label:
-            labels = f"labels from 1, 0 and {self.ignore_index} ignored"
+            labels = f"labels from 1; 0 and {self.ignore_index} ignored"
         return f"{self.name} {folder}: {len(self.categories())} classes, {labels}"
 
     def records(self) -> list[ImageRecord]:
@@ -168,7 +168,7 @@ class FolderPair:
 
     @cached_property
     def _binary(self) -> bool:
-        """Whether 255 is class 1; with two named classes, reading stops at any other value."""
+        """Whether 255 is class 1; with two named classes, reading stops at any third value."""
         if self.reduce_zero_label or self.ignore_index == 0:
             return False
         if self.classes is None:

@@ -70,7 +70,8 @@ class SampleImages:
             raise DatasetNotFound(
                 f"{len(missing)} of {len(members)} files of the sample are missing in "
                 f"{root.absolute()} and cannot be downloaded: {error}. To install them manually, "
-                f"unzip the wheel of {DEEPFOREST} and copy {_DATA}* to {root.absolute()}"
+                f"unzip the wheel of {DEEPFOREST} and copy {_DATA}* and {_LICENSE} to "
+                f"{root.absolute()}"
             ) from error
         images = [PurePosixPath(f) for f in files if PurePosixPath(f).suffix in SUFFIXES]
         return [

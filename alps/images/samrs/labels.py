@@ -70,7 +70,7 @@ class SamrsLabels:
         """Evaluation protocol that scores are reported under."""
         return (
             f"agreement with SAMRS's {self.subset.upper()}, whose masks are SAM's, on valid.txt: "
-            f"{len(CLASSES[self.subset])} classes, what is no object ignored"
+            f"{len(CLASSES[self.subset])} classes, pixels outside objects ignored"
         )
 
     def records(self) -> list[ImageRecord]:

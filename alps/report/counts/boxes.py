@@ -28,7 +28,7 @@ SIZE_EDGES = np.logspace(0, 8, 33)
 #: Bin edges of the IoU of a mask and its box.
 IOU_EDGES = np.linspace(0, 1, 21)
 
-MOST_DROPPED = 10  # maximum number of images in the list of dropped annotations
+MOST_DROPPED = 10  # number of images to list, those with the most dropped annotations
 UPRIGHT = 1e-3  # tolerance for the corners of a horizontal box, in pixels
 
 
@@ -74,7 +74,8 @@ class BoxStatistics:
     # boxes, by the IoU of mask and annotated box.
     prompt_iou: Int64[np.ndarray, " B"] = field(default_factory=lambda: empty_histogram(IOU_EDGES))
     rotated_iou: Int64[np.ndarray, " B"] = field(default_factory=lambda: empty_histogram(IOU_EDGES))
-    most_dropped: list[ImageStatus] = field(default_factory=list)  # by dropped annotations
+    # The `MOST_DROPPED` images with the most dropped annotations.
+    most_dropped: list[ImageStatus] = field(default_factory=list)
     images_dropped: int = 0  # number of images with dropped annotations
 
     @classmethod

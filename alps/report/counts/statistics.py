@@ -20,12 +20,12 @@ from alps.structures.records import ImageRecord
 #: Bin edges of mask areas as fractions of the image, four bins per decade; smaller masks are in the
 #: first bin.
 AREA_EDGES = np.logspace(-7, 0, 29)
-#: Bin edges of the coverage, the fraction of an image's pixels with data inside a mask.
+#: Bin edges of the coverage, the fraction of an image's valid pixels that lie inside a mask.
 COVERAGE_EDGES = np.linspace(0, 1, 21)
 #: Cells per side of the grid in which masks are counted; images are stretched to the grid.
 GRID = 32
 
-POOL = 256  # number of images from which the pictures are chosen
+POOL = 256  # the pictures are chosen from this many images to twice as many, if the store has them
 SKIPPED = 50  # number of images without labels to list
 LOWEST = 10  # number of images to list, those with the lowest coverage
 STRIP = 512  # number of rows of an index map to count at once
@@ -42,11 +42,11 @@ class Candidate:
 
 @dataclass(slots=True, eq=False)
 class StoreStatistics:
-    """Counts of a store; fractions are in 0..1, areas in pixels, sizes (H, W)."""
+    """Counts of a store; fractions are in 0..1, sizes (H, W) in pixels."""
 
     class_masks: Int64[np.ndarray, " K"]
     class_pixels: Int64[np.ndarray, " K"]  # in the index maps
-    class_distance: Float64[np.ndarray, " K"]  # mean over the masks; NaN without distances
+    class_distance: Float64[np.ndarray, " K"]  # mean over the masks; NaN if there is none
     # Number of masks by class and grid cell: a mask is distributed evenly over its box and sums to
     # 1. The last plane is for masks without a class. 8 kB per class.
     positions: Float64[np.ndarray, "K+1 G G"]
@@ -55,8 +55,8 @@ class StoreStatistics:
     masks_per_image: Counter[int] = field(default_factory=Counter)  # with empty images
     classes_per_image: Counter[int] = field(default_factory=Counter)  # with empty images
     masks: int = 0  # number of masks, including unlabelled masks
-    pixels: int = 0  # number of pixels with data
-    covered: int = 0  # number of pixels with data inside a mask
+    pixels: int = 0  # number of valid pixels
+    covered: int = 0  # number of valid pixels that lie inside a mask
     nodata: int = 0  # number of no-data pixels
     nodata_images: int = 0  # number of images with no-data pixels
     blank: int = 0  # number of images without any data
@@ -72,7 +72,8 @@ class StoreStatistics:
     )
     failed: list[ImageStatus] = field(default_factory=list)  # the first `SKIPPED`
     empty: list[ImageStatus] = field(default_factory=list)  # the first `SKIPPED`
-    lowest: list[ImageStatus] = field(default_factory=list)  # the `LOWEST` images with masks
+    # The `LOWEST` images with the lowest coverage, among those with masks.
+    lowest: list[ImageStatus] = field(default_factory=list)
     pool: list[Candidate] = field(default_factory=list)  # images with masks, evenly spaced
 
     @classmethod

@@ -154,7 +154,7 @@ def test_labels_from_1_are_reduced_on_request(root):
     write_labels(root, lambda i, labels: np.where(labels == 2, 0, labels) if i else labels)
     images = FolderPair(root=str(root), reduce_zero_label=True)
     assert len(images.categories()) == 4
-    assert images.protocol == "folder_pair pair: 4 classes, labels from 1, 0 and 255 ignored"
+    assert images.protocol == "folder_pair pair: 4 classes, labels from 1; 0 and 255 ignored"
     for i, (record, seed) in enumerate(zip(images.records(), (0, 1, 10, 11), strict=True)):
         labels = draw_labels(seed=seed)[1]
         labels[-1] = 255

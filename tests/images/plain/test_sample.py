@@ -68,6 +68,8 @@ def test_without_network_the_error_describes_manual_installation(tmp_path, monke
     assert f"9 of 9 files of the sample are missing in {tmp_path} and cannot be downloaded" in str(
         error.value
     )
-    assert "no network. To install them manually, unzip the wheel of deepforest==2.1.0" in str(
-        error.value
+    assert str(error.value).endswith(
+        "no network. To install them manually, unzip the wheel of deepforest==2.1.0 and copy "
+        "deepforest/data/* and deepforest-2.1.0.dist-info/licenses/LICENSE to "
+        f"{tmp_path}"
     )

@@ -65,7 +65,7 @@ def test_published_maps_are_read(tmp_path, subset):
         np.testing.assert_array_equal(target == 255, ~np.any(masks, axis=0))
         assert target[masks[-1]].max() == 0  # the last object is on top
     assert f"SAMRS's {subset.upper()}" in images.protocol
-    assert f"{N_CLASSES[subset]} classes, what is no object ignored" in images.protocol
+    assert f"{N_CLASSES[subset]} classes, pixels outside objects ignored" in images.protocol
 
 
 @pytest.mark.parametrize("subset", SAMRS)
