@@ -61,12 +61,35 @@ class ColumnRuns:
             bottom=bottom[inside],
         )
 
+    def of_masks(self, first: int, stop: int) -> ColumnRuns:
+        """Return the runs of the masks from ``first`` to ``stop``, numbered from 0."""
+        part = slice(*np.searchsorted(self.mask, [first, stop]))
+        return ColumnRuns(
+            n_masks=stop - first,
+            mask=self.mask[part] - first,
+            x=self.x[part],
+            top=self.top[part],
+            bottom=self.bottom[part],
+        )
+
+    def boxes(self) -> Int64[np.ndarray, "4 N"]:
+        """Return x0, y0, x1 and y1 of the tight box of each mask; zeros without runs."""
+        low = np.full((2, self.n_masks), np.iinfo(np.int64).max)
+        high = np.zeros((2, self.n_masks), np.int64)
+        for i, values in enumerate((self.x, self.top)):
+            np.minimum.at(low[i], self.mask, values)
+        for i, values in enumerate((self.x + 1, self.bottom)):
+            np.maximum.at(high[i], self.mask, values)
+        return np.concatenate([np.where(high > 0, low, 0), high])
+
     @property
     def lengths(self) -> Int64[np.ndarray, " R"]:
         """Number of pixels of each run."""
-        return self.bottom - self.top
+        lengths: np.ndarray = self.bottom - self.top
+        return lengths
 
     def sum(self, values: Shaped[np.ndarray, " R"]) -> Float64[np.ndarray, " N"]:
         """Return the sum of one value per run over the runs of each mask."""
-        sums: np.ndarray = np.bincount(self.mask, values, self.n_masks)
-        return sums.astype(np.float64, copy=False)  # without runs, NumPy returns integers
+        # Without runs, NumPy returns integers.
+        sums: np.ndarray = np.bincount(self.mask, values, self.n_masks).astype(np.float64)
+        return sums

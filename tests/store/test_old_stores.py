@@ -271,6 +271,24 @@ def test_features_are_not_made_of_other_pixels():
     assert run("images", overwrite="features").complete
 
 
+class NewFeatures(SamFeatures):
+    """Features as a later version might compute them."""
+
+    @property
+    def identity(self):
+        return {**SamFeatures.identity.fget(self), "version": 2}
+
+
+@pytest.mark.usefixtures("old")
+def test_features_of_a_later_version_are_refused():
+    features = NewFeatures(segmenter=ColorSegmenter(), **TILES)
+    with pytest.raises(
+        StoreMismatch, match=r"features.version is absent in the store and 2 .*overwrite=features"
+    ):
+        run("images", features=features)
+    assert run("images", features=features, overwrite="features").complete
+
+
 @pytest.mark.usefixtures("old")
 def test_changed_images_and_settings_are_refused():
     with pytest.raises(
