@@ -59,27 +59,24 @@ class ShapeFeatures:
     def __call__(self, sample: Sample, masks: Masks) -> Float32[np.ndarray, "N C"]:
         """Return one row per mask; the masks belong to the image, and none is empty."""
         runs = ColumnRuns.of(masks.counts, sample.size[0])
-        tiles = sample.tiles(self.tile_size, self.tile_overlap)
-        parts = [runs.within(tile) for tile in tiles]
-        area = np.sum([part.sum(part.lengths) for part in parts], axis=0)
+        area = np.zeros(len(masks))
+        colors = np.zeros((2, len(masks), 3))
+        positions = np.zeros((5, len(masks)))
+        for tile in sample.tiles(self.tile_size, self.tile_overlap):
+            part = runs.within(tile)
+            area += part.sum(part.lengths)
+            if self.color:
+                colors += _color_moments(sample.image[tile.y0 : tile.y1, tile.x0 : tile.x1], part)
+            if self.shape:
+                corner = masks.xyxy[:, :2].astype(np.int64) - (tile.x0, tile.y0)
+                positions += _position_moments(part, corner)
         weighted = []
         if self.color:
-            moments = np.zeros((2, len(masks), 3))
-            for tile, part in zip(tiles, parts, strict=True):
-                moments += _color_moments(sample.image[tile.y0 : tile.y1, tile.x0 : tile.x1], part)
-            mean, square = moments / area[:, None]
+            mean, square = colors / area[:, None]
             spread = np.sqrt(np.maximum(square - mean**2, 0))
             weighted.append(self.color * np.concatenate([mean, spread], axis=1))
         if self.shape:
-            corner = masks.xyxy[:, :2].astype(np.int64)
-            position = np.sum(
-                [
-                    _position_moments(part, corner - (tile.x0, tile.y0))
-                    for tile, part in zip(tiles, parts, strict=True)
-                ],
-                axis=0,
-            )
-            weighted.append(self.shape * _shape(area, position / area))
+            weighted.append(self.shape * _shape(area, positions / area))
         return np.concatenate(weighted, axis=1).astype(np.float32)
 
 
