@@ -16,7 +16,6 @@ from typing import Any, Literal
 
 import torch
 
-from alps.labelling.engine.allocator import keep_freed_memory
 from alps.labelling.engine.pool import WorkerPool
 from alps.labelling.engine.rank import LauncherRank, read_rank
 from alps.labelling.engine.worker import Event, Task, Worker, set_threads, task_values
@@ -64,7 +63,6 @@ class LocalEngine:
         )
         if n == 1 and worker_gpus == gpus[:1]:
             set_threads(self.threads)
-            keep_freed_memory()
             yield run_in_process
         else:
             with WorkerPool(LocalProcesses(n, self.threads, worker_gpus)) as pool:

@@ -14,7 +14,6 @@ import faiss
 import torch
 
 from alps.errors import AlpsError
-from alps.labelling.engine.allocator import keep_freed_memory
 
 Task = Callable[[Any], Any]
 #: Kind and content. ``ready``: the worker is idle. ``value``: a value of the item. ``done``: the
@@ -51,7 +50,6 @@ class Worker:
 
     def __init__(self, threads: int, level: int) -> None:
         set_threads(threads)
-        keep_freed_memory()
         self._pickled: bytes = b""
         self._task: Task | None = None
         self._records: SimpleQueue[logging.LogRecord] = SimpleQueue()
