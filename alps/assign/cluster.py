@@ -22,6 +22,9 @@ from alps.structures.palette import distinct_colors
 from alps.structures.records import Category, Clusters
 from alps.structures.settings import check_attributes
 
+#: The tolerance of earlier versions, which did not have the setting ``tol``.
+TOL_BEFORE = 1e-5
+
 
 class Cluster:
     """Classes by online k-means over the features of all masks (ALPS, arXiv 2406.10855).
@@ -32,6 +35,7 @@ class Cluster:
     Args:
         k: number of clusters, K.
         niter: maximum number of k-means iterations.
+        tol: iterations stop when one lowers the inertia by this fraction or less.
         batch_size: number of rows in a mini-batch, and in memory at a time.
         seed: random seed.
         metric: ``euclidean``, or ``spherical``, which scales rows and centroids to length 1 and so
@@ -57,6 +61,7 @@ class Cluster:
         *,
         k: int = 46,
         niter: int = 25,
+        tol: float = 1e-3,
         batch_size: int = 4096,
         seed: int = 0,
         metric: str = "euclidean",
@@ -68,7 +73,7 @@ class Cluster:
         reject: float = 0.0,
         fill: int = 0,
     ) -> None:
-        self.k, self.niter, self.batch_size, self.seed = k, niter, batch_size, seed
+        self.k, self.niter, self.tol, self.batch_size, self.seed = k, niter, tol, batch_size, seed
         self.metric, self.pca, self.whiten, self.restarts = metric, pca, whiten, restarts
         self.weight, self.merge, self.reject, self.fill = weight, merge, reject, fill
         check_attributes(LIMITS["alps.assign.Cluster"], self)
@@ -77,7 +82,10 @@ class Cluster:
     def identity(self) -> Identity:
         """Settings that affect the classes; ``version`` counts changes of the algorithm."""
         device = {"faiss.device": "cuda"} if on_gpu() else {}
-        return {"assigner": "cluster", "version": 3, **vars(self), **device}
+        settings = dict(vars(self))
+        if self.niter == 1 or self.tol == TOL_BEFORE:  # as before: fingerprints stay valid
+            del settings["tol"]
+        return {"assigner": "cluster", "version": 3, **settings, **device}
 
     @property
     def num_classes(self) -> int:
@@ -122,6 +130,7 @@ class Cluster:
             rows,
             self.k,
             niter=self.niter,
+            tol=self.tol,
             batch_size=self.batch_size,
             seed=self.seed,
             restarts=self.restarts,

@@ -25,8 +25,6 @@ SAMPLE_PER_CLUSTER, SAMPLE_MIN = 64, 8192
 #: Number of candidates for each new centroid. With scikit-learn's 2 + ln K the final inertia is up
 #: to 1.5 % higher and varies more with the seed (46 clusters, 20,000 rows).
 TRIES = 32
-#: Lloyd's iterations stop when they improve the inertia by this fraction or less.
-TOLERANCE = 1e-5
 
 
 class Pass(NamedTuple):
@@ -43,6 +41,7 @@ def fit_kmeans(
     k: int,
     *,
     niter: int,
+    tol: float = 1e-3,
     batch_size: int,
     seed: int,
     restarts: int = 1,
@@ -57,6 +56,7 @@ def fit_kmeans(
         niter: maximum number of passes that update the centroids: one in mini-batches (Sculley
             2010, "Web-scale k-means clustering"), then Lloyd's iterations. A last pass counts the
             rows of each cluster.
+        tol: Lloyd's iterations stop when one lowers the inertia by this fraction of it or less.
         batch_size: number of rows in a mini-batch, and in memory at a time.
         seed: random seed of the sample, of k-means++ and of the mini-batches.
         restarts: number of runs; the result with the lowest inertia is used.
@@ -81,7 +81,7 @@ def fit_kmeans(
     passes = Passes(rows, batch_size, mapper)
     best, lowest = None, np.inf
     for _ in range(restarts):
-        centroids, last = _fit_once(rows, k, niter, batch_size, spherical, rng, passes)
+        centroids, last = _fit_once(rows, k, niter, tol, batch_size, spherical, rng, passes)
         if best is None or last.inertia < lowest:
             order = np.argsort(-last.counts, kind="stable")
             best, lowest = Clusters(centroids[order], last.counts[order]), last.inertia
@@ -93,6 +93,7 @@ def _fit_once(
     rows: Rows,
     k: int,
     niter: int,
+    tol: float,
     batch_size: int,
     spherical: bool,
     rng: np.random.Generator,
@@ -118,7 +119,7 @@ def _fit_once(
     for remaining in reversed(range(niter)):
         current = passes(centroids)
         empty = current.counts == 0
-        converged = last - current.inertia <= TOLERANCE * current.inertia and not empty.any()
+        converged = last - current.inertia <= tol * current.inertia and not empty.any()
         if converged or not remaining:
             break
         last = current.inertia

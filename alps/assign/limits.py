@@ -27,6 +27,7 @@ LIMITS: Mapping[str, Limits] = {
     "alps.assign.Cluster": {
         "k": COUNT,
         "niter": COUNT,
+        "tol": Number(at_least=0, below=1, noun="a fraction of the inertia"),
         "batch_size": COUNT,
         "seed": SEED,
         "metric": Choice(("euclidean", "spherical")),

@@ -8,68 +8,93 @@ downsampled instead::
 
 with the interpolation matrices U (pixels × cells). Both sums are equal, but the second one needs
 only the cells near a mask. The sum divided by the area of the mask is the mean over the mask.
+
+The weights Uyᵀ m Ux of all masks are one sparse matrix, and its product with the cells gives all
+sums. The weights are computed from the ends of the masks' vertical runs, so their cost depends on
+the outlines of the masks, not on their areas.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
 
-import torch
-from jaxtyping import Bool, Float
-from torch import Tensor
+import numpy as np
+from jaxtyping import Float32, Float64, Int64
+from scipy import sparse
 
-from alps.structures import rle
+from alps.sam.upsample import bilinear
+from alps.structures.column_runs import ColumnRuns
 from alps.structures.masks import Masks
 from alps.structures.tiles import Tile
 
+#: Number of weights that are computed at a time, to limit the memory.
+WEIGHTS = 1 << 20
 
-def interpolation_weights(
-    mask: Bool[Tensor, "H W"], along_y: Float[Tensor, "H h"], along_x: Float[Tensor, "W w"]
-) -> Float[Tensor, "h w"]:
-    """Return the weight of each cell in the sum of the interpolated map over a mask's pixels.
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Axis:
+    """Linear interpolation from c cells to P pixels along one axis.
+
+    There are two more cells of weight 0 at the end, so that two cells belong to each pixel and to
+    the edge after the last one.
+    """
+
+    low: Int64[np.ndarray, " E"]  # first of the two cells of each of P pixels, then c
+    weights: Float64[np.ndarray, "P 2"]  # of the two cells of each pixel
+    before: Float64[np.ndarray, "E 2"]  # sums of these cells' weights over the pixels before
+    total: Float64[np.ndarray, " _"]  # sum of the weights of each cell over all pixels
+
+    @property
+    def n_cells(self) -> int:
+        """Number of cells, c."""
+        return len(self.total) - 2
+
+
+@lru_cache(maxsize=64)
+def axis(n_cells: int, n_pixels: int, scale: float | None = None) -> Axis:
+    """Return the interpolation along an axis, from a cache if it was used lately.
 
     Args:
-        mask: a mask in the tile or in a window of it.
-        along_y: interpolation matrix of the rows of ``mask``.
-        along_x: interpolation matrix of the columns of ``mask``.
-
-    Returns:
-        Uyᵀ m Ux, one weight per cell.
+        n_cells: number of cells, c.
+        n_pixels: number of pixels, P.
+        scale: number of cells per pixel, by default ``n_cells / n_pixels``.
     """
-    return along_y.T @ (mask.to(along_x.dtype) @ along_x)
+    matrix = np.pad(bilinear(n_cells, n_pixels, scale).double().numpy(), [(0, 0), (0, 2)])
+    low = np.append((matrix != 0).argmax(axis=1), n_cells)
+    two = low[:, None] + [0, 1]
+    before = np.pad(np.cumsum(matrix, axis=0), [(1, 0), (0, 0)])
+    return Axis(
+        low=low,
+        weights=np.take_along_axis(matrix, two[:-1], axis=1),
+        before=np.take_along_axis(before, two, axis=1),
+        total=before[-1],
+    )
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class FeatureMap:
-    """Features of a tile on a grid of h × w cells, coarser than its H × W pixels.
+    """Features of a tile on a grid of h × w cells, which are interpolated to its pixels."""
 
-    Args:
-        cells: the features.
-        along_y: interpolation matrix from rows of cells to rows of pixels.
-        along_x: interpolation matrix from columns of cells to columns of pixels.
-    """
+    cells: Float32[np.ndarray, "h w C"]
+    rows: Axis
+    columns: Axis
 
-    def __init__(
-        self,
-        cells: Float[Tensor, "h w C"],
-        along_y: Float[Tensor, "H h"],
-        along_x: Float[Tensor, "W w"],
-    ) -> None:
-        self._cells, self._along_y, self._along_x = cells, along_y, along_x
-        self._ys, self._xs = _touched(along_y), _touched(along_x)
-
-    def sum_inside(self, mask: Bool[Tensor, "Y X"], y0: int, x0: int) -> Float[Tensor, " C"]:
-        """Return the sum of the interpolated features over a mask's pixels.
-
-        Args:
-            mask: the mask in a window of the tile.
-            y0: first row of the window in the tile.
-            x0: first column of the window in the tile.
-        """
-        y1, x1 = y0 + mask.shape[0], x0 + mask.shape[1]
-        ys = slice(self._ys[0][y0], self._ys[1][y1 - 1])
-        xs = slice(self._xs[0][x0], self._xs[1][x1 - 1])
-        weights = interpolation_weights(mask, self._along_y[y0:y1, ys], self._along_x[x0:x1, xs])
-        return weights.flatten() @ self._cells[ys, xs].flatten(0, 1)
+    def sums(self, runs: ColumnRuns) -> Float64[np.ndarray, "N C"]:
+        """Return the sum of the interpolated features over the pixels of each mask in the tile."""
+        cells = self.cells.reshape(-1, self.cells.shape[-1]).astype(np.float64)
+        _, _, ni, nj = _windows(runs, self.rows, self.columns)
+        n_weights = np.cumsum(ni * nj)
+        cuts = np.searchsorted(n_weights, np.arange(WEIGHTS, n_weights.max(initial=0), WEIGHTS))
+        edges = [0, *cuts.tolist(), runs.n_masks]
+        sums = [
+            cell_weights(runs.of_masks(first, stop), self.rows, self.columns) @ cells
+            for first, stop in pairwise(edges)
+            if first < stop
+        ]
+        return np.concatenate([np.zeros((0, cells.shape[1])), *sums])
 
 
 class MaskMeans:
@@ -84,31 +109,72 @@ class MaskMeans:
     """
 
     def __init__(self, masks: Masks, channels: Sequence[int]) -> None:
-        self._masks = masks
-        self._sums = [torch.zeros(len(masks), c) for c in channels]
-        self._pixels = torch.zeros(len(masks))
+        self._runs = ColumnRuns.of(masks.counts, masks.size[0])
+        self._sums = [np.zeros((len(masks), c)) for c in channels]
+        self._pixels = np.zeros(len(masks))
 
     def add(self, tile: Tile, maps: Sequence[FeatureMap]) -> None:
         """Add the feature maps of one tile, one for each entry of ``channels``."""
-        for i, window, mask in mask_windows(self._masks, tile):
-            self._pixels[i] += mask.sum()
-            for sums, feature_map in zip(self._sums, maps, strict=True):
-                sums[i] += feature_map.sum_inside(mask, window.y0 - tile.y0, window.x0 - tile.x0)
+        runs = self._runs.within(tile)
+        self._pixels += runs.sum(runs.lengths)
+        for sums, feature_map in zip(self._sums, maps, strict=True):
+            sums += feature_map.sums(runs)
 
-    def means(self) -> list[Float[Tensor, "N _"]]:
+    def means(self) -> list[Float32[np.ndarray, "N _"]]:
         """Return one array per feature map, with one row per mask."""
-        return [sums / self._pixels[:, None] for sums in self._sums]
+        return [(sums / self._pixels[:, None]).astype(np.float32) for sums in self._sums]
 
 
-def mask_windows(masks: Masks, tile: Tile) -> Iterator[tuple[int, Tile, Bool[Tensor, "H W"]]]:
-    """Yield index, box clipped to the tile and pixels of each mask whose box overlaps a tile."""
-    for i, (counts, xyxy) in enumerate(zip(masks.counts, masks.xyxy, strict=True)):
-        window = Tile(*(int(v) for v in xyxy)).intersect(tile)
-        if window is not None:
-            yield i, window, torch.from_numpy(rle.decode_window(counts, masks.size[0], window))
+def cell_weights(runs: ColumnRuns, rows: Axis, columns: Axis) -> sparse.csr_array:
+    """Return the weight of each cell in the sum over the pixels of each mask, Uyᵀ m Ux.
+
+    A run adds to a cell the cell's weights in all pixels above the run's lower edge, and subtracts
+    those above its upper edge. An edge cuts only two cells of a column: all pixels of the cells
+    before them lie above the edge, none of the cells after them. So each edge is entered in these
+    two cells, and a cumulative sum extends it to the cells before.
+
+    Args:
+        runs: the pixels of the masks in a tile.
+        rows: interpolation along y.
+        columns: interpolation along x.
+
+    Returns:
+        A matrix with one row for each of N masks and one column for each of h·w cells.
+    """
+    i0, j0, ni, nj = _windows(runs, rows, columns)
+    ends = np.cumsum(ni * nj)
+    before, cut = np.zeros((2, ends[-1]))
+    for sign, edge in ((1, runs.bottom), (-1, runs.top)):
+        for side in (0, 1):
+            weight = sign * columns.weights[runs.x, side]
+            i = columns.low[runs.x] + side - i0[runs.mask]
+            j = rows.low[edge] - j0[runs.mask]
+            index = (ends - ni * nj)[runs.mask] + i * nj[runs.mask] + j
+            before -= np.bincount(index, weight, ends[-1])
+            for cell in (0, 1):
+                cut += np.bincount(index + cell, weight * rows.before[edge, cell], ends[-1])
+    # The edges of a column add up to 0, so the cumulative sum can continue in the next column.
+    column_of_mask = np.repeat(np.arange(runs.n_masks), ni)
+    height = nj[column_of_mask]
+    i = np.arange(len(height)) - np.repeat(np.cumsum(ni) - ni, ni) + i0[column_of_mask]
+    j = np.arange(ends[-1]) - np.repeat(np.cumsum(height) - height - j0[column_of_mask], height)
+    weights = cut + np.cumsum(before) * rows.total[j]
+    # The last two cells do not exist and have weight 0.
+    cell = np.minimum(j, rows.n_cells - 1) * columns.n_cells
+    cell += np.repeat(np.minimum(i, columns.n_cells - 1), height)
+    shape = (runs.n_masks, rows.n_cells * columns.n_cells)
+    return sparse.csr_array((weights, cell, np.append(0, ends)), shape)
 
 
-def _touched(along: Float[Tensor, "P c"]) -> tuple[list[int], list[int]]:
-    """Return the range (first, stop) of the cells that each pixel is interpolated from."""
-    touched = (along != 0).int()
-    return touched.argmax(1).tolist(), (along.shape[1] - touched.flip(1).argmax(1)).tolist()
+def _windows(
+    runs: ColumnRuns, rows: Axis, columns: Axis
+) -> tuple[
+    Int64[np.ndarray, " N"],
+    Int64[np.ndarray, " N"],
+    Int64[np.ndarray, " N"],
+    Int64[np.ndarray, " N"],
+]:
+    """Return the first column and row of the cells of each mask, and how many there are of each."""
+    x0, y0, x1, y1 = runs.boxes()
+    i0, j0 = columns.low[x0], rows.low[y0]
+    return i0, j0, columns.low[np.maximum(x1 - 1, 0)] + 2 - i0, rows.low[y1] + 2 - j0

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Float32
-from torch import Tensor
 from torch.nn import functional as F
 
 from alps.features.limits import LIMITS
-from alps.features.pool import FeatureMap, MaskMeans
+from alps.features.pool import Axis, FeatureMap, MaskMeans, axis
 from alps.sam.protocol import Embedding, Segmenter
-from alps.sam.upsample import bilinear
 from alps.structures.masks import Masks
 from alps.structures.records import Sample
 from alps.structures.settings import check_attributes
@@ -60,21 +59,23 @@ class SamFeatures:
         for tile in sample.tiles(self.tile_size, self.tile_overlap):
             embedding = self.segmenter.embed(sample.image[tile.y0 : tile.y1, tile.x0 : tile.x1])
             h, w = embedding.valid  # without the padding
-            cells = embedding.features[:, :h, :w].float().cpu().permute(1, 2, 0).contiguous()
+            cells = (
+                embedding.features[:, :h, :w].float().permute(1, 2, 0).contiguous().cpu().numpy()
+            )
             means.add(tile, [FeatureMap(cells, *_interpolation(embedding))])
         (rows,) = means.means()
-        return (F.normalize(rows) if self.normalize else rows).numpy()
+        return F.normalize(torch.from_numpy(rows)).numpy() if self.normalize else rows
 
 
-def _interpolation(embedding: Embedding) -> tuple[Tensor, Tensor]:
-    """Return the interpolation matrices from unpadded cells to pixels, along y and x."""
+def _interpolation(embedding: Embedding) -> tuple[Axis, Axis]:
+    """Return the interpolation from unpadded cells to pixels, along y and x."""
     cell = (
         max(embedding.input_size) // embedding.features.shape[-1]
     )  # side of a cell in pixels of the input
-    along_y, along_x = (
-        bilinear(cells, pixels, resized / pixels / cell)
+    rows, columns = (
+        axis(cells, pixels, resized / pixels / cell)
         for pixels, cells, resized in zip(
             embedding.size, embedding.valid, embedding.input_size, strict=True
         )
     )
-    return along_y, along_x
+    return rows, columns

@@ -16,10 +16,9 @@ from torch.nn import functional as F
 from alps.errors import ConfigError
 from alps.features.cutout import batches_of_cutouts
 from alps.features.limits import LIMITS
-from alps.features.pool import FeatureMap, MaskMeans
+from alps.features.pool import FeatureMap, MaskMeans, axis
 from alps.pretrained.device import DeviceSetting
 from alps.pretrained.encoder import Encoder
-from alps.sam.upsample import bilinear
 from alps.structures.masks import Masks
 from alps.structures.records import Sample
 from alps.structures.settings import check_attributes
@@ -85,7 +84,7 @@ class TimmFeatures:
         names = ("model", "pool", "scale", "box_size", "normalize", "tile_size", "tile_overlap")
         return {
             "features": "timm",
-            "version": 1,
+            "version": 2,
             **{name: getattr(self, name) for name in names},
             "strides": self.strides,
             "sha256": self._sha256,
@@ -143,14 +142,14 @@ class TimmFeatures:
             pixels = sample.image[None, tile.y0 : tile.y1, tile.x0 : tile.x1]
             maps = [
                 FeatureMap(
-                    level[0].permute(1, 2, 0).contiguous(),
-                    bilinear(level.shape[2], tile.size[0]),
-                    bilinear(level.shape[3], tile.size[1]),
+                    level[0].permute(1, 2, 0).contiguous().numpy(),
+                    axis(level.shape[2], tile.size[0]),
+                    axis(level.shape[3], tile.size[1]),
                 )
                 for level in self._encode(pixels, self._input_size(tile.size))
             ]
             means.add(tile, maps)
-        return means.means()
+        return [torch.from_numpy(rows) for rows in means.means()]
 
     def _over_cutouts(self, sample: Sample, masks: Masks) -> list[Float[Tensor, "N _"]]:
         """Return the mean of each feature map over the cut-out of each mask."""

@@ -132,11 +132,18 @@ def _describe(info: StoreInfo, images: Mapping[str, Any]) -> StoreInfo:
         if stage in info.stages:
             identity = info.stages[stage]["identity"]
             if stage != "assign":
-                names = [key for key in identity if key.rpartition(".")[2] != "version"]
-                identity = {key: identity[key] for key in names}
+                identity = {key: v for key, v in identity.items() if not _is_old(stage, key, v)}
             parent = digest(stage, parent, identity)
             stages[stage] = {"fingerprint": parent, "identity": identity}
     return replace(info, images=images, stages=stages)
+
+
+def _is_old(stage: Stage, key: str, value: Any) -> bool:
+    """Return whether an identity contains a version that older identities lack.
+
+    The features of that version are those of version 1; `find_change` compares the masks.
+    """
+    return key.rpartition(".")[2] == "version" and (stage == "masks" or value == 1)
 
 
 def _annotated(records: Sequence[ImageRecord]) -> bool:

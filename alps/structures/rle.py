@@ -91,14 +91,7 @@ def runs(counts: bytes) -> Int64[np.ndarray, " R"]:
     number, the low bits first, and 1 bit that is set if the number continues in the next character.
     From the fourth run on, the number is the difference to the run two positions earlier.
     """
-    code = np.frombuffer(counts, dtype=np.uint8).astype(np.int64) - 48
-    last = (code & 0x20) == 0
-    ends = np.flatnonzero(last)
-    starts = np.concatenate([[0], ends[:-1] + 1])
-    digit = np.arange(len(code)) - np.repeat(starts, ends - starts + 1)
-    values = np.add.reduceat((code & 0x1F) << (5 * digit), starts)
-    negative = (code[ends] & 0x10) != 0
-    values[negative] -= np.int64(1) << (5 * (ends - starts + 1)[negative])
+    values, _ = _stored_numbers(counts)
     # Undo the differences: even and odd runs are two independent cumulative sums.
     values[1::2] = np.cumsum(values[1::2])
     values[2::2] = np.cumsum(values[2::2])
@@ -136,6 +129,33 @@ def spans(counts: bytes) -> tuple[Int64[np.ndarray, " S"], Int64[np.ndarray, " S
     starts, stops = ends[:-1:2], ends[1::2]
     not_empty = starts < stops
     return starts[not_empty], stops[not_empty]
+
+
+def spans_of_all(
+    counts: Sequence[bytes],
+) -> tuple[Int64[np.ndarray, " S"], Int64[np.ndarray, " S"], Int64[np.ndarray, " S"]]:
+    """Return the foreground runs of several masks of one image, mask by mask.
+
+    Returns:
+        The index of the mask of each run, and starts and ends (exclusive) of the runs, as
+        column-major pixel indices.
+    """
+    lengths, begins = _stored_numbers(b"".join(counts))
+    masks = np.arange(len(counts))
+    first = np.searchsorted(begins, np.cumsum([0, *map(len, counts)])[:-1])
+    mask = np.repeat(masks, np.diff(first, append=len(lengths)))
+    run = np.arange(len(lengths)) - first[mask]
+    # Undo the differences: odd and even runs of a mask are two independent cumulative sums.
+    for start in (1, 2):
+        index = np.flatnonzero((run >= start) & (run % 2 == start % 2))
+        sums = np.cumsum(lengths[index])
+        before = sums - lengths[index]
+        lengths[index] = sums - before[np.searchsorted(mask[index], masks)[mask[index]]]
+    ends = np.cumsum(lengths)
+    stops = ends - (ends - lengths)[first][mask]
+    foreground = (run % 2 == 1) & (lengths > 0)
+    stops = stops[foreground]
+    return mask[foreground], stops - lengths[foreground], stops
 
 
 def window(counts: bytes, height: int) -> tuple[int, int, Bool[np.ndarray, "w h"]]:
@@ -256,10 +276,8 @@ def union(counts: Iterable[bytes], size: tuple[int, int]) -> bytes:
     Runs are intervals on one axis, so one sweep over their sorted starts and stops suffices. The
     cost grows with the number of runs; successive merges would cost masks times pixels.
     """
-    parts = [spans(code) for code in counts]
-    empty = np.zeros(0, np.int64)
-    start = np.sort(np.concatenate([empty, *(first for first, _ in parts)]))
-    stop = np.sort(np.concatenate([empty, *(last for _, last in parts)]))
+    _, start, stop = spans_of_all([*counts])
+    start, stop = np.sort(start), np.sort(stop)
     # There is a gap before start i if all i runs that began earlier have ended.
     opens = np.ones(len(start), dtype=bool)
     opens[1:] = start[1:] > stop[:-1]
@@ -269,6 +287,18 @@ def union(counts: Iterable[bytes], size: tuple[int, int]) -> bytes:
 
 def _objects(counts: Sequence[bytes], size: tuple[int, int]) -> list[dict[str, object]]:
     return [{"size": list(size), "counts": c} for c in counts]
+
+
+def _stored_numbers(code: bytes) -> tuple[Int64[np.ndarray, " R"], Int64[np.ndarray, " R"]]:
+    """Return the numbers that compressed COCO RLE stores, and the position of each in the bytes."""
+    digits = np.frombuffer(code, dtype=np.uint8).astype(np.int64) - 48
+    ends = np.flatnonzero((digits & 0x20) == 0)
+    starts = np.concatenate([[0], ends + 1])[:-1]
+    power = 5 * (np.arange(len(digits)) - np.repeat(starts, ends - starts + 1))
+    values = np.add.reduceat((digits & 0x1F) << power, starts)
+    negative = (digits[ends] & 0x10) != 0
+    values[negative] -= np.int64(1) << (5 * (ends - starts + 1)[negative])
+    return values, starts
 
 
 def _compress(position: Int64[np.ndarray, " _"], size: tuple[int, int]) -> bytes:

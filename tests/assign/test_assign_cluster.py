@@ -24,6 +24,7 @@ from alps.structures.records import Clusters, ImageRecord
 SETTINGS: list[dict[str, Any]] = [
     {"k": 7},
     {"niter": 7},
+    {"tol": 0.01},
     {"batch_size": 7},
     {"seed": 7},
     {"metric": "spherical"},
@@ -54,6 +55,13 @@ def test_each_setting_changes_the_identity() -> None:
     assert every == inspect.signature(Cluster).parameters.keys()
     assert Cluster(k=7).identity == Cluster(k=7).identity
     assert Cluster(k=7).identity["assigner"] == "cluster"
+
+
+def test_identities_of_earlier_versions_have_no_tolerance() -> None:
+    earlier = {key: value for key, value in Cluster().identity.items() if key != "tol"}
+    assert Cluster(tol=1e-5).identity == earlier
+    assert Cluster(niter=1).identity == {**earlier, "niter": 1}  # as in assign=alps_paper
+    assert Cluster(tol=1e-4).identity["tol"] == 1e-4
 
 
 @pytest.mark.parametrize("name", ["k", "niter", "batch_size", "restarts", "pca", "merge"])

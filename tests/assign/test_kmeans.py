@@ -32,7 +32,7 @@ def blobs(
     return (rng.standard_normal((k, c))[truth] + noise).astype(np.float32), truth
 
 
-def fit(*blocks: np.ndarray, k: int = 8, seed: int = 0, **options: int) -> Clusters:
+def fit(*blocks: np.ndarray, k: int = 8, seed: int = 0, **options: float) -> Clusters:
     return fit_kmeans(Rows(blocks), k, **{"niter": 25, "batch_size": 256, "seed": seed, **options})
 
 
@@ -173,8 +173,8 @@ def test_counts_are_those_of_the_nearest_centroids_largest_first(seed: int) -> N
     assert clusters.centroids.shape == (16, 12)
 
 
-@pytest.mark.parametrize("tolerance", [kmeans.TOLERANCE, np.inf])
-def test_empty_clusters_are_seeded_again(monkeypatch: pytest.MonkeyPatch, tolerance: float) -> None:
+@pytest.mark.parametrize("tol", [0.0, np.inf])
+def test_empty_clusters_are_seeded_again(monkeypatch: pytest.MonkeyPatch, tol: float) -> None:
     x, truth = blobs()
     calls = []
 
@@ -183,8 +183,7 @@ def test_empty_clusters_are_seeded_again(monkeypatch: pytest.MonkeyPatch, tolera
         return np.zeros(7, np.int64) if len(calls) == 1 else plus_plus(*args)
 
     monkeypatch.setattr(kmeans, "plus_plus", same_point_first)
-    monkeypatch.setattr(kmeans, "TOLERANCE", tolerance)
-    clusters = fit(x, batch_size=len(x))
+    clusters = fit(x, batch_size=len(x), tol=tol)
     assert len(calls) == 2
     assert clusters.counts.all()
     assert adjusted_rand_score(truth, nearest(x, clusters.centroids)[0]) > 0.99
@@ -199,8 +198,18 @@ def test_features_far_from_the_origin() -> None:
 
 def test_more_passes_never_raise_the_inertia() -> None:
     x, _ = blobs(k=20, n=2000, spread=0.8)
-    found = [inertia(x, fit(x, k=12, niter=niter).centroids) for niter in (1, 2, 4, 8, 16)]
+    found = [inertia(x, fit(x, k=12, niter=niter, tol=0.0).centroids) for niter in (1, 2, 4, 8, 16)]
     assert found == sorted(found, reverse=True)
+
+
+def test_passes_stop_when_they_gain_less_than_the_tolerance() -> None:
+    x, _ = blobs(k=20, n=2000, spread=0.8)
+    passes = [fit(x, k=12, niter=niter, tol=0.0) for niter in range(1, 26)]
+    found = np.array([inertia(x, clusters.centroids) for clusters in passes])
+    gains = (found[:-1] - found[1:]) / found[1:]
+    for tol in (0.02, 0.002):
+        last = int(np.flatnonzero(gains <= tol)[0]) + 1
+        assert same(fit(x, k=12, tol=tol), passes[last])
 
 
 def test_sums_add_up_exactly_over_parts_of_the_data() -> None:

@@ -292,7 +292,7 @@ NUMBERS = {
     ("features", "shape"): {"color", "shape", "tile_size", "tile_overlap"},
     ("features", "sscd"): {"box_size"},
     ("assign", "cluster"): {
-        *("k", "niter", "batch_size", "seed", "pca", "restarts", "merge", "reject", "fill"),
+        *("k", "niter", "tol", "batch_size", "seed", "pca", "restarts", "merge", "reject", "fill"),
     },
     ("assign", "random"): {"k", "seed", "fill"},
 }

@@ -73,3 +73,8 @@ def test_weights_scale_and_nought_leaves_out(color, shape, channels):
     expected = np.concatenate([color * both[:, :6], shape * both[:, 6:]], axis=1)
     np.testing.assert_allclose(found, expected[:, expected.any(axis=0)], rtol=1e-6)
     assert part(sample, Masks.empty((30, 30))).shape == (0, channels)
+
+
+def test_an_image_without_data_has_no_rows():
+    sample = Sample("x", np.zeros((30, 30, 3), np.uint8), valid=np.zeros((30, 30), bool))
+    assert ShapeFeatures(shape=1.0)(sample, Masks.empty((30, 30))).shape == (0, 9)

@@ -73,7 +73,7 @@ def parts(name, **changes):
         masks = AutoMasks(segmenter=segmenter, points_per_side=4, **DEFAULTS, **TILES)
         features, assign = (
             SamFeatures(segmenter=segmenter, **TILES),
-            Cluster(k=3, pca=2, weight="none"),
+            Cluster(k=3, pca=2, weight="none", tol=1e-5),
         )
     made = {"image_set": images, "masks": masks, "features": features, "assign": assign}
     return {**made, "name": f"{name}_pl", "shard_size": 1, **changes}
@@ -243,7 +243,7 @@ def test_images_that_come_out_otherwise_are_told_by_their_headers(name, save, fo
 @pytest.mark.usefixtures("old")
 def test_its_classes_are_made_anew_from_its_masks(name, caplog):
     before = LabelStore(f"{name}_pl").info.stages
-    changes = {} if name == "dior" else {"assign": Cluster(k=2, pca=2, weight="none")}
+    changes = {} if name == "dior" else {"assign": Cluster(k=2, pca=2, weight="none", tol=1e-5)}
     masks = Path(f"{name}_pl/masks/00001.parquet").read_bytes()
     store = run(name, overwrite="assign", **changes)
     assert store.complete
@@ -271,12 +271,30 @@ def test_features_are_not_made_of_other_pixels():
     assert run("images", overwrite="features").complete
 
 
+class NewFeatures(SamFeatures):
+    """Features as a later version might compute them."""
+
+    @property
+    def identity(self):
+        return {**SamFeatures.identity.fget(self), "version": 2}
+
+
+@pytest.mark.usefixtures("old")
+def test_features_of_a_later_version_are_refused():
+    features = NewFeatures(segmenter=ColorSegmenter(), **TILES)
+    with pytest.raises(
+        StoreMismatch, match=r"features.version is absent in the store and 2 .*overwrite=features"
+    ):
+        run("images", features=features)
+    assert run("images", features=features, overwrite="features").complete
+
+
 @pytest.mark.usefixtures("old")
 def test_changed_images_and_settings_are_refused():
     with pytest.raises(
         StoreMismatch, match=r"other settings: assign.k is 3 in the store and 2 in this"
     ):
-        run("images", assign=Cluster(k=2, pca=2, weight="none"))
+        run("images", assign=Cluster(k=2, pca=2, weight="none", tol=1e-5))
     with pytest.raises(
         StoreMismatch, match=r"other settings: masks.points_per_side is 4 in the store"
     ):
