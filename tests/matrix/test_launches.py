@@ -1,4 +1,4 @@
-"""The budget of launches for a whole tile; with 8 × 8 points in tests/labelling/test_labelling_on_cuda.py."""
+"""The budget of launches for a whole tile; `make test` has the same with 8 × 8 points."""
 
 from alps.images.plain.sample import SampleImages
 from alps.sam.segmenter import SamSegmenter
