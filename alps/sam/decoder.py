@@ -56,7 +56,9 @@ class FoldedDecoder:
         upscale_group: number of prompts whose masks are upscaled at a time: one on a CPU, as many
             as fit into memory on a GPU.
         rows: number of image tokens upscaled at a time; a CPU's cache limits it too.
-        compile: compile the transformer with torch.compile.
+        batches: numbers of prompts, ascending, that batches are padded to, so that a GPU sees few
+            shapes: it then needs few compiled graphs, and rounds prompts of any batch alike.
+        compile: compile the transformer with torch.compile, on a GPU with CUDA graphs.
 
     The decoder rearranges copies of the weights: build a new decoder after the weights are moved or
     changed.
@@ -73,15 +75,20 @@ class FoldedDecoder:
         group: int = 2,
         upscale_group: int = 1,
         rows: int = 512,
+        batches: tuple[int, ...] = (),
         compile: bool = False,  # noqa: A002 - the name in torch
     ) -> None:
         self.prompt_encoder: Any = prompt_encoder
         self.mask_decoder: Any = mask_decoder
         self.pool, self.group, self.upscale_group, self.rows = pool, group, upscale_group, rows
+        self.batches = batches
         self.dtype = mask_decoder.iou_token.weight.dtype
         position = self._tokens(prompt_encoder.get_dense_pe())
         self.transformer = FoldedTransformer(mask_decoder.transformer, position, group)
-        self.transform = torch.compile(self.transformer) if compile else self.transformer
+        self.transform: Any = self.transformer
+        if compile:
+            mode = "reduce-overhead" if position.device.type == "cuda" else None
+            self.transform = torch.compile(self.transformer, mode=mode)
         self._fold_upscaling(
             mask_decoder.output_upscaling, self.transformer.beta, upscale_dtype or self.dtype
         )
@@ -151,7 +158,10 @@ class FoldedDecoder:
         outputs = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
         outputs = outputs.expand(len(sparse[0]) if sparse else 1, -1, -1)  # or one mask prompt
         start = torch.cat([outputs, *(part.to(self.dtype) for part in sparse)], dim=1)
-        tokens, states = self.transform(image.depths, start)
+        n = len(start)
+        padding = next((size - n for size in self.batches if size >= n), 0)
+        tokens, states = self.transform(image.depths, F.pad(start, (0, 0, 0, 0, 0, padding)))
+        tokens = tokens[:n]
         chosen = {True: slice(1, None), False: slice(0, 1), None: slice(None)}[multimask_output]
         masks = range(decoder.num_mask_tokens)[chosen]
         hyper = [decoder.output_hypernetworks_mlps[i](tokens[:, 1 + i]) for i in masks]

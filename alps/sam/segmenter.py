@@ -33,7 +33,9 @@ log = logging.getLogger(__name__)
 #: products. At most 4.4 MiB per prompt exist at a time (tests/sam/test_memory.py counts the tensors
 #: of the decoder on PyTorch's meta device), so 2.2 GiB per batch.
 GPU_PROMPTS = 512
-#: Prompts whose masks a GPU upscales at a time; this takes 1.5 GiB.
+#: Sizes that smaller batches are padded to: 32 boxes, or the points of a coarse grid.
+GPU_BATCHES = (32, 128, GPU_PROMPTS)
+#: Prompts whose masks a GPU upscales at a time.
 GPU_UPSCALED = 64
 #: Images per batch of each encoder on a GPU. At the same time exist 0.17 GiB per image of MobileSAM
 #: and, in float32, 0.9 to 1.2 GiB per image of a ViT (counted like the prompts).
@@ -316,13 +318,16 @@ class SamSegmenter:
     ) -> FoldedDecoder:
         """Return a decoder with groups for the cache of a CPU or the memory of a GPU."""
         sizes = {"group": 2 * pool**2, "upscale_group": 1, "rows": 512}
+        batches: tuple[int, ...] = ()
         if self.device.type != "cpu":
             sizes = {"group": GPU_PROMPTS, "upscale_group": GPU_UPSCALED, "rows": 4096}
+            batches = GPU_BATCHES
         return FoldedDecoder(
             self.model.prompt_encoder,
             self.model.mask_decoder,
             pool=pool,
             upscale_dtype=upscale_dtype,
+            batches=batches,
             compile=self.compile,
             **sizes,
         )

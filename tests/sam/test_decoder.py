@@ -138,6 +138,19 @@ torch.testing.assert_close(a.iou, b.iou)
 keep = torch.ones_like(a.iou, dtype=torch.bool)
 torch.testing.assert_close(plain.upscale(a, keep), compiled.upscale(b, keep))
 assert compiled.transform is not compiled.transformer
+
+torch._dynamo.reset()
+torch._dynamo.utils.counters.clear()
+padded = FoldedDecoder(sam.prompt_encoder, sam.mask_decoder, group=8, batches=(4, 8), compile=True)
+for n in (5, 6, 8):
+    points = torch.rand(n, 1, 2) * 1024, torch.ones(n, 1, dtype=torch.int)
+    a, b = (decoder.decode(image, points=points) for decoder in (plain, padded))
+    assert a.iou.shape == b.iou.shape
+    torch.testing.assert_close(a.iou, b.iou)
+    keep = torch.ones_like(a.iou, dtype=torch.bool)
+    x, y = plain.upscale(a, keep), padded.upscale(b, keep)
+    torch.testing.assert_close(x, y, rtol=1e-4, atol=1e-4)
+assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
 """
 
 
