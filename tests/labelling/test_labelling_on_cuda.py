@@ -151,4 +151,4 @@ def test_features(cuda, on_cpu, on_gpu, sample, masks):
 
 def test_launches_of_the_default_recipe(cuda, on_gpu, sample):
     """tests/matrix has the same with 32 × 32 points."""
-    check_launches(cuda, on_gpu, sample.image, 8)
+    check_launches(cuda, on_gpu, sample.image, 4)

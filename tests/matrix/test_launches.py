@@ -1,4 +1,4 @@
-"""The budget of launches for a whole tile; `make test` has the same with 8 × 8 points."""
+"""The budget of launches for a whole tile; `make test` has the same with 4 × 4 points."""
 
 from alps.images.plain.sample import SampleImages
 from alps.sam.segmenter import SamSegmenter
