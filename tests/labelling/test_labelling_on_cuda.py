@@ -53,7 +53,8 @@ def on_cpu(on_gpu):
     """A segmenter on the CPU that computes in the batches of the one on the GPU."""
     segmenter = SamSegmenter("mobile", device="cpu")
     parts = segmenter.model.prompt_encoder, segmenter.model.mask_decoder
-    sizes = {name: getattr(on_gpu.decoders[0], name) for name in ("group", "upscale_group", "rows")}
+    names = ("group", "upscale_group", "rows", "batches")
+    sizes = {name: getattr(on_gpu.decoders[0], name) for name in names}
     exact, fast = (
         FoldedDecoder(*parts, **sizes, upscale_dtype=dtype)
         for dtype in (torch.float32, torch.bfloat16)
