@@ -101,6 +101,15 @@ def test_data_that_is_not_there_gets_one_line(arguments, message, tmp_path, labe
     assert re.fullmatch(f"(fetching .*\n)*error: .*{message}.*\n", done.stderr)
 
 
+def test_a_folder_of_configurations_adds_to_the_groups(tmp_path, label):
+    (tmp_path / "own/dataset").mkdir(parents=True)
+    text = "_target_: alps.images.Folder\nname: mine\nroot: no_such_folder\n"
+    (tmp_path / "own/dataset/mine.yaml").write_text(text)
+    own = ("--config-dir", tmp_path / "own")
+    assert "no_such_folder" in label(*own, "+dataset=mine").stderr
+    assert " mine nifti " in label(*own, "+dataset=nosuch").stderr
+
+
 def test_help_shows_groups_and_commands(tmp_path):
     done = start("label.py", "--help", cwd=tmp_path)
     assert done.returncode == 0
