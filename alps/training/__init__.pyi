@@ -1,4 +1,5 @@
 # The public names; imported when they are first used.
+from .callbacks import EMAWeightAveraging as EMAWeightAveraging
 from .callbacks import LearningRates as LearningRates
 from .callbacks import Pictures as Pictures
 from .callbacks import ProgressBar as ProgressBar

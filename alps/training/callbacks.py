@@ -8,18 +8,31 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import callbacks as lightning_callbacks
 from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 from rich import get_console
 
 from alps.datasets.segmentation import Batch
-from alps.training.lightning_private import logs_step
+from alps.training.lightning_private import count_averages_on_cpu, logs_step
 from alps.training.pictures import sheet
 from alps.training.subject import FOREGROUND, MEANS
 from alps.training.task import SegmentationTask
 
 IMAGES_PER_SECOND = "train/images_per_second"
+
+
+class EMAWeightAveraging(lightning_callbacks.EMAWeightAveraging):
+    """Lightning's moving average of the weights, for which no step waits for the GPU.
+
+    The name is Lightning's, because checkpoints contain it.
+    """
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Build the averaged model before a fit."""
+        super().setup(trainer, pl_module, stage)
+        count_averages_on_cpu(self)
 
 
 class Speed(Callback):

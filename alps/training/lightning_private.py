@@ -7,6 +7,7 @@ They are why pyproject.toml limits the version of Lightning. Before raising the 
 from __future__ import annotations
 
 from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
 #: Launcher that starts the processes of a run by running the program again.
@@ -33,6 +34,12 @@ def logs_step(trainer: Trainer) -> bool:
     """Return whether Lightning writes the values of the current step to the loggers."""
     logs: bool = trainer._logger_connector.should_update_logs
     return logs
+
+
+def count_averages_on_cpu(callback: WeightAveraging) -> None:
+    """Keep the number of averaged weights on the CPU, which reads it twice per step."""
+    if callback._average_model is not None:
+        callback._average_model.n_averaged = callback._average_model.n_averaged.cpu()
 
 
 def add_max_steps(trainer: Trainer, steps: int) -> None:

@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from alps.training.callbacks import LearningRates, ProgressBar, Speed
+from alps.training.callbacks import EMAWeightAveraging, LearningRates, ProgressBar, Speed
 from alps.training.data import SegmentationData
 from alps.training.joint import JointData
 from alps.training.losses import CrossEntropy
@@ -51,7 +51,11 @@ class Synchronisations(TorchDispatchMode):
         def call(tensor, *args, **options):
             if tensor not in self.host:
                 self.counts[read.__name__] += 1
-            return read(tensor, *args, **options)
+            result = read(tensor, *args, **options)
+            if result is tensor:  # on a GPU it would be a copy
+                result = tensor.clone()
+                self.host[result] = True
+            return result
 
         return call
 
@@ -104,20 +108,21 @@ def sets(names):
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")
 @pytest.mark.parametrize(
-    ("names", "encoder", "aux"),
-    [((), "test_resnet", True), (("a", "b"), "test_vit", False)],
+    ("names", "encoder", "aux", "ema"),
+    [((), "test_resnet", True, False), (("a", "b"), "test_vit", False, True)],
 )
-def test_a_training_step_waits_for_the_device_once_at_most(tmp_path, names, encoder, aux):
+def test_a_training_step_waits_for_the_device_once_at_most(tmp_path, names, encoder, aux, ema):
     images = sets(names)
     kind = JointData if names else SegmentationData
     # In a process of its own a loader waits for nothing here.
     data = kind(images, batch_size=4, crop=64, num_workers=1)
     mode = Synchronisations()
     training = Training(mode)
+    average = [EMAWeightAveraging()] if ema else []
     trainer = tiny_trainer(
         tmp_path,
         20,
-        [training, Speed(), LearningRates(), ProgressBar(), Interrupt(tmp_path)],
+        [training, *average, Speed(), LearningRates(), ProgressBar(), Interrupt(tmp_path)],
         val_check_interval=20,
         log_every_n_steps=10,
         gradient_clip_val=1.0,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Callback
-from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins import MixedPrecision
 from torch.testing import assert_close
 
@@ -17,7 +17,7 @@ from alps.datasets.segmentation import Example
 from alps.errors import CheckpointError, DivergedError, LabelError
 from alps.metrics.segmentation import confusion_matrix
 from alps.prediction.sliding import SlidingWindow, most_probable
-from alps.training.callbacks import ScoreLines
+from alps.training.callbacks import EMAWeightAveraging, ScoreLines
 from alps.training.checkpoint import read_checkpoint
 from alps.training.runs import _print_scores
 from tests.allocations import Largest

@@ -3,9 +3,9 @@
 import pytest
 import torch
 from lightning.pytorch.accelerators import CPUAccelerator
-from lightning.pytorch.callbacks import EMAWeightAveraging
 from lightning.pytorch.strategies import SingleDeviceStrategy
 
+from alps.training.callbacks import EMAWeightAveraging
 from tests.pretend_cuda import CUDA, PretendCuda
 from tests.training.tiny_runs import ColoredBlocks, Losses, tiny_data, tiny_task, tiny_trainer
 
