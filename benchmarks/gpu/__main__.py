@@ -15,6 +15,7 @@ figures mean nothing.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -43,6 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="page for the tables")
     args = parser.parse_args(arguments)
     device = "cuda" if args.device == "auto" and torch.cuda.is_available() else "cpu"
+    if device == "cpu":
+        os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads that wait for a busy core cost time
     sample = use(FOLDER)
     preload(PARTS[name] for name in args.only)
     outcomes: dict[str, Outcome] = {}
@@ -50,7 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name in args.only:
             folder = Path(temporary, name)
             folder.mkdir()
-            outcomes[name] = run_part(PARTS[name], Inputs(device, sample, folder))
+            outcomes[name] = run_part(
+                PARTS[name], Inputs(device, sample, folder, small=device == "cpu")
+            )
             print(part_report(name, outcomes[name]), flush=True)
     print("\n".join(line(name, outcome) for name, outcome in outcomes.items()))
     complete = device == "cuda" and len(outcomes) == len(PARTS)

@@ -27,7 +27,7 @@ def measure(inputs: Inputs) -> Iterator[Finding]:
     rows += [["cuDNN", torch.backends.cudnn.version()]]
     rows += [["TF32 in products", torch.get_float32_matmul_precision() != "highest"]]
     rows += [["TF32 in convolutions", torch.backends.cudnn.allow_tf32]]
-    if inputs.small:
+    if inputs.on_cpu:
         yield Skipped("no GPU is used, so there is no driver and no GPU memory")
     else:
         free, total = torch.cuda.mem_get_info()

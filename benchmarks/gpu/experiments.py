@@ -26,7 +26,7 @@ SETTINGS = (
 
 def measure(inputs: Inputs) -> Iterator[Finding]:
     """Train each pair of protocol and net; on a CPU, each protocol and each net once."""
-    place = AS_ON_A_GPU if inputs.small else ("trainer=gpu",)
+    place = AS_ON_A_GPU if inputs.on_cpu else ("trainer=gpu",)
     rows = []
     for i, (protocol, (stage, *options)) in enumerate(PROTOCOLS.items()):
         folder = inputs.folder / protocol

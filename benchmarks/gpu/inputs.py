@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 
 from alps.images.plain.sample import SampleImages
 
-#: Side of an image, px: SAM's input size on a GPU, and one that keeps the rest short on a CPU.
+#: Side of an image, px: SAM's input size, and one with which all but SAM takes little time.
 SIDE, SMALL_SIDE = 1024, 256
 
 
@@ -19,24 +19,26 @@ class Inputs:
     """What a part measures.
 
     Args:
-        device: "cuda", or "cpu" for the same work in small.
+        device: "cuda" or "cpu".
         sample: folder of the sample images.
         folder: empty folder for the files of the part.
+        small: whether a few points, small crops and a few steps suffice, as on a CPU.
     """
 
     device: str
     sample: Path
     folder: Path
+    small: bool
 
     @property
-    def small(self) -> bool:
-        """Whether a few points, crops and steps suffice."""
+    def on_cpu(self) -> bool:
+        """Whether there is no GPU to measure."""
         return self.device == "cpu"
 
     @property
     def trainer(self) -> str:
         """The override of train.py that selects the device."""
-        return "trainer=cpu" if self.small else "trainer=gpu"
+        return "trainer=cpu" if self.on_cpu else "trainer=gpu"
 
     def images(self, n: int) -> list[UInt8[np.ndarray, "H W 3"]]:
         """Return ``n`` different images: crops of the sample, rotated and mirrored."""

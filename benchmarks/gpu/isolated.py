@@ -17,6 +17,8 @@ from benchmarks.gpu.inputs import Inputs
 from benchmarks.gpu.parts import CPU_LIMIT, Part
 
 PACKAGE = __package__ or ""
+#: Seconds in which a process may remove its files after its last finding.
+GRACE = 10
 
 
 def preload(parts: Iterable[Part]) -> None:
@@ -33,7 +35,7 @@ def run_part(part: Part, inputs: Inputs) -> Outcome:
     context = multiprocessing.get_context("forkserver")
     receiver, sender = context.Pipe(duplex=False)
     outcome = Outcome()
-    limit = CPU_LIMIT if inputs.small else part.limit
+    limit = CPU_LIMIT if inputs.on_cpu else part.limit
     process = context.Process(target=_measure, args=(part.module, inputs, sender))
     start = time.monotonic()
     process.start()
@@ -42,6 +44,7 @@ def run_part(part: Part, inputs: Inputs) -> Outcome:
         while (remaining := start + limit - time.monotonic()) > 0 and receiver.poll(remaining):
             finding = receiver.recv()
             if finding is None:
+                process.join(GRACE)
                 break
             outcome.findings.append(finding)
         else:

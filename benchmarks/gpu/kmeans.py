@@ -25,7 +25,7 @@ def measure(inputs: Inputs) -> Iterator[Finding]:
     n, k = (2_000, 8) if inputs.small else (100_000, 256)
     rows = features(n)
     both: dict[str, tuple[float, float, np.ndarray]] = {}
-    for name in ("GPU", "CPU") if on_gpu() and not inputs.small else ("CPU",):
+    for name in ("GPU", "CPU") if on_gpu() and not inputs.on_cpu else ("CPU",):
         with patch("alps.assign.search.on_gpu", lambda name=name: name == "GPU"):
             start = perf_counter()
             fitted = fit_kmeans(Rows([rows]), k, niter=5, batch_size=BATCH, seed=0)

@@ -29,14 +29,14 @@ from tests.pretend_cuda import PretendCuda, by_stage
 WAITS = ("cudaStreamSynchronize", "cudaEventSynchronize")
 #: The budgets count operators, some of which launch two kernels or more.
 KERNELS_PER_OPERATOR = 2
-SKIP, STEPS = 5, 10
+SKIP = 5  # training steps before the profile
 COLUMNS = ("", "kernels", "synchronisations")
 
 
 def measure(inputs: Inputs) -> Iterator[Finding]:
     """Yield the counts of an image, then those of a training step."""
     logging.getLogger("lightning").setLevel(logging.ERROR)
-    yield from count_pretended(inputs) if inputs.small else count_image(inputs)
+    yield from count_pretended(inputs) if inputs.on_cpu else count_image(inputs)
     yield from count_step(inputs)
 
 
@@ -72,23 +72,24 @@ def count_pretended(inputs: Inputs) -> Iterator[Finding]:
 def count_step(inputs: Inputs) -> Iterator[Finding]:
     """Profile training steps without validation."""
     images = write_pairs(inputs.folder, inputs.images(1)[0])
-    length = f"trainer.max_steps={SKIP + STEPS}"
-    cfg = configuration(*NETS[0], inputs.trainer, *sizes(inputs), length)
-    window = ProfiledSteps()
+    steps = 2 if inputs.small else 10
+    length = f"trainer.max_steps={SKIP + steps}"
+    cfg = configuration(*NETS[0], inputs.trainer, *sizes(inputs), length, "~callbacks.progress")
+    window = ProfiledSteps(steps)
     ours(cfg, images, window)
-    kernels, waits = (window.counts[kind] / STEPS for kind in ("kernels", "waits"))
+    kernels, waits = (window.counts[kind] / steps for kind in ("kernels", "waits"))
     yield Table("Per training step", COLUMNS, [[NETS[0][0], f"{kernels:.0f}", f"{waits:.1f}"]])
-    if inputs.small:
+    if inputs.on_cpu:
         yield Check("a training step was profiled", window.counts["operators"] > 0)
     else:
         yield Check(f"{waits:.1f} synchronisations per training step, at most 1", waits <= 1)
 
 
 class ProfiledSteps(Callback):
-    """Profiles the training steps after the first ones."""
+    """Profiles ``steps`` training steps after the first ones."""
 
-    def __init__(self) -> None:
-        self.step = 0
+    def __init__(self, steps: int) -> None:
+        self.step, self.end = 0, SKIP + steps
         self.profile = profile(activities=activities())
         self.counts: Counter[str] = Counter()
 
@@ -97,7 +98,7 @@ class ProfiledSteps(Callback):
         self.step += 1
         if self.step == SKIP:
             self.profile.start()
-        elif self.step == SKIP + STEPS:
+        elif self.step == self.end:
             self.profile.stop()
             self.counts = counted(self.profile)
 

@@ -56,7 +56,7 @@ def measure(inputs: Inputs) -> Iterator[Finding]:
     )
     for name, (_, share) in ways.items():
         ours_, theirs, matched = _counts(found[name])
-        allowed = max(1, round(share * ours_)) if not inputs.small or share > FLOAT32 else 0
+        allowed = max(1, round(share * ours_)) if not inputs.on_cpu or share > FLOAT32 else 0
         yield Check(
             f"{name}: {matched} of {ours_} and of {theirs} masks match, {allowed} need not",
             max(ours_, theirs) - matched <= allowed,

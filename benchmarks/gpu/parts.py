@@ -26,13 +26,13 @@ CPU_LIMIT = 900
 #: All parts by name; together they take at most eight minutes on a GPU.
 PARTS: Mapping[str, Part] = {
     "environment": Part("GPU, driver, libraries", "environment", 10),
-    "masks": Part("masks: GPU = CPU = segment_anything", "masks", 60),
-    "speed": Part("seconds per image", "speed", 80),
+    "masks": Part("masks: GPU = CPU = segment_anything", "masks", 45),
+    "speed": Part("seconds per image", "speed", 75),
     "launches": Part("kernels and synchronisations", "launches", 30),
     "memory": Part("memory per image and prompt", "memory", 40),
     "bytes": Part("equal bytes of stores", "stores", 60),
-    "training": Part("training images per second", "training", 80),
-    "experiments": Part("each experiment= with each net", "experiments", 60),
+    "training": Part("training images per second", "training", 70),
+    "experiments": Part("each experiment= with each net", "experiments", 90),
     "ddp": Part("several processes, SyncBN", "processes", 40),
     "kmeans": Part("faiss: GPU = CPU", "kmeans", 20),
 }

@@ -38,7 +38,7 @@ BATCH, STEPS = 8, 6
 
 def measure(inputs: Inputs) -> Iterator[Finding]:
     """Train on all GPUs, or on two processes of a CPU; then convert batch norms."""
-    n = 2 if inputs.small else torch.cuda.device_count()
+    n = 2 if inputs.on_cpu else largest_power_of_two(torch.cuda.device_count())
     losses = {processes: train(processes, inputs) for processes in sorted({1, n})}
     rows = [[count, *(f"{loss:.5f}" for loss in values)] for count, values in losses.items()]
     columns = ["processes", *(f"step {i + 1}" for i in range(STEPS))]
@@ -48,7 +48,7 @@ def measure(inputs: Inputs) -> Iterator[Finding]:
     if n == 1:
         yield Skipped("several processes: there is one GPU")
     else:
-        tolerance = 1e-4 if inputs.small else 1e-2
+        tolerance = 1e-4 if inputs.on_cpu else 1e-2
         same = np.allclose(losses[1], losses[n], rtol=tolerance)
         yield Check(f"{n} processes have the losses of one, within {tolerance}", same)
     encoders = ENCODERS[:2] if inputs.small else ENCODERS
@@ -60,6 +60,11 @@ def measure(inputs: Inputs) -> Iterator[Finding]:
     )
     for name, value in changes.items():
         yield Check(f"SyncBN changes {name} by {value:.1e}, at most 1e-5", value <= 1e-5)
+
+
+def largest_power_of_two(n: int) -> int:
+    """Return the largest number of processes, at most ``n``, by which the batch is divisible."""
+    return 1 << (min(n, BATCH).bit_length() - 1)
 
 
 @torch.inference_mode()
