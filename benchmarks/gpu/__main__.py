@@ -53,9 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name in args.only:
             folder = Path(temporary, name)
             folder.mkdir()
-            outcomes[name] = run_part(
-                PARTS[name], Inputs(device, sample, folder, small=device == "cpu")
-            )
+            inputs = Inputs(device, sample, folder, small=device == "cpu")
+            outcomes[name] = run_part(PARTS[name], inputs)
             print(part_report(name, outcomes[name]), flush=True)
     print("\n".join(line(name, outcome) for name, outcome in outcomes.items()))
     complete = device == "cuda" and len(outcomes) == len(PARTS)
