@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from alps.masks.auto import AutoMasks
-from alps.sam.segmenter import SamSegmenter
+from alps.sam.segmenter import GPU_IMAGES, SamSegmenter
 from alps.structures.records import Sample
 from benchmarks.gpu.findings import Check, Finding, Table
 from benchmarks.gpu.inputs import Inputs
@@ -34,8 +34,10 @@ def measure(inputs: Inputs) -> Iterator[Finding]:
             continue
         segmenter, _ = load(architecture, inputs.device)
         segmenter.embed(np.zeros((64, 64, 3), np.uint8))  # libraries allocate at the first use
-        each = peak(lambda s=segmenter: s.prefetch(inputs.images(n)), inputs) / n
-        rows.append([f"{architecture}, prefetch of {n}: per image", f"{each:.1f}"])
+        batch = 1 if inputs.on_cpu else GPU_IMAGES[architecture]
+        each = peak(lambda s=segmenter: s.prefetch(inputs.images(n)), inputs) / batch
+        title = f"{architecture}, prefetch of {n}: per image of a batch of {batch}"
+        rows.append([title, f"{each:.1f}"])
         if not inputs.on_cpu:
             checks.append(
                 Check(f"{architecture}: {each:.0f} MiB per image, at most {most}", each <= most)
