@@ -54,8 +54,11 @@ def run_part(part: Part, inputs: Inputs) -> Outcome:
         outcome.findings.append(Check(f"its process died (status {process.exitcode})", False))
     finally:
         assert process.pid is not None
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)  # and its workers
+        with suppress(ProcessLookupError):  # before it has a group of its own, it has no workers
+            os.killpg(process.pid, signal.SIGKILL)
+        process.kill()
+        process.join()
+        receiver.close()
     outcome.seconds = time.monotonic() - start
     return outcome
 
