@@ -1,9 +1,10 @@
-# make demo | test | test-matrix | test-ddp | test-ray | test-mmseg | check | format | bench: each sets up .venv when it is missing.
+# make demo | test | test-matrix | test-ddp | test-ray | test-mmseg | gpu-check | check | format | bench: each sets up .venv when it is missing.
 PYTHON ?= python3
 BIN := .venv/bin
+DEVICE ?= auto
 SETUP := .venv/.set-up
 
-.PHONY: demo test test-matrix test-ddp test-ray test-mmseg check format bench clean
+.PHONY: demo test test-matrix test-ddp test-ray test-mmseg gpu-check check format bench clean
 .DEFAULT_GOAL := test
 
 # pip's own version is left alone: every pip since 2022 reads this project.
@@ -45,6 +46,11 @@ test-ray: $(SETUP)
 
 test-mmseg: .venv/.set-up-mmseg
 	$(BIN)/python -m pytest -n auto tests/mmsegmentation
+
+# DEVICE=cpu runs it in small, without a GPU.
+gpu-check: $(SETUP)
+	$(BIN)/python -m benchmarks.gpu.carried
+	$(BIN)/python -m benchmarks.gpu --device $(DEVICE)
 
 check: $(SETUP)
 	$(BIN)/ruff format --check .

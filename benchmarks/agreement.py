@@ -44,12 +44,14 @@ class Agreement:
     ious: tuple[float, ...]  # of the matched pairs
 
     @classmethod
-    def of(cls, stock: Sequence[dict[str, Any]], ours: Masks) -> Agreement:
-        """Pair the masks one to one so that the sum of their IoUs is maximal."""
-        theirs = [mask["segmentation"]["counts"].encode() for mask in stock]
-        iou = rle.iou(ours.counts, theirs, ours.size)
+    def of(cls, stock: Sequence[bytes], ours: Masks) -> Agreement:
+        """Pair the masks one to one so that the sum of their IoUs is maximal.
+
+        ``stock`` are the compressed run lengths of masks.
+        """
+        iou = rle.iou(ours.counts, stock, ours.size)
         pairs = iou[linear_sum_assignment(-iou)]
-        return cls(len(theirs), len(ours), tuple(pairs.tolist()))
+        return cls(len(stock), len(ours), tuple(pairs.tolist()))
 
     @property
     def mean(self) -> float:
@@ -60,6 +62,11 @@ class Agreement:
     def least(self) -> float:
         """Lowest IoU of a matched pair."""
         return min(self.ious, default=1.0)
+
+
+def run_lengths(stock: Sequence[dict[str, Any]]) -> list[bytes]:
+    """Return the compressed run lengths of masks of the stock generator."""
+    return [mask["segmentation"]["counts"].encode() for mask in stock]
 
 
 def real_images(data: Path) -> dict[str, UInt8[np.ndarray, "H W 3"]]:
@@ -85,7 +92,7 @@ def main() -> None:
     found: dict[str, list[Agreement]] = {"exact": [], "fast": []}
     images = real_images(args.data)
     for name, image in images.items():
-        stock = stock_generator(segmenter.model, grid, 4).generate(image)
+        stock = run_lengths(stock_generator(segmenter.model, grid, 4).generate(image))
         for way, agreements in found.items():
             masks = AutoMasks(
                 segmenter=segmenter, points_per_side=side, fast=way == "fast", **SAM_SETTINGS

@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -75,16 +75,23 @@ class Program:
 
     Args:
         store: folder of the store.
-        overrides: overrides in addition to `SETTINGS`.
+        overrides: overrides in addition to ``settings``.
         first: function that the new process calls first.
+        settings: images and recipe, by default drawn images and a fake SAM.
     """
 
     started: list[Program] = []  # noqa: RUF012 - of all, to be ended with the script
 
-    def __init__(self, store: Path, *overrides: str, first: Callable[[], object] = int) -> None:
+    def __init__(
+        self,
+        store: Path,
+        *overrides: str,
+        first: Callable[[], object] = int,
+        settings: Sequence[str] = SETTINGS,
+    ) -> None:
         self.store, self._first = store, first
         self._log = store.parents[1] / f"{len(self.started)}.log"
-        self._arguments = ("label.py", f"store={store}", *SETTINGS, *overrides)
+        self._arguments = ("label.py", f"store={store}", *settings, *overrides)
         self.status: int | None = None
         sys.stdout.flush()
         sys.stderr.flush()

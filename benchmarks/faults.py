@@ -136,9 +136,7 @@ def kill_workers(trials: Trials, n: int) -> Iterator[None]:
                 time.sleep(trials.rng.uniform(0, MOMENT))
         if program.wait() == 1:
             # "no worker is left", or both were killed at one shard, which is then suspected.
-            trials.ends(
-                program, 1, "error: ", "finished shards are kept and the same command resumes"
-            )
+            trials.ends(program, 1, "error: ", "repeat the command to resume; finished shards are")
         else:
             trials.ends(program, 0)
             trials.compare(store)
@@ -204,7 +202,7 @@ def interrupt(trials: Trials, n: int, *, number: int, word: str) -> Iterator[Non
         program = trials.start(store, *([TWO] if trials.tally.tried % 3 == 2 else []))
         trials.moment(program)
         if program.kill(number):
-            trials.ends(program, 128 + number, f"{word}: finished shards are kept, the same")
+            trials.ends(program, 128 + number, f"{word}: finished shards are kept; repeat")
             if (store / ".claims").exists():
                 trials.lose("claims are left")
             trials.tally.tried += 1

@@ -29,7 +29,7 @@ def peak_memory(data: Path, image: str, peer: str) -> float:
     return float(done.stdout.splitlines()[-1])
 
 
-def _resident(field: str) -> float:
+def resident(field: str) -> float:
     status = Path("/proc/self/status").read_text()
     line = next(line for line in status.splitlines() if line.startswith(field))
     return int(line.split()[1]) / 1024
@@ -46,14 +46,14 @@ def main() -> None:
     image = load_images(args.data)[args.image]
     _ = segmenter.decoders
     Path("/proc/self/clear_refs").write_text("5")  # the mark falls to what is resident now
-    before = _resident("VmRSS")
+    before = resident("VmRSS")
     if args.peer.isdigit():
         # One batch of 64 points: the stock keeps only run lengths of a batch that is done.
         points = np.random.default_rng(0).permutation(build_point_grid(32))[:64]
         stock_generator(segmenter.model, points, int(args.peer)).generate(image)
     else:
         AutoMasks(segmenter=segmenter, **SAM_SETTINGS)(Sample("image", image))
-    print(_resident("VmHWM") - before)
+    print(resident("VmHWM") - before)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from alps.masks.auto import SAM_SETTINGS, AutoMasks
 from alps.sam.segmenter import SamSegmenter
 from alps.structures.masks import Masks
 from alps.structures.records import Sample
-from benchmarks.agreement import Agreement
+from benchmarks.agreement import Agreement, run_lengths
 from benchmarks.measure import cpu_seconds, show, stock_generator
 from benchmarks.race import BATCHES, SIDE
 
@@ -81,7 +81,7 @@ def show_whole(
             masks, spent, wall = run_whole(image, device=args.device, fast=fast, threads=threads)
             agreement = ""
             if reference:
-                found = Agreement.of(reference["masks"], masks)
+                found = Agreement.of(run_lengths(reference["masks"]), masks)
                 agreement = f"{found.mean:.5f}, {found.least:.4f}"
             way = "fast" if fast else "exact"
             cells = [f"ours, {way}", threads, f"{spent:.1f}", f"{wall:.1f}", len(masks), agreement]
