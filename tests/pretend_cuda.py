@@ -5,7 +5,7 @@ devices raises, `Tensor.numpy` of a tensor on the device raises, and every kerne
 the CPU for the device is counted.
 
 Kernels are the dispatched operators on tensors of the device that are not views. On a real GPU a
-few of them launch more than one kernel (`LAUNCHES`), and composed ones may launch fewer.
+few of them launch more than one kernel (`LAUNCHES`), and a GPU may fuse what a CPU splits.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ CUDA = torch.device("cuda:0")
 CPU = torch.device("cpu")
 #: Free and total memory of the device, in bytes.
 MEMORY = (72 << 30, 80 << 30)
-#: Results of functions of torch.cuda, without their arguments.
+#: Results of functions of torch.cuda, whatever their arguments.
 CUDA_STATE = {
     "is_available": True,
     "device_count": 1,
@@ -117,7 +117,7 @@ class CudaTensor(torch.Tensor):
 
 
 class NamedDevices(FakeTensorMode):
-    """Within it, naming a CUDA device does not initialise CUDA; it sees no operator."""
+    """Mode in which naming a CUDA device does not initialise CUDA; `Operators` runs the rest."""
 
     avoid_device_init = True
 
@@ -144,9 +144,8 @@ class PretendCuda:
     on the device can only be used inside.
 
     Args:
-        backward: whether gradients are computed. The autograd engine asks the driver about each
-            CUDA device in C++, and so its tensors then are of the CPU to C++, of the device to
-            Python.
+        backward: whether gradients are computed. If so, tensors on the device call themselves CPU
+            tensors in C++, where the autograd engine would ask the driver; Python sees the device.
 
     Attributes:
         kernels: number of kernels, by stage and operator.

@@ -39,7 +39,7 @@ class Axis:
     """Linear interpolation from c cells to P pixels along one axis.
 
     There are two more cells of weight 0 at the end, so that two cells belong to each pixel and to
-    the edge after the last one.
+    the edge after the last one. E = P + 1 is the number of edges of pixels.
     """
 
     low: Int64[np.ndarray, " E"]  # first of the two cells of each of P pixels, then c
@@ -131,7 +131,8 @@ def cell_weights(runs: ColumnRuns, rows: Axis, columns: Axis) -> sparse.csr_arra
     A run adds to a cell the cell's weights in all pixels above the run's lower edge, and subtracts
     those above its upper edge. An edge cuts only two cells of a column: all pixels of the cells
     before them lie above the edge, none of the cells after them. So each edge is entered in these
-    two cells, and a cumulative sum extends it to the cells before.
+    two cells. The edges of a column add up to 0, so minus the cumulative sum up to a cell is the
+    sum of the edges after it, whose weight the cell gets as a whole.
 
     Args:
         runs: the pixels of the masks in a tile.

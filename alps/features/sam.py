@@ -26,8 +26,8 @@ from alps.structures.tiles import Tile
 class SamFeatures:
     """Mean of the image embedding over a mask's pixels.
 
-    If the tiles are those of the mask source, the segmenter has cached their embeddings, so the
-    encoder runs once per tile.
+    If the tiles are those of the mask source, the segmenter has cached the embeddings of the latest
+    ones, so the encoder runs once per tile in images of up to 16 tiles.
 
     Args:
         segmenter: SAM.

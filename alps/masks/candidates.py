@@ -1,9 +1,9 @@
 """Masks of point prompts between decoding and suppression, on a CPU and on a GPU.
 
-Both classes give the same masks. A CPU computes as little as possible: exact boxes of the masks,
-and stability scores and pixels only of those that are not suppressed, each in its own window. A GPU
-computes everything of many masks at once, because the number of kernels and synchronisations
-determines its time.
+Both classes give the same masks up to rounding. A CPU computes as little as possible: exact boxes
+of the masks, and stability scores and pixels only of those that are not suppressed, each in its own
+window. A GPU computes everything of many masks at once, because the number of kernels and
+synchronisations determines its time.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Box = tuple[int, int, int, int]
 
 #: Masks whose bfloat16 stability score is this close to the threshold are decoded in float32.
 FLOAT32_MARGIN = 0.01
-#: Bytes of logits kept for the candidates of a window; candidates beyond it are decoded again.
+#: Bytes of logits kept for the candidates of an embedding; those beyond it are decoded again.
 BUDGET = 64 << 20
 
 
@@ -57,17 +57,17 @@ class Proposal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """What the filters of the candidates of a window depend on.
+    """What the filters of the candidates of an embedding depend on.
 
-    ``fast`` says that the logits are computed in bfloat16. ``decode`` decodes one or more prompts
-    again, with or without ``fast``, and returns all masks of each prompt.
+    ``fast`` says that the logits are computed in bfloat16. ``decode`` decodes prompts again, with
+    or without ``fast``, and returns the logits of all masks of each prompt.
     """
 
     thresholds: Thresholds
     axes: tuple[Axis, Axis]
     valid: Bool[np.ndarray, "H W"] | None  # None: all pixels have data
     fast: bool
-    decode: Callable[[Int64[np.ndarray, " n"], bool], Prediction]
+    decode: Callable[[Int64[np.ndarray, " n"], bool], Float[Tensor, "n M h w"]]
 
 
 @dataclass(slots=True, eq=False)
@@ -153,8 +153,7 @@ class WindowCandidates:
         return cut_window(window, self._context.valid[y0:y1, x0:x1])
 
     def _decode_again(self, candidate: _WindowCandidate, *, fast: bool) -> Patch:
-        prediction = self._context.decode(np.array([candidate.prompt]), fast)
-        logits = prediction.logits[prediction.mask == candidate.mask][0]
+        logits = self._context.decode(np.array([candidate.prompt]), fast)[0, candidate.mask]
         patch = Patch.cut(logits, self._offset, *self._context.axes)
         if patch is None:
             raise RuntimeError("decoding a prompt again gave an empty mask")
@@ -257,10 +256,9 @@ class StackCandidates:
             return
         mask = np.concatenate([stack.mask for stack in self._stacks])[doubtful]
         prompts, row = np.unique(self._prompt[doubtful], return_inverse=True)
-        prediction = self._context.decode(prompts, False)
-        per_prompt = len(prediction.logits) // len(prompts)
-        at = torch.from_numpy(row * per_prompt + mask).to(prediction.logits.device)
-        logits = prediction.logits[at]
+        decoded = self._context.decode(prompts, False)
+        at = (torch.from_numpy(i).to(decoded.device) for i in (row, mask))
+        logits = decoded[tuple(at)]
         exact = to_measures([measure(logits, self._context.axes, self._offset, self._valid)])
         for i, each in zip(doubtful, logits, strict=True):
             self._logits[i] = each

@@ -19,7 +19,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, Int64
+from jaxtyping import Bool, Float, Float32, Int64
+from torch import Tensor
 
 from alps.masks.candidates import (
     Box,
@@ -99,11 +100,11 @@ class Proposer:
                 axes=self.axes,
                 valid=self.valid,
                 fast=self.fast,
-                decode=self._predict,
+                decode=self._decode_again,
             )
         )
         prompts = np.arange(len(self.points))
-        # PyTorch has a number of threads for each thread.
+        # torch.set_num_threads applies to the calling thread only.
         with ExitStack() as stack:
             run: Callable[..., Iterator[Any]] = map
             if self.threads > 1 and on_cpu:  # a pool of one thread would only add a memory arena
@@ -146,6 +147,13 @@ class Proposer:
         """Return the candidates of a batch of prompts."""
         prediction = self._predict(batch, self.fast, self.thresholds.pred_iou_thresh)
         return candidates.collect(batch, prediction)
+
+    def _decode_again(
+        self, prompts: Int64[np.ndarray, " n"], fast: bool
+    ) -> Float[Tensor, "n M h w"]:
+        """Return the logits of all masks of prompts."""
+        logits = torch.cat([self._predict(batch, fast).logits for batch in self._batches(prompts)])
+        return logits.view(len(prompts), -1, *logits.shape[1:])
 
     def _predict(
         self, batch: Int64[np.ndarray, " n"], fast: bool, pred_iou_thresh: float = -1.0

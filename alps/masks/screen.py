@@ -31,7 +31,7 @@ def pick_prompts(
 
     Args:
         predictions: coarse predictions of all batches, made with ``IOU_MARGIN`` below the
-            threshold of predicted IoU; ``prompt`` numbers the prompts of all batches.
+            threshold of predicted IoU; ``prompt`` is the index among the prompts of all batches.
         offset: offset of the stability score, in logits.
         stability_score_thresh: minimum stability score of the exact masks.
 

@@ -41,7 +41,7 @@ def add_superpixels(masks: Masks, sample: Sample, side: int) -> Masks:
         side: approximate side of a superpixel, in pixels; 0: no superpixels.
 
     Returns:
-        The masks, then the superpixels. Pixels without data stay uncovered.
+        The masks, then the superpixels. Slivers and no-data pixels belong to no superpixel.
     """
     if side == 0:
         return masks

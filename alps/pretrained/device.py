@@ -42,8 +42,9 @@ class DeviceSetting:
         """Return the device of this process, and limit this process to its share of a GPU's memory.
 
         Raises:
-            ConfigError: this process has no device of this `kind`, or "auto" is another kind here
-                than in the process that planned the store.
+            ConfigError: this process has no device of this `kind`, "auto" is another kind here
+                than in the process that planned the store, or the number of processes per GPU in
+                the environment is invalid.
         """
         here = _best_kind()
         if self.kind == "cuda" and here != "cuda":
@@ -59,10 +60,17 @@ class DeviceSetting:
                 f"use the GPUs of the workers, or {self.key}=cpu"
             )
         device = torch.device(self.kind if self.name == "auto" else self.name)
-        processes = int(os.environ.get(PROCESSES_PER_GPU, "1"))
+        processes = _processes_per_gpu()
         if device.type == "cuda" and processes > 1:
-            torch.cuda.set_per_process_memory_fraction(SHARED_FRACTION / processes, device)
+            torch.cuda.set_per_process_memory_fraction(SHARED_FRACTION / processes, device.index)
         return device
+
+
+def _processes_per_gpu() -> int:
+    text = os.environ.get(PROCESSES_PER_GPU, "1")
+    if not text.isdecimal() or int(text) == 0:
+        raise ConfigError(f"{PROCESSES_PER_GPU}={text}: expected an integer >= 1")
+    return int(text)
 
 
 def _best_kind() -> str:

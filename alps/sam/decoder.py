@@ -3,7 +3,8 @@
 The transformer of `alps.sam.two_way` never builds the image tokens of a prompt, only their factors.
 This decoder applies the first upscaling to the factors too, and only for the requested masks.
 
-Letters: B prompts, N image tokens, C channels, M masks per prompt, S = 4 subpixels × channels.
+Letters as in `alps.sam.two_way`: F image tokens before any prompt, B prompts, N image tokens,
+C channels, M masks per prompt, S = 4 subpixels × channels.
 """
 
 from __future__ import annotations
@@ -50,14 +51,14 @@ class FoldedDecoder:
         pool: number of image tokens to average along each side. With 2 the decoder is coarse: a
             quarter of the tokens and of the time, logits of half the resolution, and masks whose
             IoU with the exact ones is 0.95 on average, although no weights were trained for it.
-        group: number of prompts whose image tokens are computed at a time. The prompts of a batch
-            share one pass over the weights, so large batches are fastest, but a CPU's cache holds
-            the image tokens of only two prompts. On a GPU, use the batch size.
+        group: number of prompts whose factors are computed at a time. The prompts of a batch share
+            one pass over the weights, so large batches are fastest, but a CPU's cache holds the
+            factors of only two prompts. On a GPU, use the batch size.
         upscale_group: number of prompts whose masks are upscaled at a time: one on a CPU, as many
             as fit into memory on a GPU.
         rows: number of image tokens upscaled at a time; a CPU's cache limits it too.
         batches: numbers of prompts, ascending, that batches are padded to, so that a GPU sees few
-            shapes: it then needs few compiled graphs, and rounds prompts of any batch alike.
+            shapes. It then needs few compiled graphs, and rounding depends on the padded size only.
         compile: compile the transformer with torch.compile, on a GPU with CUDA graphs.
 
     The decoder rearranges copies of the weights: build a new decoder after the weights are moved or

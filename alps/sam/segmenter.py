@@ -33,12 +33,12 @@ log = logging.getLogger(__name__)
 #: products. At most 4.4 MiB per prompt exist at a time (tests/sam/test_memory.py counts the tensors
 #: of the decoder on PyTorch's meta device), so 2.2 GiB per batch.
 GPU_PROMPTS = 512
-#: Sizes that smaller batches are padded to: 32 boxes, or the points of a coarse grid.
+#: Sizes that batches are padded to: 32 for boxes, 128 for small grids of points, 512 for others.
 GPU_BATCHES = (32, 128, GPU_PROMPTS)
 #: Prompts whose masks a GPU upscales at a time.
 GPU_UPSCALED = 64
-#: Images per batch of each encoder on a GPU. At the same time exist 0.17 GiB per image of MobileSAM
-#: and, in float32, 0.9 to 1.2 GiB per image of a ViT (counted like the prompts).
+#: Images per batch of each encoder on a GPU. The tensors take up to 0.17 GiB per image in MobileSAM
+#: and, in float32, 0.9 to 1.2 GiB per image in a ViT (counted like the prompts).
 GPU_IMAGES = {"mobile": 8, "vit_b": 4, "vit_l": 4, "vit_h": 4}
 
 
@@ -234,8 +234,8 @@ class SamSegmenter:
             multimask_output: True for three masks per prompt, False for one, None for all four, the
                 single one first.
             pred_iou_thresh: threshold that the predicted IoU of a mask must exceed.
-            fast: for points, upscale in bfloat16; for boxes without points, upscale only around
-                each box.
+            fast: for points, upscale in bfloat16; for boxes without points on a CPU, upscale only
+                around each box.
             coarse: decode at half the resolution; ``fast`` is ignored.
 
         Raises:
@@ -310,7 +310,7 @@ class SamSegmenter:
 
     @cached_property
     def coarse_decoder(self) -> FoldedDecoder:
-        """The decoder at half the resolution, whose groups hold four times as many prompts."""
+        """The decoder at half the resolution; on a CPU, its groups are four times as large."""
         return self._build_decoder(pool=2)
 
     def _build_decoder(

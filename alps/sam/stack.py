@@ -89,7 +89,8 @@ def draw(
     Args:
         logits: low-resolution logits.
         axes: axes of the rows and columns of the image.
-        boxes: boxes that contain the masks, xyxy in pixels; not empty.
+        boxes: boxes of the masks, xyxy in pixels; zeros for an empty mask. Pixels outside are
+            dropped: a logit near 0 may be rounded differently than by `measure`.
         valid: pixels that have data; None: all.
 
     Returns:
@@ -109,14 +110,23 @@ def draw(
     index, column, row = torch.cat(ends).cpu().numpy().T
     index = index + np.repeat(np.arange(len(ends)) * CHUNK, lengths)
     bounds = np.searchsorted(index, np.arange(len(boxes) + 1))
-    windows = []
-    for (x0, y0, x1, y1), start, stop in zip(boxes.tolist(), bounds[:-1], bounds[1:], strict=True):
-        h, w = y1 - y0, x1 - x0
-        position = (column[start:stop] - x0) * h + row[start:stop] - y0
-        inside = np.arange(len(position) + 1) % 2 == 1
-        pixels = np.repeat(inside, np.diff(position, prepend=0, append=h * w))
-        windows.append(pixels.reshape(w, h).T)
-    return windows
+    return [
+        _fill(column[start:stop], row[start:stop], box)
+        for box, start, stop in zip(boxes.tolist(), bounds[:-1], bounds[1:], strict=True)
+    ]
+
+
+def _fill(
+    column: Int64[np.ndarray, " E"], row: Int64[np.ndarray, " E"], box: Sequence[int]
+) -> Bool[np.ndarray, "h w"]:
+    """Return the pixels in a box between the ends of vertical runs, sorted by column and row."""
+    x0, y0, x1, y1 = box
+    h, w = y1 - y0, x1 - x0
+    inside = (column >= x0) & (column < x1)
+    position = (column[inside] - x0) * h + row[inside].clip(y0, y1) - y0
+    in_run = np.arange(len(position) + 1) % 2 == 1
+    pixels = np.repeat(in_run, np.diff(position, prepend=0, append=h * w))
+    return pixels.reshape(w, h).T
 
 
 def _upsample(logits: Float[Tensor, "n h w"], axes: tuple[Axis, Axis]) -> Float[Tensor, "n H W"]:

@@ -61,7 +61,7 @@ class Axis:
         self.matrix = matrix.to(device)
 
     def pixels(self, active: Bool[Tensor, " low"], start: int = 0) -> range:
-        """Return the range of pixels that depend on active logits, numbered from ``start``."""
+        """Return the range of pixels that depend on active logits; the first logit is ``start``."""
         indices = active.nonzero()
         if not len(indices):
             return range(0)

@@ -57,6 +57,6 @@ class FusedAttention(nn.Module):
         along_x = get_rel_pos(width, width, attention.rel_pos_w)
         bias_y = torch.einsum("bnhwc,hkc->bnhwk", grid, along_y)
         bias_x = torch.einsum("bnhwc,wkc->bnhwk", grid, along_x)
-        # Contiguous, so that the sum is too: it has the size of the attention maps.
+        # Contiguous, so that the sum is too, and `flatten` does not copy it.
         bias = bias_y.contiguous()[..., :, None] + bias_x.contiguous()[..., None, :]
         return bias.flatten(4).flatten(2, 3)

@@ -127,7 +127,7 @@ class SegmentationTask(LightningModule):
             DivergedError: a loss or a weight is not finite.
         """
         self._check_divergence()
-        if self._labelled is not None and not self._add(self._labelled):
+        if self._labelled is not None and not self._sum_over_processes(self._labelled):
             rank_zero_only(logger.warning)(
                 "no pixel of the steps up to %d was labelled, so train/loss is 0 and the weights "
                 "have not changed; check the labels and no-data pixels of the split train",
@@ -248,13 +248,13 @@ class SegmentationTask(LightningModule):
             return
         values: dict[str, float] = {}
         for subject in self.subjects:
-            values |= subject.score(split, self._add)
+            values |= subject.score(split, self._sum_over_processes)
         means = {f"{split}/{name}": self.mean(name) for name in MEANS}
         self.log_dict(means, prog_bar=True, sync_dist=True)
         self.log_dict({k: v for k, v in values.items() if k not in means}, sync_dist=True)
 
-    def _add(self, confusion: Tensor) -> Tensor:
-        total = self.trainer.strategy.reduce(confusion, reduce_op="sum")
+    def _sum_over_processes(self, counts: Tensor) -> Tensor:
+        total = self.trainer.strategy.reduce(counts, reduce_op="sum")
         assert isinstance(total, Tensor)
         return total
 

@@ -59,7 +59,7 @@ def test_a_driver_without_gpu_may_plan_for_gpus(gpu):
     assert setting.choose() == torch.device("cuda")
 
 
-@pytest.mark.parametrize(("processes", "shares"), [("1", []), ("3", [(0.3, torch.device("cuda"))])])
+@pytest.mark.parametrize(("processes", "shares"), [("1", []), ("3", [(0.3, None)])])
 def test_processes_on_a_gpu_divide_its_memory(cuda, monkeypatch, processes, shares):
     limited = []
     monkeypatch.setenv(PROCESSES_PER_GPU, processes)
@@ -68,4 +68,12 @@ def test_processes_on_a_gpu_divide_its_memory(cuda, monkeypatch, processes, shar
     )
     DeviceSetting("auto", key="sam.device").choose()
     DeviceSetting("cpu", key="sam.device").choose()
+    # torch refuses a device without an index here; None is the current device.
     assert limited == [(pytest.approx(share), device) for share, device in shares]
+
+
+@pytest.mark.parametrize("processes", ["0", "-1", "two", ""])
+def test_an_invalid_number_of_processes_is_refused(monkeypatch, processes):
+    monkeypatch.setenv(PROCESSES_PER_GPU, processes)
+    with pytest.raises(ConfigError, match=f"{PROCESSES_PER_GPU}={processes}: expected an integer"):
+        DeviceSetting("cpu", key="sam.device").choose()

@@ -43,6 +43,19 @@ def test_equals_patches(size, masked, monkeypatch):
         assert found.data[i] == expected.sum()
 
 
+def test_pixels_outside_the_box_are_dropped():
+    """Rounding may differ between the batches of `measure` and `draw`."""
+    axes = (Axis(64, 256, 256, 100),) * 2
+    logits = torch.full((1, 64, 64), -9.0)
+    logits[0, 20:40, 10:30] = 9
+    boxes = to_measures([measure(logits, axes, 1.0)]).boxes
+    (whole,) = draw(logits, axes, boxes)
+    (part,) = draw(logits, axes, boxes + np.array([1, 2, -3, -1]))
+    np.testing.assert_array_equal(part, whole[2:-1, 1:-3])
+    (padded,) = draw(logits, axes, boxes + np.array([-1, -1, 1, 1]))
+    np.testing.assert_array_equal(padded, np.pad(whole, 1))
+
+
 def test_no_masks():
     axes = (Axis(64, 256, 256, 100),) * 2
     assert len(to_measures([measure(torch.zeros(0, 64, 64), axes, 1.0)]).area) == 0
