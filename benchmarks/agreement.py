@@ -20,7 +20,7 @@ from segment_anything.utils.amg import build_point_grid
 
 from alps.images.files.read import read_image
 from alps.masks.auto import SAM_SETTINGS, AutoMasks
-from alps.sam.segmenter import load_segmenter
+from alps.sam.load import load_segmenter
 from alps.structures import rle
 from alps.structures.masks import Masks
 from alps.structures.records import Sample

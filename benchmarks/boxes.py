@@ -13,9 +13,10 @@ import torch
 from jaxtyping import Bool, Float32, UInt8
 from torch import Tensor
 
+from alps.sam.load import load_segmenter
 from alps.sam.patch import Patch
 from alps.sam.protocol import Embedding
-from alps.sam.segmenter import SamSegmenter, load_segmenter
+from alps.sam.segmenter import SamSegmenter
 from alps.sam.upsample import Axis
 from benchmarks.measure import (
     MARINA_X,

@@ -13,7 +13,7 @@ import numpy as np
 
 from alps.images.files.read import read_image
 from alps.masks.auto import SAM_SETTINGS, AutoMasks
-from alps.sam.segmenter import load_segmenter
+from alps.sam.load import load_segmenter
 from alps.structures.records import Sample
 from benchmarks.measure import (
     Spread,

@@ -16,7 +16,7 @@ from alps.features.shape import ShapeFeatures
 from alps.features.timm import TimmFeatures
 from alps.masks.auto import AutoMasks
 from alps.masks.superpixels import add_superpixels
-from alps.sam.segmenter import load_segmenter
+from alps.sam.load import load_segmenter
 from alps.structures.paint import paint
 from alps.structures.palette import distinct_colors, index_png
 from alps.structures.records import Sample

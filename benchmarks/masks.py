@@ -19,7 +19,7 @@ from tqdm import tqdm
 from alps.images.pixels.folder_pair import FolderPair
 from alps.masks.auto import SAM_SETTINGS, AutoMasks
 from alps.metrics.masks import Tally, tally
-from alps.sam.segmenter import load_segmenter
+from alps.sam.load import load_segmenter
 from alps.structures import rle
 from alps.structures.masks import Masks
 from benchmarks.measure import Spread, arguments, console, interleave, markdown, one_thread, show

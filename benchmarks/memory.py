@@ -15,7 +15,7 @@ import numpy as np
 from segment_anything.utils.amg import build_point_grid
 
 from alps.masks.auto import SAM_SETTINGS, AutoMasks
-from alps.sam.segmenter import load_segmenter
+from alps.sam.load import load_segmenter
 from alps.structures.records import Sample
 from benchmarks.measure import load_images, one_thread, stock_generator
 

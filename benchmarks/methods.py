@@ -22,7 +22,7 @@ from alps.masks.superpixels import add_superpixels
 from alps.metrics.clustering import Contingency, contingency
 from alps.metrics.masks import oracle
 from alps.protocols import Featurizer
-from alps.sam.segmenter import load_segmenter
+from alps.sam.load import load_segmenter
 from alps.structures.masks import Masks
 from alps.structures.paint import ignore_index_for, paint
 from benchmarks import reference

@@ -18,7 +18,7 @@ from PIL import Image
 from segment_anything import SamAutomaticMaskGenerator
 
 from alps.images.files.read import read_image
-from alps.sam.segmenter import load_segmenter
+from alps.sam.load import load_segmenter
 from alps.structures.masks import Masks
 from alps.structures.records import Sample
 from benchmarks.measure import one_thread

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from alps.features.sam import SamFeatures
 from alps.masks.auto import AutoMasks
+from alps.sam.load import load_segmenter
 from alps.sam.protocol import Embedding
-from alps.sam.segmenter import load_segmenter
 from alps.structures.masks import Masks
 from alps.structures.records import Sample
 from benchmarks.measure import (

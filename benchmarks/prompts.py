@@ -26,7 +26,8 @@ from alps.evaluation.objects import SIZES
 from alps.images.boxes.coco import Coco
 from alps.masks.box import BoxMasks
 from alps.masks.limits import PROMPTS
-from alps.sam.segmenter import SamSegmenter, load_segmenter
+from alps.sam.load import load_segmenter
+from alps.sam.segmenter import SamSegmenter
 from alps.structures import rle
 from alps.structures.masks import Masks
 from alps.structures.records import Sample

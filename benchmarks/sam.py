@@ -11,7 +11,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from alps.sam.segmenter import SamSegmenter, load_segmenter
+from alps.sam.load import load_segmenter
+from alps.sam.segmenter import SamSegmenter
 from benchmarks import boxes, picture
 from benchmarks.floor import show_floor
 from benchmarks.measure import arguments, load_images, one_thread, show

@@ -16,7 +16,7 @@ from alps.features.timm import TimmFeatures
 from alps.masks.auto import SAM_SETTINGS, AutoMasks
 from alps.masks.box import BoxMasks
 from alps.protocols import Assigner, Featurizer, ImageSet, MaskSource
-from alps.sam.segmenter import load_segmenter
+from alps.sam.load import load_segmenter
 
 #: Names of the recipes, as in ``conf/recipe``.
 RECIPES = ("alps", "alps_paper", "samrs", "samtext", "random", "binary")

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from alps.masks.auto import AutoMasks
-from alps.sam.segmenter import load_segmenter
+from alps.sam.load import load_segmenter
 from alps.structures.masks import Masks
 from alps.structures.records import Sample
 

@@ -6,23 +6,23 @@ import hashlib
 import logging
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Integer, UInt8
+from jaxtyping import Float32, UInt8
 from segment_anything.modeling import Sam
 from segment_anything.utils.transforms import ResizeLongestSide
-from torch import Tensor
 
-from alps.errors import PromptError, Unavailable
+from alps.errors import Unavailable
 from alps.pretrained.cache import load_weights, weights_sha256
 from alps.pretrained.device import DeviceSetting
 from alps.sam.build import build_sam, load_sam_state
 from alps.sam.decoder import FoldedDecoder, PreparedImage
 from alps.sam.limits import LIMITS
 from alps.sam.mobile import MobileEncoder
+from alps.sam.prompts import boxes_to_input, points_to_input
 from alps.sam.protocol import Embedding, Prediction
 from alps.sam.vit import fuse_attention
 from alps.structures.settings import check_settings
@@ -249,11 +249,11 @@ class SamSegmenter:
             return Prediction(
                 embedding.features.new_zeros(0, side, side), torch.zeros(0), indices, indices
             )
-        input_boxes = self._boxes_to_input(boxes, embedding)
+        input_boxes = boxes_to_input(boxes, embedding)
         decoder = self.coarse_decoder if coarse else self.decoders[fast and points is not None]
         decoded = decoder.decode(
             self._prepare(embedding, decoder),
-            points=self._points_to_input(points, embedding),
+            points=points_to_input(points, embedding),
             boxes=input_boxes,
             multimask_output=multimask_output,
         )
@@ -277,8 +277,8 @@ class SamSegmenter:
     ) -> Prediction:
         """Decode mask prompts one by one, since each changes the embedding."""
         decoder, encoder = self.decoders[0], self.model.prompt_encoder
-        input_points = self._points_to_input(points, embedding)
-        input_boxes = self._boxes_to_input(boxes, embedding)
+        input_points = points_to_input(points, embedding)
+        input_boxes = boxes_to_input(boxes, embedding)
         logits, ious = [], []
         for i, mask in enumerate(torch.as_tensor(masks, device=self.device)):
             _, dense = encoder(points=None, boxes=None, masks=mask[None, None])
@@ -342,30 +342,6 @@ class SamSegmenter:
             images[decoder.pool] = decoder.prepare(embedding.features[None])
         return images[decoder.pool]
 
-    def _points_to_input(
-        self, points: Float32[np.ndarray, "N 2"] | None, embedding: Embedding
-    ) -> tuple[Float[Tensor, "N 1 2"], Integer[Tensor, "N 1"]] | None:
-        """Return foreground points in pixels of the resized image, and their labels."""
-        if points is None:
-            return None
-        _check_inside(points, embedding.size)
-        xy = torch.as_tensor(points, device=self.device) * self._scale(embedding)
-        return xy[:, None], torch.ones(len(points), 1, dtype=torch.int, device=self.device)
-
-    def _boxes_to_input(
-        self, boxes: Float32[np.ndarray, "N 4"] | None, embedding: Embedding
-    ) -> Float[Tensor, "N 4"] | None:
-        """Return boxes (xyxy) in pixels of the resized image."""
-        if boxes is None:
-            return None
-        _check_inside(boxes.reshape(-1, 2), embedding.size)
-        return torch.as_tensor(boxes, device=self.device) * self._scale(embedding).repeat(2)
-
-    def _scale(self, embedding: Embedding) -> Float[Tensor, " 2"]:
-        """Return the scales of x and y, which differ because resized sides are rounded."""
-        (height, width), (h, w) = embedding.size, embedding.input_size
-        return torch.tensor([w / width, h / height], device=self.device)
-
 
 def _digest(image: UInt8[np.ndarray, "H W 3"]) -> bytes:
     """Return a hash of an image's shape and pixels."""
@@ -379,52 +355,3 @@ def has_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-
-
-def _check_inside(xy: Float32[np.ndarray, "P 2"], size: tuple[int, int]) -> None:
-    """Raise `PromptError` if a point (x, y) lies outside an image of ``size`` (H, W)."""
-    height, width = size
-    outside = ~((xy >= 0) & (xy <= (width, height))).all(axis=1)  # true for NaN too
-    if outside.any():
-        raise PromptError(
-            f"a prompt lies outside the image: x y = {xy[outside][0].tolist()}, expected within "
-            f"0..{width} and 0..{height}; clip prompts to the image"
-        )
-
-
-def load_segmenter(
-    architecture: str,
-    checkpoint: str | None = None,
-    device: str = "auto",
-    dtype: str = "float32",
-    compile: bool = False,  # noqa: A002 - the name in torch
-) -> SamSegmenter:
-    """Return a segmenter that the mask source and the features of a process share.
-
-    A repeated call with equal arguments returns the same network and clears its cached embeddings,
-    so that they do not shorten the measured time of the next trial of a sweep in this process.
-
-    Args:
-        architecture: one of `alps.sam.limits.ARCHITECTURES`.
-        checkpoint: path of the weights; None uses the official weights.
-        device: a PyTorch device; "auto" is the first GPU, or the CPU if there is none.
-        dtype: "float32" or "bfloat16", in which the encoder multiplies.
-        compile: compile encoder and decoder with torch.compile.
-    """
-    segmenter = _cached_segmenter(architecture, checkpoint, device, dtype, compile)
-    segmenter.forget()
-    return segmenter
-
-
-@lru_cache(maxsize=1)
-def _cached_segmenter(
-    architecture: str,
-    checkpoint: str | None,
-    device: str,
-    dtype: str,
-    compile: bool,  # noqa: A002 - the name in torch
-) -> SamSegmenter:
-    """Build a segmenter; the latest one is cached."""
-    return SamSegmenter(
-        architecture, checkpoint=checkpoint, device=device, dtype=dtype, compile=compile
-    )

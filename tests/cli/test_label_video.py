@@ -10,7 +10,7 @@ from alps.images.video.tracked import VideoBoxes
 from alps.labelling.engine.local import LocalEngine
 from alps.labelling.pipeline import label
 from alps.masks.box import BoxMasks
-from alps.sam.segmenter import load_segmenter
+from alps.sam.load import load_segmenter
 from alps.structures import rle
 from tests.fakes import Ellipses
 from tests.videos import FORMATS, create_video, write_frames, write_table

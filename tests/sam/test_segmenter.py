@@ -13,9 +13,10 @@ from alps.images.plain.sample import SampleImages
 from alps.masks.auto import SAM_SETTINGS, AutoMasks
 from alps.pretrained.cache import load_weights
 from alps.sam.build import build_sam, load_sam_state
+from alps.sam.load import load_segmenter
 from alps.sam.mobile import rename_keys
 from alps.sam.protocol import Embedding
-from alps.sam.segmenter import GPU_PROMPTS, SamSegmenter, load_segmenter
+from alps.sam.segmenter import GPU_PROMPTS, SamSegmenter
 from alps.sam.upsample import Axis
 from alps.structures import rle
 from alps.structures.records import Sample
