@@ -29,7 +29,7 @@ from tests.labelling.engine.tasks import (
 
 ROOT = Path(__file__).parents[3]
 MAIN = "from tests.labelling.engine import runs; runs.main"
-ONE, TWO = LocalEngine(threads=1), LocalEngine(processes=2, threads=1)
+ONE, TWO = LocalEngine(threads=1), LocalEngine(processes=2, threads=2)
 
 
 @pytest.fixture(scope="module")
