@@ -97,6 +97,21 @@ class MaskSource(Protocol):
 
 
 @runtime_checkable
+class StagedMasks(Protocol):
+    """A mask source in two stages, so that the device and the CPU work on different images.
+
+    ``masks(sample)`` is ``masks.finish(sample, masks.segment(sample))``. All work of other mask
+    sources is done in one thread.
+    """
+
+    def segment(self, sample: Sample) -> Masks:
+        """Do the work on the device; it is called in the thread that calls ``prefetch``."""
+
+    def finish(self, sample: Sample, masks: Masks) -> Masks:
+        """Do the rest; several threads may call this at the same time."""
+
+
+@runtime_checkable
 class Featurizer(Protocol):
     """A feature extractor for masks."""
 
@@ -110,6 +125,15 @@ class Featurizer(Protocol):
 
     def __call__(self, sample: Sample, masks: Masks) -> Float32[np.ndarray, "N C"]:
         """Return the features of the masks of one image, one row per mask."""
+
+
+@runtime_checkable
+class ParallelFeaturizer(Protocol):
+    """A featurizer that states whether it can be used in several threads; others cannot."""
+
+    @property
+    def parallel(self) -> bool:
+        """Whether several threads may call it at the same time, also while masks are made."""
 
 
 @runtime_checkable

@@ -42,16 +42,16 @@ Table = tuple[list[str], list[list[str]]]
 
 @dataclass(slots=True)
 class StageCosts(Timings):
-    """CPU seconds instead of wall time, and the peak memory at the end of each stage."""
+    """CPU seconds of a thread instead of wall time, and the peak memory after each stage."""
 
     peaks: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
     def measure(self, stage: str, images: int = 0) -> Iterator[None]:
         """Add the CPU time of a block to a stage."""
-        start = time.process_time()
+        start = time.thread_time()
         yield
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.process_time() - start
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.thread_time() - start
         self.images[stage] = self.images.get(stage, 0) + images
         self.peaks[stage] = peak_memory()
 
@@ -115,6 +115,7 @@ def main() -> None:
     with (
         patch("alps.labelling.pipeline.Timings", StageCosts),
         patch("alps.labelling.shard.Timings", StageCosts),
+        patch("alps.labelling.image_stages.Timings", StageCosts),
     ):
         store, costs = label(
             **parts, engine=LocalEngine(threads=1), root=args.store, name="grown", config=""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32
 
-from alps.protocols import Featurizer, Identity
+from alps.protocols import Featurizer, Identity, ParallelFeaturizer
 from alps.structures.masks import Masks
 from alps.structures.records import Sample
 
@@ -39,6 +39,14 @@ class JoinedFeatures:
     def channels(self) -> int:
         """Length of the concatenated vectors, C."""
         return sum(part.channels for part in self._present().values())
+
+    @property
+    def parallel(self) -> bool:
+        """Whether several threads may use all parts at the same time."""
+        return all(
+            isinstance(part, ParallelFeaturizer) and part.parallel
+            for part in self._present().values()
+        )
 
     def __call__(self, sample: Sample, masks: Masks) -> Float32[np.ndarray, "N C"]:
         """Return one row per mask; the masks belong to the image, and none is empty."""

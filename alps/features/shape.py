@@ -56,6 +56,11 @@ class ShapeFeatures:
         """Number of features: six of colour and three of shape, unless their weight is 0."""
         return 6 * (self.color != 0) + 3 * (self.shape != 0)
 
+    @property
+    def parallel(self) -> bool:
+        """True: it only reads the image and the masks."""
+        return True
+
     def __call__(self, sample: Sample, masks: Masks) -> Float32[np.ndarray, "N C"]:
         """Return one row per mask; the masks belong to the image, and none is empty."""
         runs = ColumnRuns.of(masks.counts, sample.size[0])

@@ -60,6 +60,11 @@ class SscdFeatures:
         """Length of the embedding, 512 for both models."""
         return 512
 
+    @property
+    def parallel(self) -> bool:
+        """True: onnxruntime allows it."""
+        return True
+
     def __call__(self, sample: Sample, masks: Masks) -> Float32[np.ndarray, "N C"]:
         """Return one row of length 1 per mask; the masks belong to the image, and none is empty."""
         rows = [np.zeros((0, self.channels), np.float32)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,10 @@ from alps.pretrained.encoder import Encoder
 from alps.structures.masks import Masks
 from alps.structures.records import Sample
 from alps.structures.settings import check_attributes
+
+#: Held while a network is loaded or computes: several at a time would need more memory and would
+#: not be faster on one device.
+_ENCODING = Lock()
 
 
 class TimmFeatures:
@@ -96,6 +101,11 @@ class TimmFeatures:
         """Length of the concatenated vectors, C."""
         return sum(self._channels) * (2 if self.pool == "both" else 1)
 
+    @property
+    def parallel(self) -> bool:
+        """True: the network is used by one thread at a time, and everything else by several."""
+        return True
+
     def __call__(self, sample: Sample, masks: Masks) -> Float32[np.ndarray, "N C"]:
         """Return one row per mask; the masks belong to the image, and none is empty."""
         if not len(masks):
@@ -165,6 +175,12 @@ class TimmFeatures:
         self, pixels: UInt8[np.ndarray, "B H W 3"], size: tuple[int, int]
     ) -> list[Float[Tensor, "B _ _ _"]]:
         """Return the feature maps of images resized to ``size`` (H, W), on the CPU."""
+        with _ENCODING:
+            return self._encode_alone(pixels, size)
+
+    def _encode_alone(
+        self, pixels: UInt8[np.ndarray, "B H W 3"], size: tuple[int, int]
+    ) -> list[Float[Tensor, "B _ _ _"]]:
         mean, std = (
             torch.tensor(values, device=self.device).view(1, 3, 1, 1)
             for values in (self.encoder.mean, self.encoder.std)

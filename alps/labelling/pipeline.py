@@ -19,8 +19,9 @@ from alps import __version__
 from alps.assign.cluster import Cluster
 from alps.assign.limits import NO_FEATURES
 from alps.errors import ConfigError, ImageError, ItemCrashed, WorkersLost
-from alps.labelling.shard import READ_AHEAD, assign_shard, label_shard
+from alps.labelling.shard import assign_shard, label_shard
 from alps.labelling.sharing import map_together, share
+from alps.labelling.stages import IN_FLIGHT
 from alps.labelling.timings import Timings
 from alps.protocols import Assigner, Engine, Featurizer, ImageSet, MaskSource
 from alps.report import compute_statistics, write_report, write_statistics
@@ -49,6 +50,15 @@ class NumberedClasses(Protocol):
     @property
     def category_ids(self) -> Sequence[int | str]:
         """Ids in the annotation file, in the order of the classes."""
+
+
+@runtime_checkable
+class ThreadedEngine(Protocol):
+    """An engine with a number of threads per process."""
+
+    @property
+    def threads(self) -> int:
+        """Number of CPU threads per process."""
 
 
 def label(
@@ -117,8 +127,14 @@ def label(
         run = stack.enter_context(engine.workers())
         runs = partial(share, claims=claims, run=run, rank=rank.rank, world_size=rank.world_size)
         run_stages = partial(_run_stages, runs, store, timings)
+        threads = engine.threads if isinstance(engine, ThreadedEngine) else 1
         label_one = partial(
-            label_shard, store=store, image_set=image_set, masks=masks, features=features
+            label_shard,
+            store=store,
+            image_set=image_set,
+            masks=masks,
+            features=features,
+            threads=threads,
         )
         stages: tuple[Stage, ...] = ("masks", "features") if features else ("masks",)
         run_stages("masks and features", label_one, stages)
@@ -140,7 +156,9 @@ def label(
                 if clusters is not None and store.clusters() is None:
                     store.write_clusters(clusters)
         store.write_categories(assign.categories())
-        assign_one = partial(assign_shard, store=store, assign=assign, clusters=clusters)
+        assign_one = partial(
+            assign_shard, store=store, assign=assign, clusters=clusters, threads=threads
+        )
         run_stages("labels", assign_one, ("assign",))
         with claims.exclusive("finish"):
             shutil.rmtree(store.root / PARTS, ignore_errors=True)
@@ -274,7 +292,7 @@ def _run_stages(
             first = images[min(counted[error.index], len(images) - 1)].file_name
             raise WorkersLost(
                 f"shard {error.index} crashed every worker that processed it (the last one "
-                f"{error.why}); the cause is {first} or one of the {READ_AHEAD} images after it: "
+                f"{error.why}); the cause is {first} or one of the {IN_FLIGHT} images after it: "
                 "move it away, or give each worker more memory, and repeat the command to resume; "
                 "finished shards are kept"
             ) from error

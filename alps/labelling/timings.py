@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 class Timings:
     """Seconds and number of images per stage of this run.
 
-    The seconds of parallel workers are summed. The times are not kept in the store.
+    The seconds of parallel workers and threads are summed, so those of a run may exceed its
+    duration. The times are not kept in the store.
     """
 
     seconds: dict[str, float] = field(default_factory=dict)

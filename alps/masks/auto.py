@@ -131,6 +131,14 @@ class AutoMasks:
         Raises:
             Unavailable: the memory of the GPU does not suffice for a batch of prompts.
         """
+        return self.finish(sample, self.segment(sample))
+
+    def segment(self, sample: Sample) -> Masks:
+        """Return SAM's masks of one image.
+
+        Raises:
+            Unavailable: the memory of the GPU does not suffice for a batch of prompts.
+        """
         tiles = sample.tiles(self.tile_size, self.tile_overlap)
         try:
             parts = [_to_masks(self._segment_tile(sample, tile), sample.size) for tile in tiles]
@@ -142,7 +150,10 @@ class AutoMasks:
                 "run fewer processes per GPU (engine.processes, engine.actors), or end other "
                 "programs on it"
             ) from error
-        masks = stitch(list(zip(tiles, parts, strict=True)), sample.size)
+        return stitch(list(zip(tiles, parts, strict=True)), sample.size)
+
+    def finish(self, sample: Sample, masks: Masks) -> Masks:
+        """Append the superpixels of uncovered pixels to SAM's masks."""
         return add_superpixels(masks, sample, self.ground)
 
     def _segment_tile(self, sample: Sample, tile: Tile) -> list[CropProposal]:

@@ -50,6 +50,14 @@ class StoredMasks:
         Raises:
             ImageError: the store has no masks of this image, or of a different size.
         """
+        return self.finish(sample, self.segment(sample))
+
+    def segment(self, sample: Sample) -> Masks:
+        """Return the masks of one image in the store.
+
+        Raises:
+            ImageError: the store has no masks of this image, or of a different size.
+        """
         if sample.image_id not in self._store:
             raise ImageError(
                 f"{sample.image_id} has no masks in {self._store.root}; label it into a new store"
@@ -60,4 +68,8 @@ class StoredMasks:
                 f"{sample.image_id} has (height, width) = {sample.size}, but its masks in "
                 f"{self._store.root} have {masks.size}; use the image that the store was made from"
             )
+        return masks
+
+    def finish(self, sample: Sample, masks: Masks) -> Masks:
+        """Remove pixels without data, then append the superpixels of uncovered pixels."""
         return add_superpixels(keep_data(masks, sample.valid), sample, self._ground)

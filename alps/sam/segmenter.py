@@ -150,8 +150,12 @@ class SamSegmenter:
         self._prepared = None
 
     def prefetch(self, images: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> None:
-        """Embed the first ``keep // 2`` images; they stay cached until they are used."""
-        self._embed(images[: self.keep // 2])
+        """Embed the first ``keep // 2`` images; they stay cached until they are used.
+
+        Not on a CPU, where batches are not faster and would delay the finishing of other images.
+        """
+        if self.device.type != "cpu":
+            self._embed(images[: self.keep // 2])
 
     @torch.inference_mode()
     def _embed(self, images: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> list[Embedding]:

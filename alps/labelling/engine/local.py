@@ -34,8 +34,8 @@ class LocalEngine:
             assigned this run a GPU that is not the first visible one. "auto" is the number of
             visible GPUs, but 1 if there is no GPU or if a launcher has started several runs.
             Workers are distributed over the visible GPUs.
-        threads: CPU threads per process, for mask sources and k-means. The results do not depend on
-            it, because each item is computed by one thread.
+        threads: CPU threads per process: of mask sources, of the stage that finishes images, and of
+            k-means. The results do not depend on it, because each item is computed by one thread.
 
     Raises:
         ConfigError: ``processes`` or ``threads`` is not a positive integer.

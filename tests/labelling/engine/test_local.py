@@ -29,7 +29,7 @@ from tests.labelling.engine.tasks import (
 
 ROOT = Path(__file__).parents[3]
 MAIN = "from tests.labelling.engine import runs; runs.main"
-ONE, TWO = LocalEngine(threads=1), LocalEngine(processes=2, threads=1)
+ONE, TWO = LocalEngine(threads=1), LocalEngine(processes=2, threads=2)
 
 
 @pytest.fixture(scope="module")
@@ -186,7 +186,9 @@ class KillingImages(ArrayImages):
 
 
 def test_the_error_names_an_image_that_kills_its_workers(tmp_path):
-    with pytest.raises(WorkersLost, match=r"shard 3 .*; the cause is site/03\.png or one of the 8"):
+    with pytest.raises(
+        WorkersLost, match=r"shard 3 .*; the cause is site/03\.png or one of the 24"
+    ):
         run(
             tmp_path / "store",
             LocalEngine(processes=3, threads=1),
