@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from alps.errors import ItemCrashed
+from alps.errors import ItemCrashed, StoreError
 from alps.labelling.timings import Timings
 from alps.protocols import Mapper, TaskRunner
 from alps.store.atomic import atomic
@@ -134,8 +134,14 @@ def map_together(runs: Callable[..., Iterator[Any]], folder: Path) -> Mapper:
 
 def _save_part(task: Callable[[Any], Any], folder: Path, item: tuple[int, Any]) -> Timings:
     part, content = item
-    with atomic(folder, _part_path(folder, part).name) as file:
-        np.savez(file, *task(content))
+    arrays = task(content)
+    try:
+        with atomic(folder, _part_path(folder, part).name) as file:
+            np.savez(file, *arrays)
+    except StoreError as error:
+        # A run that is two calls ahead has deleted the folder; `map_together` computes it again.
+        if not isinstance(error.__cause__, FileNotFoundError):
+            raise
     return Timings()
 
 

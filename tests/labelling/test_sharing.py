@@ -1,11 +1,15 @@
 """A map that several runs share returns the same values as a single run."""
 
+import io
 import threading
+from contextlib import contextmanager
 from functools import partial
 
 import numpy as np
 import pytest
 
+from alps.errors import StoreError
+from alps.labelling import sharing
 from alps.labelling.engine.local import run_in_process
 from alps.labelling.sharing import map_together, share
 from alps.labelling.timings import Timings
@@ -64,6 +68,17 @@ def test_runs_share_the_parts_and_each_receives_all_values(tmp_path):
     assert done == sorted(
         [*range(12)] * 3
     )  # each part of each call is computed once, by either run
+
+
+def test_a_part_that_another_run_has_deleted_is_computed_again(tmp_path, monkeypatch):
+    @contextmanager
+    def deleted(folder, name):
+        yield io.BytesIO()
+        raise StoreError("cannot write") from FileNotFoundError(folder)
+
+    monkeypatch.setattr(sharing, "atomic", deleted)
+    with Claims(tmp_path) as claims:
+        assert values(mapper(tmp_path, claims)(RecordingTask(), ITEMS)) == EXPECTED
 
 
 def test_a_killed_run_resumes_with_the_stored_parts(tmp_path):
