@@ -35,7 +35,8 @@ class Cluster:
     Args:
         k: number of clusters, K.
         niter: maximum number of k-means iterations.
-        tol: iterations stop when one lowers the inertia by this fraction or less.
+        tol: iterations stop when one lowers the inertia by this fraction or less. 1e-3 is three to
+            five times as fast, but gives slightly worse classes.
         batch_size: number of rows in a mini-batch, and in memory at a time.
         seed: random seed.
         metric: ``euclidean``, or ``spherical``, which scales rows and centroids to length 1 and so
@@ -61,7 +62,7 @@ class Cluster:
         *,
         k: int = 46,
         niter: int = 25,
-        tol: float = 1e-3,
+        tol: float = TOL_BEFORE,
         batch_size: int = 4096,
         seed: int = 0,
         metric: str = "euclidean",

@@ -41,7 +41,7 @@ def fit_kmeans(
     k: int,
     *,
     niter: int,
-    tol: float = 1e-3,
+    tol: float = 1e-5,
     batch_size: int,
     seed: int,
     restarts: int = 1,
