@@ -22,7 +22,7 @@ from alps.structures.palette import distinct_colors
 from alps.structures.records import Category, Clusters
 from alps.structures.settings import check_attributes
 
-#: The tolerance of earlier versions, which did not have the setting ``tol``.
+#: The default tolerance; earlier versions had no other, and no setting ``tol``.
 TOL_BEFORE = 1e-5
 
 

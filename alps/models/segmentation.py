@@ -76,6 +76,7 @@ class SegmentationModel(nn.Module):
             options: arguments of `torch.compile`.
         """
         compiled = torch.compile(type(self)._decode, **options)
+        # mypy refuses to replace a method; the compiled one hides that of the class.
         self._decode = partial(compiled, self)  # type: ignore[method-assign]
 
     def forward(

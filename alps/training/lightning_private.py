@@ -27,6 +27,7 @@ def skip_signal_exchange(trainer: Trainer) -> None:
 
     `Interrupt` exchanges signals itself.
     """
+    # mypy refuses to replace a method.
     trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
 
 

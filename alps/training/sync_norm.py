@@ -40,6 +40,7 @@ class SyncBatchNorm(LayerSync):
                     f"{' with hooks' if hooked else ''}) cannot be synchronised among processes; "
                     "set trainer.sync_batchnorm=false, or use a different model.encoder"
                 )
+        # timm has no annotations here.
         converted: nn.Module = convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
         return converted
 

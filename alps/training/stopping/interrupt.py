@@ -158,6 +158,7 @@ class Interrupt(Callback):
         if not (stopped or unusable):
             return
         if self._scoring:
+            # Lightning sets the attribute without declaring it.
             for callback in trainer.callbacks:  # type: ignore[attr-defined]
                 if isinstance(callback, WeightAveraging):  # restores the trained weights
                     callback.on_validation_epoch_end(trainer, pl_module)
