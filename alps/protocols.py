@@ -50,6 +50,19 @@ class ImageSet(Protocol):
 
 
 @runtime_checkable
+class ViewedSet(ImageSet, Protocol):
+    """Rasters that are read by windows, and whose pixels depend on settings."""
+
+    @property
+    def view(self) -> Mapping[str, Any]:
+        """Settings of `alps.rasters.view.View`, as JSON values.
+
+        They are part of the fingerprint of the images, and store.json keeps them, so that the
+        store can read the same pixels again.
+        """
+
+
+@runtime_checkable
 class LabelledSet(ImageSet, Protocol):
     """Images with a class per pixel: ground truth or a label store.
 

@@ -23,7 +23,7 @@ from alps.labelling.shard import assign_shard, label_shard
 from alps.labelling.sharing import map_together, share
 from alps.labelling.stages import IN_FLIGHT
 from alps.labelling.timings import Timings
-from alps.protocols import Assigner, Engine, Featurizer, ImageSet, MaskSource
+from alps.protocols import Assigner, Engine, Featurizer, ImageSet, MaskSource, ViewedSet
 from alps.report import compute_statistics, write_report, write_statistics
 from alps.store.claims import Claims
 from alps.store.counts import count
@@ -227,6 +227,7 @@ def settings_of(
             "name": image_set.name,
             "root": str(image_set.root),
             **category_ids,
+            **({"view": image_set.view} if isinstance(image_set, ViewedSet) else {}),
         },
         "records": image_set.records(),
         "identities": {

@@ -25,11 +25,11 @@ from alps.images.files.read import read_pixels
 from alps.images.plain.folder import Folder
 from alps.prediction.sliding import Forward, SlidingWindow, most_probable
 from alps.rasters.gdal import RASTER_SUFFIXES
-from alps.rasters.georeference import Georeference
 from alps.rasters.index_map import create_index_map
 from alps.rasters.pixels import blank_invalid
 from alps.rasters.raster import Raster
 from alps.rasters.sidecars import find_sidecars
+from alps.structures.georeference import Georeference
 from alps.structures.paint import ignore_index_for
 from alps.structures.palette import index_png
 from alps.structures.records import Category

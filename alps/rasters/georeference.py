@@ -1,13 +1,15 @@
-"""Georeference of rasters."""
+"""Read the georeference of a raster, and write it to another."""
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import rasterio
+from rasterio.control import GroundControlPoint
+
+from alps.structures.georeference import Georeference
 
 logger = logging.getLogger(__name__)
 
@@ -15,25 +17,17 @@ logger = logging.getLogger(__name__)
 MAX_WORLD_FILE_BYTES = 1024
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Georeference:
-    """The georeference of a raster.
-
-    Args:
-        crs: rasterio's coordinate reference system; None: unknown.
-        transform: affine transform from pixels to coordinates; None: unknown, or given by ``gcps``.
-        gcps: rasterio's ground control points.
-    """
-
-    crs: Any = None
-    transform: Any = None
-    gcps: tuple[Any, ...] = ()
-
-    def to_profile(self) -> dict[str, Any]:
-        """Return the options of `rasterio.open` for a new file with this georeference."""
-        if self.gcps:
-            return {"gcps": self.gcps, "crs": self.crs}
-        return {"crs": self.crs, "transform": self.transform}
+def to_profile(georeference: Georeference) -> dict[str, Any]:
+    """Return the options of `rasterio.open` for a new file with this georeference."""
+    crs = None if georeference.crs is None else rasterio.CRS.from_wkt(georeference.crs)
+    if georeference.gcps:
+        gcps = [
+            GroundControlPoint(row=row, col=column, x=x, y=y, z=z)
+            for column, row, x, y, z in georeference.gcps
+        ]
+        return {"gcps": gcps, "crs": crs}
+    transform = georeference.transform
+    return {"crs": crs, "transform": None if transform is None else rasterio.Affine(*transform)}
 
 
 def read_georeference(path: Path, file: Any) -> Georeference | None:
@@ -48,11 +42,17 @@ def read_georeference(path: Path, file: Any) -> Georeference | None:
     """
     gcps, crs = file.gcps
     if gcps:
-        return Georeference(crs, gcps=tuple(gcps))
+        points = tuple((p.col, p.row, p.x, p.y, p.z or 0.0) for p in gcps)
+        return Georeference(None if crs is None else crs.to_wkt(), gcps=points)
     transform = None if file.transform.is_identity else file.transform
     if transform is None and file.driver == "GTiff":
         transform = _read_world_file(path.with_suffix(".tfw"))
-    return None if file.crs is None and transform is None else Georeference(file.crs, transform)
+    if file.crs is None and transform is None:
+        return None
+    return Georeference(
+        crs=None if file.crs is None else file.crs.to_wkt(),
+        transform=None if transform is None else tuple(transform)[:6],
+    )
 
 
 def _read_world_file(path: Path) -> Any:

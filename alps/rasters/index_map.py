@@ -11,7 +11,8 @@ import rasterio
 from jaxtyping import Integer
 
 from alps.rasters.gdal import OPTIONS
-from alps.rasters.georeference import Georeference
+from alps.rasters.georeference import to_profile
+from alps.structures.georeference import Georeference
 from alps.structures.palette import IGNORE_COLOR
 from alps.structures.tiles import Tile
 
@@ -54,7 +55,7 @@ def create_index_map(
             blockysize=512,
             compress="deflate",
             BIGTIFF="IF_SAFER",
-            **georeference.to_profile(),
+            **to_profile(georeference),
         )
     with file:
         file.write_colormap(1, {**dict(enumerate(colors)), ignore_index: IGNORE_COLOR})

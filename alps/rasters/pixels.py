@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool, Shaped, UInt8
+
+from alps.structures.georeference import Georeference
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -15,10 +17,14 @@ class Pixels:
     Args:
         image: RGB.
         valid: True for pixels with data; None: all pixels have data.
+        bands: the bands that networks see, as stored; None: the image.
+        georeference: georeference of the whole file; None: unknown.
     """
 
     image: UInt8[np.ndarray, "H W 3"]
     valid: Bool[np.ndarray, "H W"] | None = None
+    bands: Shaped[np.ndarray, "C H W"] | None = None
+    georeference: Georeference | None = None
 
     @property
     def size(self) -> tuple[int, int]:

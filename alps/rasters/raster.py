@@ -12,10 +12,11 @@ from jaxtyping import Bool, Shaped, UInt8
 from rasterio.enums import ColorInterp, MaskFlags
 
 from alps.rasters.gdal import gdal_session, open_raster, page_size
-from alps.rasters.georeference import Georeference, read_georeference
+from alps.rasters.georeference import read_georeference
 from alps.rasters.limits import check_block, check_size
 from alps.rasters.pixels import Pixels, none_if_all
 from alps.rasters.stretch import finite_pixels, stretch_between, stretch_limits, stretch_values
+from alps.structures.georeference import Georeference
 from alps.structures.palette import IGNORE_COLOR
 from alps.structures.tiles import Tile
 

@@ -7,7 +7,7 @@ import json
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, astuple, dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, NotRequired, TypedDict, Unpack
 
@@ -63,7 +63,14 @@ class Draft:
                 {"shard": i // self.shard_size, **asdict(record)}
                 for i, record in enumerate(self.records[start : start + GROUP], start)
             ]
-            yield pa.Table.from_pylist(rows, PLAN)
+            yield pa.Table.from_pylist(rows, self.schema)
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Columns of plan.parquet; without the windows if all records are whole images."""
+        if any(record.window for record in self.records):
+            return PLAN
+        return PLAN.remove(PLAN.get_field_index("window"))
 
     def write_info(self, root: Path) -> None:
         """Write store.json."""
@@ -74,7 +81,7 @@ class Draft:
         """Write plan.parquet."""
         with (
             atomic(root, "plan.parquet") as file,
-            pq.ParquetWriter(file, PLAN, compression="zstd") as writer,
+            pq.ParquetWriter(file, self.schema, compression="zstd") as writer,
         ):
             for table in self.tables():
                 writer.write_table(table)
@@ -95,7 +102,8 @@ def draft(
 
     Args:
         name: name of the store.
-        images: class, arguments and root of the image set, from which it can be created again.
+        images: class, arguments and root of the image set, from which it can be created again;
+            ``view`` (see `alps.protocols.ViewedSet`) is part of the fingerprint of the images.
         records: all images; they are sorted by split and id and cut into shards.
         identities: settings that change the output, by stage; an absent stage does not run.
         num_classes: number of classes K; pixel values are 0..K-1.
@@ -111,6 +119,8 @@ def draft(
     _refuse_duplicates(records)
     stages: dict[Stage, dict[str, Any]] = {}
     parent = _digest_all(map(_identify, records))
+    if "view" in images:
+        parent = digest("view", parent, json.loads(json.dumps(images["view"])))
     images = {**images, "version": VERSION, "n": len(records), "fingerprint": parent}
     for stage in STAGES:
         if stage in identities:
@@ -236,14 +246,15 @@ def _failed(store: LabelStore) -> list[int]:
 
 
 def _identify(record: ImageRecord) -> tuple[str | int, ...]:
-    """Return the identity of an image: its names, size in bytes and digest of annotations.
+    """Return the identity of an image: names, size in bytes, digest of annotations, window.
 
     Images are not opened, which would take minutes for 100,000 files on a network drive at each
     start of label.py. verify=images detects a change of pixels that keeps the file size, by the
     sha256 that is stored when an image is read.
     """
     boxes = () if record.annotations is None else (record.annotations,)
-    return record.split, record.image_id, record.file_name, record.bytes, *boxes
+    window = () if record.window is None else astuple(record.window)
+    return record.split, record.image_id, record.file_name, record.bytes, *boxes, *window
 
 
 def _refuse_duplicates(records: Sequence[ImageRecord]) -> None:

@@ -19,6 +19,7 @@ from alps.store.layout import ImageStatus, Stage, StoreInfo
 from alps.store.tables import IMAGES, LABELS, MASKS, masks_to_table, table_to_masks
 from alps.structures.masks import Masks
 from alps.structures.records import ImageRecord
+from alps.structures.tiles import Tile
 
 T = TypeVar("T")
 #: Cached row groups of the plan: one for sequential access, one for random access.
@@ -58,7 +59,7 @@ class Plan(Sequence[list[ImageRecord]]):
         for group in range(first, last):
             offset = self._groups[group]
             rows = self._read(group)[max(start - offset, 0) : stop - offset].drop(["shard"])
-            records += [ImageRecord(**row) for row in rows.to_pylist()]
+            records += [_to_record(row) for row in rows.to_pylist()]
         return records
 
     @cached_property
@@ -71,6 +72,12 @@ class Plan(Sequence[list[ImageRecord]]):
         """Number of the shard of each image, by image id."""
         table = read_table(self._path, ["image_id", "shard"])
         return dict(zip(table["image_id"].to_pylist(), table["shard"].to_pylist(), strict=True))
+
+
+def _to_record(row: dict[str, Any]) -> ImageRecord:
+    """Convert a row of plan.parquet."""
+    window = row.pop("window", None)
+    return ImageRecord(**row, window=None if window is None else Tile(**window))
 
 
 class Shard:

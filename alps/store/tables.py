@@ -52,6 +52,8 @@ PLAN = pa.schema(
         ("frame_index", pa.int32()),
         ("annotations", pa.string()),
         ("source_ids", pa.string()),
+        # The part of the file, px; plans of whole images lack this column.
+        ("window", pa.struct([(name, pa.int32()) for name in ("x0", "y0", "x1", "y1")])),
     ]
 )
 IMAGES = pa.schema(

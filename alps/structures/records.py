@@ -7,10 +7,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64, Int32, Int64, UInt8
+from jaxtyping import Bool, Float32, Float64, Int32, Int64, Shaped, UInt8
 
 from alps.errors import ImageError
 from alps.structures.boxes import Boxes
+from alps.structures.georeference import Georeference
 from alps.structures.tiles import Tile, cut_tiles
 
 #: Maximum bytes of a file name and of a path inside a store, for all common file systems.
@@ -44,6 +45,7 @@ class ImageRecord:
     annotations: str | None = None  # a digest: changed boxes change the labels
     # JSON with the ids of the image and of its annotations, in order, in the source dataset.
     source_ids: str | None = None
+    window: Tile | None = None  # the part of the file, px; None: the whole file
 
     def __post_init__(self) -> None:
         for name, part in (("image_id", self.image_id), ("split", self.split)):
@@ -90,6 +92,9 @@ class Sample:
     boxes: Boxes | None = None  # None: the image set has no boxes
     dropped: tuple[str, ...] = ()  # one message for each annotation that cannot be used
     valid: Bool[np.ndarray, "H W"] | None = None  # None: all pixels have data
+    bands: Shaped[np.ndarray, "C H W"] | None = None  # what networks see; None: ``image``
+    window: Tile | None = None  # the part of the raster, px; None: the whole image
+    georeference: Georeference | None = None  # of the whole raster; None: unknown
 
     def __post_init__(self) -> None:
         if self.image.dtype != np.uint8 or self.image.shape[2:] != (3,):
@@ -103,6 +108,11 @@ class Sample:
             raise ImageError(
                 f"valid of image {self.image_id!r} is {self.valid.dtype} of shape "
                 f"{self.valid.shape}, expected bool of shape {self.image.shape[:2]}"
+            )
+        if self.bands is not None and self.bands.shape[1:] != self.image.shape[:2]:
+            raise ImageError(
+                f"bands of image {self.image_id!r} have shape {self.bands.shape}, expected "
+                f"(C, H, W) with (H, W) = {self.image.shape[:2]}"
             )
         if self.valid is None:
             return

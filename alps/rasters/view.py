@@ -1,0 +1,44 @@
+"""How the rasters of a collection are read: bands, stretch to 8 bits, resolution."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """Settings that determine the pixels which are read from a raster.
+
+    The defaults are those of `alps.rasters.raster.Raster`.
+
+    Args:
+        rgb: bands that become red, green and blue (or the one that becomes gray), counted from 1.
+            None: as the file declares.
+        bands: bands for networks, counted from 1. None: the 8-bit RGB image.
+        names: names of ``bands``, by which a checkpoint recognises them.
+        limits: values of each band of ``rgb`` that become 0 and 255. None: percentiles of each
+            raster.
+        gsd: ground sampling distance in metres to which rasters are resampled. None: as stored.
+    """
+
+    rgb: tuple[int, ...] | None = None
+    bands: tuple[int, ...] | None = None
+    names: tuple[str, ...] | None = None
+    limits: tuple[tuple[float, float], ...] | None = None
+    gsd: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the settings that are not None as JSON values."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+    @classmethod
+    def from_json(cls, settings: Mapping[str, Any]) -> View:
+        """Return the view with the settings of `to_json`."""
+        values = {f.name: settings[f.name] for f in fields(cls) if f.name in settings}
+        for name in {"rgb", "bands", "names"} & values.keys():
+            values[name] = tuple(values[name])
+        if "limits" in values:
+            values["limits"] = tuple((low, high) for low, high in values["limits"])
+        return cls(**values)
