@@ -59,7 +59,7 @@ def gdal_session(path: Path) -> Iterator[None]:
     Raises:
         ImageError: the code in the context raised an exception.
     """
-    _silence()
+    silence_rasterio()
     try:
         with rasterio.Env(**OPTIONS):
             yield
@@ -91,7 +91,7 @@ def page_size(name: str) -> tuple[int, int] | None:
         return None
 
 
-def _silence() -> None:
+def silence_rasterio() -> None:
     """Silence rasterio, which logs raised errors and warns of rasters without georeference."""
     if _QUIET not in warnings.filters:  # adding a filter makes Python repeat earlier warnings
         warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
