@@ -11,9 +11,11 @@ from alps.assign.cluster import Cluster
 from alps.features.shape import ShapeFeatures
 from alps.labelling.engine.local import LocalEngine
 from alps.labelling.objects import Matches, join
-from alps.labelling.pipeline import label
+from alps.labelling.pipeline import label, settings_of
 from alps.masks.superpixels import add_superpixels
+from alps.store.plan import draft
 from alps.store.rasters import StoredRasters
+from alps.store.verify import verify
 from alps.structures import rle
 from alps.structures.georeference import Georeference
 from alps.structures.masks import Masks
@@ -198,3 +200,65 @@ def test_a_raster_of_nothing_has_no_masks(tmp_path):
     images.valid["b"] = np.zeros((70, 70), bool)
     label_rasters(tmp_path, images)
     assert (read_map(tmp_path, "b") == 255).all()
+
+
+DAMAGED = (
+    "objects/00001.parquet",
+    "objects/00000.npy",
+    "masks/00001.parquet",
+    "labels/00000.parquet",
+    "ann/train/a.tif",
+)
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_damaged_files_are_found_and_made_again(tmp_path, name):
+    images = ArrayRasters({"a": create_scene(), "b": create_scene(80, 90)})
+    label_rasters(tmp_path, images, ground=8, shard_size=4)
+    expected = contents(tmp_path)
+    assert verify_rasters(tmp_path, images).faults == ()
+    path = tmp_path / name
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert name in {fault.file for fault in verify_rasters(tmp_path, images).faults}
+    label_rasters(tmp_path, images, ground=8, shard_size=4)
+    assert contents(tmp_path) == expected
+
+
+def test_a_map_of_other_classes_is_found(tmp_path):
+    images = ArrayRasters({"a": create_scene()})
+    label_rasters(tmp_path, images)
+    (tmp_path / "manifest.json").unlink()
+    with rasterio.open(tmp_path / "ann/train/a.tif", "r+") as file:
+        file.write((file.read(1) == 0).astype(np.uint8), 1)
+    faults = verify_rasters(tmp_path, images, ground=0, shard_size=None).faults
+    assert [fault.file for fault in faults] == ["ann/train/a.tif"]
+
+
+def test_a_changed_window_changes_the_objects_and_the_map(tmp_path):
+    images = ArrayRasters({"a": create_scene()})
+    label_rasters(tmp_path / "store", images, ground=8, shard_size=4)
+    images.arrays["a"] = np.where(create_scene() == 60, 200, create_scene()).astype(np.uint8)
+    found = verify_rasters(tmp_path / "store", images, images=images)
+    assert len(found.images.changed) == 15
+    label_rasters(tmp_path / "store", images, ground=8, shard_size=4)
+    label_rasters(tmp_path / "new", images, ground=8, shard_size=4)
+    assert contents(tmp_path / "store") == contents(tmp_path / "new")
+
+
+def verify_rasters(root, image_set, *, ground=8, shard_size=4, images=None):
+    assign = Cluster(k=3)
+    settings = settings_of(
+        image_set,
+        ObjectMasks(ground),
+        ShapeFeatures(),
+        assign,
+        name="rasters_pl",
+        shard_size=shard_size,
+    )
+    return verify(
+        root,
+        draft(**settings),
+        paint=assign.paint,
+        categories=assign.categories(),
+        images=images,
+    )
