@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
+import numpy as np
 from tqdm import tqdm
 
 from alps.errors import ConfigError, DatasetNotFound, LabelError
@@ -21,9 +22,11 @@ from alps.images.files.numbering import (
     label_values,
     reduce_zero_label,
 )
-from alps.images.files.read import read_sample
+from alps.images.files.read import read_pixels, read_sample
 from alps.images.plain.folder import Folder
+from alps.rasters.bands import BandRaster, check_bands
 from alps.rasters.sidecars import find_sidecars
+from alps.rasters.stretch import stretch
 from alps.structures.findings import Finding
 from alps.structures.palette import color_classes
 from alps.structures.records import Category, ImageRecord, Sample
@@ -33,6 +36,8 @@ logger = logging.getLogger(__name__)
 SPLITS = ("train", "val", "test")
 _SUFFIXES = " or ".join(LABEL_SUFFIXES)
 UINT16_MAX = 65535
+#: Maximum number of bands of a file that has an RGB image.
+MAX_RGB_BANDS = 4
 LAYOUT = "img_dir/{train,val,test}/ and ann_dir/{train,val,test}/"
 
 
@@ -52,10 +57,12 @@ class FolderPair:
             the classes.
         ignore_index: label that is excluded from training and scores.
         reduce_zero_label: ignore 0 as well, and map the labels 1..n to the classes 0..n-1.
+        bands: bands that networks see instead of RGB, by number (from 1) or description; the
+            images are then TIFF or JPEG 2000 files. None: RGB.
 
     Raises:
         ConfigError: ``classes`` is not a list of distinct names, ``reduce_zero_label`` is not a
-            boolean, or ``ignore_index`` is out of range.
+            boolean, ``ignore_index`` is out of range, or ``bands`` is not a list of bands.
     """
 
     def __init__(
@@ -66,6 +73,7 @@ class FolderPair:
         classes: Sequence[str] | None = None,
         ignore_index: int = 255,
         reduce_zero_label: bool = False,
+        bands: Sequence[int | str] | None = None,
     ) -> None:
         if isinstance(classes, str) or len({*(classes or ())}) < len(classes or ()):
             raise ConfigError(
@@ -86,6 +94,8 @@ class FolderPair:
         self.classes = classes
         self.ignore_index = ignore_index
         self.reduce_zero_label = reduce_zero_label
+        self.bands = bands
+        self.band_names = check_bands(bands)
 
     @property
     def protocol(self) -> str:
@@ -128,7 +138,23 @@ class FolderPair:
 
     def read(self, record: ImageRecord) -> Sample:
         """Read one image; raise `ImageError` if it cannot be read."""
-        return read_sample(self.root, record)
+        if self.band_names is None:
+            return read_sample(self.root, record)
+        path = Path(self.root, record.file_name)
+        with BandRaster(path, self.band_names) as raster:
+            bands, valid = raster.read()
+            if raster.count <= MAX_RGB_BANDS:
+                image = read_pixels(path).image
+            else:  # for pictures only
+                shown = bands[:3] if len(bands) >= 3 else np.repeat(bands[:1], 3, axis=0)
+                image = stretch(shown.transpose(1, 2, 0), valid)
+            return Sample(
+                record.image_id,
+                image,
+                valid=valid,
+                bands=bands,
+                georeference=raster.georeference,
+            )
 
     def findings(self) -> list[Finding]:
         """Return a finding if images have sidecar files, because these are not read."""
