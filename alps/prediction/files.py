@@ -24,13 +24,13 @@ from alps.images.files.listing import walk
 from alps.images.files.read import read_pixels
 from alps.images.plain.folder import Folder
 from alps.prediction.sliding import Forward, SlidingWindow, most_probable
-from alps.rasters.bands import BandRaster
 from alps.rasters.gdal import RASTER_SUFFIXES
 from alps.rasters.index_map import create_index_map
 from alps.rasters.pixels import blank_invalid
 from alps.rasters.raster import Raster
 from alps.rasters.sidecars import find_sidecars
-from alps.structures.bands import to_float
+from alps.rasters.view import View
+from alps.structures.bands import describe_bands, to_float
 from alps.structures.georeference import Georeference
 from alps.structures.paint import ignore_index_for
 from alps.structures.palette import index_png
@@ -76,8 +76,8 @@ class Predictor:
         device: device of the model.
         buffer: number of pixels whose probabilities are in memory at a time, 4 bytes per class
             each.
-        band_names: descriptions or numbers of the bands that the model sees (`BandRaster`); images
-            are then TIFF or JPEG 2000 files. None: RGB.
+        band_names: descriptions or numbers of the bands that the model sees; images are then TIFF
+            or JPEG 2000 files. None: RGB.
     """
 
     net: Forward
@@ -222,16 +222,24 @@ class Predictor:
             for tile, labels in self._raster(raster, path):
                 write(tile, labels)
 
-    def _open(self, path: Path) -> Raster | BandRaster:
+    def _open(self, path: Path) -> Raster:
         """Open a raster; raise `ImageError` if it cannot be read or lacks a band."""
-        return Raster(path) if self.band_names is None else BandRaster(path, self.band_names)
+        if self.band_names is None:
+            return Raster(path)
+        # The image is not used, so its band must not make other pixels invalid.
+        view = View(rgb=(self.band_names[0],), bands=tuple(self.band_names))
+        try:
+            return Raster(path, view)
+        except ImageError as error:
+            model = f"the model sees {describe_bands(self.band_names)}"
+            raise ImageError(f"{error}; {model}") from error
 
-    def _raster(self, raster: Raster | BandRaster, path: Path) -> Iterator[LabelledTile]:
+    def _raster(self, raster: Raster, path: Path) -> Iterator[LabelledTile]:
         """Yield the index map of a raster in parts, and read each part when it is needed."""
 
         def read(tile: Tile) -> UInt8[Tensor, "3 H W"] | Float32[Tensor, "C H W"]:
-            if isinstance(raster, BandRaster):
-                values, _ = to_float(*raster.read(tile), self.window.fill)
+            if self.band_names is not None:
+                values, _ = to_float(*raster.read_bands(tile), self.window.fill)
                 return torch.from_numpy(values).to(self.device)
             image = blank_invalid(raster.read(tile)).image
             return torch.from_numpy(image).to(self.device).permute(2, 0, 1)

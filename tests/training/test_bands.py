@@ -136,8 +136,11 @@ def test_bands_of_a_file_are_found_by_name(net, tmp_path):
         (np.zeros((12, 8, 8)), r"\(12, 8, 8\), expected numbers \(13, H, W\): the bands B01, B02"),
         (np.zeros((13, 8, 8), bool), "array of bool .* select these bands in this order"),
         (np.zeros((13, 0, 8)), r"array of float64 \(13, 0, 8\)"),
-        ("a.tif", r"cannot read a.tif: no band B03: expected the bands B01, B02, .* but the file "),
-        ("a.png", "cannot read a.png: it is neither a TIFF nor a JPEG 2000 file"),
+        (
+            "a.tif",
+            r"read a.tif: it has no band 'B03'; its bands: 1 B01 .*; the model sees the bands",
+        ),
+        ("a.png", "cannot read a.png: it is neither a TIFF nor a JPEG 2000 file; the model sees"),
     ],
 )
 def test_other_bands_are_refused(net, image, message, tmp_path, monkeypatch):

@@ -8,7 +8,6 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
-import numpy as np
 from tqdm import tqdm
 
 from alps.errors import ConfigError, DatasetNotFound, LabelError
@@ -22,11 +21,13 @@ from alps.images.files.numbering import (
     label_values,
     reduce_zero_label,
 )
-from alps.images.files.read import read_pixels, read_sample
+from alps.images.files.read import read_sample
 from alps.images.plain.folder import Folder
-from alps.rasters.bands import BandRaster, check_bands
+from alps.rasters.pixels import blank_invalid
+from alps.rasters.raster import Raster
 from alps.rasters.sidecars import find_sidecars
-from alps.rasters.stretch import stretch
+from alps.rasters.view import View
+from alps.structures.bands import check_bands
 from alps.structures.findings import Finding
 from alps.structures.palette import color_classes
 from alps.structures.records import Category, ImageRecord, Sample
@@ -36,8 +37,6 @@ logger = logging.getLogger(__name__)
 SPLITS = ("train", "val", "test")
 _SUFFIXES = " or ".join(LABEL_SUFFIXES)
 UINT16_MAX = 65535
-#: Maximum number of bands of a file that has an RGB image.
-MAX_RGB_BANDS = 4
 LAYOUT = "img_dir/{train,val,test}/ and ann_dir/{train,val,test}/"
 
 
@@ -141,20 +140,15 @@ class FolderPair:
         if self.band_names is None:
             return read_sample(self.root, record)
         path = Path(self.root, record.file_name)
-        with BandRaster(path, self.band_names) as raster:
-            bands, valid = raster.read()
-            if raster.count <= MAX_RGB_BANDS:
-                image = read_pixels(path).image
-            else:  # for pictures only
-                shown = bands[:3] if len(bands) >= 3 else np.repeat(bands[:1], 3, axis=0)
-                image = stretch(shown.transpose(1, 2, 0), valid)
-            return Sample(
-                record.image_id,
-                image,
-                valid=valid,
-                bands=bands,
-                georeference=raster.georeference,
-            )
+        with Raster(path, View(bands=self.band_names)) as raster:
+            pixels = blank_invalid(raster.read())
+        return Sample(
+            record.image_id,
+            pixels.image,
+            valid=pixels.valid,
+            bands=pixels.bands,
+            georeference=pixels.georeference,
+        )
 
     def findings(self) -> list[Finding]:
         """Return a finding if images have sidecar files, because these are not read."""
