@@ -66,8 +66,8 @@ def to_float(
     with np.errstate(over="ignore"):  # no-data values of float64 become infinite
         values = bands.astype(np.float32)
     if bands.dtype.kind == "f":
-        finite: Bool[np.ndarray, "H W"] = np.isfinite(values).all(axis=0)
-        valid = finite if valid is None else np.logical_and(valid, finite)
+        finite: Bool[np.ndarray, "H W"] = np.logical_and.reduce(np.isfinite(values))
+        valid = finite if valid is None else finite & valid
     if valid is None or valid.all():
         return values, None
     values[:, ~valid] = np.asarray(fill, np.float32)[:, None]
