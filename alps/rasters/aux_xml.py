@@ -13,8 +13,8 @@ from defusedxml.ElementTree import fromstring
 from rasterio import CRS, Affine
 from rasterio.errors import CRSError
 
-#: Maximum size of a file; larger ones contain attribute tables.
-MAX_BYTES = 1 << 24
+#: Maximum size of a file. Attribute tables can be large, and are not used.
+MAX_BYTES = 1 << 22
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ def read_aux_xml(path: Path) -> AuxXml:
     try:
         if len(data) > MAX_BYTES:
             raise ValueError(f"it is larger than {MAX_BYTES} bytes")
-        return _parse(fromstring(data))
+        return _parse(fromstring(data, forbid_dtd=True))
     except (ParseError, DefusedXmlException, CRSError, LookupError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(

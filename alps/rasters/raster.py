@@ -133,9 +133,10 @@ class Raster:
         return self._source.georeference
 
     @property
-    def gsd(self) -> tuple[float, float] | None:
-        """Ground sampling distance along rows and columns, m; None: unknown."""
-        return self._source.gsd
+    def stored_gsd(self) -> float | None:
+        """Ground sampling distance of the file, m, the mean of both directions; None: unknown."""
+        gsd = self._source.gsd
+        return None if gsd is None else sum(gsd) / 2
 
     def read(self, tile: Tile | None = None) -> Pixels:
         """Read a window, or the whole raster if it is within the size limits.
@@ -168,24 +169,23 @@ class Raster:
                 self._percentiles = self._percentiles_of(bands, valid)
             return self._pixels(self._stretch(bands, valid), valid, window)
 
-    def read_values(
-        self, tile: Tile
-    ) -> tuple[Shaped[np.ndarray, "C H W"], Bool[np.ndarray, "H W"]]:
-        """Read the bands that become RGB or gray, as stored.
+    def sample_values(self, tile: Tile) -> Shaped[np.ndarray, "C N"]:
+        """Read the values of a window from which `stretch_limits` computes percentiles.
 
         Args:
             tile: the window.
 
         Returns:
-            The bands, and their valid mask.
+            The valid values of each band that becomes red, green, blue or gray.
         """
         with gdal_session(self.path):
             window = _window(tile)
             if self._is_empty(window):
-                return self._fill(len(self._bands), window), np.zeros(_shape(window), bool)
+                return self._fill(len(self._bands), ((0, 0), (0, 0))).reshape(len(self._bands), 0)
             bands = self._file.read(self._bands, window=window)
             valid = self._valid(bands, window)
-            return bands, finite_pixels(bands) if valid is None else valid
+            valid = finite_pixels(bands) if valid is None else valid
+            return stretch_values(bands, valid, zero_counts=self._nodata is not None)
 
     def read_bands(
         self, tile: Tile

@@ -34,7 +34,7 @@ class Source:
         nodata: no-data value in the type of the pixels.
         descriptions: description of each band; "": none.
         georeference: georeference of ``file``.
-        gsd: ground sampling distance along rows and columns, m; None: unknown.
+        gsd: ground sampling distance of ``stored`` along rows and columns, m; None: unknown.
     """
 
     file: Any
@@ -125,10 +125,9 @@ def open_assets(
             rows, columns = source.stored.block_shapes[0]
             check_block(path, rows, columns, 8)
             sources.append(source)
-    grid = _grid(sources[0].georeference, sources[0].stored)
-    assert grid is not None  # checked above
-    if gsd is not None:
-        grid = grid.at(gsd)
+    stored_grid = _grid(sources[0].georeference, sources[0].stored)
+    assert stored_grid is not None  # checked above
+    grid = stored_grid if gsd is None else stored_grid.at(gsd)
     stack = BandStack([source.stored for source in sources], names, grid)
     opened.callback(stack.close)
     crs = sources[0].georeference.crs if sources[0].georeference else None
@@ -140,7 +139,7 @@ def open_assets(
         nodata=_as_dtype(stack.nodata, stack.dtypes[0]),
         descriptions=stack.descriptions,
         georeference=Georeference(crs, tuple(grid.transform)[:6]),
-        gsd=grid.gsd,
+        gsd=stored_grid.gsd,
     )
 
 
@@ -179,7 +178,6 @@ def _resample(
         mask=None,
         has_mask=source.has_mask or source.mask is not None,
         georeference=replace(source.georeference, transform=tuple(target.transform)[:6]),
-        gsd=target.gsd,
     )
 
 

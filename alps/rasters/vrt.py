@@ -72,9 +72,10 @@ def read_vrt(path: Path, roots: Sequence[str | Path] = ()) -> Vrt:
     if len(data) > MAX_BYTES:
         raise ValueError(f"it is a VRT of more than {MAX_BYTES} bytes; split it")
     try:
-        root = fromstring(data)
+        root = fromstring(data, forbid_dtd=True)
     except (ET.ParseError, DefusedXmlException, LookupError, ValueError) as error:
-        raise ValueError(f"it is not a valid VRT: {error}") from error
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"it is not a valid VRT: {reason}; {REWRITE}") from error
     if root.tag != "VRTDataset" or root.get("subClass"):
         kind = root.get("subClass") or root.tag
         raise ValueError(f"it is a VRT of the kind {kind[:60]}, expected VRTDataset; {REWRITE}")

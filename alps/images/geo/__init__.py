@@ -1,0 +1,1 @@
+"""Provide image sets of georeferenced rasters, which are read by windows."""
