@@ -9,8 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float32, Shaped
 
-from alps.errors import ConfigError
-
 #: Names that need no quotes on the command line.
 PLAIN_NAME = re.compile(r"\w[\w.-]*")
 
@@ -22,30 +20,6 @@ class BandStatistics:
     names: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
-
-
-def check_bands(bands: Sequence[int | str] | None) -> tuple[str, ...] | None:
-    """Return the names of the selected bands.
-
-    Args:
-        bands: numbers, counted from 1, or descriptions of bands. None: no selection.
-
-    Raises:
-        ConfigError: ``bands`` is not a list of different numbers and descriptions.
-    """
-    if bands is None:
-        return None
-    valid = not isinstance(bands, str) and all(
-        (type(band) is int and band > 0) or (isinstance(band, str) and band.strip())
-        for band in bands
-    )
-    names = tuple(map(str, bands)) if valid else ()
-    if not names or len({*names}) < len(names):
-        raise ConfigError(
-            f"dataset.bands={bands}: expected a list of different bands, by their numbers from 1 "
-            "or by their descriptions in the files, such as [1,2,3,8] or [B02,B03,B04,B08]"
-        )
-    return names
 
 
 def to_float(

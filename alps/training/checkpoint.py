@@ -50,11 +50,11 @@ class Checkpoint:
     version: str  # of ALPS
     config: str  # YAML, resolved
     specs: Mapping[str, ClassSpec]  # by dataset name; the key of a single dataset is empty
-    band_names: tuple[str, ...] | None  # in the order of the image channels; None: RGB
     window_crop: int  # side of the sliding windows in validation, px
     step: int
     validation_due: bool  # whether the validation of this step was interrupted
     weights: Mapping[str, Tensor]
+    band_names: tuple[str, ...] | None = None  # in the order of the image channels; None: RGB
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -285,7 +285,6 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
                 )
                 for name, spec in meta.get("datasets", {"": meta}).items()
             },
-            band_names=None if bands is None else tuple(bands),
             window_crop=meta["crop"],
             step=content["global_step"],
             validation_due=content.get(VALIDATION_DUE, False),
@@ -294,6 +293,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
                 for key, value in content["state_dict"].items()
                 if key.startswith("model.")
             },
+            band_names=None if bands is None else tuple(bands),
         )
     except KeyError as error:
         raise CheckpointError(
