@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,7 +31,7 @@ def write_cog(source: Path, target: Path, categories: Sequence[Category]) -> Non
     names. Overviews contain the most frequent class.
 
     Args:
-        source: the index map, a GeoTIFF in a folder that may be written to.
+        source: the index map, a GeoTIFF.
         target: the file to write; the style has the suffix ``.qml``.
         categories: the classes.
 
@@ -38,18 +39,23 @@ def write_cog(source: Path, target: Path, categories: Sequence[Category]) -> Non
         ImageError: a file cannot be read or written.
     """
     names = json.dumps({category.id: category.name for category in categories})
+    named = target.with_name(f".{target.name}")  # a copy, because the source is not changed
     with gdal_session(source):
-        with rasterio.open(source, "r+", driver="GTiff") as file:
-            file.update_tags(**{CLASS_NAMES: names})
-        copy(
-            source,
-            target,
-            driver="COG",
-            compress="DEFLATE",
-            blocksize=512,
-            overview_resampling="MODE",
-            bigtiff="IF_SAFER",
-        )
+        try:
+            shutil.copyfile(source, named)
+            with rasterio.open(named, "r+", driver="GTiff") as file:
+                file.update_tags(**{CLASS_NAMES: names})
+            copy(
+                named,
+                target,
+                driver="COG",
+                compress="DEFLATE",
+                blocksize=512,
+                overview_resampling="MODE",
+                bigtiff="IF_SAFER",
+            )
+        finally:
+            named.unlink(missing_ok=True)
     target.with_suffix(".qml").write_text(raster_style(categories), encoding="utf-8")
 
 

@@ -42,7 +42,7 @@ class Polygons:
 
 
 def index_map_to_polygons(
-    path: str | Path, *, simplify: float = 0.0, georeference: Georeference | None = None
+    path: str | Path, *, simplify: float | int = 0, georeference: Georeference | None = None
 ) -> Polygons:
     """Return the outline of each connected region of an index map.
 
@@ -111,6 +111,9 @@ def masks_to_polygons(
     x0, y0 = (0, 0) if window is None else (window.x0, window.y0)
     geometries = np.empty(len(masks), object)
     for i, counts in enumerate(masks.counts):
+        if not masks.area[i]:
+            geometries[i] = shapely.Polygon()
+            continue
         x, y, by_column = rle.window(counts, masks.size[0])
         part = np.ascontiguousarray(by_column.T).astype(np.uint8)
         move = rasterio.Affine.translation(x0 + x, y0 + y)

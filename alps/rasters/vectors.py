@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,8 +109,8 @@ def to_areas(
     layer: Layer,
     crs: str | None,
     *,
-    width: float | None = None,
-    point_size: float | None = None,
+    width: float | int | None = None,
+    point_size: float | int | None = None,
 ) -> Areas:
     """Return the features of a layer as valid polygons in the CRS of a raster.
 
@@ -155,6 +155,25 @@ def to_areas(
     )
     collapsed = shapely.is_empty(geometry) & ~unusable
     return Areas(geometry, invalid & ~collapsed, unusable | collapsed, points)
+
+
+def join_layers(parts: Sequence[tuple[np.ndarray, str | None]]) -> tuple[np.ndarray, str | None]:
+    """Join geometries, converted to the CRS of the first part that has one.
+
+    Args:
+        parts: geometries of shapely and their CRS as WKT; None: unknown, not converted.
+
+    Returns:
+        All geometries, and their CRS.
+    """
+    crs = next((crs for _, crs in parts if crs is not None), None)
+    joined = [np.zeros(0, object)]
+    for geometry, own in parts:
+        if own not in (None, crs):
+            series = import_geo("geopandas").GeoSeries(geometry, crs=own).to_crs(crs)
+            geometry = series.to_numpy()
+        joined.append(np.asarray(geometry, object))
+    return np.concatenate(joined), crs
 
 
 def write_layer(
