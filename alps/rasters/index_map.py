@@ -1,4 +1,4 @@
-"""Write GeoTIFFs of class indices window by window."""
+"""Write and read GeoTIFFs of class indices window by window."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import rasterio
-from jaxtyping import Integer
+from jaxtyping import Integer, UInt8, UInt16
 
-from alps.rasters.gdal import OPTIONS
+from alps.rasters.gdal import OPTIONS, gdal_session, open_raster
 from alps.rasters.georeference import to_profile
 from alps.structures.georeference import Georeference
 from alps.structures.palette import IGNORE_COLOR
@@ -18,6 +18,13 @@ from alps.structures.tiles import Tile
 
 #: Writes the labels of one window.
 Write = Callable[[Tile, Integer[np.ndarray, "H W"]], None]
+
+
+def read_index_map(path: Path, tile: Tile) -> UInt8[np.ndarray, "H W"] | UInt16[np.ndarray, "H W"]:
+    """Return a window of an index map; raise `ImageError` if it cannot be read."""
+    with gdal_session(path), open_raster(path) as file:
+        values: np.ndarray = file.read(1, window=((tile.y0, tile.y1), (tile.x0, tile.x1)))
+        return values
 
 
 @contextmanager

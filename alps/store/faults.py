@@ -13,8 +13,8 @@ from jaxtyping import Int, Integer
 from PIL import Image
 
 from alps.store.label_store import LabelStore
-from alps.store.layout import ImageStatus, Stage
-from alps.store.tables import IMAGES, LABELS, MASKS, table_to_masks
+from alps.store.layout import ImageStatus, Stage, index_map_path
+from alps.store.tables import IMAGES, LABELS, MASKS, table_to_masks, table_to_statuses
 from alps.structures import rle
 from alps.structures.masks import Masks
 from alps.structures.paint import count_covered, ignore_nodata
@@ -96,9 +96,7 @@ def check_masks(store: LabelStore, images: str, masks: str, shard: int) -> dict[
     Raises:
         DamagedFile: one of the tables is damaged.
     """
-    statuses = [
-        ImageStatus(**row) for row in read_table(store, images, IMAGES, "masks").to_pylist()
-    ]
+    statuses = table_to_statuses(read_table(store, images, IMAGES, "masks"))
     planned = [record.image_id for record in store.plan[shard]]
     if [status.image_id for status in statuses] != planned:
         raise DamagedFile(images, f"its images differ from the {len(planned)} in plan.parquet")
@@ -220,7 +218,7 @@ def check_maps(
     """
     statuses = {status.image_id: status for status in store.shard(shard).images()}
     for record in store.plan[shard]:
-        file = f"ann/{record.split}/{record.image_id}.png"
+        file = index_map_path(record)
         if record.image_id not in masks or file in damaged:
             continue
         image_masks = masks[record.image_id]

@@ -1,10 +1,14 @@
-"""sha256 of image files."""
+"""sha256 of image files, and of the windows of rasters."""
 
 from __future__ import annotations
 
+import hashlib
 import stat
 from functools import lru_cache
 from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, UInt8
 
 from alps.store.manifest import sha256
 from alps.structures.records import ImageRecord
@@ -27,6 +31,19 @@ def hash_file(root: str | Path, record: ImageRecord) -> str | None:
         return _sha256(path, status.st_size, status.st_mtime_ns) if is_file else None
     except OSError:
         return None
+
+
+def hash_pixels(image: UInt8[np.ndarray, "H W 3"], valid: Bool[np.ndarray, "H W"] | None) -> str:
+    """Return the sha256 of the pixels of a window.
+
+    Args:
+        image: RGB.
+        valid: pixels that have data; None: all.
+    """
+    digest = hashlib.sha256(image.tobytes())
+    if valid is not None:
+        digest.update(np.packbits(valid).tobytes())
+    return digest.hexdigest()
 
 
 @lru_cache(CACHE_SIZE)

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from alps.store.faults import Fault
 from alps.store.hashes import hash_file
 from alps.store.label_store import LabelStore
+from alps.store.layout import index_map_path
 from alps.structures.records import ImageRecord
 
 #: Maximum number of images that a message names.
@@ -39,7 +40,7 @@ class ImageChanges:
         names: dict[int, list[str]] = {}
         for shard, record in self.changed:
             names.setdefault(shard, []).append(record.file_name)
-            yield from _fault_if_exists(store, f"ann/{record.split}/{record.image_id}.png")
+            yield from _fault_if_exists(store, index_map_path(record))
         for shard, files in names.items():
             more = f" and {len(files) - NAMED} more" * (len(files) > NAMED)
             problem = f"changed since they were read: {', '.join(files[:NAMED])}{more}"

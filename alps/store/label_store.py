@@ -14,11 +14,19 @@ import numpy as np
 from jaxtyping import Float16, Int, Int64, UInt8, UInt16
 
 from alps.errors import DatasetNotFound, ImageError, StoreError
+from alps.rasters.index_map import read_index_map
 from alps.rasters.pixels import Pixels
 from alps.store.atomic import UNFINISHED, atomic, discard_unfinished
 from alps.store.files import read_array, read_counts, read_index_png
 from alps.store.image_index import ImageIndex, ImageRows
-from alps.store.layout import COMMITS, FINDINGS, ImageStatus, Stage, read_info
+from alps.store.layout import (
+    COMMITS,
+    FINDINGS,
+    ImageStatus,
+    Stage,
+    index_map_path,
+    read_info,
+)
 from alps.store.shards import Plan, Shard, ShardSequence
 from alps.structures.findings import Finding, findings_to_json, json_to_findings
 from alps.structures.masks import Masks
@@ -160,8 +168,21 @@ class LabelStore:
             StoreError: the store has no such image, or its index map is not drawn yet.
         """
         self._find(image_id, "assign")
-        record = self.record(image_id)
-        return read_index_png(self.root / f"ann/{record.split}/{image_id}.png")
+        return self.read_index_map(self.record(image_id))
+
+    def read_index_map(
+        self, record: ImageRecord
+    ) -> UInt8[np.ndarray, "H W"] | UInt16[np.ndarray, "H W"]:
+        """Return the index map of a record of the plan; raise `StoreError` if it cannot be read."""
+        path = self.root / index_map_path(record)
+        if record.window is None:
+            return read_index_png(path)
+        try:
+            return read_index_map(path, record.window)
+        except ImageError as error:
+            raise StoreError(
+                f"{error}; delete the file and repeat the label.py command, which makes it again"
+            ) from error
 
     def image(self, image_id: str) -> UInt8[np.ndarray, "H W 3"]:
         """Return the RGB image, read from the folder of the images; pixels without data are 0.
@@ -303,7 +324,7 @@ class LabelStore:
 
     def write_annotation(self, record: ImageRecord, png: bytes) -> None:
         """Write the index map of one image."""
-        with self.writing(f"ann/{record.split}/{record.image_id}.png") as file:
+        with self.writing(index_map_path(record)) as file:
             file.write(png)
 
     def write_findings(self, findings: Sequence[Finding]) -> None:

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from alps.errors import StoreError, StoreMismatch
 from alps.store.faults import Fault
 from alps.store.label_store import LabelStore
-from alps.store.layout import COMMITS, STAGES, StoreInfo
+from alps.store.layout import COMMITS, STAGES, StoreInfo, index_map_path
 from alps.store.plan import Draft, first_difference, refuse_other_settings
 from alps.structures.records import Clusters
 
@@ -182,7 +182,7 @@ def _delete(path: Path) -> None:
 
 def _shards_of_maps(store: LabelStore) -> dict[str, int]:
     return {
-        f"ann/{record.split}/{record.image_id}.png": shard
+        index_map_path(record): shard
         for shard, records in enumerate(store.plan)
         for record in records
     }

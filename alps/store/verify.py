@@ -22,7 +22,7 @@ from alps.store.claims import Claims
 from alps.store.faults import Fault, Paint, check_categories, check_clusters, find_faults
 from alps.store.image_changes import ImageChanges, compare_images
 from alps.store.label_store import LabelStore
-from alps.store.layout import COMMITS, FINDINGS, STAGES, Stage
+from alps.store.layout import COMMITS, FINDINGS, STAGES, Stage, index_map_path
 from alps.store.manifest import sha256
 from alps.store.plan import Draft, adapt
 from alps.store.repair import remove, repair_info, repair_plan
@@ -198,7 +198,7 @@ class _StoreFiles:
             *ROOT_FILES,
             *(f"clusters/{field.name}.npy" for field in fields(Clusters)),
             *(f"{folder}/{i:05d}.{end}" for folder, end in parts.items() for i in range(n)),
-            *(f"ann/{r.split}/{r.image_id}.png" for shard in store.plan for r in shard),
+            *(index_map_path(record) for shard in store.plan for record in shard),
         }
 
     def __contains__(self, name: object) -> bool:
