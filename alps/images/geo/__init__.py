@@ -1,0 +1,1 @@
+"""Rasters of the Earth by windows, and vector layers as their labels."""
