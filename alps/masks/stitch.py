@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from itertools import combinations
 
 import numpy as np
-from jaxtyping import Bool, Int64
+from jaxtyping import Bool, Float32, Int64
 
 from alps.structures import rle
 from alps.structures.masks import Masks
@@ -34,7 +34,7 @@ def stitch(parts: Sequence[tuple[Tile, Masks]], size: tuple[int, int]) -> Masks:
     if not any(len(m) for _, m in parts):
         return Masks.empty(size)
     masks = Masks.cat([m for _, m in parts])
-    cut = np.concatenate([touches_inner_border(tile, m, size) for tile, m in parts])
+    cut = np.concatenate([touches_inner_border(m.xyxy, tile, size) for tile, m in parts])
     starts = np.cumsum([0, *(len(m) for _, m in parts)]).tolist()
     group = UnionFind(len(masks))
     for a, b in combinations(range(len(parts)), 2):
@@ -64,15 +64,17 @@ def _merge(masks: Masks, cut: Bool[np.ndarray, " N"], groups: list[list[int]]) -
     )
 
 
-def touches_inner_border(tile: Tile, masks: Masks, size: tuple[int, int]) -> Bool[np.ndarray, " N"]:
-    """Return which masks touch a border of the tile that is not a border of the image.
+def touches_inner_border(
+    xyxy: Float32[np.ndarray, "N 4"], tile: Tile, size: tuple[int, int]
+) -> Bool[np.ndarray, " N"]:
+    """Return which masks touch a border of their tile that is not a border of the image.
 
     Args:
+        xyxy: boxes of the masks in the image, px.
         tile: the tile in which the masks were made.
-        masks: its masks, in image coordinates.
         size: (H, W) of the image, px.
     """
-    x0, y0, x1, y1 = masks.xyxy.T
+    x0, y0, x1, y1 = xyxy.T
     return np.asarray(
         ((x0 <= tile.x0) & (tile.x0 > 0))
         | ((y0 <= tile.y0) & (tile.y0 > 0))

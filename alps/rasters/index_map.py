@@ -29,11 +29,12 @@ def read_index_map(path: Path, tile: Tile) -> UInt8[np.ndarray, "H W"] | UInt16[
 
 @contextmanager
 def create_index_map(
-    path: Path,
+    path: str | Path,
     size: tuple[int, int],
     georeference: Georeference,
     colors: Sequence[tuple[int, int, int]],
     ignore_index: int,
+    names: Sequence[str] = (),
 ) -> Iterator[Write]:
     """Create a GeoTIFF of class indices that is written window by window.
 
@@ -43,6 +44,7 @@ def create_index_map(
         georeference: georeference of the raster.
         colors: RGB of each class.
         ignore_index: value of unlabelled and no-data pixels; above 255 the file is uint16.
+        names: name of each class, which becomes a tag of the band: CLASS_0=name.
 
     Yields:
         A function that writes the labels of one window.
@@ -66,6 +68,7 @@ def create_index_map(
         )
     with file:
         file.write_colormap(1, {**dict(enumerate(colors)), ignore_index: IGNORE_COLOR})
+        file.update_tags(1, **{f"CLASS_{i}": name for i, name in enumerate(names)})
 
         def write(tile: Tile, labels: Integer[np.ndarray, "H W"]) -> None:
             with rasterio.Env(**OPTIONS):

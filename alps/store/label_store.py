@@ -268,6 +268,15 @@ class LabelStore:
         folder = self.root / COMMITS[stage]  # two paths are tested: listing a million files is slow
         return any((folder / f"{shard:05d}{suffix}").exists() for suffix in (".parquet", ".npy"))
 
+    @cached_property
+    def has_windows(self) -> bool:
+        """Whether the images are windows of rasters."""
+        return self.plan[0][0].window is not None
+
+    def has_objects(self, shard: int) -> bool:
+        """Return whether the objects of a shard of windows are known."""
+        return (self.root / f"objects/{shard:05d}.parquet").exists()
+
     def has_begun(self, stage: Stage) -> bool:
         """Return whether ``stage`` has processed any shard."""
         return any((self.root / COMMITS[stage]).glob("*.*"))

@@ -15,6 +15,7 @@ from jaxtyping import Float, Float16, Float32, Int, Int64
 from alps.store.atomic import atomic
 from alps.store.files import read_array, read_row_group, read_table
 from alps.store.layout import ImageStatus, Stage, StoreInfo
+from alps.store.objects import ObjectPieces
 from alps.store.tables import (
     LABELS,
     MASKS,
@@ -157,6 +158,30 @@ class Shard:
         """Write the features as float16, one row per mask in the order of the masks."""
         with atomic(self._root, f"features/{self._name}.npy") as file:
             np.save(file, features.astype(np.float16), allow_pickle=False)
+
+    def objects(self) -> ObjectPieces:
+        """Read the objects of the masks, in a store of windows."""
+        return ObjectPieces.from_table(self._read_table("objects"))
+
+    def object_features(self) -> Float16[np.ndarray, "N C"]:
+        """Read the features, with the mean of an object in the rows of its pieces."""
+        features, shared = self.features(), self.objects().shared
+        if features.shape[1] == 0 or not shared.any():
+            return features
+        features = features.copy()
+        features[shared] = read_array(self._root / f"objects/{self._name}.npy")
+        return features
+
+    def write_objects(self, pieces: ObjectPieces, features: Float[np.ndarray, "S C"]) -> None:
+        """Write the objects of the masks.
+
+        Args:
+            pieces: object of each mask.
+            features: mean features of the objects of the masks that are ``shared``.
+        """
+        with atomic(self._root, f"objects/{self._name}.npy") as file:
+            np.save(file, features.astype(np.float16), allow_pickle=False)
+        self._write_table("objects", pieces.to_table(), "masks")
 
     def write_labels(
         self, category_id: Int[np.ndarray, " N"], distance: Float[np.ndarray, " N"] | None
