@@ -10,7 +10,7 @@ from alps.errors import ConfigError
 from alps.rasters.index_map import create_index_map
 from alps.store.files import read_index_png
 from alps.store.label_store import LabelStore
-from alps.store.layout import ImageStatus
+from alps.store.layout import ImageStatus, index_map_path
 from alps.structures.georeference import Georeference
 from alps.structures.tiles import Tile
 from alps.structures.windows import raster_id
@@ -33,7 +33,7 @@ def georeference_of(status: ImageStatus) -> Georeference | None:
 
     Ground control points are not enough: they define no grid.
     """
-    georeference: Georeference | None = getattr(status, "georeference", None)
+    georeference = status.georeference
     return georeference if georeference is not None and georeference.transform else None
 
 
@@ -57,26 +57,25 @@ def index_maps(store: LabelStore, folder: Path) -> Iterator[IndexMap]:
         The index maps; a temporary file is valid until the folder is deleted.
     """
     places = {status.image_id: georeference_of(status) for status in store.images()}
-    colors = [category.color for category in store.categories()]
-    written = set[Path]()
+    colors, names = zip(*((c.color, c.name) for c in store.categories()), strict=True)
+    files = set[str]()
     for records in store.plan:
         for record in records:
-            georeference = places.get(record.image_id)
-            raster = record.image_id if record.window is None else raster_id(record.image_id)
-            path = store.root / "ann" / record.split / f"{raster}.tif"
-            if georeference is None or path in written:
+            georeference, file = places.get(record.image_id), index_map_path(record)
+            path = store.root / file
+            # An image that could not be read has no index map.
+            if georeference is None or file in files or not path.exists():
                 continue
-            written.add(path)
-            if record.window is None:
-                png = path.with_suffix("").with_name(f"{path.name.removesuffix('.tif')}.png")
-                if not png.exists():  # the image could not be read
-                    continue
-                labels = read_index_png(png)
-                path = folder / f"{len(written)}.tif"
-                size = (labels.shape[0], labels.shape[1])
-                with create_index_map(
-                    path, size, georeference, colors, store.info.ignore_index
-                ) as write:
-                    write(Tile(0, 0, size[1], size[0]), labels)
-            if path.exists():
-                yield IndexMap(raster, path, georeference)
+            files.add(file)
+            if record.window is not None:
+                yield IndexMap(raster_id(record.image_id), path, georeference)
+                continue
+            labels = read_index_png(path)
+            path = folder / f"{len(files)}.tif"
+            size = labels.shape[0], labels.shape[1]
+            ignore_index = store.info.ignore_index
+            with create_index_map(
+                path, size, georeference, colors, ignore_index, names=names
+            ) as write:
+                write(Tile(0, 0, size[1], size[0]), labels)
+            yield IndexMap(record.image_id, path, georeference)

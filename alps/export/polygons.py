@@ -5,20 +5,31 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float32, Int, Int64
+from tqdm import tqdm
 
 from alps.errors import ConfigError
 from alps.export.georeferenced import NO_PLACE, georeference_of, index_maps, require_georeference
-from alps.export.instances import Tally, read_instances
-from alps.rasters.polygons import Polygons, index_map_to_polygons, masks_to_polygons
+from alps.export.instances import Tally
+from alps.rasters.polygons import (
+    Polygons,
+    index_map_to_polygons,
+    join_outlines,
+    outline_masks,
+    place_outlines,
+)
 from alps.rasters.qml import polygon_style
 from alps.rasters.vectors import join_layers, write_layer
 from alps.store.label_store import LabelStore
-from alps.store.labelled import is_labelled
+from alps.store.labelled import is_labelled, labelled_images
+from alps.structures.georeference import Georeference
+from alps.structures.windows import raster_id
 
 logger = logging.getLogger(__name__)
 
@@ -104,27 +115,77 @@ def _regions(
 
 
 def _masks(store: LabelStore, tally: Tally) -> Iterator[Part]:
+    """Yield the masks of each image or raster; pieces of an object in several windows are joined.
+
+    Images of a raster are consecutive in the plan.
+    """
     names = _names(store) if is_labelled(store) else {}
-    places = {status.image_id: georeference_of(status) for status in store.images()}
-    for stored in read_instances(store):
-        record = stored.record
-        georeference = places[record.image_id]
-        if georeference is None:
-            continue
-        image = tally.select(stored, {"empty": stored.masks.area == 0})
-        polygons = masks_to_polygons(image.masks, georeference, record.window)
-        mask_id = np.flatnonzero(stored.masks.area > 0)
+    pieces = (piece for piece in _pieces(store, tally) if len(piece.outlines))
+    for raster, group in groupby(pieces, key=lambda piece: piece.raster):
+        first, *others = group
+        outlines = np.concatenate([piece.outlines for piece in (first, *others)])
+        object_id, category_id, score, area = (
+            np.concatenate([getattr(piece, name) for piece in (first, *others)])
+            for name in ("object_id", "category_id", "score", "area")
+        )
+        joined, ids = join_outlines(outlines, object_id)
+        index = np.searchsorted(ids, object_id)
+        polygons = place_outlines(joined, ids, first.georeference)
+        class_of = np.full(len(ids), -1, np.int64)
+        class_of[index] = category_id
+        weighted = np.bincount(index, score * area, len(ids)) / np.bincount(index, area, len(ids))
+        tally.masks += len(ids)
         yield (
             polygons,
             {
-                "image": np.full(len(polygons), record.image_id, object),
-                "mask_id": mask_id,
-                "class_id": np.asarray(image.category_id, np.int64),  # -1: no class
-                "class": _classes(image.category_id, names),
-                "score": image.masks.predicted_iou,
+                "mask_id": ids,
+                "class_id": class_of,
+                "class": _classes(class_of, names),
+                "score": weighted,
                 "area_m2": polygons.area_m2,
+                "raster": np.full(len(ids), raster, object),
             },
         )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Pieces:
+    """The masks of an image, or those of a window that are not replaced by other windows'."""
+
+    raster: str
+    georeference: Georeference
+    outlines: np.ndarray  # in pixels of the raster
+    object_id: Int64[np.ndarray, " N"]  # mask id in an image, object id in a raster
+    category_id: Int[np.ndarray, " N"]  # -1: no class
+    score: Float32[np.ndarray, " N"]
+    area: Int64[np.ndarray, " N"]  # px
+
+
+def _pieces(store: LabelStore, tally: Tally) -> Iterator[_Pieces]:
+    """Yield the masks of the images that have a georeference; one shard is in memory at a time."""
+    for shard in tqdm(range(len(store.plan)), "masks", unit="shard"):
+        objects = store.shard(shard).objects() if store.has_objects(shard) else None
+        start = 0
+        for image in labelled_images(store, shard):
+            record, masks = image.record, image.masks
+            rows, start = slice(start, start + len(masks)), start + len(masks)
+            georeference = georeference_of(image.status)
+            if georeference is None:
+                continue
+            tally.images += 1
+            keep, object_id = masks.area > 0, np.arange(len(masks))
+            tally.skipped["empty"] += int((~keep).sum())
+            if objects is not None:
+                keep, object_id = keep & objects.kept[rows], objects.object_id[rows]
+            yield _Pieces(
+                record.image_id if record.window is None else raster_id(record.image_id),
+                georeference,
+                outline_masks(masks[keep], record.window),
+                object_id[keep],
+                image.category_id[keep],
+                masks.predicted_iou[keep],
+                masks.area[keep],
+            )
 
 
 def _count_skipped(store: LabelStore, tally: Tally) -> None:

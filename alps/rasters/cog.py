@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,15 +18,13 @@ from alps.structures.records import Category
 ALIGNED = 1e-3
 #: A mosaic may have this many times the pixels of its parts; else most of it would be empty.
 MAX_EMPTY = 16
-#: Metadata tag with the class names, by pixel value.
-CLASS_NAMES = "class_names"
 
 
 def write_cog(source: Path, target: Path, categories: Sequence[Category]) -> None:
-    """Write an index map as a COG with its palette and class names, and a QGIS style beside it.
+    """Write an index map as a COG, and a QGIS style beside it.
 
-    The names are in the metadata tag ``class_names`` (JSON), because a TIFF holds no category
-    names. Overviews contain the most frequent class.
+    The COG has the palette and tags of the index map. Its overviews contain the most frequent
+    class.
 
     Args:
         source: the index map, a GeoTIFF.
@@ -38,24 +34,16 @@ def write_cog(source: Path, target: Path, categories: Sequence[Category]) -> Non
     Raises:
         ImageError: a file cannot be read or written.
     """
-    names = json.dumps({category.id: category.name for category in categories})
-    named = target.with_name(f".{target.name}")  # a copy, because the source is not changed
     with gdal_session(source):
-        try:
-            shutil.copyfile(source, named)
-            with rasterio.open(named, "r+", driver="GTiff") as file:
-                file.update_tags(**{CLASS_NAMES: names})
-            copy(
-                named,
-                target,
-                driver="COG",
-                compress="DEFLATE",
-                blocksize=512,
-                overview_resampling="MODE",
-                bigtiff="IF_SAFER",
-            )
-        finally:
-            named.unlink(missing_ok=True)
+        copy(
+            source,
+            target,
+            driver="COG",
+            compress="DEFLATE",
+            blocksize=512,
+            overview_resampling="MODE",
+            bigtiff="IF_SAFER",
+        )
     target.with_suffix(".qml").write_text(raster_style(categories), encoding="utf-8")
 
 
@@ -109,7 +97,7 @@ def join_maps(paths: Sequence[Path], target: Path) -> None:
     """
     with gdal_session(paths[0]):
         with open_raster(paths[0]) as file:
-            colors, nodata = file.colormap(1), file.nodata
+            colors, nodata, names = file.colormap(1), file.nodata, file.tags(1)
         options = {
             "driver": "GTiff",
             "tiled": True,
@@ -122,3 +110,4 @@ def join_maps(paths: Sequence[Path], target: Path) -> None:
         merge([*map(str, paths)], nodata=nodata, dst_path=target, dst_kwds=options)
         with rasterio.open(target, "r+", driver="GTiff") as file:
             file.write_colormap(1, colors)
+            file.update_tags(1, **names)

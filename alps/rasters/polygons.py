@@ -87,7 +87,7 @@ def index_map_to_polygons(
         polygons = _simplify(polygons, simplify / side)
         keep = ~import_geo("shapely").is_empty(polygons)
         polygons, values = polygons[keep], values[keep]
-    return _measure(polygons, values, georeference)
+    return place_outlines(polygons, values, georeference)
 
 
 def masks_to_polygons(
@@ -107,12 +107,25 @@ def masks_to_polygons(
         ConfigError: the raster has no affine transform.
         MissingPackage: shapely or pyproj is not installed.
     """
+    return place_outlines(outline_masks(masks, window), np.arange(len(masks)), georeference)
+
+
+def outline_masks(masks: Masks, window: Tile | None = None) -> np.ndarray:
+    """Return the outline of each mask in pixels of the raster.
+
+    Args:
+        masks: masks of an image, or of a window of a raster.
+        window: the window, in pixels of the raster. None: the image.
+
+    Returns:
+        One polygon or multipolygon of shapely per mask, empty for an empty mask.
+    """
     shapely = import_geo("shapely")
     x0, y0 = (0, 0) if window is None else (window.x0, window.y0)
-    geometries = np.empty(len(masks), object)
+    outlines = np.empty(len(masks), object)
     for i, counts in enumerate(masks.counts):
         if not masks.area[i]:
-            geometries[i] = shapely.Polygon()
+            outlines[i] = shapely.Polygon()
             continue
         x, y, by_column = rle.window(counts, masks.size[0])
         part = np.ascontiguousarray(by_column.T).astype(np.uint8)
@@ -121,16 +134,50 @@ def masks_to_polygons(
             _to_polygon(shape)
             for shape, _ in shapes(part, mask=part > 0, connectivity=4, transform=move)
         ]
-        geometries[i] = parts[0] if len(parts) == 1 else shapely.multipolygons(parts)
-    return _measure(geometries, np.arange(len(masks)), georeference)
+        outlines[i] = parts[0] if len(parts) == 1 else shapely.multipolygons(parts)
+    return outlines
 
 
-def _measure(
-    polygons: np.ndarray, values: Int64[np.ndarray, " N"], georeference: Georeference
+def join_outlines(
+    outlines: np.ndarray, group: Int64[np.ndarray, " N"]
+) -> tuple[np.ndarray, Int64[np.ndarray, " G"]]:
+    """Join the outlines of each group, such as the pieces of an object in several windows.
+
+    Args:
+        outlines: N outlines in pixels, so that the pieces meet exactly.
+        group: group of each outline.
+
+    Returns:
+        One outline per group, and the groups in ascending order.
+    """
+    shapely = import_geo("shapely")
+    order = np.argsort(group, kind="stable")
+    groups, starts = np.unique(group[order], return_index=True)
+    parts = np.split(outlines[order], starts[1:])
+    joined = np.empty(len(groups), object)
+    for i, pieces in enumerate(parts if len(groups) else []):
+        joined[i] = pieces[0] if len(pieces) == 1 else shapely.union_all(pieces)
+    return joined, groups
+
+
+def place_outlines(
+    outlines: np.ndarray, values: Int64[np.ndarray, " N"], georeference: Georeference
 ) -> Polygons:
-    """Return polygons in pixels with their areas, in coordinates."""
-    placed = place(polygons, require_transform(georeference))
-    return Polygons(placed, values, areas(polygons, georeference), georeference.crs)
+    """Return outlines in pixels as polygons in coordinates, with their areas.
+
+    Args:
+        outlines: N outlines in pixels of the raster.
+        values: value of each outline.
+        georeference: georeference of the raster.
+
+    Returns:
+        The polygons.
+
+    Raises:
+        ConfigError: the raster has no affine transform.
+    """
+    placed = place(outlines, require_transform(georeference))
+    return Polygons(placed, values, areas(outlines, georeference), georeference.crs)
 
 
 def _to_polygon(shape: dict[str, Any]) -> Any:

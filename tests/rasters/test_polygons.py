@@ -45,7 +45,8 @@ def draw_index_map(size=SIZE, noise=0.02, seed=0):
 def write_index_map(path, labels, georeference):
     height, width = labels.shape
     colors = [(i, i, i) for i in range(4)]
-    with create_index_map(path, labels.shape, georeference, colors, 255) as write:
+    names = ["water & <more>", "field", "road", "roof"]
+    with create_index_map(path, labels.shape, georeference, colors, 255, names) as write:
         write(Tile(0, 0, width, height), labels)
     return path
 
