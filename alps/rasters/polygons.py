@@ -11,6 +11,7 @@ import rasterio
 from jaxtyping import Float64, Int64
 from rasterio.features import shapes
 
+from alps.rasters.aux_xml import AuxXml
 from alps.rasters.gdal import gdal_session, open_raster
 from alps.rasters.georeference import read_georeference
 from alps.rasters.measure import areas, pixel_size, place, require_transform, to_pixels
@@ -68,7 +69,7 @@ def index_map_to_polygons(
         file = open_raster(path)
         with file:
             size = file.height, file.width
-            georeference = georeference or read_georeference(path, file) or Georeference()
+            georeference = georeference or read_georeference(path, file, AuxXml()) or Georeference()
             band = rasterio.band(file, 1)
             nodata = file.nodata
             regions = [
