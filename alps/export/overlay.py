@@ -56,7 +56,7 @@ def write_overlay(store: LabelStore, folder: Path) -> Tally:
         MissingPackage: there are videos, and PyAV is not installed.
     """
     store = open_store(store.root, images=store.image_root)
-    store.require_images(store.plan[0][0], "pass it as --images")
+    store.require_images(store.plan[0][0], "pass their folder as --images")
     colors = {category.id: category.color for category in store.categories()}
     tally = Tally()
     for video, images in read_clips(store):

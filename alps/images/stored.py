@@ -81,7 +81,7 @@ class StoredLabels:
         if len(records) < n:
             logger.info("%s: %d of %d images have labels", self.name, len(records), n)
         if records:
-            store.require_images(records[0], "dataset.images=DIR")
+            store.require_images(records[0], "set dataset.images to their folder")
         return records
 
     def read(self, record: ImageRecord) -> Sample:

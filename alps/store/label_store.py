@@ -221,7 +221,9 @@ class LabelStore:
             record for status, record in self._index.of_split(split) if status.status == "ok"
         ]
         if records:  # raises here rather than in a DataLoader worker
-            self.require_images(records[0], f"alps.open_store({str(self.root)!r}, images=...)")
+            self.require_images(
+                records[0], f"set their folder: alps.open_store({str(self.root)!r}, images=...)"
+            )
         image_ids = [record.image_id for record in records]
         return StoreDataset(image_ids, self.image, self.index_map)
 
@@ -252,7 +254,7 @@ class LabelStore:
 
         Args:
             record: an image.
-            remedy: how to set another folder.
+            remedy: how to set another folder, for the message.
 
         Raises:
             DatasetNotFound: it is not there.
@@ -263,7 +265,7 @@ class LabelStore:
             except ImageError as error:
                 raise DatasetNotFound(
                     f"the rasters of the label store {self.root} cannot be read from "
-                    f"{self.image_root}: {error}; set their folder: {remedy}"
+                    f"{self.image_root}: {error}; {remedy}"
                 ) from error
         elif not Path(self.image_root, record.file_name).exists():
             raise DatasetNotFound(
