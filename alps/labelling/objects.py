@@ -1,9 +1,9 @@
 """Join the pieces of objects in neighbouring windows of a raster, so that each gets one class.
 
 A shard holds the masks of its windows, which depend on the pixels of each window alone. Two masks
-of overlapping windows belong to one object if they agree in the overlap (`alps.masks.stitch`), or
-if the same box has prompted them. As within an image, the best mask of a window that sees the whole
-object replaces the others; if all windows cut it, the object is the union of its pieces.
+of overlapping windows belong to one object if they agree (`alps.masks.agreement`), or if the same
+box has prompted them. As within an image, the best mask of a window that sees the whole object
+replaces the others; if all windows cut it, the object is the union of its pieces.
 """
 
 from __future__ import annotations
@@ -15,11 +15,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int64
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from alps.labelling.timings import Timings
-from alps.masks.stitch import agreeing, touches_inner_border
+from alps.masks.agreement import TileMasks, agreeing, group_masks
 from alps.protocols import Mapper
 from alps.store.label_store import LabelStore
 from alps.store.objects import ObjectPieces
@@ -110,10 +108,8 @@ def match_shard(store: LabelStore, shard: int) -> Matches:
     for raster, number in rasters.of_shard(shard):
         tile = raster.grid.windows[number - raster.first]
         for i in raster.grid.overlapping(tile):
-            shared = tile.intersect(raster.grid.windows[i])
-            if shared is not None and raster.first + i > number:
-                a, b = rasters.window(number), rasters.window(raster.first + i)
-                matcher.match(raster, a, b, shared)
+            if raster.first + i > number:
+                matcher.match(raster, rasters.window(number), rasters.window(raster.first + i))
     return matcher.matches()
 
 
@@ -124,7 +120,7 @@ class _Matcher:
         self._pairs = [np.zeros((0, 2), np.int64)]
         self._masks: dict[int, tuple[bool, float, int, int]] = {}
 
-    def match(self, raster: StoredRaster, a: StoredWindow, b: StoredWindow, shared: Tile) -> None:
+    def match(self, raster: StoredRaster, a: StoredWindow, b: StoredWindow) -> None:
         """Match the masks of two windows, which share a part of the raster."""
         if not a.masks or not b.masks:
             return
@@ -133,7 +129,7 @@ class _Matcher:
             _, *common = np.intersect1d(*ids, return_indices=True)
             pairs = np.stack(common, axis=1)
         else:
-            pairs = agreeing(a.masks, b.masks, shared.within(a.tile), shared.within(b.tile))
+            pairs = agreeing(_tile_masks(a, a.masks), _tile_masks(b, b.masks))
         for window, index in zip((a, b), pairs.T, strict=True):
             self._describe(raster, window, np.unique(index))
         self._pairs.append(pairs + np.array([a.row, b.row]))
@@ -143,7 +139,7 @@ class _Matcher:
     ) -> None:
         assert window.masks is not None
         masks = window.masks[index]
-        cut = _cut(raster, window, masks)
+        cut = _tile_masks(window, masks).cut(raster.grid.size)
         columns = (cut, masks.predicted_iou, masks.area, core_areas(raster, window.tile, masks))
         rows = (index + window.row).tolist()
         self._masks.update(zip(rows, zip(*(c.tolist() for c in columns), strict=True), strict=True))
@@ -185,27 +181,25 @@ def join(matches: Matches) -> Objects:
         The objects of all matched masks.
     """
     row, first = np.unique(matches.row, return_index=True)
-    n = len(row)
-    a, b = np.searchsorted(row, matches.pairs).T
-    graph = coo_array((np.ones(len(a), bool), (a, b)), shape=(n, n))
-    label = connected_components(graph, directed=False)[1] if n else np.zeros(0, np.int64)
-    # The masks of an object are consecutive: the best uncut mask is its first one.
-    cut, iou = matches.cut[first], np.nan_to_num(matches.predicted_iou[first], nan=-1)
-    order = np.lexsort((row, -iou, cut, label))
-    starts = np.flatnonzero(np.diff(label[order], prepend=-1))
-    sizes = np.diff(starts, append=n)
-    best = order[starts]
-    is_cut = np.repeat(cut[best], sizes)
-    kept = np.empty(n, bool)
-    kept[order] = is_cut | (np.arange(n) == np.repeat(starts, sizes))
-    core_area = np.add.reduceat(matches.core_area[first][order], starts) if n else starts
-    area = np.empty(n, np.int64)
-    area[order] = np.where(
-        is_cut, np.repeat(core_area, sizes), np.repeat(matches.area[first][best], sizes)
+    area, core_area = matches.area[first], matches.core_area[first]
+    groups = group_masks(
+        np.searchsorted(row, matches.pairs),
+        cut=matches.cut[first],
+        predicted_iou=matches.predicted_iou[first],
+        area=area,
     )
-    object_id = np.empty(n, np.int64)
-    object_id[order] = np.repeat(np.minimum.reduceat(row[order], starts) if n else row, sizes)
-    return Objects(row, object_id, kept, area)
+    n = len(row)
+    object_id = np.full(n, np.iinfo(np.int64).max)
+    largest, in_cores = np.zeros((2, n), np.int64)
+    np.minimum.at(object_id, groups.label, row)
+    np.maximum.at(largest, groups.label, area)
+    np.add.at(in_cores, groups.label, core_area)
+    representative = np.zeros(n, np.int64)
+    representative[groups.label[groups.kept]] = area[groups.kept]
+    # The area of a union is only estimated: no piece may lie in the core of its window.
+    estimate = np.maximum(largest, in_cores)
+    areas = np.where(groups.united, estimate[groups.label], representative[groups.label])
+    return Objects(row, object_id[groups.label], groups.kept, areas)
 
 
 def _write_shard(
@@ -269,8 +263,6 @@ def _mean_features(
     return (sums / total[:, None]).astype(np.float32)[index]
 
 
-def _cut(raster: StoredRaster, window: StoredWindow, masks: Masks) -> Bool[np.ndarray, " N"]:
-    """Return which masks of a window the window cuts."""
-    tile = window.tile
-    xyxy = masks.xyxy + np.array([tile.x0, tile.y0, tile.x0, tile.y0], np.float32)
-    return touches_inner_border(xyxy, tile, raster.grid.size)
+def _tile_masks(window: StoredWindow, masks: Masks) -> TileMasks:
+    """Return masks of a window with their place in the raster."""
+    return TileMasks(window.tile, masks, (window.tile.x0, window.tile.y0))

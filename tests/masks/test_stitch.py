@@ -73,3 +73,21 @@ def test_one_tile_passes_through_and_none_is_valid():
     parts = see(scene, 64, 8)
     assert stitch(parts, (40, 40)) is parts[0][1]
     assert len(stitch(see(np.zeros((1, 100, 100), bool), 64, 8), (100, 100))) == 0
+
+
+def test_a_small_object_at_a_border_does_not_replace_the_large_one_that_begins_there():
+    size = (64, 110)
+    tiles = cut_tiles(size, 64, 18)
+    small, large = rectangles(size, (46, 10, 60, 50), (44, 8, 110, 52))
+    parts = [
+        (
+            tile,
+            Masks.from_counts(
+                [rle.encode_window(mask[:, tile.x0 : tile.x1], tile.x0, 0, size)],
+                size,
+                predicted_iou=np.array([0.9], np.float32),
+            ),
+        )
+        for tile, mask in zip(tiles, (small, large), strict=True)
+    ]
+    assert sorted(stitch(parts, size).counts) == sorted(rle.encode(np.stack([small, large])))
