@@ -190,8 +190,11 @@ def nearest(
     """
     # faiss expands |x - c|², which loses digits if all rows are far from the origin.
     middle = centroids.mean(axis=0)
-    index = search(rows - middle, centroids - middle)
-    offset = rows - centroids[index]
+    offset = rows - middle
+    index = search(offset, centroids - middle)
+    # In place, because a new array of this size costs about as much as the arithmetic.
+    np.take(centroids, index, axis=0, out=offset, mode="clip")
+    np.subtract(rows, offset, out=offset)
     return index, np.einsum("nc,nc->n", offset, offset)
 
 
@@ -213,7 +216,8 @@ def sum_rows(
         The sum of the weighted rows of each class, and the sum of their weights.
     """
     order = np.argsort(category_id, kind="stable")
-    rows = rows[order] * weights[order, None]
+    rows = rows[order]
+    rows *= weights[order, None]
     sums = np.zeros((k, rows.shape[1]))
     start = 0
     for i, n in enumerate(np.bincount(category_id, minlength=k)):
