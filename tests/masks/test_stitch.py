@@ -78,7 +78,7 @@ def test_one_tile_passes_through_and_none_is_valid():
 def test_a_small_object_at_a_border_does_not_replace_the_large_one_that_begins_there():
     size = (64, 110)
     tiles = cut_tiles(size, 64, 18)
-    small, large = rectangles(size, (46, 10, 60, 50), (44, 8, 110, 52))
+    small, large = rectangles(size, (46, 10, 60, 50), (46, 8, 110, 52))
     parts = [
         (
             tile,
