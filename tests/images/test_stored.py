@@ -5,6 +5,7 @@ from PIL import Image
 from alps.assign.cluster import Cluster
 from alps.errors import DatasetNotFound, StoreError
 from alps.features.sam import SamFeatures
+from alps.images.geo.rasters import Rasters
 from alps.images.pixels.folder_pair import FolderPair
 from alps.images.pixels.isaid import Isaid
 from alps.images.pixels.potsdam import Potsdam
@@ -13,12 +14,13 @@ from alps.images.stored import StoredLabels
 from alps.labelling.engine.local import LocalEngine
 from alps.labelling.pipeline import label
 from alps.masks.auto import AutoMasks
-from alps.protocols import LabelledSet
+from alps.protocols import BandedSet, LabelledSet
 from alps.store.layout import ImageStatus
 from alps.store.manifest import write_manifest
 from alps.store.plan import prepare
 from alps.structures.palette import distinct_colors, index_png
 from alps.structures.records import Category
+from tests.banded import create_banded, draw_bands
 from tests.factories import create_folder_pair, create_images, create_isaid, create_potsdam
 from tests.fakes import ColorSegmenter
 
@@ -158,3 +160,29 @@ def test_a_damaged_list_of_classes_is_an_error(tmp_path, text):
         path.write_text(text)
     with pytest.raises(StoreError, match=r"cannot read .*categories.json: .*and verify=true"):
         StoredLabels(root=root).categories()
+
+
+def test_a_store_of_rasters_has_their_bands(tmp_path):
+    bands = draw_bands((96, 64))[0]
+    create_banded(tmp_path / "in/a.tif", bands)
+    images = Rasters(root=str(tmp_path / "in"), window=64, overlap=16, bands=["B12", 2])
+    segmenter = ColorSegmenter()
+    label(
+        image_set=images,
+        masks=AutoMasks(segmenter=segmenter, points_per_side=3, ground=0),
+        features=SamFeatures(segmenter=segmenter),
+        assign=Cluster(k=2),
+        engine=LocalEngine(threads=1),
+        root=tmp_path / "store",
+        name="a_pl",
+        config="",
+    )
+    stored = StoredLabels(root=str(tmp_path / "store"))
+    assert stored.band_names == images.band_names == ("B12", "B02")
+    assert isinstance(stored, BandedSet)
+    records = stored.records()
+    assert len(records) == 2
+    for record in records:
+        tile = record.window
+        expected = bands[[12, 1], tile.y0 : tile.y1, tile.x0 : tile.x1]
+        np.testing.assert_array_equal(stored.read(record).bands, expected)
