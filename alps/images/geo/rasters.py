@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from errno import EIO
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 from alps.errors import ConfigError, DatasetNotFound, ImageError, Unavailable
 from alps.images.files.audit import Occurrences, count_of
@@ -80,7 +80,7 @@ class Rasters:
         name: str = "rasters",
         rgb: Names | None = None,
         bands: Names | None = None,
-        stretch: Literal["collection", "image"] | Sequence[Sequence[float]] = "collection",
+        stretch: str | Sequence[Sequence[float]] = "collection",
         gsd: float | None = None,
         window: int = 1024,
         overlap: int = 128,
@@ -220,7 +220,7 @@ class Rasters:
                 header = self._read_header(file)
             except ImageError as error:
                 _refuse_network_failure(error)
-                headers.unreadable.add(str(error))
+                headers.unreadable.add(str(error).replace(f"{self.root}/", ""))
                 continue
             if not headers.usable and not headers.other_bands.count:
                 headers.guess = self._guess_rgb(header)
