@@ -307,11 +307,12 @@ def test_all_rasters_are_read_at_one_resolution(tmp_path):
             tmp_path / f"{name}.tif", draw_bands(3, size), descriptions=names, transform=transform
         )
     images = Rasters(root=str(tmp_path))
-    assert str(kinds(images)["other_gsd"]) == (
+    finding = kinds(images)["other_gsd"]
+    assert finding.message == (
         "1 of 2 rasters have another ground sampling distance than the first (first: b.tif: 0.25 "
-        "m, a.tif: 0.5 m); set dataset.gsd to resample all of them to one; otherwise objects differ "
-        "in size"
+        "m, a.tif: 0.5 m)"
     )
+    assert finding.remedy.startswith("set dataset.gsd to resample all of them to one")
     images = Rasters(root=str(tmp_path), gsd=1.0)
     assert [record.window for record in images.records()] == [Tile(0, 0, 60, 50)] * 2
     assert images.findings() == []
