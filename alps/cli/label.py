@@ -88,7 +88,6 @@ def run(cfg: DictConfig, root: Path, *, is_trial: bool = False) -> None:
     from alps.assign.choose_k import explain_choice  # imports torch, which takes seconds
     from alps.cli.summary import print_repair, print_summary
     from alps.labelling.pipeline import label
-    from alps.protocols import InstanceSet
 
     assign, ks = build_assigner(cfg, image_set), to_dict(resolved)["choose_k"]
     config = OmegaConf.masked_copy(
@@ -96,7 +95,7 @@ def run(cfg: DictConfig, root: Path, *, is_trial: bool = False) -> None:
     )
     config.masks.pop("threads", None)  # set by the engine; it may differ between runs on a store
     engine = instantiate(cfg.engine)
-    instances = isinstance(image_set, InstanceSet)
+    instances = scores_masks(cfg, image_set)
     if cfg.evaluate and instances and is_trial and "segmenter" in cfg.masks:
         instantiate(cfg.sam).load()  # so that the time of the first trial does not include it
     recipe = {
@@ -125,7 +124,9 @@ def run(cfg: DictConfig, root: Path, *, is_trial: bool = False) -> None:
         return
     scores = choices = show = None
     if ks is not None or cfg.evaluate:
-        scores, show, choices = add_pages(store, timings, image_set, assign, ks, cfg.evaluate)
+        scores, show, choices = add_pages(
+            store, timings, image_set, assign, ks, evaluate=cfg.evaluate, instances=instances
+        )
     print_summary(store, timings)
     if choices is not None:
         print(f"        {explain_choice(choices)}")  # noqa: T201 - the result
@@ -149,14 +150,24 @@ def build_assigner(cfg: DictConfig, image_set: Any) -> Any:
 
 def check_ground_truth(cfg: DictConfig, image_set: Any) -> None:
     """Raise `ConfigError` if an image set has no ground truth."""
-    from alps.protocols import InstanceSet
-
     image_set.categories()  # raises an error now if the classes cannot be read
-    if isinstance(image_set, InstanceSet) and not image_set.has_instances:
+    if scores_masks(cfg, image_set) and not image_set.has_instances:
         raise ConfigError(
             f"evaluate=true needs ground-truth masks, but no object of dataset={cfg.dataset.name} "
             f"under {image_set.root} has one; data/README.md describes where to put them"
         )
+
+
+def scores_masks(cfg: DictConfig, image_set: Any) -> bool:
+    """Return whether an evaluation compares masks of boxes rather than classes of pixels.
+
+    Some image sets have both kinds of ground truth; masks without boxes have no counterpart.
+    """
+    from alps.protocols import InstanceSet
+
+    has_pixels = hasattr(type(image_set), "read_target")
+    without_boxes = cfg.masks.get("_target_") == "alps.masks.AutoMasks"
+    return isinstance(image_set, InstanceSet) and not (has_pixels and without_boxes)
 
 
 def verify_store(root: Path, recipe: Mapping[str, Any], *, images: bool) -> Any:
@@ -181,7 +192,7 @@ def verify_store(root: Path, recipe: Mapping[str, Any], *, images: bool) -> Any:
         draft(**settings_of(**recipe)),
         paint=assign.paint,
         categories=assign.categories(),
-        images=Path(image_set.root) if images else None,
+        images=image_set if images else None,
     )
     print_verification(verification)
     return verification
@@ -193,7 +204,9 @@ def add_pages(
     image_set: Any,
     assign: Any,
     ks: Sequence[int] | None,
+    *,
     evaluate: bool,
+    instances: bool,
 ) -> tuple[Any, Callable[..., Any] | None, Any]:
     """Evaluate a store, compare numbers of classes, and write the report pages.
 
@@ -204,6 +217,7 @@ def add_pages(
         assign: the assigner.
         ks: numbers of classes to compare; None: no comparison.
         evaluate: whether to compare the labels with the ground truth.
+        instances: whether to compare masks of boxes rather than classes of pixels.
 
     Returns:
         The scores, the function that prints them, and the comparison of ``ks``; None for each one
@@ -212,7 +226,6 @@ def add_pages(
     from alps.cli.summary import print_evaluation, print_instances
     from alps.evaluation.objects import score_instances
     from alps.evaluation.pseudo_labels import evaluate as evaluate_labels
-    from alps.protocols import InstanceSet
     from alps.report import write_choose_k, write_evaluation, write_instances, write_report
     from alps.store.claims import Claims
     from alps.store.manifest import write_manifest
@@ -220,7 +233,7 @@ def add_pages(
     compare: Callable[..., Any] = evaluate_labels
     write: Callable[..., Any] = write_evaluation
     show: Callable[..., Any] = print_evaluation
-    if isinstance(image_set, InstanceSet):
+    if instances:
         compare, write, show = score_instances, write_instances, print_instances
     scores = choices = None
     with Claims(store.root) as claims:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 from alps.evaluation.objects import InstanceScores, score_instances
 from alps.evaluation.pseudo_labels import Evaluation
@@ -24,7 +25,8 @@ def evaluate(
 
     Returns:
         `InstanceScores` of the masks if ``truth`` has ground-truth masks, otherwise an `Evaluation`
-        of the classes and of baselines.
+        of the classes and of baselines. If it has both kinds of ground truth, masks without boxes
+        get an `Evaluation`.
 
     Raises:
         LabelError: no image can be compared.
@@ -34,6 +36,8 @@ def evaluate(
         store = LabelStore(store)
     if isinstance(truth, str | Path):
         truth = FolderPair(root=str(truth))
-    if isinstance(truth, InstanceSet):
+    has_pixels = hasattr(type(truth), "read_target")
+    without_boxes = store.info.stages["masks"]["identity"].get("source") == "AutoMasks"
+    if isinstance(truth, InstanceSet) and not (has_pixels and without_boxes):
         return score_instances(store, truth)
-    return evaluate_classes(store, truth)
+    return evaluate_classes(store, cast(LabelledSet, truth))

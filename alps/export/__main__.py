@@ -25,6 +25,17 @@ layouts:
   overlay
          <video>.mp4, or <image>.jpg for still images, with masks, boxes, tracks
          and texts drawn over the images
+  cog    mosaic.tif, or <raster>.tif if the rasters do not share a grid: the index
+         maps as Cloud Optimized GeoTIFFs with palette and class names
+  gpkg   regions.gpkg (or masks.gpkg with --per mask): polygons with class, area
+         in m² and score, for georeferenced images; a .qml file beside holds the
+         class colours for QGIS
+  geoparquet
+         the same as .parquet
+  geojson
+         the same as .geojson, in longitude and latitude
+  flatgeobuf
+         the same as .fgb
 
 example:
   python -m alps.export data/dota_seg --to coco --out data/dota_coco
@@ -50,13 +61,32 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--images", metavar="DIR", help="folder of the images, if they have moved (overlay)"
     )
+    parser.add_argument(
+        "--per",
+        metavar="WHAT",
+        default="region",
+        help="what becomes a polygon: region (connected pixels of a class) or mask",
+    )
+    parser.add_argument(
+        "--simplify",
+        metavar="METRES",
+        type=float,
+        default=0.0,
+        help="tolerance of the outlines of regions (default: the outlines of pixels)",
+    )
     options = parser.parse_args(arguments)
     with one_line_errors(interrupted="nothing was written"):
         tally = export_store(
-            LabelStore(options.store), options.to, options.out, images=options.images
+            LabelStore(options.store),
+            options.to,
+            options.out,
+            images=options.images,
+            per=options.per,
+            simplify=options.simplify,
         )
         console = Console(highlight=False)
-        counts = [f"{tally.images} images, {tally.masks} masks", *_count(tally.groups)]
+        masks = [f"{tally.masks} masks"] if tally.masks or not tally.groups else []
+        counts = [f"{tally.images} images", *masks, *_count(tally.groups)]
         console.print(f"{', '.join(counts)} in {options.out}", soft_wrap=True)
         if skipped := _count(tally.skipped):
             console.print(f"skipped: {', '.join(skipped)}", soft_wrap=True)

@@ -16,7 +16,6 @@ from PIL import Image
 from alps.errors import ConfigError
 from alps.export.instances import Instances, Tally, read_instances
 from alps.export.rows import segmentation
-from alps.images.files.labels import read_labels
 from alps.images.samrs.labels import COLORS
 from alps.store.label_store import LabelStore
 from alps.structures.records import Category
@@ -71,7 +70,7 @@ def write_samrs(store: LabelStore, folder: Path) -> Tally:
             },
         )
         record = image.record
-        gray = read_labels(store.root / "ann" / record.split / f"{record.image_id}.png")
+        gray = store.read_index_map(record)
         files = [
             root / kind / f"{record.image_id}.{suffix}"
             for kind, suffix in (("gray", "png"), ("color", "png"), ("ins", "pkl"))

@@ -13,7 +13,7 @@ from jaxtyping import Float32
 from alps.errors import ImageError, Unavailable
 from alps.labelling.timings import Timings
 from alps.protocols import Featurizer, ImageSet, MaskSource, ParallelFeaturizer, StagedMasks
-from alps.store.hashes import hash_file
+from alps.store.hashes import hash_file, hash_pixels
 from alps.store.layout import ImageStatus
 from alps.structures import rle
 from alps.structures.masks import Masks
@@ -77,9 +77,14 @@ class ImageStages:
         if self.stored is not None and record.image_id not in self.stored:
             return image
         try:
-            if self.stored is None:  # hash before decoding, to detect later changes
+            if self.stored is not None:
+                return replace(image, sample=self.image_set.read(record))
+            if record.window is None:  # hash before decoding, to detect later changes
                 image = replace(image, sha256=hash_file(self.image_set.root, record))
-            return replace(image, sample=self.image_set.read(record))
+                return replace(image, sample=self.image_set.read(record))
+            # A raster may have thousands of windows and not fit into memory.
+            sample = self.image_set.read(record)
+            return replace(image, sample=sample, sha256=hash_pixels(sample.image, sample.valid))
         except ImageError as error:
             refuse_unavailable(error, Path(self.image_set.root))
             if self.stored is not None:
@@ -201,4 +206,5 @@ def _labelled(image: Image, sample: Sample, masks: Masks, *, n_dropped: int) -> 
         dropped=n_dropped,
         valid=None if sample.valid is None else rle.encode(sample.valid[None])[0],
         sha256=image.sha256,
+        georeference=sample.georeference,
     )

@@ -19,7 +19,8 @@ from alps import __version__
 from alps.assign.cluster import Cluster
 from alps.assign.limits import NO_FEATURES
 from alps.errors import ConfigError, ImageError, ItemCrashed, WorkersLost
-from alps.labelling.shard import assign_shard, label_shard
+from alps.labelling.objects import join_objects
+from alps.labelling.shard import assign_shard, draw_raster, label_shard
 from alps.labelling.sharing import map_together, share
 from alps.labelling.stages import IN_FLIGHT
 from alps.labelling.timings import Timings
@@ -31,6 +32,7 @@ from alps.store.label_store import LabelStore
 from alps.store.layout import PARTS, Stage
 from alps.store.manifest import write_manifest
 from alps.store.plan import Redo, Settings, prepare
+from alps.store.rasters import StoredRasters
 from alps.structures.findings import AuditableSet, report_findings
 from alps.structures.paint import ignore_index_for
 
@@ -145,6 +147,9 @@ def label(
                 f"none of the {counts.failed} images of {image_set.root} can be read; the first: "
                 f"{first.error}"
             )
+        if store.has_windows:
+            parts = store.root / PARTS / store.info.stages["masks"]["fingerprint"]
+            join_objects(store, map_together(runs, parts), runs, timings)
         clusters = store.clusters()
         if clusters is None:
             with timings.measure("clusters", counts.ok):
@@ -160,6 +165,9 @@ def label(
             assign_shard, store=store, assign=assign, clusters=clusters, threads=threads
         )
         run_stages("labels", assign_one, ("assign",))
+        if store.has_windows:
+            draw_one = partial(draw_raster, store=store, assign=assign)
+            _draw_rasters(runs, store, timings, draw_one)
         with claims.exclusive("finish"):
             shutil.rmtree(store.root / PARTS, ignore_errors=True)
             if not store.complete:  # another run may have finished it already
@@ -297,6 +305,40 @@ def _run_stages(
                 "move it away, or give each worker more memory, and repeat the command to resume; "
                 "finished shards are kept"
             ) from error
+
+
+def _draw_rasters(
+    share: Callable[..., Iterator[tuple[int, int | Timings]]],
+    store: LabelStore,
+    timings: Timings,
+    work: Callable[[int], Iterator[int | Timings]],
+) -> None:
+    """Draw the index maps of rasters, divided among the runs on the store, with a progress bar.
+
+    Args:
+        share: `alps.labelling.sharing.share` with the arguments of this run bound.
+        store: the store, with labels.
+        timings: times of this run; those of the rasters are added.
+        work: draws one raster.
+    """
+    rasters = StoredRasters(store)
+
+    def is_done(number: int) -> bool:
+        return (store.root / rasters[number].file).exists()
+
+    pending = [number for number in range(len(rasters)) if not is_done(number)]
+    counted = dict.fromkeys(pending, 0)
+    total = sum(len(rasters[number].grid.windows) for number in pending)
+    with (
+        tqdm(total=total, desc="index maps", unit="window", disable=not total) as bar,
+        logging_redirect_tqdm(),
+    ):
+        for number, value in share(work, pending, stage="map", is_done=is_done):
+            if isinstance(value, Timings):
+                timings.add(value)
+                value = len(rasters[number].grid.windows)
+            bar.update(max(value - counted[number], 0))
+            counted[number] = max(value, counted[number])
 
 
 def _versions() -> dict[str, str]:

@@ -16,6 +16,7 @@ from alps.labelling.timings import Timings
 from alps.protocols import Assigner, Featurizer, ImageSet, MaskSource
 from alps.store.label_store import LabelStore
 from alps.store.layout import ImageStatus
+from alps.store.raster_maps import RasterPainter
 from alps.structures.masks import Masks
 from alps.structures.paint import ignore_nodata
 from alps.structures.palette import index_png
@@ -93,7 +94,9 @@ def assign_shard(
     clusters: Clusters | None,
     threads: int = 1,
 ) -> Timings:
-    """Write the classes and index maps of one shard.
+    """Write the classes of one shard, and its index maps unless its images are windows.
+
+    The pieces of an object in several windows get the class of its mean features.
 
     Args:
         shard: number of the shard.
@@ -107,12 +110,14 @@ def assign_shard(
     """
     timings = Timings()
     with timings.measure("labels", int(store.plan.sizes[shard])):
-        features, masks = store.shard(shard).features(), store.shard(shard).masks()
+        files = store.shard(shard)
+        features = files.object_features() if store.has_windows else files.features()
+        masks = files.masks()
         ignore_index = store.info.ignore_index
         colors = [category.color for category in store.categories()]
         category_id = np.empty(len(features), np.int32)
         distance = np.empty(len(features), np.float32)
-        statuses = {status.image_id: status for status in store.shard(shard).images()}
+        statuses = {status.image_id: status for status in files.images()}
 
         def assigned() -> Iterator[tuple[ImageRecord, Integer[np.ndarray, "H W"]]]:
             start = 0
@@ -124,6 +129,8 @@ def assign_shard(
                         features[rows], clusters, record.image_id, image_masks
                     )
                     category_id[rows] = ids
+                    if store.has_windows:  # `alps.store.raster_maps` draws them
+                        continue
                     painted = assign.paint(image_masks, ids, ignore_index)
                     valid = statuses[record.image_id].read_valid()
                     yield record, ignore_nodata(painted, valid, ignore_index)
@@ -136,8 +143,26 @@ def assign_shard(
             write, assigned(), pixels=lambda map_of: map_of[1].size, threads=threads
         ):
             pass
-        store.shard(shard).write_labels(category_id, distance)
+        files.write_labels(category_id, distance)
     return timings
+
+
+def draw_raster(number: int, *, store: LabelStore, assign: Assigner) -> Iterator[int | Timings]:
+    """Write the index map of one raster of a store of windows.
+
+    Args:
+        number: number of the raster.
+        store: the store, with labels.
+        assign: draws masks with their classes.
+
+    Yields:
+        The number of finished windows, after each row of windows; finally, the times.
+    """
+    timings = Timings()
+    with timings.measure("index maps"):
+        painter = RasterPainter(store, assign.paint)
+        yield from painter.write(painter.rasters[number])
+    yield timings
 
 
 def _report(image: Image) -> None:

@@ -113,7 +113,7 @@ class AutoMasks:
         else:
             del settings["passes"]
         in_order = dict(sorted(settings.items()))
-        return {"source": source, "version": 2, **in_order, **self.segmenter.identity}
+        return {"source": source, "version": 3, **in_order, **self.segmenter.identity}
 
     def prefetch(self, samples: Sequence[Sample]) -> None:
         """Embed the tiles of the next images; tiles without data are skipped."""

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from itertools import combinations
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float32, Int64
 
 from alps.structures import rle
 from alps.structures.masks import Masks
@@ -34,12 +34,13 @@ def stitch(parts: Sequence[tuple[Tile, Masks]], size: tuple[int, int]) -> Masks:
     if not any(len(m) for _, m in parts):
         return Masks.empty(size)
     masks = Masks.cat([m for _, m in parts])
-    cut = np.concatenate([_cut(tile, m, size) for tile, m in parts])
+    cut = np.concatenate([touches_inner_border(m.xyxy, tile, size) for tile, m in parts])
     starts = np.cumsum([0, *(len(m) for _, m in parts)]).tolist()
-    group = _UnionFind(len(masks))
+    group = UnionFind(len(masks))
     for a, b in combinations(range(len(parts)), 2):
-        for i, j in _agreeing(parts[a], parts[b]):
-            group.join(starts[a] + i, starts[b] + j)
+        if (shared := parts[a][0].intersect(parts[b][0])) is not None:
+            for i, j in agreeing(parts[a][1], parts[b][1], shared, shared).tolist():
+                group.join(starts[a] + i, starts[b] + j)
     return _merge(masks, cut, group.groups())
 
 
@@ -63,9 +64,17 @@ def _merge(masks: Masks, cut: Bool[np.ndarray, " N"], groups: list[list[int]]) -
     )
 
 
-def _cut(tile: Tile, masks: Masks, size: tuple[int, int]) -> Bool[np.ndarray, " N"]:
-    """Return which masks touch a border of the tile that is not a border of the image."""
-    x0, y0, x1, y1 = masks.xyxy.T
+def touches_inner_border(
+    xyxy: Float32[np.ndarray, "N 4"], tile: Tile, size: tuple[int, int]
+) -> Bool[np.ndarray, " N"]:
+    """Return which masks touch a border of their tile that is not a border of the image.
+
+    Args:
+        xyxy: boxes of the masks in the image, px.
+        tile: the tile in which the masks were made.
+        size: (H, W) of the image, px.
+    """
+    x0, y0, x1, y1 = xyxy.T
     return np.asarray(
         ((x0 <= tile.x0) & (tile.x0 > 0))
         | ((y0 <= tile.y0) & (tile.y0 > 0))
@@ -74,33 +83,33 @@ def _cut(tile: Tile, masks: Masks, size: tuple[int, int]) -> Bool[np.ndarray, " 
     )
 
 
-def _agreeing(a: tuple[Tile, Masks], b: tuple[Tile, Masks]) -> list[tuple[int, int]]:
-    """Return the index pairs of masks of two tiles that show the same object."""
-    shared = a[0].intersect(b[0])
-    if shared is None:
-        return []
-    ia, wa = _windows(a[1], shared)
-    ib, wb = _windows(b[1], shared)
-    if not len(ia) or not len(ib):
-        return []
-    intersection = wa @ wb.T
-    union = wa.sum(1)[:, None] + wb.sum(1)[None] - intersection
-    return [(int(ia[i]), int(ib[j])) for i, j in np.argwhere(intersection >= AGREEMENT * union)]
+def agreeing(a: Masks, b: Masks, shared_a: Tile, shared_b: Tile) -> Int64[np.ndarray, "P 2"]:
+    """Return the index pairs of masks of two tiles that show the same object.
+
+    Args:
+        a: masks of one tile.
+        b: masks of the other tile.
+        shared_a: the overlap of the two tiles, in the coordinates of ``a``.
+        shared_b: the same overlap, in the coordinates of ``b``.
+    """
+    ia, parts_a = _parts(a, shared_a)
+    ib, parts_b = _parts(b, shared_b)
+    pairs = np.argwhere(rle.iou(parts_a, parts_b, shared_a.size) >= AGREEMENT)
+    return np.stack([ia[pairs[:, 0]], ib[pairs[:, 1]]], axis=1)
 
 
-def _windows(masks: Masks, shared: Tile) -> tuple[np.ndarray, Float[np.ndarray, "N P"]]:
-    """Return the indices of the masks that overlap a window, and their P pixels in it."""
+def _parts(masks: Masks, shared: Tile) -> tuple[Int64[np.ndarray, " n"], list[bytes]]:
+    """Return the indices of the masks that overlap a window, and their parts in it."""
     x0, y0, x1, y1 = masks.xyxy.T
-    candidates = np.flatnonzero(
+    index = np.flatnonzero(
         (x0 < shared.x1) & (x1 > shared.x0) & (y0 < shared.y1) & (y1 > shared.y0)
     )
-    pixels = [rle.decode_window(masks.counts[i], masks.size[0], shared).ravel() for i in candidates]
-    flat = np.asarray(pixels, dtype=np.float32).reshape(len(candidates), shared.area)
-    nonempty = flat.any(axis=1)
-    return candidates[nonempty], flat[nonempty]
+    parts = [rle.crop(masks.counts[i], masks.size[0], shared) for i in index]
+    not_empty = rle.area(parts, shared.size) > 0
+    return index[not_empty], [parts[i] for i in np.flatnonzero(not_empty)]
 
 
-class _UnionFind:
+class UnionFind:
     """Disjoint sets of the integers below ``n``."""
 
     def __init__(self, n: int) -> None:

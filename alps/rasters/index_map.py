@@ -1,4 +1,4 @@
-"""Write GeoTIFFs of class indices window by window."""
+"""Write and read GeoTIFFs of class indices window by window."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import rasterio
-from jaxtyping import Integer
+from jaxtyping import Integer, UInt8, UInt16
 
-from alps.rasters.gdal import OPTIONS
+from alps.rasters.gdal import OPTIONS, gdal_session, open_raster, silence_rasterio
 from alps.rasters.georeference import to_profile
 from alps.structures.georeference import Georeference
 from alps.structures.palette import IGNORE_COLOR
@@ -20,13 +20,21 @@ from alps.structures.tiles import Tile
 Write = Callable[[Tile, Integer[np.ndarray, "H W"]], None]
 
 
+def read_index_map(path: Path, tile: Tile) -> UInt8[np.ndarray, "H W"] | UInt16[np.ndarray, "H W"]:
+    """Return a window of an index map; raise `ImageError` if it cannot be read."""
+    with gdal_session(path), open_raster(path) as file:
+        values: np.ndarray = file.read(1, window=((tile.y0, tile.y1), (tile.x0, tile.x1)))
+        return values
+
+
 @contextmanager
 def create_index_map(
-    path: Path,
+    path: str | Path,
     size: tuple[int, int],
     georeference: Georeference,
     colors: Sequence[tuple[int, int, int]],
     ignore_index: int,
+    names: Sequence[str] = (),
 ) -> Iterator[Write]:
     """Create a GeoTIFF of class indices that is written window by window.
 
@@ -36,10 +44,12 @@ def create_index_map(
         georeference: georeference of the raster.
         colors: RGB of each class.
         ignore_index: value of unlabelled and no-data pixels; above 255 the file is uint16.
+        names: name of each class, which becomes a tag of the band: CLASS_0=name.
 
     Yields:
         A function that writes the labels of one window.
     """
+    silence_rasterio()
     with rasterio.Env(**OPTIONS):
         file = rasterio.open(
             path,
@@ -59,6 +69,7 @@ def create_index_map(
         )
     with file:
         file.write_colormap(1, {**dict(enumerate(colors)), ignore_index: IGNORE_COLOR})
+        file.update_tags(1, **{f"CLASS_{i}": name for i, name in enumerate(names)})
 
         def write(tile: Tile, labels: Integer[np.ndarray, "H W"]) -> None:
             with rasterio.Env(**OPTIONS):

@@ -14,11 +14,19 @@ import numpy as np
 from jaxtyping import Float16, Int, Int64, UInt8, UInt16
 
 from alps.errors import DatasetNotFound, ImageError, StoreError
+from alps.rasters.index_map import read_index_map
 from alps.rasters.pixels import Pixels
 from alps.store.atomic import UNFINISHED, atomic, discard_unfinished
 from alps.store.files import read_array, read_counts, read_index_png
 from alps.store.image_index import ImageIndex, ImageRows
-from alps.store.layout import COMMITS, FINDINGS, ImageStatus, Stage, read_info
+from alps.store.layout import (
+    COMMITS,
+    FINDINGS,
+    ImageStatus,
+    Stage,
+    index_map_path,
+    read_info,
+)
 from alps.store.shards import Plan, Shard, ShardSequence
 from alps.structures.findings import Finding, findings_to_json, json_to_findings
 from alps.structures.masks import Masks
@@ -160,8 +168,21 @@ class LabelStore:
             StoreError: the store has no such image, or its index map is not drawn yet.
         """
         self._find(image_id, "assign")
-        record = self.record(image_id)
-        return read_index_png(self.root / f"ann/{record.split}/{image_id}.png")
+        return self.read_index_map(self.record(image_id))
+
+    def read_index_map(
+        self, record: ImageRecord
+    ) -> UInt8[np.ndarray, "H W"] | UInt16[np.ndarray, "H W"]:
+        """Return the index map of a record of the plan; raise `StoreError` if it cannot be read."""
+        path = self.root / index_map_path(record)
+        if record.window is None:
+            return read_index_png(path)
+        try:
+            return read_index_map(path, record.window)
+        except ImageError as error:
+            raise StoreError(
+                f"{error}; delete the file and repeat the label.py command, which makes it again"
+            ) from error
 
     def image(self, image_id: str) -> UInt8[np.ndarray, "H W 3"]:
         """Return the RGB image, read from the folder of the images; pixels without data are 0.
@@ -171,10 +192,10 @@ class LabelStore:
             StoreError: the store has no such image, or was opened without an image reader.
         """
         status, record = self._find(image_id, "masks").status, self.record(image_id)
-        pixels = self._reader(self.image_root, record)
+        pixels = self.read_pixels(record)
         if pixels.size != (labelled := (status.height, status.width)):
             raise ImageError(
-                f"{self.image_root / record.file_name} has (height, width) = {pixels.size}, but "
+                f"{self.image_root}/{record.file_name} has (height, width) = {pixels.size}, but "
                 f"had {labelled} when it was labelled; label it again"
             )
         return Sample(image_id, pixels.image, valid=pixels.valid).image
@@ -196,23 +217,62 @@ class LabelStore:
         from alps.store.dataset import StoreDataset
 
         self.require("assign")
-        _ = self._reader  # raises here rather than in a DataLoader worker
         records = [
             record for status, record in self._index.of_split(split) if status.status == "ok"
         ]
-        if records and not (self.image_root / records[0].file_name).exists():
-            raise DatasetNotFound(
-                f"the images of the label store {self.root} are not in "
-                f"{self.image_root.absolute()} (no {records[0].file_name}); set their folder: "
-                f"alps.open_store({str(self.root)!r}, images=...)"
+        if records:  # raises here rather than in a DataLoader worker
+            self.require_images(
+                records[0], f"set their folder: alps.open_store({str(self.root)!r}, images=...)"
             )
         image_ids = [record.image_id for record in records]
         return StoreDataset(image_ids, self.image, self.index_map)
 
     @property
-    def image_root(self) -> Path:
-        """Folder of the images."""
-        return Path(self._moved or self.info.images["root"])
+    def image_root(self) -> str | Path:
+        """Folder of the images, or its URI."""
+        return self._moved or str(self.info.images["root"])
+
+    def read_pixels(self, record: ImageRecord) -> Pixels:
+        """Read the image of a record of the plan, or its window of a raster.
+
+        Returns:
+            The image, valid mask, bands and georeference.
+
+        Raises:
+            ImageError: it cannot be read.
+            StoreError: the store was opened without an image reader.
+        """
+        if self._read_image is None:
+            raise StoreError(
+                f"{self.root} was opened without an image reader; open it with "
+                f"alps.open_store({str(self.root)!r})"
+            )
+        return self._read_image(self.image_root, record)
+
+    def require_images(self, record: ImageRecord, remedy: str) -> None:
+        """Raise `DatasetNotFound` if the image of a record is not in the folder of the images.
+
+        Args:
+            record: an image.
+            remedy: how to set another folder, for the message.
+
+        Raises:
+            DatasetNotFound: it is not there.
+        """
+        if record.window is not None:  # the raster may be a URI, or an item of a collection
+            try:
+                self.read_pixels(record)
+            except ImageError as error:
+                raise DatasetNotFound(
+                    f"the rasters of the label store {self.root} cannot be read from "
+                    f"{self.image_root}: {error}; {remedy}"
+                ) from error
+        elif not Path(self.image_root, record.file_name).exists():
+            raise DatasetNotFound(
+                f"the images of the label store {self.root} are not in "
+                f"{Path(self.image_root).absolute()} (no {record.file_name}); set their folder: "
+                f"{remedy}"
+            )
 
     # --- by shard ---------------------------------------------------------------------------------
 
@@ -246,6 +306,15 @@ class LabelStore:
         """Return whether ``stage`` has processed a shard."""
         folder = self.root / COMMITS[stage]  # two paths are tested: listing a million files is slow
         return any((folder / f"{shard:05d}{suffix}").exists() for suffix in (".parquet", ".npy"))
+
+    @cached_property
+    def has_windows(self) -> bool:
+        """Whether the images are windows of rasters."""
+        return self.plan[0][0].window is not None
+
+    def has_objects(self, shard: int) -> bool:
+        """Return whether the objects of a shard of windows are known."""
+        return (self.root / f"objects/{shard:05d}.parquet").exists()
 
     def has_begun(self, stage: Stage) -> bool:
         """Return whether ``stage`` has processed any shard."""
@@ -303,7 +372,7 @@ class LabelStore:
 
     def write_annotation(self, record: ImageRecord, png: bytes) -> None:
         """Write the index map of one image."""
-        with self.writing(f"ann/{record.split}/{record.image_id}.png") as file:
+        with self.writing(index_map_path(record)) as file:
             file.write(png)
 
     def write_findings(self, findings: Sequence[Finding]) -> None:
@@ -341,15 +410,6 @@ class LabelStore:
             ) from error
 
     # --- private --------------------------------------------------------------------------------
-
-    @property
-    def _reader(self) -> ReadImage:
-        if self._read_image is None:
-            raise StoreError(
-                f"{self.root} was opened without an image reader; open it with "
-                f"alps.open_store({str(self.root)!r})"
-            )
-        return self._read_image
 
     def _features_of(self, number: int) -> Float16[np.ndarray, "N C"]:
         return self.shard(number).features()

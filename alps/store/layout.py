@@ -12,7 +12,9 @@ stopped::
     masks/00000.parquet   one row per mask, SA-1B field names; its presence commits the shard
     clusters/             the arrays of `Clusters` that are not None: centroids.npy, counts.npy, …
     labels/00000.parquet  one row per mask: category_id, distance; its presence commits the labels
+    objects/              if images are windows of rasters: the pieces of each object
     ann/<split>/<id>.png  index maps; ignore_index in unlabelled and no-data pixels
+    ann/<split>/<id>.tif  the index map of a raster, with its georeference
     statistics/           tables and figures about the contents
     evaluation.json       scores of the labels, if they were compared with ground truth
     categories.json, report.html, manifest.json
@@ -34,6 +36,9 @@ from jaxtyping import Bool
 
 from alps.errors import StoreError
 from alps.structures import rle
+from alps.structures.georeference import Georeference
+from alps.structures.records import ImageRecord
+from alps.structures.windows import raster_id
 
 SCHEMA_VERSION = 1
 OVERLAP_RULE = "small over large, equal areas: higher mask_id on top"
@@ -47,7 +52,7 @@ FINDINGS = "findings.json"
 #: Outputs of each stage; redoing a stage deletes them and those of later stages.
 OUTPUTS: Mapping[Stage, tuple[str, ...]] = {
     "masks": ("plan.parquet", FINDINGS, "masks", "images"),
-    "features": ("features",),
+    "features": ("features", "objects"),
     "assign": (
         *(PARTS, "clusters", "labels", "ann", "categories.json", "report.html", "statistics"),
         *("choose_k.html", "evaluation.json", "evaluation.html"),
@@ -78,6 +83,8 @@ class ImageStatus:
     valid: bytes | None = field(default=None, repr=False)
     # Hash of the file when it was read; None: unknown.
     sha256: str | None = field(default=None, repr=False)
+    # Georeference of the image, or of the raster whose window it is; None: unknown.
+    georeference: Georeference | None = field(default=None, repr=False)
 
     @property
     def pixels(self) -> int:
@@ -99,6 +106,20 @@ class ImageStatus:
     def read_valid(self) -> Bool[np.ndarray, "H W"] | None:
         """Decode the valid mask; None: all pixels are valid."""
         return None if self.valid is None else rle.decode(self.valid, (self.height, self.width))
+
+
+def index_map_path(record: ImageRecord) -> str:
+    """Return the file of the index map of an image; the windows of a raster share one file.
+
+    >>> index_map_path(ImageRecord("town/3", "town/3.jpg"))
+    'ann/train/town/3.png'
+    >>> window = Tile(896, 0, 1920, 1024)
+    >>> index_map_path(ImageRecord("town/000000_000896", "town.tif", window=window))
+    'ann/train/town.tif'
+    """
+    if record.window is None:
+        return f"ann/{record.split}/{record.image_id}.png"
+    return f"ann/{record.split}/{raster_id(record.image_id)}.tif"
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,12 @@ import logging
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from io import BytesIO
 from itertools import chain
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 from alps.errors import StoreError, StoreMismatch
 from alps.store.label_store import LabelStore
@@ -26,6 +29,8 @@ log = logging.getLogger(__name__)
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 #: Bytes to read for the header of an image, which may include a colour profile.
 HEADER = 1 << 16
+#: Side of the blocks in which the older version computed superpixels, px.
+BLOCK = 1024
 
 
 def is_old(info: StoreInfo) -> bool:
@@ -85,7 +90,9 @@ def refuse_mixture(root: Path, info: StoreInfo, *, redo: str | None, keep: bool)
     )
     if keep and not reads:
         return
-    if reason := find_change(Path(info.images["root"]), chain.from_iterable(store.plan)):
+    superpixels = bool(info.stages["masks"]["identity"].get("ground"))
+    images = chain.from_iterable(store.plan)
+    if reason := find_change(Path(info.images["root"]), images, superpixels=superpixels):
         raise StoreMismatch(
             f"{root} was made by an older ALPS, which {reason}; label again with "
             "overwrite=masks or into another folder with store=DIR; or keep its masks, if they "
@@ -150,12 +157,15 @@ def _annotated(records: Sequence[ImageRecord]) -> bool:
     return any(record.annotations is not None for record in records)
 
 
-def find_change(root: Path, records: Iterable[ImageRecord]) -> str | None:
+def find_change(
+    root: Path, records: Iterable[ImageRecord], *, superpixels: bool = False
+) -> str | None:
     """Return how this version treats any of the images differently, or None if it does not.
 
     Args:
         root: folder of the images.
         records: all images; the description names the first one that is treated differently.
+        superpixels: whether uncovered pixels are split into superpixels.
     """
     for record in records:
         if record.annotations is not None:
@@ -169,6 +179,11 @@ def find_change(root: Path, records: Iterable[ImageRecord]) -> str | None:
             return f"read TIFF files differently (first: {record.file_name})"
         if _is_transparent(head):
             return f"also labelled pixels without data (first: {record.file_name} has alpha)"
+        if superpixels and _is_large(head):
+            return (
+                f"cut superpixels at the edges of blocks of {BLOCK} px (first larger image: "
+                f"{record.file_name})"
+            )
         if _is_float_volume(head):
             return f"also labelled voxels without data (first: {record.file_name} holds floats)"
     return None
@@ -182,6 +197,15 @@ def _is_transparent(head: bytes) -> bool:
         offset = {b"VP8X": 20, b"VP8L": 24}.get(head[12:16], len(head))
         return any(flags & 0x10 for flags in head[offset : offset + 1])
     return False
+
+
+def _is_large(head: bytes) -> bool:
+    """Return whether an image has a side of more than `BLOCK` pixels."""
+    try:
+        with Image.open(BytesIO(head)) as image:
+            return max(image.size) > BLOCK
+    except (OSError, Image.DecompressionBombError):
+        return False
 
 
 def _is_float_volume(head: bytes) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,7 +15,15 @@ from jaxtyping import Float, Float16, Float32, Int, Int64
 from alps.store.atomic import atomic
 from alps.store.files import read_array, read_row_group, read_table
 from alps.store.layout import ImageStatus, Stage, StoreInfo
-from alps.store.tables import IMAGES, LABELS, MASKS, masks_to_table, table_to_masks
+from alps.store.objects import ObjectPieces
+from alps.store.tables import (
+    LABELS,
+    MASKS,
+    masks_to_table,
+    statuses_to_table,
+    table_to_masks,
+    table_to_statuses,
+)
 from alps.structures.masks import Masks
 from alps.structures.records import ImageRecord
 from alps.structures.tiles import Tile
@@ -94,7 +101,7 @@ class Shard:
 
     def images(self) -> list[ImageStatus]:
         """Read the status of each image."""
-        return [ImageStatus(**row) for row in self._read_table("images").to_pylist()]
+        return table_to_statuses(self._read_table("images"))
 
     def masks(self) -> dict[str, Masks]:
         """Read the masks by image, in plan order, without failed images."""
@@ -141,10 +148,7 @@ class Shard:
             statuses: status of each image, in plan order.
             masks: masks by image, in plan order.
         """
-        images = pa.Table.from_pylist([asdict(status) for status in statuses], IMAGES)
-        if all(status.valid is None for status in statuses):
-            images = images.drop(["valid"])
-        self._write_table("images", images, "masks")
+        self._write_table("images", statuses_to_table(statuses), "masks")
         parts = [masks_to_table(image_id, m) for image_id, m in masks.items() if len(m)]
         self._write_table(
             "masks", pa.concat_tables(parts) if parts else MASKS.empty_table(), "masks"
@@ -154,6 +158,30 @@ class Shard:
         """Write the features as float16, one row per mask in the order of the masks."""
         with atomic(self._root, f"features/{self._name}.npy") as file:
             np.save(file, features.astype(np.float16), allow_pickle=False)
+
+    def objects(self) -> ObjectPieces:
+        """Read the objects of the masks, in a store of windows."""
+        return ObjectPieces.from_table(self._read_table("objects"))
+
+    def object_features(self) -> Float16[np.ndarray, "N C"]:
+        """Read the features, with the mean of an object in the rows of its pieces."""
+        features, shared = self.features(), self.objects().shared
+        if features.shape[1] == 0 or not shared.any():
+            return features
+        features = features.copy()
+        features[shared] = read_array(self._root / f"objects/{self._name}.npy")
+        return features
+
+    def write_objects(self, pieces: ObjectPieces, features: Float[np.ndarray, "S C"]) -> None:
+        """Write the objects of the masks.
+
+        Args:
+            pieces: object of each mask.
+            features: mean features of the objects of the masks that are ``shared``.
+        """
+        with atomic(self._root, f"objects/{self._name}.npy") as file:
+            np.save(file, features.astype(np.float16), allow_pickle=False)
+        self._write_table("objects", pieces.to_table(), "masks")
 
     def write_labels(
         self, category_id: Int[np.ndarray, " N"], distance: Float[np.ndarray, " N"] | None

@@ -1,12 +1,17 @@
-"""The tables of a label store: their columns, and conversion between masks and rows."""
+"""The tables of a label store: their columns, and conversion from and to rows."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
 
 import numpy as np
 import pyarrow as pa
 
+from alps.store.layout import ImageStatus
 from alps.structures import rle
 from alps.structures.boxes import Boxes
+from alps.structures.georeference import Georeference
 from alps.structures.masks import Masks
 from alps.structures.tiles import box_xywh_to_xyxy, box_xyxy_to_xywh
 
@@ -67,11 +72,43 @@ IMAGES = pa.schema(
         ("covered", pa.int64()),
         ("dropped", pa.int32()),
         # Compressed COCO RLE of the valid pixels, null if all are valid. Shards without no-data
-        # pixels and shards of earlier versions lack this column.
+        # pixels lack this column.
         ("valid", pa.binary()),
         ("sha256", pa.string()),
+        # Georeference of the raster, also if the image is a window of it. Shards without
+        # georeferenced images lack these columns.
+        ("crs", pa.string()),
+        ("transform", pa.list_(pa.float64(), 6)),
+        ("gcps", pa.list_(pa.list_(pa.float64(), 5))),
     ]
 )
+#: Columns of `IMAGES` that are omitted if all values are null.
+OPTIONAL = ("valid", "crs", "transform", "gcps")
+
+
+def statuses_to_table(statuses: Sequence[ImageStatus]) -> pa.Table:
+    """Convert the statuses of images to rows of images/."""
+    rows = []
+    for status in statuses:
+        row = {f.name: getattr(status, f.name) for f in fields(status) if f.name in IMAGES.names}
+        if (place := status.georeference) is not None:
+            row |= {"crs": place.crs, "transform": place.transform, "gcps": place.gcps or None}
+        rows.append(row)
+    table = pa.Table.from_pylist(rows, IMAGES)
+    return table.drop([name for name in OPTIONAL if table[name].null_count == len(table)])
+
+
+def table_to_statuses(table: pa.Table) -> list[ImageStatus]:
+    """Convert rows of images/ to the statuses of images."""
+    statuses = []
+    for row in table.to_pylist():
+        crs, transform, gcps = (row.pop(name, None) for name in ("crs", "transform", "gcps"))
+        place = None
+        if crs is not None or transform is not None or gcps is not None:
+            points = tuple((x[0], x[1], x[2], x[3], x[4]) for x in gcps or ())
+            place = Georeference(crs, None if transform is None else (*transform,), points)
+        statuses.append(ImageStatus(**row, georeference=place))
+    return statuses
 
 
 def masks_to_table(image_id: str, masks: Masks) -> pa.Table:

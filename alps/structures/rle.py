@@ -209,6 +209,22 @@ def decode_window(counts: bytes, height: int, tile: Tile) -> Bool[np.ndarray, "h
     return result
 
 
+def crop(counts: bytes, height: int, tile: Tile) -> bytes:
+    """Return the part of a mask inside ``tile`` as compressed COCO RLE of an image of its size.
+
+    Args:
+        counts: compressed COCO RLE of the mask.
+        height: height of the image, px.
+        tile: the window; it may extend beyond the image.
+    """
+    x, y, dense = window(counts, height)
+    common = tile.intersect(Tile(x, y, x + dense.shape[0], y + dense.shape[1]))
+    if common is None:
+        return _compress(np.zeros(0, np.int64), tile.size)
+    part = dense[common.x0 - x : common.x1 - x, common.y0 - y : common.y1 - y]
+    return encode_window(part.T, common.x0 - tile.x0, common.y0 - tile.y0, tile.size)
+
+
 def intersect(counts: bytes, where: Bool[np.ndarray, "H W"]) -> bytes:
     """Return the part of a mask inside ``where``; ``counts`` itself if this is the whole mask.
 

@@ -29,6 +29,10 @@ class Tile:
         """Number of pixels."""
         return (self.y1 - self.y0) * (self.x1 - self.x0)
 
+    def within(self, other: Tile) -> Tile:
+        """Return the same pixels, counted from the upper left corner of another tile."""
+        return Tile(self.x0 - other.x0, self.y0 - other.y0, self.x1 - other.x0, self.y1 - other.y0)
+
     def intersect(self, other: Tile) -> Tile | None:
         """Return the intersection with another tile, or None if it is empty."""
         x0, y0 = max(self.x0, other.x0), max(self.y0, other.y0)

@@ -35,17 +35,26 @@ class WindowGrid:
     >>> grid = WindowGrid(cut_tiles((100, 250), tile_size=128, overlap=16))
     >>> grid.size, [grid.core(window) for window in grid.windows][1]
     ((100, 250), Tile(x0=94, y0=0, x1=155, y1=100))
+    >>> grid.overlapping(Tile(0, 0, 90, 100))
+    [0, 1]
     """
 
     def __init__(self, windows: Iterable[Tile]) -> None:
         self.windows: Sequence[Tile] = sorted(windows, key=lambda w: (w.y0, w.x0))
-        self._rows = _cores({(w.y0, w.y1) for w in self.windows})
-        self._columns = _cores({(w.x0, w.x1) for w in self.windows})
+        self._row_spans = sorted({(w.y0, w.y1) for w in self.windows})
+        self._column_spans = sorted({(w.x0, w.x1) for w in self.windows})
+        self._rows = _cores(self._row_spans)
+        self._columns = _cores(self._column_spans)
 
     @property
     def size(self) -> tuple[int, int]:
         """(height, width) of the raster, px."""
         return self.windows[-1].y1, self.windows[-1].x1
+
+    @property
+    def columns(self) -> int:
+        """Number of windows in a row."""
+        return len(self._column_spans)
 
     def core(self, window: Tile) -> Tile:
         """Return the core of a window, in pixels of the raster."""
@@ -53,14 +62,20 @@ class WindowGrid:
         x0, x1 = self._columns[window.x0]
         return Tile(x0, y0, x1, y1)
 
-    def neighbours(self, window: Tile) -> list[Tile]:
-        """Return the other windows that overlap a window."""
-        return [w for w in self.windows if w != window and w.intersect(window)]
+    def overlapping(self, part: Tile) -> list[int]:
+        """Return the indices of the windows that overlap a part of the raster, in order."""
+        rows, columns = (
+            [i for i, (start, stop) in enumerate(spans) if start < last and stop > first]
+            for spans, first, last in (
+                (self._row_spans, part.y0, part.y1),
+                (self._column_spans, part.x0, part.x1),
+            )
+        )
+        return [row * len(self._column_spans) + column for row in rows for column in columns]
 
 
-def _cores(spans: Iterable[tuple[int, int]]) -> dict[int, tuple[int, int]]:
+def _cores(spans: Sequence[tuple[int, int]]) -> dict[int, tuple[int, int]]:
     """Return the core of each span (start, stop) of one axis, by its start."""
-    ordered = sorted(spans)
-    edges = [(stop + start) // 2 for (_, stop), (start, _) in pairwise(ordered)]
-    bounds = [ordered[0][0], *edges, ordered[-1][1]]
-    return {start: core for (start, _), core in zip(ordered, pairwise(bounds), strict=True)}
+    edges = [(stop + start) // 2 for (_, stop), (start, _) in pairwise(spans)]
+    bounds = [spans[0][0], *edges, spans[-1][1]]
+    return {start: core for (start, _), core in zip(spans, pairwise(bounds), strict=True)}

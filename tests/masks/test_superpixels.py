@@ -8,8 +8,10 @@ from alps.errors import ConfigError
 from alps.masks import superpixels
 from alps.masks.auto import AutoMasks
 from alps.masks.superpixels import add_superpixels
+from alps.structures import rle
 from alps.structures.masks import Masks
 from alps.structures.records import Sample
+from alps.structures.tiles import Tile
 from tests.fakes import ColorSegmenter
 
 
@@ -96,6 +98,35 @@ def test_blocks_leave_no_gap(monkeypatch):
     masks = add_superpixels(Masks.empty(sample.size), sample, 16)
     assert partitions(masks)
     assert masks.area.max() < 4 * 16**2
+
+
+def test_blocks_leave_no_seams(monkeypatch):
+    rng = np.random.default_rng(0)
+    image = cv2.blur(rng.integers(0, 255, (300, 260, 3), np.uint8), (9, 9))
+    sample = Sample("blurred", image)
+    whole = add_superpixels(Masks.empty(sample.size), sample, 16)
+    monkeypatch.setattr(superpixels, "BLOCK", 100)
+    assert {*add_superpixels(Masks.empty(sample.size), sample, 16).counts} == {*whole.counts}
+
+
+def test_overlapping_windows_have_the_same_superpixels():
+    rng = np.random.default_rng(1)
+    image = cv2.blur(rng.integers(0, 255, (200, 400, 3), np.uint8), (9, 9))
+    inside = []
+    for window in (Tile(0, 0, 300, 200), Tile(101, 0, 400, 200)):
+        sample = Sample("w", image[:, window.x0 : window.x1].copy(), window=window)
+        masks = add_superpixels(Masks.empty(sample.size), sample, 16)
+        # Away from both borders by the margin that blocks have.
+        x0, x1 = masks.xyxy[:, 0] + window.x0, masks.xyxy[:, 2] + window.x0
+        shared = Tile(101 - window.x0, 0, 300 - window.x0, 200)
+        inside.append(
+            {
+                rle.crop(masks.counts[i], 200, shared)
+                for i in np.flatnonzero((x0 >= 101 + 64) & (x1 <= 300 - 64))
+            }
+        )
+    assert len(inside[0]) > 20
+    assert inside[0] == inside[1]
 
 
 @pytest.mark.parametrize("side", [-1, 3])

@@ -223,6 +223,7 @@ def save_volume(path, dtype):
         ("x.webp", lambda p: Image.fromarray(RGBA).save(p, lossless=True), "x.webp has alpha"),
         ("rgb.jpg", lambda p: Image.fromarray(COLORS).save(p), None),
         ("rgb.bmp", lambda p: Image.fromarray(COLORS).save(p), None),
+        ("large.png", lambda p: Image.new("RGB", (1025, 2)).save(p), "blocks of 1024 px"),
         ("tiff.png", lambda p: Image.fromarray(COLORS).save(p, "TIFF"), "read TIFF files"),
         ("empty.png", lambda p: p.touch(), None),
         ("gone.png", lambda p: None, None),
@@ -235,7 +236,7 @@ def save_volume(path, dtype):
 )
 def test_images_that_come_out_otherwise_are_told_by_their_headers(name, save, found, tmp_path):
     save(tmp_path / name)
-    reason = find_change(tmp_path, [ImageRecord("x", name)])
+    reason = find_change(tmp_path, [ImageRecord("x", name)], superpixels=True)
     assert (reason is None) if found is None else (found in reason)
 
 
@@ -260,7 +261,7 @@ def test_its_classes_are_made_anew_from_its_masks(name, caplog):
 def test_its_masks_are_made_anew_where_that_is_asked(name):
     store = run(name, overwrite="masks")
     assert store.info.images["version"] == 2
-    assert store.info.stages["masks"]["identity"]["version"] == 2
+    assert store.info.stages["masks"]["identity"]["version"] == (2 if name == "dior" else 3)
     assert run(name).complete
 
 

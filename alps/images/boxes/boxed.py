@@ -279,4 +279,11 @@ def make_sample(
     if problem := compare_sizes(PurePosixPath(record.file_name).name, pixels.size, stated):
         boxes, dropped = Boxes.empty(), [problem] * len(annotations)
     lines = tuple(f"{path.name} {line}" for line in (*unparsed, *dropped))
-    return Sample(record.image_id, pixels.image, boxes, lines, pixels.valid)
+    return Sample(
+        image_id=record.image_id,
+        image=pixels.image,
+        boxes=boxes,
+        dropped=lines,
+        valid=pixels.valid,
+        georeference=pixels.georeference,
+    )

@@ -143,7 +143,14 @@ class Coco:
         boxes = replace(boxes, object_id=np.array(kept_ids, np.int32)[boxes.object_id])
         file = self._path.name
         dropped = [f"{file} {line}" for line in (*problems, *dropped)]
-        return Sample(record.image_id, pixels.image, boxes, tuple(dropped), pixels.valid)
+        return Sample(
+            image_id=record.image_id,
+            image=pixels.image,
+            boxes=boxes,
+            dropped=tuple(dropped),
+            valid=pixels.valid,
+            georeference=pixels.georeference,
+        )
 
     def findings(self) -> list[Finding]:
         """Return inconsistencies; reads the header of each image whose entry states a size."""

@@ -1,1 +1,1 @@
-"""Provide image sets of georeferenced rasters, which are read by windows."""
+"""Rasters of the Earth by windows, and vector layers as their labels."""

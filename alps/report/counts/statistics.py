@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Float32, Float64, Int, Int64
 
-from alps.images.files.labels import read_labels
 from alps.report.counts.boxes import BoxStatistics
 from alps.report.counts.histogram import empty_histogram
 from alps.store.label_store import LabelStore
@@ -181,7 +180,7 @@ def _spread(
 
 
 def _count_pixels(statistics: StoreStatistics, store: LabelStore, record: ImageRecord) -> None:
-    index_map = read_labels(store.root / "ann" / record.split / f"{record.image_id}.png")
+    index_map = store.read_index_map(record)
     k = len(statistics.class_pixels)
     for top in range(0, len(index_map), STRIP):  # bincount needs 8 bytes per pixel
         strip = index_map[top : top + STRIP]
