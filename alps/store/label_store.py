@@ -270,8 +270,7 @@ class LabelStore:
         elif not Path(self.image_root, record.file_name).exists():
             raise DatasetNotFound(
                 f"the images of the label store {self.root} are not in "
-                f"{Path(self.image_root).absolute()} (no {record.file_name}); set their folder: "
-                f"{remedy}"
+                f"{Path(self.image_root).absolute()} (no {record.file_name}); {remedy}"
             )
 
     # --- by shard ---------------------------------------------------------------------------------
