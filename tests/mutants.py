@@ -111,7 +111,7 @@ def _describe(name: str) -> str:
 
 
 def _beside(name: str, damage: Sequence[Damage] = TEXT) -> Format:
-    """A file that names another, which must not be seen: it has the value 251 in all bands."""
+    """A file that names another, which must not be read: it has the value 251 in all bands."""
 
     def write(root: Path) -> None:
         factories.create_raster(root / SECRET, np.full((3, 40, 56), 251, np.uint8))
@@ -125,10 +125,22 @@ def _beside(name: str, damage: Sequence[Damage] = TEXT) -> Format:
         folder.findings()
         for record in folder.records():
             sample = folder.read(record)
-            assert sample.valid is None, "a mask beside the raster was followed"
             assert (sample.image != 251).any(), "another file was read"
 
     return Format(write, name, read, damage)
+
+
+def _masked() -> Format:
+    """A TIFF with its mask in a second file, which is damaged."""
+
+    def write(root: Path) -> None:
+        factories.create_raster(
+            root / "a.tif", factories.draw_scene((40, 56))[0].transpose(2, 0, 1)
+        )
+        mask = np.where(np.eye(40, 56, dtype=bool), 0, 255).astype(np.uint8)
+        factories.create_raster(root / "a.tif.msk", mask[None], driver="GTiff", compress="deflate")
+
+    return Format(write, "a.tif.msk", lambda root: read_all(Folder(str(root), "x")), BINARY)
 
 
 def _boxes(write: Callable[[Path], object], file: str, read: Read) -> Format:
@@ -209,7 +221,7 @@ FORMATS: Mapping[str, Format] = {
     "JPEG 2000": _raster("a.jp2", count=3),
     "JPEG 2000, 16 bits, codestream": _raster("a.j2k", np.uint16, count=1),
     "VRT called .tif": _beside("a.tif", [_vrt]),
-    "VRT as .msk": _beside("a.tif.msk"),
+    "TIFF as .msk": _masked(),
     "VRT as .ovr": _beside("a.tif.ovr"),
     ".aux.xml": _beside("a.tif.aux.xml"),
     "WebP": _pil("a.webp"),

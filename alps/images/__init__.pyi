@@ -6,6 +6,7 @@ from .boxes.fair1m import Fair1m as Fair1m
 from .boxes.hrsc2016 import Hrsc2016 as Hrsc2016
 from .boxes.table import Table as Table
 from .boxes.voc import Voc as Voc
+from .geo.rasters import Rasters as Rasters
 from .geo.vectors import Vectors as Vectors
 from .pixels.atlas2023 import Atlas2023 as Atlas2023
 from .pixels.folder_pair import FolderPair as FolderPair

@@ -1,11 +1,13 @@
 """GDAL through rasterio: its drivers, its settings and its errors.
 
-A file is opened with the driver that matches its first bytes. Sidecar files (``.aux.xml``,
-``.msk``, ``.ovr``) are ignored, because they can make GDAL open arbitrary files.
+A file is opened with the driver that matches its first bytes, a URI with that of its suffix. GDAL
+does not see sidecar files (``.aux.xml``, ``.msk``, ``.ovr``), because they can make it open
+arbitrary files; `alps.rasters.raster.Raster` reads them itself.
 """
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import warnings
@@ -18,6 +20,7 @@ import rasterio
 from rasterio.errors import NotGeoreferencedWarning
 
 from alps.errors import ImageError
+from alps.rasters import remote
 
 #: GDAL's settings for every read and write. With TRUE instead of EMPTY_DIR, GDAL would still probe
 #: some file names. The cache is per process; GDAL's default is 5 % of the memory.
@@ -50,27 +53,51 @@ def find_driver(head: bytes) -> str | None:
 
 
 @contextmanager
-def gdal_session(path: Path) -> Iterator[None]:
+def gdal_session(path: Path | str) -> Iterator[None]:
     """Apply GDAL's settings in this thread, and convert all exceptions to `ImageError`.
 
+    If the network failed, the cause of the `ImageError` is an `OSError` with the code EIO, as for a
+    disk that failed.
+
     Args:
-        path: the file that is read, for the message.
+        path: the file or URI that is read.
 
     Raises:
         ImageError: the code in the context raised an exception.
     """
     _silence()
+    is_remote = isinstance(path, str)
     try:
-        with rasterio.Env(**OPTIONS):
+        with rasterio.Env(**OPTIONS, **(remote.default_options() if is_remote else {})):
             yield
     except ImageError:
         raise
     except Exception as error:  # GDAL raises many types on damaged files
-        raise ImageError(f"cannot read {path}: {_describe_error(error)}") from error
+        reason = _describe_error(error)
+        if isinstance(path, str):
+            name = remote.without_query(path)
+            reason = reason.replace(remote.to_gdal_name(path), name)
+            cause = _remote_cause(reason, error)
+            raise ImageError(f"cannot read {name}: {remote.explain_failure(reason)}") from cause
+        raise ImageError(f"cannot read {path}: {reason}") from error
 
 
-def open_raster(path: Path) -> Any:
-    """Open a TIFF or JPEG 2000 file for reading, within a `gdal_session`."""
+def _remote_cause(reason: str, error: Exception) -> Exception:
+    """Return an `OSError` if an error in reading a URI concerns the network, else the error."""
+    is_gdal_error = isinstance(error, rasterio.errors.RasterioError | rasterio._err.CPLE_BaseError)
+    if not (is_gdal_error and remote.is_network_failure(reason)):
+        return error
+    failure = OSError(errno.EIO, reason)
+    failure.__cause__ = error
+    return failure
+
+
+def open_raster(path: Path | str) -> Any:
+    """Open a TIFF or JPEG 2000 file or URI for reading, within a `gdal_session`."""
+    if isinstance(path, str):
+        suffix = remote.without_query(path).lower()[-4:]
+        kind = "JP2OpenJPEG" if suffix in (".jp2", ".j2k") else "GTiff"
+        return rasterio.open(remote.to_gdal_name(path), driver=kind, sharing=False)
     with path.open("rb") as file:
         head = file.read(16)
     if not head:

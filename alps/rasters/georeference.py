@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
 import rasterio
 from rasterio.control import GroundControlPoint
 
+from alps.rasters.aux_xml import AuxXml
+from alps.rasters.world_file import read_world_file
 from alps.structures.georeference import Georeference
-
-logger = logging.getLogger(__name__)
-
-#: Bytes of a world file to read; it has six numbers.
-MAX_WORLD_FILE_BYTES = 1024
 
 
 def to_profile(georeference: Georeference) -> dict[str, Any]:
@@ -30,39 +26,31 @@ def to_profile(georeference: Georeference) -> dict[str, Any]:
     return {"crs": crs, "transform": None if transform is None else rasterio.Affine(*transform)}
 
 
-def read_georeference(path: Path, file: Any) -> Georeference | None:
-    """Return the georeference of an open raster, or of the world file of a TIFF.
+def read_georeference(path: Path | str, file: Any, sidecar: AuxXml) -> Georeference | None:
+    """Return the georeference of an open raster.
+
+    As in GDAL, ``.aux.xml`` overrides the file, and a world file is used if both have none.
 
     Args:
-        path: path of the raster; its world file has the suffix ``.tfw``.
+        path: path of the raster, or its URI, which has no sidecar files.
         file: open dataset of rasterio.
+        sidecar: its ``.aux.xml``.
 
     Returns:
         The georeference, or None if it is unknown.
     """
-    gcps, crs = file.gcps
-    if gcps:
+    gcps, gcps_crs = file.gcps
+    crs = sidecar.crs or file.crs
+    if gcps and sidecar.transform is None:
         points = tuple((p.col, p.row, p.x, p.y, p.z or 0.0) for p in gcps)
+        crs = sidecar.crs or gcps_crs
         return Georeference(None if crs is None else crs.to_wkt(), gcps=points)
-    transform = None if file.transform.is_identity else file.transform
-    if transform is None and file.driver == "GTiff":
-        transform = _read_world_file(path.with_suffix(".tfw"))
-    if file.crs is None and transform is None:
+    transform = sidecar.transform or file.transform
+    if transform.is_identity:
+        transform = read_world_file(path) if isinstance(path, Path) else None
+    if crs is None and transform is None:
         return None
     return Georeference(
-        crs=None if file.crs is None else file.crs.to_wkt(),
+        crs=None if crs is None else crs.to_wkt(),
         transform=None if transform is None else tuple(transform)[:6],
     )
-
-
-def _read_world_file(path: Path) -> Any:
-    """Return the transform of a world file, moved from the pixel centre to the pixel corner."""
-    try:
-        with path.open("rb") as file:
-            a, d, b, e, c, f = map(float, file.read(MAX_WORLD_FILE_BYTES).split()[:6])
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        logger.warning("%s is not a valid world file (%s) and is ignored", path, error)
-        return None
-    return rasterio.Affine(a, b, c - (a + b) / 2, d, e, f - (d + e) / 2)

@@ -14,13 +14,15 @@ MAX_BYTES = 2**32
 #: (8192 × 8192 RGB with 8 bits) any file size is accepted: zstd, fax and lossless WebP compress
 #: images of one colour without limit, and a TIFF may omit its strips.
 LARGE, MAX_RATIO = 3 * 2**26, 4096
+#: Suffix of virtual rasters.
+VRT_SUFFIX = ".vrt"
 
 
-def check_size(path: Path, height: int, width: int, pixel: int) -> None:
+def check_size(path: Path | str, height: int, width: int, pixel: int) -> None:
     """Raise `ValueError` if a decoded image is too large, absolutely or relative to its file.
 
     Args:
-        path: the file.
+        path: the file, or a URI, for which only the absolute limits apply.
         height: height of the image, px.
         width: width of the image, px.
         pixel: bytes of one decoded pixel, all bands.
@@ -37,19 +39,19 @@ def check_size(path: Path, height: int, width: int, pixel: int) -> None:
             f"{height} x {width} pixels of {pixel} bytes, the limit is {MAX_BYTES} bytes; cut "
             "the image into tiles"
         )
-    size = path.stat().st_size
-    if height * width * pixel > max(LARGE, size * MAX_RATIO):
+    size = _file_bytes(path)
+    if size is not None and height * width * pixel > max(LARGE, size * MAX_RATIO):
         raise ValueError(
             f"{height} x {width} pixels of {pixel} bytes in a file of {size} bytes: damaged, "
             "or made to exhaust the memory; download the file again, or write it uncompressed"
         )
 
 
-def check_block(path: Path, height: int, width: int, pixel: int) -> None:
+def check_block(path: Path | str, height: int, width: int, pixel: int) -> None:
     """Raise `ValueError` if one block, the unit of decoding, is too large relative to its file.
 
     Args:
-        path: the file.
+        path: the file, or a URI, whose blocks are not limited.
         height: height of a tile or strip, px.
         width: width of a tile or strip, px.
         pixel: bytes of one decoded pixel, all bands.
@@ -57,9 +59,16 @@ def check_block(path: Path, height: int, width: int, pixel: int) -> None:
     Raises:
         ValueError: a block has too many bytes.
     """
-    size = path.stat().st_size
-    if height * width * pixel > max(LARGE, size * MAX_RATIO):
+    size = _file_bytes(path)
+    if size is not None and height * width * pixel > max(LARGE, size * MAX_RATIO):
         raise ValueError(
             f"blocks of {height} x {width} pixels of {pixel} bytes in a file of {size} bytes: "
             "damaged, or made to exhaust the memory; download the file again"
         )
+
+
+def _file_bytes(path: Path | str) -> int | None:
+    """Return the size of a file; None for URIs and VRTs, whose data are elsewhere."""
+    if isinstance(path, str) or path.suffix.lower() == VRT_SUFFIX:
+        return None
+    return path.stat().st_size

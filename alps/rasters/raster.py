@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Shaped, UInt8
-from rasterio.enums import ColorInterp, MaskFlags
+from jaxtyping import Bool, Float, Shaped, UInt8
+from rasterio.enums import ColorInterp
 
-from alps.rasters.gdal import gdal_session, open_raster, page_size
-from alps.rasters.georeference import read_georeference
+from alps.rasters.band_names import Band, guess_rgb, is_alpha, resolve_bands
+from alps.rasters.gdal import gdal_session, page_size
 from alps.rasters.limits import check_block, check_size
 from alps.rasters.pixels import Pixels, none_if_all
+from alps.rasters.remote import to_source
+from alps.rasters.source import open_assets, open_file
 from alps.rasters.stretch import finite_pixels, stretch_between, stretch_limits, stretch_values
+from alps.rasters.view import View
 from alps.structures.georeference import Georeference
 from alps.structures.palette import IGNORE_COLOR
 from alps.structures.tiles import Tile
@@ -38,29 +42,44 @@ class Raster:
     one of these. Palettes are converted to colours. 8-bit values are kept. Other values are
     stretched linearly between two percentiles of the whole raster, which are equal for all windows
     (`alps.rasters.stretch`) and come from a regular sample if there are more than `SAMPLE_PIXELS`
-    pixels.
+    pixels. A view chooses other bands, limits or resolutions.
 
-    Valid pixels follow GDAL's mask: the mask inside the file, else alpha (0 is invalid) and the
-    no-data value (invalid if all bands have it). NaN and infinity in any band are invalid as well.
-    The value 0 is valid unless it is declared as no data, because dark water may be 0 too.
+    Valid pixels follow GDAL's mask: the mask inside the file or in its file ``.msk``, else alpha (0
+    is invalid) and the no-data value (invalid if all bands have it). NaN and infinity in any band
+    are invalid as well. The value 0 is valid unless it is declared as no data, because dark water
+    may be 0 too. With a view, these rules concern only the bands of the view.
+
+    Sidecar files of local rasters are read: ``.aux.xml``, ``.msk`` and world files.
 
     Args:
-        path: the file.
+        path: the file or URI (`alps.rasters.remote`), or one for each of ``view.assets``.
+        view: bands, stretch and resolution. None: as described above.
+        vrt_roots: folders whose files a VRT may read, besides its own. None: VRTs are refused.
 
     Raises:
-        ImageError: the file cannot be read, contains complex numbers, or has too many bands or
-            several pages of the same size.
+        ImageError: the file cannot be read, contains complex numbers, or has several pages of the
+            same size; without a view: it has more than four bands; with a view: it lacks a band.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        with gdal_session(self.path):
-            self._file = open_raster(self.path)
-            try:
-                self._inspect()
-            except BaseException:
-                self._file.close()
-                raise
+    def __init__(
+        self,
+        path: str | Path | Sequence[str | Path],
+        view: View | None = None,
+        *,
+        vrt_roots: Sequence[str | Path] | None = None,
+    ) -> None:
+        paths = [to_source(p) for p in ([path] if isinstance(path, str | Path) else path)]
+        self.path = paths[0]
+        self._view = view
+        gsd = None if view is None else view.gsd
+        with gdal_session(self.path), ExitStack() as opened:
+            if view is not None and view.assets is not None and len(paths) > 1:
+                self._source = open_assets(paths, view.assets, opened, gsd)
+            else:
+                self._source = open_file(self.path, opened, vrt_roots, gsd)
+            self._file, self._stored = self._source.file, self._source.stored
+            self._inspect()
+            self._opened = opened.pop_all()
 
     def __enter__(self) -> Raster:
         return self
@@ -71,8 +90,12 @@ class Raster:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
         with gdal_session(self.path):
-            self._file.close()
+            self._opened.close()
 
     @property
     def size(self) -> tuple[int, int]:
@@ -82,18 +105,38 @@ class Raster:
     @property
     def count(self) -> int:
         """Number of bands, including alpha."""
-        return int(self._file.count)
+        return int(self._stored.count)
 
     @property
     def is_tiff(self) -> bool:
         """Whether the file is a TIFF rather than JPEG 2000."""
-        return bool(self._file.driver == "GTiff")
+        return bool(self._stored.driver == "GTiff")
 
-    @cached_property
+    @property
+    def bands(self) -> tuple[Band, ...]:
+        """Descriptions of all bands, including alpha."""
+        interpretations = self._stored.colorinterp
+        if self._view is not None and self._view.assets is not None and len(interpretations) == 1:
+            names = self._view.assets
+        else:
+            names = self._source.descriptions
+        return tuple(
+            Band(number, name, interpretation.name, dtype)
+            for number, (name, interpretation, dtype) in enumerate(
+                zip(names, interpretations, self._stored.dtypes, strict=True), 1
+            )
+        )
+
+    @property
     def georeference(self) -> Georeference | None:
-        """Georeference of the raster; None: unknown."""
-        with gdal_session(self.path):
-            return read_georeference(self.path, self._file)
+        """Georeference of the raster as it is read; None: unknown."""
+        return self._source.georeference
+
+    @property
+    def stored_gsd(self) -> float | None:
+        """Ground sampling distance of the file, m, the mean of both directions; None: unknown."""
+        gsd = self._source.gsd
+        return None if gsd is None else sum(gsd) / 2
 
     def read(self, tile: Tile | None = None) -> Pixels:
         """Read a window, or the whole raster if it is within the size limits.
@@ -104,28 +147,52 @@ class Raster:
             tile: the window. None: the whole raster.
 
         Returns:
-            The image and its valid mask.
+            The image, its valid mask and the bands of the view.
         """
         with gdal_session(self.path):
             if tile is None:
                 check_size(self.path, *self.size, max(self._pixel_bytes, 3))
             window = _window(tile or Tile(0, 0, self.size[1], self.size[0]))
-            if not self._deep and len(self._bands) == 3:  # the usual case, without a copy
+            if self._view is not None and self._is_empty(window):
+                return self._empty(window)
+            if not self._stretched and len(self._bands) == 3:  # the usual case, without a copy
                 image = np.empty((*_shape(window), 3), np.uint8)
-                self._file.read(self._bands, window=window, out=image.transpose(2, 0, 1))
-                return Pixels(image, self._valid(image.transpose(2, 0, 1), window))
+                rgb = image.transpose(2, 0, 1)
+                self._file.read(self._bands, window=window, out=rgb)
+                valid = self._valid(rgb, window)
+                return self._pixels(image, valid, window)
             bands = self._file.read(self._bands, window=window)
             valid = self._valid(bands, window)
-            if self._deep:
-                if tile is None:  # avoids reading the raster again for the sample
-                    self._limits = self._limits_of(bands, valid)
-                return Pixels(self._stretch(bands, valid), valid)
-            return Pixels(self._to_rgb(bands[0]), valid)
+            if not self._stretched:
+                return self._pixels(self._to_rgb(bands[0]), valid, window)
+            if tile is None and self._limits_of_view is None:  # avoids reading the raster again
+                self._percentiles = self._percentiles_of(bands, valid)
+            return self._pixels(self._stretch(bands, valid), valid, window)
+
+    def sample_values(self, tile: Tile) -> Shaped[np.ndarray, "C N"]:
+        """Read the values of a window from which `stretch_limits` computes percentiles.
+
+        Args:
+            tile: the window.
+
+        Returns:
+            The valid values of each band that becomes red, green, blue or gray.
+        """
+        with gdal_session(self.path):
+            window = _window(tile)
+            if self._is_empty(window):
+                return self._fill(len(self._bands), ((0, 0), (0, 0))).reshape(len(self._bands), 0)
+            bands = self._file.read(self._bands, window=window)
+            valid = self._valid(bands, window)
+            valid = finite_pixels(bands) if valid is None else valid
+            return stretch_values(bands, valid, zero_counts=self._nodata is not None)
 
     def valid(self, tile: Tile) -> Bool[np.ndarray, "H W"]:
         """Read the valid mask of a window."""
         with gdal_session(self.path):
             window = _window(tile)
+            if self._view is not None and self._is_empty(window):
+                return np.zeros(_shape(window), bool)
             all_bands = self._nodata is not None or self._file.dtypes[0].startswith("float")
             bands = self._file.read(self._bands if all_bands else self._bands[:1], window=window)
             valid = self._valid(bands, window)
@@ -140,7 +207,7 @@ class Raster:
 
     def _inspect(self) -> None:
         """Determine the meaning of the bands; raise `ValueError` if they cannot become RGB."""
-        file = self._file
+        file = self._stored
         dtype = file.dtypes[0]
         if dtype.startswith("complex"):
             raise ValueError(
@@ -148,50 +215,90 @@ class Raster:
                 'their magnitude: gdal_calc.py -A in.tif --calc="abs(A)" --type=Float32 '
                 "--outfile=out.tif"
             )
-        interpretation = dict(enumerate(file.colorinterp, 1))
-        alpha = [i for i, kind in interpretation.items() if kind == ColorInterp.alpha]
-        colors = [i for i in interpretation if i not in alpha]
-        if not 1 <= len(colors) <= 4 or len(alpha) > 1:
-            raise ValueError(
-                f"it has {file.count} bands, expected 1 to 4; write red, green and blue into a "
-                f"separate file: {TO_RGB}"
-            )
-        declared_rgb = [
-            i
-            for kind in (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
-            for i in colors
-            if interpretation[i] == kind
-        ]
-        self._alpha = alpha[0] if alpha else None
-        self._colors = colors
-        self._bands = (
-            declared_rgb if len(declared_rgb) == 3 else colors[: 3 if len(colors) >= 3 else 1]
-        )
-        self._deep = dtype != "uint8"
-        self._nodata = _as_dtype(file.nodata, dtype)
-        self._mask = file.mask_flag_enums[0] == [MaskFlags.per_dataset]
+        self._nodata = self._source.nodata
         # In a damaged JPEG 2000 file GDAL would search for this tag forever.
         tags = file.tags(ns="IMAGE_STRUCTURE") if self.is_tiff else {}
         self._white_is_zero = tags.get("MINISWHITE") == "YES"
         self._bits = int(file.tags(1, ns="IMAGE_STRUCTURE").get("NBITS", 8))
+        self._networks: list[int] = []
+        self._limits_of_view: tuple[tuple[float, float], ...] | None = None
+        if self._view is None:
+            self._choose_bands()
+        else:
+            self._apply_view(self._view)
+        interpretation = file.colorinterp[self._bands[0] - 1]
         self._palette = None
-        if interpretation[colors[0]] == ColorInterp.palette and dtype in ("uint8", "uint16"):
-            self._palette = _table(file.colormap(colors[0]), 1 << (16 if self._deep else 8))
-            self._deep = False
+        if interpretation == ColorInterp.palette and dtype in ("uint8", "uint16"):
+            length = 1 << (8 if dtype == "uint8" else 16)
+            self._palette = _table(file.colormap(self._bands[0]), length)
+        self._stretched = self._palette is None and (
+            dtype != "uint8" or self._limits_of_view is not None
+        )
         self._check_pages()
         rows, columns = file.block_shapes[0]
         check_block(self.path, rows, columns, self._pixel_bytes)
 
+    def _choose_bands(self) -> None:
+        """Choose the bands that become RGB or gray, for a raster without a view."""
+        interpretation = dict(enumerate(self._stored.colorinterp, 1))
+        alpha = [i for i, kind in interpretation.items() if kind == ColorInterp.alpha]
+        colors = [i for i in interpretation if i not in alpha]
+        if not 1 <= len(colors) <= 4 or len(alpha) > 1:
+            raise ValueError(
+                f"it has {self.count} bands, expected 1 to 4; write red, green and blue into a "
+                f"separate file: {TO_RGB}"
+            )
+        self._alpha = alpha[0] if alpha else None
+        self._colors = colors
+        self._bands = self._declared_rgb(colors)
+
+    def _declared_rgb(self, colors: list[int]) -> list[int]:
+        """Return the bands that are declared as red, green and blue, or else the first bands."""
+        kinds = self._stored.colorinterp
+        declared = [
+            i
+            for kind in (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
+            for i in colors
+            if kinds[i - 1] == kind
+        ]
+        return declared if len(declared) == 3 else colors[: 3 if len(colors) >= 3 else 1]
+
+    def _apply_view(self, view: View) -> None:
+        """Choose the bands and limits of a view."""
+        bands = self.bands
+        if view.rgb is None:
+            try:
+                self._bands = [*resolve_bands(bands, guess_rgb(bands).bands)]
+            except ValueError:
+                self._bands = self._declared_rgb([b.number for b in bands if not is_alpha(b)])
+        else:
+            self._bands = [*resolve_bands(bands, view.rgb)]
+        if len(self._bands) not in (1, 3):
+            raise ValueError(f"rgb has {len(self._bands)} bands, expected 3, or 1 for gray")
+        self._networks = [*resolve_bands(bands, view.bands or ())]
+        self._colors = sorted({*self._bands, *self._networks})
+        alpha = [b.number for b in bands if is_alpha(b) and b.number not in self._colors]
+        self._alpha = alpha[0] if alpha else None
+        if view.limits is not None:
+            if len(view.limits) not in {1, len(self._bands)}:
+                raise ValueError(
+                    f"there are {len(view.limits)} pairs of limits for {len(self._bands)} bands, "
+                    "expected one pair for each band, or one for all"
+                )
+            self._limits_of_view = view.limits * (len(self._bands) // len(view.limits))
+
     @property
     def _pixel_bytes(self) -> int:
         """Bytes of a pixel while it is decoded; JPEG 2000 takes 32 bits per value or more."""
-        value = np.dtype(self._file.dtypes[0]).itemsize
-        return int(self._file.count * (value if self.is_tiff else max(value, 4)))
+        value = np.dtype(self._stored.dtypes[0]).itemsize
+        is_jpeg_2000 = self._stored.driver == "JP2OpenJPEG"
+        return int(self._stored.count * (max(value, 4) if is_jpeg_2000 else value))
 
     def _check_pages(self) -> None:
         """Raise `ValueError` if the pages may be bands; pages of different sizes are ignored."""
-        pages = self._file.subdatasets
-        if len(pages) > 1 and page_size(pages[1]) == self.size:
+        pages = self._stored.subdatasets
+        size = self._stored.height, self._stored.width
+        if len(pages) > 1 and page_size(pages[1]) == size:
             raise ValueError(
                 f"it has {len(pages)} pages of the same size, expected 1 to 4 bands in one page; "
                 "convert them to bands: gdal_merge.py -separate -o out.tif GTIFF_DIR:1:in.tif "
@@ -207,8 +314,8 @@ class Raster:
             bands: values of the bands `_bands` in the window.
             window: the window.
         """
-        if self._mask:
-            valid = self._file.read_masks(1, window=window) > 0
+        if self._has_mask:
+            valid = self._read_mask(window)
         else:
             valid = np.ones(bands.shape[1:], bool)
             if self._alpha is not None:
@@ -222,6 +329,64 @@ class Raster:
             for band in self._all_colors(bands, window):
                 valid &= np.isfinite(band)
         return none_if_all(valid)
+
+    @property
+    def _has_mask(self) -> bool:
+        """Whether the raster has a mask, inside its file or beside it."""
+        return self._source.has_mask or self._source.mask is not None
+
+    def _read_mask(self, window: Window) -> Bool[np.ndarray, "H W"]:
+        """Read the mask of the raster."""
+        mask = self._source.mask
+        values: np.ndarray = (
+            self._file.read_masks(1, window=window) if mask is None else mask.read(1, window=window)
+        )
+        return values > 0
+
+    def _is_empty(self, window: Window) -> bool:
+        """Return whether a window has no valid pixel, without reading more bands than required."""
+        if self._has_mask:
+            return not self._read_mask(window).any()
+        if self._alpha is not None and not self._file.read(self._alpha, window=window).any():
+            return True
+        is_float = self._file.dtypes[0].startswith("float")
+        if self._nodata is None and not is_float:
+            return False
+        for number in self._colors:
+            band = self._file.read(number, window=window)
+            if is_float and not np.isfinite(band).any():
+                return True
+            if self._nodata is None or (band != self._nodata).any():
+                return False
+        return True
+
+    def _fill(self, n: int, window: Window) -> Shaped[np.ndarray, "C H W"]:
+        """Return ``n`` bands of a window without valid pixels."""
+        dtype = self._file.dtypes[0]
+        missing = np.nan if dtype.startswith("float") else 0
+        return np.full(
+            (n, *_shape(window)), missing if self._nodata is None else self._nodata, dtype
+        )
+
+    def _empty(self, window: Window) -> Pixels:
+        """Return the pixels of a window without valid pixels."""
+        shape = _shape(window)
+        return Pixels(
+            np.zeros((*shape, 3), np.uint8),
+            np.zeros(shape, bool),
+            self._fill(len(self._networks), window) if self._networks else None,
+            self.georeference,
+        )
+
+    def _pixels(
+        self,
+        image: UInt8[np.ndarray, "H W 3"],
+        valid: Bool[np.ndarray, "H W"] | None,
+        window: Window,
+    ) -> Pixels:
+        """Return an image with the bands of the view and the georeference."""
+        bands = self._file.read(self._networks, window=window) if self._networks else None
+        return Pixels(image, valid, bands, self.georeference)
 
     def _all_colors(
         self, bands: Shaped[np.ndarray, "C H W"], window: Window
@@ -252,14 +417,29 @@ class Raster:
             rows = np.s_[top : top + STRIP_ROWS]
             part = np.array(bands[:, rows], number, order="C")
             valid_part = finite_pixels(part) if valid is None else valid[rows]
-            gray = stretch_between(part, valid_part, *self._limits)
+            gray = self._stretch_part(part, valid_part)
             if self._white_is_zero:
                 gray = np.where(valid_part, ~gray, 0)
             image[rows] = gray.transpose(1, 2, 0)
         return image
 
+    def _stretch_part(
+        self, part: Float[np.ndarray, "C H W"], valid: Bool[np.ndarray, "H W"]
+    ) -> UInt8[np.ndarray, "C H W"]:
+        """Stretch some rows, all bands together or each band between its own limits."""
+        if self._limits_of_view is None:
+            return stretch_between(part, valid, *self._percentiles)
+        return np.concatenate(
+            [
+                stretch_between(band, valid, low, high)
+                for band, (low, high) in zip(
+                    np.split(part, len(part)), self._limits_of_view, strict=True
+                )
+            ]
+        )
+
     @cached_property
-    def _limits(self) -> tuple[float, float]:
+    def _percentiles(self) -> tuple[float, float]:
         """Values that become 0 and 255, from a sample of the whole raster, read part by part."""
         height, width = self.size
         rows, columns = self._file.block_shapes[0]
@@ -274,7 +454,7 @@ class Raster:
                 values.append(self._sample_values(bands, valid, (-y % step, -x % step)).ravel())
         return stretch_limits(np.concatenate(values))
 
-    def _limits_of(
+    def _percentiles_of(
         self, bands: Shaped[np.ndarray, "C H W"], valid: Bool[np.ndarray, "H W"] | None
     ) -> tuple[float, float]:
         """Return the values that become 0 and 255, from the decoded bands of the whole raster."""
@@ -311,16 +491,6 @@ def _window(tile: Tile) -> Window:
 def _shape(window: Window) -> tuple[int, int]:
     (top, bottom), (left, right) = window
     return bottom - top, right - left
-
-
-def _as_dtype(nodata: Any, dtype: str) -> Any:
-    """Return the no-data value in the dtype of the pixels, or None if it does not fit."""
-    if nodata is None or dtype.startswith("float"):
-        with np.errstate(over="ignore"):
-            return None if nodata is None else np.dtype(dtype).type(nodata)
-    limits = np.iinfo(dtype)
-    fits = nodata == nodata // 1 and limits.min <= nodata <= limits.max
-    return np.dtype(dtype).type(int(nodata)) if fits else None
 
 
 def _table(colors: dict[int, tuple[int, ...]], length: int) -> UInt8[np.ndarray, "N 3"]:

@@ -14,20 +14,23 @@ class View:
     The defaults are those of `alps.rasters.raster.Raster`.
 
     Args:
-        rgb: bands that become red, green and blue (or the one that becomes gray), counted from 1.
+        rgb: bands that become red, green and blue (or the one that becomes gray): numbers counted
+            from 1, descriptions, or colour interpretations. Names are resolved for each raster.
             None: as the file declares.
-        bands: bands for networks, counted from 1. None: the 8-bit RGB image.
+        bands: bands for networks, likewise. None: the 8-bit RGB image.
         names: names of ``bands``, by which a checkpoint recognises them.
-        limits: values of each band of ``rgb`` that become 0 and 255. None: percentiles of each
-            raster.
+        limits: values of each band of ``rgb`` that become 0 and 255. None: 8-bit values are kept,
+            others are stretched between two percentiles of each raster.
         gsd: ground sampling distance in metres to which rasters are resampled. None: as stored.
+        assets: assets of a STAC item that are its bands. None: the raster is a file.
     """
 
-    rgb: tuple[int, ...] | None = None
-    bands: tuple[int, ...] | None = None
+    rgb: tuple[int | str, ...] | None = None
+    bands: tuple[int | str, ...] | None = None
     names: tuple[str, ...] | None = None
     limits: tuple[tuple[float, float], ...] | None = None
     gsd: float | None = None
+    assets: tuple[str, ...] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings that are not None as JSON values."""
@@ -37,7 +40,7 @@ class View:
     def from_json(cls, settings: Mapping[str, Any]) -> View:
         """Return the view with the settings of `to_json`."""
         values = {f.name: settings[f.name] for f in fields(cls) if f.name in settings}
-        for name in {"rgb", "bands", "names"} & values.keys():
+        for name in {"rgb", "bands", "names", "assets"} & values.keys():
             values[name] = tuple(values[name])
         if "limits" in values:
             values["limits"] = tuple((low, high) for low, high in values["limits"])

@@ -12,7 +12,6 @@ from alps.export import export_store
 from alps.export.__main__ import main
 from alps.export.polygons import SUFFIXES
 from alps.rasters.index_map import create_index_map
-from alps.store.layout import ImageStatus
 from alps.store.manifest import write_manifest
 from alps.structures import rle
 from alps.structures.georeference import Georeference
@@ -62,7 +61,7 @@ def window_store(root, rasters=RASTERS):
     store = open_store(root, records, k=3, masks={}, assign={"assigner": "cluster"}, shard_size=3)
     store.write_categories([Category(i, f"class {i}", COLORS[i]) for i in range(3)])
     for shard, part in enumerate(store.plan):
-        write_masks(store, shard, masks)
+        write_masks(store, shard, masks, places)
         ids = np.concatenate([np.arange(4, dtype=np.int32) % 3 for _ in part])
         store.shard(shard).write_labels(ids, None)
     for raster, index_map in maps.items():
@@ -87,7 +86,7 @@ def burn(frame, place, size=SIZE):
 
 
 @pytest.mark.parametrize("layout", SUFFIXES)
-def test_regions_are_the_index_maps(layout, tmp_path, monkeypatch):
+def test_regions_are_the_index_maps(layout, tmp_path):
     store, maps, _ = window_store(tmp_path / "store")
     before = files(store.root)
     tally = export_store(store, layout, tmp_path / "out")
@@ -105,7 +104,7 @@ def test_regions_are_the_index_maps(layout, tmp_path, monkeypatch):
         assert part["area_m2"].sum() == pytest.approx((index_map != 255).sum() * 0.25, rel=1e-9)
 
 
-def test_masks_have_scores_and_lie_in_their_windows(tmp_path, monkeypatch):
+def test_masks_have_scores_and_lie_in_their_windows(tmp_path):
     store, _, masks = window_store(tmp_path / "store")
     tally = export_store(store, "gpkg", tmp_path / "out", per="mask")
     frame = geopandas.read_file(tmp_path / "out/masks.gpkg", layer="masks")
@@ -121,7 +120,7 @@ def test_masks_have_scores_and_lie_in_their_windows(tmp_path, monkeypatch):
         np.testing.assert_array_equal(burnt, masks[row.image].to_array()[row.mask_id])
 
 
-def test_rasters_of_one_grid_become_one_valid_cog(tmp_path, monkeypatch):
+def test_rasters_of_one_grid_become_one_valid_cog(tmp_path):
     store, maps, _ = window_store(tmp_path / "store")
     export_store(store, "cog", tmp_path / "out")
     assert {p.name for p in (tmp_path / "out").iterdir()} == {"mosaic.tif", "mosaic.qml"}
@@ -135,7 +134,7 @@ def test_rasters_of_one_grid_become_one_valid_cog(tmp_path, monkeypatch):
     np.testing.assert_array_equal(mosaic[20:, 100:], maps["east"])
 
 
-def test_other_grids_become_a_cog_each(tmp_path, monkeypatch, caplog):
+def test_other_grids_become_a_cog_each(tmp_path, caplog):
     rasters = {**RASTERS, "sub/far": Georeference(UTM, (0.4, 0.3, 7e5, 0.3, -0.4, 5e6))}
     store, maps, _ = window_store(tmp_path / "store", rasters)
     export_store(store, "cog", tmp_path / "out")
@@ -148,14 +147,15 @@ def test_other_grids_become_a_cog_each(tmp_path, monkeypatch, caplog):
             np.testing.assert_array_equal(file.read(1), index_map)
 
 
-def test_whole_images_with_a_georeference_are_placed(tmp_path, monkeypatch, capsys):
-    store = boxed_store(tmp_path / "store")
+def test_whole_images_with_a_georeference_are_placed(tmp_path, capsys, caplog):
     place = RASTERS["west"]
-    set_places(monkeypatch, {"a": place, "sub/c": Georeference(wkt(4326), place.transform)})
+    places = {"a": place, "sub/c": Georeference(wkt(32633), place.transform)}
+    store = boxed_store(tmp_path / "store", places=places)
     main([str(store.root), "--to", "geoparquet", "--out", str(tmp_path / "out")])
     assert "2 images, 3 regions in" in (said := capsys.readouterr().out)
     assert "skipped: 3 images without georeference" in said
     frame = read(tmp_path / "out/regions.parquet")
+    assert "several CRSs; all polygons are converted to the first" in caplog.text
     burnt = burn(frame[frame["raster"] == "a"], place, (40, 60))
     np.testing.assert_array_equal(burnt, store.index_map("a"))
 

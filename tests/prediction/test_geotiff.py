@@ -88,12 +88,11 @@ def test_jpeg_2000_with_a_place_becomes_a_geotiff(tmp_path):
         np.testing.assert_array_equal(file.read(1), bands().argmax(axis=0))
 
 
-def test_masks_beside_rasters_are_reported(tmp_path, caplog):
+def test_sidecar_files_that_are_not_read_are_reported(tmp_path, caplog):
     create_geotiff(tmp_path / "in/a.tif", bands())
-    for name in ("a.tif.msk", "a.tfw"):
-        (tmp_path / "in" / name).write_text("anything")
+    (tmp_path / "in/a.aux").write_text("anything")
     predict(tmp_path / "in", tmp_path / "out")
-    assert "1 raster has sidecar files that are not read (1 .msk, the first a.tif" in caplog.text
+    assert "1 raster has a sidecar file .aux that is not read (first: a.aux)" in caplog.text
 
 
 # --- predicting ---------------------------------------------------------------------------------

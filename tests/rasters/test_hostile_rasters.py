@@ -47,7 +47,7 @@ def test_a_vrt_called_tif_is_not_followed(tmp_path, secret, read):
         read(tmp_path / "a.tif")
 
 
-@pytest.mark.parametrize("suffix", [".msk", ".ovr", ".aux.xml"])
+@pytest.mark.parametrize("suffix", [".ovr", ".aux.xml"])
 def test_files_beside_a_raster_are_not_followed(tmp_path, secret, suffix):
     create_raster(tmp_path / "in/a.tif", BANDS, photometric="RGB")
     path = tmp_path / f"in/a.tif{suffix}"
@@ -67,21 +67,23 @@ def test_files_beside_a_raster_are_not_followed(tmp_path, secret, suffix):
     pixels = read_pixels(tmp_path / "in/a.tif")
     np.testing.assert_array_equal(pixels.image, BANDS.transpose(1, 2, 0))
     assert pixels.valid is None
-    (finding,) = Folder(str(tmp_path / "in"), "x").findings()
-    assert (finding.kind, finding.count) == ("raster_sidecars", 1)
-    assert f"(1 {suffix}, the first a.tif{suffix}): their masks, no-data" in finding.message
-    assert finding.remedy == "write them into the raster: gdal_translate a.tif out.tif"
+    assert Folder(str(tmp_path / "in"), "x").findings() == []
 
 
-def test_sidecars_are_counted():
-    paths = ["a.tif", "a.tfw", "a.tif.msk", "b/a.TIF", "b/a.tfw", "c.jp2", "d.png", "d.png.aux.xml"]
+def test_a_mask_that_names_other_files_is_refused(tmp_path, secret):
+    create_raster(tmp_path / "in/a.tif", BANDS, photometric="RGB")
+    write_vrt(tmp_path / "in/a.tif.msk", secret)
+    with pytest.raises(ImageError, match=r"in/a\.tif: its mask a\.tif\.msk is not a TIFF; delete"):
+        read_pixels(tmp_path / "in/a.tif")
+
+
+def test_sidecars_that_are_not_read_are_counted():
+    paths = ["a.tif", "a.aux", "a.tif.msk", "b/a.TIF", "b/a.aux", "c.jp2", "d.png", "d.png.aux.xml"]
     (finding,) = find_sidecars(paths)
     assert finding.count == 2
-    assert (
-        "2 rasters have sidecar files that are not read (1 .msk, 2 .tfw, the first a.tif.msk"
-        in str(finding)
-    )
-    assert find_sidecars(["a.tif", "b.tif.msk", "c.tfw"]) == []
+    assert "2 rasters have a sidecar file .aux that is not read (first: a.aux), so" in str(finding)
+    assert finding.remedy == "write them into the rasters: gdal_translate a.tif out.tif"
+    assert find_sidecars(["a.tif", "b.tif.msk", "c.aux"]) == []
 
 
 @pytest.mark.parametrize(
@@ -148,7 +150,7 @@ def _sum(path: Path) -> int:
 
 def test_threads_and_processes_read_the_same_pixels(tmp_path, capfd):
     create_image(tmp_path / "a.tif")
-    write_vrt(tmp_path / "a.tif.msk", tmp_path / "nothing.tif")
+    write_vrt(tmp_path / "a.tif.ovr", tmp_path / "nothing.tif")
     (tmp_path / "b.tif").write_bytes((tmp_path / "a.tif").read_bytes()[:5000])
     expected = _sum(tmp_path / "a.tif")
     with ThreadPoolExecutor(4) as pool:

@@ -63,7 +63,9 @@ def read_image(path: str | Path) -> UInt8[np.ndarray, "H W 3"]:
 def read_sample(root: str | Path, record: ImageRecord) -> Sample:
     """Read an image of a dataset without labels; raise `ImageError` if it cannot be read."""
     pixels = read_pixels(Path(root, record.file_name))
-    return Sample(record.image_id, pixels.image, valid=pixels.valid)
+    return Sample(
+        record.image_id, pixels.image, valid=pixels.valid, georeference=pixels.georeference
+    )
 
 
 def decode(path: str | Path) -> Pixels:
@@ -95,11 +97,22 @@ def _decode_raster(path: Path) -> Pixels:
 
 
 def _upright(pixels: Pixels, orientation: int) -> Pixels:
-    """Apply an EXIF orientation; the result is contiguous."""
+    """Apply an EXIF orientation; the result is contiguous.
+
+    The georeference is dropped unless the orientation is 1, because it refers to the stored rows
+    and columns.
+
+    Returns:
+        The upright pixels.
+    """
     image, valid = pixels.image, pixels.valid
     if valid is not None:
         valid = np.ascontiguousarray(upright(valid, orientation))
-    return Pixels(np.ascontiguousarray(upright(image, orientation)), valid)
+    return Pixels(
+        np.ascontiguousarray(upright(image, orientation)),
+        valid,
+        georeference=pixels.georeference if orientation == 1 else None,
+    )
 
 
 def _decode_pillow(path: Path) -> Pixels:

@@ -383,5 +383,5 @@ def test_sidecar_files_are_counted(kind, tmp_path):
         file = {"images": [{"id": 1, "file_name": "a.tif"}], "annotations": [], "categories": []}
         (tmp_path / "instances.json").write_text(json.dumps(file))
         images = {"table": Table, "coco": Coco}[kind](root=str(tmp_path))
-    image.with_suffix(".tfw").touch()
+    image.with_suffix(".aux").touch()
     assert kinds(images)["raster_sidecars"].count == 1

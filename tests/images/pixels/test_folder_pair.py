@@ -40,7 +40,7 @@ def test_images_and_targets_of_both_splits_are_read(root):
 def test_sidecar_files_are_counted(root):
     images = FolderPair(root=str(root))
     assert images.findings() == []
-    for name in ("a.tif", "a.tfw"):
+    for name in ("a.tif", "a.aux"):
         (root / "img_dir/train" / name).touch()
     (finding,) = images.findings()
     assert (finding.kind, finding.count) == ("raster_sidecars", 1)
