@@ -337,10 +337,13 @@ class Raster:
 
     def _read_mask(self, window: Window) -> Bool[np.ndarray, "H W"]:
         """Read the mask of the raster."""
-        mask = self._source.mask
-        values: np.ndarray = (
-            self._file.read_masks(1, window=window) if mask is None else mask.read(1, window=window)
-        )
+        values: np.ndarray
+        if self._source.mask is not None:
+            values = self._source.mask.read(1, window=window)
+        elif self._source.mask_band is not None:
+            values = self._file.read(self._source.mask_band, window=window)
+        else:
+            values = self._file.read_masks(1, window=window)
         return values > 0
 
     def _is_empty(self, window: Window) -> bool:

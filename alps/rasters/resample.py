@@ -50,9 +50,10 @@ class Grid:
         across, down = gsd / self.gsd[0], gsd / self.gsd[1]
         if max(abs(across - 1), abs(down - 1)) < TOLERANCE:
             return self
+        a, b, x, d, e, y = tuple(self.transform)[:6]
         return Grid(
             self.crs,
-            self.transform * Affine.scale(across, down),
+            Affine(a * across, b * down, x, d * across, e * down, y),
             max(1, round(self.height / down)),
             max(1, round(self.width / across)),
         )
@@ -62,11 +63,13 @@ class Grid:
         if not self.crs.is_geographic:
             factor = float(self.crs.linear_units_factor[1])
             return factor, factor
-        latitude = radians((self.transform * (self.width / 2, self.height / 2))[1])
+        _, _, _, d, e, y = tuple(self.transform)[:6]
+        unit = float(self.crs.units_factor[1])  # radians, of a degree as a rule
+        latitude = unit * (d * self.width / 2 + e * self.height / 2 + y)
         # Series for the WGS 84 ellipsoid, exact to a centimetre per degree.
         x = 111412.84 * cos(latitude) - 93.5 * cos(3 * latitude) + 0.118 * cos(5 * latitude)
         y = 111132.92 - 559.82 * cos(2 * latitude) + 1.175 * cos(4 * latitude)
-        degrees = float(self.crs.units_factor[1]) / radians(1)
+        degrees = unit / radians(1)
         return x * degrees, y * degrees
 
 

@@ -30,7 +30,9 @@ class Source:
         file: dataset of rasterio from which pixels are read, possibly resampled.
         stored: the same as stored in the file.
         mask: open file ``.msk``; None: the raster has none, or ``file`` includes it.
-        has_mask: whether ``file.read_masks`` returns a mask of the whole raster.
+        has_mask: whether ``file`` includes a mask of the whole raster.
+        mask_band: band of ``file`` that is this mask. None: ``file.read_masks`` returns it; GDAL
+            does so for the alpha band of two or four bands only.
         nodata: no-data value in the type of the pixels.
         descriptions: description of each band; "": none.
         georeference: georeference of ``file``.
@@ -41,6 +43,7 @@ class Source:
     stored: Any
     mask: Any | None
     has_mask: bool
+    mask_band: int | None = None
     nodata: Any
     descriptions: tuple[str, ...]
     georeference: Georeference | None
@@ -163,12 +166,13 @@ def _resample(
     if source.mask is not None and isinstance(path, Path):
         file = open_masked(path, _mask_path(path), file)
         opened.callback(file.close)
+    has_mask = source.has_mask or source.mask is not None
     warped = warp(
         file,
         grid,
         target,
-        nodata=None if source.nodata is None else source.nodata.item(),
-        masked=source.has_mask or source.mask is not None,
+        nodata=None if source.nodata is None else float(source.nodata),
+        masked=has_mask,
         nearest="palette" in [kind.name for kind in source.stored.colorinterp],
     )
     opened.callback(warped.close)
@@ -176,7 +180,8 @@ def _resample(
         source,
         file=warped,
         mask=None,
-        has_mask=source.has_mask or source.mask is not None,
+        has_mask=has_mask,
+        mask_band=warped.count if has_mask else None,
         georeference=replace(source.georeference, transform=tuple(target.transform)[:6]),
     )
 

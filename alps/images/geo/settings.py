@@ -30,7 +30,7 @@ def check_gsd(gsd: float | None) -> float | None:
     """Return the setting, or raise `ConfigError`."""
     if gsd is not None and not 0 < gsd < float("inf"):
         raise ConfigError(f"dataset.gsd={gsd}, expected metres above 0, or null")
-    return gsd
+    return None if gsd is None else float(gsd)
 
 
 def check_limits(limits: Sequence[Sequence[float]]) -> tuple[tuple[float, float], ...]:
