@@ -63,6 +63,15 @@ class ViewedSet(ImageSet, Protocol):
 
 
 @runtime_checkable
+class BandedSet(ImageSet, Protocol):
+    """Images with bands for networks, which see these instead of the RGB image."""
+
+    @property
+    def band_names(self) -> tuple[str, ...] | None:
+        """Names of the bands of every `Sample.bands`, in this order; None: networks see RGB."""
+
+
+@runtime_checkable
 class LabelledSet(ImageSet, Protocol):
     """Images with a class per pixel: ground truth or a label store.
 

@@ -14,7 +14,10 @@ from torch.nn import functional as F
 from alps.errors import ImageError
 from alps.sam.protocol import Embedding, Prediction
 from alps.structures.boxes import Boxes
+from alps.structures.georeference import Georeference
 from alps.structures.records import ImageRecord, Sample
+from alps.structures.tiles import cut_tiles
+from alps.structures.windows import raster_id, window_id
 
 
 @dataclass
@@ -172,6 +175,42 @@ class ArrayImages:
             raise ImageError(f"{record.file_name}: {array}")
         valid, boxes = (by_id.get(record.image_id) for by_id in (self.valid, self.boxes))
         return Sample(record.image_id, array, boxes, valid=valid)
+
+
+@dataclass
+class ArrayRasters:
+    """Rasters held in memory, which are read window by window."""
+
+    arrays: dict[str, np.ndarray]
+    window: int = 64
+    overlap: int = 16
+    name: str = "rasters"
+    root: str = "memory"
+    valid: dict[str, np.ndarray] = field(default_factory=dict)
+    georeference: Georeference | None = None
+
+    @property
+    def view(self) -> Mapping[str, Any]:
+        return {"rgb": [1, 2, 3]}
+
+    def records(self) -> list[ImageRecord]:
+        return [
+            ImageRecord(window_id(name, tile), f"{name}.tif", bytes=array.nbytes, window=tile)
+            for name, array in self.arrays.items()
+            for tile in cut_tiles(array.shape[:2], self.window, self.overlap)
+        ]
+
+    def read(self, record: ImageRecord) -> Sample:
+        tile, name = record.window, raster_id(record.image_id)
+        inside = np.s_[tile.y0 : tile.y1, tile.x0 : tile.x1]
+        valid = self.valid.get(name)
+        return Sample(
+            record.image_id,
+            self.arrays[name][inside].copy(),
+            valid=None if valid is None else valid[inside],
+            window=tile,
+            georeference=self.georeference,
+        )
 
 
 def flat_colors(height: int, width: int, seed: int) -> np.ndarray:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 
-def build_model(cfg: DictConfig, num_classes: int | Mapping[str, int]) -> Any:
+def build_model(
+    cfg: DictConfig,
+    num_classes: int | Mapping[str, int],
+    band_names: Sequence[str] | None = None,
+) -> Any:
     """Return the model of a configuration with random weights.
 
     Args:
         cfg: the configuration.
         num_classes: number of classes, or number of classes by dataset name.
+        band_names: names of the image channels; None: RGB.
 
     Raises:
         ConfigError: the settings of the encoder or the head are invalid.
@@ -25,6 +30,7 @@ def build_model(cfg: DictConfig, num_classes: int | Mapping[str, int]) -> Any:
         encoder=cfg.model.encoder,
         head=instantiate(cfg.head),
         num_classes=num_classes,
+        band_names=band_names,
         drop_path_rate=cfg.model.drop_path_rate,
         aux=cfg.model.aux,
     )

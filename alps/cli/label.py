@@ -192,7 +192,7 @@ def verify_store(root: Path, recipe: Mapping[str, Any], *, images: bool) -> Any:
         draft(**settings_of(**recipe)),
         paint=assign.paint,
         categories=assign.categories(),
-        images=Path(image_set.root) if images else None,
+        images=image_set if images else None,
     )
     print_verification(verification)
     return verification

@@ -34,7 +34,10 @@ if TYPE_CHECKING:
 
 INTERRUPTED = "no training step was completed"
 #: Loggers whose messages only the first process prints, because they are equal in all processes.
-RANK_ZERO_LOGGERS = ("alps.images", "alps.datasets.subset", "alps.structures.findings")
+RANK_ZERO_LOGGERS = (
+    *("alps.images", "alps.datasets.bands", "alps.datasets.subset"),
+    "alps.structures.findings",
+)
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")
@@ -149,6 +152,7 @@ def fit(cfg: DictConfig) -> float:
 
 def test(cfg: DictConfig) -> float:
     """Score a checkpoint (stage=test) and return test/mIoU."""
+    from alps.datasets.bands import band_names
     from alps.training.data import SegmentationData
     from alps.training.load_net import restore
     from alps.training.runs import test as run_test
@@ -164,9 +168,11 @@ def test(cfg: DictConfig) -> float:
             f"{saved.path} was trained on the classes {', '.join(trained)} ({saved.protocol}), "
             f"but {images.name} has {', '.join(names)}; choose a dataset with the trained classes"
         )
+    saved.check_bands(band_names(images), images.name)
     # Hold out the same images as in training; scoring needs no crop.
     held_out = {"crop": None, "fraction": 1.0, "hold_out": saved.settings["data"]["hold_out"]}
     data = SegmentationData(images, **{**cfg.data, **held_out}, seed=saved.settings["seed"])
+    data.statistics = model.statistics
     task = SegmentationTask(
         model=model,
         subjects=[Subject.of(images)],

@@ -8,22 +8,25 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Int32, Integer, UInt8
+from jaxtyping import Bool, Float32, Int32, Integer, UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from alps.datasets.bands import check_sample
 from alps.datasets.sampler import Draw
 from alps.errors import ImageError, LabelError
 from alps.protocols import LabelledSet
+from alps.structures.bands import BandStatistics, to_float
 from alps.structures.paint import ignore_nodata
-from alps.structures.records import ImageRecord
+from alps.structures.records import ImageRecord, Sample
 
 logger = logging.getLogger(__name__)
 
 #: Number of consecutive unreadable images after which training stops; the disk has probably failed.
 MAX_UNREADABLE = 20
 
-Image = UInt8[Tensor, "3 H W"]  # RGB
+#: RGB, or bands as stored.
+Image = UInt8[Tensor, "3 H W"] | Float32[Tensor, "C H W"]
 #: uint8 if all class ids fit, to transfer fewer bytes from the workers; otherwise int32.
 Target = UInt8[Tensor, "H W"] | Int32[Tensor, "H W"]
 Transform = Callable[[Image, Target], tuple[Image, Target]]
@@ -35,12 +38,13 @@ class Example(NamedTuple):
     image: Image
     target: Target
     image_id: str
+    rgb: UInt8[Tensor, "3 H W"] | None = None  # for pictures, if ``image`` has bands
 
 
 class Batch(NamedTuple):
     """Stacked examples of equal size, sorted by dataset."""
 
-    image: UInt8[Tensor, "B 3 H W"]
+    image: UInt8[Tensor, "B 3 H W"] | Float32[Tensor, "B C H W"]
     target: UInt8[Tensor, "B H W"] | Int32[Tensor, "B H W"]
     image_ids: list[str]
     counts: tuple[int, ...]  # number of images of each dataset, possibly 0
@@ -68,6 +72,8 @@ class SegmentationDataset(Dataset[Example]):
         images: the labelled set.
         records: the images to use.
         transform: function of image and target. None: no transform.
+        statistics: the bands that examples have, in float32, with the mean of each band where there
+            is no data. None: examples have RGB images.
     """
 
     def __init__(
@@ -75,10 +81,12 @@ class SegmentationDataset(Dataset[Example]):
         images: LabelledSet,
         records: Sequence[ImageRecord],
         transform: Transform | None = None,
+        statistics: BandStatistics | None = None,
     ) -> None:
         self.images = images
         self.records = records
         self.transform = transform
+        self.statistics = statistics
         self.unreadable: set[str] = set()  # names of unreadable files, in this process
         self._num_classes = len(images.categories())
         highest = max(self._num_classes - 1, images.ignore_index)
@@ -91,8 +99,8 @@ class SegmentationDataset(Dataset[Example]):
         """Return an example.
 
         Raises:
-            ImageError: the image cannot be read; for a draw, none of `MAX_UNREADABLE` consecutive
-                images from this one on.
+            ImageError: the image cannot be read or has other bands; for a draw, none of
+                `MAX_UNREADABLE` consecutive images from this one on.
             LabelError: the label does not have the size of the image, or has an unknown class.
         """
         if not isinstance(draw, Draw):
@@ -105,7 +113,7 @@ class SegmentationDataset(Dataset[Example]):
         if self.transform is None:
             return example
         image, target = self.transform(example.image, example.target)
-        return Example(image, target, example.image_id)
+        return Example(image, target, example.image_id)  # without RGB: pictures show whole images
 
     def _read_from(self, index: int) -> Example:
         """Return the first readable image at or after ``index``."""
@@ -137,14 +145,27 @@ class SegmentationDataset(Dataset[Example]):
                 f"{label} has (height, width) = {target.shape} and its image {sample.size}; "
                 "expected equal sizes; cut or export both again"
             )
-        target = ignore_nodata(target, sample.valid, self.images.ignore_index)
+        # Resizing is faster with channels last in memory.
+        rgb = torch.tensor(sample.image).permute(2, 0, 1)
+        image, valid = (rgb, sample.valid) if self.statistics is None else self._bands(sample)
+        target = ignore_nodata(target, valid, self.images.ignore_index)
         self._check_values(target, label)
         return Example(
-            # Resizing is faster with channels last in memory.
-            torch.tensor(sample.image).permute(2, 0, 1),
+            image,
             torch.from_numpy(target.astype(self._dtype)),
             sample.image_id,
+            None if self.statistics is None else rgb,
         )
+
+    def _bands(
+        self, sample: Sample
+    ) -> tuple[Float32[Tensor, "C H W"], Bool[np.ndarray, "H W"] | None]:
+        """Return the bands of an image, and the pixels that have data; None: all."""
+        assert self.statistics is not None
+        check_sample(sample, self.statistics.names)
+        assert sample.bands is not None
+        values, valid = to_float(sample.bands, sample.valid, self.statistics.mean)
+        return torch.from_numpy(values), valid
 
     def _check_values(self, target: Integer[np.ndarray, "H W"], label: str) -> None:
         classes, ignore_index = self._num_classes, self.images.ignore_index

@@ -7,13 +7,19 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Float64, Integer, UInt8
+from jaxtyping import Float32, Float64, Integer, UInt8
 from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
+from alps.structures.bands import BandStatistics
+
 #: Maximum changes of brightness, contrast and saturation (factors 1 ± value), and of hue (turns).
 JITTER = (0.3, 0.3, 0.3, 0.05)
+#: Maximum changes of bands: of the contrast (a factor 1 ± value), and offsets of all bands together
+#: and of each band, in standard deviations of the band. The last is small, because the ratios
+#: between bands identify materials.
+BAND_JITTER = (0.3, 0.3, 0.1)
 #: Maximum number of windows to draw until no class dominates; the last one is then used.
 MAX_WINDOWS = 10
 #: RGB to luma and two chroma axes (NTSC's YIQ). Gray has no chroma, so a change of hue keeps it.
@@ -21,7 +27,7 @@ YIQ = np.array([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5
 
 
 class TrainTransform:
-    """Scale, crop, flip, rotate and recolour an image at random; the result is uint8.
+    """Scale, crop, flip, rotate and recolour an image at random; the result has its dtype.
 
     A random window of the source image is resized. This equals resizing the image and then cropping
     it, except that the window is rounded to source pixels, and is much faster. An image smaller
@@ -34,11 +40,13 @@ class TrainTransform:
         scale_p: probability of scaling.
         flip_p: probability of each of the two flips.
         rot90: whether to rotate by a random multiple of 90°, as is valid for overhead images.
-        photometric_p: probability of changing the colours, within `JITTER`.
+        photometric_p: probability of changing the colours within `JITTER`, or the values of bands
+            within `BAND_JITTER`.
         cat_max_ratio: maximum fraction of a window's labelled pixels in one class; otherwise a new
             window is drawn, up to `MAX_WINDOWS` times (as in mmsegmentation's ``RandomCrop``).
         fill: RGB value of the padding; the default is ImageNet's mean, which is normalised to 0.
         ignore_index: target value of the padding.
+        statistics: of the bands of the images, whose means replace ``fill``; None: RGB.
     """
 
     def __init__(
@@ -51,8 +59,9 @@ class TrainTransform:
         rot90: bool = True,
         photometric_p: float = 0.5,
         cat_max_ratio: float = 0.75,
-        fill: Sequence[int] = (124, 116, 104),
+        fill: Sequence[int | float] = (124, 116, 104),
         ignore_index: int,
+        statistics: BandStatistics | None = None,
     ) -> None:
         self.crop = crop
         self.scale = scale
@@ -61,16 +70,19 @@ class TrainTransform:
         self.rot90 = rot90
         self.photometric_p = photometric_p
         self.cat_max_ratio = cat_max_ratio
-        self.fill = fill
+        self.fill = fill if statistics is None else statistics.mean
         self.ignore_index = ignore_index
+        self.statistics = statistics
 
     def __call__(
-        self, image: UInt8[Tensor, "3 H W"], target: Integer[Tensor, "H W"]
-    ) -> tuple[UInt8[Tensor, "3 S S"], Integer[Tensor, "S S"]]:
+        self,
+        image: UInt8[Tensor, "3 H W"] | Float32[Tensor, "C H W"],
+        target: Integer[Tensor, "H W"],
+    ) -> tuple[UInt8[Tensor, "3 S S"] | Float32[Tensor, "C S S"], Integer[Tensor, "S S"]]:
         """Return a random view of an image and its target, both ``crop`` × ``crop`` pixels."""
         image, target = self._scaled_crop(image, target)
         if _chance(self.photometric_p):
-            image = _jitter(image)
+            image = _jitter(image) if self.statistics is None else self._jitter_bands(image)
         image, target = self._pad(image, target)
         for axis in (-1, -2):
             if _chance(self.flip_p):
@@ -81,8 +93,10 @@ class TrainTransform:
         return image, target
 
     def _scaled_crop(
-        self, image: UInt8[Tensor, "3 H W"], target: Integer[Tensor, "H W"]
-    ) -> tuple[UInt8[Tensor, "3 h w"], Integer[Tensor, "h w"]]:
+        self,
+        image: UInt8[Tensor, "3 H W"] | Float32[Tensor, "C H W"],
+        target: Integer[Tensor, "H W"],
+    ) -> tuple[UInt8[Tensor, "3 h w"] | Float32[Tensor, "C h w"], Integer[Tensor, "h w"]]:
         """Return a random scaled window of at most ``crop`` × ``crop`` pixels."""
         ratio = _uniform(*self.scale) if _chance(self.scale_p) else 1.0
         side = max(1, round(self.crop / ratio))  # side of the window in source pixels
@@ -110,8 +124,10 @@ class TrainTransform:
         return bool((counts <= self.cat_max_ratio * counts.sum()).all()) and counts.numel() > 0
 
     def _pad(
-        self, image: UInt8[Tensor, "3 h w"], target: Integer[Tensor, "h w"]
-    ) -> tuple[UInt8[Tensor, "3 S S"], Integer[Tensor, "S S"]]:
+        self,
+        image: UInt8[Tensor, "3 h w"] | Float32[Tensor, "C h w"],
+        target: Integer[Tensor, "h w"],
+    ) -> tuple[UInt8[Tensor, "3 S S"] | Float32[Tensor, "C S S"], Integer[Tensor, "S S"]]:
         height, width = target.shape
         if (height, width) == (self.crop, self.crop):
             return image, target
@@ -119,6 +135,20 @@ class TrainTransform:
         borders = [left, top, self.crop - width - left, self.crop - height - top]
         image = F.pad(image, borders, fill=list(self.fill))
         return image, F.pad(target[None], borders, fill=self.ignore_index)[0]
+
+    def _jitter_bands(self, image: Float32[Tensor, "C h w"]) -> Float32[Tensor, "C h w"]:
+        """Change the values at random, within `BAND_JITTER`."""
+        # Relative to the mean and the standard deviation of each band, because hue and saturation
+        # are defined for RGB only, and 0 may be any value of a band (heights, dB).
+        assert self.statistics is not None
+        mean, std = (
+            torch.tensor(values)[:, None, None]
+            for values in (self.statistics.mean, self.statistics.std)
+        )
+        contrast, together, each = BAND_JITTER
+        factor = _uniform(1 - contrast, 1 + contrast)
+        offset = _uniform(-together, together) + each * (2 * torch.rand(len(image), 1, 1) - 1)
+        return factor * (image - mean) + mean + offset * std
 
 
 def _jitter(image: UInt8[Tensor, "3 H W"]) -> UInt8[Tensor, "3 H W"]:

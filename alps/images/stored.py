@@ -53,6 +53,12 @@ class StoredLabels:
         """Fingerprint of the labels, which changes with settings, images and boxes."""
         return str(self._store.info.stages["assign"]["fingerprint"])
 
+    @property
+    def band_names(self) -> tuple[str, ...] | None:
+        """Names of the bands that networks see; None: RGB."""
+        names = self._store.info.images.get("view", {}).get("names")
+        return None if names is None else tuple(names)
+
     def records(self) -> list[ImageRecord]:
         """Return all images with labels, in the order of the store's plan.
 

@@ -77,7 +77,7 @@ def find_head(name: str) -> Mapping[str, Any]:
 def bind_model(
     model: Mapping[str, Any], head: Mapping[str, Any]
 ) -> Callable[..., SegmentationModel]:
-    """Return a function that builds a model from ``num_classes``.
+    """Return a function that builds a model from ``num_classes`` and ``band_names``.
 
     Args:
         model: settings of the encoder, like a file of conf/model.
@@ -98,6 +98,7 @@ def build_model(
     encoder: str,
     head: Head,
     num_classes: int | Mapping[str, int],
+    band_names: Sequence[str] | None = None,
     drop_path_rate: float | None = None,
     aux: bool = False,
 ) -> SegmentationModel:
@@ -107,6 +108,7 @@ def build_model(
         encoder: name in timm.
         head: builds the head from the encoder's channels.
         num_classes: number of classes, or number of classes by dataset name.
+        band_names: names of the image channels; None: RGB.
         drop_path_rate: stochastic depth of the encoder; None: the encoder's default.
         aux: whether the model has an auxiliary FCN head.
 
@@ -114,12 +116,14 @@ def build_model(
         ConfigError: the settings of the encoder or the head are invalid.
     """
     try:
-        trunk = Encoder(encoder, drop_path_rate=drop_path_rate)
+        channels = 3 if band_names is None else len(band_names)
+        trunk = Encoder(encoder, in_channels=channels, drop_path_rate=drop_path_rate)
         return SegmentationModel(
             trunk,
             head(trunk.channels),
             num_classes=num_classes,
             aux_head=FCN(trunk.channels) if aux else None,
+            band_names=band_names,
         )
     except (TypeError, ValueError) as error:
         raise ConfigError(

@@ -14,6 +14,7 @@ from alps.errors import CheckpointError, ConfigError
 from alps.models.mmseg_names import NORMALISATION, TRUNK, from_mmseg, is_mmseg
 from alps.models.segmentation import SegmentationModel
 from alps.pretrained.cache import load_weights
+from alps.structures.bands import describe_bands, describe_setting
 
 PARTS = ("encoder", "head", "classifier", "aux_head", "aux_classifier")
 #: Units that a file must contain completely or, except for the trunk, not at all.
@@ -50,6 +51,7 @@ class InitReport:
     missing: tuple[str, ...] = ()  # in the model, not in the file
     unused: tuple[str, ...] = ()  # in the file, not in the model
     mismatched: tuple[Mismatch, ...] = ()
+    adapted: bool = False  # whether the first convolution was adapted from RGB
 
     def __str__(self) -> str:
         counts = [
@@ -57,6 +59,11 @@ class InitReport:
             for part, (loaded, total) in self.parts.items()
         ]
         lines = [f"init from {self.source}: {', '.join(counts) or 'all skipped'}"]
+        if self.adapted:
+            lines.append(
+                "  the first convolution was adapted to the bands: its weights of red, green and "
+                "blue are repeated and scaled"
+            )
         for what, names in (
             ("different in shape", [str(mismatch) for mismatch in self.mismatched]),
             ("not in the model", self.unused),
@@ -77,7 +84,9 @@ def load_init(
     """Initialise the weights of a model.
 
     A part that the file lacks keeps its random weights, but a file without the encoder is an error.
-    Every part in the file must fit.
+    Every part in the file must fit. If the model has bands and the file has RGB, the first
+    convolution is adapted (`Encoder.adapt_input`), and the statistics of the bands are kept. A file
+    with the same bands replaces these statistics, to which its weights belong.
 
     Args:
         model: the model, which is changed in place unless an error is raised.
@@ -91,7 +100,7 @@ def load_init(
         The counts and names of loaded and remaining tensors.
 
     Raises:
-        CheckpointError: the file does not exist or belongs to a different model.
+        CheckpointError: the file does not exist or belongs to a different model or other bands.
         ConfigError: ``skip`` names an unknown part.
         WeightsNotFound: the file is not a checkpoint, or no ImageNet weights are available.
     """
@@ -107,11 +116,21 @@ def load_init(
     if init == "imagenet":
         if "encoder" not in skip:
             model.encoder.load_imagenet()
-        return InitReport(init, _count(in_model, [n for n in in_model if n.startswith(TRUNK)]))
+        return InitReport(
+            init,
+            _count(in_model, [n for n in in_model if n.startswith(TRUNK)]),
+            adapted="encoder" not in skip and model.encoder.in_channels != 3,
+        )
 
-    in_file = _in_our_names(_read(init), in_model)
+    tensors, band_names = _read(init)
+    in_file = _in_our_names(tensors, in_model)
+    if "encoder" not in skip:
+        _check_bands(init, band_names, model.band_names)
+    if band_names != model.band_names:  # the statistics are those of RGB
+        in_file = {name: value for name, value in in_file.items() if name not in NORMALISATION}
     trunk = {name.removeprefix(TRUNK): v for name, v in in_file.items() if name.startswith(TRUNK)}
-    in_file |= {TRUNK + name: v for name, v in model.encoder.adapt_input(trunk).items()}
+    adapted = model.encoder.adapt_input(trunk)
+    in_file |= {TRUNK + name: value for name, value in adapted.items()}
     in_file = _select(in_file, skip)
     common = [name for name in in_model if name in in_file]
     fitting = {
@@ -127,6 +146,7 @@ def load_init(
             for name in common
             if name not in fitting
         ),
+        adapted="encoder" not in skip and any(adapted[name] is not trunk[name] for name in trunk),
     )
     if strict:
         _check_classes(report)
@@ -138,11 +158,17 @@ def load_init(
     return report
 
 
-def _read(source: str) -> dict[str, Tensor]:
-    """Read the tensors of a checkpoint, without the prefixes of wrappers in their names."""
+def _read(source: str) -> tuple[dict[str, Tensor], tuple[str, ...] | None]:
+    """Read the tensors of a checkpoint, without the prefixes of wrappers in their names.
+
+    Returns:
+        The tensors, and the names of the bands; None: RGB, or a file of another program.
+    """
     if not Path(source).is_file():
         raise CheckpointError(f"init={source}: no such file; expected null, imagenet or a FILE")
     content: dict[str, Any] = load_weights(source)
+    description = content.get("alps")
+    band_names = description.get("bands") if isinstance(description, dict) else None
     for key in CONTAINERS:
         inner = content.get(key)
         if isinstance(inner, dict) and any(isinstance(v, Tensor) for v in inner.values()):
@@ -154,7 +180,18 @@ def _read(source: str) -> dict[str, Tensor]:
             f"{source} contains no weights, but {', '.join(list(content)[:5]) or 'nothing'}; "
             "expected a state dict, or a dict with a state dict as state_dict"
         )
-    return tensors
+    return tensors, None if band_names is None else tuple(band_names)
+
+
+def _check_bands(
+    source: str, in_file: tuple[str, ...] | None, in_model: tuple[str, ...] | None
+) -> None:
+    """Raise `CheckpointError` if a file has bands, and the model has others or another order."""
+    if in_file not in (None, in_model):
+        raise CheckpointError(
+            f"init={source} was trained on {describe_bands(in_file)}, but this model has "
+            f"{describe_bands(in_model)}; set {describe_setting(in_file)}, or init_skip=[encoder]"
+        )
 
 
 def _in_our_names(state: dict[str, Tensor], in_model: Collection[str]) -> dict[str, Tensor]:

@@ -19,6 +19,7 @@ from alps.models.heads.upernet import POOL_SCALES, UPerNet
 from alps.models.mmseg_names import NORMALISATION, TRUNK, mmseg_name
 from alps.models.segmentation import SegmentationModel
 from alps.pretrained.encoder import Encoder
+from alps.structures.bands import describe_bands
 from alps.structures.records import Category
 
 CONFIG, WEIGHTS = "config.py", "weights.pth"
@@ -31,7 +32,7 @@ TEST = """
 # Images that fit in one window get the same logits as in ALPS. In overlaps of windows,
 # mmsegmentation averages logits, ALPS probabilities.
 test_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='{loader}'),
     dict(type='LoadAnnotations'),
     dict(type='PackSegInputs'),
 ]
@@ -43,7 +44,7 @@ test_dataloader = dict(
         type='BaseSegDataset',
         data_root='data',
         data_prefix=dict(img_path='img_dir/val', seg_map_path='ann_dir/val'),
-        img_suffix='.png',
+        img_suffix='{suffix}',
         seg_map_suffix='.png',
         metainfo=metainfo,
         ignore_index=ignore_index,
@@ -81,12 +82,18 @@ def write_mmseg(
         title: text of the first comment of the configuration.
 
     Raises:
-        ConfigError: mmsegmentation has no equivalent of the head, or the files already exist.
+        ConfigError: mmsegmentation has no equivalent of the head or reads no images with one band,
+            or the files already exist.
     """
     config, weights = Path(folder, CONFIG), Path(folder, WEIGHTS)
     for path in (config, weights):
         if path.exists():
             raise ConfigError(f"{path} exists already; set a new folder with output=DIR")
+    if model.band_names is not None and len(model.band_names) == 1:
+        raise ConfigError(
+            f"mmsegmentation reads no images with one band, but the model was trained on "
+            f"{describe_bands(model.band_names)}; train on two bands or more to export a model"
+        )
     meta = {
         "classes": tuple(category.name for category in categories),
         "palette": [list(category.color) for category in categories],
@@ -108,7 +115,12 @@ def write_mmseg(
     ]
     config.parent.mkdir(parents=True, exist_ok=True)
     torch.save({"meta": {"dataset_meta": meta}, "state_dict": state}, weights)
-    config.write_text("\n".join(text) + "\n" + TEST, encoding="utf-8")
+    test = TEST.replace("{loader}", "LoadImageFromFile").replace("{suffix}", ".png")
+    if model.band_names is not None:
+        names = " ".join(", ".join(model.band_names).split())
+        text.insert(1, f"# The bands of an image are, in this order: {names}")
+        test = TEST.replace("{loader}", "LoadSingleRSImageFromFile").replace("{suffix}", ".tif")
+    config.write_text("\n".join(text) + "\n" + test, encoding="utf-8")
 
 
 def mmseg_config(
@@ -125,7 +137,7 @@ def mmseg_config(
     Raises:
         ConfigError: mmsegmentation has no equivalent of the head.
     """
-    encoder = model.encoder
+    encoder, statistics = model.encoder, model.statistics
     common = {
         "num_classes": model.num_classes,
         "align_corners": False,
@@ -136,9 +148,9 @@ def mmseg_config(
         "type": "EncoderDecoder",
         "data_preprocessor": {
             "type": "SegDataPreProcessor",
-            "mean": list(encoder.mean),
-            "std": list(encoder.std),
-            "bgr_to_rgb": True,
+            "mean": list((statistics or encoder).mean),
+            "std": list((statistics or encoder).std),
+            "bgr_to_rgb": statistics is None,
             "pad_val": 0,
             "seg_pad_val": ignore_index,
             "size": (crop, crop),

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from alps.errors import ConfigError
 from alps.pretrained.encoder import Encoder
+from alps.structures.bands import BandStatistics
 
 
 class Logits(NamedTuple):
@@ -35,6 +36,8 @@ class SegmentationModel(nn.Module):
         head: fuses the feature maps into one map with ``channels`` channels.
         num_classes: number of classes K, or K by dataset name.
         aux_head: auxiliary head, which adds a loss in training (PSPNet, arXiv 1612.01105 §3.3).
+        band_names: names of the image channels, which `normalise_with` gives their statistics;
+            None: RGB, which the encoder's statistics normalise.
 
     Raises:
         ConfigError: a dataset's name cannot be used as the name of a submodule.
@@ -50,12 +53,14 @@ class SegmentationModel(nn.Module):
         *,
         num_classes: int | Mapping[str, int],
         aux_head: nn.Module | None = None,
+        band_names: Sequence[str] | None = None,
     ) -> None:
         super().__init__()
         self.encoder = encoder
         self.head = head
         self.classifier = _classifiers(head, num_classes)
         self.aux_head = aux_head
+        self.band_names = None if band_names is None else tuple(band_names)
         self.aux_classifier = None if aux_head is None else _classifiers(aux_head, num_classes)
         self.register_buffer("mean", torch.tensor(encoder.mean).view(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(encoder.std).view(1, -1, 1, 1))
@@ -65,6 +70,19 @@ class SegmentationModel(nn.Module):
     def num_classes(self) -> int:
         """Number of classes K, summed over all datasets."""
         return sum(classifier.out_channels for classifier in _each(self.classifier))
+
+    @property
+    def statistics(self) -> BandStatistics | None:
+        """Statistics that normalise the bands; None: the image is RGB."""
+        if self.band_names is None:
+            return None
+        mean, std = (tuple(values.flatten().tolist()) for values in (self.mean, self.std))
+        return BandStatistics(self.band_names, mean, std)
+
+    def normalise_with(self, statistics: BandStatistics) -> None:
+        """Set the mean and the standard deviation of the bands, which checkpoints contain."""
+        self.mean.copy_(torch.tensor(statistics.mean).view_as(self.mean))
+        self.std.copy_(torch.tensor(statistics.std).view_as(self.std))
 
     def compile(self, **options: Any) -> None:
         """Compile the encoder and the heads in place, as one graph, but not the classifiers.
@@ -87,7 +105,7 @@ class SegmentationModel(nn.Module):
         """Return the logits of a batch.
 
         Args:
-            image: images (B, C, H, W) with values 0–255, not normalised.
+            image: images (B, C, H, W), not normalised: RGB from 0 to 255, or bands as stored.
             counts: number of consecutive images of each dataset, possibly 0; None if the model was
                 built for one dataset.
 

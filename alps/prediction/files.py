@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Integer, UInt8
+from jaxtyping import Bool, Float32, Integer, UInt8
 from torch import Tensor
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
@@ -29,6 +29,8 @@ from alps.rasters.index_map import create_index_map
 from alps.rasters.pixels import blank_invalid
 from alps.rasters.raster import Raster
 from alps.rasters.sidecars import find_sidecars
+from alps.rasters.view import View
+from alps.structures.bands import describe_bands, to_float
 from alps.structures.georeference import Georeference
 from alps.structures.paint import ignore_index_for
 from alps.structures.palette import index_png
@@ -38,7 +40,7 @@ from alps.structures.tiles import Tile
 log = logging.getLogger(__name__)
 
 #: Function that reads the pixels of a window.
-Read = Callable[[Tile], UInt8[Tensor, "3 H W"]]
+Read = Callable[[Tile], UInt8[Tensor, "3 H W"] | Float32[Tensor, "C H W"]]
 #: A part of an image and its index map.
 LabelledTile = tuple[Tile, Integer[np.ndarray, "_ _"]]
 
@@ -74,6 +76,8 @@ class Predictor:
         device: device of the model.
         buffer: number of pixels whose probabilities are in memory at a time, 4 bytes per class
             each.
+        band_names: descriptions or numbers of the bands that the model sees; images are then TIFF
+            or JPEG 2000 files. None: RGB.
     """
 
     net: Forward
@@ -83,6 +87,7 @@ class Predictor:
     divisor: int = 32
     device: torch.device | str = "cpu"
     buffer: int = 1 << 22
+    band_names: Sequence[str] | None = None
 
     def __call__(self, source: str | Path, target: str | Path) -> Counts:
         """Predict the images that have no index map yet.
@@ -104,7 +109,7 @@ class Predictor:
         """
         files = _list(Path(source), Path(target))
         self._check_record(Path(target))
-        georeferences = {path: _georeference(path) for path in files.values()}
+        georeferences = {path: self._georeference(path) for path in files.values()}
         results = {
             path: Path(target, f"{image_id}.{'tif' if georeferences[path] else 'png'}")
             for image_id, path in files.items()
@@ -157,7 +162,32 @@ class Predictor:
             name: name of the image in the progress bar.
         """
         pixels = torch.from_numpy(image).to(self.device).permute(2, 0, 1)
-        size = (image.shape[0], image.shape[1])
+        return self._whole(pixels, valid, name)
+
+    def bands(
+        self,
+        values: Float32[np.ndarray, "C H W"],
+        valid: Bool[np.ndarray, "H W"] | None = None,
+        *,
+        name: str = "image",
+    ) -> Labels:
+        """Return the index map of an array of bands.
+
+        Args:
+            values: the bands `band_names`.
+            valid: pixels that have data; None: all.
+            name: name of the image in the progress bar.
+        """
+        return self._whole(torch.from_numpy(values).to(self.device), valid, name)
+
+    def _whole(
+        self,
+        pixels: UInt8[Tensor, "3 H W"] | Float32[Tensor, "C H W"],
+        valid: Bool[np.ndarray, "H W"] | None,
+        name: str,
+    ) -> Labels:
+        """Return the index map of an image on the device."""
+        size = (pixels.shape[1], pixels.shape[2])
         parts = self._labels(lambda t: pixels[:, t.y0 : t.y1, t.x0 : t.x1], size, name)
         labels = self._join(parts, size)
         if valid is not None:
@@ -166,15 +196,25 @@ class Predictor:
 
     def file(self, path: Path) -> Labels:
         """Return the index map of a file; raise `ImageError` if it cannot be used."""
-        if _georeference(path) is None:
+        if self.band_names is None and self._georeference(path) is None:
             pixels = read_pixels(path)
             return self.array(pixels.image, pixels.valid, name=path.name)
-        with Raster(path) as raster:
+        with self._open(path) as raster:
             return self._join(self._raster(raster, path), raster.size)
+
+    def _georeference(self, path: Path) -> Georeference | None:
+        """Return the georeference of a raster, or None if neither it nor a world file has one."""
+        if path.suffix.lower() not in RASTER_SUFFIXES:
+            return None
+        try:
+            with self._open(path) as raster:
+                return raster.georeference
+        except ImageError:  # reported when the image is read
+            return None
 
     def _geotiff(self, path: Path, result: Path, georeference: Georeference) -> None:
         with (
-            Raster(path) as raster,
+            self._open(path) as raster,
             create_index_map(
                 result, raster.size, georeference, self.colors, self.ignore_index
             ) as write,
@@ -182,10 +222,25 @@ class Predictor:
             for tile, labels in self._raster(raster, path):
                 write(tile, labels)
 
+    def _open(self, path: Path) -> Raster:
+        """Open a raster; raise `ImageError` if it cannot be read or lacks a band."""
+        if self.band_names is None:
+            return Raster(path)
+        # The image is not used, so its band must not make other pixels invalid.
+        view = View(rgb=(self.band_names[0],), bands=tuple(self.band_names))
+        try:
+            return Raster(path, view)
+        except ImageError as error:
+            model = f"the model sees {describe_bands(self.band_names)}"
+            raise ImageError(f"{error}; {model}") from error
+
     def _raster(self, raster: Raster, path: Path) -> Iterator[LabelledTile]:
         """Yield the index map of a raster in parts, and read each part when it is needed."""
 
-        def read(tile: Tile) -> UInt8[Tensor, "3 H W"]:
+        def read(tile: Tile) -> UInt8[Tensor, "3 H W"] | Float32[Tensor, "C H W"]:
+            if self.band_names is not None:
+                values, _ = to_float(*raster.read_bands(tile), self.window.fill)
+                return torch.from_numpy(values).to(self.device)
             image = blank_invalid(raster.read(tile)).image
             return torch.from_numpy(image).to(self.device).permute(2, 0, 1)
 
@@ -256,17 +311,6 @@ def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text())
     except (OSError, ValueError):
-        return None
-
-
-def _georeference(path: Path) -> Georeference | None:
-    """Return the georeference of a raster, or None if neither it nor a world file has one."""
-    if path.suffix.lower() not in RASTER_SUFFIXES:
-        return None
-    try:
-        with Raster(path) as raster:
-            return raster.georeference
-    except ImageError:  # reported when the image is read
         return None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from alps.models.segmentation import SegmentationModel
 from alps.prediction.device import choose_accelerator, choose_precision
 from alps.prediction.files import Counts, Predictor
 from alps.prediction.sliding import BUFFER, SlidingWindow
+from alps.structures.bands import describe_bands, to_float
 from alps.structures.paint import ignore_index_for
 from alps.structures.records import Category
 
@@ -67,6 +69,11 @@ class Net:
         )
 
     @property
+    def band_names(self) -> tuple[str, ...] | None:
+        """Names of the bands that the model sees, in this order; None: RGB."""
+        return self.model.band_names
+
+    @property
     def ignore_index(self) -> int:
         """Value of pixels without data: 255, or 65535 for more than 255 classes."""
         return ignore_index_for(len(self.categories))
@@ -77,7 +84,10 @@ class Net:
         """Predict the class of each pixel of one image.
 
         Args:
-            image: RGB array (H, W, 3) of uint8, or the path of an image.
+            image: RGB array (H, W, 3) of uint8, or the path of an image. If the model has
+                ``band_names``: array (C, H, W) of the bands in this order, of any number type and
+                in the units of the training images, in which NaN is no data; or the path of a TIFF
+                or JPEG 2000 file, whose bands are found by description or number.
 
         Returns:
             The index map: ids of ``categories``, and ``ignore_index`` for pixels without data.
@@ -94,6 +104,8 @@ class Net:
                 )
             return self._predictor.file(Path(image))
         array = np.asarray(image)
+        if self.band_names is not None:
+            return self._predict_bands(array, self.band_names)
         if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or not array.size:
             raise ImageError(
                 f"the image is an array of {array.dtype} {array.shape}, expected uint8 (H, W, 3) "
@@ -101,6 +113,21 @@ class Net:
             )
         # PyTorch needs a copy of read-only arrays and of views like bgr[..., ::-1].
         return self._predictor.array(np.require(array, requirements=["C", "W"]))
+
+    def _predict_bands(
+        self, array: NDArray[Any], names: Sequence[str]
+    ) -> UInt8[np.ndarray, "H W"] | UInt16[np.ndarray, "H W"]:
+        """Predict an array of bands; raise `ImageError` if it has the wrong type or shape."""
+        numeric = array.dtype.kind in "uif"
+        if not numeric or array.ndim != 3 or len(array) != len(names) or not array.size:
+            raise ImageError(
+                f"the image is an array of {array.dtype} {array.shape}, expected numbers "
+                f"({len(names)}, H, W): {describe_bands(names)}; select these bands in this order, "
+                "or pass the path of a file"
+            )
+        predictor = self._predictor
+        values, valid = to_float(array, None, predictor.window.fill)
+        return predictor.bands(values, valid)
 
     def predict_files(self, source: str | Path, target: str | Path) -> Counts:
         """Write the index maps of an image or a folder of images.
@@ -124,9 +151,11 @@ class Net:
 
     @property
     def _predictor(self) -> Predictor:
+        window, statistics = self.window, self.model.statistics
         return Predictor(
             net=lambda image: self._module(image).logits,
-            window=self.window,
+            window=window if statistics is None else replace(window, fill=statistics.mean),
+            band_names=self.band_names,
             categories=self.categories,
             weights=self.weights,
             divisor=self.model.encoder.divisor,

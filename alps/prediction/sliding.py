@@ -8,7 +8,7 @@ from itertools import chain, groupby, islice, product
 from typing import Any
 
 import torch
-from jaxtyping import Float, Float32, Integer, Shaped, UInt8
+from jaxtyping import Float, Float32, Integer, Shaped
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -16,7 +16,7 @@ from alps.prediction.limits import LIMITS
 from alps.structures.settings import check_attributes
 from alps.structures.tiles import Tile, cut_tiles
 
-#: Maps images with values 0–255, uint8 or float, to logits of the same height and width.
+#: Maps images, RGB from 0 to 255 or bands as stored, to logits of the same height and width.
 Forward = Callable[[Shaped[Tensor, "B C H W"]], Float[Tensor, "B K H W"]]
 
 #: Number of probabilities of a large image in memory at a time, 4 bytes each.
@@ -45,7 +45,8 @@ class SlidingWindow:
         scales: factors by which each window is resized; the probabilities are averaged over the
             factors. A factor of 2 takes four times the memory.
         flip: whether to average the probabilities of each window and its mirror image.
-        fill: RGB colour of the padding at the right and lower edge, as in training.
+        fill: RGB colour, or value of each band, of the padding at the right and lower edge, as in
+            training.
 
     Raises:
         ConfigError: a value is out of range.
@@ -57,7 +58,7 @@ class SlidingWindow:
     batch_size: int = 8
     scales: Sequence[float] = (1.0,)
     flip: bool = False
-    fill: Sequence[int] = (124, 116, 104)
+    fill: Sequence[int | float] = (124, 116, 104)
 
     def __post_init__(self) -> None:
         check_attributes(LIMITS["alps.prediction.SlidingWindow"], self)
@@ -71,7 +72,7 @@ class SlidingWindow:
 
     @torch.no_grad()
     def __call__(
-        self, net: Forward, images: Sequence[UInt8[Tensor, "C _ _"]], divisor: int = 32
+        self, net: Forward, images: Sequence[Shaped[Tensor, "C _ _"]], divisor: int = 32
     ) -> list[Float32[Tensor, "K _ _"]]:
         """Return the class probabilities of whole images.
 
@@ -102,7 +103,7 @@ class SlidingWindow:
     def bands(
         self,
         net: Forward,
-        read: Callable[[Tile], UInt8[Tensor, "C h w"]],
+        read: Callable[[Tile], Shaped[Tensor, "C h w"]],
         size: tuple[int, int],
         *,
         divisor: int = 32,
@@ -139,14 +140,14 @@ class SlidingWindow:
         return cut_tiles(size, self.crop, int(self.crop * self.overlap))
 
     def _probabilities(
-        self, net: Forward, crops: Iterable[UInt8[Tensor, "C _ _"]], divisor: int
+        self, net: Forward, crops: Iterable[Shaped[Tensor, "C _ _"]], divisor: int
     ) -> Iterator[Float32[Tensor, "K _ _"]]:
         for _, equal in groupby(crops, key=lambda crop: crop.shape):
             while batch := list(islice(equal, self.batch_size)):
                 yield from self._average(net, torch.stack(batch), divisor)
 
     def _average(
-        self, net: Forward, batch: UInt8[Tensor, "B C H W"], divisor: int
+        self, net: Forward, batch: Shaped[Tensor, "B C H W"], divisor: int
     ) -> Float32[Tensor, "B K H W"]:
         """Return the probabilities of a batch of windows, averaged over scales and flips."""
         size = batch.shape[2:]

@@ -62,7 +62,7 @@ def resolve_bands(bands: Sequence[Band], names: Sequence[int | str]) -> tuple[in
 
     Args:
         bands: the bands of the raster.
-        names: numbers counted from 1, descriptions, or colour interpretations.
+        names: numbers counted from 1 (also as text), descriptions, or colour interpretations.
 
     Raises:
         ValueError: the raster lacks a band, or has two bands with this description.
@@ -81,7 +81,7 @@ def _resolve_band(bands: Sequence[Band], name: int | str) -> int:
     else:
         key = name.strip().casefold()
         matches = [b.number for b in bands if b.description.strip().casefold() == key] or [
-            b.number for b in bands if b.interpretation == key
+            b.number for b in bands if key in (b.interpretation, str(b.number))
         ]
     if len(matches) == 1:
         return matches[0]

@@ -65,7 +65,7 @@ def gdal_session(path: Path | str) -> Iterator[None]:
     Raises:
         ImageError: the code in the context raised an exception.
     """
-    _silence()
+    silence_rasterio()
     is_remote = isinstance(path, str)
     try:
         with rasterio.Env(**OPTIONS, **(remote.default_options() if is_remote else {})):
@@ -118,7 +118,7 @@ def page_size(name: str) -> tuple[int, int] | None:
         return None
 
 
-def _silence() -> None:
+def silence_rasterio() -> None:
     """Silence rasterio, which logs raised errors and warns of rasters without georeference."""
     if _QUIET not in warnings.filters:  # adding a filter makes Python repeat earlier warnings
         warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)

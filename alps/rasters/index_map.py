@@ -10,7 +10,7 @@ import numpy as np
 import rasterio
 from jaxtyping import Integer, UInt8, UInt16
 
-from alps.rasters.gdal import OPTIONS, gdal_session, open_raster
+from alps.rasters.gdal import OPTIONS, gdal_session, open_raster, silence_rasterio
 from alps.rasters.georeference import to_profile
 from alps.structures.georeference import Georeference
 from alps.structures.palette import IGNORE_COLOR
@@ -49,6 +49,7 @@ def create_index_map(
     Yields:
         A function that writes the labels of one window.
     """
+    silence_rasterio()
     with rasterio.Env(**OPTIONS):
         file = rasterio.open(
             path,

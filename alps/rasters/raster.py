@@ -187,6 +187,24 @@ class Raster:
             valid = finite_pixels(bands) if valid is None else valid
             return stretch_values(bands, valid, zero_counts=self._nodata is not None)
 
+    def read_bands(
+        self, tile: Tile
+    ) -> tuple[Shaped[np.ndarray, "C H W"], Bool[np.ndarray, "H W"] | None]:
+        """Read the bands that the view has for networks, as stored, without the 8-bit image.
+
+        Args:
+            tile: the window.
+
+        Returns:
+            The bands, and their valid mask; None: all pixels are valid.
+        """
+        with gdal_session(self.path):
+            window = _window(tile)
+            if self._is_empty(window):
+                return self._fill(len(self._networks), window), np.zeros(_shape(window), bool)
+            valid = self._valid(self._file.read(self._bands, window=window), window)
+            return self._file.read(self._networks, window=window), valid
+
     def valid(self, tile: Tile) -> Bool[np.ndarray, "H W"]:
         """Read the valid mask of a window."""
         with gdal_session(self.path):

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from jaxtyping import Int, Integer
+from jaxtyping import Int
 from PIL import Image
 
+from alps.errors import ImageError
+from alps.rasters.index_map import read_index_map
 from alps.store.label_store import LabelStore
 from alps.store.layout import ImageStatus, Stage, index_map_path
+from alps.store.objects import OBJECTS, ObjectPieces
+from alps.store.raster_maps import Paint, RasterPainter
 from alps.store.tables import IMAGES, LABELS, MASKS, table_to_masks, table_to_statuses
 from alps.structures import rle
 from alps.structures.masks import Masks
 from alps.structures.paint import count_covered, ignore_nodata
 from alps.structures.records import Category, Clusters
 
-#: Draws the index map of an image from its masks, their classes and the ignore index.
-Paint = Callable[[Masks, Int[np.ndarray, " N"], int], Integer[np.ndarray, "H W"]]
+#: Folders of the tables from which the index maps of rasters are drawn.
+TABLES = ("images/", "masks/", "objects/", "labels/")
 #: Columns that every version writes and that are never null.
 REQUIRED = (*MASKS.names[:6], "status", "height", "width", "n_masks", "covered", "category_id")
 
@@ -81,7 +85,10 @@ def find_faults(
         except DamagedFile as error:
             yield error.fault
             return
-        yield from check_maps(store, shard, by_image, ids, paint, damaged)
+        if store.has_windows:  # `check_raster_maps` checks the maps
+            yield from check_objects(store, shard, sum(map(len, by_image.values())))
+        else:
+            yield from check_maps(store, shard, by_image, ids, paint, damaged)
 
 
 def check_masks(store: LabelStore, images: str, masks: str, shard: int) -> dict[str, Masks]:
@@ -239,6 +246,51 @@ def check_maps(
         valid = statuses[record.image_id].read_valid()
         if not np.array_equal(pixels, ignore_nodata(painted, valid, store.info.ignore_index)):
             yield Fault(file, "differs from its masks, painted with their classes")
+
+
+def check_objects(store: LabelStore, shard: int, rows: int) -> Iterator[Fault]:
+    """Yield the faults of objects/ in a shard.
+
+    Args:
+        store: a store of windows.
+        shard: number of the shard.
+        rows: number of masks in the shard.
+    """
+    name = f"objects/{shard:05d}.parquet"
+    try:
+        table = read_table(store, name, OBJECTS, "masks")
+        if len(table) == rows:
+            shared = ObjectPieces.from_table(table).shared
+            check_features(store, f"objects/{shard:05d}.npy", int(shared.sum()))
+        else:
+            yield Fault(name, f"{len(table)} rows, but the shard has {rows} masks")
+    except DamagedFile as error:
+        yield error.fault
+
+
+def check_raster_maps(store: LabelStore, paint: Paint, damaged: Collection[str]) -> Iterator[Fault]:
+    """Yield a fault for each index map of a raster that differs from its painted masks.
+
+    Args:
+        store: a store of windows.
+        paint: function that drew the index maps.
+        damaged: files known to be damaged; no map is checked if tables are among them.
+    """
+    if any(name.startswith(TABLES) for name in damaged) or store.missing("assign"):
+        return
+    painter = RasterPainter(store, paint)
+    for raster in painter.rasters:
+        if raster.file in damaged or not (store.root / raster.file).exists():
+            continue
+        for number, tile in enumerate(raster.grid.windows, raster.first):
+            try:
+                pixels = read_index_map(store.root / raster.file, raster.grid.core(tile))
+            except ImageError as error:
+                yield Fault(raster.file, f"cannot be read: {_reason(error)}")
+                break
+            if not np.array_equal(pixels, painter.core(raster, number)):
+                yield Fault(raster.file, "differs from its masks, painted with their classes")
+                break
 
 
 def check_clusters(store: LabelStore) -> Iterator[Fault]:

@@ -10,11 +10,32 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, UInt8
 
+from alps.errors import ImageError
+from alps.protocols import ImageSet
 from alps.store.manifest import sha256
 from alps.structures.records import ImageRecord
 
 #: Number of cached hashes; the frames of a video and the slices of a volume have one file.
 CACHE_SIZE = 4
+
+
+def hash_image(image_set: ImageSet, record: ImageRecord) -> str | None:
+    """Return the sha256 of the file of an image, or of the pixels of a window.
+
+    Args:
+        image_set: the images.
+        record: the image.
+
+    Returns:
+        The hash, or None if there is no such file or it cannot be read.
+    """
+    if record.window is None:
+        return hash_file(image_set.root, record)
+    try:
+        sample = image_set.read(record)
+    except ImageError:
+        return None
+    return hash_pixels(sample.image, sample.valid)
 
 
 def hash_file(root: str | Path, record: ImageRecord) -> str | None:

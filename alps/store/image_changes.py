@@ -7,12 +7,12 @@ from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 from tqdm import tqdm
 
+from alps.protocols import ImageSet
 from alps.store.faults import Fault
-from alps.store.hashes import hash_file
+from alps.store.hashes import hash_image
 from alps.store.label_store import LabelStore
 from alps.store.layout import index_map_path
 from alps.structures.records import ImageRecord
@@ -45,18 +45,22 @@ class ImageChanges:
             more = f" and {len(files) - NAMED} more" * (len(files) > NAMED)
             problem = f"changed since they were read: {', '.join(files[:NAMED])}{more}"
             yield Fault(f"images/{shard:05d}.parquet", problem)
+        for shard in range(len(store.plan)):  # of stores of windows
+            yield from _fault_if_exists(store, f"objects/{shard:05d}.parquet")
         for name in ("clusters/centroids.npy", "evaluation.json", "evaluation.html"):
             yield from _fault_if_exists(store, name)
         for name in ("choose_k.html", "statistics/choose_k.csv", "statistics/choose_k.png"):
             yield from _fault_if_exists(store, name)
 
 
-def compare_images(store: LabelStore, root: Path, damaged: Collection[str]) -> ImageChanges:
+def compare_images(
+    store: LabelStore, image_set: ImageSet, damaged: Collection[str]
+) -> ImageChanges:
     """Return how the images differ from the sha256 that was stored when they were labelled.
 
     Args:
         store: the store; it may be unfinished.
-        root: folder of the images.
+        image_set: the images.
         damaged: damaged files of the store, which are not read.
     """
     same, unhashed = 0, 0
@@ -75,12 +79,12 @@ def compare_images(store: LabelStore, root: Path, damaged: Collection[str]) -> I
             hashed = [record for record in records if stored.get(record.image_id)]
             unhashed += len(records) - len(hashed)
             # Many images share the file of a video.
-            files = {record.file_name: record for record in hashed}
+            files = {(record.file_name, record.window): record for record in hashed}
             hashes = dict(
-                zip(files, pool.map(partial(hash_file, root), files.values()), strict=True)
+                zip(files, pool.map(partial(hash_image, image_set), files.values()), strict=True)
             )
             for record in hashed:
-                current = hashes[record.file_name]
+                current = hashes[record.file_name, record.window]
                 if current is None:
                     absent.append(record.file_name)
                 elif current == stored[record.image_id]:

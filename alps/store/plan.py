@@ -215,6 +215,7 @@ def _write(root: Path, new: Draft, overwrite: Redo | None, claims: Claims) -> No
         elif overwrite == "failed" and (shards := _failed(old)):
             claims.require_exclusive("retry failed images")
             _delete_from(root, "assign")
+            _delete(root / "objects")
             for name in ("masks/{:05d}.parquet", "images/{:05d}.parquet", "features/{:05d}.npy"):
                 for shard in shards:
                     _delete(root / name.format(shard))

@@ -158,16 +158,28 @@ def remove(store: LabelStore, faults: Mapping[str, Fault]) -> None:
             for other in ("labels/{}.parquet", "masks/{}.parquet", "features/{}.npy"):
                 _delete(store.root / other.format(number))
             _delete(store.root / f"images/{number}.parquet")
+        elif folder == "objects":
+            for other in ("labels/{}.parquet", "objects/{}.parquet", "objects/{}.npy"):
+                _delete(store.root / other.format(number))
         elif folder == "features":
             _delete(store.root / f"labels/{number}.parquet")
-        elif folder == "ann":
+        elif folder == "ann" and not store.has_windows:
             _delete(store.root / f"labels/{shards[name]:05d}.parquet")
         elif folder == "clusters":
             labels = (f"labels/{shard:05d}.parquet" for shard in range(len(store.plan)))
             arrays = (f"clusters/{field.name}.npy" for field in fields(Clusters))
             for other in (*labels, *arrays):  # unknown files are kept
                 _delete(store.root / other)
+    if store.has_windows:
+        _remove_unlabelled_maps(store)
     _delete(store.root / "manifest.json")
+
+
+def _remove_unlabelled_maps(store: LabelStore) -> None:
+    """Delete the index maps of rasters that have windows without labels."""
+    for shard in store.missing("assign"):
+        for file in {index_map_path(record) for record in store.plan[shard]}:
+            _delete(store.root / file)
 
 
 def _delete(path: Path) -> None:

@@ -18,13 +18,21 @@ from typing import Any
 from tqdm import tqdm
 
 from alps.errors import StoreError
+from alps.protocols import ImageSet
 from alps.store.claims import Claims
-from alps.store.faults import Fault, Paint, check_categories, check_clusters, find_faults
+from alps.store.faults import (
+    Fault,
+    check_categories,
+    check_clusters,
+    check_raster_maps,
+    find_faults,
+)
 from alps.store.image_changes import ImageChanges, compare_images
 from alps.store.label_store import LabelStore
 from alps.store.layout import COMMITS, FINDINGS, STAGES, Stage, index_map_path
 from alps.store.manifest import sha256
 from alps.store.plan import Draft, adapt
+from alps.store.raster_maps import Paint
 from alps.store.repair import remove, repair_info, repair_plan
 from alps.structures.records import Category, Clusters
 
@@ -70,7 +78,7 @@ def verify(
     *,
     paint: Paint,
     categories: Sequence[Category],
-    images: Path | None = None,
+    images: ImageSet | None = None,
 ) -> Verification:
     """Check all files of a store and delete damaged ones.
 
@@ -81,7 +89,7 @@ def verify(
         new: the store that this run would make, with the settings that made the existing one.
         paint: function that draws index maps.
         categories: the classes.
-        images: folder of the images, to compare them with the stored sha256; None: do not compare.
+        images: the images, to compare them with the stored sha256; None: do not compare.
             Files made from an image that has changed count as damaged.
 
     Returns:
@@ -101,7 +109,7 @@ def verify(
 
 
 def _verify(
-    root: Path, new: Draft, paint: Paint, categories: Sequence[Category], images: Path | None
+    root: Path, new: Draft, paint: Paint, categories: Sequence[Category], images: ImageSet | None
 ) -> Verification:
     new = adapt(root, new)
     faults: dict[str, Fault] = {}
@@ -123,6 +131,9 @@ def _verify(
         _count(store, shard, counts, faults)
     for fault in (*check_clusters(store), *check_categories(store, [*categories])):
         faults.setdefault(fault.file, fault)
+    if store.has_windows:
+        for fault in check_raster_maps(store, paint, faults):
+            faults.setdefault(fault.file, fault)
     changes = None if images is None else compare_images(store, images, faults)
     for fault in changes.faults(store) if changes else ():
         faults.setdefault(fault.file, fault)
@@ -198,6 +209,7 @@ class _StoreFiles:
             *ROOT_FILES,
             *(f"clusters/{field.name}.npy" for field in fields(Clusters)),
             *(f"{folder}/{i:05d}.{end}" for folder, end in parts.items() for i in range(n)),
+            *(f"objects/{i:05d}.{end}" for end in ("parquet", "npy") for i in range(n)),
             *(index_map_path(record) for shard in store.plan for record in shard),
         }
 
@@ -215,6 +227,8 @@ def _find_missing(store: LabelStore, shard: int, *, complete: bool) -> Iterator[
         needed = complete if stage == "assign" else has_results
         if needed and stage in store.info.stages and not store.has(stage, shard):
             yield Fault(f"{COMMITS[stage]}/{shard:05d}.{suffix}", "missing")
+    if has_results and store.has_windows and not store.has_objects(shard):
+        yield Fault(f"objects/{shard:05d}.parquet", "missing")
 
 
 def _count(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from alps.errors import CheckpointError
 from alps.models.init import CLASSIFIERS
 from alps.models.segmentation import SegmentationModel
 from alps.pretrained.cache import load_weights
+from alps.structures.bands import BandStatistics, describe_bands, describe_setting
 from alps.structures.old_names import rename_targets
 from alps.structures.records import Category
 
@@ -53,6 +54,7 @@ class Checkpoint:
     step: int
     validation_due: bool  # whether the validation of this step was interrupted
     weights: Mapping[str, Tensor]
+    band_names: tuple[str, ...] | None = None  # in the order of the image channels; None: RGB
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -78,6 +80,14 @@ class Checkpoint:
     def protocol(self) -> str:
         """Description of how the scores were computed."""
         return self._only.protocol
+
+    @property
+    def statistics(self) -> BandStatistics | None:
+        """Statistics that normalise the bands; None: the model sees RGB."""
+        if self.band_names is None:
+            return None
+        mean, std = (tuple(self.weights[key].flatten().tolist()) for key in ("mean", "std"))
+        return BandStatistics(self.band_names, mean, std)
 
     @property
     def sha256(self) -> str:
@@ -195,6 +205,23 @@ class Checkpoint:
                 "continue the run, or use stage=test ckpt=FILE to score it"
             )
 
+    def check_bands(self, band_names: Sequence[str] | None, source: str) -> None:
+        """Check that images have the bands of the model, in the same order.
+
+        Args:
+            band_names: names of the bands; None: RGB.
+            source: name of the images.
+
+        Raises:
+            CheckpointError: the bands differ.
+        """
+        names = None if band_names is None else tuple(band_names)
+        if names != self.band_names:
+            raise CheckpointError(
+                f"{self.path} was trained on {describe_bands(self.band_names)}, but {source} has "
+                f"{describe_bands(names)}; set {describe_setting(self.band_names)}"
+            )
+
     def check_data(self, fingerprints: Mapping[str, str]) -> None:
         """Check that the images and labels have not changed since the run started.
 
@@ -244,6 +271,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     content: dict[str, Any] = load_weights(path)
     try:
         meta = content["alps"]
+        bands = meta.get("bands")
         return Checkpoint(
             path=Path(path),
             version=meta["version"],
@@ -265,6 +293,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
                 for key, value in content["state_dict"].items()
                 if key.startswith("model.")
             },
+            band_names=None if bands is None else tuple(bands),
         )
     except KeyError as error:
         raise CheckpointError(

@@ -26,6 +26,7 @@ from alps.datasets.transforms import TrainTransform
 from alps.errors import ConfigError, DatasetNotFound, ImageError
 from alps.pretrained.encoder import Encoder
 from alps.protocols import LabelledSet
+from alps.structures.bands import BandStatistics
 from alps.structures.digest import digest
 from alps.structures.findings import AuditableSet, Finding
 from alps.structures.records import ImageRecord
@@ -42,8 +43,8 @@ DIVISOR = Encoder.divisor
 SIZE_SAMPLE = 8
 #: Bytes of whole images that the loader workers of a process read ahead; at least one batch.
 READ_AHEAD = 1 << 30
-#: Bytes per pixel: RGB in uint8 and a target in int32.
-PIXEL_BYTES = 7
+#: Bytes per pixel: RGB in uint8 and a target in int32; bands are float32.
+PIXEL_BYTES, BAND_BYTES = 7, 4
 #: Upper limit of the default number of loader workers of a process.
 MAX_WORKERS = 16
 #: Fixed, so that runs with different seeds are scored on the same images.
@@ -107,6 +108,8 @@ class SegmentationData(LightningDataModule):
         }
         check_settings(DATA, settings)
         self.images = images
+        #: Bands that the model sees, and their means, which fill pixels without data; None: RGB.
+        self.statistics: BandStatistics | None = None
         self.batch_size = batch_size
         self.scale, self.scale_p = scale, scale_p
         self.photometric = photometric
@@ -173,8 +176,9 @@ class SegmentationData(LightningDataModule):
             cat_max_ratio=self.cat_max_ratio,
             photometric_p=self.photometric,
             ignore_index=self.images.ignore_index,
+            statistics=self.statistics,
         )
-        return SegmentationDataset(self.images, self.train, transform)
+        return SegmentationDataset(self.images, self.train, transform, self.statistics)
 
     def label_findings(self, *, strict: bool = False) -> list[Finding]:
         """Return inconsistencies of the images and labels in the training and validation splits.
@@ -218,7 +222,9 @@ class SegmentationData(LightningDataModule):
             )
         batch_size, in_flight = self._whole_at_once(trainer)
         processes = min(count_workers(trainer, self.num_workers), in_flight)
-        dataset: Dataset[Any] = SegmentationDataset(self.images, records)
+        dataset: Dataset[Any] = SegmentationDataset(
+            self.images, records, statistics=self.statistics
+        )
         return DataLoader(
             dataset,
             batch_size=batch_size,
@@ -242,7 +248,9 @@ class SegmentationData(LightningDataModule):
         sides = [max(size) for size in self._sizes]
         batch_size = window.batch_size if max(sides, default=0) <= window.crop else 1
         pixels = max((height * width for height, width in self._sizes), default=1)
-        return batch_size, max(1, READ_AHEAD // (batch_size * pixels * PIXEL_BYTES))
+        bands = 0 if self.statistics is None else len(self.statistics.names)
+        image_bytes = pixels * (PIXEL_BYTES + bands * BAND_BYTES)
+        return batch_size, max(1, READ_AHEAD // (batch_size * image_bytes))
 
     def _too_few(self, split: str) -> DatasetNotFound:
         counts = f"train {len(self.train)}, val {len(self.val)}, test {len(self.test)}"

@@ -12,6 +12,7 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import CSVLogger
 
+from alps.datasets.bands import band_names
 from alps.errors import ConfigError
 from alps.images.stored import StoredLabels
 from alps.models.build import bind_model
@@ -132,12 +133,13 @@ def _is_finished(last: Path, images: LabelledSet, settings: Mapping[str, Any]) -
     """Return whether ``last.ckpt`` exists and its run is complete.
 
     Raises:
-        CheckpointError: its run had different settings or images.
+        CheckpointError: its run had different settings, bands or images.
     """
     if not last.exists():
         return False
     saved = read_checkpoint(last)
     saved.check_settings(settings)
+    saved.check_bands(band_names(images), images.name)
     data = build_data({"": images}, settings["data"], settings["seed"])
     saved.check_data({"": data.parts[0].fingerprint})
     return saved.step == settings["trainer"]["max_steps"] and not saved.validation_due

@@ -83,7 +83,7 @@ def restore(
             f"cannot read ({type(error).__name__}: {error}); use that version of ALPS"
         ) from error
     with torch.random.fork_rng(devices=[]):  # for initial weights, which are replaced
-        model = build(num_classes=len(saved.categories))
+        model = build(num_classes=len(saved.categories), band_names=saved.band_names)
     saved.load_into(model)
     return saved, model
 

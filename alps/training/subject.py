@@ -32,12 +32,13 @@ class Sketch:
     """An image, its label and its prediction at the resolution of a picture.
 
     Args:
-        example: image (3, H, W) and target (H, W), of which every n-th row and column is used.
+        example: RGB image (3, H, W) and target (H, W), of which every n-th row and column is used.
     """
 
     def __init__(self, example: Example) -> None:
         self.step = storage_step(example.target.shape)
-        self.image = example.image[:, :: self.step, :: self.step]
+        image = example.image if example.rgb is None else example.rgb
+        self.image = image[:, :: self.step, :: self.step]
         self.target = example.target[:: self.step, :: self.step]
         self.prediction = torch.zeros_like(self.target, dtype=torch.int32)
 

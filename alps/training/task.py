@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Shaped, UInt8
+from jaxtyping import Float, Shaped
 from lightning.pytorch import LightningModule
 from lightning.pytorch.plugins.precision import Precision
 from lightning.pytorch.utilities import rank_zero_only
@@ -40,7 +41,8 @@ class SegmentationTask(LightningModule):
     Args:
         model: the model.
         subjects: classes of each dataset, in the order of the model's classifiers.
-        window: sliding window for whole images.
+        window: sliding window for whole images; the means of the model's bands replace its
+            ``fill``.
         optim: builds the optimiser and its schedule; None without training.
         aux_weight: weight of the loss of an auxiliary head (0.4 as in PSPNet, arXiv 1612.01105,
             section 3.3).
@@ -65,7 +67,8 @@ class SegmentationTask(LightningModule):
         # Registered so that the losses move to the device. Confusion matrices are not buffers,
         # because weight averaging would average them.
         self.losses = nn.ModuleList(s.loss for s in subjects if s.loss is not None)
-        self.window = window
+        statistics = model.statistics
+        self.window = window if statistics is None else replace(window, fill=statistics.mean)
         self.optim = optim
         self.aux_weight = aux_weight
         self.config = config
@@ -197,6 +200,8 @@ class SegmentationTask(LightningModule):
             **specs.get("", {"datasets": specs}),
             "crop": self.window.crop,
         }
+        if self.model.band_names is not None:
+            checkpoint["alps"]["bands"] = list(self.model.band_names)
 
     def _check_divergence(self) -> None:
         self.recent_losses.read(self.trainer.strategy)
@@ -259,5 +264,5 @@ class SegmentationTask(LightningModule):
         return total
 
 
-def _cut(image: UInt8[Tensor, "C _ _"], tile: Tile) -> UInt8[Tensor, "C _ _"]:
+def _cut(image: Shaped[Tensor, "C _ _"], tile: Tile) -> Shaped[Tensor, "C _ _"]:
     return image[:, tile.y0 : tile.y1, tile.x0 : tile.x1]

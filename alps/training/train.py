@@ -11,10 +11,12 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_only
 from torch import nn
 
+from alps.datasets.bands import band_names, measure_bands
 from alps.errors import ConfigError
 from alps.models.init import load_init
 from alps.models.segmentation import SegmentationModel
 from alps.prediction.sliding import SlidingWindow
+from alps.structures.bands import describe_bands
 from alps.structures.findings import report_findings
 from alps.training.checkpoint import read_checkpoint
 from alps.training.data import SegmentationData
@@ -52,7 +54,8 @@ def train(
 
     Args:
         sets: labelled sets by name; the key of a single set is empty.
-        model: builds the model from ``num_classes``, a number or a number by set.
+        model: builds the model from ``num_classes``, a number or a number by set, and
+            ``band_names``.
         loss: builds the loss of a set from its ``ignore_index``.
         optim: builds the optimiser and its schedule.
         window: builds the sliding window from ``crop``, the side of the training crops in pixels.
@@ -74,11 +77,13 @@ def train(
         The last val/mIoU.
 
     Raises:
-        CheckpointError: the run of ``resume`` had different settings or images, or is finished; or
-            ``init`` belongs to a different model.
-        ConfigError: a setting is out of range, or ``run`` contains a different run.
+        CheckpointError: the run of ``resume`` had different settings, bands or images, or is
+            finished; or ``init`` belongs to a different model.
+        ConfigError: a setting is out of range, the sets have different bands, or ``run`` contains a
+            different run.
         DatasetNotFound: there are no images.
         DivergedError: the loss or a weight is not finite.
+        ImageError: no training image of a set with bands can be read.
         LabelError: a label cannot be used, or no pixel is labelled.
         RunStopped: a signal stopped the run.
     """
@@ -86,6 +91,11 @@ def train(
     if saved is not None:
         saved.check_settings(settings)
         saved.check_unfinished(max_steps)
+    bands = common_bands(sets)
+    statistics = None
+    if saved is not None:
+        saved.check_bands(bands, next(iter(sets.values())).name)
+        statistics = saved.statistics
     subjects = [build_subject(images, name, loss) for name, images in sets.items()]
     module = build_data(sets, data, seed)
     for subject, part in zip(subjects, module.parts, strict=True):
@@ -97,10 +107,17 @@ def train(
         findings = part.label_findings(strict=strict)
         report_findings(findings, name=part.images.name, strict=strict)
     sizes = {subject.name: len(subject.categories) for subject in subjects}
-    network = model(num_classes=sizes.get("", sizes))
+    network = model(num_classes=sizes.get("", sizes), band_names=bands)
+    if bands is not None:
+        if statistics is None:
+            images = [(part.images, record) for part in module.parts for record in part.train]
+            statistics = measure_bands(images, bands)
+        network.normalise_with(statistics)
     if resume is None:
         report = load_init(network, init, skip=init_skip, strict=init_strict)
         rank_zero_only(print)(report, flush=True)
+    for part in module.parts:
+        part.statistics = network.statistics
     if compile:
         network.compile()
     task = SegmentationTask(
@@ -113,6 +130,23 @@ def train(
     )
     interval = validation_interval(max_steps, val_check_interval)
     return fit(task, module, trainer(interval=interval), run=run, config=settings, resume=resume)
+
+
+def common_bands(sets: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """Return the names of the bands that all sets of a run have; None: RGB.
+
+    Raises:
+        ConfigError: two sets have different bands, or the same in another order.
+    """
+    (first, bands), *others = ((name, band_names(images)) for name, images in sets.items())
+    for name, names in others:
+        if names != bands:
+            raise ConfigError(
+                f"the datasets of a run need the same bands in the same order, but {first} has "
+                f"{describe_bands(bands)} and {name} {describe_bands(names)}; set "
+                f"datasets.{first}.bands and datasets.{name}.bands alike"
+            )
+    return bands
 
 
 def build_subject(images: Any, name: str, loss: Callable[..., nn.Module]) -> Subject:

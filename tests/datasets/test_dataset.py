@@ -72,7 +72,7 @@ def test_nodata_pixels_are_ignored() -> None:
     assert dataset(images)[0].target.tolist() == expected.tolist()
     assert dataset(images)[1].target.tolist() == images.pairs["image_1"][1].tolist()
     transform = TrainTransform(crop=8, scale_p=0.0, photometric_p=0.0, ignore_index=255)
-    image, target, _ = dataset(images, transform=transform)[Draw(0, 3)]
+    image, target, *_ = dataset(images, transform=transform)[Draw(0, 3)]
     assert (target[image.sum(0) == 0] == 255).all()
     images.valid["image_0"] = ~valid
     target = images.pairs["image_0"][1]

@@ -10,14 +10,18 @@ from alps.models.segmentation import SegmentationModel
 from alps.pretrained.encoder import Encoder
 
 
-def build(name="test_resnet", *, num_classes=5, head=UNet, in_channels=3, aux=False):
+def build(
+    name="test_resnet", *, num_classes=5, head=UNet, in_channels=3, aux=False, band_names=None
+):
     """A net in which no tensor is zero or one."""
-    encoder = Encoder(name, in_channels=in_channels)
+    channels = in_channels if band_names is None else len(band_names)
+    encoder = Encoder(name, in_channels=channels)
     model = SegmentationModel(
         encoder,
         head(encoder.channels, channels=32 if head is FPN else 8),
         num_classes=num_classes,
         aux_head=FCN(encoder.channels, channels=8) if aux else None,
+        band_names=band_names,
     )
     for tensor in [*model.parameters(), *model.buffers()]:
         if tensor.is_floating_point():

@@ -282,6 +282,40 @@ def test_other_channels_than_the_files(tmp_path, ours, in_channels):
         torch.testing.assert_close(adapted, weight[:, [0, 1, 2, 0]] * 3 / 4)
 
 
+# --- bands ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bands", ["ABC", "ABCDE"])
+def test_statistics_of_bands_are_not_those_of_rgb(tmp_path, bands):
+    model = build(band_names=bands)
+    before = copy(model)
+    report = load_init(model, save(tmp_path, build().state_dict()))
+    assert changed(model, before) == {"encoder", "head", "classifier"}
+    assert report.missing == ("mean", "std")
+    assert ("adapted to the bands" in str(report)) == (len(bands) != 3)
+
+
+def test_the_same_bands_keep_their_statistics(tmp_path):
+    source, model = build(band_names="ABCDE"), build(band_names="ABCDE")
+    content = {"state_dict": source.state_dict(), "alps": {"bands": [*"ABCDE"]}}
+    load_init(model, save(tmp_path, content))
+    assert_equal(model, source.state_dict())
+    assert model.statistics == source.statistics
+
+
+@pytest.mark.parametrize("bands", [None, "BACDE"])
+def test_other_bands_are_refused(tmp_path, bands):
+    content = {"state_dict": build(band_names="ABCDE").state_dict(), "alps": {"bands": [*"ABCDE"]}}
+    path, model = save(tmp_path, content), build(band_names=bands)
+    actual = "RGB" if bands is None else "the bands B, A, C, D, E"
+    message = rf"trained on the bands A, B, C, D, E, but this model has {actual}; set dataset.bands"
+    with pytest.raises(CheckpointError, match=message):
+        load_init(model, path)
+    before = copy(model)
+    load_init(model, path, skip=["encoder"])
+    assert changed(model, before) == {"head", "classifier"}
+
+
 # --- ImageNet -----------------------------------------------------------------------------------
 
 

@@ -84,7 +84,7 @@ def check(folder):
         new,
         paint=assign.paint,
         categories=assign.categories(),
-        images=folder / "images",
+        images=made["image_set"],
     )
 
 
@@ -150,12 +150,12 @@ def test_one_that_can_be_read_no_more_leaves_no_map(folder):
 def test_images_that_are_gone_take_nothing_with_them(folder):
     store = LabelStore(folder / "store")
     (folder / "images/1.bmp").unlink()
-    changes = compare_images(store, folder / "images", ())
+    changes = compare_images(store, Folder(str(folder / "images"), "x"), ())
     assert (changes.same, changes.changed, changes.absent) == (3, (), ("1.bmp",))
     assert [*changes.faults(store)] == []
 
 
 def test_images_whose_hash_was_not_kept_are_counted():
     old = Path(__file__).parents[1] / "old_stores"
-    changes = compare_images(LabelStore(old / "images_pl"), old / "images", ())
+    changes = compare_images(LabelStore(old / "images_pl"), Folder(str(old / "images"), "x"), ())
     assert (changes.same, changes.changed, changes.absent, changes.unhashed) == (0, (), (), 4)

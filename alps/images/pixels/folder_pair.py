@@ -22,8 +22,13 @@ from alps.images.files.numbering import (
     reduce_zero_label,
 )
 from alps.images.files.read import read_sample
+from alps.images.geo.settings import check_bands
 from alps.images.plain.folder import Folder
+from alps.rasters.band_names import resolve_bands
+from alps.rasters.pixels import blank_invalid
+from alps.rasters.raster import Raster
 from alps.rasters.sidecars import find_sidecars
+from alps.rasters.view import View
 from alps.structures.findings import Finding
 from alps.structures.palette import color_classes
 from alps.structures.records import Category, ImageRecord, Sample
@@ -52,10 +57,12 @@ class FolderPair:
             the classes.
         ignore_index: label that is excluded from training and scores.
         reduce_zero_label: ignore 0 as well, and map the labels 1..n to the classes 0..n-1.
+        bands: bands that networks see instead of RGB, by number (from 1) or description; the
+            images are then TIFF or JPEG 2000 files. None: RGB.
 
     Raises:
         ConfigError: ``classes`` is not a list of distinct names, ``reduce_zero_label`` is not a
-            boolean, or ``ignore_index`` is out of range.
+            boolean, ``ignore_index`` is out of range, or ``bands`` is not a list of bands.
     """
 
     def __init__(
@@ -66,6 +73,7 @@ class FolderPair:
         classes: Sequence[str] | None = None,
         ignore_index: int = 255,
         reduce_zero_label: bool = False,
+        bands: Sequence[int | str] | None = None,
     ) -> None:
         if isinstance(classes, str) or len({*(classes or ())}) < len(classes or ()):
             raise ConfigError(
@@ -86,6 +94,7 @@ class FolderPair:
         self.classes = classes
         self.ignore_index = ignore_index
         self.reduce_zero_label = reduce_zero_label
+        self.bands = check_bands("bands", bands)
 
     @property
     def protocol(self) -> str:
@@ -97,6 +106,24 @@ class FolderPair:
         elif self.reduce_zero_label:
             labels = f"labels from 1; 0 and {self.ignore_index} ignored"
         return f"{self.name} {folder}: {len(self.categories())} classes, {labels}"
+
+    @cached_property
+    def band_names(self) -> tuple[str, ...] | None:
+        """Names of ``bands``: their descriptions in the first image, or else their numbers.
+
+        Raises `ImageError` if the first image cannot be read or lacks a band.
+        """
+        if self.bands is None:
+            return None
+        path = Path(self.root, self.records()[0].file_name)
+        with Raster(path, self._view) as raster:
+            numbers = resolve_bands(raster.bands, self.bands)
+            return tuple(raster.bands[n - 1].description or str(n) for n in numbers)
+
+    @property
+    def _view(self) -> View:
+        """Settings with which an image with bands is read."""
+        return View(bands=self.bands)
 
     def records(self) -> list[ImageRecord]:
         """Return all images of the splits that exist.
@@ -128,7 +155,17 @@ class FolderPair:
 
     def read(self, record: ImageRecord) -> Sample:
         """Read one image; raise `ImageError` if it cannot be read."""
-        return read_sample(self.root, record)
+        if self.bands is None:
+            return read_sample(self.root, record)
+        with Raster(Path(self.root, record.file_name), self._view) as raster:
+            pixels = blank_invalid(raster.read())
+        return Sample(
+            record.image_id,
+            pixels.image,
+            valid=pixels.valid,
+            bands=pixels.bands,
+            georeference=pixels.georeference,
+        )
 
     def findings(self) -> list[Finding]:
         """Return a finding if images have sidecar files, because these are not read."""
