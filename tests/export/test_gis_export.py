@@ -10,7 +10,7 @@ from rio_cogeo.cogeo import cog_validate
 from alps.errors import ConfigError
 from alps.export import export_store
 from alps.export.__main__ import main
-from alps.export.polygons import SUFFIXES
+from alps.rasters.formats import VECTORS
 from alps.rasters.index_map import create_index_map
 from alps.store.manifest import write_manifest
 from alps.store.objects import ObjectPieces
@@ -97,15 +97,15 @@ def burn(frame, place, size=SIZE):
     return rasterize(shapes, size, fill=255, transform=transform, dtype=np.uint8)
 
 
-@pytest.mark.parametrize("layout", SUFFIXES)
+@pytest.mark.parametrize("layout", VECTORS)
 def test_regions_are_the_index_maps(layout, tmp_path):
     store, maps, _ = window_store(tmp_path / "store")
     before = files(store.root)
     tally = export_store(store, layout, tmp_path / "out")
     assert files(store.root) == before
-    frame = read(tmp_path / f"out/regions{SUFFIXES[layout]}")
+    frame = read(tmp_path / f"out/regions{VECTORS[layout]}")
     names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert names == {f"regions{SUFFIXES[layout]}", "regions.qml"}
+    assert names == {f"regions{VECTORS[layout]}", "regions.qml"}
     assert (tally.images, tally.groups["regions"]) == (2, len(frame))
     assert frame.is_valid.all()
     assert frame["class"].tolist() == [f"class {i}" for i in frame["class_id"]]
@@ -187,7 +187,7 @@ def test_whole_images_with_a_georeference_are_placed(tmp_path, capsys, caplog):
 
 def test_a_store_without_georeference_is_refused(tmp_path):
     store = boxed_store(tmp_path / "store")
-    for layout in ("cog", *SUFFIXES):
+    for layout in ("cog", *VECTORS):
         with pytest.raises(ConfigError, match=r"no image of .* has a georeference .* --to coco"):
             export_store(store, layout, tmp_path / "out")
     assert not (tmp_path / "out").exists()
