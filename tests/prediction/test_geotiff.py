@@ -231,7 +231,7 @@ def test_windows_without_data_are_not_predicted(tmp_path, buffer):
 
     skipped = predictor(net, buffer=buffer).file(tmp_path / "a.tif")
     complete = predictor(count, buffer=buffer).file(tmp_path / "all.tif")
-    assert sum(counts) < -20  # windows that were skipped
+    assert sum(counts) < -10  # windows that were skipped
     valid = (array != 0).any(axis=0)
     np.testing.assert_array_equal(skipped, np.where(valid, complete, 255))
 
