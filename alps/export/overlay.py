@@ -14,11 +14,11 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-from alps.errors import DatasetNotFound, ImageError
+from alps.errors import ImageError
 from alps.export.instances import Instances, Tally, read_clips
 from alps.export.mp4 import writing_mp4
-from alps.images.files.frames import frame_rate, read_frame
-from alps.images.files.listing import contents
+from alps.images.files.frames import frame_rate
+from alps.images.stored import open_store
 from alps.store.label_store import LabelStore
 from alps.structures.paint import paint
 from alps.structures.palette import distinct_colors
@@ -55,13 +55,16 @@ def write_overlay(store: LabelStore, folder: Path) -> Tally:
         DatasetNotFound: the images are not in the folder that the store names.
         MissingPackage: there are videos, and PyAV is not installed.
     """
-    root = _find_images(store)
+    store = open_store(store.root, images=store.image_root)
+    store.require_images(store.plan[0][0], "pass their folder as --images")
     colors = {category.id: category.color for category in store.categories()}
     tally = Tally()
     for video, images in read_clips(store):
-        pictures = _draw_images(root, images, colors, tally)
+        pictures = _draw_images(store, images, colors, tally)
         if video is not None:
-            tally.groups["videos"] += _write_video(folder / f"{video}.mp4", root, pictures)
+            tally.groups["videos"] += _write_video(
+                folder / f"{video}.mp4", Path(store.image_root), pictures
+            )
             continue
         for image, picture in pictures:
             path = folder / f"{image.record.image_id}.jpg"
@@ -105,24 +108,13 @@ def draw(
     return _write_texts(picture, instances, colors_of_masks)
 
 
-def _find_images(store: LabelStore) -> Path:
-    root = Path(store.info.images["root"])
-    first = next(record for records in store.plan for record in records)
-    if not (root / first.file_name).exists():
-        raise DatasetNotFound(
-            f"the images of the label store {store.root} are not in {root.absolute()} "
-            f"({contents(root)}, no {first.file_name}); pass their folder as --images"
-        )
-    return root
-
-
 def _draw_images(
-    root: Path, images: Iterable[Instances], colors: Mapping[int, Color], tally: Tally
+    store: LabelStore, images: Iterable[Instances], colors: Mapping[int, Color], tally: Tally
 ) -> Iterator[tuple[Instances, UInt8[np.ndarray, "H W 3"]]]:
     """Yield images with their drawings; log, count and skip missing or changed images."""
     for image in images:
         try:
-            pixels = read_frame(root, image.record).image
+            pixels = store.read_pixels(image.record).image
             if pixels.shape[:2] != image.masks.size:
                 expected, actual = (f"{w} by {h}" for h, w in (image.masks.size, pixels.shape[:2]))
                 raise ImageError(

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import logging
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
-from alps.errors import DatasetNotFound, StoreError
+from alps.errors import DatasetNotFound, LabelError, StoreError
 from alps.images.files.frames import read_frame
 from alps.images.files.labels import Labels, read_labels
 from alps.images.files.listing import contents
+from alps.images.geo.rasters import read_window
+from alps.rasters.pixels import Pixels
+from alps.rasters.view import View
 from alps.store.label_store import LabelStore
+from alps.store.layout import index_map_path, read_info
 from alps.structures.records import Category, ImageRecord, Sample
 
 logger = logging.getLogger(__name__)
@@ -76,18 +80,21 @@ class StoredLabels:
         n = sum(map(len, store.plan))
         if len(records) < n:
             logger.info("%s: %d of %d images have labels", self.name, len(records), n)
-        if records and not (self._images / records[0].file_name).is_file():
-            raise DatasetNotFound(
-                f"the images of the label store {self.root} are not in {self._images.absolute()} "
-                f"({contents(self._images)}, no {records[0].file_name}); set dataset.images to "
-                "their folder"
-            )
+        if records:
+            store.require_images(records[0], "set dataset.images to their folder")
         return records
 
     def read(self, record: ImageRecord) -> Sample:
         """Read one image; raise `ImageError` if it cannot be read."""
-        pixels = read_frame(self._images, record)
-        return Sample(record.image_id, pixels.image, valid=pixels.valid)
+        pixels = self._store.read_pixels(record)
+        return Sample(
+            record.image_id,
+            pixels.image,
+            valid=pixels.valid,
+            bands=pixels.bands,
+            window=record.window,
+            georeference=pixels.georeference,
+        )
 
     def categories(self) -> list[Category]:
         """Return the pseudo-classes; the id is the pixel value.
@@ -106,7 +113,12 @@ class StoredLabels:
 
     def read_target(self, record: ImageRecord) -> Labels:
         """Read the index map of one image; raise `LabelError` if it cannot be read."""
-        return read_labels(Path(self.root, "ann", record.split, f"{record.image_id}.png"))
+        if record.window is None:
+            return read_labels(Path(self.root, index_map_path(record)))
+        try:
+            return self._store.read_index_map(record)
+        except StoreError as error:
+            raise LabelError(str(error)) from error
 
     def _describe_damage(self, reason: str) -> str:
         return (
@@ -124,7 +136,7 @@ class StoredLabels:
                 f"no label store at {root.absolute()} (store.json is missing; found "
                 f"{contents(root)}); {remedy}, or set dataset.root to the folder of a store"
             )
-        return LabelStore(root)
+        return open_store(root, images=self.images)
 
     @property
     def _finished_store(self) -> LabelStore:
@@ -139,11 +151,6 @@ class StoredLabels:
                 "labels); run the same label.py command again to resume it"
             )
         return store
-
-    @cached_property
-    def _images(self) -> Path:
-        """Folder of the images."""
-        return Path(self.images or self._store.info.images["root"])
 
 
 def open_store(root: str | Path, *, images: str | Path | None = None) -> LabelStore:
@@ -160,4 +167,11 @@ def open_store(root: str | Path, *, images: str | Path | None = None) -> LabelSt
     Raises:
         StoreError: there is no store at ``root``, or it cannot be read.
     """
-    return LabelStore(root, images=images, read_image=read_frame)
+    view = read_info(Path(root)).images.get("view")
+    read = read_frame if view is None else partial(_read_window, View.from_json(view))
+    return LabelStore(root, images=images, read_image=read)
+
+
+def _read_window(view: View, root: str | Path, record: ImageRecord) -> Pixels:
+    """Read a window with the settings with which it was labelled."""
+    return read_window(str(root), record, view)

@@ -192,10 +192,10 @@ class LabelStore:
             StoreError: the store has no such image, or was opened without an image reader.
         """
         status, record = self._find(image_id, "masks").status, self.record(image_id)
-        pixels = self._reader(self.image_root, record)
+        pixels = self.read_pixels(record)
         if pixels.size != (labelled := (status.height, status.width)):
             raise ImageError(
-                f"{self.image_root / record.file_name} has (height, width) = {pixels.size}, but "
+                f"{self.image_root}/{record.file_name} has (height, width) = {pixels.size}, but "
                 f"had {labelled} when it was labelled; label it again"
             )
         return Sample(image_id, pixels.image, valid=pixels.valid).image
@@ -217,23 +217,61 @@ class LabelStore:
         from alps.store.dataset import StoreDataset
 
         self.require("assign")
-        _ = self._reader  # raises here rather than in a DataLoader worker
         records = [
             record for status, record in self._index.of_split(split) if status.status == "ok"
         ]
-        if records and not (self.image_root / records[0].file_name).exists():
-            raise DatasetNotFound(
-                f"the images of the label store {self.root} are not in "
-                f"{self.image_root.absolute()} (no {records[0].file_name}); set their folder: "
-                f"alps.open_store({str(self.root)!r}, images=...)"
+        if records:  # raises here rather than in a DataLoader worker
+            self.require_images(
+                records[0], f"set their folder: alps.open_store({str(self.root)!r}, images=...)"
             )
         image_ids = [record.image_id for record in records]
         return StoreDataset(image_ids, self.image, self.index_map)
 
     @property
-    def image_root(self) -> Path:
-        """Folder of the images."""
-        return Path(self._moved or self.info.images["root"])
+    def image_root(self) -> str | Path:
+        """Folder of the images, or its URI."""
+        return self._moved or str(self.info.images["root"])
+
+    def read_pixels(self, record: ImageRecord) -> Pixels:
+        """Read the image of a record of the plan, or its window of a raster.
+
+        Returns:
+            The image, valid mask, bands and georeference.
+
+        Raises:
+            ImageError: it cannot be read.
+            StoreError: the store was opened without an image reader.
+        """
+        if self._read_image is None:
+            raise StoreError(
+                f"{self.root} was opened without an image reader; open it with "
+                f"alps.open_store({str(self.root)!r})"
+            )
+        return self._read_image(self.image_root, record)
+
+    def require_images(self, record: ImageRecord, remedy: str) -> None:
+        """Raise `DatasetNotFound` if the image of a record is not in the folder of the images.
+
+        Args:
+            record: an image.
+            remedy: how to set another folder, for the message.
+
+        Raises:
+            DatasetNotFound: it is not there.
+        """
+        if record.window is not None:  # the raster may be a URI, or an item of a collection
+            try:
+                self.read_pixels(record)
+            except ImageError as error:
+                raise DatasetNotFound(
+                    f"the rasters of the label store {self.root} cannot be read from "
+                    f"{self.image_root}: {error}; {remedy}"
+                ) from error
+        elif not Path(self.image_root, record.file_name).exists():
+            raise DatasetNotFound(
+                f"the images of the label store {self.root} are not in "
+                f"{Path(self.image_root).absolute()} (no {record.file_name}); {remedy}"
+            )
 
     # --- by shard ---------------------------------------------------------------------------------
 
@@ -371,15 +409,6 @@ class LabelStore:
             ) from error
 
     # --- private --------------------------------------------------------------------------------
-
-    @property
-    def _reader(self) -> ReadImage:
-        if self._read_image is None:
-            raise StoreError(
-                f"{self.root} was opened without an image reader; open it with "
-                f"alps.open_store({str(self.root)!r})"
-            )
-        return self._read_image
 
     def _features_of(self, number: int) -> Float16[np.ndarray, "N C"]:
         return self.shard(number).features()

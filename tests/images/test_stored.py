@@ -115,8 +115,8 @@ def test_moved_images_are_read(tmp_path):
     (tmp_path / "images").rename(tmp_path / "elsewhere")
     with pytest.raises(
         DatasetNotFound,
-        match=rf"the images of the label store {root} are not in {tmp_path}/images \(no such "
-        r"folder, no image_0.png\); set dataset.images to",
+        match=rf"the images of the label store {root} are not in {tmp_path}/images "
+        r"\(no image_0.png\); set dataset.images to their folder",
     ):
         StoredLabels(root=root).records()
     stored = StoredLabels(root=root, images=str(tmp_path / "elsewhere"))

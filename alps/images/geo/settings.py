@@ -38,7 +38,7 @@ def check_limits(limits: Sequence[Sequence[float]]) -> tuple[tuple[float, float]
     pairs = tuple(tuple(map(float, pair)) for pair in limits)
     if not pairs or not all(len(pair) == 2 and pair[0] < pair[1] for pair in pairs):
         raise ConfigError(
-            f"dataset.stretch={[*map(list, pairs)]}, expected [minimum, maximum] of each band, such "
-            "as [[0,3000],[0,3000],[0,3000]]"
+            f"dataset.stretch={[*map(list, pairs)]}, expected [minimum, maximum] of each band, "
+            "such as [[0,3000],[0,3000],[0,3000]]"
         )
     return tuple((pair[0], pair[1]) for pair in pairs)
