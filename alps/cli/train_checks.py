@@ -37,7 +37,7 @@ TRAINER: Limits = {
 
 #: Datasets without labels, which label.py can label.
 UNLABELLED = (
-    *("folder", "sample", "samrs"),
+    *("folder", "rasters", "sample", "samrs"),
     *("bovtext", "coco", "dior", "dota", "dstext", "fair1m", "hrsc2016"),
     *("icdar2015_video", "nifti", "samrs_boxes", "table", "video", "voc"),
 )

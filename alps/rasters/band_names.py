@@ -113,7 +113,7 @@ def guess_rgb(bands: Sequence[Band]) -> RgbGuess:
     if all(interpretations.count(color) == 1 for color in rgb) and not any(descriptions - {""}):
         return RgbGuess(rgb, "the colour interpretation")
     if len(colors) == 1:
-        return RgbGuess((colors[0].number,), "the only band, which is read as gray")
+        return RgbGuess((colors[0].number,), "the only band")
     if all(interpretations.count(color) == 1 for color in rgb):
         return RgbGuess(rgb, "the colour interpretation", certain=False)
     if len(colors) in (3, 4) and all(band.dtype == "uint8" for band in colors):

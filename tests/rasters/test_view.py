@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import rasterio
+import tifffile
 from rasterio import CRS, Affine
 from rasterio.enums import ColorInterp
 
@@ -12,7 +13,6 @@ from alps.rasters.raster import Raster
 from alps.rasters.view import View
 from alps.structures.records import ImageRecord
 from alps.structures.tiles import Tile
-from tests.factories import create_image
 from tests.geo_rasters import GRIDS, create_geo_raster, draw_bands
 
 TILE = Tile(16, 8, 80, 40)
@@ -74,15 +74,20 @@ def test_layouts_of_tiffs_give_the_same_pixels(tmp_path, options):
     assert plain.georeference == other.georeference
 
 
-def test_georeference_reaches_the_sample_unless_it_is_turned(tmp_path):
-    create_geo_raster(tmp_path / "a.tif", draw_bands(3, dtype=np.uint8))
-    sample = read_sample(tmp_path, ImageRecord("a", "a.tif"))
-    assert sample.georeference.transform == tuple(GRIDS["UTM"][1])[:6]
-    data = bytearray((tmp_path / "a.tif").read_bytes())
-    at = data.index(b"\x15\x01\x03\0\x01\0\0\0")  # SamplesPerPixel, which becomes an orientation
-    create_image(tmp_path / "b.png")
-    assert read_sample(tmp_path, ImageRecord("b", "b.png")).georeference is None
-    assert at > 0
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_the_sample_has_the_georeference_unless_the_image_is_turned(tmp_path, orientation):
+    image = draw_bands(3, dtype=np.uint8).transpose(1, 2, 0)
+    tags = [
+        (274, "H", 1, orientation, True),
+        (33550, "d", 3, (0.5, 0.5, 0.0), True),
+        (33922, "d", 6, (0.0, 0.0, 0.0, 5e5, 4e6, 0.0), True),
+    ]
+    tifffile.imwrite(tmp_path / "a.tif", image, photometric="rgb", extratags=tags)
+    georeference = read_sample(tmp_path, ImageRecord("a", "a.tif")).georeference
+    if orientation == 1:
+        assert georeference.transform == (0.5, 0.0, 5e5, 0.0, -0.5, 4e6)
+    else:
+        assert georeference is None
 
 
 def test_limits_apply_to_every_raster(tmp_path):

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from errno import EIO
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 from alps.errors import ConfigError, DatasetNotFound, ImageError, Unavailable
 from alps.images.files.audit import Occurrences, count_of
@@ -16,7 +16,7 @@ from alps.images.geo.handles import open_cached
 from alps.images.geo.header import RasterHeader, compare_headers
 from alps.images.geo.settings import Names, check_bands, check_gsd, check_limits
 from alps.images.geo.stretch import collection_limits
-from alps.rasters.band_names import RgbGuess, guess_rgb, resolve_bands
+from alps.rasters.band_names import RgbGuess, guess_rgb, is_alpha, resolve_bands
 from alps.rasters.pixels import Pixels, blank_invalid
 from alps.rasters.raster import Raster
 from alps.rasters.sidecars import find_sidecars
@@ -80,7 +80,7 @@ class Rasters:
         name: str = "rasters",
         rgb: Names | None = None,
         bands: Names | None = None,
-        stretch: Literal["collection", "image"] | Sequence[Sequence[float]] = "collection",
+        stretch: str | Sequence[Sequence[float]] = "collection",
         gsd: float | None = None,
         window: int = 1024,
         overlap: int = 128,
@@ -220,13 +220,13 @@ class Rasters:
                 header = self._read_header(file)
             except ImageError as error:
                 _refuse_network_failure(error)
-                headers.unreadable.add(str(error))
+                headers.unreadable.add(str(error).replace(f"{self.root}/", ""))
                 continue
             if not headers.usable and not headers.other_bands.count:
                 headers.guess = self._guess_rgb(header)
             try:
-                names = self._rgb(headers), self._requested.bands or ()
-                for bands in names:
+                _check_layout(headers, header)
+                for bands in (self._rgb(headers), self._requested.bands or ()):
                     resolve_bands(header.bands, bands)
             except ValueError as error:
                 if not headers.usable:
@@ -265,9 +265,9 @@ class Rasters:
                 raise ConfigError(f"{header.file.file_name}: {error}") from error
             guess = RgbGuess(assets, "the order of dataset.assets", certain=False)
         logger.info(
-            "%s: %s the bands %s, from %s of %s; set dataset.rgb to choose others",
+            "%s: %s %s, from %s of %s; set dataset.rgb to choose others",
             self.name,
-            "red, green and blue are" if len(guess.bands) > 1 else "gray is",
+            "red, green and blue are the bands" if len(guess.bands) > 1 else "gray is the band",
             _listed(guess.bands),
             guess.reason,
             header.file.file_name,
@@ -339,6 +339,24 @@ def read_window(
     """
     paths = locate(root, record.file_name, view.assets)
     return blank_invalid(open_cached(paths, view, vrt_roots).read(record.window))
+
+
+def _check_layout(headers: Headers, header: RasterHeader) -> None:
+    """Raise `ValueError` if a guess by the number of bands does not apply to a raster."""
+    guess = headers.guess
+    if guess is None or not headers.usable or isinstance(guess.bands[0], str):
+        return
+    count, first = (_count_colors(h) for h in (header, headers.usable[0]))
+    if count != first:
+        raise ValueError(
+            f"it has {count} bands without alpha, and the first raster has {first}, so "
+            f"{guess.reason} does not apply to it"
+        )
+
+
+def _count_colors(header: RasterHeader) -> int:
+    """Return the number of bands of a raster that are not alpha."""
+    return sum(not is_alpha(band) for band in header.bands)
 
 
 def _listed(bands: Sequence[int | str]) -> str:
