@@ -212,7 +212,9 @@ def test_inconsistencies_are_findings(vectors, tmp_path):
     bow_tie = place(shapely.Polygon([(0, 0), (10, 10), (10, 0), (0, 10)]))
     geometry = [*boxes(), bow_tie, None]
     write_layer(tmp_path / "town.gpkg", geometry, [*KINDS, None, "building"], crs=None)
-    write_raster(tmp_path / "more/other.tif", transform=rasterio.Affine(0.5, 0.1, 9e5, 0.1, -0.5, 9e5))
+    write_raster(
+        tmp_path / "more/other.tif", transform=rasterio.Affine(0.5, 0.1, 9e5, 0.1, -0.5, 9e5)
+    )
     write_raster(tmp_path / "more/town.tif")
     options = {"root": str(tmp_path / "more"), "field": "kind", "classes": ["building", "pool"]}
     findings = {f.kind: f for f in vectors(**options).findings()}
