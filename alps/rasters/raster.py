@@ -15,10 +15,11 @@ from rasterio.enums import ColorInterp
 from alps.rasters.band_names import Band, guess_rgb, is_alpha, resolve_bands
 from alps.rasters.gdal import gdal_session, page_size
 from alps.rasters.limits import check_block, check_size
-from alps.rasters.pixels import Pixels, none_if_all
+from alps.rasters.pixels import Pixels
 from alps.rasters.remote import to_source
 from alps.rasters.source import open_assets, open_file
 from alps.rasters.stretch import finite_pixels, stretch_between, stretch_limits, stretch_values
+from alps.rasters.valid_mask import ValidMask, Window
 from alps.rasters.view import View
 from alps.structures.georeference import Georeference
 from alps.structures.palette import IGNORE_COLOR
@@ -30,8 +31,6 @@ SAMPLE_PIXELS = 1 << 21
 PART_PIXELS, STRIP_ROWS = 1 << 22, 256
 #: Command that extracts three bands of a file with more.
 TO_RGB = "gdal_translate -b 1 -b 2 -b 3 in.tif out.tif"
-
-Window = tuple[tuple[int, int], tuple[int, int]]  # rasterio's form of a tile: (rows, columns)
 
 
 class Raster:
@@ -153,16 +152,16 @@ class Raster:
             if tile is None:
                 check_size(self.path, *self.size, max(self._pixel_bytes, 3))
             window = _window(tile or Tile(0, 0, self.size[1], self.size[0]))
-            if self._view is not None and self._is_empty(window):
+            if self._view is not None and self._valid.is_empty(window):
                 return self._empty(window)
             if not self._stretched and len(self._bands) == 3:  # the usual case, without a copy
                 image = np.empty((*_shape(window), 3), np.uint8)
                 rgb = image.transpose(2, 0, 1)
                 self._file.read(self._bands, window=window, out=rgb)
-                valid = self._valid(rgb, window)
+                valid = self._valid.of(rgb, window)
                 return self._pixels(image, valid, window)
             bands = self._file.read(self._bands, window=window)
-            valid = self._valid(bands, window)
+            valid = self._valid.of(bands, window)
             if not self._stretched:
                 return self._pixels(self._to_rgb(bands[0]), valid, window)
             if tile is None and self._limits_of_view is None:  # avoids reading the raster again
@@ -180,10 +179,10 @@ class Raster:
         """
         with gdal_session(self.path):
             window = _window(tile)
-            if self._is_empty(window):
+            if self._valid.is_empty(window):
                 return self._fill(len(self._bands), ((0, 0), (0, 0))).reshape(len(self._bands), 0)
             bands = self._file.read(self._bands, window=window)
-            valid = self._valid(bands, window)
+            valid = self._valid.of(bands, window)
             valid = finite_pixels(bands) if valid is None else valid
             return stretch_values(bands, valid, zero_counts=self._nodata is not None)
 
@@ -200,20 +199,20 @@ class Raster:
         """
         with gdal_session(self.path):
             window = _window(tile)
-            if self._is_empty(window):
+            if self._valid.is_empty(window):
                 return self._fill(len(self._networks), window), np.zeros(_shape(window), bool)
-            valid = self._valid(self._file.read(self._bands, window=window), window)
+            valid = self._valid.of(self._file.read(self._bands, window=window), window)
             return self._file.read(self._networks, window=window), valid
 
     def valid(self, tile: Tile) -> Bool[np.ndarray, "H W"]:
         """Read the valid mask of a window."""
         with gdal_session(self.path):
             window = _window(tile)
-            if self._view is not None and self._is_empty(window):
+            if self._view is not None and self._valid.is_empty(window):
                 return np.zeros(_shape(window), bool)
             all_bands = self._nodata is not None or self._file.dtypes[0].startswith("float")
             bands = self._file.read(self._bands if all_bands else self._bands[:1], window=window)
-            valid = self._valid(bands, window)
+            valid = self._valid.of(bands, window)
             return np.ones(_shape(window), bool) if valid is None else valid
 
     def read_first_band(self) -> Shaped[np.ndarray, "H W"]:
@@ -244,6 +243,7 @@ class Raster:
             self._choose_bands()
         else:
             self._apply_view(self._view)
+        self._valid = ValidMask(self._source, self._bands, self._colors, self._alpha)
         interpretation = file.colorinterp[self._bands[0] - 1]
         self._palette = None
         if interpretation == ColorInterp.palette and dtype in ("uint8", "uint16"):
@@ -323,64 +323,6 @@ class Raster:
                 "GTIFF_DIR:2:in.tif GTIFF_DIR:3:in.tif"
             )
 
-    def _valid(
-        self, bands: Shaped[np.ndarray, "C H W"], window: Window
-    ) -> Bool[np.ndarray, "H W"] | None:
-        """Return the valid mask of a window, or None if all pixels are valid.
-
-        Args:
-            bands: values of the bands `_bands` in the window.
-            window: the window.
-        """
-        if self._has_mask:
-            valid = self._read_mask(window)
-        else:
-            valid = np.ones(bands.shape[1:], bool)
-            if self._alpha is not None:
-                valid &= self._file.read(self._alpha, window=window) != 0
-            if self._nodata is not None:
-                has_value = np.zeros_like(valid)
-                for band in self._all_colors(bands, window):
-                    has_value |= band != self._nodata
-                valid &= has_value
-        if bands.dtype.kind == "f":
-            for band in self._all_colors(bands, window):
-                valid &= np.isfinite(band)
-        return none_if_all(valid)
-
-    @property
-    def _has_mask(self) -> bool:
-        """Whether the raster has a mask, inside its file or beside it."""
-        return self._source.has_mask or self._source.mask is not None
-
-    def _read_mask(self, window: Window) -> Bool[np.ndarray, "H W"]:
-        """Read the mask of the raster."""
-        values: np.ndarray
-        if self._source.mask is not None:
-            values = self._source.mask.read(1, window=window)
-        elif self._source.mask_band is not None:
-            values = self._file.read(self._source.mask_band, window=window)
-        else:
-            values = self._file.read_masks(1, window=window)
-        return values > 0
-
-    def _is_empty(self, window: Window) -> bool:
-        """Return whether a window has no valid pixel, without reading more bands than required."""
-        if self._has_mask:
-            return not self._read_mask(window).any()
-        if self._alpha is not None and not self._file.read(self._alpha, window=window).any():
-            return True
-        is_float = self._file.dtypes[0].startswith("float")
-        if self._nodata is None and not is_float:
-            return False
-        for number in self._colors:
-            band = self._file.read(number, window=window)
-            if is_float and not np.isfinite(band).any():
-                return True
-            if self._nodata is None or (band != self._nodata).any():
-                return False
-        return True
-
     def _fill(self, n: int, window: Window) -> Shaped[np.ndarray, "C H W"]:
         """Return ``n`` bands of a window without valid pixels."""
         dtype = self._file.dtypes[0]
@@ -408,13 +350,6 @@ class Raster:
         """Return an image with the bands of the view and the georeference."""
         bands = self._file.read(self._networks, window=window) if self._networks else None
         return Pixels(image, valid, bands, self.georeference)
-
-    def _all_colors(
-        self, bands: Shaped[np.ndarray, "C H W"], window: Window
-    ) -> list[Shaped[np.ndarray, "H W"]]:
-        """Return ``bands``, and the colour bands of the window that are not part of RGB."""
-        indices = [i for i in self._colors if i not in self._bands]
-        return [*bands, *(self._file.read(i, window=window) for i in indices)]
 
     def _to_rgb(self, band: Shaped[np.ndarray, "H W"]) -> UInt8[np.ndarray, "H W 3"]:
         """Convert palette indices or gray of up to 8 bits to RGB."""
@@ -471,7 +406,7 @@ class Raster:
             for x in range(0, width, columns):
                 window = ((y, min(y + rows, height)), (x, min(x + columns, width)))
                 bands = self._file.read(self._bands, window=window)
-                valid = self._valid(bands, window)
+                valid = self._valid.of(bands, window)
                 values.append(self._sample_values(bands, valid, (-y % step, -x % step)).ravel())
         return stretch_limits(np.concatenate(values))
 

@@ -19,8 +19,10 @@ PREFIXES = {
     "gs": "/vsigs/",
     "az": "/vsiaz/",
 }
-#: GDAL's settings for the network, unless the environment has them. GDAL waits without limit.
-OPTIONS = {
+#: GDAL's settings for the network, unless the environment has them. By default GDAL waits without
+#: limit, and remembers for the whole process that a file could not be reached.
+OPTIONS: dict[str, int | str] = {
+    "CPL_VSIL_CURL_NON_CACHED": "/vsicurl/:/vsis3/:/vsigs/:/vsiaz/",
     "GDAL_HTTP_CONNECTTIMEOUT": 10,  # seconds
     "GDAL_HTTP_LOW_SPEED_LIMIT": 1,  # bytes per second
     "GDAL_HTTP_LOW_SPEED_TIME": 60,  # seconds
@@ -30,7 +32,6 @@ OPTIONS = {
 #: Errors that concern one file, rather than the network: 408 and 429 may succeed later.
 _FILE_ERROR = re.compile(
     r"HTTP response code: 4(?!08|29)\d\d|not recognized as being in a supported file format"
-    r"|does not exist"
 )
 _DENIED = re.compile(r"HTTP response code: 40[13]")
 
@@ -65,7 +66,7 @@ def without_query(uri: str) -> str:
     return re.split(r"[?#]", uri, maxsplit=1)[0]
 
 
-def default_options() -> dict[str, int]:
+def default_options() -> dict[str, int | str]:
     """Return the settings of `OPTIONS` that are not in the environment."""
     return {name: value for name, value in OPTIONS.items() if name not in os.environ}
 

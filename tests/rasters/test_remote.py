@@ -90,6 +90,18 @@ def test_a_network_that_fails_between_windows_stops_the_run(server):
     assert stops(raised.value)
 
 
+def test_a_server_that_fails_for_a_moment_is_asked_again(server):
+    """GDAL would remember that there is no such file."""
+    server.status = 503
+    for _ in range(2):
+        with pytest.raises(ImageError, match="HTTP response code: 503") as raised:
+            Raster(uri(server, "town/a.tif"))
+        assert stops(raised.value)
+    server.status = None
+    with Raster(uri(server, "town/a.tif")) as raster:
+        assert raster.read(TILE).image.any()
+
+
 def test_a_server_that_is_down_stops_the_run():
     with pytest.raises(ImageError, match=r"cannot read .*: CURL error: .*connect") as raised:
         Raster("http://127.0.0.1:1/a.tif")
