@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import warnings
 from pathlib import Path
@@ -99,6 +100,21 @@ def create_raster(path: Path, bands: np.ndarray, **options: Any) -> None:
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         with rasterio.open(path, "w", **{**driver, **size, **options}) as file:
             file.write(bands)
+
+
+def create_vectors(root: Path) -> None:
+    """Write town.tif of 64 × 96 px, and labels.geojson with two features in its CRS, in metres."""
+    image = draw_scene()[0].transpose(2, 0, 1)
+    transform = rasterio.Affine(1, 0, 691_000, 0, -1, 5_334_000)
+    create_raster(root / "town.tif", image, crs=rasterio.CRS.from_epsg(32632), transform=transform)
+    features = []
+    for kind, (x0, y0, x1, y1) in {"tree": (5, 5, 30, 25), "pond": (50, 20, 90, 60)}.items():
+        x0, x1, y0, y1 = 691_000 + x0, 691_000 + x1, 5_334_000 - y0, 5_334_000 - y1
+        ring = [[x0, y0], [x1, y0], [x1, y1], [x0, y1], [x0, y0]]
+        geometry = {"type": "Polygon", "coordinates": [ring]}
+        features.append({"type": "Feature", "properties": {"kind": kind}, "geometry": geometry})
+    collection = {"type": "FeatureCollection", "features": features}
+    (root / "labels.geojson").write_text(json.dumps(collection))
 
 
 def create_images(

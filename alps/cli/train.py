@@ -214,7 +214,7 @@ def predict(cfg: DictConfig) -> None:
     net.window = build_window(cfg, net.window.crop)
     kept = f"finished predictions are kept; repeat the command with output={cfg.output} to resume"
     with one_line_errors(interrupted=kept):
-        counts = net.predict_files(cfg.input, cfg.output)
+        counts = net.predict_files(cfg.input, cfg.output, **cfg.predict)
     print(  # noqa: T201 - the result
         f"{counts.written} predicted, {counts.kept} already present, {counts.failed} skipped\n"
         f"predictions {cfg.output}"

@@ -10,6 +10,7 @@ from alps.cli.program import CONF, to_dict
 from alps.cli.secret_settings import refuse_secrets
 from alps.datasets.limits import DATA
 from alps.errors import ConfigError
+from alps.prediction.limits import FILES
 from alps.structures.settings import Flag, Limits, Number
 
 COUNT = Number(at_least=1, integer=True)
@@ -91,6 +92,8 @@ def check(cfg: DictConfig) -> None:
     check_node(SETTINGS, "", cfg)
     check_node(TRAINER, "trainer", cfg.trainer)
     check_node(DATA, "data", cfg.data)
+    if cfg.stage == "predict":
+        check_node(FILES, "predict", cfg.predict)
     check_classes(cfg, filled_in=("window.crop",))
 
 

@@ -14,10 +14,11 @@ from alps.export.coco import write_coco
 from alps.export.cog import write_cogs
 from alps.export.instances import Tally
 from alps.export.overlay import write_overlay
-from alps.export.polygons import SUFFIXES, write_polygons
+from alps.export.polygons import write_polygons
 from alps.export.sa1b import write_sa1b
 from alps.export.samrs import write_samrs
 from alps.export.youtube_vis import write_youtube_vis
+from alps.rasters.formats import VECTORS
 from alps.store.label_store import LabelStore
 
 #: The function that writes a store into an empty folder, by the name of the layout. It takes both,
@@ -29,7 +30,7 @@ LAYOUTS: Mapping[str, Callable[..., Tally]] = {
     "youtube_vis": write_youtube_vis,
     "overlay": write_overlay,
     "cog": write_cogs,
-    **{name: partial(write_polygons, suffix=suffix) for name, suffix in SUFFIXES.items()},
+    **{name: partial(write_polygons, suffix=suffix) for name, suffix in VECTORS.items()},
 }
 
 
@@ -79,11 +80,11 @@ def export_store(
         store = LabelStore(store.root)
         store.info = replace(store.info, images={**store.info.images, "root": images})
     write = LAYOUTS[layout]
-    if layout in SUFFIXES:
+    if layout in VECTORS:
         write = partial(write, per=per, simplify=simplify)
     elif per != "region" or simplify:
         raise ConfigError(
-            f"--per and --simplify are options of {', '.join(SUFFIXES)}; --to {layout} writes no "
+            f"--per and --simplify are options of {', '.join(VECTORS)}; --to {layout} writes no "
             "polygons"
         )
     with _new_folder(Path(out).resolve()) as folder:

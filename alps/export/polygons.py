@@ -33,8 +33,6 @@ from alps.structures.windows import raster_id
 
 logger = logging.getLogger(__name__)
 
-#: Suffix of the file by layout.
-SUFFIXES = {"gpkg": ".gpkg", "geoparquet": ".parquet", "geojson": ".geojson", "flatgeobuf": ".fgb"}
 #: What becomes a polygon.
 PER = ("region", "mask")
 

@@ -6,10 +6,11 @@ import json
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,9 +24,13 @@ from alps.images.files.labels import Labels
 from alps.images.files.listing import walk
 from alps.images.files.read import read_pixels
 from alps.images.plain.folder import Folder
+from alps.prediction.limits import FILES
+from alps.prediction.regions import write_regions
 from alps.prediction.sliding import Forward, SlidingWindow, most_probable
+from alps.rasters.formats import VECTORS
 from alps.rasters.gdal import RASTER_SUFFIXES
-from alps.rasters.index_map import create_index_map
+from alps.rasters.index_map import create_index_map, create_probability_map
+from alps.rasters.packages import import_geo
 from alps.rasters.pixels import blank_invalid
 from alps.rasters.raster import Raster
 from alps.rasters.sidecars import find_sidecars
@@ -35,14 +40,31 @@ from alps.structures.georeference import Georeference
 from alps.structures.paint import ignore_index_for
 from alps.structures.palette import index_png
 from alps.structures.records import Category
+from alps.structures.settings import check_settings
 from alps.structures.tiles import Tile
 
 log = logging.getLogger(__name__)
 
-#: Function that reads the pixels of a window.
-Read = Callable[[Tile], UInt8[Tensor, "3 H W"] | Float32[Tensor, "C H W"]]
-#: A part of an image and its index map.
-LabelledTile = tuple[Tile, Integer[np.ndarray, "_ _"]]
+#: Suffix of the GeoTIFF of probabilities.
+PROBABILITY = ".probability.tif"
+
+#: Function that reads the pixels of a window; None: none of them has data.
+Read = Callable[[Tile], UInt8[Tensor, "3 H W"] | Float32[Tensor, "C H W"] | None]
+
+
+class LabelledTile(NamedTuple):
+    """A part of an image with its index map.
+
+    Args:
+        tile: the part.
+        labels: class of each pixel.
+        probability: probability of this class, 1 to 255, and 0 for pixels without data. None: not
+            requested.
+    """
+
+    tile: Tile
+    labels: Integer[np.ndarray, "H W"]
+    probability: UInt8[np.ndarray, "H W"] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +100,14 @@ class Predictor:
             each.
         band_names: descriptions or numbers of the bands that the model sees; images are then TIFF
             or JPEG 2000 files. None: RGB.
+        vector: format of polygons of the predicted regions, which are written beside each GeoTIFF
+            (`alps.rasters.formats.VECTORS`). None: no polygons.
+        probability: write ``<image>.probability.tif`` beside each GeoTIFF, the probability of the
+            predicted class as 1 to 255; 0 is no data.
+
+    Raises:
+        ConfigError: the format is unknown.
+        MissingPackage: polygons are requested, and geopandas is not installed.
     """
 
     net: Forward
@@ -88,6 +118,11 @@ class Predictor:
     device: torch.device | str = "cpu"
     buffer: int = 1 << 22
     band_names: Sequence[str] | None = None
+    vector: str | None = None
+    probability: bool = False
+
+    def __post_init__(self) -> None:
+        check_settings(FILES, {"vector": self.vector, "probability": self.probability})
 
     def __call__(self, source: str | Path, target: str | Path) -> Counts:
         """Predict the images that have no index map yet.
@@ -107,6 +142,8 @@ class Predictor:
             DatasetNotFound: there is no image.
             ImageError: none of the images can be used.
         """
+        if self.vector is not None:
+            import_geo("geopandas")  # raises now rather than after a prediction
         files = _list(Path(source), Path(target))
         self._check_record(Path(target))
         georeferences = {path: self._georeference(path) for path in files.values()}
@@ -114,7 +151,21 @@ class Predictor:
             path: Path(target, f"{image_id}.{'tif' if georeferences[path] else 'png'}")
             for image_id, path in files.items()
         }
-        todo = {path: result for path, result in results.items() if not result.exists()}
+        extras = [VECTORS[self.vector]] if self.vector is not None else []
+        extras += [PROBABILITY] * self.probability
+        if extras and (
+            unplaced := [path.name for path in files.values() if not georeferences[path]]
+        ):
+            log.warning(
+                "%d of %d images have no georeference, so no %s is written for them (first: %s)",
+                *(len(unplaced), len(files), " or ".join(extras), unplaced[0]),
+            )
+        todo = {
+            path: result
+            for path, result in results.items()
+            if not result.exists()
+            or (georeferences[path] and not all(_beside(result, e).exists() for e in extras))
+        }
         kept = len(results) - len(todo)
         errors = []
         with (
@@ -125,7 +176,7 @@ class Predictor:
                 try:
                     with _atomic(result) as temporary:
                         if georeference := georeferences[path]:
-                            self._geotiff(path, temporary, georeference)
+                            self._geotiff(path, result, temporary, georeference)
                         else:
                             png = index_png(self.file(path), self.colors, self.ignore_index)
                             temporary.write_bytes(png)
@@ -212,15 +263,35 @@ class Predictor:
         except ImageError:  # reported when the image is read
             return None
 
-    def _geotiff(self, path: Path, result: Path, georeference: Georeference) -> None:
-        with (
-            self._open(path) as raster,
-            create_index_map(
-                result, raster.size, georeference, self.colors, self.ignore_index
-            ) as write,
-        ):
-            for tile, labels in self._raster(raster, path):
-                write(tile, labels)
+    def _geotiff(
+        self, path: Path, result: Path, temporary: Path, georeference: Georeference
+    ) -> None:
+        """Write the index map to ``temporary``, and complete files with polygons etc. beside."""
+        names = [category.name for category in self.categories]
+        with TemporaryDirectory(prefix=".", dir=result.parent) as folder, ExitStack() as stack:
+            beside = Path(folder, result.name)
+            raster = stack.enter_context(self._open(path))
+            with ExitStack() as files:
+                write = files.enter_context(
+                    create_index_map(
+                        *(temporary, raster.size, georeference, self.colors, self.ignore_index),
+                        names,
+                    )
+                )
+                if self.probability:
+                    file = _beside(beside, PROBABILITY)
+                    write_probability = files.enter_context(
+                        create_probability_map(file, raster.size, georeference)
+                    )
+                for tile, labels, probability in self._raster(raster, path):
+                    write(tile, labels)
+                    if probability is not None:
+                        write_probability(tile, probability)
+            if self.vector is not None:
+                target = _beside(beside, VECTORS[self.vector])
+                write_regions(temporary, target, georeference, self.categories)
+            for file in Path(folder).iterdir():
+                file.replace(result.parent / file.name)
 
     def _open(self, path: Path) -> Raster:
         """Open a raster; raise `ImageError` if it cannot be read or lacks a band."""
@@ -237,19 +308,29 @@ class Predictor:
     def _raster(self, raster: Raster, path: Path) -> Iterator[LabelledTile]:
         """Yield the index map of a raster in parts, and read each part when it is needed."""
 
-        def read(tile: Tile) -> UInt8[Tensor, "3 H W"] | Float32[Tensor, "C H W"]:
+        def read(tile: Tile) -> UInt8[Tensor, "3 H W"] | Float32[Tensor, "C H W"] | None:
             if self.band_names is not None:
-                values, _ = to_float(*raster.read_bands(tile), self.window.fill)
+                values, valid = to_float(*raster.read_bands(tile), self.window.fill)
+                if valid is not None and not valid.any():
+                    return None
                 return torch.from_numpy(values).to(self.device)
-            image = blank_invalid(raster.read(tile)).image
+            pixels = raster.read(tile)
+            if pixels.valid is not None and not pixels.valid.any():
+                return None
+            image = blank_invalid(pixels).image
             return torch.from_numpy(image).to(self.device).permute(2, 0, 1)
 
-        for tile, labels in self._labels(read, raster.size, path.name):
-            yield tile, np.where(raster.valid(tile), labels, self.ignore_index)
+        for part in self._labels(read, raster.size, path.name):
+            valid = raster.valid(part.tile)
+            labels = np.where(valid, part.labels, self.ignore_index)
+            probability = part.probability
+            yield LabelledTile(
+                part.tile, labels, None if probability is None else probability * valid
+            )
 
     def _join(self, parts: Iterable[LabelledTile], size: tuple[int, int]) -> Labels:
         labels = np.empty(size, np.uint8 if self.ignore_index <= 255 else np.uint16)
-        for tile, part in parts:
+        for tile, part, _ in parts:
             labels[tile.y0 : tile.y1, tile.x0 : tile.x1] = part
         return labels
 
@@ -267,8 +348,24 @@ class Predictor:
             for tile, probabilities in self.window.bands(
                 self.net, read, size, divisor=self.divisor, buffer=self.buffer
             ):
-                yield tile, most_probable(probabilities).cpu().numpy()
+                yield self._most_probable(tile, probabilities)
                 bar.update(tile.area)
+
+    def _most_probable(
+        self, tile: Tile, probabilities: Float32[Tensor, "K h w"] | None
+    ) -> LabelledTile:
+        """Return the most probable class of each pixel; None: no pixel has data."""
+        if probabilities is None:
+            dtype = np.uint8 if self.ignore_index <= 255 else np.uint16
+            labels = np.full(tile.size, self.ignore_index, dtype)
+            return LabelledTile(
+                tile, labels, np.zeros(tile.size, np.uint8) if self.probability else None
+            )
+        classes = most_probable(probabilities).cpu().numpy()
+        if not self.probability:
+            return LabelledTile(tile, classes)
+        highest = (probabilities.max(dim=0).values * 255).round().clamp(1, 255)
+        return LabelledTile(tile, classes, highest.to(torch.uint8).cpu().numpy())
 
     def _check_record(self, target: Path) -> None:
         """Record weights, window and classes in a new folder, or compare them with the record.
@@ -299,6 +396,11 @@ class Predictor:
             raise ConfigError(
                 f"{target} contains predictions {what}; choose a different folder with output=DIR"
             )
+
+
+def _beside(result: Path, suffix: str) -> Path:
+    """Return the file beside an index map that has another suffix."""
+    return result.with_name(result.name.removesuffix(".tif") + suffix)
 
 
 def _write_json(path: Path, content: Any) -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from alps.rasters.formats import VECTORS
 from alps.structures.settings import Choice, Flag, Limits, ListOf, Number
 
+#: What is written beside index maps.
+FILES: Limits = {"vector": Choice((None, *VECTORS)), "probability": Flag()}
 LIMITS: Mapping[str, Limits] = {
     "alps.prediction.SlidingWindow": {
         "crop": Number(at_least=1, integer=True, noun="an integer number of pixels"),

@@ -129,7 +129,14 @@ class Net:
         values, valid = to_float(array, None, predictor.window.fill)
         return predictor.bands(values, valid)
 
-    def predict_files(self, source: str | Path, target: str | Path) -> Counts:
+    def predict_files(
+        self,
+        source: str | Path,
+        target: str | Path,
+        *,
+        vector: str | None = None,
+        probability: bool = False,
+    ) -> Counts:
         """Write the index maps of an image or a folder of images.
 
         Images that have an index map are skipped, so a repeated call resumes.
@@ -137,6 +144,9 @@ class Net:
         Args:
             source: an image, or a folder that is searched recursively.
             target: folder of the index maps, which get the relative paths of the images.
+            vector: format of polygons of the predicted regions, which are written beside each
+                GeoTIFF: gpkg, geoparquet, geojson or flatgeobuf. None: no polygons.
+            probability: write the probability of the predicted class beside each GeoTIFF.
 
         Returns:
             The numbers of written, kept and skipped files.
@@ -147,7 +157,8 @@ class Net:
             DatasetNotFound: there is no image.
             ImageError: none of the images can be used.
         """
-        return self._predictor(source, target)
+        predictor = replace(self._predictor, vector=vector, probability=probability)
+        return predictor(source, target)
 
     @property
     def _predictor(self) -> Predictor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, fields
-from itertools import chain, groupby, islice, product
+from itertools import groupby, islice, product
 from typing import Any
 
 import torch
@@ -88,14 +88,21 @@ class SlidingWindow:
         """
         sizes = [(image.shape[1], image.shape[2]) for image in images]
         windows = [self.windows(size) for size in sizes]
-        crops = (
+        crops: Iterable[Tensor | None] = (
             image[:, tile.y0 : tile.y1, tile.x0 : tile.x1]
             for image, tiles in zip(images, windows, strict=True)
             for tile in tiles
         )
         probabilities = self._probabilities(net, crops, divisor)
         return [
-            torch.cat([part for _, part in self._blend(probabilities, tiles, (0, width))], dim=1)
+            torch.cat(
+                [
+                    part
+                    for _, part in self._blend(probabilities, tiles, (0, width))
+                    if part is not None  # never: all windows are predicted
+                ],
+                dim=1,
+            )
             for (_, width), tiles in zip(sizes, windows, strict=True)
         ]
 
@@ -103,12 +110,12 @@ class SlidingWindow:
     def bands(
         self,
         net: Forward,
-        read: Callable[[Tile], Shaped[Tensor, "C h w"]],
+        read: Callable[[Tile], Shaped[Tensor, "C h w"] | None],
         size: tuple[int, int],
         *,
         divisor: int = 32,
         buffer: int = 1 << 22,
-    ) -> Iterator[tuple[Tile, Float32[Tensor, "K _ _"]]]:
+    ) -> Iterator[tuple[Tile, Float32[Tensor, "K _ _"] | None]]:
         """Yield the class probabilities of an image of any size, in parts that cover it once.
 
         The image is divided into vertical strips, in which windows are predicted from top to
@@ -118,14 +125,16 @@ class SlidingWindow:
 
         Args:
             net: maps images to logits of the same height and width.
-            read: returns the pixels of a window.
+            read: returns the pixels of a window, or None for a window without data, which is not
+                predicted.
             size: (H, W) of the image.
             divisor: side in pixels; windows are padded to multiples of it.
             buffer: number of pixels whose probabilities are in memory at a time; the width of a
                 strip is ``buffer / crop``.
 
         Yields:
-            A part of the image as a tile, and its probabilities (K, h, w).
+            A part of the image as a tile, and its probabilities (K, h, w): 0 where all windows
+            are without data, and None if this is the whole part.
         """
         windows = self.windows(size)
         strip = max(buffer // self.crop, 1)
@@ -140,10 +149,13 @@ class SlidingWindow:
         return cut_tiles(size, self.crop, int(self.crop * self.overlap))
 
     def _probabilities(
-        self, net: Forward, crops: Iterable[Shaped[Tensor, "C _ _"]], divisor: int
-    ) -> Iterator[Float32[Tensor, "K _ _"]]:
-        for _, equal in groupby(crops, key=lambda crop: crop.shape):
-            while batch := list(islice(equal, self.batch_size)):
+        self, net: Forward, crops: Iterable[Shaped[Tensor, "C _ _"] | None], divisor: int
+    ) -> Iterator[Float32[Tensor, "K _ _"] | None]:
+        for shape, equal in groupby(crops, key=lambda crop: None if crop is None else crop.shape):
+            if shape is None:
+                yield from equal
+                continue
+            while batch := [crop for crop in islice(equal, self.batch_size) if crop is not None]:
                 yield from self._average(net, torch.stack(batch), divisor)
 
     def _average(
@@ -174,33 +186,44 @@ class SlidingWindow:
 
     def _blend(
         self,
-        probabilities: Iterator[Float32[Tensor, "K _ _"]],
+        probabilities: Iterator[Float32[Tensor, "K _ _"] | None],
         windows: Sequence[Tile],
         strip: tuple[int, int],
-    ) -> Iterator[tuple[Tile, Float32[Tensor, "K _ _"]]]:
+    ) -> Iterator[tuple[Tile, Float32[Tensor, "K _ _"] | None]]:
         """Yield the weighted mean of the windows within a strip of columns, from top to bottom.
 
         The grid and the weights are products of rows and columns, and so are the normalised
         weights. The normalised weight of a window without overlap is exactly 1.
         """
         x0, x1 = strip
-        first = next(probabilities)
-        probabilities = chain([first], probabilities)
-        rows = self._normalised_weights({(tile.y0, tile.y1) for tile in windows}, first.device)
-        columns = self._normalised_weights({(tile.x0, tile.x1) for tile in windows}, first.device)
+        rows = sorted({(tile.y0, tile.y1) for tile in windows})
+        columns = sorted({(tile.x0, tile.x1) for tile in windows})
         ends = [*(top for top, _ in rows), windows[-1].y1][1:]
-        total = first.new_zeros(len(first), 0, x1 - x0)
-        for ((top, bottom), row), end in zip(rows.items(), ends, strict=True):
-            # The first rows already contain the sums of the windows above.
-            total = F.pad(total, (0, 0, 0, bottom - top - total.shape[1]))
-            for (left, right), column in columns.items():
+        weights = None
+        total: Tensor | None = None  # None: no window has reached these rows
+        filled = 0  # lowest row that a window has reached
+        for (top, bottom), end in zip(rows, ends, strict=True):
+            if total is not None:
+                # The first rows already contain the sums of the windows above.
+                total = F.pad(total, (0, 0, 0, bottom - top - total.shape[1]))
+            for left, right in columns:
+                window = next(probabilities)
+                if window is None:
+                    continue
+                if weights is None:
+                    weights = tuple(
+                        self._normalised_weights({*spans}, window.device)
+                        for spans in (rows, columns)
+                    )
+                if total is None:
+                    total = window.new_zeros(len(window), bottom - top, x1 - x0)
                 a, b = max(left, x0), min(right, x1)
+                row, column = weights[0][top, bottom], weights[1][left, right]
                 weight = torch.outer(row, column[a - left : b - left])
-                total[:, :, a - x0 : b - x0] += (
-                    next(probabilities)[:, :, a - left : b - left] * weight
-                )
-            yield Tile(x0, top, x1, end), total[:, : end - top]
-            total = total[:, end - top :]
+                total[:, :, a - x0 : b - x0] += window[:, :, a - left : b - left] * weight
+                filled = bottom
+            yield Tile(x0, top, x1, end), None if total is None else total[:, : end - top]
+            total = total[:, end - top :] if total is not None and filled > end else None
 
     def _normalised_weights(
         self, spans: Set[tuple[int, int]], device: torch.device

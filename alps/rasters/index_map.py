@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import rasterio
@@ -50,16 +52,46 @@ def create_index_map(
         A function that writes the labels of one window.
     """
     silence_rasterio()
+    dtype = "uint8" if ignore_index <= 255 else "uint16"
+    with _create(path, size, georeference, dtype, ignore_index) as file:
+        file.write_colormap(1, {**dict(enumerate(colors)), ignore_index: IGNORE_COLOR})
+        file.update_tags(1, **{f"CLASS_{i}": name for i, name in enumerate(names)})
+        yield partial(_write, file)
+
+
+@contextmanager
+def create_probability_map(
+    path: str | Path, size: tuple[int, int], georeference: Georeference
+) -> Iterator[Write]:
+    """Create a GeoTIFF of probabilities, 1 to 255, that is written window by window.
+
+    Args:
+        path: the file to write.
+        size: (H, W) of the raster, px.
+        georeference: georeference of the raster.
+
+    Yields:
+        A function that writes the values of one window; 0 is no data.
+    """
+    with _create(path, size, georeference, "uint8", 0) as file:
+        file.update_tags(1, description="probability of the predicted class, 255 is 1")
+        yield partial(_write, file)
+
+
+def _create(
+    path: str | Path, size: tuple[int, int], georeference: Georeference, dtype: str, nodata: int
+) -> Any:
+    """Create a GeoTIFF of one band."""
     with rasterio.Env(**OPTIONS):
-        file = rasterio.open(
+        return rasterio.open(
             path,
             "w",
             driver="GTiff",
             height=size[0],
             width=size[1],
             count=1,
-            dtype="uint8" if ignore_index <= 255 else "uint16",
-            nodata=ignore_index,
+            dtype=dtype,
+            nodata=nodata,
             tiled=True,
             blockxsize=512,
             blockysize=512,
@@ -67,12 +99,8 @@ def create_index_map(
             BIGTIFF="IF_SAFER",
             **to_profile(georeference),
         )
-    with file:
-        file.write_colormap(1, {**dict(enumerate(colors)), ignore_index: IGNORE_COLOR})
-        file.update_tags(1, **{f"CLASS_{i}": name for i, name in enumerate(names)})
 
-        def write(tile: Tile, labels: Integer[np.ndarray, "H W"]) -> None:
-            with rasterio.Env(**OPTIONS):
-                file.write(labels, 1, window=((tile.y0, tile.y1), (tile.x0, tile.x1)))
 
-        yield write
+def _write(file: Any, tile: Tile, values: Integer[np.ndarray, "H W"]) -> None:
+    with rasterio.Env(**OPTIONS):
+        file.write(values, 1, window=((tile.y0, tile.y1), (tile.x0, tile.x1)))

@@ -11,11 +11,10 @@ import rasterio
 from jaxtyping import Float64, Int64
 from rasterio.features import shapes
 
-from alps.rasters.aux_xml import AuxXml
 from alps.rasters.gdal import gdal_session, open_raster
-from alps.rasters.georeference import read_georeference
 from alps.rasters.measure import areas, pixel_size, place, require_transform, to_pixels
 from alps.rasters.packages import import_geo
+from alps.rasters.raster import Raster
 from alps.structures import rle
 from alps.structures.georeference import Georeference
 from alps.structures.masks import Masks
@@ -65,19 +64,17 @@ def index_map_to_polygons(
         MissingPackage: shapely or pyproj is not installed.
     """
     path = Path(path)
-    with gdal_session(path):
-        file = open_raster(path)
-        with file:
-            size = file.height, file.width
-            georeference = georeference or read_georeference(path, file, AuxXml()) or Georeference()
-            band = rasterio.band(file, 1)
-            nodata = file.nodata
-            regions = [
-                (_to_polygon(shape), int(value))
-                for shape, value in shapes(band, connectivity=4)
-                if value != nodata
-            ]
-            grid = tuple(file.transform)[:6]
+    if georeference is None:
+        with Raster(path) as raster:
+            georeference = raster.georeference or Georeference()
+    with gdal_session(path), open_raster(path) as file:
+        size, nodata = (file.height, file.width), file.nodata
+        regions = [
+            (_to_polygon(shape), int(value))
+            for shape, value in shapes(rasterio.band(file, 1), connectivity=4)
+            if value != nodata
+        ]
+        grid = tuple(file.transform)[:6]
     polygons = np.empty(len(regions), object)
     polygons[:] = [polygon for polygon, _ in regions]
     # GDAL applies the transform of the file; whole pixels have exact areas.

@@ -236,7 +236,7 @@ class SegmentationTask(LightningModule):
                 divisor=divisor,
                 buffer=BUFFER // len(self.subjects[dataset].categories),
             )
-            yield ((tile, most_probable(band)) for tile, band in bands)
+            yield ((tile, most_probable(band)) for tile, band in bands if band is not None)
 
     def _logits(self, dataset: int, image: Shaped[Tensor, "B C H W"]) -> Float[Tensor, "B K H W"]:
         counts = [0] * len(self.subjects)

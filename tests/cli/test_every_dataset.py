@@ -71,6 +71,7 @@ def video(kind):
 
 
 SMALL = ["dataset.tile_size=64"]
+WINDOWS = ["dataset.window=64", "dataset.overlap=16"]
 #: How each is made in an empty folder, and what its configuration is told.
 DATASETS = {
     "atlas2023": (ground_truth.create_atlas2023, []),
@@ -97,6 +98,10 @@ DATASETS = {
     "sota": (subset("sota"), []),
     "table": (create_table, []),
     "vaihingen": (ground_truth.create_vaihingen, SMALL),
+    "vectors": (
+        factories.create_vectors,
+        ["dataset.vectors=${dataset.root}/labels.geojson", "dataset.field=kind", *WINDOWS],
+    ),
     "video": (video("csv"), []),
     "voc": (box_formats.create_voc, []),
 }

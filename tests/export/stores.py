@@ -100,10 +100,12 @@ def open_store(root, records, *, k, masks, assign, shard_size, images="nowhere",
     )
 
 
-def write_masks(store, shard, masks):
+def write_masks(store, shard, masks, places=None):
+    """Places are the georeferences of images."""
     statuses = [
         ImageStatus(
-            r.image_id, "ok" if len(m) else "empty", None, *m.size, len(m), count_covered(m)
+            *(r.image_id, "ok" if len(m) else "empty", None, *m.size, len(m), count_covered(m)),
+            georeference=(places or {}).get(r.image_id),
         )
         if (m := masks.get(r.image_id)) is not None
         else ImageStatus(r.image_id, "failed", f"{r.file_name} is cut short", 0, 0, 0, 0)
@@ -113,7 +115,7 @@ def write_masks(store, shard, masks):
     store.shard(shard).write_masks(statuses, own)
 
 
-def boxed_store(root, *, prompt="hbox", shard_size=2, finished=True, **more):
+def boxed_store(root, *, prompt="hbox", shard_size=2, finished=True, places=None, **more):
     """As `recipe=samrs` leaves it; both splits lie in the second shard."""
     assign = ByCategory(Harbour())
     store = open_store(
@@ -126,7 +128,8 @@ def boxed_store(root, *, prompt="hbox", shard_size=2, finished=True, **more):
         **more,
     )
     readable = [image_id for image_id, rows in OBJECTS.items() if rows is not None]
-    return finish(store, assign, {i: boxed_masks(i) for i in readable}, finished=finished)
+    masks = {i: boxed_masks(i) for i in readable}
+    return finish(store, assign, masks, finished=finished, places=places)
 
 
 def video_store(root, *, shard_size=2, video_files=False):
@@ -160,10 +163,10 @@ def video_store(root, *, shard_size=2, video_files=False):
     return finish(store, assign, masks)
 
 
-def finish(store, assign, masks, *, finished=True):
+def finish(store, assign, masks, *, finished=True, places=None):
     store.write_categories(assign.categories())
     for shard in range(len(store.plan)):
-        write_masks(store, shard, masks)
+        write_masks(store, shard, masks, places)
         assign_shard(shard, store=store, assign=assign, clusters=None)
     if finished:
         write_manifest(store)

@@ -12,12 +12,12 @@ import pytest
 from alps.errors import StoreError
 from alps.export import LAYOUTS, export_store
 from alps.export.__main__ import main
-from alps.export.polygons import SUFFIXES
+from alps.rasters.formats import VECTORS
 from alps.store.shards import Shard
 from tests.export.stores import boxed_store, files, pseudo_store, video_store
 
 #: They need georeferenced images: tests/export/test_gis_export.py.
-GIS = {"cog", *SUFFIXES}
+GIS = {"cog", *VECTORS}
 PLAIN = sorted(LAYOUTS.keys() - GIS)
 #: A clip is held as a whole in the one, and the other reads images: each has a test of its own.
 BY_SHARD = sorted(LAYOUTS.keys() - GIS - {"youtube_vis", "overlay"})

@@ -10,10 +10,10 @@ from rio_cogeo.cogeo import cog_validate
 from alps.errors import ConfigError
 from alps.export import export_store
 from alps.export.__main__ import main
-from alps.export.polygons import SUFFIXES
+from alps.rasters.formats import VECTORS
 from alps.rasters.index_map import create_index_map
-from alps.store.layout import ImageStatus
 from alps.store.manifest import write_manifest
+from alps.store.objects import ObjectPieces
 from alps.structures import rle
 from alps.structures.georeference import Georeference
 from alps.structures.masks import Masks
@@ -33,6 +33,7 @@ RASTERS = {
     "east": Georeference(UTM, (0.5, 0.0, 691_050.0, 0.0, -0.5, 5_333_990.0)),
 }
 COLORS = distinct_colors(3)
+NAMES = ["class 0", "class 1", "class 2"]
 
 
 def window_store(root, rasters=RASTERS):
@@ -60,18 +61,28 @@ def window_store(root, rasters=RASTERS):
             index_map[core.y0 : core.y1, core.x0 : core.x1] = painted[rows, columns]
         maps[raster] = index_map
     store = open_store(root, records, k=3, masks={}, assign={"assigner": "cluster"}, shard_size=3)
-    store.write_categories([Category(i, f"class {i}", COLORS[i]) for i in range(3)])
+    store.write_categories([Category(i, NAMES[i], COLORS[i]) for i in range(3)])
     for shard, part in enumerate(store.plan):
-        write_masks(store, shard, masks)
+        write_masks(store, shard, masks, places)
         ids = np.concatenate([np.arange(4, dtype=np.int32) % 3 for _ in part])
+        store.shard(shard).write_objects(
+            pieces(np.arange(12 * shard, 12 * shard + len(ids))), np.zeros((0, 0))
+        )
         store.shard(shard).write_labels(ids, None)
     for raster, index_map in maps.items():
         path = root / f"ann/train/{raster}.tif"
         path.parent.mkdir(parents=True, exist_ok=True)
-        with create_index_map(path, SIZE, rasters[raster], COLORS, 255) as write:
+        with create_index_map(path, SIZE, rasters[raster], COLORS, 255, NAMES) as write:
             write(Tile(0, 0, SIZE[1], SIZE[0]), index_map)
     write_manifest(store)
-    return store, maps, masks
+    return store, maps, {r.image_id: masks[r.image_id] for part in store.plan for r in part}
+
+
+def pieces(row):
+    """The first masks of the first two windows are one object, and its second mask is replaced."""
+    object_id = np.where(row == 4, 0, row)
+    shared = np.isin(row, (0, 4))
+    return ObjectPieces(object_id, shared, row != 5, np.full(len(row), 300))
 
 
 def read(path):
@@ -86,15 +97,15 @@ def burn(frame, place, size=SIZE):
     return rasterize(shapes, size, fill=255, transform=transform, dtype=np.uint8)
 
 
-@pytest.mark.parametrize("layout", SUFFIXES)
-def test_regions_are_the_index_maps(layout, tmp_path, monkeypatch):
+@pytest.mark.parametrize("layout", VECTORS)
+def test_regions_are_the_index_maps(layout, tmp_path):
     store, maps, _ = window_store(tmp_path / "store")
     before = files(store.root)
     tally = export_store(store, layout, tmp_path / "out")
     assert files(store.root) == before
-    frame = read(tmp_path / f"out/regions{SUFFIXES[layout]}")
+    frame = read(tmp_path / f"out/regions{VECTORS[layout]}")
     names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert names == {f"regions{SUFFIXES[layout]}", "regions.qml"}
+    assert names == {f"regions{VECTORS[layout]}", "regions.qml"}
     assert (tally.images, tally.groups["regions"]) == (2, len(frame))
     assert frame.is_valid.all()
     assert frame["class"].tolist() == [f"class {i}" for i in frame["class_id"]]
@@ -105,23 +116,36 @@ def test_regions_are_the_index_maps(layout, tmp_path, monkeypatch):
         assert part["area_m2"].sum() == pytest.approx((index_map != 255).sum() * 0.25, rel=1e-9)
 
 
-def test_masks_have_scores_and_lie_in_their_windows(tmp_path, monkeypatch):
+def test_masks_have_scores_and_objects_of_several_windows_are_joined(tmp_path):
     store, _, masks = window_store(tmp_path / "store")
     tally = export_store(store, "gpkg", tmp_path / "out", per="mask")
-    frame = geopandas.read_file(tmp_path / "out/masks.gpkg", layer="masks")
-    assert tally.masks == len(frame) == 3 * len(masks)
-    assert tally.skipped["empty"] == len(masks)
-    assert sorted(set(frame["score"].round(3).tolist())) == pytest.approx([0.5, 0.6, 0.7])
-    for row in frame.itertuples():
-        record = store.record(row.image)
-        place = RASTERS[record.file_name.removesuffix(".tif")]
-        one = frame.iloc[[row.Index]].assign(class_id=1)
-        window = record.window
-        burnt = burn(one, place)[window.y0 : window.y1, window.x0 : window.x1] == 1
-        np.testing.assert_array_equal(burnt, masks[row.image].to_array()[row.mask_id])
+    frame = read(tmp_path / "out/masks.gpkg").set_index("mask_id")
+    rows = np.arange(16).reshape(4, 4)[:, :3].ravel()  # the last mask of each window is empty
+    assert sorted(frame.index) == sorted({*rows.tolist()} - {4, 5})
+    assert (tally.masks, tally.skipped["empty"]) == (len(frame), 4)
+    for number, (image_id, window_masks) in enumerate(masks.items()):
+        window, raster = store.record(image_id).window, image_id.rpartition("/")[0]
+        dense = window_masks.to_array()
+        for i in range(3):
+            if (row := 4 * number + i) not in frame.index or row == 0:
+                continue
+            one = frame.loc[[row]]
+            assert one["score"].item() == pytest.approx(0.5 + 0.1 * i)
+            assert one["raster"].item() == raster
+            burnt = burn(one.assign(class_id=1), RASTERS[raster]) == 1
+            expected = np.zeros(SIZE, bool)
+            expected[window.y0 : window.y1, window.x0 : window.x1] = dense[i]
+            np.testing.assert_array_equal(burnt, expected)
+    joined = np.zeros(SIZE, bool)
+    for image_id in [*masks][:2]:  # of the raster "east"
+        window = store.record(image_id).window
+        part = joined[window.y0 : window.y1, window.x0 : window.x1]
+        part |= masks[image_id].to_array()[0]
+    burnt = burn(frame.loc[[0]].assign(class_id=1), RASTERS["east"]) == 1
+    np.testing.assert_array_equal(burnt, joined)
 
 
-def test_rasters_of_one_grid_become_one_valid_cog(tmp_path, monkeypatch):
+def test_rasters_of_one_grid_become_one_valid_cog(tmp_path):
     store, maps, _ = window_store(tmp_path / "store")
     export_store(store, "cog", tmp_path / "out")
     assert {p.name for p in (tmp_path / "out").iterdir()} == {"mosaic.tif", "mosaic.qml"}
@@ -135,7 +159,7 @@ def test_rasters_of_one_grid_become_one_valid_cog(tmp_path, monkeypatch):
     np.testing.assert_array_equal(mosaic[20:, 100:], maps["east"])
 
 
-def test_other_grids_become_a_cog_each(tmp_path, monkeypatch, caplog):
+def test_other_grids_become_a_cog_each(tmp_path, caplog):
     rasters = {**RASTERS, "sub/far": Georeference(UTM, (0.4, 0.3, 7e5, 0.3, -0.4, 5e6))}
     store, maps, _ = window_store(tmp_path / "store", rasters)
     export_store(store, "cog", tmp_path / "out")
@@ -148,21 +172,22 @@ def test_other_grids_become_a_cog_each(tmp_path, monkeypatch, caplog):
             np.testing.assert_array_equal(file.read(1), index_map)
 
 
-def test_whole_images_with_a_georeference_are_placed(tmp_path, monkeypatch, capsys):
-    store = boxed_store(tmp_path / "store")
+def test_whole_images_with_a_georeference_are_placed(tmp_path, capsys, caplog):
     place = RASTERS["west"]
-    set_places(monkeypatch, {"a": place, "sub/c": Georeference(wkt(4326), place.transform)})
+    places = {"a": place, "sub/c": Georeference(wkt(32633), place.transform)}
+    store = boxed_store(tmp_path / "store", places=places)
     main([str(store.root), "--to", "geoparquet", "--out", str(tmp_path / "out")])
     assert "2 images, 3 regions in" in (said := capsys.readouterr().out)
     assert "skipped: 3 images without georeference" in said
     frame = read(tmp_path / "out/regions.parquet")
+    assert "several CRSs; all polygons are converted to the first" in caplog.text
     burnt = burn(frame[frame["raster"] == "a"], place, (40, 60))
     np.testing.assert_array_equal(burnt, store.index_map("a"))
 
 
 def test_a_store_without_georeference_is_refused(tmp_path):
     store = boxed_store(tmp_path / "store")
-    for layout in ("cog", *SUFFIXES):
+    for layout in ("cog", *VECTORS):
         with pytest.raises(ConfigError, match=r"no image of .* has a georeference .* --to coco"):
             export_store(store, layout, tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -106,6 +106,10 @@ BOXES = {
         ("track", "Video_1_GT.xml", swap(r'Transcription="ALPS" ID="(\d)"')),
         ("flag", "Video_1_GT.xml", swap('(Quality="MODERATE")', 'Quality="LOW"     ')),
     ],
+    "vectors": [
+        ("coordinate", "labels.geojson", swap(r"6910(3)0", "4")),
+        ("class", "labels.geojson", swap('"kind": "(tree)"', "bush")),
+    ],
     "samrs_boxes": [
         (
             "coordinate",
@@ -137,6 +141,7 @@ BOXES = {
 }
 #: Of these: settings that change what the annotations mean.
 READINGS = {
+    "vectors": ["dataset.classes=[tree]"],
     "dior": ["dataset.boxes=horizontal"],
     "hrsc2016": ["dataset.level=type"],
     "table": ["dataset.classes=[object,tree]"],

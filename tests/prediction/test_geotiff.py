@@ -1,12 +1,16 @@
 import tracemalloc
 
+import geopandas
 import numpy as np
 import pytest
 import rasterio
+from rasterio.features import rasterize
 from torch.nn import functional as F
 
+from alps.errors import ConfigError
 from alps.prediction.files import Counts, Predictor
 from alps.prediction.sliding import SlidingWindow
+from alps.rasters.formats import VECTORS
 from alps.structures.palette import distinct_colors
 from alps.structures.records import Category
 from tests.factories import create_image, create_raster, draw_scene
@@ -203,3 +207,97 @@ def test_a_damaged_raster_is_skipped(tmp_path):
     assert predict(tmp_path / "in", tmp_path / "out") == Counts(written=1, kept=0, failed=1)
     names = {p.name for p in (tmp_path / "out").iterdir()}
     assert names == {"a.tif", "categories.json", "predictor.json"}
+
+
+# --- no data, polygons, probabilities -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("buffer", [32 * 40, 1 << 22])
+def test_windows_without_data_are_not_predicted(tmp_path, buffer):
+    array = bands((120, 160))
+    array[:, 30:100, 20:] = 0  # whole windows, rows of windows, and parts of strips
+    create_geotiff(tmp_path / "a.tif", array, nodata=0)
+    create_geotiff(tmp_path / "all.tif", array)
+    counts = []
+
+    def net(image):
+        counts.append(len(image))
+        assert image.reshape(len(image), -1).any(dim=1).all()
+        return F.avg_pool2d(image.float(), 7, stride=1, padding=3)
+
+    def count(image):
+        counts.append(-len(image))
+        return F.avg_pool2d(image.float(), 7, stride=1, padding=3)
+
+    skipped = predictor(net, buffer=buffer).file(tmp_path / "a.tif")
+    complete = predictor(count, buffer=buffer).file(tmp_path / "all.tif")
+    assert sum(counts) < -10  # windows that were skipped
+    valid = (array != 0).any(axis=0)
+    np.testing.assert_array_equal(skipped, np.where(valid, complete, 255))
+
+
+def test_a_raster_without_data_costs_no_prediction(tmp_path):
+    create_geotiff(tmp_path / "a.tif", np.zeros((3, 100, 100), np.uint8), nodata=0)
+
+    def net(image):
+        raise AssertionError("it has no data")
+
+    predict(tmp_path / "a.tif", tmp_path / "out", net, probability=True)
+    for name in ("a.tif", "a.probability.tif"):
+        with rasterio.open(tmp_path / "out" / name) as file:
+            assert (file.read(1) == file.nodata).all()
+
+
+@pytest.mark.parametrize("layout", VECTORS)
+def test_polygons_of_the_regions_lie_beside_the_map(tmp_path, layout):
+    array = bands((70, 110))
+    array[:, 50:] = 0
+    create_geotiff(tmp_path / "in/deep/a.tif", array, nodata=0)
+    predict(tmp_path / "in", tmp_path / "out", vector=layout)
+    path = tmp_path / f"out/deep/a{VECTORS[layout]}"
+    read = geopandas.read_parquet if layout == "geoparquet" else geopandas.read_file
+    frame = read(path, **({"layer": "regions"} if layout == "gpkg" else {})).to_crs(CRS)
+    with rasterio.open(tmp_path / "out/deep/a.tif") as file:
+        labels = file.read(1)
+        assert file.tags(1)["CLASS_0"] == "class 0"
+    shapes = zip(frame.geometry, frame["class_id"], strict=True)
+    burnt = rasterize(shapes, labels.shape, fill=255, transform=TRANSFORM, dtype=np.uint8)
+    np.testing.assert_array_equal(burnt, labels)
+    assert frame.is_valid.all()
+    assert frame["area_m2"].sum() == pytest.approx((labels != 255).sum() * 0.26)
+    names = {p.name for p in (tmp_path / "out/deep").iterdir()}
+    assert names == {"a.tif", path.name, "a.qml"}
+
+
+def test_probabilities_are_those_of_the_class(tmp_path):
+    array = bands((70, 110))
+    array[:, 50:] = 0
+    create_geotiff(tmp_path / "a.tif", array, nodata=0)
+
+    def net(image):
+        return image.float() / 100
+
+    predict(tmp_path / "a.tif", tmp_path / "out", net, probability=True)
+    with rasterio.open(tmp_path / "out/a.probability.tif") as file:
+        assert (file.crs, file.transform) == (CRS, TRANSFORM)
+        assert (file.dtypes, file.nodata) == (("uint8",), 0)
+        values = file.read(1)
+    logits = array.astype(np.float64) / 100
+    expected = (np.exp(logits) / np.exp(logits).sum(axis=0)).max(axis=0) * 255
+    valid = (array != 0).any(axis=0)
+    np.testing.assert_allclose(values, np.where(valid, expected, 0), atol=0.51)
+
+
+def test_outputs_that_are_missing_are_added(tmp_path, caplog):
+    create_geotiff(tmp_path / "in/a.tif", bands())
+    create_image(tmp_path / "in/b.png")
+    assert predict(tmp_path / "in", tmp_path / "out").written == 2
+    more = {"vector": "flatgeobuf", "probability": True}
+    assert predict(tmp_path / "in", tmp_path / "out", **more) == Counts(1, 1, 0)
+    assert "1 of 2 images have no georeference, so no .fgb or .probability.tif" in caplog.text
+    assert predict(tmp_path / "in", tmp_path / "out", **more) == Counts(0, 2, 0)
+
+
+def test_an_unknown_vector_format_is_refused():
+    with pytest.raises(ConfigError, match=r"vector=shp: expected null, gpkg, geoparquet"):
+        predictor(vector="shp")

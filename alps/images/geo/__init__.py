@@ -1,1 +1,1 @@
-"""Rasters of the Earth by windows, and vector layers as their labels."""
+"""Provide image sets of georeferenced rasters, which are read by windows."""
