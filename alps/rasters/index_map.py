@@ -22,6 +22,26 @@ from alps.structures.tiles import Tile
 Write = Callable[[Tile, Integer[np.ndarray, "H W"]], None]
 
 
+def read_overview(path: Path, longest: int) -> Integer[np.ndarray, "h w"]:
+    """Return every n-th row and column of an index map.
+
+    Args:
+        path: the index map.
+        longest: maximum length of the longer side, px.
+
+    Returns:
+        The classes.
+
+    Raises:
+        ImageError: the file cannot be read.
+    """
+    with gdal_session(path), open_raster(path) as file:
+        step = max(1, -(-max(file.height, file.width) // longest))
+        shape = (-(-file.height // step), -(-file.width // step))
+        values: np.ndarray = file.read(1, out_shape=shape)
+        return values
+
+
 def read_index_map(path: Path, tile: Tile) -> UInt8[np.ndarray, "H W"] | UInt16[np.ndarray, "H W"]:
     """Return a window of an index map; raise `ImageError` if it cannot be read."""
     with gdal_session(path), open_raster(path) as file:
