@@ -53,7 +53,7 @@ class Grid:
 
     def rows(self, first: int, stop: int) -> Grid:
         """Return the grid of some rows."""
-        transform = self.transform * Affine.translation(0, first)
+        transform = self.transform @ Affine.translation(0, first)
         return Grid(self.crs, transform, stop - first, self.width)
 
     def bounds(self) -> tuple[float, float, float, float]:

@@ -31,7 +31,7 @@ def test_areas_are_those_of_the_map_and_overlaps_count_once(tmp_path):
 
 
 def test_areas_of_a_geographic_grid_are_geodesic(tmp_path):
-    place = Georeference(rasterio.CRS.from_epsg(4326).to_wkt(), (1e-4, 0, 7.0, 0, -1e-4, 51.0))
+    place = Georeference(rasterio.CRS.from_epsg(4326).to_wkt(), (1e-4, 0.0, 7.0, 0.0, -1e-4, 51.0))
     store = label_rasters(tmp_path, ArrayRasters({"a": create_scene()}, georeference=place))
     (raster,) = count_rasters(store)
     west, south, east, north = raster.grid.bounds()
