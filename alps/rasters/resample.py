@@ -53,7 +53,8 @@ class Grid:
 
     def rows(self, first: int, stop: int) -> Grid:
         """Return the grid of some rows."""
-        transform = self.transform * Affine.translation(0, first)
+        a, b, x, d, e, y = tuple(self.transform)[:6]
+        transform = Affine(a, b, x + b * first, d, e, y + e * first)
         return Grid(self.crs, transform, stop - first, self.width)
 
     def bounds(self) -> tuple[float, float, float, float]:
