@@ -53,12 +53,18 @@ class Grid:
 
     def rows(self, first: int, stop: int) -> Grid:
         """Return the grid of some rows."""
-        transform = self.transform @ Affine.translation(0, first)
+        a, b, x, d, e, y = tuple(self.transform)[:6]
+        transform = Affine(a, b, x + b * first, d, e, y + e * first)
         return Grid(self.crs, transform, stop - first, self.width)
 
     def bounds(self) -> tuple[float, float, float, float]:
         """Return west, south, east and north in degrees of WGS 84."""
-        corners = [self.transform @ (x, y) for x in (0, self.width) for y in (0, self.height)]
+        a, b, left, d, e, top = tuple(self.transform)[:6]
+        corners = [
+            (a * column + b * row + left, d * column + e * row + top)
+            for column in (0, self.width)
+            for row in (0, self.height)
+        ]
         x, y = zip(*corners, strict=True)
         box = (min(x), min(y), max(x), max(y))
         west, south, east, north = transform_bounds(self.crs, CRS.from_epsg(4326), *box)

@@ -257,7 +257,7 @@ def yaml_choices():
 def test_every_yaml_composes_and_instantiates(group, choice, tmp_path):
     boxed = choice in ("category", "samrs", "samtext")
     dataset = [] if group == "dataset" else [f"+dataset={'dota' if boxed else 'sample'}"]
-    rooted = ("coco", "folder", "folder_pair", "nifti", "store", "table", "video")
+    rooted = ("coco", "folder", "folder_pair", "nifti", "rasters", "store", "table", "video")
     root = [f"dataset.root={tmp_path}"] if choice in rooted else []
     own = [*root, "dataset.name=x"] if choice == "folder" else root
     if choice == "stored":
