@@ -8,9 +8,8 @@ replaces the others; if all windows cut it, the object is the union of its piece
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -27,9 +26,6 @@ from alps.structures.column_runs import ColumnRuns
 from alps.structures.masks import Masks
 from alps.structures.tiles import Tile
 
-#: Bits of the left, upper, right and lower side of a window.
-SIDES = np.array([1, 2, 4, 8])
-
 
 class Matches(NamedTuple):
     """Pairs of masks that show one object, and what is known of each of these masks."""
@@ -40,8 +36,6 @@ class Matches(NamedTuple):
     predicted_iou: Float32[np.ndarray, " P"]
     area: Int64[np.ndarray, " P"]  # px
     core_area: Int64[np.ndarray, " P"]  # px in the core of its window
-    # Sides of its window, as bits, that the mask touches and beyond which the pairs continue it.
-    continued: Int64[np.ndarray, " P"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,7 +46,6 @@ class Objects:
     object_id: Int64[np.ndarray, " P"]  # the lowest row of the object's masks
     kept: Bool[np.ndarray, " P"]  # False: another mask of the object replaces it
     area: Int64[np.ndarray, " P"]  # of the object, px
-    continued: Int64[np.ndarray, " P"]  # as in `Matches`
 
     def between(self, first: int, stop: int) -> Objects:
         """Return the masks with rows from ``first`` to ``stop``."""
@@ -63,7 +56,7 @@ class Objects:
         return self._select(self.kept & np.isin(self.object_id, object_id))
 
     def _select(self, index: Any) -> Objects:
-        return Objects(*(getattr(self, field.name)[index] for field in fields(self)))
+        return Objects(self.row[index], self.object_id[index], self.kept[index], self.area[index])
 
 
 def join_objects(
@@ -126,7 +119,6 @@ class _Matcher:
     def __init__(self) -> None:
         self._pairs = [np.zeros((0, 2), np.int64)]
         self._masks: dict[int, tuple[bool, float, int, int]] = {}
-        self._continued: Counter[int] = Counter()
 
     def match(self, raster: StoredRaster, a: StoredWindow, b: StoredWindow) -> None:
         """Match the masks of two windows, which share a part of the raster."""
@@ -138,27 +130,19 @@ class _Matcher:
             pairs = np.stack(common, axis=1)
         else:
             pairs = agreeing(_tile_masks(a, a.masks), _tile_masks(b, b.masks))
-        for window, other, index in zip((a, b), (b, a), pairs.T, strict=True):
-            self._describe(raster, window, other, np.unique(index))
+        for window, index in zip((a, b), pairs.T, strict=True):
+            self._describe(raster, window, np.unique(index))
         self._pairs.append(pairs + np.array([a.row, b.row]))
 
     def _describe(
-        self,
-        raster: StoredRaster,
-        window: StoredWindow,
-        other: StoredWindow,
-        index: Int64[np.ndarray, " n"],
+        self, raster: StoredRaster, window: StoredWindow, index: Int64[np.ndarray, " n"]
     ) -> None:
         assert window.masks is not None
         masks = window.masks[index]
-        tile_masks = _tile_masks(window, masks)
-        cut = tile_masks.cut(raster.grid.size)
+        cut = _tile_masks(window, masks).cut(raster.grid.size)
         columns = (cut, masks.predicted_iou, masks.area, core_areas(raster, window.tile, masks))
         rows = (index + window.row).tolist()
         self._masks.update(zip(rows, zip(*(c.tolist() for c in columns), strict=True), strict=True))
-        sides = tile_masks.touched_sides(other.tile) @ SIDES
-        for row, bits in zip(rows, sides.tolist(), strict=True):
-            self._continued[row] |= bits
 
     def matches(self) -> Matches:
         """Return everything that was collected."""
@@ -171,7 +155,6 @@ class _Matcher:
             columns[1].astype(np.float32),
             columns[2].astype(np.int64),
             columns[3].astype(np.int64),
-            np.array([self._continued[row] for row in rows], np.int64),
         )
 
 
@@ -216,9 +199,7 @@ def join(matches: Matches) -> Objects:
     # The area of a union is only estimated: no piece may lie in the core of its window.
     estimate = np.maximum(largest, in_cores)
     areas = np.where(groups.united, estimate[groups.label], representative[groups.label])
-    continued = np.zeros(n, np.int64)
-    np.bitwise_or.at(continued, np.searchsorted(row, matches.row), matches.continued)
-    return Objects(row, object_id[groups.label], groups.kept, areas, continued)
+    return Objects(row, object_id[groups.label], groups.kept, areas)
 
 
 def _write_shard(
@@ -240,25 +221,19 @@ def _write_shard(
     first, stop = first_rows[shard], first_rows[shard + 1]
     object_id = np.arange(first, stop)
     shared, kept = np.zeros(len(object_id), bool), np.zeros(len(object_id), bool)
-    area, touched = np.zeros((2, len(object_id)), np.int64)
+    area = np.zeros(len(object_id), np.int64)
     for raster, number in rasters.of_shard(shard):
         window = rasters.window(number)
         if window.masks is not None:
             rows = slice(window.row - first, window.row - first + len(window.masks))
             area[rows] = window.masks.area
-            height, width = raster.grid.size
-            sides = _tile_masks(window, window.masks).touched_sides(Tile(0, 0, width, height))
-            touched[rows] = sides @ SIDES
             # What no other window confirms counts only in the core, which this window sees best.
             kept[rows] = core_areas(raster, window.tile, window.masks) > 0
     index = here.row - first
     object_id[index], kept[index], area[index] = here.object_id, here.kept, here.area
     shared[index] = True
-    continued = np.zeros(len(object_id), np.int64)
-    continued[index] = here.continued
-    is_open = (touched & ~continued) != 0
     means = _mean_features(store, first_rows, here.object_id, pieces)
-    store.shard(shard).write_objects(ObjectPieces(object_id, shared, kept, area, is_open), means)
+    store.shard(shard).write_objects(ObjectPieces(object_id, shared, kept, area), means)
     return Timings()
 
 

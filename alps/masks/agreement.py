@@ -34,30 +34,11 @@ class TileMasks:
 
     def cut(self, size: tuple[int, int]) -> Bool[np.ndarray, " N"]:
         """Return which masks touch a border of the tile inside an image of ``size`` (H, W)."""
-        sides = self.touched_sides(Tile(0, 0, size[1], size[0]))
-        return np.logical_or.reduce(sides, axis=1)
+        return self._touch_border_inside(Tile(0, 0, size[1], size[0]))
 
-    def touched_sides(self, around: Tile) -> Bool[np.ndarray, "N 4"]:
-        """Return which sides of the tile that lie inside ``around`` each mask touches.
-
-        Args:
-            around: another tile, or the image.
-
-        Returns:
-            Whether each mask touches the left, upper, right and lower side.
-        """
-        x, y = self.origin
-        x0, y0, x1, y1 = (self.masks.xyxy + np.array([x, y, x, y], np.float32)).T
-        tile = self.tile
-        touches = np.stack([x0 <= tile.x0, y0 <= tile.y0, x1 >= tile.x1, y1 >= tile.y1], axis=1)
-        inside = [
-            around.x0 < tile.x0 < around.x1,
-            around.y0 < tile.y0 < around.y1,
-            around.x0 < tile.x1 < around.x1,
-            around.y0 < tile.y1 < around.y1,
-        ]
-        sides: Bool[np.ndarray, "N 4"] = touches & np.array(inside)
-        return sides
+    def cut_towards(self, other: TileMasks) -> Bool[np.ndarray, " N"]:
+        """Return which masks touch a border of the tile inside another tile."""
+        return self._touch_border_inside(other.tile)
 
     def parts(self, shared: Tile) -> tuple[Int64[np.ndarray, " n"], list[bytes]]:
         """Return the indices of the masks in a part of the image, and their pixels there as RLE."""
@@ -71,6 +52,22 @@ class TileMasks:
         parts = [rle.crop(self.masks.counts[i], height, local) for i in index]
         not_empty = np.flatnonzero(rle.area(parts, local.size) > 0)
         return index[not_empty], [parts[i] for i in not_empty]
+
+    def _touch_border_inside(self, around: Tile) -> Bool[np.ndarray, " N"]:
+        """Return which masks touch a border of the tile that lies inside ``around``."""
+        x, y = self.origin
+        x0, y0, x1, y1 = (self.masks.xyxy + np.array([x, y, x, y], np.float32)).T
+        tile = self.tile
+        touch = np.zeros(len(self.masks), bool)
+        for touches, border, first, last in (
+            (x0 <= tile.x0, tile.x0, around.x0, around.x1),
+            (x1 >= tile.x1, tile.x1, around.x0, around.x1),
+            (y0 <= tile.y0, tile.y0, around.y0, around.y1),
+            (y1 >= tile.y1, tile.y1, around.y0, around.y1),
+        ):
+            if first < border < last:
+                touch |= touches
+        return touch
 
 
 def agreeing(a: TileMasks, b: TileMasks) -> Int64[np.ndarray, "P 2"]:
@@ -95,8 +92,8 @@ def agreeing(a: TileMasks, b: TileMasks) -> Int64[np.ndarray, "P 2"]:
     intersection = iou * (inside[0] + inside[1]) / (1 + iou)
     union = inside[0] + inside[1] - intersection
     # What lies outside the other tile counts, unless the other mask ends there because it is cut.
-    union += (a.masks.area[rows_a] - inside[0]) * ~b.touched_sides(a.tile)[rows_b].any(axis=1)
-    union += (b.masks.area[rows_b] - inside[1]) * ~a.touched_sides(b.tile)[rows_a].any(axis=1)
+    union += (a.masks.area[rows_a] - inside[0]) * ~b.cut_towards(a)[rows_b]
+    union += (b.masks.area[rows_b] - inside[1]) * ~a.cut_towards(b)[rows_a]
     agrees = intersection >= (AGREEMENT - 1e-9) * union  # the intersection is rounded
     return np.stack([rows_a[agrees], rows_b[agrees]], axis=1)
 

@@ -14,7 +14,6 @@ OBJECTS = pa.schema(
         ("shared", pa.bool_()),
         ("kept", pa.bool_()),
         ("area", pa.int64()),
-        ("open", pa.bool_()),
     ]
 )
 
@@ -27,8 +26,6 @@ class ObjectPieces:
     shared: Bool[np.ndarray, " N"]  # whether other windows have masks of the object
     kept: Bool[np.ndarray, " N"]  # False: drawn by another mask, or not at all
     area: Int64[np.ndarray, " N"]  # of the object, px
-    # Whether the window cuts the object and no other window continues it.
-    open: Bool[np.ndarray, " N"]
 
     def to_table(self) -> pa.Table:
         """Return the table of objects/."""

@@ -187,14 +187,12 @@ def test_the_best_uncut_mask_of_an_object_is_kept():
         predicted_iou=np.array([0.99, 0.8, 0.8, 0.9, 0.7, np.nan], np.float32),
         area=np.array([40, 50, 50, 52, 10, 12]),
         core_area=np.array([30, 20, 20, 25, 6, 7]),
-        continued=np.array([4, 0, 0, 0, 1, 8]),
     )
     objects = join(matches)
     assert objects.row.tolist() == [1, 2, 5, 6, 9]
     assert objects.object_id.tolist() == [1, 2, 1, 2, 1]
     assert objects.kept.tolist() == [False, True, False, True, True]
     assert objects.area.tolist() == [52, 13, 52, 13, 52]
-    assert objects.continued.tolist() == [4, 1, 0, 8, 0]
 
 
 def test_a_raster_of_nothing_has_no_masks(tmp_path):
