@@ -109,6 +109,9 @@ def test_assets_are_found_by_description(tmp_path):
     predictor(view, first).file(tmp_path / "a.tif")
     predictor(View(rgb=view.rgb, limits=view.limits), second).file(tmp_path / "a.tif")
     np.testing.assert_array_equal(first.image, second.image)
+    create_geo_raster(tmp_path / "gray.tif", draw_bands(1))
+    with pytest.raises(ImageError, match=r"gray.tif: it has no band 'B04'; its bands: 1 \(gray"):
+        predictor(view).file(tmp_path / "gray.tif")
 
 
 def test_the_map_is_on_the_resampled_grid(tmp_path):
