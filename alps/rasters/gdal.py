@@ -17,20 +17,22 @@ from pathlib import Path
 from typing import Any
 
 import rasterio
+from rasterio._env import set_gdal_config
 from rasterio.errors import NotGeoreferencedWarning
 
 from alps.errors import ImageError
 from alps.rasters import remote
 
 #: GDAL's settings for every read and write. With TRUE instead of EMPTY_DIR, GDAL would still probe
-#: some file names. The cache is per process; GDAL's default is 5 % of the memory.
+#: some file names.
 OPTIONS = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
     "GDAL_PAM_ENABLED": "NO",
-    "GDAL_CACHEMAX": 64 << 20,  # bytes
     "GDAL_NUM_THREADS": 1,  # callers read images in parallel
     "GTIFF_IGNORE_READ_ERRORS": "NO",
 }
+#: Size of GDAL's cache of blocks in a process; GDAL's default is 5 % of the memory.
+CACHE_BYTES = 64 << 20
 #: First bytes of a file, and the GDAL driver for it.
 DRIVERS = {
     b"II*\0": "GTiff",
@@ -66,6 +68,8 @@ def gdal_session(path: Path | str) -> Iterator[None]:
         ImageError: the code in the context raised an exception.
     """
     silence_rasterio()
+    # Not in OPTIONS: it applies to all threads, and the end of a session in one of them resets it.
+    set_gdal_config("GDAL_CACHEMAX", CACHE_BYTES)
     is_remote = isinstance(path, str)
     try:
         with rasterio.Env(**OPTIONS, **(remote.default_options() if is_remote else {})):

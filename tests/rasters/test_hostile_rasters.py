@@ -15,7 +15,7 @@ from alps.errors import ImageError
 from alps.images.files.labels import read_labels
 from alps.images.files.read import read_image, read_pixels
 from alps.images.plain.folder import Folder
-from alps.rasters.gdal import OPTIONS, gdal_session
+from alps.rasters.gdal import CACHE_BYTES, OPTIONS, gdal_session
 from alps.rasters.sidecars import find_sidecars
 from tests.factories import create_image, create_raster, draw_scene
 from tests.mutants import Mutants
@@ -96,14 +96,16 @@ def test_a_file_name_is_not_interpreted_by_gdal(tmp_path, name):
 
 
 def test_gdal_settings_apply_in_threads(tmp_path):
+    expected = {**OPTIONS, "GDAL_CACHEMAX": CACHE_BYTES}
+
     def settings(_):
         with gdal_session(tmp_path):
-            return {name: get_gdal_config(name) for name in OPTIONS}
+            return {name: get_gdal_config(name) for name in expected}
 
     with ThreadPoolExecutor(4) as pool:
         for found in pool.map(settings, range(40)):
             assert {name: str(value) for name, value in found.items()} == {
-                name: str(value) for name, value in OPTIONS.items()
+                name: str(value) for name, value in expected.items()
             }
 
 
