@@ -66,13 +66,13 @@ class ObjectMasks:
         return add_superpixels(found, sample, self.ground)
 
 
-def label_rasters(root, images, *, ground=0, k=3, **options):
+def label_rasters(root, images, *, ground=0, k=3, processes=1, **options):
     store, _ = label(
         image_set=images,
         masks=ObjectMasks(ground),
         features=ShapeFeatures(),
         assign=Cluster(k=k),
-        engine=LocalEngine(threads=1),
+        engine=LocalEngine(threads=1, processes=processes),
         root=root,
         name="rasters_pl",
         config="",
@@ -177,6 +177,14 @@ def test_a_killed_run_ends_with_the_same_bytes(tmp_path):
             (tmp_path / "killed" / name).unlink()
         label_rasters(tmp_path / "killed", ArrayRasters(rasters), ground=8, shard_size=4)
         assert contents(tmp_path / "killed") == expected
+
+
+def test_two_processes_give_the_bytes_of_one(tmp_path):
+    images = ArrayRasters({"a": create_scene(), "b": create_scene(80, 90)})
+    for processes in (1, 2):
+        root = tmp_path / str(processes)
+        label_rasters(root, images, ground=8, shard_size=4, processes=processes)
+    assert contents(tmp_path / "1") == contents(tmp_path / "2")
 
 
 def test_the_best_uncut_mask_of_an_object_is_kept():
