@@ -18,8 +18,17 @@ from benchmarks.terrain import GridMasks, read_texture, write_raster
 
 
 def parts_of(root: Path, masks: str) -> dict[str, Any]:
-    source = GridMasks() if masks == "grid" else AutoMasks(segmenter=FakeSegmenter(), points_per_side=8, ground=16)
-    return {"image_set": Rasters(root=str(root)), "masks": source, "features": ShapeFeatures(), "assign": Cluster(k=8, weight="none")}
+    source = (
+        GridMasks()
+        if masks == "grid"
+        else AutoMasks(segmenter=FakeSegmenter(), points_per_side=8, ground=16)
+    )
+    return {
+        "image_set": Rasters(root=str(root)),
+        "masks": source,
+        "features": ShapeFeatures(),
+        "assign": Cluster(k=8, weight="none"),
+    }
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from jaxtyping import Int, Int64, Integer
 from alps.rasters.index_map import create_index_map
 from alps.store.label_store import LabelStore
 from alps.store.objects import ObjectPieces
-from alps.store.rasters import CACHED_SHARDS, StoredRaster, StoredRasters, StoredWindow
+from alps.store.rasters import StoredRaster, StoredRasters, StoredWindow
 from alps.store.shards import ShardSequence
 from alps.structures import rle
 from alps.structures.georeference import Georeference
@@ -40,7 +40,7 @@ class RasterPainter:
     def __init__(self, store: LabelStore, paint: Paint) -> None:
         self._store, self._paint = store, paint
         self.rasters = StoredRasters(store)
-        self._labels = ShardSequence(self._read_labels, len(store.plan), CACHED_SHARDS)
+        self._labels = ShardSequence(self._read_labels, len(store.plan), self.rasters.cached_shards)
 
     def write(self, raster: StoredRaster) -> Iterator[int]:
         """Write the index map of a raster.
@@ -86,12 +86,12 @@ class RasterPainter:
         """
         window = self.rasters.window(number)
         ignore_index = self._store.info.ignore_index
-        masks, category_id = self._visible_masks(raster, window.tile)
-        painted = self._paint(masks, category_id, ignore_index)
-        if window.masks is None:
-            painted = np.full_like(painted, ignore_index)
-        painted = ignore_nodata(painted, window.status.read_valid(), ignore_index)
         core = raster.grid.core(window.tile).within(window.tile)
+        valid = window.status.read_valid()
+        if window.masks is None or (valid is not None and not valid.any()):
+            return np.full(core.size, ignore_index, np.min_scalar_type(ignore_index))
+        masks, category_id = self._visible_masks(raster, window.tile)
+        painted = ignore_nodata(self._paint(masks, category_id, ignore_index), valid, ignore_index)
         return painted[core.y0 : core.y1, core.x0 : core.x1]
 
     def _visible_masks(
