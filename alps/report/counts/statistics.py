@@ -105,7 +105,7 @@ def compute_statistics(store: LabelStore) -> StoreStatistics:
         for image in labelled_images(store, shard):
             _count_masks(statistics, image)
             boxes.count(image.record, image.masks, image.category_id)
-            if is_labelled(store):
+            if is_labelled(store) and image.status.pixels:
                 _count_pixels(statistics, store, image.record)
             if not len(image.masks):
                 continue
