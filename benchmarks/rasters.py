@@ -16,28 +16,22 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import rasterio
-from rasterio.windows import Window
 
 from alps.assign.cluster import Cluster
 from alps.features.shape import ShapeFeatures
 from alps.images.geo.rasters import Rasters
 from alps.images.plain.folder import Folder
 from alps.masks.auto import AutoMasks
-from alps.rasters.gdal import OPTIONS
-from alps.rasters.index_map import create_index_map
-from alps.structures.georeference import Georeference
-from alps.structures.tiles import Tile
 from benchmarks.fake import FakeSegmenter
 from benchmarks.growth import measure_label
-from benchmarks.measure import Spread, interleave, markdown, one_thread, ratio
+from benchmarks.measure import Spread, markdown, one_thread, ratio
 from benchmarks.process import ROOT, run
-from benchmarks.terrain import BLOCK, GridMasks, read_texture, write_raster
+from benchmarks.raster_files import compare_files, window_of
+from benchmarks.terrain import GridMasks, read_texture, write_raster
 
 FULL, SPACING = 1024, 896  # side and distance of windows, px
 #: What a killed run must make again with the same bytes.
@@ -147,53 +141,7 @@ class Bench:
 
     def files(self) -> str:
         """Compare reading and writing with loops over rasterio's functions."""
-        images = Rasters(root=str(self.raster("side6000/a", 6_000)))
-        records = images.records()
-        labels = np.kron(
-            np.arange(94 * 94, dtype=np.uint32).reshape(94, 94), np.ones((64, 64), int)
-        )
-        labels = (labels[:6_000, :6_000] % 46).astype(np.uint8)
-
-        def read() -> None:
-            for record in records:
-                images.read(record)
-
-        def read_stock() -> None:
-            with rasterio.Env(**OPTIONS), rasterio.open(Path(images.root, "a.tif")) as file:
-                for record in records:
-                    file.read([1, 2, 3], window=window_of(record.window), masked=True)
-
-        def write() -> None:
-            path = self.folder / "ours.tif"
-            with create_index_map(path, labels.shape, Georeference(), [(0, 0, 0)] * 46, 255) as put:
-                for tile in strips(labels):
-                    put(tile, labels[tile.y0 : tile.y1])
-
-        def write_stock() -> None:
-            kind = {"driver": "GTiff", "dtype": "uint8", "count": 1, "nodata": 255}
-            tiling = {"tiled": True, "blockxsize": BLOCK, "blockysize": BLOCK}
-            size = {"height": len(labels), "width": labels.shape[1], "compress": "deflate"}
-            path = self.folder / "stock.tif"
-            with (
-                rasterio.Env(**OPTIONS),
-                rasterio.open(path, "w", **kind, **tiling, **size) as file,
-            ):
-                for tile in strips(labels):
-                    file.write(labels[tile.y0 : tile.y1], 1, window=window_of(tile))
-
-        peers: dict[str, Callable[[], None]] = {
-            "read": read,
-            "read_stock": read_stock,
-            "write": write,
-            "write_stock": write_stock,
-        }
-        _, seconds = interleave(peers, max(self.rounds, 5))
-        rows = [
-            [name, Spread.of(ours), Spread.of(stock), ratio(stock, ours)]
-            for name in ("read", "write")
-            for ours, stock in [(seconds[name], seconds[f"{name}_stock"])]
-        ]
-        return markdown(["6,000² px", "ours, CPU s", "rasterio, CPU s", "speed"], rows)
+        return compare_files(self.raster("side6000/a", 6_000), self.folder, max(self.rounds, 5))
 
     def tiles(self) -> str:
         """Compare 8 rasters of 3,000 px with one of about as many windows."""
@@ -236,18 +184,6 @@ def contents(store: Path) -> dict[str, bytes]:
     """Return the content of the files that must be equal after a kill, by name."""
     files = (path for name in COMPARED for path in (store / name).rglob("*") if path.is_file())
     return {path.relative_to(store).as_posix(): path.read_bytes() for path in files}
-
-
-def strips(labels: np.ndarray) -> list[Tile]:
-    """Return tiles of one row of blocks."""
-    height, width = labels.shape
-    return [Tile(0, y, width, min(y + BLOCK, height)) for y in range(0, height, BLOCK)]
-
-
-def window_of(tile: Tile | None) -> Window:
-    """Return rasterio's window."""
-    assert tile is not None
-    return Window(tile.x0, tile.y0, tile.size[1], tile.size[0])
 
 
 def main() -> None:
