@@ -12,7 +12,7 @@ import numpy as np
 import rasterio
 from jaxtyping import Integer, UInt8, UInt16
 
-from alps.rasters.gdal import OPTIONS, gdal_session, open_raster, silence_rasterio
+from alps.rasters.gdal import OPTIONS, gdal_session, limit_cache, open_raster, silence_rasterio
 from alps.rasters.georeference import to_profile
 from alps.structures.georeference import Georeference
 from alps.structures.palette import IGNORE_COLOR
@@ -82,6 +82,7 @@ def _create(
     path: str | Path, size: tuple[int, int], georeference: Georeference, dtype: str, nodata: int
 ) -> Any:
     """Create a GeoTIFF of one band."""
+    limit_cache()
     with rasterio.Env(**OPTIONS):
         return rasterio.open(
             path,

@@ -15,7 +15,7 @@ from alps.errors import ImageError
 from alps.images.files.labels import read_labels
 from alps.images.files.read import read_image, read_pixels
 from alps.images.plain.folder import Folder
-from alps.rasters.gdal import OPTIONS, gdal_session
+from alps.rasters.gdal import CACHE_BYTES, OPTIONS, gdal_session
 from alps.rasters.sidecars import find_sidecars
 from tests.factories import create_image, create_raster, draw_scene
 from tests.mutants import Mutants
@@ -105,6 +105,16 @@ def test_gdal_settings_apply_in_threads(tmp_path):
             assert {name: str(value) for name, value in found.items()} == {
                 name: str(value) for name, value in OPTIONS.items()
             }
+
+
+def test_the_cache_of_gdal_stays_limited_between_sessions_and_in_threads(tmp_path):
+    def cache_size(_):
+        with gdal_session(tmp_path):
+            inside = get_gdal_config("GDAL_CACHEMAX")
+        return {int(inside), int(get_gdal_config("GDAL_CACHEMAX"))}
+
+    with ThreadPoolExecutor(4) as pool:
+        assert set().union(*pool.map(cache_size, range(40))) == {CACHE_BYTES}
 
 
 def test_gdal_settings_in_the_environment_are_ignored(tmp_path, monkeypatch):
