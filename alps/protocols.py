@@ -54,11 +54,11 @@ class ViewedSet(ImageSet, Protocol):
     """Rasters that are read by windows, and whose pixels depend on settings."""
 
     @property
-    def view(self) -> Mapping[str, Any]:
-        """Settings of `alps.rasters.view.View`, as JSON values.
+    def view(self) -> Mapping[str, Any] | None:
+        """Settings of `alps.rasters.view.View`, as JSON values; None: the images are not rasters.
 
-        They are part of the fingerprint of the images, and store.json keeps them, so that the
-        store can read the same pixels again.
+        They are part of the fingerprint of the images, and store.json and checkpoints keep them,
+        so that stores and models can read the same pixels again.
         """
 
 

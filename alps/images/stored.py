@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 from alps.errors import DatasetNotFound, LabelError, StoreError
 from alps.images.files.frames import read_frame
@@ -58,9 +60,14 @@ class StoredLabels:
         return str(self._store.info.stages["assign"]["fingerprint"])
 
     @property
+    def view(self) -> Mapping[str, Any] | None:
+        """Settings of the `View` of rasters, as JSON values; None: the images are not rasters."""
+        return self._store.info.images.get("view")
+
+    @property
     def band_names(self) -> tuple[str, ...] | None:
         """Names of the bands that networks see; None: RGB."""
-        names = self._store.info.images.get("view", {}).get("names")
+        names = (self.view or {}).get("names")
         return None if names is None else tuple(names)
 
     def records(self) -> list[ImageRecord]:

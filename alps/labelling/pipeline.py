@@ -228,6 +228,7 @@ def settings_of(
     category_ids = (
         {"category_ids": image_set.category_ids} if isinstance(image_set, NumberedClasses) else {}
     )
+    view = image_set.view if isinstance(image_set, ViewedSet) else None
     return {
         "name": name,
         "images": {
@@ -235,7 +236,7 @@ def settings_of(
             "name": image_set.name,
             "root": str(image_set.root),
             **category_ids,
-            **({"view": image_set.view} if isinstance(image_set, ViewedSet) else {}),
+            **({} if view is None else {"view": view}),
         },
         "records": image_set.records(),
         "identities": {

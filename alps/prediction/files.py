@@ -7,7 +7,7 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -81,13 +81,14 @@ class Predictor:
     """Writes index maps of an image or a folder of images.
 
     The maps have a palette. ``categories.json`` in the same folder lists the classes, and
-    ``predictor.json`` identifies the weights and the settings of the sliding window.
+    ``predictor.json`` identifies the weights, the view and the settings of the sliding window.
 
     The map of an image is a PNG. The map of a georeferenced raster is a GeoTIFF with the same
-    coordinate reference system. Pixels without data are ``ignore_index`` (255, or 65535 for more
-    than 255 classes). Large images are predicted in bands (`SlidingWindow.bands`), and GeoTIFFs
-    are also read and written in parts, so they need not fit into memory. The result is identical
-    to a prediction of the whole image at once.
+    coordinate reference system, on the grid of the resampled raster if ``view`` has a ground
+    sampling distance. Pixels without data are ``ignore_index`` (255, or 65535 for more than 255
+    classes). Large images are predicted in bands (`SlidingWindow.bands`), and GeoTIFFs are also
+    read and written in parts, so they need not fit into memory. The result is identical to a
+    prediction of the whole image at once.
 
     Args:
         net: maps images to logits of the categories, in their order.
@@ -100,6 +101,8 @@ class Predictor:
             each.
         band_names: descriptions or numbers of the bands that the model sees; images are then TIFF
             or JPEG 2000 files. None: RGB.
+        view: how TIFF and JPEG 2000 files are read. Its bands are found by description or number
+            in each file. None: with the defaults of `alps.rasters.raster.Raster`.
         vector: format of polygons of the predicted regions, which are written beside each GeoTIFF
             (`alps.rasters.formats.VECTORS`). None: no polygons.
         probability: write ``<image>.probability.tif`` beside each GeoTIFF, the probability of the
@@ -118,6 +121,7 @@ class Predictor:
     device: torch.device | str = "cpu"
     buffer: int = 1 << 22
     band_names: Sequence[str] | None = None
+    view: View | None = None
     vector: str | None = None
     probability: bool = False
 
@@ -138,7 +142,7 @@ class Predictor:
 
         Raises:
             ConfigError: ``target`` lies in ``source``, cannot be written, or contains predictions
-                with different weights, classes or windows.
+                with different weights, classes, windows or views.
             DatasetNotFound: there is no image.
             ImageError: none of the images can be used.
         """
@@ -247,7 +251,8 @@ class Predictor:
 
     def file(self, path: Path) -> Labels:
         """Return the index map of a file; raise `ImageError` if it cannot be used."""
-        if self.band_names is None and self._georeference(path) is None:
+        has_view = self.view is not None and path.suffix.lower() in RASTER_SUFFIXES
+        if self.band_names is None and not has_view and self._georeference(path) is None:
             pixels = read_pixels(path)
             return self.array(pixels.image, pixels.valid, name=path.name)
         with self._open(path) as raster:
@@ -295,15 +300,23 @@ class Predictor:
 
     def _open(self, path: Path) -> Raster:
         """Open a raster; raise `ImageError` if it cannot be read or lacks a band."""
-        if self.band_names is None:
-            return Raster(path)
-        # The image is not used, so its band must not make other pixels invalid.
-        view = View(rgb=(self.band_names[0],), bands=tuple(self.band_names))
+        view = self._raster_view
         try:
             return Raster(path, view)
         except ImageError as error:
-            model = f"the model sees {describe_bands(self.band_names)}"
-            raise ImageError(f"{error}; {model}") from error
+            if view is None:
+                raise
+            raise ImageError(f"{error}; the model sees {_describe(view)}") from error
+
+    @property
+    def _raster_view(self) -> View | None:
+        """The view with which rasters are opened."""
+        if self.band_names is not None:
+            # The image is not used, so its band must not make other pixels invalid.
+            gsd = None if self.view is None else self.view.gsd
+            return View(rgb=(self.band_names[0],), bands=tuple(self.band_names), gsd=gsd)
+        # Images are files; the assets of STAC items are bands of these names.
+        return None if self.view is None else replace(self.view, assets=None)
 
     def _raster(self, raster: Raster, path: Path) -> Iterator[LabelledTile]:
         """Yield the index map of a raster in parts, and read each part when it is needed."""
@@ -368,14 +381,17 @@ class Predictor:
         return LabelledTile(tile, classes, highest.to(torch.uint8).cpu().numpy())
 
     def _check_record(self, target: Path) -> None:
-        """Record weights, window and classes in a new folder, or compare them with the record.
+        """Record weights, view, window and classes in a new folder, or compare them.
 
         Raises:
-            ConfigError: the folder contains predictions with different weights, classes or windows.
+            ConfigError: the folder contains predictions with different weights, classes, windows or
+                views.
         """
         classes, settings = target / "categories.json", target / "predictor.json"
         window = {f"window.{key}": value for key, value in self.window.identity.items()}
-        current: dict[str, Any] = {"weights": self.weights, **window}
+        # As lists, like in the record.
+        view = None if self.view is None else json.loads(json.dumps(self.view.to_json()))
+        current: dict[str, Any] = {"weights": self.weights, "view": view, **window}
         listed = [asdict(category) for category in self.categories]
         if not classes.exists():  # written last: its existence marks a complete record
             _write_json(settings, current)
@@ -396,6 +412,12 @@ class Predictor:
             raise ConfigError(
                 f"{target} contains predictions {what}; choose a different folder with output=DIR"
             )
+
+
+def _describe(view: View) -> str:
+    """Return what a model sees of rasters as part of a sentence."""
+    bands = describe_bands([*map(str, view.bands or view.rgb or ())] or None)
+    return bands if view.gsd is None else f"{bands} at {view.gsd:g} m per pixel"
 
 
 def _beside(result: Path, suffix: str) -> Path:

@@ -18,6 +18,7 @@ from alps.models.segmentation import SegmentationModel
 from alps.prediction.device import choose_accelerator, choose_precision
 from alps.prediction.files import Counts, Predictor
 from alps.prediction.sliding import BUFFER, SlidingWindow
+from alps.rasters.view import View
 from alps.structures.bands import describe_bands, to_float
 from alps.structures.paint import ignore_index_for
 from alps.structures.records import Category
@@ -34,6 +35,8 @@ class Net:
         window: sliding window for large images. The attribute may be replaced, for example to
             increase the overlap.
         weights: SHA-256 of the weights, which `predict_files` records.
+        view: how the rasters of the training set were read; TIFF and JPEG 2000 files are read
+            likewise. None: with the defaults.
         device: ``cpu``, ``cuda`` or ``auto``.
         precision: ``auto`` (bf16-mixed on GPUs that support it), or a precision of Lightning.
 
@@ -48,6 +51,7 @@ class Net:
         categories: Sequence[Category],
         window: SlidingWindow,
         weights: str,
+        view: View | None = None,
         device: str = "auto",
         precision: str = "auto",
     ) -> None:
@@ -59,6 +63,7 @@ class Net:
         self.categories = tuple(categories)
         self.window = window
         self.weights = weights
+        self.view = view
         self.device: torch.device = fabric.device
         self._module = fabric.setup_module(model.eval())
 
@@ -90,7 +95,8 @@ class Net:
                 or JPEG 2000 file, whose bands are found by description or number.
 
         Returns:
-            The index map: ids of ``categories``, and ``ignore_index`` for pixels without data.
+            The index map: ids of ``categories``, and ``ignore_index`` for pixels without data. A
+            raster is resampled if ``view`` has a ground sampling distance.
 
         Raises:
             ConfigError: the path is a folder.
@@ -153,7 +159,7 @@ class Net:
 
         Raises:
             ConfigError: ``target`` lies in ``source``, cannot be written, or contains predictions
-                with different weights, classes or windows.
+                with different weights, classes, windows or views.
             DatasetNotFound: there is no image.
             ImageError: none of the images can be used.
         """
@@ -169,6 +175,7 @@ class Net:
             band_names=self.band_names,
             categories=self.categories,
             weights=self.weights,
+            view=self.view,
             divisor=self.model.encoder.divisor,
             device=self.device,
             buffer=BUFFER // len(self.categories),

@@ -13,12 +13,11 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import rasterio
-from rasterio.env import set_gdal_config
+from rasterio._env import set_gdal_config
 from rasterio.errors import NotGeoreferencedWarning
 
 from alps.errors import ImageError
@@ -32,7 +31,7 @@ OPTIONS = {
     "GDAL_NUM_THREADS": 1,  # callers read images in parallel
     "GTIFF_IGNORE_READ_ERRORS": "NO",
 }
-#: Size of GDAL's cache of blocks, bytes; its default is 5 % of the memory of the machine.
+#: Size of GDAL's cache of blocks in a process; GDAL's default is 5 % of the memory.
 CACHE_BYTES = 64 << 20
 #: First bytes of a file, and the GDAL driver for it.
 DRIVERS = {
@@ -69,7 +68,8 @@ def gdal_session(path: Path | str) -> Iterator[None]:
         ImageError: the code in the context raised an exception.
     """
     silence_rasterio()
-    limit_cache()
+    # Not in OPTIONS: it applies to all threads, and the end of a session in one of them resets it.
+    set_gdal_config("GDAL_CACHEMAX", CACHE_BYTES)
     is_remote = isinstance(path, str)
     try:
         with rasterio.Env(**OPTIONS, **(remote.default_options() if is_remote else {})):
@@ -120,15 +120,6 @@ def page_size(name: str) -> tuple[int, int] | None:
             return page.height, page.width
     except rasterio.errors.RasterioError:
         return None
-
-
-@cache
-def limit_cache() -> None:
-    """Limit GDAL's cache of blocks, which all threads share, for the rest of the process.
-
-    As a setting of `rasterio.Env` it would be reset by the first thread that leaves its context.
-    """
-    set_gdal_config("GDAL_CACHEMAX", CACHE_BYTES)
 
 
 def silence_rasterio() -> None:

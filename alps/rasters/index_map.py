@@ -12,7 +12,7 @@ import numpy as np
 import rasterio
 from jaxtyping import Integer, UInt8, UInt16
 
-from alps.rasters.gdal import OPTIONS, gdal_session, limit_cache, open_raster, silence_rasterio
+from alps.rasters.gdal import OPTIONS, gdal_session, open_raster, silence_rasterio
 from alps.rasters.georeference import to_profile
 from alps.structures.georeference import Georeference
 from alps.structures.palette import IGNORE_COLOR
@@ -20,6 +20,26 @@ from alps.structures.tiles import Tile
 
 #: Writes the labels of one window.
 Write = Callable[[Tile, Integer[np.ndarray, "H W"]], None]
+
+
+def read_overview(path: Path, longest: int) -> Integer[np.ndarray, "h w"]:
+    """Return every n-th row and column of an index map.
+
+    Args:
+        path: the index map.
+        longest: maximum length of the longer side, px.
+
+    Returns:
+        The classes.
+
+    Raises:
+        ImageError: the file cannot be read.
+    """
+    with gdal_session(path), open_raster(path) as file:
+        step = max(1, -(-max(file.height, file.width) // longest))
+        shape = (-(-file.height // step), -(-file.width // step))
+        values: np.ndarray = file.read(1, out_shape=shape)
+        return values
 
 
 def read_index_map(path: Path, tile: Tile) -> UInt8[np.ndarray, "H W"] | UInt16[np.ndarray, "H W"]:
@@ -82,7 +102,6 @@ def _create(
     path: str | Path, size: tuple[int, int], georeference: Georeference, dtype: str, nodata: int
 ) -> Any:
     """Create a GeoTIFF of one band."""
-    limit_cache()
     with rasterio.Env(**OPTIONS):
         return rasterio.open(
             path,

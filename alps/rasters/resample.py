@@ -13,6 +13,9 @@ from rasterio import CRS, Affine
 from rasterio.dtypes import dtype_rev, typename_fwd
 from rasterio.enums import Resampling
 from rasterio.vrt import WarpedVRT
+from rasterio.warp import transform_bounds
+
+from alps.structures.georeference import Georeference
 
 #: Relative difference of ground sampling distances that are considered equal.
 TOLERANCE = 1e-4
@@ -40,6 +43,39 @@ class Grid:
         x_unit, y_unit = self._metres_per_unit()
         a, b, _, d, e, _ = tuple(self.transform)[:6]
         return hypot(a * x_unit, d * y_unit), hypot(b * x_unit, e * y_unit)
+
+    @property
+    def pixel_area(self) -> float:
+        """Area of a pixel, m²; of the central pixel if it varies."""
+        x_unit, y_unit = self._metres_per_unit()
+        a, b, _, d, e, _ = tuple(self.transform)[:6]
+        return float(abs(a * e - b * d) * x_unit * y_unit)
+
+    def rows(self, first: int, stop: int) -> Grid:
+        """Return the grid of some rows."""
+        a, b, x, d, e, y = tuple(self.transform)[:6]
+        transform = Affine(a, b, x + b * first, d, e, y + e * first)
+        return Grid(self.crs, transform, stop - first, self.width)
+
+    def bounds(self) -> tuple[float, float, float, float]:
+        """Return west, south, east and north in degrees of WGS 84."""
+        a, b, left, d, e, top = tuple(self.transform)[:6]
+        corners = [
+            (a * column + b * row + left, d * column + e * row + top)
+            for column in (0, self.width)
+            for row in (0, self.height)
+        ]
+        x, y = zip(*corners, strict=True)
+        box = (min(x), min(y), max(x), max(y))
+        west, south, east, north = transform_bounds(self.crs, CRS.from_epsg(4326), *box)
+        return west, south, east, north
+
+    @classmethod
+    def of(cls, georeference: Georeference, size: tuple[int, int]) -> Grid | None:
+        """Return the grid of a raster of ``size`` (H, W); None without CRS or transform."""
+        if georeference.crs is None or georeference.transform is None:
+            return None
+        return cls(CRS.from_wkt(georeference.crs), Affine(*georeference.transform), *size)
 
     def at(self, gsd: float) -> Grid:
         """Return the grid of another ground sampling distance with the same origin and rotation.

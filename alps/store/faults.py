@@ -23,6 +23,7 @@ from alps.structures import rle
 from alps.structures.masks import Masks
 from alps.structures.paint import count_covered, ignore_nodata
 from alps.structures.records import Category, Clusters
+from alps.structures.tiles import Tile
 
 #: Folders of the tables from which the index maps of rasters are drawn.
 TABLES = ("images/", "masks/", "objects/", "labels/")
@@ -282,15 +283,18 @@ def check_raster_maps(store: LabelStore, paint: Paint, damaged: Collection[str])
     for raster in painter.rasters:
         if raster.file in damaged or not (store.root / raster.file).exists():
             continue
-        for number, tile in enumerate(raster.grid.windows, raster.first):
+        top = 0
+        for labels in painter.strips(raster):
+            strip = Tile(0, top, raster.grid.size[1], top + len(labels))
             try:
-                pixels = read_index_map(store.root / raster.file, raster.grid.core(tile))
+                pixels = read_index_map(store.root / raster.file, strip)
             except ImageError as error:
                 yield Fault(raster.file, f"cannot be read: {_reason(error)}")
                 break
-            if not np.array_equal(pixels, painter.core(raster, number)):
+            if not np.array_equal(pixels, labels):
                 yield Fault(raster.file, "differs from its masks, painted with their classes")
                 break
+            top = strip.y1
 
 
 def check_clusters(store: LabelStore) -> Iterator[Fault]:

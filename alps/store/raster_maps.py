@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
-from jaxtyping import Int, Int64, Integer
+from jaxtyping import Int, Integer
 
 from alps.rasters.index_map import create_index_map
 from alps.store.label_store import LabelStore
-from alps.store.objects import ObjectPieces
-from alps.store.rasters import StoredRaster, StoredRasters, StoredWindow
-from alps.store.shards import ShardSequence
-from alps.structures import rle
+from alps.store.quilt import choose_second, strip_at
+from alps.store.rasters import StoredRaster, StoredRasters
 from alps.structures.georeference import Georeference
 from alps.structures.masks import Masks
 from alps.structures.paint import ignore_nodata
@@ -23,14 +22,16 @@ from alps.structures.tiles import Tile
 Paint = Callable[[Masks, Int[np.ndarray, " N"], int], Integer[np.ndarray, "H W"]]
 #: Rows of pixels that are written at a time: a multiple of the blocks of the file, so that no block
 #: is written twice.
-STRIP = 512
+ROWS = 512
+
+Labels = Integer[np.ndarray, "H W"]
 
 
 class RasterPainter:
-    """Draws index maps of rasters window by window.
+    """Draws index maps of rasters.
 
-    The core of a window shows the masks of all windows that reach into it. Superpixels are drawn
-    first, then SAM's masks, large objects before small ones.
+    Each window is drawn with its own masks, in which the pieces of an object have one class. Then
+    the windows are joined along paths on which neighbours agree (`alps.store.quilt`).
 
     Args:
         store: the store, with masks, objects and labels.
@@ -40,7 +41,6 @@ class RasterPainter:
     def __init__(self, store: LabelStore, paint: Paint) -> None:
         self._store, self._paint = store, paint
         self.rasters = StoredRasters(store)
-        self._labels = ShardSequence(self._read_labels, len(store.plan), self.rasters.cached_shards)
 
     def write(self, raster: StoredRaster) -> Iterator[int]:
         """Write the index map of a raster.
@@ -49,88 +49,83 @@ class RasterPainter:
             The number of finished windows, after each row of windows.
         """
         store = self._store
-        colors = [category.color for category in store.categories()]
-        windows = range(raster.first, raster.first + len(raster.grid.windows))
-        place = next(
-            (p for n in windows if (p := self.rasters.window(n).status.georeference)), None
-        )
+        categories = store.categories()
+        numbers = range(raster.first, raster.first + len(raster.grid.windows))
+        statuses = (self.rasters.window(number).status for number in numbers)
+        georeference = next((s.georeference for s in statuses if s.georeference), None)
         with (
             store.writing(raster.file) as file,
             create_index_map(
                 file.name,
                 raster.grid.size,
-                place or Georeference(),
-                colors,
+                georeference or Georeference(),
+                [category.color for category in categories],
                 store.info.ignore_index,
-                names=[category.name for category in store.categories()],
+                names=[category.name for category in categories],
             ) as write,
         ):
-            top, rows = 0, []
-            for done in range(0, len(windows), raster.grid.columns):
-                row = [self.core(raster, n) for n in windows[done : done + raster.grid.columns]]
-                rows.append(np.concatenate(row, axis=1))
-                is_last = done + raster.grid.columns == len(windows)
-                pending = np.concatenate(rows)
-                n = len(pending) if is_last else len(pending) // STRIP * STRIP
+            pending, top = np.zeros((0, raster.grid.size[1]), np.uint8), 0
+            for done, labels in enumerate(self.strips(raster), start=1):
+                pending = np.concatenate([pending.astype(labels.dtype, copy=False), labels])
+                height = raster.grid.size[0]
+                is_last = top + len(pending) == height
+                n = len(pending) if is_last else len(pending) // ROWS * ROWS
                 if n:
-                    write(Tile(0, top, pending.shape[1], top + n), pending[:n])
-                top, rows = top + n, [pending[n:]]
-                yield done + raster.grid.columns
+                    write(Tile(0, top, raster.grid.size[1], top + n), pending[:n])
+                pending, top = pending[n:], top + n
+                yield done * raster.grid.columns
 
-    def core(self, raster: StoredRaster, number: int) -> Integer[np.ndarray, "h w"]:
-        """Return the index map of the core of a window.
+    def strips(self, raster: StoredRaster) -> Iterator[Labels]:
+        """Yield the index map of a raster from top to bottom, one strip for each row of windows."""
+        grid = raster.grid
+        rows = [
+            grid.windows[i : i + grid.columns] for i in range(0, len(grid.windows), grid.columns)
+        ]
+        labels = self._row(raster, 0)
+        top = 0  # of the part that is not yielded yet
+        for i, (row, below) in enumerate(pairwise(rows), start=1):
+            a, b = row[0], below[0]
+            first, last = strip_at(
+                grid.core(a).y1, (b.y0, a.y1), (grid.core(a).y0, grid.core(b).y1)
+            )
+            following = self._row(raster, i * grid.columns)
+            upper = labels[first - a.y0 : last - a.y0]
+            lower = following[first - b.y0 : last - b.y0]
+            second = choose_second(upper.T, lower.T, seed=i).T
+            joined = np.where(second, lower, upper)
+            yield np.concatenate([labels[top - a.y0 : first - a.y0], joined])
+            labels, top = following, last
+        yield labels[top - rows[-1][0].y0 :]
 
-        Args:
-            raster: the raster.
-            number: number of the window in the plan.
-        """
-        window = self.rasters.window(number)
-        ignore_index = self._store.info.ignore_index
-        core = raster.grid.core(window.tile).within(window.tile)
+    def _row(self, raster: StoredRaster, first: int) -> Labels:
+        """Return the joined index map of a row of windows, given the index of its first window."""
+        grid = raster.grid
+        tiles = grid.windows[first : first + grid.columns]
+        labels = self._window(raster.first + first)
+        parts, left = [], 0
+        for i, (a, b) in enumerate(pairwise(tiles), start=1):
+            start, stop = strip_at(
+                grid.core(a).x1, (b.x0, a.x1), (grid.core(a).x0, grid.core(b).x1)
+            )
+            following = self._window(raster.first + first + i)
+            one, other = (
+                labels[:, start - a.x0 : stop - a.x0],
+                following[:, start - b.x0 : stop - b.x0],
+            )
+            second = choose_second(one, other, seed=first + i)
+            parts += [labels[:, left - a.x0 : start - a.x0], np.where(second, other, one)]
+            labels, left = following, stop
+        parts.append(labels[:, left - tiles[-1].x0 :])
+        return np.concatenate(parts, axis=1)
+
+    def _window(self, number: int) -> Labels:
+        """Draw a window by its number in the plan."""
+        window, ignore_index = self.rasters.window(number), self._store.info.ignore_index
         valid = window.status.read_valid()
         if window.masks is None or (valid is not None and not valid.any()):
-            return np.full(core.size, ignore_index, np.min_scalar_type(ignore_index))
-        masks, category_id = self._visible_masks(raster, window.tile)
-        painted = ignore_nodata(self._paint(masks, category_id, ignore_index), valid, ignore_index)
-        return painted[core.y0 : core.y1, core.x0 : core.x1]
-
-    def _visible_masks(
-        self, raster: StoredRaster, tile: Tile
-    ) -> tuple[Masks, Int[np.ndarray, " N"]]:
-        """Return the masks of all windows in a tile, cropped to it, and their classes."""
-        counts: list[bytes] = []
-        areas, classes = [np.zeros(0, np.int64)], [np.zeros(0, np.int32)]
-        for i in raster.grid.overlapping(tile):
-            window = self.rasters.window(raster.first + i)
-            if window.masks is None:
-                continue
-            objects, category_id = self._labels[window.shard]
-            shared = tile.within(window.tile)
-            index = _visible(window, objects, shared)
-            kept = [window.masks.counts[j] for j in index]
-            if shared != Tile(0, 0, window.tile.size[1], window.tile.size[0]):
-                kept = [rle.crop(code, window.masks.size[0], shared) for code in kept]
-            counts += kept
-            is_superpixel = np.isnan(window.masks.predicted_iou[index])
-            raster_area = raster.grid.size[0] * raster.grid.size[1]
-            areas.append(objects.area[window.rows][index] + is_superpixel * raster_area)
-            classes.append(category_id[window.rows][index])
-        masks = Masks.from_counts(counts, tile.size)
-        return replace(masks, area=np.concatenate(areas)), np.concatenate(classes)
-
-    def _read_labels(self, shard: int) -> tuple[ObjectPieces, Int[np.ndarray, " N"]]:
-        return self._store.shard(shard).objects(), self._store.shard(shard).labels()[0]
-
-
-def _visible(window: StoredWindow, objects: ObjectPieces, part: Tile) -> Int64[np.ndarray, " n"]:
-    """Return the indices of the masks of a window that are drawn in a part of it.
-
-    Args:
-        window: the window.
-        objects: objects of the masks of its shard.
-        part: the part, in pixels of the window; it may extend beyond it.
-    """
-    assert window.masks is not None
-    x0, y0, x1, y1 = window.masks.xyxy.T
-    inside = (x0 < part.x1) & (x1 > part.x0) & (y0 < part.y1) & (y1 > part.y0)
-    return np.flatnonzero(inside & objects.kept[window.rows])
+            dtype = np.uint8 if ignore_index <= 255 else np.uint16
+            return np.full(window.tile.size, ignore_index, dtype)
+        shard = self._store.shard(window.shard)
+        area, category_id = shard.objects().area[window.rows], shard.labels()[0][window.rows]
+        painted = self._paint(replace(window.masks, area=area), category_id, ignore_index)
+        return ignore_nodata(painted, valid, ignore_index)

@@ -16,6 +16,7 @@ from alps.errors import CheckpointError
 from alps.models.init import CLASSIFIERS
 from alps.models.segmentation import SegmentationModel
 from alps.pretrained.cache import load_weights
+from alps.rasters.view import View
 from alps.structures.bands import BandStatistics, describe_bands, describe_setting
 from alps.structures.old_names import rename_targets
 from alps.structures.records import Category
@@ -34,12 +35,13 @@ VALIDATION_DUE = "validation_due"
 
 @dataclass(frozen=True, slots=True)
 class ClassSpec:
-    """Classes, ignore index and evaluation protocol of one classifier."""
+    """Classes, ignore index, evaluation protocol and view of one classifier."""
 
     categories: tuple[Category, ...]
     ignore_index: int
     protocol: str
     fingerprint: str  # digest of the images and labels; empty if written by an older version
+    view: View | None = None  # of the rasters; None: other images, or written by an older version
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,6 +82,11 @@ class Checkpoint:
     def protocol(self) -> str:
         """Description of how the scores were computed."""
         return self._only.protocol
+
+    @property
+    def view(self) -> View | None:
+        """Settings with which the rasters were read; None: the defaults."""
+        return self._only.view
 
     @property
     def statistics(self) -> BandStatistics | None:
@@ -282,6 +289,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
                     spec["ignore_index"],
                     spec["protocol"],
                     spec.get("fingerprint", ""),
+                    View.from_json(spec["view"]) if "view" in spec else None,
                 )
                 for name, spec in meta.get("datasets", {"": meta}).items()
             },

@@ -45,6 +45,7 @@ def load_net(
         categories=saved.categories,
         window=SlidingWindow(crop=saved.window_crop),
         weights=saved.sha256,
+        view=saved.view,
         device=device,
         precision=precision,
     )

@@ -12,6 +12,7 @@ from alps.datasets.segmentation import Example
 from alps.errors import LabelError
 from alps.metrics.segmentation import Scores, confusion_matrix, scores
 from alps.protocols import LabelledSet
+from alps.rasters.view import View
 from alps.structures.records import Category
 from alps.structures.tiles import Tile
 from alps.training.pictures import PictureRow, storage_step
@@ -66,6 +67,7 @@ class Subject:
         name: name of the dataset; empty for a single dataset.
         background: index of a class that published mean scores exclude; None: no class.
         fingerprint: digest of the images and labels, saved in every checkpoint.
+        view: how rasters are read, saved in every checkpoint. None: the images are not rasters.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class Subject:
         name: str = "",
         background: int | None = None,
         fingerprint: str = "",
+        view: View | None = None,
     ) -> None:
         self.categories = tuple(categories)
         self.ignore_index = ignore_index
@@ -86,6 +89,7 @@ class Subject:
         self.name = name
         self.background = background
         self.fingerprint = fingerprint
+        self.view = view
         self.scores: Scores | None = None
         self.picture_rows: list[PictureRow] = []  # the first validation images, for pictures
         self.confusion: Int64[Tensor, "K K"]
@@ -100,6 +104,7 @@ class Subject:
             name: name of the dataset; empty for a single dataset.
             loss: module that maps logits and target to a loss; None without training.
         """
+        view = getattr(images, "view", None)
         return cls(
             categories=images.categories(),
             ignore_index=images.ignore_index,
@@ -107,6 +112,7 @@ class Subject:
             loss=loss,
             name=name,
             background=getattr(images, "background", None),
+            view=None if view is None else View.from_json(view),
         )
 
     def named(self, split: str, score: str) -> str:

@@ -179,7 +179,7 @@ class SegmentationTask(LightningModule):
         Precision.clip_gradients(precision, optimizer, gradient_clip_val, algorithm)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the configuration, classes and evaluation protocol of the weights.
+        """Add the configuration, classes, evaluation protocol and view of the weights.
 
         Raises:
             DivergedError: a loss or a weight is not finite, so there is nothing worth saving.
@@ -191,6 +191,7 @@ class SegmentationTask(LightningModule):
                 "ignore_index": subject.ignore_index,
                 "protocol": subject.protocol,
                 "fingerprint": subject.fingerprint,
+                **({} if subject.view is None else {"view": subject.view.to_json()}),
             }
             for subject in self.subjects
         }

@@ -257,8 +257,10 @@ def yaml_choices():
 def test_every_yaml_composes_and_instantiates(group, choice, tmp_path):
     boxed = choice in ("category", "samrs", "samtext")
     dataset = [] if group == "dataset" else [f"+dataset={'dota' if boxed else 'sample'}"]
-    rooted = ("coco", "folder", "folder_pair", "nifti", "store", "table", "video")
-    root = [f"dataset.root={tmp_path}"] if choice in rooted else []
+    rooted = ("coco", "folder", "folder_pair", "nifti", "rasters", "store", "table", "vectors")
+    root = [f"dataset.root={tmp_path}"] if choice in (*rooted, "video") else []
+    if choice == "vectors":
+        root.append("dataset.vectors=buildings.gpkg")
     own = [*root, "dataset.name=x"] if choice == "folder" else root
     if choice == "stored":
         own = ["masks=stored", f"masks.store={finished_store(tmp_path)}"]

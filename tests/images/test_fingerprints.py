@@ -194,7 +194,7 @@ LABELS = {
     "vaihingen": f"{VAIHINGEN}_ground_truth_COMPLETE/top_mosaic_09cm_area1.tif",
 }
 #: Datasets without annotations or ground truth.
-OTHERS = {"folder", "nifti", "sample", "samrs"}
+OTHERS = {"folder", "nifti", "rasters", "sample", "samrs"}
 
 
 def open_set(choice, root, *more):

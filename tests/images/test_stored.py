@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from alps.assign.baselines import Random
 from alps.assign.cluster import Cluster
 from alps.errors import DatasetNotFound, StoreError
 from alps.features.sam import SamFeatures
@@ -12,9 +13,10 @@ from alps.images.pixels.potsdam import Potsdam
 from alps.images.plain.folder import Folder
 from alps.images.stored import StoredLabels
 from alps.labelling.engine.local import LocalEngine
-from alps.labelling.pipeline import label
+from alps.labelling.pipeline import label, settings_of
 from alps.masks.auto import AutoMasks
 from alps.protocols import BandedSet, LabelledSet
+from alps.rasters.view import View
 from alps.store.layout import ImageStatus
 from alps.store.manifest import write_manifest
 from alps.store.plan import prepare
@@ -66,6 +68,7 @@ def test_a_store_is_a_labelled_set(tmp_path, num_classes, ignore_index):
     stored = StoredLabels(root=root)
     assert isinstance(stored, LabelledSet)
     assert stored.name == "mine_pl"
+    assert stored.view is None
     assert stored.ignore_index == ignore_index
     assert stored.protocol == f"agreement with the {num_classes} pseudo-classes of mine_pl"
     assert [c.id for c in stored.categories()] == list(range(num_classes))
@@ -76,6 +79,13 @@ def test_a_store_is_a_labelled_set(tmp_path, num_classes, ignore_index):
     assert (target[1:] == num_classes - 1).all()
     with Image.open(tmp_path / "images/image_3.png") as image:
         np.testing.assert_array_equal(stored.read(records[1]).image, np.array(image))
+
+
+def test_the_images_of_a_store_without_a_view_keep_their_fingerprint(tmp_path):
+    stored = StoredLabels(root=make_store(tmp_path))
+    masks = AutoMasks(segmenter=ColorSegmenter(), points_per_side=3, ground=0)
+    settings = settings_of(stored, masks, None, Random(k=2), name="a_pl", shard_size=None)
+    assert "view" not in settings["images"]
 
 
 @pytest.mark.parametrize("dataset", ["folder_pair", "potsdam", "isaid"])
@@ -180,6 +190,7 @@ def test_a_store_of_rasters_has_their_bands(tmp_path):
     stored = StoredLabels(root=str(tmp_path / "store"))
     assert stored.band_names == images.band_names == ("B12", "B02")
     assert isinstance(stored, BandedSet)
+    assert View.from_json(stored.view) == View.from_json(images.view)
     records = stored.records()
     assert len(records) == 2
     for record in records:

@@ -11,6 +11,7 @@ from jaxtyping import Float32, Float64, Int, Int64
 
 from alps.report.counts.boxes import BoxStatistics
 from alps.report.counts.histogram import empty_histogram
+from alps.report.counts.rasters import RasterCounts, count_rasters
 from alps.store.label_store import LabelStore
 from alps.store.labelled import LabelledImage, is_labelled, labelled_images
 from alps.store.layout import ImageStatus
@@ -50,6 +51,7 @@ class StoreStatistics:
     # 1. The last plane is for masks without a class. 8 kB per class.
     positions: Float64[np.ndarray, "K+1 G G"]
     boxes: BoxStatistics | None = None  # None: no mask was prompted with a box
+    rasters: list[RasterCounts] = field(default_factory=list)  # if images are windows of them
     images: Counter[str] = field(default_factory=Counter)  # by status
     masks_per_image: Counter[int] = field(default_factory=Counter)  # with empty images
     classes_per_image: Counter[int] = field(default_factory=Counter)  # with empty images
@@ -105,7 +107,7 @@ def compute_statistics(store: LabelStore) -> StoreStatistics:
         for image in labelled_images(store, shard):
             _count_masks(statistics, image)
             boxes.count(image.record, image.masks, image.category_id)
-            if is_labelled(store) and image.status.pixels:
+            if is_labelled(store) and not store.has_windows:
                 _count_pixels(statistics, store, image.record)
             if not len(image.masks):
                 continue
@@ -115,6 +117,9 @@ def compute_statistics(store: LabelStore) -> StoreStatistics:
             if len(statistics.pool) == 2 * POOL:
                 statistics.pool, stride = statistics.pool[::2], 2 * stride
             index += 1
+    if is_labelled(store) and store.has_windows:
+        statistics.rasters = count_rasters(store)
+        statistics.class_pixels += sum(raster.class_pixels for raster in statistics.rasters)
     boxes.tracks.close()
     statistics.boxes = boxes or None
     with np.errstate(invalid="ignore"):

@@ -17,6 +17,7 @@ from alps.report.charts.distributions import distributions, median
 from alps.report.charts.numbers import count, decimal, percent
 from alps.report.counts.histogram import half_below
 from alps.report.counts.statistics import AREA_EDGES, SKIPPED, StoreStatistics, compute_statistics
+from alps.report.pages.rasters import raster_section
 from alps.report.pages.rendering import render
 from alps.report.pictures.album import make_album
 from alps.store.label_store import LabelStore
@@ -71,6 +72,7 @@ def write_report(
         band=band(statistics, categories),
         classes=classes(statistics, categories),
         plots=plots(distributions(statistics, categories).values()),
+        rasters=raster_section(statistics.rasters, categories) if statistics.rasters else None,
         boxes=box_section(statistics.boxes, categories) if statistics.boxes else None,
         box_plots=plots(box_charts(statistics.boxes).values()) if statistics.boxes else [],
         maps=to_svg(draw_maps(maps)) if maps else "",

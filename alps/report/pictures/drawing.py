@@ -95,7 +95,7 @@ def draw_classes(
         An RGB picture.
     """
     classes = np.append(category_id, -1)[top]
-    picture = _hatch(top.shape)
+    picture = hatch(top.shape)
     picture[classes >= 0] = np.array(colors, np.uint8)[classes[classes >= 0]]
     return picture
 
@@ -122,7 +122,7 @@ def draw_errors(
     wrong = classes != target
     picture[wrong] = (0.4 * gray + 0.6 * np.array(WRONG))[wrong]
     picture = picture.astype(np.uint8)
-    picture[classes < 0] = _hatch(classes.shape)[classes < 0]
+    picture[classes < 0] = hatch(classes.shape)[classes < 0]
     picture[target < 0] = 0
     return picture
 
@@ -217,10 +217,11 @@ def _centers(n: int, m: int) -> Int64[np.ndarray, " m"]:
     return (np.arange(m) * 2 + 1) * n // (2 * m)
 
 
-def _hatch(size: tuple[int, ...]) -> UInt8[np.ndarray, "h w 3"]:
+def hatch(size: tuple[int, ...]) -> UInt8[np.ndarray, "h w 3"]:
+    """Return a picture of ``size`` (H, W) of diagonal lines, which means: no class."""
     y, x = np.indices(size)
-    hatch = np.where((x + y) % 12 < 3, 108, 78).astype(np.uint8)
-    return np.repeat(hatch[..., None], 3, axis=2)
+    lines = np.where((x + y) % 12 < 3, 108, 78).astype(np.uint8)
+    return np.repeat(lines[..., None], 3, axis=2)
 
 
 def _edges(values: Int32[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
