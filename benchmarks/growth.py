@@ -102,6 +102,39 @@ def fake_parts(n: int) -> dict[str, Any]:
     }
 
 
+def measure_label(store_root: Path, **parts: Any) -> dict[str, Any]:
+    """Label in this process, on one thread, and return the costs of the stages.
+
+    Args:
+        store_root: folder of the store.
+        parts: image_set, masks, features and assign.
+
+    Returns:
+        The numbers of images and masks, CPU seconds before and in each stage, and the peak memory
+        after each stage in MiB.
+    """
+    start, before = time.process_time(), peak_memory()
+    with (
+        patch("alps.labelling.pipeline.Timings", StageCosts),
+        patch("alps.labelling.shard.Timings", StageCosts),
+        patch("alps.labelling.objects.Timings", StageCosts),
+        patch("alps.labelling.image_stages.Timings", StageCosts),
+    ):
+        store, costs = label(
+            **parts, engine=LocalEngine(threads=1), root=store_root, name="grown", config=""
+        )
+    spent = time.process_time() - start
+    assert isinstance(costs, StageCosts)
+    counts = count(store)
+    return {
+        "images": counts.ok + counts.empty,
+        "masks": counts.masks,
+        "start": start,
+        "seconds": costs.seconds | {REST: spent - sum(costs.seconds.values())},
+        "peaks": {"start-up": before, **costs.peaks},
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("store", type=Path)
@@ -111,29 +144,7 @@ def main() -> None:
     args = parser.parse_args()
     one_thread()
     parts = real_parts(args.images, args.settings) if args.images else fake_parts(args.drawn)
-    start, before = time.process_time(), peak_memory()
-    with (
-        patch("alps.labelling.pipeline.Timings", StageCosts),
-        patch("alps.labelling.shard.Timings", StageCosts),
-        patch("alps.labelling.image_stages.Timings", StageCosts),
-    ):
-        store, costs = label(
-            **parts, engine=LocalEngine(threads=1), root=args.store, name="grown", config=""
-        )
-    spent = time.process_time() - start
-    assert isinstance(costs, StageCosts)
-    counts = count(store)
-    print(
-        json.dumps(
-            {
-                "images": counts.ok + counts.empty,
-                "masks": counts.masks,
-                "start": start,
-                "seconds": costs.seconds | {REST: spent - sum(costs.seconds.values())},
-                "peaks": {"start-up": before, **costs.peaks},
-            }
-        )
-    )
+    print(json.dumps(measure_label(args.store, **parts)))
 
 
 if __name__ == "__main__":

@@ -75,7 +75,7 @@ def join_objects(
         return
     with timings.measure("objects", int(store.plan.sizes.sum())):
         rasters = StoredRasters(store)
-        matches = [*mapper(partial(match_shard, store), range(len(store.plan)))]
+        matches = [*mapper(partial(match_shard, rasters), range(len(store.plan)))]
         objects = join(Matches(*(np.concatenate(part) for part in zip(*matches, strict=True))))
         first = rasters.first_rows.tolist()
 
@@ -84,7 +84,7 @@ def join_objects(
             return shard, here, objects.pieces_of(here.object_id)
 
         for _ in run(
-            partial(_write_shard, store, first),
+            partial(_write_shard, store, rasters, first),
             pending,
             stage="objects",
             is_done=store.has_objects,
@@ -93,17 +93,16 @@ def join_objects(
             pass
 
 
-def match_shard(store: LabelStore, shard: int) -> Matches:
+def match_shard(rasters: StoredRasters, shard: int) -> Matches:
     """Match the masks of the windows of a shard with those of later windows of the same raster.
 
     Args:
-        store: the store, with masks.
+        rasters: the rasters of the store.
         shard: number of the shard.
 
     Returns:
         The matches; those with earlier windows are found with the earlier windows.
     """
-    rasters = StoredRasters(store)
     matcher = _Matcher()
     for raster, number in rasters.of_shard(shard):
         tile = raster.grid.windows[number - raster.first]
@@ -203,12 +202,16 @@ def join(matches: Matches) -> Objects:
 
 
 def _write_shard(
-    store: LabelStore, first_rows: Sequence[int], item: tuple[int, Objects, Objects]
+    store: LabelStore,
+    rasters: StoredRasters,
+    first_rows: Sequence[int],
+    item: tuple[int, Objects, Objects],
 ) -> Timings:
     """Write the objects of a shard with their features.
 
     Args:
         store: the store, with masks and features.
+        rasters: the rasters of the store.
         first_rows: row of the first mask of each shard.
         item: number of the shard, its masks of objects in several windows, and all kept masks of
             these objects.
@@ -217,7 +220,6 @@ def _write_shard(
         No times; `join_objects` measures them.
     """
     shard, here, pieces = item
-    rasters = StoredRasters(store)
     first, stop = first_rows[shard], first_rows[shard + 1]
     object_id = np.arange(first, stop)
     shared, kept = np.zeros(len(object_id), bool), np.zeros(len(object_id), bool)

@@ -51,6 +51,8 @@ def add_superpixels(masks: Masks, sample: Sample, side: int) -> Masks:
     """
     if side == 0:
         return masks
+    if sample.valid is not None and not sample.valid.any():
+        return masks
     uncovered = ~rle.decode(rle.union(masks.counts, masks.size), masks.size)
     if sample.valid is not None:
         uncovered &= sample.valid

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,6 +53,10 @@ class ValidMask:
                 has_value = np.zeros_like(valid)
                 for band in self._all_colors(bands, window):
                     has_value |= band != nodata
+                    if has_value.all():
+                        break
+                    if has_value.all():
+                        break
                 valid &= has_value
         if bands.dtype.kind == "f":
             for band in self._all_colors(bands, window):
@@ -95,7 +99,9 @@ class ValidMask:
 
     def _all_colors(
         self, bands: Shaped[np.ndarray, "C H W"], window: Window
-    ) -> list[Shaped[np.ndarray, "H W"]]:
-        """Return ``bands``, and the bands ``colors`` of the window that are not shown."""
-        indices = [i for i in self.colors if i not in self.shown]
-        return [*bands, *(self.source.file.read(i, window=window) for i in indices)]
+    ) -> Iterator[Shaped[np.ndarray, "H W"]]:
+        """Yield ``bands``, then the bands ``colors`` of the window that are not shown."""
+        yield from bands
+        for i in self.colors:
+            if i not in self.shown:
+                yield self.source.file.read(i, window=window)

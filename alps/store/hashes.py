@@ -61,7 +61,7 @@ def hash_pixels(image: UInt8[np.ndarray, "H W 3"], valid: Bool[np.ndarray, "H W"
         image: RGB.
         valid: pixels that have data; None: all.
     """
-    digest = hashlib.sha256(image.tobytes())
+    digest = hashlib.sha256(np.ascontiguousarray(image).data)
     if valid is not None:
         digest.update(np.packbits(valid).tobytes())
     return digest.hexdigest()

@@ -121,10 +121,11 @@ class RasterPainter:
     def _window(self, number: int) -> Labels:
         """Draw a window by its number in the plan."""
         window, ignore_index = self.rasters.window(number), self._store.info.ignore_index
-        if window.masks is None:
+        valid = window.status.read_valid()
+        if window.masks is None or (valid is not None and not valid.any()):
             dtype = np.uint8 if ignore_index <= 255 else np.uint16
             return np.full(window.tile.size, ignore_index, dtype)
         shard = self._store.shard(window.shard)
         area, category_id = shard.objects().area[window.rows], shard.labels()[0][window.rows]
         painted = self._paint(replace(window.masks, area=area), category_id, ignore_index)
-        return ignore_nodata(painted, window.status.read_valid(), ignore_index)
+        return ignore_nodata(painted, valid, ignore_index)

@@ -17,8 +17,8 @@ from alps.structures.records import ImageRecord
 from alps.structures.tiles import Tile
 from alps.structures.windows import WindowGrid
 
-#: Number of shards whose masks are in memory: the windows of a row and of the next one.
-CACHED_SHARDS = 6
+#: Number of rows of windows whose masks are in memory: a row and both neighbours.
+CACHED_ROWS = 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,27 +50,29 @@ class StoredWindow:
 class StoredRasters(Sequence[StoredRaster]):
     """The rasters of a store, with access to the masks of their windows.
 
+    It reads the whole plan once, so use one for all shards. Before the first access to a raster it
+    is small, and can be sent to a worker process.
+
     Args:
         store: the store; its masks must be complete for `window`.
     """
 
     def __init__(self, store: LabelStore) -> None:
         self._store = store
-        self._rasters: list[StoredRaster] = []
-        first = 0
-        records = (record for shard in store.plan for record in shard if record.window)
-        for file, windows in groupby(records, key=index_map_path):
-            tiles = [record.window for record in windows if record.window is not None]
-            self._rasters.append(StoredRaster(file, first, WindowGrid(tiles)))
-            first += len(tiles)
         self._starts = np.cumsum([0, *store.plan.sizes])
-        self._read = ShardSequence(self._read_shard, len(store.plan), CACHED_SHARDS)
 
     def __len__(self) -> int:
         return len(self._rasters)
 
     def __getitem__(self, index: int) -> StoredRaster:  # type: ignore[override]  # no slices
         return self._rasters[index]
+
+    @cached_property
+    def cached_shards(self) -> int:
+        """Number of shards that contain `CACHED_ROWS` rows of windows of the widest raster."""
+        columns = max((raster.grid.columns for raster in self), default=0)
+        size = max(int(self._store.plan.sizes.max(initial=1)), 1)
+        return 1 - (-CACHED_ROWS * columns // size)
 
     def window(self, number: int) -> StoredWindow:
         """Return a window by its number in the plan; fast for the neighbours of the last one."""
@@ -86,6 +88,21 @@ class StoredRasters(Sequence[StoredRaster]):
             (self._rasters[int(np.searchsorted(starts, number, side="right")) - 1], number)
             for number in numbers
         ]
+
+    @cached_property
+    def _rasters(self) -> list[StoredRaster]:
+        rasters: list[StoredRaster] = []
+        first = 0
+        records = (record for shard in self._store.plan for record in shard if record.window)
+        for file, windows in groupby(records, key=index_map_path):
+            tiles = [record.window for record in windows if record.window is not None]
+            rasters.append(StoredRaster(file, first, WindowGrid(tiles)))
+            first += len(tiles)
+        return rasters
+
+    @cached_property
+    def _read(self) -> ShardSequence[list[StoredWindow]]:
+        return ShardSequence(self._read_shard, len(self._store.plan), self.cached_shards)
 
     @cached_property
     def first_rows(self) -> np.ndarray:
