@@ -220,7 +220,8 @@ class LabelStore:
         records = [
             record for status, record in self._index.of_split(split) if status.status == "ok"
         ]
-        if records:  # raises here rather than in a DataLoader worker
+        _ = self._reader  # raises here rather than in a DataLoader worker
+        if records:
             self.require_images(
                 records[0], f"set their folder: alps.open_store({str(self.root)!r}, images=...)"
             )
@@ -229,8 +230,9 @@ class LabelStore:
 
     @property
     def image_root(self) -> str | Path:
-        """Folder of the images, or its URI."""
-        return self._moved or str(self.info.images["root"])
+        """Folder of the images, or the URI of a remote one."""
+        root = str(self._moved or self.info.images["root"])
+        return root if "://" in root else Path(root)
 
     def read_pixels(self, record: ImageRecord) -> Pixels:
         """Read the image of a record of the plan, or its window of a raster.
@@ -242,12 +244,7 @@ class LabelStore:
             ImageError: it cannot be read.
             StoreError: the store was opened without an image reader.
         """
-        if self._read_image is None:
-            raise StoreError(
-                f"{self.root} was opened without an image reader; open it with "
-                f"alps.open_store({str(self.root)!r})"
-            )
-        return self._read_image(self.image_root, record)
+        return self._reader(self.image_root, record)
 
     def require_images(self, record: ImageRecord, remedy: str) -> None:
         """Raise `DatasetNotFound` if the image of a record is not in the folder of the images.
@@ -409,6 +406,15 @@ class LabelStore:
             ) from error
 
     # --- private --------------------------------------------------------------------------------
+
+    @property
+    def _reader(self) -> ReadImage:
+        if self._read_image is None:
+            raise StoreError(
+                f"{self.root} was opened without an image reader; open it with "
+                f"alps.open_store({str(self.root)!r})"
+            )
+        return self._read_image
 
     def _features_of(self, number: int) -> Float16[np.ndarray, "N C"]:
         return self.shard(number).features()

@@ -113,6 +113,7 @@ def index_map_path(record: ImageRecord) -> str:
 
     >>> index_map_path(ImageRecord("town/3", "town/3.jpg"))
     'ann/train/town/3.png'
+    >>> from alps.structures.tiles import Tile
     >>> window = Tile(896, 0, 1920, 1024)
     >>> index_map_path(ImageRecord("town/000000_000896", "town.tif", window=window))
     'ann/train/town.tif'

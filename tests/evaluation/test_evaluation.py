@@ -435,7 +435,7 @@ def test_pictures_mark_wrong_and_unlabelled_pixels():
         (
             ["+dataset=samrs", "evaluate=true"],
             "evaluate=true compares with the ground truth, but dataset=samrs has none; "
-            r"expected \+dataset=atlas2023\|coco\|fast\|folder_pair\|.*\|vaihingen\|video, or "
+            r"expected \+dataset=atlas2023\|coco\|fast\|folder_pair\|.*\|vectors\|video, or "
             "omit evaluate",
         ),
         (["+dataset=potsdam", "evaluate=val"], "evaluate=val: expected true or false"),
