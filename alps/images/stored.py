@@ -175,10 +175,11 @@ def open_store(root: str | Path, *, images: str | Path | None = None) -> LabelSt
         StoreError: there is no store at ``root``, or it cannot be read.
     """
     view = read_info(Path(root)).images.get("view")
-    read = read_frame if view is None else partial(_read_window, View.from_json(view))
+    read = read_frame if view is None else partial(_read_window, view)
     return LabelStore(root, images=images, read_image=read)
 
 
-def _read_window(view: View, root: str | Path, record: ImageRecord) -> Pixels:
+def _read_window(view: Mapping[str, Any], root: str | Path, record: ImageRecord) -> Pixels:
     """Read a window with the settings with which it was labelled."""
-    return read_window(str(root), record, view)
+    roots = view.get("vrt_roots", ())
+    return read_window(str(root), record, View.from_json(view), vrt_roots=roots)

@@ -120,9 +120,11 @@ class Rasters:
     def view(self) -> Mapping[str, Any]:
         """Settings of `alps.rasters.view.View`, as JSON values.
 
-        For ``stretch=collection`` the first access reads a sample of the rasters.
+        For ``stretch=collection`` the first access reads a sample of the rasters. ``vrt_roots`` is
+        included if it is not empty, because a store needs it to read the rasters again.
         """
-        return self._view.to_json()
+        roots = {"vrt_roots": [*self.vrt_roots]} if self.vrt_roots else {}
+        return {**self._view.to_json(), **roots}
 
     @property
     def band_names(self) -> tuple[str, ...] | None:

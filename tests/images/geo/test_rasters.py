@@ -14,11 +14,13 @@ from alps.errors import ConfigError, DatasetNotFound, ImageError, Unavailable
 from alps.images import Rasters
 from alps.images.geo import handles
 from alps.images.geo.rasters import read_window
+from alps.images.stored import open_store
 from alps.protocols import ViewedSet
 from alps.rasters.raster import Raster
 from alps.rasters.view import View
 from alps.structures.tiles import Tile, cut_tiles
 from tests.geo_rasters import GRIDS, create_geo_raster, draw_bands, serve
+from tests.labelling.test_windows import label_rasters
 from tests.rasters.test_vrt import write_vrt
 
 S2 = ["B02", "B03", "B04", "B08"]
@@ -87,7 +89,7 @@ def test_a_vrt_has_the_size_of_its_sources(tmp_path):
     assert record.bytes == sum(file.stat().st_size for file in files)
 
 
-def test_a_vrt_reads_only_permitted_folders(tmp_path):
+def test_a_vrt_reads_only_permitted_folders(tmp_path, no_pictures):
     create(tmp_path, size=(64, 96))
     (tmp_path / "vrt").mkdir()
     write_vrt(tmp_path / "vrt/a.vrt", ["../town/0.tif"])
@@ -101,6 +103,9 @@ def test_a_vrt_reads_only_permitted_folders(tmp_path):
         read_window(images.root, record, view)
     pixels = read_window(images.root, record, view, vrt_roots=images.vrt_roots)
     np.testing.assert_array_equal(pixels.image, images.read(record).image)
+    store = label_rasters(tmp_path / "store", images, ground=16)
+    stored = open_store(store.root).image(record.image_id)
+    np.testing.assert_array_equal(stored, images.read(record).image)
 
 
 def test_a_uri_is_read(tmp_path):
