@@ -52,6 +52,8 @@ def parts_of(root: Path, masks: str) -> dict[str, Any]:
         "masks": source(),
         "features": ShapeFeatures(),
         "assign": Cluster(k=8, weight="none"),
+        # A shard limits the number of windows in work, so small rasters need as many.
+        "shard_size": 32,
     }
 
 
