@@ -12,6 +12,7 @@ from alps.errors import DatasetNotFound, LabelError, StoreError
 from alps.images.files.frames import read_frame
 from alps.images.files.labels import Labels, read_labels
 from alps.images.files.listing import contents
+from alps.images.files.read import to_sample
 from alps.images.geo.rasters import read_window
 from alps.rasters.pixels import Pixels
 from alps.rasters.view import View
@@ -93,15 +94,7 @@ class StoredLabels:
 
     def read(self, record: ImageRecord) -> Sample:
         """Read one image; raise `ImageError` if it cannot be read."""
-        pixels = self._store.read_pixels(record)
-        return Sample(
-            record.image_id,
-            pixels.image,
-            valid=pixels.valid,
-            bands=pixels.bands,
-            window=record.window,
-            georeference=pixels.georeference,
-        )
+        return to_sample(record, self._store.read_pixels(record))
 
     def categories(self) -> list[Category]:
         """Return the pseudo-classes; the id is the pixel value.

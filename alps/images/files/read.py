@@ -62,9 +62,18 @@ def read_image(path: str | Path) -> UInt8[np.ndarray, "H W 3"]:
 
 def read_sample(root: str | Path, record: ImageRecord) -> Sample:
     """Read an image of a dataset without labels; raise `ImageError` if it cannot be read."""
-    pixels = read_pixels(Path(root, record.file_name))
+    return to_sample(record, read_pixels(Path(root, record.file_name)))
+
+
+def to_sample(record: ImageRecord, pixels: Pixels) -> Sample:
+    """Return the pixels of an image without labels as a sample."""
     return Sample(
-        record.image_id, pixels.image, valid=pixels.valid, georeference=pixels.georeference
+        record.image_id,
+        pixels.image,
+        valid=pixels.valid,
+        bands=pixels.bands,
+        window=record.window,
+        georeference=pixels.georeference,
     )
 
 

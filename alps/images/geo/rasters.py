@@ -11,6 +11,7 @@ from typing import Any
 
 from alps.errors import ConfigError, DatasetNotFound, ImageError, Unavailable
 from alps.images.files.audit import Occurrences, count_of
+from alps.images.files.read import to_sample
 from alps.images.geo.collection import Collection, RasterFile, locate
 from alps.images.geo.handles import open_cached
 from alps.images.geo.header import RasterHeader, compare_headers
@@ -164,14 +165,7 @@ class Rasters:
     def read(self, record: ImageRecord) -> Sample:
         """Read one window; raise `ImageError` if it cannot be read."""
         pixels = read_window(self.root, record, self._view, vrt_roots=self.vrt_roots)
-        return Sample(
-            record.image_id,
-            pixels.image,
-            valid=pixels.valid,
-            bands=pixels.bands,
-            window=record.window,
-            georeference=pixels.georeference,
-        )
+        return to_sample(record, pixels)
 
     def findings(self) -> list[Finding]:
         """Return differences between the rasters, and rasters that cannot be used."""

@@ -21,7 +21,7 @@ from alps.images.files.numbering import (
     label_values,
     reduce_zero_label,
 )
-from alps.images.files.read import read_sample
+from alps.images.files.read import read_sample, to_sample
 from alps.images.geo.settings import check_bands
 from alps.images.plain.folder import Folder
 from alps.rasters.band_names import resolve_bands
@@ -158,14 +158,7 @@ class FolderPair:
         if self.bands is None:
             return read_sample(self.root, record)
         with Raster(Path(self.root, record.file_name), self._view) as raster:
-            pixels = blank_invalid(raster.read())
-        return Sample(
-            record.image_id,
-            pixels.image,
-            valid=pixels.valid,
-            bands=pixels.bands,
-            georeference=pixels.georeference,
-        )
+            return to_sample(record, blank_invalid(raster.read()))
 
     def findings(self) -> list[Finding]:
         """Return a finding if images have sidecar files, because these are not read."""
