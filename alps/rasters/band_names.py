@@ -128,8 +128,8 @@ def guess_rgb(bands: Sequence[Band]) -> RgbGuess:
 def is_alpha(band: Band) -> bool:
     """Return whether a band is an alpha band.
 
-    GDAL declares the fourth band of a new 8-bit file as alpha by default, so a description such as B08
-    overrides the declaration.
+    By default, GDAL declares the fourth band of a new 8-bit file as alpha, so a description such as
+    B08 overrides the declaration.
     """
     named = band.description.strip().casefold() not in ("", "a", "alpha", "mask")
     return band.interpretation == "alpha" and not named
