@@ -21,6 +21,7 @@ DATA: Limits = {
     "scale_p": PROBABILITY,
     "photometric": PROBABILITY,
     "cat_max_ratio": Number(above=0, at_most=1, noun="a fraction"),
+    "ignore_border": Number(at_least=0, integer=True, noun="an integer number of pixels"),
     "fraction": FRACTION,
     "hold_out": Number(above=0, below=1, noun="a fraction of the images"),
     "num_workers": Number(at_least=0, integer=True, also=(None,)),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Float32, Float64, Integer, UInt8
+from jaxtyping import Bool, Float32, Float64, Integer, UInt8
 from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
@@ -46,6 +46,8 @@ class TrainTransform:
             window is drawn, up to `MAX_WINDOWS` times (as in mmsegmentation's ``RandomCrop``).
         fill: RGB value of the padding; the default is ImageNet's mean, which is normalised to 0.
         ignore_index: target value of the padding.
+        ignore_border: pixels of the source image at most this many pixels away from a pixel of
+            another class are ignored, as the borders of masks are imprecise; 0: none.
         statistics: of the bands of the images, whose means replace ``fill``; None: RGB.
     """
 
@@ -61,6 +63,7 @@ class TrainTransform:
         cat_max_ratio: float = 0.75,
         fill: Sequence[int | float] = (124, 116, 104),
         ignore_index: int,
+        ignore_border: int = 0,
         statistics: BandStatistics | None = None,
     ) -> None:
         self.crop = crop
@@ -72,6 +75,7 @@ class TrainTransform:
         self.cat_max_ratio = cat_max_ratio
         self.fill = fill if statistics is None else statistics.mean
         self.ignore_index = ignore_index
+        self.ignore_border = ignore_border
         self.statistics = statistics
 
     def __call__(
@@ -108,6 +112,9 @@ class TrainTransform:
             if self._is_mixed(target[window]):
                 break
         image, target = image[window], target[window]
+        if self.ignore_border:
+            borders = class_borders(target, self.ignore_index, self.ignore_border)
+            target = target.masked_fill(borders, self.ignore_index)
         size = [max(1, round(length * self.crop / side)) for length in (height, width)]
         if size != [height, width]:
             # torchvision's mask kernel uses "nearest", which is shifted by half a pixel.
@@ -191,6 +198,26 @@ def color_matrix(
     linear = brightness * contrast * np.linalg.inv(YIQ) @ chroma @ turn @ YIQ
     offset = brightness * (1 - contrast) * YIQ[0] @ cv2.mean(image)[:3]
     return np.column_stack([linear, np.full(3, offset)])
+
+
+def class_borders(
+    target: Integer[Tensor, "H W"], ignore_index: int, distance: int
+) -> Bool[Tensor, "H W"]:
+    """Return the labelled pixels near a pixel of another class.
+
+    Args:
+        target: class ids, at most 65534.
+        ignore_index: value of unlabelled pixels, which are not a class of their own: the edge of
+            the labels is no border.
+        distance: maximum distance along both axes, in pixels.
+    """
+    labels = target.numpy()
+    labelled = labels != ignore_index
+    square = np.ones((2 * distance + 1, 2 * distance + 1), np.uint8)
+    # Unlabelled pixels must not be the lowest or the highest class around a labelled pixel.
+    lowest = cv2.erode(np.where(labelled, labels, 65535).astype(np.uint16), square)
+    highest = cv2.dilate(np.where(labelled, labels, 0).astype(np.uint16), square)
+    return torch.from_numpy(labelled & (lowest != highest))
 
 
 def _uniform(low: float, high: float) -> float:

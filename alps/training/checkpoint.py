@@ -187,8 +187,8 @@ class Checkpoint:
             for key in sorted({*saved, *current})
             if saved.get(key) != current.get(key)
             and not key.startswith(MAY_CHANGE)
-            # A setting that a newer version added is compatible if it is off.
-            and not (key not in saved and current[key] is False)
+            # A setting that a newer version added is compatible if it is off: false or 0.
+            and not (key not in saved and current[key] == 0)
         ]
         if changed:
             raise CheckpointError(

@@ -66,6 +66,8 @@ class SegmentationData(LightningDataModule):
         photometric: probability of a random change of brightness, contrast, saturation and hue.
         cat_max_ratio: maximum fraction of a crop in one class; if it is exceeded, the crop is
             drawn again.
+        ignore_border: training pixels at most this many pixels away from another class are
+            ignored; 0: none.
         fraction: fraction of the training images to use; smaller subsets are contained in larger
             ones.
         hold_out: fraction of the training images to validate on if there is no split ``val``.
@@ -89,6 +91,7 @@ class SegmentationData(LightningDataModule):
         scale_p: float = 1.0,
         photometric: float = 0.5,
         cat_max_ratio: float = 0.75,
+        ignore_border: int = 0,
         fraction: float = 1.0,
         hold_out: float = 0.05,
         num_workers: int | None = None,
@@ -102,6 +105,7 @@ class SegmentationData(LightningDataModule):
             "scale_p": scale_p,
             "photometric": photometric,
             "cat_max_ratio": cat_max_ratio,
+            "ignore_border": ignore_border,
             "fraction": fraction,
             "hold_out": hold_out,
             "num_workers": num_workers,
@@ -114,6 +118,7 @@ class SegmentationData(LightningDataModule):
         self.scale, self.scale_p = scale, scale_p
         self.photometric = photometric
         self.cat_max_ratio = cat_max_ratio
+        self.ignore_border = ignore_border
         self.seed = seed
         self.num_workers = num_workers
         self.train, self.val, self.test = _split(images, hold_out)
@@ -176,6 +181,7 @@ class SegmentationData(LightningDataModule):
             cat_max_ratio=self.cat_max_ratio,
             photometric_p=self.photometric,
             ignore_index=self.images.ignore_index,
+            ignore_border=self.ignore_border,
             statistics=self.statistics,
         )
         return SegmentationDataset(self.images, self.train, transform, self.statistics)

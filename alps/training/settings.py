@@ -60,6 +60,7 @@ def fit_settings(
             "scale_p": 1.0,
             "photometric": 0.5,
             "cat_max_ratio": 0.75,
+            "ignore_border": 0,
             "fraction": 1.0,
             "hold_out": 0.05,
             "num_workers": None,

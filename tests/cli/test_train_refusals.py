@@ -144,6 +144,11 @@ def break_label(folder, change):
         (lambda p: None, ["data.cat_max_ratio=0.0"], "cat_max_ratio=0.0: expected a fraction > 0"),
         (
             lambda p: None,
+            ["data.ignore_border=-1"],
+            "ignore_border=-1: expected an integer number of pixels >= 0",
+        ),
+        (
+            lambda p: None,
             ["data.fraction=2.0"],
             "fraction=2.0: expected a fraction .* > 0 and <= 1",
         ),
@@ -180,7 +185,8 @@ def test_bad_input_gets_one_line(train, pair, breaks, arguments, message):
 
 NUMBERS = {
     *("data.batch_size", "data.scale_p", "data.photometric", "data.cat_max_ratio"),
-    *("data.fraction", "data.hold_out", "loss.label_smoothing", "window.overlap"),
+    *("data.ignore_border", "data.fraction", "data.hold_out"),
+    *("loss.label_smoothing", "window.overlap"),
     *("optim.weight_decay", "optim.layer_decay", "optim.warmup", "optim.power", "optim.min_lr"),
     *("optim.lr", "optim.optimizer.eps", "window.batch_size", "trainer.max_steps"),
     *("trainer.accumulate_grad_batches", "trainer.num_sanity_val_steps"),

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-from alps.datasets.transforms import TrainTransform, color_matrix
+from alps.datasets.transforms import TrainTransform, class_borders, color_matrix
 
 IGNORE = 255
 COLORS = torch.tensor(
@@ -148,6 +148,32 @@ def test_windows_of_one_class_are_avoided() -> None:
     assert plain.shape == (48, 48)
     empty = geometric(cat_max_ratio=0.75)(image, torch.full_like(target, IGNORE))[1]
     assert (empty == IGNORE).all()
+
+
+@pytest.mark.parametrize("distance", [1, 2, 5])
+@pytest.mark.parametrize(
+    ("ignore", "dtype"), [(255, torch.uint8), (65535, torch.int32), (0, torch.uint8)]
+)
+def test_borders_are_the_pixels_near_another_class(distance, ignore, dtype) -> None:
+    target = painted((40, 50), block=7)[1].to(dtype)
+    target[5:14, 10:30] = ignore
+    expected = torch.zeros(target.shape, dtype=torch.bool)
+    for y, x in np.ndindex(*target.shape):
+        around = target[max(0, y - distance) : y + distance + 1, max(0, x - distance) :][
+            :, : min(x, distance) + distance + 1
+        ]
+        classes = around[around != ignore].unique()
+        expected[y, x] = target[y, x] != ignore and len(classes) > 1
+    assert class_borders(target, ignore, distance).equal(expected)
+
+
+def test_borders_are_ignored_in_pixels_of_the_source_image() -> None:
+    half = torch.zeros(20, 40, dtype=torch.uint8)
+    half[:, 20:] = 1
+    options = {"crop": 80, "flip_p": 0.0, "rot90": False, "scale": (2.0, 2.0), "ignore_border": 3}
+    target = geometric(**options)(half.expand(3, 20, 40), half)[1]
+    rows = target[(target != IGNORE).any(1)]
+    assert rows.unique(dim=0).tolist() == [[0] * 34 + [IGNORE] * 12 + [1] * 34]
 
 
 def test_colours_of_the_padding_do_not_change() -> None:

@@ -101,10 +101,11 @@ def test_the_crop_fits_the_images():
 
 
 def test_the_views_are_those_asked_for():
-    options = {"scale": (0.5, 1.5), "scale_p": 0.25, "photometric": 0.0, "cat_max_ratio": 1.0}
-    view = SegmentationData(ColoredBlocks(), batch_size=2, **options).train_dataset().transform
-    found = (view.scale, view.scale_p, view.photometric_p, view.cat_max_ratio, view.crop)
-    assert found == (*options.values(), 64)
+    options = {"scale": (0.5, 1.5), "scale_p": 0.25, "cat_max_ratio": 1.0, "ignore_border": 2}
+    data = SegmentationData(ColoredBlocks(), batch_size=2, photometric=0.0, **options)
+    view = data.train_dataset().transform
+    assert {name: getattr(view, name) for name in options} == options
+    assert (view.photometric_p, view.crop) == (0.0, 64)
 
 
 def test_without_a_split_val_images_are_held_out(tmp_path):
