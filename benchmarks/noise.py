@@ -65,7 +65,11 @@ def tabulate(results: dict[tuple[int, str], Result]) -> Table:
         plain = [100 * results[seed, "cross-entropy"].scores["mIoU"] for seed in seeds]
         more = [score - other for score, other in zip(scores, plain, strict=True)]
         rows.append([way, spread(scores), *(f"{points:+.1f}" for points in more)])
-    columns = ["pre-trained with", "val/mIoU", *(f"seed {s}, less cross-entropy" for s in seeds)]
+    columns = [
+        "pre-trained with",
+        "val/mIoU",
+        *(f"seed {s}: difference to cross-entropy" for s in seeds),
+    ]
     return columns, rows
 
 
