@@ -19,7 +19,8 @@ from pathlib import Path
 from alps.store.label_store import LabelStore
 from benchmarks.labels import Table, spread
 from benchmarks.measure import arguments, console, markdown, show
-from benchmarks.pretraining import CLASSES, COMMON, Result, Run, schedule
+from benchmarks.training_run import Result, TrainingRun, schedule
+from benchmarks.transfer import CLASSES, COMMON, IMAGENET
 
 #: Overrides of pre-training.
 WAYS = {
@@ -32,9 +33,6 @@ WAYS = {
     "borders of 2 px ignored": ("data.ignore_border=2",),
 }
 NONE = "no pre-training"
-IMAGENET = Path("imagenet")  # as the value of init=
-#: The default rate of the model; that of `COMMON` suits random weights.
-RATE = "optim.lr=${model.lr}"
 FRACTION = 0.05
 
 
@@ -44,16 +42,16 @@ def learn(args: argparse.Namespace, start: tuple[int, str]) -> Result:
     folder = args.keep / f"{way.replace(' ', '_').replace(',', '')}_seed{seed}"
     # A store that was labelled anew is another start.
     labels = LabelStore(args.store).info.stages["assign"]["fingerprint"]
-    common = (*COMMON, RATE, *args.overrides, f"seed={seed}", f"name=noise_{labels}")
+    common = (*COMMON, *args.overrides, f"seed={seed}", f"name=noise_{labels}")
     init = IMAGENET
     if way != NONE:
         overrides = ("stage=pretrain", "dataset=store", f"dataset.root={args.store}", *WAYS[way])
         steps = schedule(args.pretrain_steps)
-        Run(folder / "pretrain", init, (*overrides, *common, *steps))()
-        init = folder / "pretrain/last.ckpt"
+        TrainingRun(folder / "pretrain", init, (*overrides, *common, *steps))()
+        init = str(folder / "pretrain/last.ckpt")
     truth = ("dataset=folder_pair", f"dataset.root={args.data / 'potsdam224'}", CLASSES)
     share = (f"data.fraction={FRACTION}", *schedule(args.steps))
-    return Run(folder / "finetune", init, ("stage=finetune", *truth, *common, *share))()
+    return TrainingRun(folder / "finetune", init, ("stage=finetune", *truth, *common, *share))()
 
 
 def tabulate(results: dict[tuple[int, str], Result]) -> Table:
