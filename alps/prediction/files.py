@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -37,6 +36,7 @@ from alps.rasters.sidecars import find_sidecars
 from alps.rasters.view import View
 from alps.structures.bands import describe_bands, to_float
 from alps.structures.georeference import Georeference
+from alps.structures.output import write_output
 from alps.structures.paint import ignore_index_for
 from alps.structures.palette import index_png
 from alps.structures.records import Category
@@ -178,7 +178,7 @@ class Predictor:
         ):
             for path, result in todo.items():
                 try:
-                    with _atomic(result) as temporary:
+                    with write_output(result) as temporary:
                         if georeference := georeferences[path]:
                             self._geotiff(path, result, temporary, georeference)
                         else:
@@ -426,7 +426,7 @@ def _beside(result: Path, suffix: str) -> Path:
 
 
 def _write_json(path: Path, content: Any) -> None:
-    with _atomic(path) as temporary:
+    with write_output(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1))
 
 
@@ -464,25 +464,3 @@ def _list(source: Path, target: Path) -> dict[str, Path]:
     for finding in find_sidecars(file_names):
         log.warning("%s", finding)
     return {record.image_id: source / record.file_name for record in records}
-
-
-@contextmanager
-def _atomic(path: Path) -> Iterator[Path]:
-    """Yield a temporary path that replaces ``path`` on success, so that the write is atomic.
-
-    Raises:
-        ConfigError: the file cannot be written.
-    """
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        temporary.replace(path)
-    except OSError as error:
-        raise ConfigError(
-            f"cannot write {path}: {error.strerror or error}; free disk space or fix "
-            "the permissions, or choose another folder with output=DIR"
-        ) from error
-    finally:
-        with suppress(OSError):  # already renamed, or never created
-            temporary.unlink()
