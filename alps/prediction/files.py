@@ -365,7 +365,7 @@ class Predictor:
         probability = np.empty(size, np.uint8) if self.probability else None
         for tile, part, probability_of_part in parts:
             labels[tile.y0 : tile.y1, tile.x0 : tile.x1] = part
-            if probability is not None:
+            if probability is not None and probability_of_part is not None:
                 probability[tile.y0 : tile.y1, tile.x0 : tile.x1] = probability_of_part
         return LabelledTile(Tile(0, 0, size[1], size[0]), labels, probability)
 

@@ -67,7 +67,7 @@ from tests.programs import ROOT, start
         ),
         (
             ["+dataset=sample", "features=null"],
-            r"features=null: not a valid choice; expected features=joined\|.*\|timm, or "
+            r"features=null: not a valid choice; expected features=dinov2\|.*\|timm, or "
             r"omit the argument; recipe=binary\|random\|samrs\|samtext labels without features",
         ),
         (["-m", "+dataset=sample,null"], r"\+dataset=sample,null: .*expected dataset=atlas2023\|"),
