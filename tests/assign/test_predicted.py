@@ -178,7 +178,7 @@ def test_predictions_that_cannot_be_used_get_one_line(folder, tmp_path):
 
     (folder / "a.png").unlink()
     with pytest.raises(
-        ConfigError, match=r"no prediction of the 3 images in memory .* input=memor"
+        ConfigError, match=r"no prediction of the 3 images in memory .* input=memory"
     ):
         assigner(folder).identity  # noqa: B018 - lists the files
     (folder / "categories.json").write_text('[{"id": 0}]')
