@@ -294,7 +294,8 @@ def test_every_yaml_composes_and_instantiates(group, choice, tmp_path):
         assert built["masks"].segmenter is built["features"].segmenter
     assert isinstance(built["dataset"], StoredLabels if choice in STORES else ImageSet)
     if choice not in STORES:  # these have their name on disk, and label.py refuses them
-        suffix = {"alps2": "pl2", "samrs": "seg", "samtext": "seg"}.get(choice, "pl")
+        suffixes = {"alps2": "pl2", "samrs": "seg", "samtext": "seg"} if group == "recipe" else {}
+        suffix = suffixes.get(choice, "pl")
         assert cfg.store == f"data/{cfg.dataset.name}_{suffix}"
 
 
