@@ -39,6 +39,9 @@ LIMITS: Mapping[str, Limits] = {
         "reject": Number(at_least=0, below=1, noun="a fraction of the masks"),
         "fill": FILL,
     },
+    "alps.assign.Predicted": {
+        "min_confidence": Number(at_least=0, at_most=1, noun="a probability")
+    },
     "alps.assign.Random": {"k": COUNT, "seed": SEED, "fill": FILL},
 }
 

@@ -49,7 +49,7 @@ def check(cfg: DictConfig) -> None:
             f"dataset={choice} is a label store, which label.py writes and train.py reads; "
             f"choose images: +dataset={'|'.join(datasets)}"
         )
-    if missing := sorted(OmegaConf.missing_keys(cfg.dataset) | OmegaConf.missing_keys(cfg.masks)):
+    if missing := sorted(_missing_keys(cfg)):
         raise ConfigError(" and ".join(f"{key}=..." for key in missing) + " must be given")
     check_node(SETTINGS, "", cfg)
     check_classes(cfg)
@@ -65,6 +65,12 @@ def check(cfg: DictConfig) -> None:
             f"evaluate=true compares with the ground truth, but dataset={choice} has none; "
             f"expected +dataset={'|'.join(names)}, or omit evaluate"
         )
+
+
+def _missing_keys(cfg: DictConfig) -> set[str]:
+    """Return the keys of the dataset and of the stages that have no value."""
+    parts = (cfg.dataset, cfg.masks, cfg.features, cfg.assign)
+    return {key for part in parts if part is not None for key in OmegaConf.missing_keys(part)}
 
 
 def check_stages(cfg: DictConfig) -> None:

@@ -222,23 +222,31 @@ def predict(cfg: DictConfig) -> None:
 
 
 def export(cfg: DictConfig) -> None:
-    """Write a configuration and weights for mmsegmentation (stage=export)."""
-    from alps.models.mmseg_export import write_mmseg
+    """Write a checkpoint for mmsegmentation, or its encoder for timm (stage=export)."""
     from alps.training.load_net import restore
 
     saved, model = restore(cfg.ckpt, cfg.classifier)
-    window = build_window(cfg, saved.window_crop)
-    write_mmseg(
-        model,
-        cfg.output,
-        categories=saved.categories,
-        ignore_index=saved.ignore_index,
-        crop=window.crop,
-        stride=window.crop - int(window.crop * window.overlap),
-        reduce_zero_label=saved.dataset(cfg.classifier).get("reduce_zero_label", False),
-        title=f"{saved.path.name}, step {saved.step}; {saved.protocol}",
-    )
-    print(f"{cfg.output}: config.py and weights.pth for mmsegmentation")  # noqa: T201 - the result
+    if cfg.export.to == "encoder":
+        from alps.models.encoder_export import write_encoder
+
+        write_encoder(model, cfg.output, source=saved.sha256)
+        files = f"encoder.safetensors of {model.encoder.name} for timm"
+    else:
+        from alps.models.mmseg_export import write_mmseg
+
+        window = build_window(cfg, saved.window_crop)
+        write_mmseg(
+            model,
+            cfg.output,
+            categories=saved.categories,
+            ignore_index=saved.ignore_index,
+            crop=window.crop,
+            stride=window.crop - int(window.crop * window.overlap),
+            reduce_zero_label=saved.dataset(cfg.classifier).get("reduce_zero_label", False),
+            title=f"{saved.path.name}, step {saved.step}; {saved.protocol}",
+        )
+        files = "config.py and weights.pth for mmsegmentation"
+    print(f"{cfg.output}: {files}")  # noqa: T201 - the result
 
 
 def start() -> None:

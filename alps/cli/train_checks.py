@@ -11,7 +11,7 @@ from alps.cli.secret_settings import refuse_secrets
 from alps.datasets.limits import DATA
 from alps.errors import ConfigError
 from alps.prediction.limits import FILES
-from alps.structures.settings import Flag, Limits, Number
+from alps.structures.settings import Choice, Flag, Limits, Number
 
 COUNT = Number(at_least=1, integer=True)
 COUNT_OR_NULL = Number(at_least=1, integer=True, also=(None,))
@@ -23,6 +23,7 @@ SETTINGS: Limits = {
     "init_strict": Flag(),
     "compile": Flag(),
 }
+EXPORT: Limits = {"to": Choice(("mmseg", "encoder"))}
 TRAINER: Limits = {
     "max_steps": NOT_NEGATIVE,
     "max_epochs": Number(at_least=-1, integer=True, also=(None,)),
@@ -94,6 +95,8 @@ def check(cfg: DictConfig) -> None:
     check_node(DATA, "data", cfg.data)
     if cfg.stage == "predict":
         check_node(FILES, "predict", cfg.predict)
+    if cfg.stage == "export":
+        check_node(EXPORT, "export", cfg.export)
     check_classes(cfg, filled_in=("window.crop",))
 
 

@@ -8,6 +8,18 @@ from alps.structures.settings import TILES, Choice, Flag, Limits, ListOf, Number
 
 #: Strides of the feature maps of `alps.pretrained.encoder.Encoder`.
 STRIDES = (4, 8, 16, 32)
+MEAN, STD = (
+    ListOf(
+        each=each,
+        noun=f"a list of three numbers {bounds}",
+        holds=lambda v: len(v) == 3,
+        also=(None,),
+    )
+    for each, bounds in (
+        (Number(at_least=0, at_most=255), ">= 0 and <= 255"),
+        (Number(above=0, at_most=255), "> 0 and <= 255"),
+    )
+)
 WEIGHT = Number(at_least=0, noun="a weight")
 
 LIMITS: Mapping[str, Limits] = {
@@ -18,6 +30,8 @@ LIMITS: Mapping[str, Limits] = {
         "box_size": Number(at_least=1, integer=True, noun="an integer number of pixels"),
     },
     "alps.features.TimmFeatures": {
+        "mean": MEAN,
+        "std": STD,
         "strides": ListOf(each=Choice(STRIDES), noun="a list of one or more of 4, 8, 16, 32"),
         "pool": Choice(("mask", "box", "both")),
         "scale": Number(above=0),

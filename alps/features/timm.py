@@ -38,6 +38,10 @@ class TimmFeatures:
 
     Args:
         model: any encoder of timm with weights (see `alps.pretrained.encoder.Encoder`).
+        checkpoint: file of the encoder's weights with timm's names, such as train.py exports; its
+            metadata contain the mean and standard deviation. None: timm's own weights.
+        mean: mean of each image channel, 0 to 255. None: that of the weights.
+        std: standard deviation of each image channel, 0 to 255. None: that of the weights.
         strides: strides of the feature maps to concatenate, in this order.
         pool: "mask", "box" or "both".
         scale: factor by which a tile is enlarged before it is encoded.
@@ -53,13 +57,18 @@ class TimmFeatures:
 
     Raises:
         ConfigError: an argument is out of range, or the encoder has no such trained feature map.
-        WeightsNotFound: timm has no weights of this name, or they cannot be fetched.
+        CheckpointError: ``checkpoint`` belongs to another network.
+        WeightsNotFound: timm has no weights of this name, or they cannot be fetched, or there is
+            no file ``checkpoint``.
     """
 
     def __init__(
         self,
         *,
         model: str = "tf_efficientnet_lite0",
+        checkpoint: str | None = None,
+        mean: Sequence[int | float] | None = None,
+        std: Sequence[int | float] | None = None,
         strides: Sequence[int] = (4, 8, 16, 32),
         pool: str = "mask",
         scale: float = 1.0,
@@ -70,6 +79,7 @@ class TimmFeatures:
         device: str = "auto",
     ) -> None:
         self.model, self.strides, self.pool = model, list(strides), pool
+        self.checkpoint, self.mean, self.std = checkpoint, mean, std
         self.scale, self.box_size, self.normalize = scale, box_size, normalize
         self.tile_size, self.tile_overlap = tile_size, tile_overlap
         check_attributes(LIMITS["alps.features.TimmFeatures"], self)
@@ -87,12 +97,16 @@ class TimmFeatures:
     def identity(self) -> Mapping[str, Any]:
         """All settings, the weights' hash, the kind of device, and the algorithm's version."""
         names = ("model", "pool", "scale", "box_size", "normalize", "tile_size", "tile_overlap")
+        changed = (self.checkpoint, self.mean, self.std) != (None, None, None)
+        normalisation = [[*self.encoder.mean], [*self.encoder.std]]
         return {
             "features": "timm",
             "version": 2,
             **{name: getattr(self, name) for name in names},
             "strides": self.strides,
             "sha256": self._sha256,
+            # That of timm's own weights is not part of it, as in earlier versions.
+            **({"normalisation": normalisation} if changed else {}),
             "device": self._device.kind,
         }
 
@@ -132,7 +146,11 @@ class TimmFeatures:
     @cached_property
     def encoder(self) -> Encoder:
         """The network, loaded on first use, on the CPU until it computes."""
-        encoder = Encoder(self.model, pretrained=True)
+        encoder = Encoder(self.model, pretrained=self.checkpoint is None)
+        if self.checkpoint is not None:
+            encoder.load_file(self.checkpoint)
+        encoder.mean = encoder.mean if self.mean is None else tuple(map(float, self.mean))
+        encoder.std = encoder.std if self.std is None else tuple(map(float, self.std))
         if encoder.pyramid is not None and self.strides != [16]:
             raise ConfigError(
                 f"features.strides={self.strides}: {self.model!r} is a plain ViT, whose only "

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Bool, Float32, Integer, UInt8
+from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
@@ -37,6 +37,7 @@ from alps.rasters.sidecars import find_sidecars
 from alps.rasters.view import View
 from alps.structures.bands import describe_bands, to_float
 from alps.structures.georeference import Georeference
+from alps.structures.output import write_output
 from alps.structures.paint import ignore_index_for
 from alps.structures.palette import index_png
 from alps.structures.records import Category
@@ -45,8 +46,8 @@ from alps.structures.tiles import Tile
 
 log = logging.getLogger(__name__)
 
-#: Suffix of the GeoTIFF of probabilities.
-PROBABILITY = ".probability.tif"
+#: Added to the name of an image in the file of its probabilities.
+PROBABILITY = ".probability"
 
 #: Function that reads the pixels of a window; None: none of them has data.
 Read = Callable[[Tile], UInt8[Tensor, "3 H W"] | Float32[Tensor, "C H W"] | None]
@@ -105,8 +106,8 @@ class Predictor:
             in each file. None: with the defaults of `alps.rasters.raster.Raster`.
         vector: format of polygons of the predicted regions, which are written beside each GeoTIFF
             (`alps.rasters.formats.VECTORS`). None: no polygons.
-        probability: write ``<image>.probability.tif`` beside each GeoTIFF, the probability of the
-            predicted class as 1 to 255; 0 is no data.
+        probability: write ``<image>.probability.png`` or, beside a GeoTIFF, ``.tif``: the
+            probability of the predicted class as 1 to 255; 0 is no data.
 
     Raises:
         ConfigError: the format is unknown.
@@ -155,20 +156,16 @@ class Predictor:
             path: Path(target, f"{image_id}.{'tif' if georeferences[path] else 'png'}")
             for image_id, path in files.items()
         }
-        extras = [VECTORS[self.vector]] if self.vector is not None else []
-        extras += [PROBABILITY] * self.probability
-        if extras and (
-            unplaced := [path.name for path in files.values() if not georeferences[path]]
-        ):
+        unplaced = [path.name for path in files.values() if not georeferences[path]]
+        if self.vector is not None and unplaced:
             log.warning(
                 "%d of %d images have no georeference, so no %s is written for them (first: %s)",
-                *(len(unplaced), len(files), " or ".join(extras), unplaced[0]),
+                *(len(unplaced), len(files), VECTORS[self.vector], unplaced[0]),
             )
         todo = {
             path: result
             for path, result in results.items()
-            if not result.exists()
-            or (georeferences[path] and not all(_beside(result, e).exists() for e in extras))
+            if not all(file.exists() for file in (result, *self._extras(result)))
         }
         kept = len(results) - len(todo)
         errors = []
@@ -178,12 +175,11 @@ class Predictor:
         ):
             for path, result in todo.items():
                 try:
-                    with _atomic(result) as temporary:
+                    with write_output(result) as temporary:
                         if georeference := georeferences[path]:
                             self._geotiff(path, result, temporary, georeference)
                         else:
-                            png = index_png(self.file(path), self.colors, self.ignore_index)
-                            temporary.write_bytes(png)
+                            self._png(path, result, temporary)
                 except ImageError as error:
                     log.warning("skipped %s: %s", path, error)
                     errors.append(error)
@@ -217,7 +213,7 @@ class Predictor:
             name: name of the image in the progress bar.
         """
         pixels = torch.from_numpy(image).to(self.device).permute(2, 0, 1)
-        return self._whole(pixels, valid, name)
+        return self._whole(pixels, valid, name).labels
 
     def bands(
         self,
@@ -233,28 +229,35 @@ class Predictor:
             valid: pixels that have data; None: all.
             name: name of the image in the progress bar.
         """
-        return self._whole(torch.from_numpy(values).to(self.device), valid, name)
+        return self._whole(torch.from_numpy(values).to(self.device), valid, name).labels
 
     def _whole(
         self,
         pixels: UInt8[Tensor, "3 H W"] | Float32[Tensor, "C H W"],
         valid: Bool[np.ndarray, "H W"] | None,
         name: str,
-    ) -> Labels:
-        """Return the index map of an image on the device."""
+    ) -> LabelledTile:
+        """Predict an image on the device."""
         size = (pixels.shape[1], pixels.shape[2])
         parts = self._labels(lambda t: pixels[:, t.y0 : t.y1, t.x0 : t.x1], size, name)
-        labels = self._join(parts, size)
+        whole = self._join(parts, size)
         if valid is not None:
-            labels[~valid] = self.ignore_index
-        return labels
+            whole.labels[~valid] = self.ignore_index
+            if whole.probability is not None:
+                whole.probability[~valid] = 0
+        return whole
 
     def file(self, path: Path) -> Labels:
         """Return the index map of a file; raise `ImageError` if it cannot be used."""
+        return self._read(path).labels
+
+    def _read(self, path: Path) -> LabelledTile:
+        """Predict a file as a whole; raise `ImageError` if it cannot be used."""
         has_view = self.view is not None and path.suffix.lower() in RASTER_SUFFIXES
         if self.band_names is None and not has_view and self._georeference(path) is None:
             pixels = read_pixels(path)
-            return self.array(pixels.image, pixels.valid, name=path.name)
+            image = torch.from_numpy(pixels.image).to(self.device).permute(2, 0, 1)
+            return self._whole(image, pixels.valid, path.name)
         with self._open(path) as raster:
             return self._join(self._raster(raster, path), raster.size)
 
@@ -267,6 +270,21 @@ class Predictor:
                 return raster.georeference
         except ImageError:  # reported when the image is read
             return None
+
+    def _extras(self, result: Path) -> list[Path]:
+        """Return the files that are written beside an index map."""
+        extras = [_beside(result, f"{PROBABILITY}{result.suffix}")] if self.probability else []
+        if self.vector is not None and result.suffix == ".tif":
+            extras.append(_beside(result, VECTORS[self.vector]))
+        return extras
+
+    def _png(self, path: Path, result: Path, temporary: Path) -> None:
+        """Write the index map to ``temporary``, and a complete file of probabilities beside."""
+        image = self._read(path)
+        temporary.write_bytes(index_png(image.labels, self.colors, self.ignore_index))
+        if image.probability is not None:
+            with write_output(_beside(result, f"{PROBABILITY}.png")) as file:
+                Image.fromarray(image.probability).save(file, format="PNG")
 
     def _geotiff(
         self, path: Path, result: Path, temporary: Path, georeference: Georeference
@@ -284,7 +302,7 @@ class Predictor:
                     )
                 )
                 if self.probability:
-                    file = _beside(beside, PROBABILITY)
+                    file = _beside(beside, f"{PROBABILITY}.tif")
                     write_probability = files.enter_context(
                         create_probability_map(file, raster.size, georeference)
                     )
@@ -341,11 +359,15 @@ class Predictor:
                 part.tile, labels, None if probability is None else probability * valid
             )
 
-    def _join(self, parts: Iterable[LabelledTile], size: tuple[int, int]) -> Labels:
+    def _join(self, parts: Iterable[LabelledTile], size: tuple[int, int]) -> LabelledTile:
+        """Return the parts of an image as one."""
         labels = np.empty(size, np.uint8 if self.ignore_index <= 255 else np.uint16)
-        for tile, part, _ in parts:
+        probability = np.empty(size, np.uint8) if self.probability else None
+        for tile, part, probability_of_part in parts:
             labels[tile.y0 : tile.y1, tile.x0 : tile.x1] = part
-        return labels
+            if probability is not None and probability_of_part is not None:
+                probability[tile.y0 : tile.y1, tile.x0 : tile.x1] = probability_of_part
+        return LabelledTile(Tile(0, 0, size[1], size[0]), labels, probability)
 
     def _labels(self, read: Read, size: tuple[int, int], name: str) -> Iterator[LabelledTile]:
         """Yield the most probable classes in parts, with a progress bar for a large image."""
@@ -422,11 +444,11 @@ def _describe(view: View) -> str:
 
 def _beside(result: Path, suffix: str) -> Path:
     """Return the file beside an index map that has another suffix."""
-    return result.with_name(result.name.removesuffix(".tif") + suffix)
+    return result.with_name(result.name.removesuffix(result.suffix) + suffix)
 
 
 def _write_json(path: Path, content: Any) -> None:
-    with _atomic(path) as temporary:
+    with write_output(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1))
 
 
@@ -464,25 +486,3 @@ def _list(source: Path, target: Path) -> dict[str, Path]:
     for finding in find_sidecars(file_names):
         log.warning("%s", finding)
     return {record.image_id: source / record.file_name for record in records}
-
-
-@contextmanager
-def _atomic(path: Path) -> Iterator[Path]:
-    """Yield a temporary path that replaces ``path`` on success, so that the write is atomic.
-
-    Raises:
-        ConfigError: the file cannot be written.
-    """
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        temporary.replace(path)
-    except OSError as error:
-        raise ConfigError(
-            f"cannot write {path}: {error.strerror or error}; free disk space or fix "
-            "the permissions, or choose another folder with output=DIR"
-        ) from error
-    finally:
-        with suppress(OSError):  # already renamed, or never created
-            temporary.unlink()

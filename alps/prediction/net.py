@@ -152,7 +152,7 @@ class Net:
             target: folder of the index maps, which get the relative paths of the images.
             vector: format of polygons of the predicted regions, which are written beside each
                 GeoTIFF: gpkg, geoparquet, geojson or flatgeobuf. None: no polygons.
-            probability: write the probability of the predicted class beside each GeoTIFF.
+            probability: write the probability of the predicted class beside each index map.
 
         Returns:
             The numbers of written, kept and skipped files.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
@@ -14,8 +15,9 @@ from timm.layers.norm import LayerNorm2d
 from timm.models import adapt_input_conv, group_parameters
 from torch import Tensor, nn
 
-from alps.errors import ConfigError, WeightsNotFound
+from alps.errors import CheckpointError, ConfigError, WeightsNotFound
 from alps.pretrained.cache import TIMEOUT, load_weights
+from alps.pretrained.encoder_file import EncoderFile, read_encoder_file
 
 STRIDES = (4, 8, 16, 32)
 
@@ -134,6 +136,61 @@ class Encoder(nn.Module):
         names = self.trunk.state_dict()
         self.trunk.load_state_dict(self.adapt_input({name: state[name] for name in names}))
 
+    def load_file(self, path: str | Path) -> None:
+        """Load weights with timm's names from a file, and their mean and standard deviation.
+
+        timm resizes the patch and position embeddings of a ViT if their sizes differ.
+
+        Args:
+            path: a file of ``train.py stage=export export.to=encoder``, or a state dict of another
+                program (safetensors or torch), which is used with timm's mean and standard
+                deviation.
+
+        Raises:
+            CheckpointError: the file lacks weights of this network, or is a training checkpoint.
+            WeightsNotFound: there is no such file, or it contains no weights.
+        """
+        file = read_encoder_file(path)
+        self._check_network(path, file)
+        overlay = {"state_dict": dict(file.weights)}
+        try:
+            network, _ = _create(
+                self.name,
+                in_chans=self.in_channels,
+                pretrained=True,
+                pretrained_cfg_overlay=overlay,
+                pretrained_strict=False,  # a file may lack layers that no feature map depends on
+            )
+        except Exception as error:  # an untrusted file may cause any exception
+            lines = [line.strip() for line in str(error).splitlines() if "mismatch" in line]
+            raise CheckpointError(
+                f"{path} is not a checkpoint of {self.name!r}: "
+                f"{lines[0] if lines else str(error) or type(error).__name__}"
+            ) from error
+        state = network.model.state_dict()
+        self.trunk.load_state_dict({name: state[name] for name in self.trunk.state_dict()})
+        self.mean, self.std = file.mean or self.mean, file.std or self.std
+
+    def _check_network(self, path: str | Path, file: EncoderFile) -> None:
+        """Raise `CheckpointError` unless a file belongs to this network and has all its weights."""
+        if file.model is not None and _architecture(file.model) != _architecture(self.name):
+            raise CheckpointError(
+                f"{path} is an encoder {file.model!r}, but the model is {self.name!r}; set "
+                f"it to {file.model!r}"
+            )
+        if file.mean is not None and len(file.mean) != self.in_channels:
+            raise CheckpointError(
+                f"{path} is an encoder for {len(file.mean)} bands, but images with "
+                f"{self.in_channels} are encoded; export an encoder that was trained on these"
+            )
+        names = [n for n in self.trunk.state_dict() if not n.endswith(".num_batches_tracked")]
+        if missing := [name for name in names if name not in file.weights]:
+            raise CheckpointError(
+                f"{path} is not a checkpoint of {self.name!r}: {len(missing)} of {len(names)} "
+                f"weights are missing, the first {missing[0]} (it has {next(iter(file.weights))}, "
+                "...); use weights with the names of timm for this model"
+            )
+
     def adapt_input(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the trunk's weights with the first convolution adapted to ``in_channels``.
 
@@ -215,6 +272,11 @@ def _create(name: str, **options: Any) -> tuple[Any, dict[str, Any]]:
         f"encoder {name!r} cannot be built with these settings: {refusal}; set "
         "model.drop_path_rate=null or another model.encoder"
     ) from refusal
+
+
+def _architecture(name: str) -> str:
+    """Return the name of a network without the tag of its weights."""
+    return name.partition(".")[0]
 
 
 def _per_channel(values: tuple[float, ...], channels: int) -> tuple[float, ...]:

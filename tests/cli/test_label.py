@@ -43,6 +43,10 @@ from tests.programs import ROOT, start
         (["+dataset=store"], "dataset=store is a label store, .* train.py reads; choose images"),
         (["+dataset=folder_pair"], r"dataset.root=... must be given"),
         (["+dataset=folder"], r"dataset.name=... and dataset.root=... must be given"),
+        (
+            ["+dataset=samrs", "recipe=alps2"],
+            r"assign.predictions=... and masks.store=... must be g",
+        ),
         (["+dataset=samrs", "masks=nosuch"], r"Could not find 'masks/nosuch' .* auto"),
         (
             ["+dataset=samrs", "masks.point_per_side=8"],
@@ -63,7 +67,7 @@ from tests.programs import ROOT, start
         ),
         (
             ["+dataset=sample", "features=null"],
-            r"features=null: not a valid choice; expected features=joined\|.*\|timm, or "
+            r"features=null: not a valid choice; expected features=dinov2\|.*\|timm, or "
             r"omit the argument; recipe=binary\|random\|samrs\|samtext labels without features",
         ),
         (["-m", "+dataset=sample,null"], r"\+dataset=sample,null: .*expected dataset=atlas2023\|"),
@@ -262,8 +266,14 @@ def test_every_yaml_composes_and_instantiates(group, choice, tmp_path):
     if choice == "vectors":
         root.append("dataset.vectors=buildings.gpkg")
     own = [*root, "dataset.name=x"] if choice == "folder" else root
-    if choice == "stored":
-        own = ["masks=stored", f"masks.store={finished_store(tmp_path)}"]
+    if choice in ("stored", "alps2"):
+        own = [f"masks.store={finished_store(tmp_path)}"]
+        own += ["masks=stored"] * (choice == "stored")
+    if choice in ("predicted", "alps2"):
+        (tmp_path / "categories.json").write_text("[]")
+        own = [*own, f"assign.predictions={tmp_path}"]
+    if choice == "satdino":
+        own = ["features.checkpoint=FILE"]
     if group not in ("recipe", "features"):
         own = [*own, "features=shape"]  # those of the default recipe build a net
     override = f"+{group}={choice}" if group == "dataset" else f"{group}={choice}"
@@ -284,7 +294,8 @@ def test_every_yaml_composes_and_instantiates(group, choice, tmp_path):
         assert built["masks"].segmenter is built["features"].segmenter
     assert isinstance(built["dataset"], StoredLabels if choice in STORES else ImageSet)
     if choice not in STORES:  # these have their name on disk, and label.py refuses them
-        suffix = "seg" if group == "recipe" and boxed else "pl"
+        suffixes = {"alps2": "pl2", "samrs": "seg", "samtext": "seg"} if group == "recipe" else {}
+        suffix = suffixes.get(choice, "pl")
         assert cfg.store == f"data/{cfg.dataset.name}_{suffix}"
 
 
@@ -305,6 +316,7 @@ NUMBERS = {
     ("assign", "cluster"): {
         *("k", "niter", "tol", "batch_size", "seed", "pca", "restarts", "merge", "reject", "fill"),
     },
+    ("assign", "predicted"): {"min_confidence"},
     ("assign", "random"): {"k", "seed", "fill"},
 }
 

@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+import timm
 import torch
 import yaml
 from PIL import Image
@@ -127,7 +128,7 @@ def test_a_net_scored_by_windows_of_any_size_is_tested_by_them(train, pair):
     assert again.splitlines()[-1] == out.splitlines()[-1].replace("val/", "test/")
 
 
-def test_export_for_mmsegmentation(train, pair, tmp_path):
+def test_export_for_mmsegmentation_and_timm(train, pair, tmp_path):
     """tests/mmsegmentation lets mmsegmentation score what is written."""
     status, _, err = train(
         *finetune(pair, "init=null", "trainer.max_steps=1", "run=x", "logger=none")
@@ -150,6 +151,21 @@ def test_export_for_mmsegmentation(train, pair, tmp_path):
     assert "exists already" in err
     status, _, err = train(*finetune(pair, "init=out/weights.pth", "trainer.max_steps=1", "run=y"))
     assert status == 0, err
+
+    encoder = ("stage=export", "ckpt=x/last.ckpt", "output=enc")
+    status, out, err = train(*encoder, "export.to=encoder")
+    assert (status, out) == (0, "enc: encoder.safetensors of test_resnet for timm\n"), err
+    assert [path.name for path in (tmp_path / "enc").iterdir()] == ["encoder.safetensors"]
+    saved = torch.load("x/last.ckpt", weights_only=False)["state_dict"]
+    network = timm.create_model(
+        "test_resnet", checkpoint_path="enc/encoder.safetensors", num_classes=0
+    )
+    for name, value in network.state_dict().items():
+        torch.testing.assert_close(value, saved[f"model.encoder.trunk.{name}"], rtol=0, atol=0)
+    status, _, err = train(*encoder, "export.to=encoder")
+    assert (status, "encoder.safetensors exists already" in err) == (1, True)
+    status, _, err = train(*encoder, "export.to=onnx")
+    assert "export.to=onnx: expected mmseg or encoder" in err
 
 
 def test_labels_from_1_and_masks_of_255_are_learnt_and_exported(train, pair, tmp_path):

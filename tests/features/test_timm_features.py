@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from alps.errors import ConfigError
+from alps.errors import CheckpointError, ConfigError, WeightsNotFound
 from alps.features import timm as module
 from alps.features.timm import TimmFeatures
+from alps.pretrained.encoder_file import write_encoder_file
 from alps.protocols import Featurizer
 from alps.structures.masks import Masks
 from alps.structures.records import Sample
@@ -137,6 +138,8 @@ def test_the_identity_follows_settings_and_weights(monkeypatch):
         ({"strides": ()}, r"^strides=\[\]: expected"),
         ({"box_size": 100}, "^box_size=100: expected a multiple of 32 px"),
         ({"scale": 0.0}, "^scale=0.0: expected a number > 0"),
+        ({"mean": [1, 2]}, r"^mean=\[1, 2\]: expected null or a list of three numbers >= 0 and"),
+        ({"std": [0, 1, 1]}, r"^std=\[0, 1, 1\]: expected null or a list of three numbers > 0"),
     ],
 )
 def test_wrong_settings_are_refused(options, message):
@@ -166,3 +169,58 @@ def test_a_worker_gets_the_network_and_chooses_its_own_device(sample, masks, mon
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     with pytest.raises(ConfigError, match=r"features.device=auto: .* set features.device=cuda"):
         pickle.loads(planned)(sample, masks)
+
+
+# --- weights from a file ------------------------------------------------------------------------
+
+
+def export(path, model="test_resnet", *, mean=(9.0, 8.0, 7.0)):
+    torch.manual_seed(0)
+    encoder = module.Encoder(model)
+    weights = encoder.trunk.state_dict()
+    write_encoder_file(path, weights, model=model, mean=mean, std=(60.0,) * 3, source="")
+    return str(path)
+
+
+def test_weights_and_normalisation_of_a_file(tmp_path, sample, masks):
+    path = export(tmp_path / "a.safetensors")
+    features = TimmFeatures(model="test_resnet", checkpoint=path, normalize=False)
+    assert (features.encoder.mean, features.encoder.std) == ((9.0, 8.0, 7.0), (60.0,) * 3)
+    image = torch.tensor(sample.image).permute(2, 0, 1) - torch.tensor([9, 8, 7]).view(3, 1, 1)
+    torch.manual_seed(0)
+    encoder = module.Encoder("test_resnet").eval()
+    with torch.no_grad():
+        coarse = encoder(image[None] / 60)[3]
+    lifted = F.interpolate(coarse, (96, 160), mode="bilinear", align_corners=False)[0]
+    expected = [lifted[:, torch.from_numpy(mask)].mean(1).numpy() for mask in masks.to_array()]
+    found = features(sample, masks)[:, -coarse.shape[1] :]
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_the_identity_has_the_content_of_a_file_and_not_its_path(tmp_path):
+    (tmp_path / "b").mkdir()
+    options = {"model": "test_resnet"}
+    first, moved, other = (
+        TimmFeatures(**options, checkpoint=export(tmp_path / name, mean=mean)).identity
+        for name, mean in (
+            ("a.safetensors", (9.0, 8.0, 7.0)),
+            ("b/c.safetensors", (9.0, 8.0, 7.0)),
+            ("d.safetensors", (9.0, 8.0, 6.0)),
+        )
+    )
+    assert first == moved
+    assert first["normalisation"] == [[9.0, 8.0, 7.0], [60.0] * 3]
+    assert first["sha256"] == other["sha256"]
+    assert first != other
+    path = str(tmp_path / "a.safetensors")
+    set_by_hand = TimmFeatures(**options, checkpoint=path, mean=[9.0, 8.0, 6.0])
+    assert set_by_hand.identity == other
+    assert "normalisation" not in TimmFeatures().identity
+
+
+def test_a_file_of_another_network_is_refused(tmp_path):
+    path = export(tmp_path / "a.safetensors")
+    with pytest.raises(CheckpointError, match="is an encoder 'test_resnet', but the model is 'tf_"):
+        TimmFeatures(checkpoint=path).identity  # noqa: B018 - reads the file
+    with pytest.raises(WeightsNotFound, match=r"no.safetensors: no such file"):
+        TimmFeatures(checkpoint="no.safetensors").identity  # noqa: B018 - reads the file

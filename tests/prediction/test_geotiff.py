@@ -293,8 +293,11 @@ def test_outputs_that_are_missing_are_added(tmp_path, caplog):
     create_image(tmp_path / "in/b.png")
     assert predict(tmp_path / "in", tmp_path / "out").written == 2
     more = {"vector": "flatgeobuf", "probability": True}
-    assert predict(tmp_path / "in", tmp_path / "out", **more) == Counts(1, 1, 0)
-    assert "1 of 2 images have no georeference, so no .fgb or .probability.tif" in caplog.text
+    assert predict(tmp_path / "in", tmp_path / "out", **more) == Counts(2, 0, 0)
+    assert "1 of 2 images have no georeference, so no .fgb is written for them" in caplog.text
+    assert {p.name for p in (tmp_path / "out").glob("?.*")} == {
+        *("a.tif", "a.fgb", "a.qml", "a.probability.tif", "b.png", "b.probability.png")
+    }
     assert predict(tmp_path / "in", tmp_path / "out", **more) == Counts(0, 2, 0)
 
 

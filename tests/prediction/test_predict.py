@@ -76,6 +76,28 @@ def test_the_classes_lie_beside_the_results(tmp_path):
     assert [Category(c["id"], c["name"], tuple(c["color"])) for c in found] == categories()
 
 
+def test_probabilities_of_a_plain_image(tmp_path):
+    image = np.random.default_rng(0).integers(1, 255, (40, 50, 4), dtype=np.uint8)
+    image[..., 3] = 255
+    image[:, 30:, 3] = 0
+    (tmp_path / "in").mkdir()
+    Image.fromarray(image).save(tmp_path / "in/a.b.png")
+
+    def net(image):
+        return image.float() / 100
+
+    predictor(net, probability=True)(tmp_path / "in", tmp_path / "out")
+    with Image.open(tmp_path / "out/a.b.probability.png") as file:
+        assert file.mode == "L"
+        values = np.asarray(file)
+    logits = image[..., :3].astype(np.float64) / 100
+    expected = (np.exp(logits) / np.exp(logits).sum(axis=2, keepdims=True)).max(axis=2) * 255
+    np.testing.assert_allclose(values, np.where(image[..., 3], expected, 0), atol=0.51)
+    (tmp_path / "out/a.b.probability.png").unlink()
+    counts = predictor(net, probability=True)(tmp_path / "in", tmp_path / "out")
+    assert counts == Counts(written=1, kept=0, failed=0)
+
+
 def test_more_than_255_classes_are_16_bit(tmp_path):
     (path,) = create_images(tmp_path / "in", 1)
 
