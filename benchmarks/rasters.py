@@ -30,7 +30,8 @@ from benchmarks.fake import FakeSegmenter
 from benchmarks.growth import measure_label
 from benchmarks.measure import Spread, markdown, one_thread, ratio
 from benchmarks.process import ROOT, run
-from benchmarks.raster_files import compare_files, window_of
+from benchmarks.raster_files import compare_writing, window_of
+from benchmarks.raster_reading import compare_reading
 from benchmarks.terrain import GridMasks, read_texture, write_raster
 
 FULL, SPACING = 1024, 896  # side and distance of windows, px
@@ -137,7 +138,9 @@ class Bench:
 
     def files(self) -> str:
         """Compare reading and writing with loops over rasterio's functions."""
-        return compare_files(self.raster("side6000/a", 6_000), self.folder, max(self.rounds, 5))
+        raster, rounds = self.raster("side6000/a", 6_000), max(self.rounds, 5)
+        reading = compare_reading(raster, self.folder, rounds)
+        return f"{reading}\n{compare_writing((6_000, 6_000), self.folder, rounds)}"
 
     def tiles(self) -> str:
         """Compare 8 rasters of 3,000 px with one of about as many windows."""
