@@ -1,6 +1,7 @@
 """Measure labelling of rasters: size, kills, windows without data, reading and writing, tiles.
 
 python -m benchmarks.rasters size kill nothing files tiles images --texture IMAGE --folder DIR
+python -m benchmarks.rasters inputs --folder DIR
 
 All rasters repeat one texture. The masks are those of a fake SAM, or cells of a grid where many
 windows are required. Each run is a separate process with one thread.
@@ -30,7 +31,9 @@ from benchmarks.fake import FakeSegmenter
 from benchmarks.growth import measure_label
 from benchmarks.measure import Spread, markdown, one_thread, ratio
 from benchmarks.process import ROOT, run
-from benchmarks.raster_files import compare_files, window_of
+from benchmarks.raster_files import compare_writing, window_of
+from benchmarks.raster_inputs import compare_inputs
+from benchmarks.raster_reading import compare_reading
 from benchmarks.terrain import GridMasks, read_texture, write_raster
 
 FULL, SPACING = 1024, 896  # side and distance of windows, px
@@ -62,19 +65,20 @@ class Bench:
 
     Args:
         folder: folder for rasters and stores.
-        texture: image file that the rasters repeat.
+        texture: image file that the rasters repeat; None: only for `inputs`.
         sides: sides of the rasters whose memory is compared, px.
         rounds: number of rounds.
     """
 
-    def __init__(self, folder: Path, texture: Path, sides: list[int], rounds: int) -> None:
+    def __init__(self, folder: Path, texture: Path | None, sides: list[int], rounds: int) -> None:
         self.folder, self.sides, self.rounds = folder, sides, rounds
-        self.texture = read_texture(texture)
+        self.texture = None if texture is None else read_texture(texture)
 
     def raster(self, name: str, side: int, **options: Any) -> Path:
         """Return a raster, written unless it exists."""
         path = self.folder / f"{name}.tif"
         if not path.exists():
+            assert self.texture is not None  # checked by the parser
             path.parent.mkdir(parents=True, exist_ok=True)
             write_raster(path, self.texture, side=side, **options)
         return path
@@ -137,7 +141,9 @@ class Bench:
 
     def files(self) -> str:
         """Compare reading and writing with loops over rasterio's functions."""
-        return compare_files(self.raster("side6000/a", 6_000), self.folder, max(self.rounds, 5))
+        raster, rounds = self.raster("side6000/a", 6_000), max(self.rounds, 5)
+        reading = compare_reading(raster, self.folder, rounds)
+        return f"{reading}\n{compare_writing((6_000, 6_000), self.folder, rounds)}"
 
     def tiles(self) -> str:
         """Compare 8 rasters of 3,000 px with one of about as many windows."""
@@ -161,6 +167,11 @@ class Bench:
                 with rasterio.open(path, "w", **kind, count=3, height=FULL, width=FULL) as image:
                     image.write(pixels)
         return self.compare({"images": folder, "windows": raster}, ["fake"])
+
+    def inputs(self) -> str:
+        """Compare the place and the no-data of index maps with those of many kinds of rasters."""
+        shutil.rmtree(self.folder / "inputs", ignore_errors=True)
+        return compare_inputs(self.folder / "inputs")
 
     def compare(self, roots: dict[str, Path], sources: list[str]) -> str:
         """Return a table of CPU ms per window of two image sets, by source of masks."""
@@ -189,13 +200,15 @@ def main() -> None:
         print(json.dumps(measure_label(Path(store), **parts_of(Path(root), masks))))
         return
     parser = argparse.ArgumentParser(description=__doc__)
-    names = ("size", "kill", "nothing", "files", "tiles", "images")
+    names = ("size", "kill", "nothing", "files", "tiles", "images", "inputs")
     parser.add_argument("measurements", nargs="+", choices=names)
-    parser.add_argument("--texture", type=Path, required=True, help="an RGB image")
+    parser.add_argument("--texture", type=Path, help="an RGB image; not for inputs")
     parser.add_argument("--folder", type=Path, required=True, help="for rasters and stores")
     parser.add_argument("--side", type=int, nargs="+", default=[12_000, 40_000], help="px")
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
+    if args.texture is None and args.measurements != ["inputs"]:
+        parser.error("all measurements except inputs need --texture")
     bench = Bench(args.folder, args.texture, args.side, args.rounds)
     for name in args.measurements:
         print(f"{name}\n\n{getattr(bench, name)()}", flush=True)

@@ -152,6 +152,7 @@ def fit(cfg: DictConfig) -> float:
 
 def test(cfg: DictConfig) -> float:
     """Score a checkpoint (stage=test) and return test/mIoU."""
+    from alps.cli.trained_view import warn_of_other_view, with_trained_view
     from alps.datasets.bands import band_names
     from alps.training.data import SegmentationData
     from alps.training.load_net import restore
@@ -161,7 +162,9 @@ def test(cfg: DictConfig) -> float:
 
     choice = HydraConfig.get().runtime.choices.get("dataset")
     saved, model = restore(cfg.ckpt, cfg.classifier, choice)
-    images = instantiate(cfg.dataset if choice is not None else trained_dataset(cfg, saved))
+    dataset = cfg.dataset if choice is not None else trained_dataset(cfg, saved)
+    images = instantiate(with_trained_view(dataset, saved.view))
+    warn_of_other_view(images, saved.view)
     names = [category.name for category in images.categories()]
     if (trained := [category.name for category in saved.categories]) != names:
         raise CheckpointError(
@@ -244,6 +247,7 @@ def export(cfg: DictConfig) -> None:
             stride=window.crop - int(window.crop * window.overlap),
             reduce_zero_label=saved.dataset(cfg.classifier).get("reduce_zero_label", False),
             title=f"{saved.path.name}, step {saved.step}; {saved.protocol}",
+            view=saved.view,
         )
         files = "config.py and weights.pth for mmsegmentation"
     print(f"{cfg.output}: {files}")  # noqa: T201 - the result

@@ -21,10 +21,19 @@ MEAN, STD = (
     )
 )
 WEIGHT = Number(at_least=0, noun="a weight")
+PAIR = ListOf(each=Number(), noun="a pair", holds=lambda pair: len(pair) == 2 and pair[0] < pair[1])
 
 LIMITS: Mapping[str, Limits] = {
     "alps.features.SamFeatures": {"normalize": Flag(), **TILES},
-    "alps.features.ShapeFeatures": {"color": WEIGHT, "shape": WEIGHT, **TILES},
+    "alps.features.ShapeFeatures": {
+        "color": WEIGHT,
+        "shape": WEIGHT,
+        "bands": WEIGHT,
+        "band_limits": ListOf(
+            each=PAIR, noun="a list of [minimum, maximum] for each of dataset.bands", also=(None,)
+        ),
+        **TILES,
+    },
     "alps.features.SscdFeatures": {
         "model": Choice(("sscd", "sscd_distilled")),
         "box_size": Number(at_least=1, integer=True, noun="an integer number of pixels"),

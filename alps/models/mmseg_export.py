@@ -19,11 +19,15 @@ from alps.models.heads.upernet import POOL_SCALES, UPerNet
 from alps.models.mmseg_names import NORMALISATION, TRUNK, mmseg_name
 from alps.models.segmentation import SegmentationModel
 from alps.pretrained.encoder import Encoder
+from alps.rasters.view import View
 from alps.structures.bands import describe_bands
 from alps.structures.records import Category
 
 CONFIG, WEIGHTS = "config.py", "weights.pth"
 BN = {"type": "BN", "requires_grad": True}
+
+#: Comment on models of rasters.
+VIEW = "# mmsegmentation does not convert rasters: give it images that contain exactly this."
 
 #: Configuration of a test set in the layout of folder_pair.
 TEST = """
@@ -66,6 +70,7 @@ def write_mmseg(
     stride: int,
     reduce_zero_label: bool = False,
     title: str = "",
+    view: View | None = None,
 ) -> None:
     """Write ``config.py`` and ``weights.pth`` for the tools of mmsegmentation.
 
@@ -80,6 +85,8 @@ def write_mmseg(
         stride: distance between neighbouring windows, in pixels.
         reduce_zero_label: whether label files number the classes from 1.
         title: text of the first comment of the configuration.
+        view: how the rasters were read that the model was trained on. mmsegmentation reads images
+            as they are, so a comment of the configuration describes what they must contain.
 
     Raises:
         ConfigError: mmsegmentation has no equivalent of the head or reads no images with one band,
@@ -116,6 +123,9 @@ def write_mmseg(
     config.parent.mkdir(parents=True, exist_ok=True)
     torch.save({"meta": {"dataset_meta": meta}, "state_dict": state}, weights)
     test = TEST.replace("{loader}", "LoadImageFromFile").replace("{suffix}", ".png")
+    if view is not None:
+        text.insert(1, f"# The model was trained on {' '.join(view.describe().split())}.")
+        text.insert(2, VIEW)
     if model.band_names is not None:
         names = " ".join(", ".join(model.band_names).split())
         text.insert(1, f"# The bands of an image are, in this order: {names}")

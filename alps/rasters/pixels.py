@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from jaxtyping import Bool, Shaped, UInt8
 
@@ -35,9 +37,16 @@ class Pixels:
 def blank_invalid(pixels: Pixels) -> Pixels:
     """Set invalid pixels to 0, in place, so that no result depends on their values."""
     if pixels.valid is not None and pixels.image.any():
-        # Indexing with ~valid takes six times as long.
-        np.multiply(pixels.image, pixels.valid[..., None], out=pixels.image)
+        # Indexing with ~valid takes a hundred times as long, broadcasting twenty times.
+        valid = interleave([pixels.valid.view(np.uint8)] * 3)
+        np.multiply(pixels.image, valid, out=pixels.image)
     return pixels
+
+
+def interleave(bands: Sequence[UInt8[np.ndarray, "H W"]]) -> UInt8[np.ndarray, "H W 3"]:
+    """Return three bands as an image; GDAL and NumPy take ten times as long for this."""
+    image: np.ndarray = cv2.merge([*bands])
+    return image
 
 
 def none_if_all(valid: Bool[np.ndarray, "H W"] | None) -> Bool[np.ndarray, "H W"] | None:

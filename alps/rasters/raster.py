@@ -15,7 +15,7 @@ from rasterio.enums import ColorInterp
 from alps.rasters.band_names import Band, guess_rgb, is_alpha, resolve_bands
 from alps.rasters.gdal import gdal_session, page_size
 from alps.rasters.limits import check_block, check_size
-from alps.rasters.pixels import Pixels
+from alps.rasters.pixels import Pixels, interleave
 from alps.rasters.remote import to_source
 from alps.rasters.source import open_assets, open_file
 from alps.rasters.stretch import finite_pixels, stretch_between, stretch_limits, stretch_values
@@ -152,21 +152,19 @@ class Raster:
             if tile is None:
                 check_size(self.path, *self.size, max(self._pixel_bytes, 3))
             window = _window(tile or Tile(0, 0, self.size[1], self.size[0]))
-            if self._view is not None and self._valid.is_empty(window):
+            bands, valid = self._read_valid(window)
+            if bands is None:
                 return self._empty(window)
-            if not self._stretched and len(self._bands) == 3:  # the usual case, without a copy
-                image = np.empty((*_shape(window), 3), np.uint8)
-                rgb = image.transpose(2, 0, 1)
-                self._file.read(self._bands, window=window, out=rgb)
-                valid = self._valid.of(rgb, window)
-                return self._pixels(image, valid, window)
-            bands = self._file.read(self._bands, window=window)
-            valid = self._valid.of(bands, window)
-            if not self._stretched:
-                return self._pixels(self._to_rgb(bands[0]), valid, window)
-            if tile is None and self._limits_of_view is None:  # avoids reading the raster again
-                self._percentiles = self._percentiles_of(bands, valid)
-            return self._pixels(self._stretch(bands, valid), valid, window)
+            if self._stretched:
+                if tile is None and self._limits_of_view is None:  # avoids reading it again
+                    self._percentiles = self._percentiles_of(bands, valid)
+                image = self._stretch(bands, valid)
+            elif len(bands) == 3:
+                image = interleave([*bands])
+            else:
+                image = self._to_rgb(bands[0])
+            networks = self._file.read(self._networks, window=window) if self._networks else None
+            return Pixels(image, valid, networks, self.georeference)
 
     def sample_values(self, tile: Tile) -> Shaped[np.ndarray, "C N"]:
         """Read the values of a window from which `stretch_limits` computes percentiles.
@@ -179,10 +177,9 @@ class Raster:
         """
         with gdal_session(self.path):
             window = _window(tile)
-            if self._valid.is_empty(window):
+            bands, valid = self._read_valid(window)
+            if bands is None:
                 return self._fill(len(self._bands), ((0, 0), (0, 0))).reshape(len(self._bands), 0)
-            bands = self._file.read(self._bands, window=window)
-            valid = self._valid.of(bands, window)
             valid = finite_pixels(bands) if valid is None else valid
             return stretch_values(bands, valid, zero_counts=self._nodata is not None)
 
@@ -199,20 +196,20 @@ class Raster:
         """
         with gdal_session(self.path):
             window = _window(tile)
-            if self._valid.is_empty(window):
-                return self._fill(len(self._networks), window), np.zeros(_shape(window), bool)
-            valid = self._valid.of(self._file.read(self._bands, window=window), window)
+            bands, valid = self._read_valid(window)
+            if bands is None:
+                return self._fill(len(self._networks), window), valid
             return self._file.read(self._networks, window=window), valid
 
     def valid(self, tile: Tile) -> Bool[np.ndarray, "H W"]:
         """Read the valid mask of a window."""
         with gdal_session(self.path):
             window = _window(tile)
-            if self._view is not None and self._valid.is_empty(window):
-                return np.zeros(_shape(window), bool)
-            all_bands = self._nodata is not None or self._file.dtypes[0].startswith("float")
-            bands = self._file.read(self._bands if all_bands else self._bands[:1], window=window)
-            valid = self._valid.of(bands, window)
+            valid = (
+                self._read_valid(window)[1]
+                if self._valid.depends_on_values
+                else self._valid.declared(window)
+            )
             return np.ones(_shape(window), bool) if valid is None else valid
 
     def read_first_band(self) -> Shaped[np.ndarray, "H W"]:
@@ -323,6 +320,25 @@ class Raster:
                 "GTIFF_DIR:2:in.tif GTIFF_DIR:3:in.tif"
             )
 
+    def _read_valid(
+        self, window: Window
+    ) -> tuple[Shaped[np.ndarray, "C H W"] | None, Bool[np.ndarray, "H W"] | None]:
+        """Read the bands that become RGB or gray.
+
+        Returns:
+            The bands, None if a view has no valid pixel in the window; and the valid mask.
+        """
+        valid = self._valid.declared(window)
+        if self._has_none(valid):
+            return None, valid
+        bands = self._file.read(self._bands, window=window)
+        valid = self._valid.of(bands, window, valid)
+        return None if self._has_none(valid) else bands, valid
+
+    def _has_none(self, valid: Bool[np.ndarray, "H W"] | None) -> bool:
+        """Return whether a view has no valid pixel; without a view, colours are kept."""
+        return self._view is not None and valid is not None and not valid.any()
+
     def _fill(self, n: int, window: Window) -> Shaped[np.ndarray, "C H W"]:
         """Return ``n`` bands of a window without valid pixels."""
         dtype = self._file.dtypes[0]
@@ -341,16 +357,6 @@ class Raster:
             self.georeference,
         )
 
-    def _pixels(
-        self,
-        image: UInt8[np.ndarray, "H W 3"],
-        valid: Bool[np.ndarray, "H W"] | None,
-        window: Window,
-    ) -> Pixels:
-        """Return an image with the bands of the view and the georeference."""
-        bands = self._file.read(self._networks, window=window) if self._networks else None
-        return Pixels(image, valid, bands, self.georeference)
-
     def _to_rgb(self, band: Shaped[np.ndarray, "H W"]) -> UInt8[np.ndarray, "H W 3"]:
         """Convert palette indices or gray of up to 8 bits to RGB."""
         if self._palette is not None:
@@ -362,7 +368,7 @@ class Raster:
             band = table[band]
         if self._white_is_zero:
             band = ~band
-        return np.repeat(band[..., None], 3, axis=2)
+        return interleave([band] * 3)
 
     def _stretch(
         self, bands: Shaped[np.ndarray, "C H W"], valid: Bool[np.ndarray, "H W"] | None
@@ -376,7 +382,7 @@ class Raster:
             gray = self._stretch_part(part, valid_part)
             if self._white_is_zero:
                 gray = np.where(valid_part, ~gray, 0)
-            image[rows] = gray.transpose(1, 2, 0)
+            image[rows] = interleave([*np.repeat(gray, 3 // len(gray), axis=0)])
         return image
 
     def _stretch_part(
@@ -406,7 +412,7 @@ class Raster:
             for x in range(0, width, columns):
                 window = ((y, min(y + rows, height)), (x, min(x + columns, width)))
                 bands = self._file.read(self._bands, window=window)
-                valid = self._valid.of(bands, window)
+                valid = self._valid.of(bands, window, self._valid.declared(window))
                 values.append(self._sample_values(bands, valid, (-y % step, -x % step)).ravel())
         return stretch_limits(np.concatenate(values))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Shaped
@@ -30,56 +31,54 @@ class ValidMask:
     colors: Sequence[int]
     alpha: int | None
 
+    def declared(self, window: Window) -> Bool[np.ndarray, "H W"] | None:
+        """Return the mask of the raster in a window, or else its alpha; None: it has neither."""
+        if self._has_mask:
+            return self._read_mask(window)
+        if self.alpha is not None:
+            opaque: np.ndarray = self.source.file.read(self.alpha, window=window) != 0
+            return opaque
+        return None
+
     def of(
-        self, bands: Shaped[np.ndarray, "C H W"], window: Window
+        self,
+        bands: Shaped[np.ndarray, "C H W"],
+        window: Window,
+        declared: Bool[np.ndarray, "H W"] | None,
     ) -> Bool[np.ndarray, "H W"] | None:
         """Return the valid mask of a window, or None if all pixels are valid.
 
         Args:
-            bands: values of the bands ``shown``, or of the first, in the window.
+            bands: values of the bands ``shown`` in the window.
             window: the window.
+            declared: the mask from `declared`.
 
         Returns:
             The mask.
         """
-        file, nodata = self.source.file, self.source.nodata
-        if self._has_mask:
-            valid = self._read_mask(window)
-        else:
-            valid = np.ones(bands.shape[1:], bool)
-            if self.alpha is not None:
-                valid &= file.read(self.alpha, window=window) != 0
-            if nodata is not None:
-                has_value = np.zeros_like(valid)
-                for band in self._all_colors(bands, window):
-                    has_value |= band != nodata
-                    if has_value.all():
-                        break
-                    if has_value.all():
-                        break
-                valid &= has_value
+        valid = declared
+        if self._nodata is not None:
+            has_value = None
+            for band in self._all_colors(bands, window):
+                differs = band != self._nodata
+                has_value = differs if has_value is None else has_value | differs
+                if has_value.all():
+                    break
+            valid = _both(valid, has_value)
         if bands.dtype.kind == "f":
             for band in self._all_colors(bands, window):
-                valid &= np.isfinite(band)
+                valid = _both(valid, np.isfinite(band))
         return none_if_all(valid)
 
-    def is_empty(self, window: Window) -> bool:
-        """Return whether a window has no valid pixel, without reading more bands than required."""
-        file, nodata = self.source.file, self.source.nodata
-        if self._has_mask:
-            return not self._read_mask(window).any()
-        if self.alpha is not None and not file.read(self.alpha, window=window).any():
-            return True
-        is_float = file.dtypes[0].startswith("float")
-        if nodata is None and not is_float:
-            return False
-        for number in self.colors:
-            band = file.read(number, window=window)
-            if is_float and not np.isfinite(band).any():
-                return True
-            if nodata is None or (band != nodata).any():
-                return False
-        return True
+    @property
+    def depends_on_values(self) -> bool:
+        """Whether the values of bands determine which pixels are valid."""
+        return self._nodata is not None or self.source.file.dtypes[0].startswith("float")
+
+    @property
+    def _nodata(self) -> Any:
+        """The no-data value; None: there is none, or the mask takes precedence over it."""
+        return None if self._has_mask else self.source.nodata
 
     @property
     def _has_mask(self) -> bool:
@@ -105,3 +104,13 @@ class ValidMask:
         for i in self.colors:
             if i not in self.shown:
                 yield self.source.file.read(i, window=window)
+
+
+def _both(
+    first: Bool[np.ndarray, "H W"] | None, second: Bool[np.ndarray, "H W"] | None
+) -> Bool[np.ndarray, "H W"] | None:
+    """Return where both masks are True; None is True everywhere."""
+    if first is None or second is None:
+        return second if first is None else first
+    both: Bool[np.ndarray, "H W"] = first & second
+    return both

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from alps.structures.bands import describe_bands
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
@@ -31,6 +33,19 @@ class View:
     limits: tuple[tuple[float, float], ...] | None = None
     gsd: float | None = None
     assets: tuple[str, ...] | None = None
+
+    def describe(self) -> str:
+        """Return what networks see of rasters as part of a sentence.
+
+        >>> View(rgb=("B04", "B03", "B02"), limits=((0.0, 3000.0),), gsd=0.5).describe()
+        'the bands B04, B03, B02, stretched from (0, 3000) to (0, 255), at 0.5 m per pixel'
+        """
+        names = self.names or self.bands or self.rgb
+        text = describe_bands(None if names is None else [*map(str, names)])
+        if self.bands is None and self.limits is not None:  # the other bands keep their values
+            pairs = ", ".join(f"({low:g}, {high:g})" for low, high in self.limits)
+            text += f", stretched from {pairs} to (0, 255)"
+        return text if self.gsd is None else f"{text}, at {self.gsd:g} m per pixel"
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings that are not None as JSON values."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int, Integer
@@ -64,68 +65,74 @@ class RasterPainter:
                 names=[category.name for category in categories],
             ) as write,
         ):
-            pending, top = np.zeros((0, raster.grid.size[1]), np.uint8), 0
-            for done, labels in enumerate(self.strips(raster), start=1):
-                pending = np.concatenate([pending.astype(labels.dtype, copy=False), labels])
-                height = raster.grid.size[0]
-                is_last = top + len(pending) == height
-                n = len(pending) if is_last else len(pending) // ROWS * ROWS
-                if n:
-                    write(Tile(0, top, raster.grid.size[1], top + n), pending[:n])
-                pending, top = pending[n:], top + n
+            height, width = raster.grid.size
+            block = np.empty((ROWS, width), self._dtype)
+            top = bottom = 0  # of the rows in the block
+            for done, strip in enumerate(self.strips(raster), start=1):
+                while len(strip):
+                    n = min(len(strip), top + ROWS - bottom)
+                    block[bottom - top : bottom - top + n] = strip[:n]
+                    strip, bottom = strip[n:], bottom + n
+                    if bottom in (top + ROWS, height):
+                        write(Tile(0, top, width, bottom), block[: bottom - top])
+                        top = bottom
                 yield done * raster.grid.columns
 
     def strips(self, raster: StoredRaster) -> Iterator[Labels]:
-        """Yield the index map of a raster from top to bottom, one strip for each row of windows."""
-        grid = raster.grid
-        rows = [
-            grid.windows[i : i + grid.columns] for i in range(0, len(grid.windows), grid.columns)
-        ]
-        labels = self._row(raster, 0)
-        top = 0  # of the part that is not yielded yet
-        for i, (row, below) in enumerate(pairwise(rows), start=1):
-            a, b = row[0], below[0]
-            first, last = strip_at(
-                grid.core(a).y1, (b.y0, a.y1), (grid.core(a).y0, grid.core(b).y1)
-            )
-            following = self._row(raster, i * grid.columns)
-            upper = labels[first - a.y0 : last - a.y0]
-            lower = following[first - b.y0 : last - b.y0]
-            second = choose_second(upper.T, lower.T, seed=i).T
-            joined = np.where(second, lower, upper)
-            yield np.concatenate([labels[top - a.y0 : first - a.y0], joined])
-            labels, top = following, last
-        yield labels[top - rows[-1][0].y0 :]
+        """Yield the index map of a raster from top to bottom, one strip for each row of windows.
 
-    def _row(self, raster: StoredRaster, first: int) -> Labels:
-        """Return the joined index map of a row of windows, given the index of its first window."""
+        Only one row of windows is in memory: the next strip overwrites the previous one.
+        """
+        grid = raster.grid
+        rows = grid.windows[:: grid.columns]  # the first window of each
+        buffer = np.empty((max(row.size[0] for row in rows), grid.size[1]), self._dtype)
+        above = buffer[:0]  # the previous row of windows in the strip that both may fill
+        top = 0
+        for i, row in enumerate(rows):
+            labels = buffer[: row.size[0]]
+            self._draw_row(raster, i * grid.columns, labels)
+            _join(above.T, labels[top - row.y0 :][: len(above)].T, seed=i)
+            start = bottom = row.y1
+            if i + 1 < len(rows):
+                below = rows[i + 1]
+                start, bottom = strip_at(
+                    grid.core(row).y1,
+                    (below.y0, row.y1),
+                    (grid.core(row).y0, grid.core(below).y1),
+                )
+            above = labels[start - row.y0 : bottom - row.y0].copy()
+            yield labels[top - row.y0 : start - row.y0]
+            top = start
+
+    def _draw_row(self, raster: StoredRaster, first: int, labels: Labels) -> None:
+        """Draw and join a row of windows, given the index of its first window."""
         grid = raster.grid
         tiles = grid.windows[first : first + grid.columns]
-        labels = self._window(raster.first + first)
-        parts, left = [], 0
-        for i, (a, b) in enumerate(pairwise(tiles), start=1):
+        labels[:, : tiles[0].x1] = self._window(raster.first + first)
+        for i, (a, b) in enumerate(pairwise(tiles), start=first + 1):
+            window = self._window(raster.first + i)
             start, stop = strip_at(
                 grid.core(a).x1, (b.x0, a.x1), (grid.core(a).x0, grid.core(b).x1)
             )
-            following = self._window(raster.first + first + i)
-            one, other = (
-                labels[:, start - a.x0 : stop - a.x0],
-                following[:, start - b.x0 : stop - b.x0],
-            )
-            second = choose_second(one, other, seed=first + i)
-            parts += [labels[:, left - a.x0 : start - a.x0], np.where(second, other, one)]
-            labels, left = following, stop
-        parts.append(labels[:, left - tiles[-1].x0 :])
-        return np.concatenate(parts, axis=1)
+            _join(labels[:, start:stop], window[:, start - b.x0 : stop - b.x0], seed=i)
+            labels[:, start : b.x1] = window[:, start - b.x0 :]
+
+    @property
+    def _dtype(self) -> np.dtype[Any]:
+        return np.dtype(np.uint8 if self._store.info.ignore_index <= 255 else np.uint16)
 
     def _window(self, number: int) -> Labels:
         """Draw a window by its number in the plan."""
         window, ignore_index = self.rasters.window(number), self._store.info.ignore_index
         valid = window.status.read_valid()
         if window.masks is None or (valid is not None and not valid.any()):
-            dtype = np.uint8 if ignore_index <= 255 else np.uint16
-            return np.full(window.tile.size, ignore_index, dtype)
+            return np.full(window.tile.size, ignore_index, self._dtype)
         shard = self._store.shard(window.shard)
         area, category_id = shard.objects().area[window.rows], shard.labels()[0][window.rows]
         painted = self._paint(replace(window.masks, area=area), category_id, ignore_index)
         return ignore_nodata(painted, valid, ignore_index)
+
+
+def _join(first: Labels, second: Labels, seed: int) -> None:
+    """Replace the second of two maps of a strip, up to the path between them, by the first."""
+    np.copyto(second, first, where=~choose_second(first, second, seed))

@@ -311,7 +311,7 @@ NUMBERS = {
     ("masks", "box"): {"tile_size", "tile_overlap", "min_part"},
     ("features", "sam"): {"tile_size", "tile_overlap"},
     ("features", "timm"): {"scale", "box_size", "tile_size", "tile_overlap"},
-    ("features", "shape"): {"color", "shape", "tile_size", "tile_overlap"},
+    ("features", "shape"): {"color", "shape", "bands", "tile_size", "tile_overlap"},
     ("features", "sscd"): {"box_size"},
     ("assign", "cluster"): {
         *("k", "niter", "tol", "batch_size", "seed", "pca", "restarts", "merge", "reject", "fill"),

@@ -10,6 +10,7 @@ from labelled_arrays import LabelledArrays, label_sets
 from alps.datasets.subset import fraction, hold_out
 from alps.errors import ConfigError
 from alps.structures.records import ImageRecord
+from alps.structures.tiles import cut_tiles
 
 
 def rare(n: int = 200) -> LabelledArrays:
@@ -112,3 +113,41 @@ def test_held_out_images_depend_on_the_seed() -> None:
 def test_holding_out_needs_two_images(n: int) -> None:
     with pytest.raises(ConfigError, match=f"the number of images is {n}, expected at least two"):
         hold_out(records(n), 0.1, 0)
+
+
+def windows(raster: str, size: tuple[int, int]) -> list[ImageRecord]:
+    return [
+        ImageRecord(f"{raster}/{tile.y0}_{tile.x0}", f"{raster}.tif", window=tile)
+        for tile in cut_tiles(size, 100, 20)
+    ]
+
+
+@pytest.mark.parametrize("share", [0.05, 0.3, 0.6])
+def test_windows_for_validation_overlap_no_windows_of_training(
+    share: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    rasters = {
+        "a": windows("a", (500, 900)),
+        "b": windows("b", (90, 260)),
+        "c": windows("c", (600, 600)),
+    }
+    every = [record for records in rasters.values() for record in records]
+    with caplog.at_level(logging.INFO):
+        train, val = hold_out(every, share, 0)
+    assert len(val) == round(share * len(every))
+    assert [r for r in every if r in train] == train
+    assert [r for r in every if r in val] == val
+    for a in train:
+        for b in val:
+            assert a.file_name != b.file_name or a.window.intersect(b.window) is None
+    whole = [r for r in rasters.values() if set(r) <= {*train} or set(r) <= {*val}]
+    assert len(whole) >= 2  # at most one raster is divided
+    unused = len(every) - len(train) - len(val)
+    assert caplog.messages[0].startswith(f"validation on {len(val)} of {len(every)} windows, from ")
+    assert caplog.messages[0].endswith(f"; {unused} windows that overlap them are not used")
+
+
+def test_windows_that_all_overlap_cannot_be_held_out() -> None:
+    message = "the other 1 of 2 windows overlap them; use more or larger rasters, or a smaller"
+    with pytest.raises(ConfigError, match=message):
+        hold_out(windows("a", (100, 150)), 0.5, 0)

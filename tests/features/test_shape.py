@@ -2,6 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
+from alps.errors import ConfigError
 from alps.features.shape import ShapeFeatures
 from alps.structures.masks import Masks
 from alps.structures.records import Sample
@@ -78,3 +79,59 @@ def test_weights_scale_and_nought_leaves_out(color, shape, channels):
 def test_an_image_without_data_has_no_rows():
     sample = Sample("x", np.zeros((30, 30, 3), np.uint8), valid=np.zeros((30, 30), bool))
     assert ShapeFeatures(shape=1.0)(sample, Masks.empty((30, 30))).shape == (0, 9)
+
+
+LIMITS = [[0, 1000], [-5.0, 5.0]]
+
+
+def banded(height=60, width=50, dtype=np.float32):
+    """Noise in two bands; the upper rows have no data."""
+    rng = np.random.default_rng(2)
+    bands = rng.uniform(0, 1, (2, height, width)) * [[[1000]], [[10]]] - [[[0]], [[5]]]
+    valid = np.ones((height, width), bool)
+    valid[:9] = False
+    bands[:, :9] = np.nan
+    return Sample("x", noise(height, width).image, valid=valid, bands=bands.astype(dtype))
+
+
+def test_bands_are_mean_and_standard_deviation_of_scaled_values():
+    sample = banded()
+    dense = np.random.default_rng(1).random((4, 60, 50)) < 0.2
+    dense[:, :9] = False
+    options = {"color": 0.0, "bands": 3.0, "band_limits": LIMITS}
+    features = ShapeFeatures(**options)(sample, Masks.from_array(dense))
+    scaled = (sample.bands - [[[0]], [[-5]]]) / [[[1000]], [[10]]]
+    expected = [
+        3 * np.concatenate([scaled[:, mask].mean(1), scaled[:, mask].std(1)]) for mask in dense
+    ]
+    np.testing.assert_allclose(features, expected, rtol=1e-5)
+    tiled = ShapeFeatures(**options, tile_size=10, tile_overlap=0)
+    np.testing.assert_allclose(tiled(sample, Masks.from_array(dense)), expected, rtol=1e-5)
+    clipped = ShapeFeatures(color=0.0, bands=1.0, band_limits=[[2000, 3000], [-9, -8]])
+    np.testing.assert_array_equal(
+        clipped(sample, Masks.from_array(dense)), np.tile([0, 1, 0, 0], (4, 1))
+    )
+
+
+def test_bands_are_part_of_the_identity_only_if_they_are_used():
+    before = {"features": "shape", "version": 1, "color": 2.0, "shape": 0.0}
+    before |= {"tile_size": 1024, "tile_overlap": 128}
+    assert ShapeFeatures().identity == ShapeFeatures(band_limits=LIMITS).identity == before
+    used = ShapeFeatures(bands=1.0, band_limits=LIMITS)
+    assert used.identity == before | {"bands": 1.0, "band_limits": [[0.0, 1000.0], [-5.0, 5.0]]}
+    assert (used.channels, ShapeFeatures(band_limits=LIMITS).channels) == (10, 6)
+
+
+def test_bands_that_cannot_be_used_are_refused():
+    with pytest.raises(ConfigError, match=r"features.bands=1 needs the .*; set features.band_limi"):
+        ShapeFeatures(bands=1.0)
+    with pytest.raises(
+        ConfigError, match=r"band_limits=\[\[3, 3\]\]: .*a list of \[minimum, maxim"
+    ):
+        ShapeFeatures(band_limits=[[3, 3]])
+    features, masks = (
+        ShapeFeatures(bands=1.0, band_limits=LIMITS),
+        Masks.from_array(np.ones((1, 60, 50), bool)),
+    )
+    with pytest.raises(ConfigError, match=r"has 2 pairs, but image 'x' has 0 bands; set dataset.b"):
+        features(noise(60, 50), masks)

@@ -8,6 +8,7 @@ from alps.models.heads.fpn import FPN
 from alps.models.heads.unet import UNet
 from alps.models.heads.upernet import UPerNet
 from alps.models.mmseg_export import write_mmseg
+from alps.rasters.view import View
 from alps.structures.records import Category
 from tests.models.nets import build
 
@@ -89,3 +90,15 @@ def test_nothing_is_overwritten(tmp_path):
     write(model, tmp_path)
     with pytest.raises(ConfigError, match=r"config\.py exists already; .*output=DIR"):
         write(model, tmp_path)
+
+
+def test_the_view_of_rasters_is_a_comment(tmp_path):
+    model = build("resnet18", num_classes=3, head=UPerNet)
+    view = View(rgb=("red\nraise SystemExit", 2, 1), limits=((0.0, 3000.0),), gsd=0.5)
+    write(model, tmp_path, view=view)
+    lines = read(tmp_path)[0].splitlines()
+    assert lines[1] == (
+        "# The model was trained on the bands red raise SystemExit, 2, 1, stretched from (0, 3000) "
+        "to (0, 255), at 0.5 m per pixel."
+    )
+    assert lines[2].startswith("# mmsegmentation does not convert rasters: ")

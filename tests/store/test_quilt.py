@@ -1,5 +1,7 @@
 """Seams between windows follow paths on which both index maps agree."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -53,3 +55,12 @@ def test_the_seam_is_the_same_in_every_run():
 )
 def test_strips_lie_in_the_overlap_and_in_half_of_the_cores(edge, overlap, cores, strip):
     assert strip_at(edge, overlap, cores) == strip
+
+
+def test_the_costs_of_a_long_strip_are_never_all_in_memory():
+    first, second = np.random.default_rng(0).integers(0, 3, (2, 8_000, 128), np.uint8)
+    tracemalloc.start()
+    choose_second(first, second, seed=0)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4 * first.nbytes  # costs of all rows alone take as much, in float32

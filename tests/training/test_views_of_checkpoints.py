@@ -1,13 +1,19 @@
 """Checkpoints have the view of the rasters that a model was trained on."""
 
+from pathlib import Path
+
 import geopandas
 import numpy as np
 import shapely
 import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
 
 import alps
+from alps.cli.trained_view import with_trained_view
 from alps.images import Vectors
 from alps.prediction.sliding import SlidingWindow
+from alps.rasters.raster import Raster
 from alps.rasters.view import View
 from alps.training.checkpoint import read_checkpoint
 from tests.geo_rasters import GRIDS, create_geo_raster, draw_bands
@@ -21,25 +27,30 @@ S2 = ["B02", "B03", "B04", "B08"]
 VIEW = View(rgb=("B04", "B03", "B02"), limits=((0.0, 3000.0),), gsd=0.5)
 
 
-def test_prediction_reads_rasters_like_training(tmp_path):
-    """Two rasters of 16 bits with a field each, stretched together and resampled."""
+def fields(folder, name, scale=1, **settings):
+    """Two rasters of 16 bits with a field each."""
     crs, transform = GRIDS["UTM"]
     for i in range(2):
         options = {"descriptions": S2, "transform": transform.translation(0, 100 * i) @ transform}
-        create_geo_raster(tmp_path / f"in/{i}.tif", draw_bands(4, (96, 96), seed=i), **options)
+        bands = draw_bands(4, (96, 96), seed=i) // scale
+        create_geo_raster(folder / f"{name}/{i}.tif", bands, **options)
     x, y = transform @ (0, 0)
-    fields = [shapely.box(x, y - 20 + 100 * i, x + 30, y + 100 * i) for i in range(2)]
-    layer = geopandas.GeoDataFrame({"kind": ["a", "b"]}, geometry=fields, crs=crs)
-    layer.to_file(tmp_path / "fields.gpkg")
-    images = Vectors(
-        root=str(tmp_path / "in"),
-        vectors=str(tmp_path / "fields.gpkg"),
+    boxes = [shapely.box(x, y - 20 + 100 * i, x + 30, y + 100 * i) for i in range(2)]
+    layer = geopandas.GeoDataFrame({"kind": ["a", "b"]}, geometry=boxes, crs=crs)
+    layer.to_file(folder / "fields.gpkg")
+    return Vectors(
+        root=str(folder / name),
+        vectors=str(folder / "fields.gpkg"),
         field="kind",
-        background=True,
-        gsd=0.75,
         window=64,
         overlap=0,
+        **settings,
     )
+
+
+def test_prediction_reads_rasters_like_training(tmp_path):
+    """They are stretched together and resampled."""
+    images = fields(tmp_path, "in", gsd=0.75)
     net = alps.fit(images, **TINY, steps=1, run=tmp_path / "run")
     assert net.view == View.from_json(images.view)
     assert (net.view.rgb, net.view.gsd, len(net.view.limits)) == (("B04", "B03", "B02"), 0.75, 3)
@@ -55,6 +66,36 @@ def test_prediction_reads_rasters_like_training(tmp_path):
     assert net.predict(tmp_path / "a.tif").shape == (64, 64)
     (record,) = (record for record in images.records() if record.file_name == "1.tif")
     np.testing.assert_array_equal(inputs[0][0].permute(1, 2, 0), images.read(record).image)
+
+
+def test_scores_are_of_rasters_read_like_training(tmp_path, train):
+    """Another collection, which is darker, is not stretched for itself."""
+    images = fields(tmp_path, "bright", gsd=0.75)
+    alps.fit(images, **TINY, steps=1, run=tmp_path / "run")
+    dark = fields(tmp_path, "dark", scale=3)
+    dataset = OmegaConf.create(
+        {"_target_": "alps.images.Vectors", "root": dark.root, "vectors": dark.vectors}
+        | {"field": "kind", "window": 64, "overlap": 0, "gsd": None, "stretch": "collection"}
+    )
+    read = instantiate(with_trained_view(dataset, View.from_json(images.view)))
+    assert read.view == images.view != dark.view
+    for record in read.records():
+        with Raster(Path(read.root, record.file_name), View.from_json(images.view)) as raster:
+            expected = raster.read(record.window).image
+        np.testing.assert_array_equal(read.read(record).image, expected)
+
+    options = ("dataset=vectors", f"dataset.root={dark.root}", f"dataset.vectors={dark.vectors}")
+    options += (
+        "dataset.field=kind",
+        "dataset.window=64",
+        "dataset.overlap=0",
+        "trainer=cpu",
+        "logger=none",
+    )
+    status, _, err = train("stage=test", f"ckpt={tmp_path}/run/last.ckpt", *options)
+    assert status == 0, err
+    seen = View.from_json(images.view).describe()
+    assert f"as in training, which replaces dataset.rgb, stretch and gsd: {seen}\n" in err
 
 
 class Rastered(ColoredBlocks):
