@@ -14,7 +14,6 @@ from benchmarks.potsdam3 import Potsdam3, main
 from tests.factories import create_potsdam
 from tests.fakes import ColorSegmenter
 
-pytestmark = pytest.mark.usefixtures("no_pictures")
 #: Areas for training, and one of the contest's test areas.
 AREAS = ("2_10", "7_9", "2_13")
 #: Impervious surface, building, low vegetation, tree, car, clutter as in IIC's potsdam.py.

@@ -33,8 +33,6 @@ from alps.store.label_store import LabelStore
 from tests.factories import create_samrs
 from tests.fakes import ArrayImages, ColorSegmenter, flat_colors
 
-pytestmark = pytest.mark.usefixtures("no_pictures")
-
 
 def images(n=6):
     sizes = [(64, 64), (48, 80), (100, 40)]

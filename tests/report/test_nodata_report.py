@@ -72,7 +72,6 @@ def test_a_store_without_no_data_does_not_speak_of_it(tmp_path):
     assert "nodata" not in tables(statistics, store.categories())
 
 
-@pytest.mark.usefixtures("no_pictures")
 def test_the_statistics_have_a_table_and_a_picture(made):
     store, _, statistics = made
     write_statistics(store, statistics)
