@@ -1,4 +1,5 @@
 import signal
+from contextlib import nullcontext
 
 import faiss
 import pytest
@@ -33,9 +34,9 @@ def cuda():
 
 
 @pytest.fixture(scope="module", autouse=True)
-def reports_without_pictures():
-    """Tests of pictures override it."""
-    with no_pictures():
+def reports_without_pictures(request):
+    """Modules with the mark ``pictures`` check them."""
+    with nullcontext() if request.node.get_closest_marker("pictures") else no_pictures():
         yield
 
 
