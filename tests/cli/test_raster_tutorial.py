@@ -18,7 +18,7 @@ PAGE = Path(__file__).parents[2] / "docs/rasters.md"
 PLACE = rasterio.Affine(0.5, 0, 400_000, 0, -0.5, 5_000_000)
 #: Overrides that make the commands small.
 SMALL = {
-    "label.py": ("dataset.window=128", "dataset.overlap=32", "masks.points_per_side=4"),
+    "label.py": ("dataset.window=160", "dataset.overlap=64", "masks.points_per_side=4"),
     "stage=pretrain": (*TINY, "init=null", "data.crop=64", "trainer.max_steps=2", "logger=none"),
     "stage=finetune": (
         *(*TINY, "dataset.window=96", "dataset.overlap=32"),
