@@ -1,4 +1,5 @@
 import signal
+from contextlib import nullcontext
 
 import faiss
 import pytest
@@ -6,6 +7,7 @@ import torch
 import wandb
 
 from tests.factories import create_folder_pair
+from tests.pictures import no_pictures
 from tests.pretend_cuda import PretendCuda
 from tests.programs import call
 
@@ -31,17 +33,10 @@ def cuda():
         yield device
 
 
-@pytest.fixture(scope="module")
-def no_pictures():
-    """Without charts, most of the time of a run this small; they have tests of their own."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in (
-            ("draw_bars", None),
-            ("draw_maps", None),
-            ("to_png", b"a picture"),
-            ("to_svg", ""),
-        ):
-            patch.setattr(f"alps.report.charts.figures.{name}", lambda _, value=value: value)
+@pytest.fixture(scope="module", autouse=True)
+def reports_without_pictures(request):
+    """Modules with the mark ``pictures`` check them."""
+    with nullcontext() if request.node.get_closest_marker("pictures") else no_pictures():
         yield
 
 

@@ -90,6 +90,11 @@ def check(cfg: DictConfig) -> None:
             )
     if not isinstance(cfg.resume, str | None):
         raise ConfigError(f"resume={cfg.resume}: expected null or the path of a last.ckpt")
+    check_values(cfg)
+
+
+def check_values(cfg: DictConfig) -> None:
+    """Check the settings that have limits; raise `ConfigError` if one is invalid."""
     check_node(SETTINGS, "", cfg)
     check_node(TRAINER, "trainer", cfg.trainer)
     check_node(DATA, "data", cfg.data)

@@ -5,6 +5,7 @@ import sys
 import pytest
 
 from alps.cli.app import COMMANDS, main
+from tests.factories import create_images
 from tests.programs import ROOT
 
 
@@ -42,10 +43,8 @@ def test_each_command_starts(monkeypatch, capsys):
 
 def test_verify_mends_a_store_by_its_own_configuration(tmp_path, label, monkeypatch, capfd):
     """Of a store made by label.py in another folder, with nothing said but its name."""
-    from tests.factories import create_folder_pair
-
-    create_folder_pair(tmp_path / "pair", n=2, size=(32, 48))
-    words = ("dataset=folder", f"dataset.root={tmp_path}/pair/img_dir", "dataset.name=x")
+    create_images(tmp_path / "images", n=1, size=(32, 48))
+    words = ("dataset=folder", f"dataset.root={tmp_path}/images", "dataset.name=x")
     made = label(*words, "recipe=binary", "masks.points_per_side=2", f"store={tmp_path}/s")
     assert made.returncode == 0, made.stderr
     index_map = next((tmp_path / "s/ann").rglob("*.png"))

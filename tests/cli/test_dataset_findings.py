@@ -64,7 +64,7 @@ def told(caplog):
     return lines
 
 
-def test_findings_are_told_once_a_run_kept_and_shown(coco, tmp_path, caplog, no_pictures):
+def test_findings_are_told_once_a_run_kept_and_shown(coco, tmp_path, caplog):
     store = run(coco, tmp_path / "store")
     lines = told(caplog)
     assert lines[0].startswith(f"coco: {ORPHAN}")
@@ -86,7 +86,7 @@ def test_findings_are_told_once_a_run_kept_and_shown(coco, tmp_path, caplog, no_
     assert told(caplog) == []
 
 
-def test_many_boxes_of_one_image_are_dropped_with_one_line(coco, tmp_path, caplog, no_pictures):
+def test_many_boxes_of_one_image_are_dropped_with_one_line(coco, tmp_path, caplog):
     run(coco, tmp_path / "store")
     [line] = [m for m in caplog.messages if m.startswith("dropped")]
     assert line == (
@@ -95,7 +95,7 @@ def test_many_boxes_of_one_image_are_dropped_with_one_line(coco, tmp_path, caplo
     )
 
 
-def test_strict_refuses_before_any_mask_is_made(coco, tmp_path, no_pictures):
+def test_strict_refuses_before_any_mask_is_made(coco, tmp_path):
     with pytest.raises(
         ConfigError, match=r"^strict=true, and coco has 3 findings: 1 of 9"
     ) as error:
@@ -115,14 +115,14 @@ def test_strict_refuses_before_any_mask_is_made(coco, tmp_path, no_pictures):
     run(coco, tmp_path / "store", strict=True)
 
 
-def test_strict_looks_again_at_a_finished_store(coco, tmp_path, no_pictures):
+def test_strict_looks_again_at_a_finished_store(coco, tmp_path):
     edit(coco, lambda file: file["annotations"].pop())
     run(coco, tmp_path / "store")
     with pytest.raises(ConfigError, match=r"strict=true, and coco has 2 findings: "):
         run(coco, tmp_path / "store", strict=True)
 
 
-def test_findings_are_no_part_of_a_fingerprint_and_verify_mends_them(coco, tmp_path, no_pictures):
+def test_findings_are_no_part_of_a_fingerprint_and_verify_mends_them(coco, tmp_path):
     store = run(coco, tmp_path / "store")
     names = ("findings.json", "manifest.json")
     before = {name: (store.root / name).read_bytes() for name in names}
@@ -142,7 +142,7 @@ def test_findings_are_no_part_of_a_fingerprint_and_verify_mends_them(coco, tmp_p
     assert {name: (store.root / name).read_bytes() for name in before} == before
 
 
-def test_redone_masks_have_findings_of_their_own(coco, tmp_path, caplog, no_pictures):
+def test_redone_masks_have_findings_of_their_own(coco, tmp_path, caplog):
     run(coco, tmp_path / "store")
     edit(coco, lambda file: file["categories"].pop())
     told(caplog)
@@ -160,7 +160,7 @@ def test_the_word_strict(label, coco):
     assert done.stderr == "error: strict=maybe: expected true or false\n"
 
 
-def test_an_old_store_has_none(coco, tmp_path, no_pictures):
+def test_an_old_store_has_none(coco, tmp_path):
     store = run(coco, tmp_path / "store")
     (store.root / "findings.json").unlink()
     assert LabelStore(store.root).findings() is None

@@ -36,7 +36,7 @@ from tests.programs import LIGHTNING_WARNINGS, ROOT
 from tests.training.tiny_runs import tiny_trainer
 from tests.videos import create_video
 
-pytestmark = [LIGHTNING_WARNINGS, pytest.mark.usefixtures("no_pictures")]
+pytestmark = LIGHTNING_WARNINGS
 
 
 def create_sample(root):

@@ -5,7 +5,7 @@ import pytest
 from tests.experiments import NETS, PROTOCOLS, check_protocol
 from tests.programs import LIGHTNING_WARNINGS
 
-pytestmark = [LIGHTNING_WARNINGS, pytest.mark.usefixtures("no_pictures")]
+pytestmark = LIGHTNING_WARNINGS
 
 #: The net of each protocol, and a small encoder of the family; timm has no smaller Swin.
 PAIRS = {

@@ -160,7 +160,6 @@ def label_coco(root, folder, masks, assign=ByCategory):
     return json.loads((folder / "out/instances_train.json").read_text())
 
 
-@pytest.mark.usefixtures("no_pictures")
 def test_ids_of_the_source_are_kept(tmp_path):
     create_coco(tmp_path / "coco")
     path = tmp_path / "coco/instances.json"
@@ -185,7 +184,6 @@ def test_ids_of_the_source_are_kept(tmp_path):
         assert own["score"] == pytest.approx(0.9)
 
 
-@pytest.mark.usefixtures("no_pictures")
 def test_duplicate_ids_of_the_source_are_replaced(tmp_path):
     create_coco(tmp_path / "coco")
     path = tmp_path / "coco/instances.json"
@@ -196,7 +194,6 @@ def test_duplicate_ids_of_the_source_are_replaced(tmp_path):
     assert [i["id"] for i in found["images"]] == [7, 8]
 
 
-@pytest.mark.usefixtures("no_pictures")
 def test_clusters_and_their_masks_get_new_ids(tmp_path):
     create_coco(tmp_path / "coco")
     masks = AutoMasks(

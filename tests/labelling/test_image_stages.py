@@ -22,7 +22,6 @@ from alps.structures.masks import Masks
 from tests.fakes import ArrayImages, ColorSegmenter, flat_colors
 from tests.labelling.engine.runs import files
 
-pytestmark = pytest.mark.usefixtures("no_pictures")
 TILES = {"tile_size": 64, "tile_overlap": 16}
 
 

@@ -1,5 +1,6 @@
 """Rasters labelled window by window: objects, classes and index maps do not end at windows."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,6 @@ from alps.structures.georeference import Georeference
 from alps.structures.masks import Masks
 from tests.fakes import ArrayRasters
 
-pytestmark = pytest.mark.usefixtures("no_pictures")
 BACKGROUND = (90, 120, 60)
 PLACE = Georeference(
     rasterio.CRS.from_epsg(32616).to_wkt(), (0.5, 0.0, 733_601.0, 0.0, -0.5, 3_725_139.0)
@@ -79,6 +79,20 @@ def label_rasters(root, images, *, ground=0, k=3, processes=1, **options):
         **options,
     )
     return store
+
+
+@pytest.fixture(scope="module")
+def two_rasters():
+    return ArrayRasters({"a": create_scene(), "b": create_scene(80, 90)})
+
+
+@pytest.fixture(scope="module")
+def finished(two_rasters, tmp_path_factory):
+    """A finished store of two rasters, for tests to copy."""
+    root = tmp_path_factory.mktemp("finished") / "store"
+    label_rasters(root, two_rasters, ground=8, shard_size=4)
+    assert verify_rasters(root, two_rasters).faults == ()
+    return root
 
 
 def read_map(root, name="a"):
@@ -163,28 +177,22 @@ def test_superpixels_cover_all_pixels_with_data(tmp_path):
     assert {status.status for status in store.images()} == {"ok", "empty"}
 
 
-def test_a_killed_run_ends_with_the_same_bytes(tmp_path):
-    rasters = {"a": create_scene(), "b": create_scene(80, 90)}
-    label_rasters(tmp_path / "once", ArrayRasters(rasters), ground=8, shard_size=4)
-    expected = contents(tmp_path / "once")
-    label_rasters(tmp_path / "killed", ArrayRasters(rasters), ground=8, shard_size=4)
+def test_a_killed_run_ends_with_the_same_bytes(tmp_path, two_rasters, finished):
+    root = shutil.copytree(finished, tmp_path / "killed")
     for names in (
         ("manifest.json", "ann/train/b.tif"),
         ("manifest.json", "ann/train/a.tif", "labels/00002.parquet"),
         ("manifest.json", "objects/00001.parquet", "clusters/centroids.npy", "ann/train/a.tif"),
     ):
         for name in names:
-            (tmp_path / "killed" / name).unlink()
-        label_rasters(tmp_path / "killed", ArrayRasters(rasters), ground=8, shard_size=4)
-        assert contents(tmp_path / "killed") == expected
+            (root / name).unlink()
+        label_rasters(root, two_rasters, ground=8, shard_size=4)
+        assert contents(root) == contents(finished)
 
 
-def test_two_processes_give_the_bytes_of_one(tmp_path):
-    images = ArrayRasters({"a": create_scene(), "b": create_scene(80, 90)})
-    for processes in (1, 2):
-        root = tmp_path / str(processes)
-        label_rasters(root, images, ground=8, shard_size=4, processes=processes)
-    assert contents(tmp_path / "1") == contents(tmp_path / "2")
+def test_two_processes_give_the_bytes_of_one(tmp_path, two_rasters, finished):
+    label_rasters(tmp_path, two_rasters, ground=8, shard_size=4, processes=2)
+    assert contents(tmp_path) == contents(finished)
 
 
 def test_the_best_uncut_mask_of_an_object_is_kept():
@@ -220,16 +228,13 @@ DAMAGED = (
 
 
 @pytest.mark.parametrize("name", DAMAGED)
-def test_damaged_files_are_found_and_made_again(tmp_path, name):
-    images = ArrayRasters({"a": create_scene(), "b": create_scene(80, 90)})
-    label_rasters(tmp_path, images, ground=8, shard_size=4)
-    expected = contents(tmp_path)
-    assert verify_rasters(tmp_path, images).faults == ()
-    path = tmp_path / name
+def test_damaged_files_are_found_and_made_again(tmp_path, name, two_rasters, finished):
+    root = shutil.copytree(finished, tmp_path / "damaged")
+    path = root / name
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    assert name in {fault.file for fault in verify_rasters(tmp_path, images).faults}
-    label_rasters(tmp_path, images, ground=8, shard_size=4)
-    assert contents(tmp_path) == expected
+    assert name in {fault.file for fault in verify_rasters(root, two_rasters).faults}
+    label_rasters(root, two_rasters, ground=8, shard_size=4)
+    assert contents(root) == contents(finished)
 
 
 def test_a_map_of_other_classes_is_found(tmp_path):

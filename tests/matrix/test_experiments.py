@@ -5,7 +5,7 @@ import pytest
 from tests.experiments import NETS, PROTOCOLS, check_protocol
 from tests.programs import LIGHTNING_WARNINGS, ROOT
 
-pytestmark = [LIGHTNING_WARNINGS, pytest.mark.usefixtures("no_pictures")]
+pytestmark = LIGHTNING_WARNINGS
 
 
 def test_every_experiment_is_tried():

@@ -13,6 +13,8 @@ from alps.assign.cluster import Cluster
 from alps.errors import TooFewMasks
 from alps.report.pages.choose_k import score_charts, write_choose_k
 
+pytestmark = pytest.mark.pictures
+
 
 def files(root):
     return {p.relative_to(root).as_posix(): p.read_bytes() for p in root.rglob("*") if p.is_file()}

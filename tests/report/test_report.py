@@ -18,6 +18,8 @@ from alps.structures.paint import count_covered
 from alps.structures.palette import distinct_colors
 from alps.structures.records import Category
 
+pytestmark = pytest.mark.pictures
+
 ADDRESSES = {"src", "href", "xlink:href", "srcset", "action", "data"}
 VOID = {"meta", "img", "link", "br", "hr", "input", "path", "rect"}
 

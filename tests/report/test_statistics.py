@@ -18,6 +18,8 @@ from alps.store.label_store import LabelStore
 from alps.structures.masks import Masks
 from alps.structures.records import Category
 
+pytestmark = pytest.mark.pictures
+
 NAMES = {"classes", "classes_per_image", "coverage", "heat_map", "mask_sizes", "masks_per_image"}
 
 

@@ -33,8 +33,6 @@ from alps.structures.records import ImageRecord
 from tests.fakes import BoxSegmenter, ColorSegmenter
 from tests.programs import LIGHTNING_WARNINGS
 
-pytestmark = pytest.mark.usefixtures("no_pictures")
-
 OLD = Path(__file__).parents[1] / "old_stores"
 TILES = {"tile_size": 64, "tile_overlap": 16}
 #: Settings of `AutoMasks` that make.py did not give, and one that it gave.

@@ -20,8 +20,6 @@ from alps.store.label_store import LabelStore
 from tests.factories import create_images
 from tests.fakes import ArrayImages, ColorSegmenter, flat_colors
 
-pytestmark = pytest.mark.usefixtures("no_pictures")
-
 
 def arrays():
     return {f"{i}": flat_colors(48, 48, seed=i) for i in range(4)}

@@ -25,8 +25,6 @@ from tests.fakes import ColorSegmenter, flat_colors
 #: What holds no path of images.
 MADE = ("masks", "features", "clusters", "labels", "ann", "categories.json")
 
-pytestmark = pytest.mark.usefixtures("no_pictures")
-
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):

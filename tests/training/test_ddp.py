@@ -4,16 +4,27 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
 import torch
 from torch.testing import assert_close
 
+from tests.training import ddp_run
+
 ROOT = Path(__file__).parents[2]
 
 
-def run(processes, folder, *more):
+def run_here(folder, *more):
+    """Train in this process, which saves the start of another."""
+    folder.mkdir()
+    with warnings.catch_warnings():
+        ddp_run.main(1, folder, "joint" in more)
+    return results(folder)
+
+
+def start(processes, folder, *more):
     folder.mkdir()
     done = subprocess.run(
         [sys.executable, "-m", "tests.training.ddp_run", str(processes), str(folder), *more],
@@ -25,13 +36,17 @@ def run(processes, folder, *more):
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr[-3000:]
+    return results(folder)
+
+
+def results(folder):
     return json.loads((folder / "result.json").read_text()), torch.load(folder / "weights.pt")
 
 
 @pytest.mark.parametrize("more", [(), pytest.param(("joint",), marks=pytest.mark.two_processes)])
 def test_two_processes_learn_and_score_as_one_with_twice_the_batch(tmp_path, more):
-    one, weights = run(1, tmp_path / "one", *more)
-    two, theirs = run(2, tmp_path / "two", *more)
+    one, weights = run_here(tmp_path / "one", *more)
+    two, theirs = start(2, tmp_path / "two", *more)
     assert (one["processes"], two["processes"]) == (1, 2)
     assert len(one["losses"]) == 6
     assert two["losses"] == pytest.approx(one["losses"], rel=1e-4)

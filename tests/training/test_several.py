@@ -12,7 +12,7 @@ from alps.errors import CheckpointError, ConfigError
 from alps.models.segmentation import SegmentationModel
 from alps.training.callbacks import Pictures, ScoreLines
 from alps.training.checkpoint import read_checkpoint
-from tests.training.test_task import StopAfter, weights
+from tests.training.task_runs import StopAfter, weights
 from tests.training.tiny_runs import ColoredBlocks, Losses, tiny_data, tiny_task, tiny_trainer
 
 pytestmark = pytest.mark.filterwarnings(

@@ -89,7 +89,7 @@ def test_a_vrt_has_the_size_of_its_sources(tmp_path):
     assert record.bytes == sum(file.stat().st_size for file in files)
 
 
-def test_a_vrt_reads_only_permitted_folders(tmp_path, no_pictures):
+def test_a_vrt_reads_only_permitted_folders(tmp_path):
     create(tmp_path, size=(64, 96))
     (tmp_path / "vrt").mkdir()
     write_vrt(tmp_path / "vrt/a.vrt", ["../town/0.tif"])

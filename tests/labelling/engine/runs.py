@@ -11,6 +11,7 @@ from alps.labelling.engine.local import LocalEngine
 from alps.labelling.pipeline import label
 from alps.masks.auto import AutoMasks
 from tests.fakes import ArrayImages, ColorSegmenter, flat_colors
+from tests.pictures import no_pictures
 
 IMAGES = 10
 
@@ -60,5 +61,9 @@ def files(root):
 
 def main(store, processes, pause):
     """Label in this module rather than ``__main__``, since a store records the module."""
-    with one_line_errors(interrupted="the same command resumes"), sigterm_raises():
+    with (
+        no_pictures(),
+        one_line_errors(interrupted="the same command resumes"),
+        sigterm_raises(),
+    ):
         run(store, LocalEngine(processes=processes, threads=1), pause=pause)

@@ -10,11 +10,10 @@ from contextlib import suppress
 from pathlib import Path
 
 import jaxtyping
-import numpy as np
 import pytest
 
 from alps.assign.rows import Rows
-from alps.errors import AlpsError, ConfigError, ItemCrashed, StoreError, WorkersLost
+from alps.errors import ConfigError, ItemCrashed, StoreError, WorkersLost
 from alps.labelling.engine.local import LocalEngine, LocalProcesses
 from alps.labelling.engine.pool import WorkerPool
 from tests.fakes import ArrayImages
@@ -191,23 +190,19 @@ def test_the_error_names_an_image_that_kills_its_workers(tmp_path):
     ):
         run(
             tmp_path / "store",
-            LocalEngine(processes=3, threads=1),
+            TWO,
             images=KillingImages({k: v for k, v in arrays().items() if k != "site/broken"}),
         )
 
 
-def test_values_are_returned_with_the_index_of_their_item(caplog):
-    with TWO.workers() as run_tasks:
-        assert sorted(run_tasks(square, range(40))) == [(i, i * i) for i in range(40)]
-        assert dict(run_tasks(square, iter(range(3)))) == {0: 0, 1: 1, 2: 4}
-        assert list(run_tasks(square, [])) == []
-    assert caplog.text.count("squared") == 43
-
-
-def test_processes_on_one_gpu_divide_its_memory():
+def test_values_are_returned_with_the_index_of_their_item_by_workers_that_share_a_gpu(caplog):
     with WorkerPool(LocalProcesses(2, 1, ["0", "0"])) as pool:
+        assert sorted(pool.run(square, range(40))) == [(i, i * i) for i in range(40)]
+        assert dict(pool.run(square, iter(range(3)))) == {0: 0, 1: 1, 2: 4}
+        assert list(pool.run(square, [])) == []
         values = [value for _, value in pool.run(choose_gpu, range(4))]
-    assert values == [("0", [0.45])] * 4
+    assert caplog.text.count("squared") == 43
+    assert values == [("0", [0.45])] * 4  # of its memory
 
 
 @pytest.mark.parametrize(
@@ -220,8 +215,9 @@ def test_processes_on_one_gpu_divide_its_memory():
     ],
 )
 def test_an_exception_in_a_worker_is_raised_in_the_run(task, items, error, message):
-    with TWO.workers() as run_tasks, pytest.raises(error, match=message) as raised:
-        list(run_tasks(task, items))
+    one_worker = WorkerPool(LocalProcesses(1, 1, []))
+    with one_worker as pool, pytest.raises(error, match=message) as raised:
+        list(pool.run(task, items))
     if error is ZeroDivisionError:
         assert "in square" in raised.value.__notes__[0]
 
@@ -233,9 +229,3 @@ def test_invalid_numbers_are_refused(monkeypatch, key, value):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # types are the user's
     with pytest.raises(ConfigError, match=rf"^{key}={value}: expected .*an integer >= 1"):
         LocalEngine(**{key: value})
-
-
-def test_a_dataset_without_a_readable_image_is_one_error(tmp_path):
-    with pytest.raises(AlpsError, match="none of the 1 images of memory can be read"):
-        run(tmp_path / "store", TWO, images=ArrayImages({"a": "zero bytes"}))
-    assert np.all([p.name != ".claims" for p in (tmp_path / "store").iterdir()])
