@@ -29,7 +29,7 @@ import numpy as np
 
 from alps.store.label_store import LabelStore
 from benchmarks.labels import Table, spread
-from benchmarks.measure import arguments, console, markdown, show
+from benchmarks.measure import arguments, console, report
 
 TRAIN = Path(__file__).parents[1] / "train.py"
 #: What both phases of every run have in common: the net, its food, its rate.
@@ -236,17 +236,12 @@ def main() -> None:
         "fine-tuned on a share of the patches, in %": tabulate(found, shares),
         f"points of mIoU more than {NONE} with the same seed": compare(found, shares),
     }
-    for title, table in tables.items():
-        show(title, *table)
     line = (
         f"{args.pretrain_steps} steps of pre-training, {args.steps} of fine-tuning, seeds "
         f"{args.seeds}; seconds of whole processes, the validation included; "
         f"{' '.join((*COMMON, *args.overrides))}"
     )
-    console.print(line, highlight=False)
-    if args.markdown:
-        parts = [f"{title}\n\n{markdown(*table)}" for title, table in tables.items()]
-        args.markdown.write_text("\n".join([*parts, f"{line}\n"]))
+    report(((title, *table) for title, table in tables.items()), args.markdown, line)
 
 
 if __name__ == "__main__":
