@@ -33,7 +33,7 @@ from alps.protocols import ImageSet, TaskRunner
 from alps.store.label_store import LabelStore
 from alps.store.plan import prepare
 from benchmarks.growth import fake_parts, real_parts
-from benchmarks.measure import Spread, arguments, console, markdown, ratio, show
+from benchmarks.measure import Spread, TitledTable, arguments, console, ratio, report
 
 SHARDS = 64  # of drawn images, one each
 NOTHING = 500  # pieces that do nothing
@@ -97,9 +97,7 @@ def wall(
     return seconds
 
 
-def tabulate(
-    title: str, seconds: dict[str, list[float]], pieces: int
-) -> tuple[str, list[str], list[list[str]]]:
+def tabulate(title: str, seconds: dict[str, list[float]], pieces: int) -> TitledTable:
     """Return seconds, milliseconds per item, and the speed relative to the first engine."""
     base = next(iter(seconds.values()))
     rows = [
@@ -181,11 +179,7 @@ def main() -> None:
             tables.append(tabulate("Patches of Potsdam, MobileSAM", real, args.patches))
         else:
             console.print(f"{patches} is not there: nothing was measured with a real SAM")
-    for title, columns, rows in tables:
-        show(title, columns, rows)
-    if args.markdown:
-        text = [f"**{title}**\n\n{markdown(columns, rows)}" for title, columns, rows in tables]
-        args.markdown.write_text("\n".join(text))
+    report(tables, args.markdown)
 
 
 if __name__ == "__main__":

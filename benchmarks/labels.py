@@ -24,7 +24,7 @@ from alps.metrics.clustering import (
     scores,
 )
 from alps.store.label_store import LabelStore
-from benchmarks.measure import arguments, console, markdown, one_thread, show
+from benchmarks.measure import arguments, one_thread, report
 from benchmarks.methods import Method, methods
 from benchmarks.patches import POTSDAM_3, Patch, load_patches
 
@@ -122,13 +122,8 @@ def main() -> None:
                 runs = [score(**count(method, k, seed)) for seed in args.seeds]
                 found[name][k] = {c: spread([run[c] for run in runs]) for c in runs[0]}
     tables = tabulate(found, seconds, args.k)
-    for title, (columns, rows) in tables.items():
-        show(title, columns, rows)
     line = about(args.masks, patches)
-    console.print(line)
-    if args.markdown:
-        parts = [f"{title}\n\n{markdown(*table)}" for title, table in tables.items()]
-        args.markdown.write_text("\n".join([*parts, f"{line}\n"]))
+    report(((title, *table) for title, table in tables.items()), args.markdown, line)
 
 
 if __name__ == "__main__":

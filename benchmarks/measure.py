@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ from alps.images.plain.sample import SampleImages
 #: Left upper corner of the 1024 × 1024 pixels that are taken of DOTA's P0706, a marina.
 MARINA_X, MARINA_Y = 64, 128
 console = Console(width=120)
+#: Title, columns and rows.
+TitledTable = tuple[str, Sequence[str], Sequence[Sequence[object]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,25 @@ def markdown(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Return the table as Markdown, for benchmarks/README.md."""
     lines = [columns, ["---"] * len(columns), *rows]
     return "".join(f"| {' | '.join(str(cell) for cell in line)} |\n" for line in lines)
+
+
+def report(tables: Iterable[TitledTable], file: Path | None, note: str = "") -> None:
+    """Print tables and a note, and write them as Markdown if a file is given.
+
+    Args:
+        tables: title, columns and rows of each table.
+        file: the Markdown file to write; None: only print.
+        note: the text below the tables.
+    """
+    parts = []
+    for title, columns, rows in tables:
+        show(title, columns, rows)
+        parts.append(f"{title}\n\n{markdown(columns, rows)}")
+    if note:
+        console.print(note, highlight=False)
+        parts.append(f"{note}\n")
+    if file:
+        file.write_text("\n".join(parts))
 
 
 def arguments(description: str) -> argparse.ArgumentParser:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from alps.store.label_store import LabelStore
 from benchmarks.labels import Table, spread
-from benchmarks.measure import arguments, console, markdown, show
+from benchmarks.measure import arguments, report
 from benchmarks.training_run import Result, TrainingRun, schedule
 from benchmarks.transfer import CLASSES, COMMON, IMAGENET
 
@@ -88,11 +88,8 @@ def main() -> None:
     with ThreadPoolExecutor(args.jobs) as pool:
         results = dict(zip(starts, pool.map(partial(learn, args), starts), strict=True))
     table = tabulate(results)
-    show("fine-tuned on 5 % of the patches, in %", *table)
     line = f"{args.pretrain_steps} steps of pre-training, {args.steps} of fine-tuning"
-    console.print(line, highlight=False)
-    if args.markdown:
-        args.markdown.write_text(f"{markdown(*table)}\n{line}\n")
+    report([("fine-tuned on 5 % of the patches, in %", *table)], args.markdown, line)
 
 
 if __name__ == "__main__":

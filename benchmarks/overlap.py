@@ -30,13 +30,12 @@ from alps.masks.auto import AutoMasks
 from alps.structures.masks import Masks
 from alps.structures.records import ImageRecord, Sample
 from benchmarks.fake import FakeSegmenter
-from benchmarks.measure import arguments, markdown, one_thread, show
+from benchmarks.measure import TitledTable, arguments, one_thread, report
 from benchmarks.process import peak_memory, run
 from benchmarks.slow import SlowImages
 
 READ, DEVICE, FINISH = 0.04, 0.06, 0.08  # seconds
 SLEEPING = 64  # images whose stages sleep
-Table = tuple[str, list[str], list[list[str]]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +95,7 @@ def overlapped(stages: ImageStages, threads: int) -> Iterator[Image]:
     yield from finish_in_order(stages.finish, images, pixels=pixels, threads=threads)
 
 
-def compare_stages() -> Table:
+def compare_stages() -> TitledTable:
     """Measure the wall time per image if all three stages sleep."""
     stages = build(SlowImages(SLEEPING, pause=READ), DEVICE, FINISH)
     peers = {
@@ -113,7 +112,7 @@ def compare_stages() -> Table:
     return "Stages of 40, 60 and 80 ms", ["", "ms an image", "sleep alone"], rows
 
 
-def watch_memory(n: int) -> Table:
+def watch_memory(n: int) -> TitledTable:
     """Measure the peak memory of every hundred images, with each stage the slowest in turn."""
     rows = []
     for i, slowest in enumerate(("read", "device", "finish")):
@@ -129,7 +128,7 @@ def watch_memory(n: int) -> Table:
     return "Peak memory by slowest stage, MiB", columns, rows
 
 
-def compare_processes(patches: Path, n: int, folder: Path) -> Table:
+def compare_processes(patches: Path, n: int, folder: Path) -> TitledTable:
     """Label patches of Potsdam, including the start of the program."""
     images = folder / "patches"
     images.mkdir()
@@ -162,11 +161,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         patches = args.data / "potsdam224/img_dir/val"
         tables.append(compare_processes(patches, args.patches, Path(folder)))
-    for title, columns, rows in tables:
-        show(title, columns, rows)
-    if args.markdown:
-        parts = [f"{title}\n\n{markdown(columns, rows)}" for title, columns, rows in tables]
-        args.markdown.write_text("\n".join(parts))
+    report(tables, args.markdown)
 
 
 if __name__ == "__main__":

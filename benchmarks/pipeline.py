@@ -21,7 +21,7 @@ import numpy as np
 from alps.store.counts import count
 from alps.store.label_store import LabelStore
 from benchmarks.growth import Table, grow, tabulate
-from benchmarks.measure import Spread, arguments, console, markdown, ratio, show
+from benchmarks.measure import Spread, arguments, console, ratio, report
 from benchmarks.original import SIDE
 from benchmarks.process import Run, run
 
@@ -150,11 +150,7 @@ def main() -> None:
         if args.images:
             tables |= race(data, args.images, args.rounds, Path(name, "race"))
         tables |= growth(data, args.growth, args.drawn, Path(name, "growth"))
-    for title, table in tables.items():
-        show(title, *table)
-    if args.markdown:
-        parts = [f"{title}\n\n{markdown(*table)}" for title, table in tables.items()]
-        args.markdown.write_text("\n".join(parts))
+    report(((title, *table) for title, table in tables.items()), args.markdown)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ from alps.images.pixels.folder_pair import FolderPair
 from alps.metrics.segmentation import confusion_matrix
 from alps.store.label_store import LabelStore
 from benchmarks.labels import Table, spread
-from benchmarks.measure import arguments, console, markdown, one_thread, show
+from benchmarks.measure import arguments, one_thread, report
 from benchmarks.patches import IGNORE_INDEX, NUM_CLASSES
 from benchmarks.training_run import TrainingRun, schedule
 
@@ -363,15 +363,12 @@ def main() -> None:
         work = product(args.seeds, args.shares, starts)
         list(pool.map(lambda of: grid.finetune(of[2], of[1], of[0], rates[of[2]]), work))
     table = tabulate(grid, rates, args.shares)
-    show("fine-tuned on a share of the patches, in %", *table)
     line = (
         f"{args.pretraining_steps} steps of pre-training at {PRETRAINING_RATE:g}, {args.steps} of "
         f"fine-tuning; rates chosen of {', '.join(f'{rate:g}' for rate in RATES)}; seeds "
         f"{args.seeds}; {' '.join(COMMON)}"
     )
-    console.print(line, highlight=False)
-    if args.markdown:
-        args.markdown.write_text(f"{markdown(*table)}\n{line}\n")
+    report([("fine-tuned on a share of the patches, in %", *table)], args.markdown, line)
 
 
 if __name__ == "__main__":

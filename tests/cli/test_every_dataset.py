@@ -100,7 +100,12 @@ DATASETS = {
     "vaihingen": (ground_truth.create_vaihingen, SMALL),
     "vectors": (
         factories.create_vectors,
-        ["dataset.vectors=${dataset.root}/labels.geojson", "dataset.field=kind", *WINDOWS],
+        [
+            "dataset.vectors=${dataset.root}/labels.geojson",
+            "dataset.field=kind",
+            "dataset.window=32",
+            "dataset.overlap=0",
+        ],
     ),
     "video": (video("csv"), []),
     "voc": (box_formats.create_voc, []),

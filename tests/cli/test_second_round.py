@@ -6,7 +6,6 @@ import shlex
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 import alps
 from tests.factories import create_images
@@ -26,7 +25,6 @@ def commands(heading):
 
 
 @LIGHTNING_WARNINGS
-@pytest.mark.usefixtures("no_pictures")
 def test_the_commands_of_the_page(tmp_path, label, train):
     create_images(tmp_path / "images", 3, size=(64, 80))
     first, pretrain, predict, second = commands("Predicted classes")

@@ -3,8 +3,6 @@
 import logging
 from dataclasses import replace
 
-import pytest
-
 from alps.assign.cluster import Cluster
 from alps.cli.trained_view import warn_of_other_view
 from alps.features.shape import ShapeFeatures
@@ -17,7 +15,6 @@ from tests.fakes import ColorSegmenter
 from tests.geo_rasters import create_geo_raster, draw_bands
 
 
-@pytest.mark.usefixtures("no_pictures")
 def test_a_store_with_another_view(tmp_path, caplog):
     create_geo_raster(tmp_path / "in/a.tif", draw_bands(3))
     images = Rasters(root=str(tmp_path / "in"), rgb=[3, 2, 1], stretch=[[0.0, 3000.0]])
