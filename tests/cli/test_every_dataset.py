@@ -2,6 +2,7 @@
 
 import logging
 import re
+import shutil
 from functools import partial
 from pathlib import Path
 
@@ -62,6 +63,11 @@ def create_rasters(root):
         create_geo_raster(root / f"{name}.tif", bands, photometric="RGB")
 
 
+def create_two_towns(root):
+    factories.create_vectors(root)
+    shutil.copy(root / "town.tif", root / "same_town.tif")
+
+
 def subset(name):
     return partial(ground_truth.create_samrs_subset, subset=name)
 
@@ -71,7 +77,6 @@ def video(kind):
 
 
 SMALL = ["dataset.tile_size=64"]
-WINDOWS = ["dataset.window=64", "dataset.overlap=16"]
 #: How each is made in an empty folder, and what its configuration is told.
 DATASETS = {
     "atlas2023": (ground_truth.create_atlas2023, []),
@@ -99,13 +104,8 @@ DATASETS = {
     "table": (create_table, []),
     "vaihingen": (ground_truth.create_vaihingen, SMALL),
     "vectors": (
-        factories.create_vectors,
-        [
-            "dataset.vectors=${dataset.root}/labels.geojson",
-            "dataset.field=kind",
-            "dataset.window=32",
-            "dataset.overlap=0",
-        ],
+        create_two_towns,
+        ["dataset.vectors=${dataset.root}/labels.geojson", "dataset.field=kind"],
     ),
     "video": (video("csv"), []),
     "voc": (box_formats.create_voc, []),
