@@ -75,7 +75,7 @@ def test_settings_below_one_are_refused(name: str) -> None:
     [
         ({"metric": "cosine"}, "^metric=cosine: expected euclidean or spherical"),
         ({"weight": "pixels"}, "^weight=pixels: expected none, sqrt_area or area"),
-        ({"whiten": True}, "^whiten=true: expected false, or true together with a value for pca"),
+        ({"whiten": True}, "^whiten=true: expected false, or a value for pca as well"),
         ({"k": 5, "merge": 6}, "^merge=6: expected null or an integer >= 1 and <= k=5"),
         ({"reject": 1.0}, "^reject=1.0: expected a fraction of the masks >= 0 and < 1"),
         ({"fill": -1}, "^fill=-1: expected an integer number of pixels >= 0"),
