@@ -159,6 +159,15 @@ class ParallelFeaturizer(Protocol):
 
 
 @runtime_checkable
+class GroupedFeaturizer(Protocol):
+    """A featurizer whose vectors have parts of different kinds, such as feature maps."""
+
+    @property
+    def channel_groups(self) -> Sequence[int]:
+        """Number of channels of each part, in their order in the vector."""
+
+
+@runtime_checkable
 class Assigner(Protocol):
     """A method that assigns classes to masks."""
 

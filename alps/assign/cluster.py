@@ -11,7 +11,7 @@ from jaxtyping import Float, Float32, Int, Int32, Int64, Integer
 
 from alps.assign.kmeans import fit_kmeans, nearest
 from alps.assign.limits import LIMITS
-from alps.assign.projection import fit_pca, project, unit
+from alps.assign.projection import fit_pca, project, unit, unit_groups
 from alps.assign.rows import Rows, Transform, map_parts
 from alps.assign.search import on_gpu
 from alps.assign.ward import cut, ward_tree
@@ -43,7 +43,11 @@ class Cluster:
             maximises the cosine.
         pca: number of principal components that the features are projected onto; None: no
             projection.
-        whiten: scale all components to the same variance.
+        whiten: power of its standard deviation by which each component is divided: 0 or False
+            leaves the components as they are, 1 or True scales all to the same variance.
+        channel_groups: numbers of channels of the parts of the features, such as feature maps.
+            Each is projected onto components of its own, weighted by ``weight``, and scaled to
+            length 1, so that none dominates. None: the features are one vector.
         restarts: number of runs of k-means; the result with the lowest inertia is used.
         weight: weight of a mask in means and inertia: "none" (1), "area" (number of pixels) or
             "sqrt_area".
@@ -67,7 +71,8 @@ class Cluster:
         seed: int = 0,
         metric: str = "euclidean",
         pca: int | None = None,
-        whiten: bool = False,
+        whiten: bool | float = False,
+        channel_groups: Sequence[int] | None = None,
         restarts: int = 1,
         weight: str = "area",
         merge: int | None = None,
@@ -77,6 +82,7 @@ class Cluster:
         self.k, self.niter, self.tol, self.batch_size, self.seed = k, niter, tol, batch_size, seed
         self.metric, self.pca, self.whiten, self.restarts = metric, pca, whiten, restarts
         self.weight, self.merge, self.reject, self.fill = weight, merge, reject, fill
+        self.channel_groups = None if channel_groups is None else list(channel_groups)
         check_attributes(LIMITS["alps.assign.Cluster"], self)
 
     @property
@@ -86,6 +92,8 @@ class Cluster:
         settings = dict(vars(self))
         if self.niter == 1 or self.tol == TOL_BEFORE:  # as before: fingerprints stay valid
             del settings["tol"]
+        if self.channel_groups is None:  # likewise
+            del settings["channel_groups"]
         return {"assigner": "cluster", "version": 3, **settings, **device}
 
     @property
@@ -116,17 +124,19 @@ class Cluster:
             ConfigError: there are fewer channels than ``pca``.
             AlpsError: a feature is NaN or infinite.
         """
+        weights = self._weigh(areas)
         mean, components = None, None
         if self.pca is not None:
-            scaled = Rows(blocks, transform=self._scale)
+            scaled = Rows(blocks, weights=weights, transform=self._scale)
             mean, components = fit_pca(
                 scaled,
                 self.pca,
-                whiten=self.whiten,
+                whiten=float(self.whiten),
                 batch_size=self.batch_size,
+                groups=self.channel_groups,
                 mapper=mapper,
             )
-        rows = Rows(blocks, weights=self._weigh(areas), transform=self._embedding(mean, components))
+        rows = Rows(blocks, weights=weights, transform=self._embedding(mean, components))
         clusters = fit_kmeans(
             rows,
             self.k,
@@ -226,7 +236,12 @@ class Cluster:
         rows: Float32[np.ndarray, "n C"],
     ) -> Float32[np.ndarray, "n D"]:
         """Scale, project and scale rows again, into the space of the centroids."""
-        return self._scale(project(self._scale(rows), mean, components))
+        projected = project(self._scale(rows), mean, components)
+        if self.channel_groups is not None and self.pca is not None:
+            projected = unit_groups(
+                projected, [min(self.pca, size) for size in self.channel_groups]
+            )
+        return self._scale(projected)
 
     def _weigh(
         self, areas: Sequence[Int64[np.ndarray, " _"]] | None

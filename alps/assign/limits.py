@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from alps.errors import ConfigError
-from alps.structures.settings import Choice, Flag, Limits, ListOf, Number, check_settings
+from alps.structures.settings import Choice, Dependent, Limits, ListOf, Number, check_settings
 
 COUNT = Number(at_least=1, integer=True)
 SEED = Number(at_least=0, integer=True)
 FILL = Number(at_least=0, integer=True, noun="an integer number of pixels")
+#: In a configuration, the groups of the features that are computed.
+AUTO = "auto"
 CHOOSE_K: Limits = {
     "choose_k": ListOf(
         each=Number(at_least=2, integer=True),
@@ -32,7 +34,14 @@ LIMITS: Mapping[str, Limits] = {
         "seed": SEED,
         "metric": Choice(("euclidean", "spherical")),
         "pca": Number(at_least=1, integer=True, also=(None,)),
-        "whiten": Flag(needs="pca"),
+        "whiten": Dependent(
+            setting=Number(at_least=0, at_most=1, also=(False, True)), off=False, needs="pca"
+        ),
+        "channel_groups": Dependent(
+            setting=ListOf(each=COUNT, noun="a list of numbers of channels", also=(None, AUTO)),
+            off=None,
+            needs="pca",
+        ),
         "restarts": COUNT,
         "weight": Choice(("none", "sqrt_area", "area")),
         "merge": Number(at_least=1, at_most="k", integer=True, also=(None,)),

@@ -13,6 +13,7 @@ from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from alps.assign.limits import AUTO
 from alps.cli.label_checks import check, compares_boxes
 from alps.cli.program import (
     CONF,
@@ -89,7 +90,8 @@ def run(cfg: DictConfig, root: Path, *, is_trial: bool = False) -> None:
     from alps.cli.summary import print_repair, print_summary
     from alps.labelling.pipeline import label
 
-    assign, ks = build_assigner(cfg, image_set), to_dict(resolved)["choose_k"]
+    features = instantiate(cfg.features)
+    assign, ks = build_assigner(cfg, image_set, features), to_dict(resolved)["choose_k"]
     config = OmegaConf.masked_copy(
         resolved, [str(key) for key in resolved if key not in LOCAL_KEYS]
     )
@@ -101,7 +103,7 @@ def run(cfg: DictConfig, root: Path, *, is_trial: bool = False) -> None:
     recipe = {
         "image_set": image_set,
         "masks": instantiate(cfg.masks),
-        "features": instantiate(cfg.features),
+        "features": features,
         "assign": assign,
         "name": cfg.name,
         "shard_size": cfg.shard_size,
@@ -139,13 +141,20 @@ def run(cfg: DictConfig, root: Path, *, is_trial: bool = False) -> None:
         compare_trials(scores.summary(), timings.seconds["masks"] / n if n else None)
 
 
-def build_assigner(cfg: DictConfig, image_set: Any) -> Any:
+def build_assigner(cfg: DictConfig, image_set: Any, features: Any) -> Any:
     """Return the assigner of a configuration.
 
     An assigner that takes the dataset gets ``image_set``, so that annotations are read only once.
+    One whose ``channel_groups`` are ``auto`` gets those of ``features``.
     """
-    takes_dataset = cfg.assign.get("images") == cfg.dataset
-    return instantiate(cfg.assign, **({"images": image_set} if takes_dataset else {}))
+    arguments = {}
+    if cfg.assign.get("images") == cfg.dataset:
+        arguments["images"] = image_set
+    if cfg.assign.get("channel_groups") == AUTO and features is not None:
+        from alps.features.joined import channel_groups
+
+        arguments["channel_groups"] = channel_groups(features)
+    return instantiate(cfg.assign, **arguments)
 
 
 def check_ground_truth(cfg: DictConfig, image_set: Any) -> None:

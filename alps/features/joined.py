@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float32
 
-from alps.protocols import Featurizer, Identity, ParallelFeaturizer
+from alps.protocols import Featurizer, GroupedFeaturizer, Identity, ParallelFeaturizer
 from alps.structures.masks import Masks
 from alps.structures.records import Sample
 
@@ -41,6 +41,11 @@ class JoinedFeatures:
         return sum(part.channels for part in self._present().values())
 
     @property
+    def channel_groups(self) -> Sequence[int]:
+        """Number of channels of each part, or of each group of a part that has several."""
+        return [size for part in self._present().values() for size in channel_groups(part)]
+
+    @property
     def parallel(self) -> bool:
         """Whether several threads may use all parts at the same time."""
         return all(
@@ -55,3 +60,10 @@ class JoinedFeatures:
     def _present(self) -> Mapping[str, Featurizer]:
         """Return the parts that are not None."""
         return {name: part for name, part in self.parts.items() if part is not None}
+
+
+def channel_groups(features: Featurizer) -> Sequence[int]:
+    """Return the number of channels of each part of the vectors, or of the whole vector."""
+    if isinstance(features, GroupedFeaturizer):
+        return features.channel_groups
+    return [features.channels]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,13 @@ class StoredFeatures:
     def channels(self) -> int:
         """Length of the stored vectors, C."""
         return int(self._store.shard(0).features().shape[1])
+
+    @property
+    def channel_groups(self) -> Sequence[int]:
+        """Groups with which the store was clustered; one if it was clustered without."""
+        identity = self._store.info.stages["assign"]["identity"]
+        groups: Sequence[int] = identity.get("channel_groups") or [self.channels]
+        return groups
 
     def __call__(self, sample: Sample, masks: Masks) -> Float32[np.ndarray, "N C"]:
         """Return one row per mask.

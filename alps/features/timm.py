@@ -113,7 +113,12 @@ class TimmFeatures:
     @property
     def channels(self) -> int:
         """Length of the concatenated vectors, C."""
-        return sum(self._channels) * (2 if self.pool == "both" else 1)
+        return sum(self.channel_groups)
+
+    @property
+    def channel_groups(self) -> Sequence[int]:
+        """Number of channels of each feature map."""
+        return self._channels * (2 if self.pool == "both" else 1)
 
     @property
     def parallel(self) -> bool:

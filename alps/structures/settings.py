@@ -125,23 +125,35 @@ class Choice:
         return None if value in self.options else _join_options(*map(_format_value, self.options))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Flag:
-    """True or False.
-
-    Args:
-        needs: name of a setting that must not be None if this flag is True.
-    """
-
-    needs: str | None = None
+    """True or False."""
 
     def expected(self, value: Any, settings: Settings = NO_SETTINGS, key: Key = str) -> str | None:
         """Return None if a value is valid, else a description of the valid values."""
-        if not isinstance(value, bool):
-            return "true or false"
-        if value and self.needs is not None and settings.get(self.needs) is None:
-            return f"false, or true together with a value for {key(self.needs)}"
-        return None
+        return None if isinstance(value, bool) else "true or false"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dependent:
+    """A setting that has no effect without another one.
+
+    Args:
+        setting: the valid values.
+        off: the value that needs no other setting.
+        needs: name of a setting that must not be None if the value is not ``off``.
+    """
+
+    setting: Setting
+    off: Any
+    needs: str
+
+    def expected(self, value: Any, settings: Settings = NO_SETTINGS, key: Key = str) -> str | None:
+        """Return None if a value is valid, else a description of the valid values."""
+        invalid = self.setting.expected(value, settings, key)
+        if invalid is None and value != self.off and settings.get(self.needs) is None:
+            return f"{_format_value(self.off)}, or a value for {key(self.needs)} as well"
+        return invalid
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,6 +30,8 @@ SETTINGS: list[dict[str, Any]] = [
     {"metric": "spherical"},
     {"pca": 4},
     {"pca": 4, "whiten": True},
+    {"pca": 4, "whiten": 0.25},
+    {"pca": 4, "channel_groups": [4, 2]},
     {"restarts": 7},
     {"weight": "sqrt_area"},
     {"weight": "none"},
@@ -75,7 +77,7 @@ def test_settings_below_one_are_refused(name: str) -> None:
     [
         ({"metric": "cosine"}, "^metric=cosine: expected euclidean or spherical"),
         ({"weight": "pixels"}, "^weight=pixels: expected none, sqrt_area or area"),
-        ({"whiten": True}, "^whiten=true: expected false, or true together with a value for pca"),
+        ({"whiten": True}, "^whiten=true: expected false, or a value for pca as well"),
         ({"k": 5, "merge": 6}, "^merge=6: expected null or an integer >= 1 and <= k=5"),
         ({"reject": 1.0}, "^reject=1.0: expected a fraction of the masks >= 0 and < 1"),
         ({"fill": -1}, "^fill=-1: expected an integer number of pixels >= 0"),
@@ -181,6 +183,17 @@ def test_all_components_unscaled_change_no_class(features: np.ndarray) -> None:
     plain, turned = equal_weights(k=5, restarts=4), equal_weights(k=5, restarts=4, pca=6)
     ids = [a.assign(features, a.fit([features]))[0] for a in (plain, turned)]
     assert adjusted_rand_score(*ids) > 0.9
+
+
+def test_a_loud_group_of_channels_does_not_dominate(features: np.ndarray) -> None:
+    cluster = Cluster(k=5, pca=2, whiten=0.25, channel_groups=[4, 2])
+    areas = np.random.default_rng(0).integers(1, 1000, len(features))
+    quiet = features.astype(np.float32)
+    loud = np.concatenate([quiet[:, :4], 64 * quiet[:, 4:] + 128], axis=1)
+    of_quiet, of_loud = (cluster.assign(x, cluster.fit([x], [areas]))[0] for x in (quiet, loud))
+    assert np.mean(of_quiet == of_loud) > 0.99  # but for rounding
+    with pytest.raises(ConfigError, match=r"channel_groups=\[4, 1\] has 5 channels.*have 6"):
+        Cluster(pca=2, channel_groups=[4, 1]).fit([quiet], [areas])
 
 
 def test_whitening_finds_groups_that_a_loud_channel_hides() -> None:

@@ -3,7 +3,7 @@ import math
 import pytest
 
 from alps.errors import ConfigError
-from alps.structures.settings import Choice, Flag, ListOf, Number, check_settings
+from alps.structures.settings import Choice, Dependent, Flag, ListOf, Number, check_settings
 
 
 @pytest.mark.parametrize(
@@ -54,11 +54,13 @@ def test_a_bound_may_be_another_setting():
         check_settings(limits, {"k": 3, "merge": 4}, lambda name: f"x.{name}")
 
 
-def test_a_flag_may_need_another_setting():
-    limits = {"whiten": Flag(needs="pca")}
+def test_a_setting_may_need_another_one():
+    limits = {"whiten": Dependent(setting=Flag(), off=False, needs="pca")}
     check_settings(limits, {"whiten": True, "pca": 8})
     check_settings(limits, {"whiten": False, "pca": None})
-    expected = r"^whiten=true: expected false, or true together with a value for pca"
+    with pytest.raises(ConfigError, match=r"^whiten=2: expected true or false$"):
+        check_settings(limits, {"whiten": 2, "pca": 8})
+    expected = r"^whiten=true: expected false, or a value for pca as well"
     with pytest.raises(ConfigError, match=expected):
         check_settings(limits, {"whiten": True, "pca": None})
 
