@@ -17,6 +17,8 @@ from alps.cli.label import build_assigner
 from alps.cli.limits import check_classes
 from alps.cli.program import build_image_set
 from alps.errors import ConfigError, StoreError
+from alps.features.joined import JoinedFeatures
+from alps.features.shape import ShapeFeatures
 from alps.images.stored import StoredLabels
 from alps.protocols import ImageSet
 from alps.store.layout import ImageStatus
@@ -265,8 +267,16 @@ def test_classes_of_boxes_are_read_once(tmp_path, caplog):
     image_set = build_image_set(cfg.dataset)
     with caplog.at_level(logging.INFO, logger="alps"):
         assert len(image_set.records()) == 2
-        assert build_assigner(cfg, image_set).categories() == image_set.categories()
+        assert build_assigner(cfg, image_set, None).categories() == image_set.categories()
     [_] = [message for message in caplog.messages if "has 2 classes" in message]
+
+
+def test_clusters_get_the_groups_of_the_features(tmp_path):
+    overrides = ["assign.pca=4", "assign.channel_groups=auto", f"dataset.root={tmp_path}"]
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        cfg = compose("label", ["+dataset=folder", "dataset.name=x", *overrides])
+    parts = {"color": ShapeFeatures(), "both": ShapeFeatures(shape=1.0)}
+    assert build_assigner(cfg, None, JoinedFeatures(parts=parts)).channel_groups == [6, 9]
 
 
 def test_a_number_that_is_none_is_one_line(tmp_path, label, monkeypatch):
