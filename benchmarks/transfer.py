@@ -93,10 +93,16 @@ class Results:
             with file.open(newline="") as lines:
                 for cells in csv.DictReader(lines):
                     row = Row(
-                        *(cells["start"], cells["labels"], cells["share"], int(cells["seed"])),
-                        *(float(cells["rate"]), int(cells["pretraining_steps"])),
-                        *(int(cells["steps"]), float(cells["mIoU"]), float(cells["OA"])),
-                        int(cells["cpu_seconds"]),
+                        start=cells["start"],
+                        labels=cells["labels"],
+                        share=cells["share"],
+                        seed=int(cells["seed"]),
+                        rate=float(cells["rate"]),
+                        pretraining_steps=int(cells["pretraining_steps"]),
+                        steps=int(cells["steps"]),
+                        mIoU=float(cells["mIoU"]),
+                        OA=float(cells["OA"]),
+                        cpu_seconds=int(cells["cpu_seconds"]),
                     )
                     self.rows[row.key] = row
 
@@ -190,8 +196,18 @@ class Grid:
         result = run()
         if share != TUNED:
             np.save(folder / "confusions.npy", confusions(folder / "last.ckpt", root))
-        scores = round(result.scores["mIoU"], 5), round(result.scores["OA"], 5)
-        row = Row(*key, *scores, round(result.seconds))  # type: ignore[arg-type]
+        row = Row(
+            start=start,
+            labels=self.labels(start),
+            share=share,
+            seed=seed,
+            rate=rate,
+            pretraining_steps=pretraining_steps,
+            steps=self.steps,
+            mIoU=round(result.scores["mIoU"], 5),
+            OA=round(result.scores["OA"], 5),
+            cpu_seconds=round(result.seconds),
+        )
         self.results.add(row)
         return row
 

@@ -16,13 +16,12 @@ from alps.errors import ConfigError, ImageError, LabelError
 from alps.images.files.labels import read_labels
 from alps.protocols import ImageSet
 from alps.rasters.index_map import read_index_map
+from alps.structures.output import probability_file
 from alps.structures.records import Category, ImageRecord
 from alps.structures.windows import raster_id
 
 #: Suffixes of index maps and of their probabilities.
 SUFFIXES = (".png", ".tif")
-#: Added to the name of an image in the file of its probabilities.
-PROBABILITY = ".probability"
 
 
 class Prediction(NamedTuple):
@@ -68,7 +67,7 @@ class Predictions:
     def digest(self) -> str:
         """SHA-256 of the classes and of the predictions of all images, wherever the folder is."""
         maps = {*self._maps.values()}  # the windows of a raster share one
-        probabilities = {path for path in map(_probability_of, maps) if path.is_file()}
+        probabilities = {path for path in map(probability_file, maps) if path.is_file()}
         content = [[category.id, category.name] for category in self.categories]
         for path in sorted(maps | probabilities):
             with path.open("rb") as file:
@@ -90,7 +89,7 @@ class Predictions:
             LabelError: a file cannot be read or has a different size.
         """
         path = self._maps[image_id]
-        files = [file for file in (path, _probability_of(path)) if file.is_file()]
+        files = [file for file in (path, probability_file(path)) if file.is_file()]
         labels, *probability = (self._read(image_id, file, size) for file in files)
         return Prediction(labels, probability[0] if probability else None)
 
@@ -148,8 +147,3 @@ def _read_categories(folder: Path) -> list[Category]:
             f"{path} cannot be read ({error!r}), expected id, name and color of each class; repeat "
             "stage=predict in a new folder"
         ) from error
-
-
-def _probability_of(path: Path) -> Path:
-    """Return the file of the probabilities beside an index map."""
-    return path.with_name(f"{path.stem}{PROBABILITY}{path.suffix}")

@@ -37,7 +37,7 @@ from alps.rasters.sidecars import find_sidecars
 from alps.rasters.view import View
 from alps.structures.bands import describe_bands, to_float
 from alps.structures.georeference import Georeference
-from alps.structures.output import write_output
+from alps.structures.output import probability_file, write_output
 from alps.structures.paint import ignore_index_for
 from alps.structures.palette import index_png
 from alps.structures.records import Category
@@ -45,9 +45,6 @@ from alps.structures.settings import check_settings
 from alps.structures.tiles import Tile
 
 log = logging.getLogger(__name__)
-
-#: Added to the name of an image in the file of its probabilities.
-PROBABILITY = ".probability"
 
 #: Function that reads the pixels of a window; None: none of them has data.
 Read = Callable[[Tile], UInt8[Tensor, "3 H W"] | Float32[Tensor, "C H W"] | None]
@@ -273,7 +270,7 @@ class Predictor:
 
     def _extras(self, result: Path) -> list[Path]:
         """Return the files that are written beside an index map."""
-        extras = [_beside(result, f"{PROBABILITY}{result.suffix}")] if self.probability else []
+        extras = [probability_file(result)] if self.probability else []
         if self.vector is not None and result.suffix == ".tif":
             extras.append(_beside(result, VECTORS[self.vector]))
         return extras
@@ -283,7 +280,7 @@ class Predictor:
         image = self._read(path)
         temporary.write_bytes(index_png(image.labels, self.colors, self.ignore_index))
         if image.probability is not None:
-            with write_output(_beside(result, f"{PROBABILITY}.png")) as file:
+            with write_output(probability_file(result)) as file:
                 Image.fromarray(image.probability).save(file, format="PNG")
 
     def _geotiff(
@@ -302,7 +299,7 @@ class Predictor:
                     )
                 )
                 if self.probability:
-                    file = _beside(beside, f"{PROBABILITY}.tif")
+                    file = probability_file(beside)
                     write_probability = files.enter_context(
                         create_probability_map(file, raster.size, georeference)
                     )

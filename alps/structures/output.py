@@ -1,4 +1,4 @@
-"""Atomic writes to the output folder of a program."""
+"""Names and atomic writes of files in the output folder of a program."""
 
 from __future__ import annotations
 
@@ -8,6 +8,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from alps.errors import ConfigError
+
+
+def probability_file(index_map: Path) -> Path:
+    """Return the file of the probabilities beside a predicted index map."""
+    return index_map.with_name(f"{index_map.stem}.probability{index_map.suffix}")
 
 
 @contextmanager

@@ -11,15 +11,11 @@ from alps.training.callbacks import EMAWeightAveraging
 from alps.training.checkpoint import read_checkpoint
 from tests.training.task_runs import StopAfter, fit, weights
 from tests.training.tiny_runs import (
+    RUN_WARNINGS,
     tiny_task,
 )
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*LeafSpec",  # Lightning on torch 2.15
-    "ignore:.*does not have many workers",
-    "ignore:You're resuming from a checkpoint that ended before",  # our batches are resumable
-    "ignore:Checkpoint directory .* exists",
-)
+pytestmark = RUN_WARNINGS
 
 
 def test_weight_averaging_is_what_a_checkpoint_holds_and_resumes(tmp_path):

@@ -7,18 +7,14 @@ from lightning.pytorch import Callback
 from alps.errors import DivergedError
 from tests.training.task_runs import checkpoint, fit
 from tests.training.tiny_runs import (
+    RUN_WARNINGS,
     Losses,
     tiny_data,
     tiny_task,
     tiny_trainer,
 )
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*LeafSpec",  # Lightning on torch 2.15
-    "ignore:.*does not have many workers",
-    "ignore:You're resuming from a checkpoint that ended before",  # our batches are resumable
-    "ignore:Checkpoint directory .* exists",
-)
+pytestmark = RUN_WARNINGS
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_batch(tmp_path):

@@ -15,18 +15,14 @@ from alps.training.callbacks import ScoreLines
 from alps.training.runs import _print_scores
 from tests.allocations import Largest
 from tests.training.tiny_runs import (
+    RUN_WARNINGS,
     ColoredBlocks,
     tiny_data,
     tiny_task,
     tiny_trainer,
 )
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*LeafSpec",  # Lightning on torch 2.15
-    "ignore:.*does not have many workers",
-    "ignore:You're resuming from a checkpoint that ended before",  # our batches are resumable
-    "ignore:Checkpoint directory .* exists",
-)
+pytestmark = RUN_WARNINGS
 
 
 def test_scores_are_those_of_the_whole_split(tmp_path):

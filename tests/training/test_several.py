@@ -13,14 +13,16 @@ from alps.models.segmentation import SegmentationModel
 from alps.training.callbacks import Pictures, ScoreLines
 from alps.training.checkpoint import read_checkpoint
 from tests.training.task_runs import StopAfter, weights
-from tests.training.tiny_runs import ColoredBlocks, Losses, tiny_data, tiny_task, tiny_trainer
-
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*LeafSpec",  # Lightning on torch 2.15
-    "ignore:.*does not have many workers",
-    "ignore:You're resuming from a checkpoint that ended before",  # our batches are resumable
-    "ignore:Checkpoint directory .* exists",
+from tests.training.tiny_runs import (
+    RUN_WARNINGS,
+    ColoredBlocks,
+    Losses,
+    tiny_data,
+    tiny_task,
+    tiny_trainer,
 )
+
+pytestmark = RUN_WARNINGS
 
 
 def sets():

@@ -10,17 +10,13 @@ from torch.testing import assert_close
 
 from tests.training.task_runs import StopAfter, fit, weights
 from tests.training.tiny_runs import (
+    RUN_WARNINGS,
     tiny_data,
     tiny_task,
     tiny_trainer,
 )
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*LeafSpec",  # Lightning on torch 2.15
-    "ignore:.*does not have many workers",
-    "ignore:You're resuming from a checkpoint that ended before",  # our batches are resumable
-    "ignore:Checkpoint directory .* exists",
-)
+pytestmark = RUN_WARNINGS
 
 
 class GradientNorms(Callback):

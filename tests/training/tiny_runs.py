@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from lightning.pytorch import Callback, Trainer, seed_everything
 
@@ -23,6 +24,13 @@ from alps.training.optim import Optim
 from alps.training.subject import Subject
 from alps.training.task import SegmentationTask
 
+#: Warnings of Lightning about runs this small.
+RUN_WARNINGS = pytest.mark.filterwarnings(
+    "ignore:.*LeafSpec",  # Lightning on torch 2.15
+    "ignore:.*does not have many workers",
+    "ignore:You're resuming from a checkpoint that ended before",  # our batches are resumable
+    "ignore:Checkpoint directory .* exists",
+)
 COLORS = np.array([[200, 40, 40], [40, 200, 40], [40, 40, 200]], np.uint8)
 
 
